@@ -1,0 +1,36 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test test-long check format clean
+
+demo: $(INSTALLED)
+	$(BIN)/fiducial demo --out demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+# Minutes of training each: resuming after kill -9, two processes, accuracy on real faces.
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -m long
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python tests/import_direction.py
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# pip, and not another installer: only pip finds the CPU build of torch where the machine offers one.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,video,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

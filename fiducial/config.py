@@ -1,0 +1,150 @@
+"""Specs to dict to JSON and back; `--set a.b=c`; unknown names are errors that name the nearest known one.
+
+A spec is a frozen dataclass of choices (numbers, strings, tuples, other specs, None); derived values are computed
+where they are used. What is written holds every field, so a file rebuilds its spec on its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import types
+import typing
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fiducial.errors import UserError, did_you_mean
+
+Spec = TypeVar("Spec")
+
+
+def to_dict(spec: Any) -> Any:
+    """A spec as plain dicts, lists and scalars."""
+    if is_dataclass(spec) and not isinstance(spec, type):
+        return {item.name: to_dict(getattr(spec, item.name)) for item in fields(spec)}
+    if isinstance(spec, dict):
+        return {key: to_dict(value) for key, value in spec.items()}
+    if isinstance(spec, (list, tuple)):
+        return [to_dict(value) for value in spec]
+    return spec
+
+
+def from_dict(kind: type[Spec], values: Any, path: str = "") -> Spec:
+    """The spec of type `kind` that `to_dict` wrote. Missing fields keep their defaults, unknown ones are errors."""
+    return _convert(kind, values, path)
+
+
+def with_settings(spec: Spec, settings: list[str]) -> Spec:
+    """`spec` with each `a.b=c` of `settings` replaced; values are read as JSON where they are, else as text."""
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting!r}: expected NAME=VALUE, such as augment.flip=0")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = {"True": True, "False": False, "None": None}.get(text, text)
+        spec = _set(spec, path.strip().split("."), value, path.strip())
+    return spec
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Written beside and renamed, so that no half-written file is ever seen."""
+    write_text(path, json.dumps(to_dict(value), indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write_json`, for text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON; a clear line where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from error
+
+
+def _set(spec: Any, names: list[str], value: Any, path: str) -> Any:
+    known = typing.get_type_hints(type(spec))
+    if names[0] not in known:
+        raise UserError(f"--set {path}: no setting {names[0]!r}." + did_you_mean(names[0], known))
+    if len(names) == 1:
+        return replace(spec, **{names[0]: _convert(known[names[0]], value, path)})
+    inner = getattr(spec, names[0])
+    if isinstance(inner, dict) and len(names) == 2:  # the fields of a spec that is known only later: a method's
+        return replace(spec, **{names[0]: {**inner, names[1]: value}})
+    if not is_dataclass(inner):
+        raise UserError(f"--set {path}: {names[0]!r} is a single value, it has no parts")
+    return replace(spec, **{names[0]: _set(inner, names[1:], value, path)})
+
+
+def _convert(kind: Any, value: Any, path: str) -> Any:
+    """`value`, as JSON has it, as a value of the annotated type `kind`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
+        return _convert_spec(kind, value, path)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(arguments, value, path)
+    if origin is typing.Literal:
+        if value not in arguments:
+            choices = did_you_mean(str(value), [str(item) for item in arguments])
+            raise UserError(f"{path}: {value!r} is none of the choices.{choices}")
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_convert(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+        if len(value) == len(arguments):
+            values = [_convert(part, item, path) for part, item in zip(arguments, value, strict=True)]
+            return kind(*values) if hasattr(kind, "_fields") else tuple(values)
+    if isinstance(kind, type) and issubclass(kind, tuple) and isinstance(value, (list, tuple)):
+        return kind(*value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    expected = getattr(kind, "__name__", str(kind))
+    raise UserError(f"{path or 'value'}: got {value!r}, expected {expected}")
+
+
+def _convert_union(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    errors = []
+    for kind in kinds:
+        if kind is not type(None):
+            try:
+                return _convert(kind, value, path)
+            except UserError as error:
+                errors.append(error)
+    raise errors[-1]
+
+
+def _convert_spec(kind: Any, value: Any, path: str) -> Any:
+    if is_dataclass(value) and isinstance(value, kind):
+        return value
+    if not isinstance(value, dict):
+        raise UserError(f"{path or kind.__name__}: got {value!r}, expected the fields of {kind.__name__}")
+    known = typing.get_type_hints(kind)
+    for name in value:
+        if name not in known:
+            raise UserError(f"{path + '.' if path else ''}{name}: unknown." + did_you_mean(name, known))
+    prefix = path + "." if path else ""
+    return kind(**{name: _convert(known[name], item, prefix + name) for name, item in value.items()})

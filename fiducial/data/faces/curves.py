@@ -1,0 +1,50 @@
+"""Smooth curves through points, and strokes that swell and taper."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+
+def smooth_curve(points: np.ndarray, steps: int, closed: bool = False) -> np.ndarray:
+    """Catmull-Rom curve through points [n, d], `steps` a segment: point i is sample i * steps. [samples, d]."""
+    return _weights(len(points), steps, closed) @ points
+
+
+@lru_cache(maxsize=64)
+def _weights(count: int, steps: int, closed: bool) -> np.ndarray:
+    """The curve as a matrix on its points, [samples, count]."""
+    t = np.arange(steps)[:, None] / steps
+    basis = 0.5 * np.concatenate(
+        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1
+    )
+    segments = count if closed else count - 1
+    weights = np.zeros((segments * steps + (0 if closed else 1), count))
+    for segment in range(segments):
+        for tap in range(4):
+            # An open curve continues straight beyond its ends: p[-1] = 2 p[0] - p[1].
+            index = segment + tap - 1
+            rows = slice(segment * steps, (segment + 1) * steps)
+            if closed or 0 <= index < count:
+                weights[rows, index % count] += basis[:, tap]
+            else:
+                end, inner = (0, 1) if index < 0 else (count - 1, count - 2)
+                weights[rows, end] += 2 * basis[:, tap]
+                weights[rows, inner] -= basis[:, tap]
+    if not closed:
+        weights[-1, -1] = 1.0
+    return weights
+
+
+def stroke(curve: np.ndarray, above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Polygon [2 n, 2] around a curve [n, 2]: `above` and `below` [n] are its half-widths to either side."""
+    along = np.gradient(curve, axis=0)
+    normal = np.stack([along[:, 1], -along[:, 0]], -1) / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)[:, None]
+    return np.concatenate([curve + normal * above[:, None], (curve - normal * below[:, None])[::-1]])
+
+
+def circle(centre: np.ndarray, radius_x: float, radius_y: float, steps: int = 20) -> np.ndarray:
+    """Polygon [steps, 2] of an ellipse."""
+    angle = np.arange(steps) * (2 * np.pi / steps)
+    return centre + np.stack([radius_x * np.cos(angle), radius_y * np.sin(angle)], -1)

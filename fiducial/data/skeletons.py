@@ -1,0 +1,199 @@
+"""Bundled skeletons: COCO-17, iBUG-68, WFLW-98 and LaPa-106; and what can be told of others from their names.
+
+Left and right are the person's own, so that `right_eye` lies to the left in a picture of somebody who faces us. All three
+face sets run along the jaw from the person's right to the left, along each brow and eyelid from one side to the
+other, and along the lips from the right corner; that makes every run of points the mirror image of a reversed run, which
+is how the flip pairs are written below."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from fiducial.types import Normalizer, Pairs, Skeleton
+
+INTER_OCULAR = "inter-ocular (outer eye corners)"
+
+
+def match(names: Sequence[str]) -> Skeleton | None:
+    """The bundled skeleton with these names in this order (case, blanks and dashes aside), or, where the names are
+    mere numbers (`part_0`, `kpt-1`, ..), the bundled face of that many points. None = not one of ours."""
+    plain = tuple(re.sub(r"[\s-]+", "_", name.strip().lower()) for name in names)
+    for skeleton in BUNDLED:
+        if skeleton.points == plain:
+            return skeleton
+    return match_count(len(names)) if are_numbers(names) else None
+
+
+def match_count(count: int) -> Skeleton | None:
+    """The bundled face of `count` points, for data that names none. 17 nameless points are not taken for a person:
+    too many animals have 17."""
+    return next((face for face in (IBUG68, WFLW98, LAPA106) if len(face.points) == count), None)
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    """Whether the names say nothing but a point's number: one stem, then consecutive numbers."""
+    parts = [re.fullmatch(r"(\D*)(\d+)", name.strip()) for name in names]
+    found = [(part[1], int(part[2])) for part in parts if part is not None]
+    if not found or len(found) != len(names):
+        return False
+    return found == [(found[0][0], found[0][1] + i) for i in range(len(found))] and found[0][1] in (0, 1)
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Names for points that have none."""
+    return tuple(f"point_{i}" for i in range(count))
+
+
+def pairs_by_name(names: Sequence[str]) -> Pairs | None:
+    """Flip pairs read from left and right in names (`left_eye`, `rightear`, `wrist_l`), if they pair up perfectly.
+
+    None where they don't, where no name has a side, or where names differ in a number only: those are contours, whose
+    order in the mirror names can't tell (iBUG's right_eye_0 becomes left_eye_3)."""
+    if len({re.sub(r"\d+", "#", name) for name in names}) != len(names):
+        return None
+    index = {name: i for i, name in enumerate(names)}
+    mirrored = [index.get(_other_side(name), -1) for name in names]
+    if -1 in mirrored or any(mirrored[j] != i for i, j in enumerate(mirrored)):
+        return None
+    return tuple((i, j) for i, j in enumerate(mirrored) if i < j) or None
+
+
+def _other_side(name: str) -> str:
+    def swap(found: re.Match[str]) -> str:
+        side = found[0]
+        other = {"left": "right", "right": "left", "l": "r", "r": "l"}[side.lower()]
+        return other.upper() if side.isupper() else other.title() if side[0].isupper() else other
+
+    whole_words = re.sub(r"left|right", swap, name, flags=re.IGNORECASE)
+    if whole_words != name:
+        return whole_words
+    return re.sub(r"(?<![A-Za-z0-9])[lr](?![A-Za-z0-9])|^[LR](?=[A-Z][a-z])", swap, name, flags=re.IGNORECASE)
+
+
+def _mirrored(*runs: tuple[int, int] | tuple[int, int, int, int]) -> Pairs:
+    """Pairs of runs (first, last), which are their own mirror image reversed, and of (first, last, first, last), the first
+    run being the mirror image of the second reversed."""
+    pairs = []
+    for run in runs:
+        start, stop = run[:2]
+        other_start, other_stop = run[-2:]
+        both = zip(range(start, stop + 1), range(other_stop, other_start - 1, -1), strict=True)
+        pairs += [(a, b) for a, b in both if a < b]
+    return tuple(sorted(pairs))
+
+
+def _chain(first: int, last: int, closed: bool = False) -> Pairs:
+    """Edges along consecutive points."""
+    return tuple((i, i + 1) for i in range(first, last)) + (((last, first),) if closed else ())
+
+
+def _names(*parts: tuple[str, int]) -> tuple[str, ...]:
+    return tuple(f"{stem}_{i}" for stem, count in parts for i in range(count))
+
+
+def _range(first: int, last: int) -> tuple[int, ...]:
+    return tuple(range(first, last + 1))
+
+
+# Names, edges and constants as in COCO's person_keypoints category and its evaluator.
+COCO17 = Skeleton(
+    name="coco17",
+    points=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+        "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+        "right_ankle",
+    ),
+    edges=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+        (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+    flip_pairs=tuple((i, i + 1) for i in range(1, 17, 2)),
+    sigmas=(
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
+        0.089,
+    ),
+    groups={
+        "head": _range(0, 4),
+        "left_arm": (5, 7, 9),
+        "right_arm": (6, 8, 10),
+        "left_leg": (11, 13, 15),
+        "right_leg": (12, 14, 16),
+    },
+    normalizer=Normalizer("box", "box"),
+)  # fmt: skip
+
+# Sagonas et al., 300 Faces in-the-Wild, 2013.
+IBUG68 = Skeleton(
+    name="ibug68",
+    points=_names(
+        ("jaw", 17), ("right_eyebrow", 5), ("left_eyebrow", 5), ("nose_bridge", 4), ("nose_lower", 5),
+        ("right_eye", 6), ("left_eye", 6), ("outer_lip", 12), ("inner_lip", 8),
+    ),
+    edges=(
+        *_chain(0, 16), *_chain(17, 21), *_chain(22, 26), *_chain(27, 30), *_chain(31, 35), *_chain(36, 41, True),
+        *_chain(42, 47, True), *_chain(48, 59, True), *_chain(60, 67, True),
+    ),
+    flip_pairs=_mirrored(
+        (0, 16), (17, 21, 22, 26), (31, 35), (36, 39, 42, 45), (40, 41, 46, 47), (48, 54), (55, 59), (60, 64), (65, 67),
+    ),
+    groups={
+        "jaw": _range(0, 16), "right_eyebrow": _range(17, 21), "left_eyebrow": _range(22, 26), "nose": _range(27, 35),
+        "right_eye": _range(36, 41), "left_eye": _range(42, 47), "mouth": _range(48, 67),
+    },
+    normalizer=Normalizer("points", INTER_OCULAR, (36, 45)),
+)  # fmt: skip
+
+# Wu et al., Look at Boundary, 2018.
+WFLW98 = Skeleton(
+    name="wflw98",
+    points=(
+        *_names(
+            ("jaw", 33), ("right_eyebrow", 9), ("left_eyebrow", 9), ("nose_bridge", 4), ("nose_lower", 5),
+            ("right_eye", 8), ("left_eye", 8), ("outer_lip", 12), ("inner_lip", 8),
+        ),
+        "right_pupil", "left_pupil",
+    ),
+    edges=(
+        *_chain(0, 32), *_chain(33, 41, True), *_chain(42, 50, True), *_chain(51, 54), *_chain(55, 59),
+        *_chain(60, 67, True), *_chain(68, 75, True), *_chain(76, 87, True), *_chain(88, 95, True),
+    ),
+    flip_pairs=_mirrored(
+        (0, 32), (33, 37, 42, 46), (38, 41, 47, 50), (55, 59), (60, 64, 68, 72), (65, 67, 73, 75), (76, 82), (83, 87),
+        (88, 92), (93, 95), (96, 97),
+    ),
+    groups={
+        "jaw": _range(0, 32), "right_eyebrow": _range(33, 41), "left_eyebrow": _range(42, 50), "nose": _range(51, 59),
+        "right_eye": (*_range(60, 67), 96), "left_eye": (*_range(68, 75), 97), "mouth": _range(76, 95),
+    },
+    normalizer=Normalizer("points", INTER_OCULAR, (60, 72)),
+)  # fmt: skip
+
+# Liu et al., A New Dataset and Boundary-Attention Semantic Segmentation for Face Parsing, 2020. Points 104 and 105
+# repeat the pupils 74 and 83.
+LAPA106 = Skeleton(
+    name="lapa106",
+    points=(
+        *_names(
+            ("jaw", 33), ("right_eyebrow", 9), ("left_eyebrow", 9), ("nose_bridge", 4), ("nose_lower", 11),
+            ("right_eye", 8),
+        ),
+        "right_pupil", *_names(("left_eye", 8)), "left_pupil", *_names(("outer_lip", 12), ("inner_lip", 8)),
+        "right_pupil_again", "left_pupil_again",
+    ),
+    edges=(
+        *_chain(0, 32), *_chain(33, 41, True), *_chain(42, 50, True), *_chain(51, 54), *_chain(55, 65),
+        *_chain(66, 73, True), *_chain(75, 82, True), *_chain(84, 95, True), *_chain(96, 103, True),
+    ),
+    flip_pairs=_mirrored(
+        (0, 32), (33, 37, 42, 46), (38, 41, 47, 50), (55, 65), (66, 70, 75, 79), (71, 73, 80, 82), (74, 74, 83, 83),
+        (84, 90), (91, 95), (96, 100), (101, 103), (104, 105),
+    ),
+    groups={
+        "jaw": _range(0, 32), "right_eyebrow": _range(33, 41), "left_eyebrow": _range(42, 50), "nose": _range(51, 65),
+        "right_eye": (*_range(66, 74), 104), "left_eye": (*_range(75, 83), 105), "mouth": _range(84, 103),
+    },
+    normalizer=Normalizer("points", INTER_OCULAR, (66, 79)),
+)  # fmt: skip
+
+BUNDLED = (COCO17, IBUG68, WFLW98, LAPA106)

@@ -1,0 +1,310 @@
+"""Pictures of points and heatmaps on images: RGB uint8 in, a new RGB uint8 picture out, numpy and OpenCV only.
+
+Points are px of the picture that is passed in and are drawn to a fraction of a pixel. To draw on an enlarged or
+cropped picture, map the points by the matrix that made it (`geometry.resize`, `geometry.crop`) and draw on that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from fiducial import geometry
+from fiducial.geometry import Size
+from fiducial.types import Skeleton
+
+Colour = tuple[int, int, int]  # RGB, 0..255
+
+TRUTH: Colour = (60, 235, 120)
+PREDICTION: Colour = (255, 70, 170)
+ERROR: Colour = (255, 225, 60)
+OUTLINE: Colour = (15, 15, 20)
+GROUND: Colour = (34, 35, 40)  # around tiles and outside the image
+TEXT: Colour = (235, 235, 235)
+
+# Told apart by colour-blind readers too (after Okabe and Ito, lightened for photographs).
+GROUP_COLOURS: tuple[Colour, ...] = (
+    (86, 190, 245), (255, 165, 20), (50, 220, 150), (250, 235, 80), (255, 95, 60), (235, 130, 205), (150, 140, 255),
+)  # fmt: skip
+
+_SHIFT = 6  # OpenCV's drawing takes fixed point numbers with this many bits after the point
+_FARTHEST = 1e6  # px; beyond it those numbers would overflow
+
+
+def point_colours(skeleton: Skeleton) -> np.ndarray:
+    """[k, 3] uint8: one colour a group (points outside all groups are white); without groups one hue a point."""
+    count = len(skeleton.points)
+    if not skeleton.groups:
+        return hues(count)
+    colours = np.full((count, 3), 255, np.uint8)
+    for i, members in enumerate(skeleton.groups.values()):
+        colours[list(members)] = GROUP_COLOURS[i % len(GROUP_COLOURS)]
+    return colours
+
+
+def hues(count: int) -> np.ndarray:
+    """[count, 3] uint8: bright colours around the wheel."""
+    wheel = np.full((1, count, 3), (0, 165, 255), np.uint8)
+    wheel[0, :, 0] = np.arange(count) * 180 // max(count, 1)  # OpenCV counts hues in 2 degrees
+    return cv2.cvtColor(wheel, cv2.COLOR_HSV2RGB)[0]
+
+
+def draw_points(
+    image: np.ndarray,
+    xy: np.ndarray,
+    skeleton: Skeleton,
+    *,
+    score: np.ndarray | None = None,
+    labelled: np.ndarray | None = None,
+    colour: Colour | None = None,
+) -> np.ndarray:
+    """The points xy [k, 2] of one instance and the skeleton's edges on a copy of the image.
+
+    `score` [k] in 0..1 darkens points the lower it is; points not `labelled` [k] are left out, as are points that
+    are NaN or outside the image. `colour` is one for all; the default is `point_colours`."""
+    canvas = np.ascontiguousarray(image).copy()
+    colours = point_colours(skeleton) if colour is None else _same(colour, len(xy))
+    if score is not None:
+        certainty = np.clip(np.nan_to_num(score), 0, 1)[:, None]
+        colours = _to_bytes(colours * (0.3 + 0.7 * certainty))
+    wanted = np.ones(len(xy), bool) if labelled is None else np.asarray(labelled, bool)
+    radius = dot_radius(_size(image), xy, wanted)
+    ends = wanted & _drawable(xy)
+    edges = [(a, b) for a, b in skeleton.edges if ends[a] and ends[b]]
+    width = max(1, round(radius * 0.6))
+    if width > 1:  # an outline around a line of one px would be all that is seen
+        for a, b in edges:
+            _line(canvas, xy[a], xy[b], OUTLINE, width + 2)
+    for a, b in edges:
+        _line(canvas, xy[a], xy[b], colours[b], width)
+    _dots(canvas, xy, colours, wanted, radius)
+    return canvas
+
+
+def truth_and_prediction(
+    image: np.ndarray, truth: np.ndarray, labelled: np.ndarray, predicted: np.ndarray, skeleton: Skeleton
+) -> np.ndarray:
+    """Truth [k, 2] (colour `TRUTH`), prediction [k, 2] (`PREDICTION`) and a line (`ERROR`) from one to the other.
+
+    Points that are not labelled [k] are left out on both sides: there is nothing to compare them with. A line
+    leads to a prediction outside the image as far as the image goes."""
+    canvas = np.ascontiguousarray(image).copy()
+    labelled = np.asarray(labelled, bool)
+    radius = max(1.0, dot_radius(_size(image), truth, labelled) * 0.7)  # two dots share the place of one
+    width = max(1, round(radius * 0.6))
+    ends = labelled & _drawable(predicted)
+    bare = canvas.copy()
+    for a, b in skeleton.edges:
+        if ends[a] and ends[b]:
+            _line(canvas, predicted[a], predicted[b], PREDICTION, max(1, width // 2))
+    canvas = cv2.addWeighted(canvas, 0.5, bare, 0.5, 0)  # faint edges: the points are what is compared
+    for i in np.flatnonzero(ends & _drawable(truth)):
+        _line(canvas, truth[i], predicted[i], ERROR, width)
+    _dots(canvas, truth, _same(TRUTH, len(truth)), labelled, radius)
+    _dots(canvas, predicted, _same(PREDICTION, len(truth)), labelled, radius)
+    return canvas
+
+
+def dot_radius(size: Size, xy: np.ndarray, wanted: np.ndarray) -> float:
+    """px: a fifth of the usual distance to the nearest point, so that dots stay apart, but never too small to see
+    when the whole picture fits a screen, nor clumsy."""
+    points = xy[wanted & _drawable(xy)]
+    smallest, largest = max(1.0, max(size) / 800), math.sqrt(max(size)) / 4
+    if len(points) < 2:
+        return max(smallest, largest)
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    return max(smallest, min(largest, float(np.median(distances.min(0))) / 5))
+
+
+def overlay_heatmaps(
+    crop: np.ndarray, maps: np.ndarray, *, colours: np.ndarray | None = None, peak: float | None = None
+) -> np.ndarray:
+    """All maps [k, h, w] on the dimmed crop, each in its colour ([k, 3], default `hues`); the strongest map of a
+    pixel decides how much of the crop is covered. `peak` is the value shown at full strength, the default is
+    the largest of all maps; negative and NaN values show nothing."""
+    strength = _strength(maps, _size(crop), peak)
+    tints = (hues(len(maps)) if colours is None else colours).astype(np.float32)
+    # Squared, so that the nearest point's colour wins where maps overlap.
+    mixed = np.tensordot(strength**2, tints, axes=(0, 0)) / np.maximum((strength**2).sum(0), 1e-9)[..., None]
+    cover = strength.max(0, initial=0)[..., None]
+    return _to_bytes(_dimmed(crop) * (1 - cover) + mixed * cover)
+
+
+def separate_heatmaps(
+    crop: np.ndarray,
+    maps: np.ndarray,
+    names: Sequence[str],
+    columns: int,
+    *,
+    tile_width: int = 128,
+    peak: float | None = None,
+) -> np.ndarray:
+    """A grid of tiles, one a point: its map [h, w] of maps [k, h, w] on the dimmed crop, with the map's largest
+    value in the corner and its name below. `peak` as in `overlay_heatmaps`: weak maps look weak beside strong."""
+    size = _of_width(crop, tile_width)
+    small = _dimmed(cv2.resize(crop, size, interpolation=cv2.INTER_AREA))
+    tiles = []
+    for values, strength in zip(maps, _strength(maps, size, peak), strict=True):
+        heat = cv2.applyColorMap(_to_bytes(strength * 255), cv2.COLORMAP_INFERNO)[..., ::-1]
+        cover = np.minimum(strength * 2, 1)[..., None]
+        tile = _to_bytes(small * (1 - cover) + heat * cover)
+        height = _text_height(size.w)
+        cv2.putText(tile, f"{_largest(values):.2g}", (2, height), TEXT, cv2.FontFace("sans"), height, 450)
+        tiles.append(tile)
+    return contact_sheet(tiles, names, columns)
+
+
+def heatmap_panel(
+    crop: np.ndarray,
+    truth_maps: np.ndarray | None,
+    predicted_maps: np.ndarray,
+    names: Sequence[str],
+    *,
+    colours: np.ndarray | None = None,
+    width: int = 768,
+    separate: bool = True,
+) -> np.ndarray:
+    """Image | truth's maps merged | prediction's maps merged; below them every predicted map [k, h, w] by itself.
+
+    Truth and prediction are each scaled by their own largest value, which the caption gives. About `width` px
+    wide; without truth the top row has two pictures."""
+    merged = [("truth", truth_maps)] if truth_maps is not None else []
+    merged.append(("prediction", predicted_maps))
+    size = _of_width(crop, width // (len(merged) + 1))
+    shown = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+    tiles = [shown, *(overlay_heatmaps(shown, maps, colours=colours) for _, maps in merged)]
+    captions = ["image", *(f"{name}, peak {_largest(maps):.2g}" for name, maps in merged)]
+    top = contact_sheet(tiles, captions, len(tiles))
+    if not separate:
+        return top
+    columns = 4 if len(names) <= 8 else 6 if len(names) <= 30 else 8
+    below = separate_heatmaps(crop, predicted_maps, names, columns, tile_width=width // columns)
+    full_width = max(top.shape[1], below.shape[1])
+    return np.concatenate([_padded(part, Size(full_width, part.shape[0])) for part in (top, below)])
+
+
+def contact_sheet(tiles: Sequence[np.ndarray], captions: Sequence[str], columns: int) -> np.ndarray:
+    """Tiles side by side, `columns` a row, each centred in a cell as large as the largest, its caption below.
+    Captions too long for the cell end in dots. Without tiles: a picture of one dark pixel."""
+    if len(tiles) != len(captions) or columns < 1:
+        raise ValueError(f"{len(tiles)} tiles, {len(captions)} captions, {columns} columns: expected a caption a tile")
+    if not tiles:
+        return np.full((1, 1, 3), GROUND, np.uint8)
+    cell = Size(max(tile.shape[1] for tile in tiles), max(tile.shape[0] for tile in tiles))
+    cells = [
+        np.concatenate([_padded(tile, cell), _caption(caption, cell.w)])
+        for tile, caption in zip(tiles, captions, strict=True)
+    ]
+    columns = min(columns, len(cells))
+    cells += [np.full_like(cells[0], GROUND)] * (-len(cells) % columns)
+    gap = max(2, cell.w // 64)
+    cells = [cv2.copyMakeBorder(each, 0, gap, 0, gap, cv2.BORDER_CONSTANT, value=GROUND) for each in cells]
+    rows = [np.concatenate(cells[i : i + columns], axis=1) for i in range(0, len(cells), columns)]
+    return np.concatenate(rows)
+
+
+def cut_out(image: np.ndarray, matrix: geometry.Matrix, size: Size) -> np.ndarray:
+    """`image` through `matrix` onto a tile of `size`. As `geometry.warp`, and free of aliasing where it shrinks
+    much: warped onto a canvas some whole times larger, then averaged."""
+    finer = int(np.clip(1 / geometry.scale_of(matrix), 1, 8))
+    canvas = Size(size.w * finer, size.h * finer)
+    warped = geometry.warp(image, geometry.compose(matrix, geometry.resize(size, canvas)), canvas, border=GROUND[0])
+    return cv2.resize(warped, size, interpolation=cv2.INTER_AREA)
+
+
+def _size(image: np.ndarray) -> Size:
+    return Size(image.shape[1], image.shape[0])
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """Rounded to uint8; the values lie in 0..255."""
+    return np.rint(values).astype(np.uint8)
+
+
+def _same(colour: Colour, count: int) -> np.ndarray:
+    return np.tile(np.array(colour, np.uint8), (count, 1))
+
+
+def _of_width(image: np.ndarray, width: int) -> Size:
+    return Size(width, max(1, round(width * image.shape[0] / image.shape[1])))
+
+
+def _drawable(xy: np.ndarray) -> np.ndarray:
+    """[k] bool: neither NaN nor absurdly far away."""
+    return np.all(np.abs(np.nan_to_num(xy, nan=np.inf)) < _FARTHEST, axis=-1)
+
+
+def _fixed(xy: np.ndarray) -> tuple[int, int]:
+    x, y = (round(float(value) * 2**_SHIFT) for value in xy)
+    return x, y
+
+
+def _line(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Sequence[int], width: int) -> None:
+    cv2.line(canvas, _fixed(start), _fixed(end), [int(value) for value in colour], width, cv2.LINE_AA, _SHIFT)
+
+
+def _dots(canvas: np.ndarray, xy: np.ndarray, colours: np.ndarray, wanted: np.ndarray, radius: float) -> None:
+    """Outlined dots at those points that are wanted and on the image; outlines first, so that none covers a dot."""
+    unit = geometry.px_to_unit(np.asarray(xy, np.float64), _size(canvas))
+    shown = np.flatnonzero(wanted & _drawable(xy) & ((unit >= 0) & (unit <= 1)).all(-1))
+    for i in shown:
+        _disc(canvas, xy[i], radius + max(0.6, radius / 4), OUTLINE)
+    for i in shown:
+        _disc(canvas, xy[i], radius, colours[i])
+
+
+def _disc(canvas: np.ndarray, xy: np.ndarray, radius: float, colour: Sequence[int] | np.ndarray) -> None:
+    """Each pixel covered by how far it reaches into the disc; OpenCV's own small discs are diamonds."""
+    x, y = (float(value) for value in xy)
+    left, top = max(0, math.floor(x - radius)), max(0, math.floor(y - radius))
+    patch = canvas[top : math.ceil(y + radius) + 1, left : math.ceil(x + radius) + 1]
+    rows, columns = np.ogrid[top : top + patch.shape[0], left : left + patch.shape[1]]
+    cover = np.clip(radius + 0.5 - np.hypot(columns - x, rows - y), 0, 1)[..., None]
+    patch[:] = _to_bytes(patch * (1 - cover) + np.asarray(colour) * cover)
+
+
+def _strength(maps: np.ndarray, size: Size, peak: float | None) -> np.ndarray:
+    """[k, size.h, size.w] float32 in 0..1: the maps enlarged (outer edges coincide) and divided by `peak`."""
+    values = np.maximum(np.nan_to_num(np.asarray(maps, np.float32), posinf=0, neginf=0), 0)
+    peak = _largest(values) if peak is None else peak
+    enlarged = [cv2.resize(each, size, interpolation=cv2.INTER_LINEAR) for each in values]
+    return np.clip(np.reshape(enlarged, (len(values), size.h, size.w)) / (peak if peak > 0 else 1), 0, 1)
+
+
+def _largest(maps: np.ndarray) -> float:
+    finite = maps[np.isfinite(maps)]
+    return float(finite.max()) if finite.size else math.nan
+
+
+def _dimmed(image: np.ndarray) -> np.ndarray:
+    """Grey and half as bright, so that colours on it are seen; [h, w, 3] float32."""
+    return np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] * np.float32(0.6), 3, axis=2)
+
+
+def _padded(image: np.ndarray, size: Size) -> np.ndarray:
+    right, below = size.w - image.shape[1], size.h - image.shape[0]
+    sides = (below // 2, below - below // 2, right // 2, right - right // 2)
+    return cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT, value=GROUND)
+
+
+def _text_height(width: int) -> int:
+    """px of text for a tile of `width` px."""
+    return int(np.clip(width / 14, 11, 40))
+
+
+def _caption(text: str, width: int) -> np.ndarray:
+    """A strip of `width` px with the text, shortened to fit."""
+    font, height = cv2.FontFace("sans"), _text_height(width)
+
+    def fits(words: str) -> bool:
+        return cv2.getTextSize((width, height), words, (0, 0), font, height, 450)[2] <= width
+
+    if not fits(text):
+        length = next((n for n in range(len(text), 0, -1) if fits(text[:n] + "...")), 0)
+        text = text[:length] + "..."
+    strip = np.full((round(height * 1.5), width, 3), GROUND, np.uint8)
+    cv2.putText(strip, text, (0, round(height * 1.05)), TEXT, font, height, 450)
+    return strip

@@ -1,0 +1,258 @@
+"""Coordinates: the only place in Fiducial that does arithmetic on them.
+
+Frames, pictured on a row of four pixels:
+
+    xy          px      |  0  |  1  |  2  |  3  |       pixel centres at integers (the default; bare `xy` is this)
+    xy_unit     unit    0 .125  .375  .625  .875  1     outer *edges* of the image at 0 and 1
+    xy_corner   corner    -1   -1/3  +1/3   +1          first and last pixel *centres* at -1 and +1 (FOMM)
+    xy_grid     cells   px of a heatmap, same rule: cell centres at integers
+
+A box is `box_xywh` as COCO writes it: measured from the image's outer edge, so (0, 0, W, H) is the whole
+image and its left edge lies at px -0.5.
+
+A map is a 3x3 matrix acting on homogeneous px, image -> image. Maps compose by `compose`, are undone by
+`invert`, and an image is warped by one of them once. Functions that take points work on numpy arrays and on
+torch tensors alike: they use operators only, and importing this file imports no framework.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+Array = TypeVar("Array", bound=Any)  # numpy.ndarray or torch.Tensor
+Matrix = np.ndarray  # [3, 3] float64, or [..., 3, 3]
+
+
+class Size(NamedTuple):
+    """Width and height, px. Always in this order; tensors are [..., h, w]."""
+
+    w: int
+    h: int
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """`WxH`, or one number for a square."""
+        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text.strip())
+        if match is None or int(match[1]) == 0 or match[2] == "0":
+            raise ValueError(f"size {text!r}: expected WIDTHxHEIGHT in px, such as 192x256")
+        return cls(int(match[1]), int(match[2] or match[1]))
+
+    def __str__(self) -> str:
+        return f"{self.w}x{self.h}"
+
+
+# ---------------------------------------------------------------------------------------------- conversions
+
+
+def _pair(size: Any, like: Array, offset: int = 0) -> Array:
+    """(w, h) + offset as an array of the same kind, dtype and device as `like` ([..., 2])."""
+    if isinstance(like, np.ndarray):
+        return np.asarray([size[0] + offset, size[1] + offset], dtype=like.dtype)
+    return like.new_tensor([size[0] + offset, size[1] + offset])
+
+
+def px_to_unit(xy: Array, size: Size) -> Array:
+    """px -> unit. The left edge of pixel 0 becomes 0, the right edge of the last pixel 1."""
+    return (xy + 0.5) / _pair(size, xy)
+
+
+def unit_to_px(xy_unit: Array, size: Size) -> Array:
+    """unit -> px, the inverse of `px_to_unit`."""
+    return xy_unit * _pair(size, xy_unit) - 0.5
+
+
+def mirror_unit(xy_unit: Array) -> Array:
+    """unit -> unit of the picture mirrored left to right: x -> 1 - x."""
+    return xy_unit * _pair((-1, 1), xy_unit) + _pair((1, 0), xy_unit)
+
+
+def px_to_corner(xy: Array, size: Size) -> Array:
+    """px -> corner. The centre of the first pixel becomes -1, of the last +1. Needs at least 2 px a side."""
+    return xy * 2 / _pair(size, xy, -1) - 1
+
+
+def corner_to_px(xy_corner: Array, size: Size) -> Array:
+    """corner -> px, the inverse of `px_to_corner`."""
+    return (xy_corner + 1) * _pair(size, xy_corner, -1) / 2
+
+
+def px_to_grid(xy: Array, size: Size, grid: Size) -> Array:
+    """px of an image of `size` -> cells of a heatmap of `grid` cells over the same area (edges coincide)."""
+    return unit_to_px(px_to_unit(xy, size), grid)
+
+
+def grid_to_px(xy_grid: Array, size: Size, grid: Size) -> Array:
+    """cells of a heatmap -> px, the inverse of `px_to_grid`."""
+    return unit_to_px(px_to_unit(xy_grid, grid), size)
+
+
+# ----------------------------------------------------------------------------------------------------- maps
+
+
+def identity() -> Matrix:
+    """The map that moves nothing."""
+    return np.eye(3)
+
+
+def translation(dx: float, dy: float) -> Matrix:
+    """Content moves by (dx, dy) px."""
+    return np.array([[1.0, 0, dx], [0, 1, dy], [0, 0, 1]])
+
+
+def scaling(sx: float, sy: float, about_xy: tuple[float, float] = (0.0, 0.0)) -> Matrix:
+    """Content grows by (sx, sy) while `about_xy` stays."""
+    x, y = about_xy
+    return np.array([[sx, 0, x - sx * x], [0, sy, y - sy * y], [0, 0, 1.0]])
+
+
+def rotation(radians: float, about_xy: tuple[float, float] = (0.0, 0.0)) -> Matrix:
+    """Content turns clockwise as seen on the screen (y points down): +x turns towards +y; `about_xy` stays."""
+    c, s = math.cos(radians), math.sin(radians)
+    x, y = about_xy
+    return np.array([[c, -s, x - c * x + s * y], [s, c, y - s * x - c * y], [0, 0, 1]])
+
+
+def resize(from_size: Size, to_size: Size) -> Matrix:
+    """The whole of one image onto the whole of another: outer edges coincide, not pixel centres."""
+    sx, sy = to_size[0] / from_size[0], to_size[1] / from_size[1]
+    return np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
+
+
+def flip(size: Size) -> Matrix:
+    """Left and right change places: x -> W - 1 - x. Names of points must change too (`Skeleton.flip_order`)."""
+    return np.array([[-1.0, 0, size[0] - 1], [0, 1, 0], [0, 0, 1]])
+
+
+def crop(box_xywh: np.ndarray, size: Size) -> Matrix:
+    """The box onto the whole of an image of `size`; aspect is not kept (see `fit_aspect`)."""
+    x, y, w, h = (float(value) for value in box_xywh)
+    sx, sy = size[0] / w, size[1] / h
+    # Left edge of the box: px x - 0.5. It must land on px -0.5.
+    return np.array([[sx, 0, -0.5 - sx * (x - 0.5)], [0, sy, -0.5 - sy * (y - 0.5)], [0, 0, 1]])
+
+
+def exif_rotation(orientation: int, size: Size) -> Matrix:
+    """Stored pixels -> upright picture for EXIF orientation 1-8; `size` is that of the stored picture."""
+    w, h = size
+    matrices = {
+        1: [[1, 0, 0], [0, 1, 0]],
+        2: [[-1, 0, w - 1], [0, 1, 0]],
+        3: [[-1, 0, w - 1], [0, -1, h - 1]],
+        4: [[1, 0, 0], [0, -1, h - 1]],
+        5: [[0, 1, 0], [1, 0, 0]],
+        6: [[0, -1, h - 1], [1, 0, 0]],
+        7: [[0, -1, h - 1], [-1, 0, w - 1]],
+        8: [[0, 1, 0], [-1, 0, w - 1]],
+    }
+    return np.array([*matrices[orientation], [0, 0, 1]], dtype=np.float64)
+
+
+def compose(*maps: Matrix) -> Matrix:
+    """One map that does `maps` in the order in which they are written."""
+    result = identity()
+    for matrix in maps:
+        result = matrix @ result
+    return result
+
+
+def invert(matrix: Array) -> Array:
+    """The map back. Closed form for affine maps, so that numpy and torch agree; [..., 3, 3]."""
+    a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
+    d, e, f = matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2]
+    determinant = a * e - b * d
+    inverse = matrix * 0
+    inverse[..., 0, 0] = e / determinant
+    inverse[..., 0, 1] = -b / determinant
+    inverse[..., 0, 2] = (b * f - c * e) / determinant
+    inverse[..., 1, 0] = -d / determinant
+    inverse[..., 1, 1] = a / determinant
+    inverse[..., 1, 2] = (c * d - a * f) / determinant
+    inverse[..., 2, 2] = 1
+    return inverse
+
+
+def transform(matrix: Array, xy: Array) -> Array:
+    """Points through a map: matrix [..., 3, 3], xy [..., k, 2] -> [..., k, 2]. NaN stays NaN."""
+    return xy @ matrix[..., :2, :2].mT + matrix[..., None, :2, 2]
+
+
+def transform_vectors(matrix: Array, vectors: Array) -> Array:
+    """Displacements through a map (no translation): [..., k, 2] -> [..., k, 2]."""
+    return vectors @ matrix[..., :2, :2].mT
+
+
+def scale_of(matrix: Array) -> Array:
+    """By how much a map enlarges lengths: the root of its determinant; [...]."""
+    return abs(matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]) ** 0.5
+
+
+# ---------------------------------------------------------------------------------------------------- boxes
+
+
+def whole_image_box(size: Size) -> np.ndarray:
+    """The box of the whole image, [4]."""
+    return np.array([0.0, 0.0, size[0], size[1]])
+
+
+def box_of_points(xy: np.ndarray, labelled: np.ndarray, margin: float = 0.0) -> np.ndarray:
+    """Tight `box_xywh` [4] around the labelled points (xy [k, 2], labelled [k] bool), each side enlarged by
+    `margin` of the box. At least one px wide and high; NaN where no point is labelled."""
+    points = xy[labelled]
+    if len(points) == 0:
+        return np.full(4, np.nan)
+    low, high = points.min(0), points.max(0)
+    extent = np.maximum(high - low, 1.0)
+    centre = (low + high) / 2 + 0.5  # + 0.5: from px to the box's edge frame
+    extent = extent * (1 + 2 * margin)
+    return np.concatenate([centre - extent / 2, extent])
+
+
+def box_corners(box_xywh: np.ndarray) -> np.ndarray:
+    """Corners of a box in px, clockwise from top left: [4, 2]."""
+    x, y, w, h = (float(value) for value in box_xywh)
+    x, y = x - 0.5, y - 0.5
+    return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
+
+
+def fit_aspect(box_xywh: np.ndarray, size: Size, padding: float = 1.0) -> np.ndarray:
+    """The box enlarged by `padding`, then in one direction to the aspect of `size`; the centre stays."""
+    x, y, w, h = (float(value) for value in box_xywh)
+    centre_x, centre_y = x + w / 2, y + h / 2
+    w, h = w * padding, h * padding
+    aspect = size[0] / size[1]
+    w, h = max(w, h * aspect), max(h, w / aspect)
+    return np.array([centre_x - w / 2, centre_y - h / 2, w, h])
+
+
+def jitter_box(box_xywh: np.ndarray, amount: float, generator: np.random.Generator) -> np.ndarray:
+    """A detector's imperfect box: centre shifted and sides scaled by up to +-`amount` of the sides, uniform."""
+    x, y, w, h = (float(value) for value in box_xywh)
+    dx, dy, sw, sh = generator.uniform(-amount, amount, 4)
+    new_w, new_h = w * (1 + sw), h * (1 + sh)
+    return np.array([x + w / 2 + dx * w - new_w / 2, y + h / 2 + dy * h - new_h / 2, new_w, new_h])
+
+
+def box_overlap(box_xywh: np.ndarray, size: Size) -> float:
+    """Area, px^2, of the part of the box that lies in an image of `size`; 0 for a box outside or of no area."""
+    x, y, w, h = (float(value) for value in box_xywh)
+    return max(0.0, min(x + w, size[0]) - max(x, 0.0)) * max(0.0, min(y + h, size[1]) - max(y, 0.0))
+
+
+# ---------------------------------------------------------------------------------------------------- warps
+
+
+def warp(image: np.ndarray, matrix: Matrix, size: Size, border: int = 0) -> np.ndarray:
+    """`image` [h, w, c] or [h, w] through `matrix` onto a canvas of `size`, bilinear; outside is `border`.
+
+    Shrinking by more than two aliases with bilinear weights alone, so callers that shrink much should start
+    from a reduced image (the loader decodes JPEGs at half or quarter size and composes that resize)."""
+    import cv2
+
+    return cv2.warpAffine(
+        image, matrix[:2], (size[0], size[1]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(border, border, border, border),
+    )  # fmt: skip

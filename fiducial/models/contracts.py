@@ -1,0 +1,73 @@
+"""What a backbone and a head promise, so that nobody guesses: levels, main level, normalisation; forward, decode, loss.
+
+Adding one is adding a file to `backbones/` or `heads/`; `models/catalog.py` finds it there and the batteries test it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from fiducial.types import Batch, Keypoints
+
+
+class Level(NamedTuple):
+    """One map that a backbone returns."""
+
+    channels: int
+    stride: int  # px of the input a cell
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """(image - mean) / std per RGB channel, for images in 0..255."""
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # ImageNet
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+
+class Backbone(nn.Module):
+    """A normalised image [b, 3, h, w] -> list of maps, one per level, fine to coarse.
+
+    `main` is the index of the level that carries the network's result: heads read that one."""
+
+    levels: tuple[Level, ...]
+    main: int = -1
+    normalization: Normalization = Normalization()
+    initialization: str = "random"  # where the weights came from, for reports
+    licence: str = "Apache-2.0"
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> list[Tensor]: ...
+
+
+class Head(nn.Module):
+    """One method: its network, its decode and its loss.
+
+    Built as `Head(spec, level, points, size)`: `level` is the backbone's main level, `size` the input's Size."""
+
+    @abstractmethod
+    def forward(self, feature: Tensor) -> Any:
+        """[b, channels, h, w] -> raw: a tensor or a NamedTuple of tensors, batch first."""
+
+    @abstractmethod
+    def decode(self, raw: Any) -> Keypoints:
+        """xy [b, k, 2] in px of the input crop, score [b, k] in 0..1."""
+
+    @abstractmethod
+    def loss(self, raw: Any, batch: Batch) -> dict[str, Tensor]:
+        """Named losses, scalars, to be summed. Points that are not labelled give no gradient."""
+
+    @abstractmethod
+    def unflip(self, raw: Any, flip_order: Tensor) -> Any:
+        """raw of the mirrored picture -> as if of the picture itself, so that the two can be averaged."""
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Any:
+        """The raw that a perfect network would return: `decode(encode(batch))` gives the labelled points back."""
+
+    def heatmaps(self, raw: Any) -> Tensor | None:
+        """[b, k, h, w] in 0..1 for pictures; None where the method has no maps."""
+        return None

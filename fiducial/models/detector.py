@@ -1,0 +1,147 @@
+"""Backbone + head + normalisation + skeleton + input size = a detector: uint8 crops in, Keypoints out.
+
+A detector is saved as two files that rebuild it on their own, `model.safetensors` and `model.json`; loading them
+never runs code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fiducial
+from fiducial import config
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.models import catalog
+from fiducial.models.contracts import Backbone, Head, Normalization
+from fiducial.types import Keypoints, Skeleton
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """What must be known to build the network anew."""
+
+    backbone: str
+    method: str
+    head: dict[str, Any]  # fields of the method's Spec, complete
+    size: Size
+    skeleton: Skeleton
+    normalization: Normalization | None = None  # None = the backbone's own, written out when it is built
+    padding: float = 1.25  # boxes are enlarged by this before they are cut out
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Card:
+    """What travels with the weights besides the network's own spec."""
+
+    spec: DetectorSpec
+    licence: str = "Apache-2.0"
+    initialization: str = "random"  # where the backbone's weights came from before training
+    metrics: dict[str, Any] = field(default_factory=dict)
+    fiducial_version: str = fiducial.__version__
+
+
+class Detector(nn.Module):
+    """uint8 crops [b, h, w, 3] RGB -> raw of the head; `predict` decodes it to Keypoints in px of the crop."""
+
+    def __init__(self, spec: DetectorSpec, backbone: Backbone, head: Head) -> None:
+        super().__init__()
+        self.spec, self.backbone, self.head = spec, backbone, head
+        normalization = spec.normalization or backbone.normalization
+        self.register_buffer("mean", torch.tensor(normalization.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(normalization.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Any:
+        return self.head(self.features(image)[self.backbone.main])
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The backbone's maps of uint8 crops [b, h, w, 3], normalised here, on the device."""
+        # Channels stay last in memory, the order in which convolutions on dense hardware read fastest.
+        normalised = (image.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        return self.backbone(normalised)
+
+    def raw_with_flip(self, image: Tensor) -> Any:
+        """raw averaged over the picture and its mirror image; refused where flip pairs are unknown."""
+        flip_order = torch.from_numpy(self.spec.skeleton.flip_order).to(image.device)
+        mirrored = self.head.unflip(self(image.flip(2)), flip_order)
+        return _mean_of(self(image), mirrored)
+
+    def predict(self, image: Tensor, flip_test: bool = False) -> Keypoints:
+        """uint8 crops [b, h, w, 3] -> Keypoints in px of the crops; call in eval mode, no gradients are kept."""
+        with torch.inference_mode():
+            raw = self.raw_with_flip(image) if flip_test else self(image)
+            return self.head.decode(full_precision(raw))
+
+
+def build(spec: DetectorSpec, pretrained: str = "no") -> Detector:
+    """A detector from its spec; `pretrained` as in `catalog.build_backbone`. Its own spec is complete."""
+    backbone = catalog.build_backbone(spec.backbone, pretrained)
+    module = catalog.head_module(spec.method)
+    head_spec = config.from_dict(module.Spec, spec.head, "head")
+    head = module.Head(head_spec, backbone.levels[backbone.main], len(spec.skeleton.points), spec.size)
+    normalization = spec.normalization or backbone.normalization
+    spec = replace(spec, head=config.to_dict(head_spec), normalization=normalization)
+    return Detector(spec, backbone, head)
+
+
+def save(detector: Detector, folder: Path, card: Card) -> None:
+    """`model.safetensors` and `model.json` in `folder`, each written beside and renamed; the card last, so that a
+    folder with a card is complete."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / ".model.safetensors.partial"
+    save_file({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, str(temporary))
+    temporary.replace(folder / "model.safetensors")
+    config.write_json(folder / "model.json", card)
+
+
+def load_card(folder: Path) -> Card:
+    """The card of a run folder; UserError where it is none, or written by a newer version."""
+    path = folder / "model.json"
+    if not path.exists():
+        raise UserError(f"{folder}: no trained model here (no model.json). Give the folder that `fiducial fit --out` made")
+    values = config.read_json(path)
+    version = values.get("spec", {}).get("format_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(f"{path}: format version {version}; this Fiducial reads up to {FORMAT_VERSION}. Update it")
+    return config.from_dict(Card, values, str(path))
+
+
+def load(folder: Path, device: str = "cpu") -> tuple[Detector, Card]:
+    """The detector of a run folder, in eval mode. Every weight must match: nothing is loaded in part."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    card = load_card(folder)
+    detector = build(card.spec)
+    path = folder / "model.safetensors"
+    try:
+        weights = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: can't be read as safetensors: {error}") from error
+    own = detector.state_dict()
+    wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    wrong += [name for name in weights if name not in own]
+    if wrong:
+        raise UserError(f"{path}: {len(wrong)} tensors do not fit the network of model.json, first {wrong[0]!r}")
+    detector.load_state_dict(weights)
+    return detector.eval().to(device), card
+
+
+def _mean_of(a: Any, b: Any) -> Any:
+    """Mean of two raws: tensors, or NamedTuples of tensors."""
+    return (a + b) / 2 if isinstance(a, Tensor) else type(a)(*((x + y) / 2 for x, y in zip(a, b, strict=True)))
+
+
+def full_precision(raw: Any) -> Any:
+    """raw in float32: decoding and losses are exact whatever the network ran in. A softmax over thousands of cells
+    or the square of a small error is lost in bf16."""
+    return raw.float() if isinstance(raw, Tensor) else type(raw)(*(part.float() for part in raw))

@@ -1,0 +1,150 @@
+"""Heatmaps: drawing them and finding the peak between the cells. Pure functions on tensors, cells in, cells out.
+
+Everything here is in `xy_grid` (cell centres at integers); heads turn it into px by `geometry.grid_to_px`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fiducial.geometry import Size
+
+
+def draw_gaussians(xy_grid: Tensor, grid: Size, sigma_cells: float) -> Tensor:
+    """Un-normalised Gaussians (peak 1 at the real-valued centre, never rounded): xy_grid [b, k, 2] -> [b, k, h, w].
+
+    Separable, so two vectors of exponentials a point instead of a map."""
+    columns = torch.arange(grid.w, device=xy_grid.device, dtype=xy_grid.dtype)
+    rows = torch.arange(grid.h, device=xy_grid.device, dtype=xy_grid.dtype)
+    along_x = torch.exp(-((columns - xy_grid[..., 0:1]) ** 2) / (2 * sigma_cells**2))
+    along_y = torch.exp(-((rows - xy_grid[..., 1:2]) ** 2) / (2 * sigma_cells**2))
+    return along_y[..., :, None] * along_x[..., None, :]
+
+
+def inside(xy_grid: Tensor, grid: Size) -> Tensor:
+    """Whether points lie on the map, outer edges included: [b, k, 2] -> bool [b, k]."""
+    limit = xy_grid.new_tensor([grid.w - 0.5, grid.h - 0.5])
+    return ((xy_grid >= -0.5) & (xy_grid <= limit)).all(-1)
+
+
+def normalised(maps: Tensor) -> Tensor:
+    """Maps whose cells sum to one; a map of zeros stays zero."""
+    return maps / maps.sum((-2, -1), keepdim=True).clamp_min(1e-12)
+
+
+def spatial_softmax(logits: Tensor) -> Tensor:
+    """Probability of each cell: [b, k, h, w] -> the same shape, sums to one a map."""
+    return logits.flatten(2).softmax(-1).view_as(logits)
+
+
+def argmax(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Highest cell (the first in row-major order among equals) and its value: xy_grid [b, k, 2], peak [b, k]."""
+    peak, index = maps.flatten(2).max(-1)
+    width = maps.shape[-1]
+    x = (index % width).to(maps.dtype)
+    y = torch.div(index, width, rounding_mode="floor").to(maps.dtype)
+    return torch.stack([x, y], -1), peak
+
+
+def quarter(maps: Tensor, xy_grid: Tensor) -> Tensor:
+    """A quarter of a cell from the highest cell towards the higher neighbour, per axis (Newell et al., ECCV 2016).
+
+    As in the common implementations, cells near the border stay where they are: x moves for 1 < x < w - 1 and
+    y > 0, y for 1 < y < h - 1 and x > 0."""
+    height, width = maps.shape[-2:]
+    x, y = xy_grid[..., 0].long(), xy_grid[..., 1].long()
+    slope_x = _at(maps, x + 1, y) - _at(maps, x - 1, y)
+    slope_y = _at(maps, x, y + 1) - _at(maps, x, y - 1)
+    moves_x = (x > 1) & (x < width - 1) & (y > 0)
+    moves_y = (y > 1) & (y < height - 1) & (x > 0)
+    return xy_grid + 0.25 * torch.stack([slope_x.sign() * moves_x, slope_y.sign() * moves_y], -1)
+
+
+def dark(maps: Tensor, xy_grid: Tensor, kernel_cells: int = 11) -> Tensor:
+    """One Newton step on the log of the blurred map, from the highest cell (DARK: Zhang et al., CVPR 2020, eq. 9).
+
+    Second derivatives are taken over two cells; cells within two of the border, and those whose Hessian is
+    singular, stay where they are. The blur makes the map look like a Gaussian again; for a map that is one,
+    `kernel_cells` 1 (no blur) is exact."""
+    height, width = maps.shape[-2:]
+    logs = _modulated(maps, kernel_cells).clamp_min(1e-10).log()
+    x, y = xy_grid[..., 0].long(), xy_grid[..., 1].long()
+
+    def value(dx: int, dy: int) -> Tensor:
+        return _at(logs, x + dx, y + dy)
+
+    gradient_x = 0.5 * (value(1, 0) - value(-1, 0))
+    gradient_y = 0.5 * (value(0, 1) - value(0, -1))
+    hessian_xx = 0.25 * (value(2, 0) - 2 * value(0, 0) + value(-2, 0))
+    hessian_yy = 0.25 * (value(0, 2) - 2 * value(0, 0) + value(0, -2))
+    hessian_xy = 0.25 * (value(1, 1) - value(1, -1) - value(-1, 1) + value(-1, -1))
+    determinant = hessian_xx * hessian_yy - hessian_xy**2
+    moves = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2) & (determinant != 0)
+    safe = torch.where(moves, determinant, torch.ones_like(determinant))
+    step_x = -(hessian_yy * gradient_x - hessian_xy * gradient_y) / safe
+    step_y = -(hessian_xx * gradient_y - hessian_xy * gradient_x) / safe
+    return xy_grid + torch.stack([step_x, step_y], -1) * moves[..., None]
+
+
+def expectation(probability: Tensor) -> Tensor:
+    """Mean position under maps that sum to one (soft-argmax): [b, k, h, w] -> xy_grid [b, k, 2]."""
+    columns = torch.arange(probability.shape[-1], device=probability.device, dtype=probability.dtype)
+    rows = torch.arange(probability.shape[-2], device=probability.device, dtype=probability.dtype)
+    return torch.stack([probability.sum(-2) @ columns, probability.sum(-1) @ rows], -1)
+
+
+def around_peak(maps: Tensor, xy_grid: Tensor, radius_cells: float) -> Tensor:
+    """The maps with everything further than `radius_cells` (per axis) from `xy_grid` set to zero."""
+    columns = torch.arange(maps.shape[-1], device=maps.device, dtype=maps.dtype)
+    rows = torch.arange(maps.shape[-2], device=maps.device, dtype=maps.dtype)
+    near_x = (columns - xy_grid[..., 0:1]).abs() <= radius_cells
+    near_y = (rows - xy_grid[..., 1:2]).abs() <= radius_cells
+    return maps * (near_y[..., :, None] & near_x[..., None, :])
+
+
+def _at(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Values at cells [b, k]; cells outside are read at the nearest cell."""
+    height, width = maps.shape[-2:]
+    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    return maps.flatten(2).gather(-1, index[..., None])[..., 0]
+
+
+def _modulated(maps: Tensor, kernel_cells: int) -> Tensor:
+    """Blurred with zeros outside, then scaled to the old peak."""
+    if kernel_cells <= 1:
+        return maps
+    taps = blur_kernel(kernel_cells).to(maps)
+    batch, points, height, width = maps.shape
+    flat = maps.reshape(batch * points, 1, height, width)
+    radius = kernel_cells // 2
+    blurred = F.conv2d(flat, taps.view(1, 1, -1, 1), padding=(radius, 0))
+    blurred = F.conv2d(blurred, taps.view(1, 1, 1, -1), padding=(0, radius)).view_as(maps)
+    old, new = maps.amax((-2, -1), keepdim=True), blurred.amax((-2, -1), keepdim=True)
+    return blurred * (old / new.clamp_min(1e-12))
+
+
+def blur_kernel(size: int) -> Tensor:
+    """Gaussian taps of OpenCV for a kernel of `size` with automatic sigma 0.3 ((size - 1) / 2 - 1) + 0.8.
+
+    OpenCV uses fixed tables for the small sizes, and the published DARK numbers were made with them."""
+    tables = {
+        3: [1, 2, 1],
+        5: [1, 4, 6, 4, 1],
+        7: [2, 7, 14, 18, 14, 7, 2],
+        9: [4, 13, 30, 51, 60, 51, 30, 13, 4],
+    }
+    if size in tables:
+        taps = torch.tensor(tables[size], dtype=torch.float64)
+    else:
+        sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
+        positions = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+        taps = torch.exp(-(positions**2) / (2 * sigma**2))
+    return taps / taps.sum()
+
+
+def entropy_of_gaussian(sigma_cells: float) -> float:
+    """Entropy, nats, of a Gaussian of that width on cells: the floor of the spatial cross-entropy."""
+    return math.log(2 * math.pi * math.e * sigma_cells**2)

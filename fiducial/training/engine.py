@@ -1,0 +1,204 @@
+"""Lightning's Trainer, set up for a recipe: precision, averaging, checkpoints, logs, devices. No loop of our own."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fiducial.models.torchvision_shim import ensure_torchvision
+
+ensure_torchvision()
+
+import lightning as L  # noqa: E402
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging  # noqa: E402
+from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
+from lightning.pytorch.tuner import Tuner  # noqa: E402
+
+from fiducial.data import loading  # noqa: E402
+from fiducial.training.history import History  # noqa: E402
+from fiducial.training.module import Training  # noqa: E402
+from fiducial.training.objective import Supervised  # noqa: E402
+from fiducial.training.recipe import Recipe  # noqa: E402
+from fiducial.training.watch import CollapseWatch, FiniteLoss  # noqa: E402
+from fiducial.types import Instances  # noqa: E402
+
+METRIC = "val/nme"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch of a run."""
+
+    weights: dict[str, Tensor]  # of the detector
+    metrics: dict[str, float]
+    epoch: int
+    is_main_process: bool
+
+
+def pick_device() -> torch.device:
+    """The accelerator of this machine, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Loaders(L.LightningDataModule):
+    """Loaders are made inside the process that uses them: only there is its rank known."""
+
+    def __init__(self, train: Instances, validation: Instances, recipe: Recipe) -> None:
+        super().__init__()
+        self.train, self.validation, self.recipe = train, validation, recipe
+
+    def train_dataloader(self) -> Any:
+        recipe, trainer = self.recipe, self.trainer
+        assert trainer is not None
+        return loading.training_loader(
+            self.train,
+            recipe.size,
+            recipe.batch_size,
+            recipe.augment,
+            seed=recipe.seed,
+            padding=recipe.padding,
+            workers=recipe.workers,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+            epoch=lambda: trainer.current_epoch,
+            strict=recipe.strict,
+        )
+
+    def val_dataloader(self) -> Any:
+        recipe, trainer = self.recipe, self.trainer
+        assert trainer is not None
+        return loading.evaluation_loader(
+            self.validation,
+            recipe.size,
+            recipe.batch_size,
+            padding=recipe.padding,
+            workers=recipe.workers,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+
+
+def steps_an_epoch(instances: int, batch_size: int, world: int) -> int:
+    """Whole batches only, unless there is less than one."""
+    return max(1, instances // world // batch_size)
+
+
+def run(
+    objective: Supervised,
+    train: Instances,
+    validation: Instances,
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool,
+    devices: int,
+    progress: bool,
+    echo: Callable[[str], None],
+) -> Best:
+    """Trains to the end of the recipe (or until patience runs out) and returns the best epoch by val NME."""
+    _quiet()
+    total_steps = steps_an_epoch(len(train), recipe.batch_size, devices) * recipe.epochs
+    guard = FiniteLoss(train, echo)
+    module = Training(recipe, objective, validation, total_steps, guard)
+    if recipe.memory_format == "channels_last":
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    best = ModelCheckpoint(
+        out / "checkpoints", "best", monitor=METRIC, save_last=True, save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )  # fmt: skip
+    history = History(out)
+    callbacks = [_averaging(recipe), CollapseWatch(), history, best]
+    if recipe.patience is not None:
+        callbacks.append(EarlyStopping(METRIC, patience=recipe.patience))
+    if progress:
+        callbacks.append(RichProgressBar())
+    trainer = _trainer(
+        recipe, devices, max_epochs=recipe.epochs, default_root_dir=out, enable_progress_bar=progress,
+        callbacks=[callback for callback in callbacks if callback is not None],
+        logger=TensorBoardLogger(out, "tensorboard", version=""),
+    )  # fmt: skip
+    last = out / "checkpoints" / "last.ckpt"
+    trainer.fit(module, datamodule=Loaders(train, validation, recipe), ckpt_path=last if resume and last.exists() else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return _best_of(best, history, trainer.is_global_zero)
+
+
+def find_lr(objective: Supervised, train: Instances, validation: Instances, recipe: Recipe) -> float:
+    """Learning-rate finder (Smith, 2015), as Lightning has it: steepest fall of the loss on a rising rate."""
+    from dataclasses import replace
+
+    _quiet()
+    started = replace(recipe, optimizer=replace(recipe.optimizer, lr=1e-3))
+    module = Training(started, objective, validation, 10**6, FiniteLoss(train, lambda line: None))
+    trainer = _trainer(recipe, 1, max_epochs=100, logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    found = Tuner(trainer).lr_find(
+        module, datamodule=Loaders(train, validation, recipe), min_lr=1e-6, max_lr=0.1, num_training=100, attr_name="lr"
+    )
+    objective.load_state_dict(before)
+    suggestion = found.suggestion() if found is not None else None
+    return float(suggestion) if suggestion is not None else 1e-3
+
+
+def _trainer(recipe: Recipe, devices: int, **options: Any) -> L.Trainer:
+    # Parameters of a frozen backbone get no gradient at first, which plain DDP takes for an error.
+    unused = recipe.optimizer.freeze_epochs > 0
+    strategy = "auto" if devices == 1 else "ddp_find_unused_parameters_true" if unused else "ddp"
+    return L.Trainer(
+        accelerator=pick_device().type,
+        devices=devices,
+        strategy=strategy,
+        sync_batchnorm=devices > 1 and pick_device().type == "cuda",
+        precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
+        gradient_clip_val=recipe.optimizer.clip_norm or None,
+        use_distributed_sampler=False,  # ours knows images with several people, and resumes
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+def _averaging(recipe: Recipe) -> WeightAveraging | None:
+    """Exponential moving average of weights and norm statistics. Its decay rises with the steps made, since the
+    weights of the start are worth nothing: min(decay, (1 + n) / (10 + n)), as TensorFlow's has it."""
+    if recipe.optimizer.ema_decay == 0:
+        return None
+
+    @torch.no_grad()
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        decay = min(recipe.optimizer.ema_decay, (1 + int(count)) / (10 + int(count)))
+        floats = [(a, c) for a, c in zip(averaged, current, strict=True) if a.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], 1 - decay)
+        for a, c in zip(averaged, current, strict=True):
+            if not a.is_floating_point():
+                a.copy_(c)
+
+    return WeightAveraging(multi_avg_fn=update)
+
+
+def _best_of(checkpoint: ModelCheckpoint, history: History, is_main_process: bool) -> Best:
+    saved = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=False)
+    prefix = "objective.detector."
+    weights = {name.removeprefix(prefix): value for name, value in saved["state_dict"].items() if name.startswith(prefix)}
+    epoch = int(saved["epoch"])
+    row = next(row for row in history.rows if row["epoch"] == epoch)
+    metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
+    return Best(weights, metrics, epoch, is_main_process)
+
+
+def _quiet() -> None:
+    """Lightning's advice on loggers and workers is for those who write loops; ours are chosen."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for text in (".*does not have many workers.*", ".*exists and is not empty.*", ".*tensorboardX.*", ".*isinstance.treespec.*"):
+        warnings.filterwarnings("ignore", text)
+    if not sys.stderr.isatty():
+        warnings.filterwarnings("ignore", module="lightning")

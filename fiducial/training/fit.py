@@ -1,0 +1,156 @@
+"""`fiducial fit`: a recipe and labelled data in, a run folder out.
+
+    RUN/recipe.json        everything that was chosen, "auto" resolved
+    RUN/history.csv        one row an epoch; RUN/tensorboard for TensorBoard
+    RUN/checkpoints/       last.ckpt to resume from, best.ckpt by val NME
+    RUN/model.safetensors, RUN/model.json      the best weights (averaged) and their card
+
+Everything random is a function of the seed, the epoch and the sample, so a run that was killed and resumed ends
+with the weights, bit by bit, of one that was not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fiducial import config
+from fiducial.data import annotations, loading
+from fiducial.errors import UserError
+from fiducial.models import detector as detectors
+from fiducial.models.detector import Card, Detector, DetectorSpec
+from fiducial.training import engine, preflight
+from fiducial.training.objective import Supervised
+from fiducial.training.recipe import Recipe
+from fiducial.types import Instances, Problem
+
+Echo = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The labelled data of a run."""
+
+    train: Instances
+    validation: Instances
+    problems: list[Problem]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any label, so that a resumed run can tell that its data are those it began with."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation):
+            for column in (part.annotation_id, part.image_row, part.xy, part.visibility, part.box_xywh):
+                digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_data(path: Path, recipe: Recipe, *, images: Path | None = None, category: str | None = None) -> Data:
+    """train and val of `path`. Crowds and instances without any labelled point are left out of both; where there is
+    no val split a tenth of the train images is set aside for it."""
+    train, problems = annotations.load(path, "train", images=images, strict=recipe.strict, category=category)
+    if "val" in annotations.splits(path):
+        validation, more = annotations.load(path, "val", images=images, strict=recipe.strict, category=category)
+        problems = problems + more
+    else:
+        train, validation = annotations.hold_out(train)
+        problems = [*problems, Problem(str(path), "", "no val split: a tenth of the train images is set aside for it")]
+    if train.skeleton.points != validation.skeleton.points:
+        raise UserError(
+            f"{path}: train has {len(train.skeleton.points)} points and val {len(validation.skeleton.points)}, "
+            "or they differ in names; both splits must have the same points in the same order"
+        )
+    if recipe.points is not None:
+        train, validation = train.pick_points(recipe.points), validation.pick_points(recipe.points)
+    usable = [part.select(part.labelled.any(1) & ~part.crowd) for part in (train, validation)]
+    for name, part in zip(("train", "val"), usable, strict=True):
+        if len(part) == 0:
+            raise UserError(f"{path}: split {name!r} has no instance with a labelled point")
+    return Data(usable[0], usable[1], problems)
+
+
+def fit(
+    data: Data, out: Path, recipe: Recipe, *, resume: bool = False, devices: int = 1, progress: bool = False, echo: Echo = print
+) -> Card:
+    """Trains and writes the run folder; returns the card of the best model. Raises TrainingFailure where training
+    would be worth nothing, UserError for a user's mistake."""
+    first = int(os.environ.get("LOCAL_RANK", "0")) == 0  # further processes of a run on several devices start here too
+    if resume or not first:
+        recipe = _resumed_recipe(out, recipe if first else None, data)
+    elif (out / "recipe.json").exists():
+        raise UserError(f"{out}: holds a run already. Give another --out, or --resume to continue it")
+    torch.manual_seed(recipe.seed)
+    detector, initialization = build_detector(recipe, data, echo if first else lambda line: None)
+    objective = Supervised(detector)
+    if first and not resume:
+        recipe = _settle(recipe, objective, data, devices, echo)
+        out.mkdir(parents=True, exist_ok=True)
+        config.write_json(out / "recipe.json", {"recipe": recipe, "data": data.fingerprint})
+    best = engine.run(objective, data.train, data.validation, recipe, out, resume=resume, devices=devices, progress=progress, echo=echo)
+    metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, "train_instances": len(data.train)}
+    card = Card(detector.spec, detector.backbone.licence, initialization, metrics)
+    if best.is_main_process:
+        detector.load_state_dict(best.weights)
+        detectors.save(detector.eval(), out, card)
+    return card
+
+
+def build_detector(recipe: Recipe, data: Data, echo: Echo) -> tuple[Detector, str]:
+    """An untrained detector for the data's points, and where its weights came from."""
+    spec = DetectorSpec(recipe.backbone, recipe.method, recipe.head, recipe.size, data.train.skeleton, padding=recipe.padding)
+    if recipe.init is None:
+        detector = detectors.build(spec, recipe.pretrained)
+        return detector, detector.backbone.initialization
+    detector = detectors.build(spec, "no")
+    for line in detectors.initialise_from(detector, Path(recipe.init)):
+        echo(line)
+    return detector, str(recipe.init)
+
+
+def _settle(recipe: Recipe, objective: Supervised, data: Data, devices: int, echo: Echo) -> Recipe:
+    """Checks that the network can learn the data, and replaces every "auto" by what is fastest or best here."""
+    device = engine.pick_device()
+    probe = loading.probe_batch(data.train, recipe.size, recipe.padding, min(recipe.batch_size, len(data.train)))
+    few = type(probe)(*(column[:8] for column in probe))
+    if recipe.preflight:
+        lr = 1e-3 if recipe.optimizer.lr == "auto" else min(float(recipe.optimizer.lr), 3e-3)
+        echo(preflight.overfit(objective, few, data.train, lr=lr))
+    precisions = ["fp32", "bf16"] if recipe.precision == "auto" else [recipe.precision]
+    formats = ["contiguous", "channels_last"] if recipe.memory_format == "auto" else [recipe.memory_format]
+    variants = [(precision, layout) for precision in precisions for layout in formats]
+    if len(variants) > 1:
+        (precision, layout), seconds = preflight.fastest_variant(objective, probe, device, variants)
+        table = ", ".join(f"{p} {f} {value * 1e3:.0f}" for (p, f), value in seconds.items())
+        echo(f"fastest step: {precision} {layout} (ms a step: {table})")
+        recipe = replace(recipe, precision=precision, memory_format=layout)  # type: ignore[arg-type]
+    if recipe.optimizer.lr == "auto":
+        lr = engine.find_lr(objective, data.train, data.validation, recipe)
+        echo(f"learning rate found: {lr:.2g}")
+        recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=lr))
+    return recipe
+
+
+def _resumed_recipe(out: Path, asked: Recipe | None, data: Data) -> Recipe:
+    """The recipe that the run began with; refused where what is asked for now, or the data, differ from it."""
+    path = out / "recipe.json"
+    if not path.exists():
+        raise UserError(f"{out}: no run to resume (no recipe.json). Start it without --resume")
+    values = config.read_json(path)
+    recipe = config.from_dict(Recipe, values["recipe"], str(path))
+    if asked is not None:
+        now, then = config.to_dict(asked), config.to_dict(recipe)
+        differing = [
+            f"{name} was {then[name]} and is now {now[name]}"
+            for name in now
+            if now[name] != then[name] and now[name] != "auto" and name not in ("optimizer", "workers", "preflight")
+        ]
+        if differing:
+            raise UserError(f"{out}: a run is resumed as it began, but {'; '.join(differing)}")
+    if values["data"] != data.fingerprint:
+        raise UserError(f"{out}: the data differ from those that the run began with; resume with the same files")
+    return recipe

@@ -1,0 +1,109 @@
+"""The LightningModule: an objective's step, AdamW with its schedule, and the val metric."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L  # after ensure_torchvision() of engine.py
+import numpy as np
+import torch
+from torch import Tensor
+
+from fiducial import geometry
+from fiducial.evaluation import metrics
+from fiducial.models.detector import Detector
+from fiducial.training.objective import Supervised
+from fiducial.training.recipe import OptimizerSpec, Recipe
+from fiducial.training.watch import FiniteLoss
+from fiducial.types import Batch, Instances
+
+
+class Training(L.LightningModule):
+    """What Lightning's Trainer runs. `val/nme` is the metric that picks the best checkpoint."""
+
+    def __init__(self, recipe: Recipe, objective: Supervised, validation: Instances, total_steps: int, guard: FiniteLoss) -> None:
+        super().__init__()
+        self.recipe, self.objective = recipe, objective
+        self.truth, self.total_steps, self.guard = validation, total_steps, guard
+        self.lr = recipe.optimizer.lr  # read and replaced by Lightning's learning-rate finder
+        self._predicted: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @property
+    def detector(self) -> Detector:
+        return self.objective.detector
+
+    def on_train_epoch_start(self) -> None:
+        # Whatever is drawn in an epoch (dropout) depends on the seed and the epoch alone, so a resumed run is the
+        # same run. Fractions of the seed sequence keep ranks apart.
+        seeds = np.random.SeedSequence([self.recipe.seed, self.current_epoch, self.global_rank])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        self.objective.frozen = self.current_epoch < self.recipe.optimizer.freeze_epochs
+        self.objective.train()
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        losses = self.objective(batch)
+        total = torch.stack(list(losses.values())).sum()
+        if not total.isfinite():
+            self.guard.judge(self.objective, batch, self.global_step, float(self.lr))
+            # A step without a sample's fault: no gradient, but one that every rank takes part in.
+            return torch.stack([(0 * parameter).sum() for parameter in self.parameters()]).sum()
+        for name, value in losses.items():
+            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=len(batch.row))
+        self.log("train/loss", total.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.row))
+        return total
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        keypoints = self.detector.predict(batch.image)
+        self._predicted.append((batch.row, keypoints.xy, batch.image_to_crop))
+
+    def on_validation_epoch_end(self) -> None:
+        parts = [torch.cat(column) for column in zip(*self._predicted, strict=True)]
+        self._predicted.clear()
+        # Every rank scores the whole split, from all ranks' predictions; rows seen twice are counted once.
+        rows, xy, matrix = (self.all_gather(part).flatten(0, 1) if self.trainer.world_size > 1 else part for part in parts)
+        first = np.unique(rows.cpu().numpy(), return_index=True)[1]
+        for name, value in validation_scores(self.truth, rows.cpu().numpy()[first], xy[first], matrix[first]).items():
+            self.log(f"val/{name}", value, prog_bar=name == "nme", sync_dist=False, rank_zero_only=False)
+
+    def configure_optimizers(self) -> Any:
+        spec = self.recipe.optimizer
+        optimizer = torch.optim.AdamW(parameter_groups(self.detector, spec, float(self.lr)), lr=float(self.lr))
+        factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(spec, step / self.total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+
+
+def validation_scores(truth: Instances, rows: np.ndarray, xy: Tensor, image_to_crop: Tensor) -> dict[str, float]:
+    """NME and EPE of crops' points, mapped back to their images: xy [n, k, 2] px of the crops."""
+    back = geometry.transform(geometry.invert(image_to_crop.double()), xy.double()).cpu().numpy()
+    some = truth.select(rows)
+    length = metrics.normalizer_lengths(some)
+    return {
+        "nme": float(metrics.nme(back, some.xy, some.labelled, length)),
+        "epe": float(metrics.epe(back, some.xy, some.labelled)),
+    }
+
+
+def parameter_groups(detector: Detector, spec: OptimizerSpec, lr: float) -> list[dict[str, Any]]:
+    """Backbone and rest, each with and without weight decay (biases and norm scales have none)."""
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, parameter in detector.named_parameters():
+        groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": lr * (spec.backbone_lr if in_backbone else 1.0),
+            "weight_decay": spec.weight_decay if decays else 0.0,
+        }
+        for (in_backbone, decays), parameters in groups.items()
+    ]
+
+
+def schedule(spec: OptimizerSpec, progress: float) -> float:
+    """lr as a share of its peak, at `progress` 0..1 of the run. Both rise for `warmup` of it; one_cycle from 1/25 by
+    a half cosine (Smith & Topin, 2018), cosine from 0 linearly; then a half cosine falls to `final_lr`."""
+    if progress < spec.warmup:
+        rise = progress / spec.warmup
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * rise)) / 2 if spec.schedule == "one_cycle" else rise
+    fall = min(1.0, (progress - spec.warmup) / max(1e-9, 1 - spec.warmup))
+    return spec.final_lr + (1 - spec.final_lr) * (1 + math.cos(math.pi * fall)) / 2

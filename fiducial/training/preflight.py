@@ -1,0 +1,117 @@
+"""Before the run: can this network learn this data at all, and in which precision does it learn fastest here?"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from fiducial.training.objective import Supervised
+from fiducial.training.watch import TrainingFailure
+from fiducial.types import Batch, Instances
+
+Variant = tuple[str, str]  # (precision, memory format)
+
+
+def overfit(
+    objective: Supervised, batch: Batch, instances: Instances, *, lr: float, max_steps: int = 150, max_seconds: float = 60
+) -> str:
+    """Trains a copy on one small batch; returns a line for the log.
+
+    The excess of the loss over that of perfect outputs must fall to a third. TrainingFailure where it does not,
+    naming the annotation that resists if one stands out. Stops as soon as it has passed, and gives no verdict
+    where `max_seconds` run out first."""
+    trial = copy.deepcopy(objective).train()
+    # Batch statistics of eight samples are noisy; a copy in float32 with its own optimizer touches nothing.
+    optimizer = torch.optim.AdamW(trial.parameters(), lr=lr, weight_decay=0.0)
+    head = trial.detector.head
+    floor = sum(float(value) for value in head.loss(head.encode(batch), batch).values())
+    start, excess, began = None, float("nan"), time.perf_counter()
+    best = float("inf")
+    for step in range(max_steps):
+        loss = _total(trial, batch)
+        excess = float(loss.detach()) - floor
+        start = excess if start is None else start
+        if not torch.isfinite(loss):
+            raise TrainingFailure(
+                f"pre-flight: the loss is not finite at step {step} on eight samples, first "
+                f"{instances.where(int(batch.row[0]))}. Lower the learning rate (now {lr:.2g}: --lr), or look at their labels"
+            )
+        best = min(best, excess)
+        if step > 5 and best < start / 3:
+            return f"pre-flight: one batch of {len(batch.row)} learnt in {step} steps (loss over its floor {start:.4g} to {best:.4g})"
+        if time.perf_counter() - began > max_seconds:
+            return f"pre-flight: no verdict in {max_seconds:.0f} s ({step + 1} steps, {start:.4g} to {best:.4g})"
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trial.parameters(), 5.0)
+        optimizer.step()
+    raise TrainingFailure(
+        f"pre-flight: {max_steps} steps on one batch of {len(batch.row)} samples took the loss (over its floor) only from "
+        f"{start:.4g} to {best:.4g}; it should fall to a third. {_suspect(trial, batch, instances)} Settings to try: "
+        f"--lr (now {lr:.2g}), head.loss, head.sigma_cells; --no-preflight skips this check"
+    )
+
+
+def fastest_variant(
+    objective: Supervised, batch: Batch, device: torch.device, variants: list[Variant], max_seconds: float = 60
+) -> tuple[Variant, dict[Variant, float]]:
+    """Seconds a training step for each variant, after a warm-up, best of three; the first variant is preferred
+    unless another is 5 % faster (fp32 before bf16 at equal speed)."""
+    seconds: dict[Variant, float] = {}
+    began = time.perf_counter()
+    for variant in variants:
+        if seconds and time.perf_counter() - began > max_seconds:
+            break
+        trial = copy.deepcopy(objective).to(device).train()
+        if variant[1] == "channels_last":
+            trial = trial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        step = _step_of(trial, Batch(*(column.to(device) for column in batch)), device, variant[0])
+        step()
+        seconds[variant] = min(_timed(step, device) for _ in range(3))
+    best = variants[0]
+    for variant, duration in seconds.items():
+        if duration < 0.95 * seconds[best]:
+            best = variant
+    return best, seconds
+
+
+def _step_of(trial: Supervised, batch: Batch, device: torch.device, precision: str) -> Callable[[], None]:
+    cast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+    def step() -> None:
+        with cast:
+            loss = _total(trial, batch)
+        loss.backward()
+        trial.zero_grad()
+
+    return step
+
+
+def _timed(step: Callable[[], None], device: torch.device) -> float:
+    began = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def _total(objective: Supervised, batch: Batch) -> Tensor:
+    return torch.stack(list(objective(batch).values())).sum()
+
+
+def _suspect(trial: Supervised, batch: Batch, instances: Instances) -> str:
+    """The sample that resists, if one stands out; else a word on the batch."""
+    trial.eval()
+    with torch.no_grad():
+        losses = torch.stack([_total(trial, Batch(*(c[i : i + 1] for c in batch))) for i in range(len(batch.row))])
+    worst = int(losses.argmax())
+    others = torch.cat([losses[:worst], losses[worst + 1 :]])
+    where = instances.where(int(batch.row[worst]))
+    if len(others) and losses[worst] > 3 * others.median():
+        return f"One sample resists, look at its labels: {where}."
+    return f"No sample stands out (highest loss: {where})."

@@ -1,0 +1,51 @@
+"""One training run as one frozen value: everything that is chosen, nothing that is derived."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fiducial.data.augment import AugmentSpec
+from fiducial.geometry import Size
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """AdamW and its schedule. Steps, not epochs, drive the schedule."""
+
+    lr: float | Literal["auto"] = 3e-3  # peak, a step; "auto" = learning-rate finder
+    weight_decay: float = 0.05  # not on biases and norm scales
+    schedule: Literal["one_cycle", "cosine"] = "one_cycle"
+    warmup: float = 0.1  # share of all steps in which lr rises to its peak
+    final_lr: float = 1e-4  # lr at the end, as a share of the peak
+    clip_norm: float = 5.0  # gradients are scaled down to this norm
+    ema_decay: float = 0.998  # of the averaged weights that are kept, after a start in which it rises; 0 = none
+    # Fine-tuning of a pretrained encoder: it is frozen at first (its norms too), then learns at a share of the lr.
+    freeze_epochs: int = 0
+    backbone_lr: float = 1.0  # share of the lr
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `fiducial fit` does. A variant is `dataclasses.replace` of another, or `--set a.b=c`."""
+
+    method: str = "heatmap"
+    backbone: str = "mobilenetv3_small_100"
+    size: Size = Size(128, 128)
+    head: dict[str, Any] = field(default_factory=dict)  # fields of the method's Spec; defaults where absent
+    pretrained: Literal["auto", "yes", "no"] = "auto"  # auto = where the weights can be had, with a word where not
+    init: str | None = None  # a run folder or safetensors file to start from
+    points: tuple[int, ...] | None = None  # a subset of the points
+    padding: float = 1.25  # boxes are enlarged by this before they are cut out
+    epochs: int = 60
+    batch_size: int = 64  # of each device
+    seed: int = 0
+    optimizer: OptimizerSpec = OptimizerSpec()
+    augment: AugmentSpec = AugmentSpec()
+    patience: int | None = None  # epochs without a better val metric before it stops
+    # "auto" times both on this machine with this net and keeps the faster.
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    workers: int | None = None  # loader processes; None = one less than the cores, at most 8
+    preflight: bool = True  # overfit one small batch before anything else
+    strict: bool = False  # bad samples are errors

@@ -1,0 +1,80 @@
+"""Where recipes come from: the default, a file's function, a run to be resumed; and what the command line changes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fiducial import config
+from fiducial.errors import UserError, did_you_mean
+from fiducial.geometry import Size
+from fiducial.training.recipe import Recipe
+
+
+def default(resume_from: Path | None = None) -> Recipe:
+    """The default recipe, or that of the run that is resumed."""
+    path = resume_from / "recipe.json" if resume_from is not None else None
+    if path is None or not path.exists():
+        return Recipe()
+    return config.from_dict(Recipe, config.read_json(path)["recipe"], str(path))
+
+
+def load(reference: str) -> Recipe:
+    """`FILE.py:FUNCTION`: what the function returns. Runs that file's code, as importing it would."""
+    file, colon, function = reference.rpartition(":")
+    path = Path(file)
+    if not colon or path.suffix != ".py" or not path.exists():
+        raise UserError(f"--recipe {reference!r}: expected FILE.py:FUNCTION of a file that exists")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    known = [name for name, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == path.stem]
+    if function not in known:
+        raise UserError(f"--recipe {reference!r}: no function {function!r} there." + did_you_mean(function, known))
+    recipe = getattr(module, function)()
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"--recipe {reference!r}: returned {type(recipe).__name__}, expected a Recipe")
+    return recipe
+
+
+def changed(recipe: Recipe, options: dict[str, Any], settings: list[str]) -> Recipe:
+    """`recipe` with the command line's options, then its `--set`s. Another method drops the old one's head settings."""
+    options = dict(options)
+    if options.get("method", recipe.method) != recipe.method:
+        recipe = replace(recipe, head={})
+    if "lr" in options:
+        recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=_rate(options.pop("lr"))))
+    if "size" in options:
+        try:
+            options["size"] = Size.parse(options["size"])
+        except ValueError as error:
+            raise UserError(f"--{error}") from None
+    if "points" in options:
+        options["points"] = _point_numbers(options["points"])
+    if options.get("pretrained") not in (None, "auto", "yes", "no"):
+        raise UserError(f"--pretrained {options['pretrained']!r}: expected auto, yes or no")
+    return config.with_settings(replace(recipe, **options), settings)
+
+
+def _rate(text: str) -> Any:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise UserError(f"--lr {text!r}: expected a number or auto") from None
+
+
+def _point_numbers(text: str) -> tuple[int, ...]:
+    """`30,40,45` or `36-47`, or both."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UserError(f"--points {text!r}: expected numbers such as 30,40,45 or ranges such as 36-47")
+        numbers += range(int(first), int(last or first) + 1)
+    return tuple(numbers)

@@ -1,0 +1,88 @@
+"""Training cannot fail silently: losses that are not finite, and heatmaps that sink to zero, are caught in the epoch
+in which they happen, and the annotation or the setting to blame is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from fiducial.training.objective import Supervised
+from fiducial.types import Batch, Instances
+
+
+class TrainingFailure(RuntimeError):
+    """The run can't go on, or would be worth nothing; the message says why and what to change."""
+
+
+class FiniteLoss:
+    """Judges a loss that is not finite: some annotations' fault (training goes on without them) or the weights'."""
+
+    def __init__(self, instances: Instances, echo: Callable[[str], None], limit: int = 20) -> None:
+        self.instances, self.echo, self.limit = instances, echo, limit
+        self.blamed: set[int] = set()  # rows of the instances
+
+    def judge(self, objective: Supervised, batch: Batch, step: int, lr: float) -> None:
+        """Names the annotations to blame, each once. TrainingFailure where they are not the cause, or too many."""
+        bad = [i for i in range(len(batch.row)) if not loss_of(objective, batch, i).isfinite()]
+        if len(bad) == len(batch.row):
+            raise TrainingFailure(
+                f"the loss is not finite for any sample at step {step}: the weights have diverged. Lower the learning "
+                f"rate (peak {lr:.2g}: --lr), or train in full precision (--set precision=fp32)"
+            )
+        for row in sorted({int(batch.row[i]) for i in bad} - self.blamed):
+            self.blamed.add(row)
+            self.echo(f"{self.instances.where(row)}: its loss is not finite; steps with it are left out")
+        if len(self.blamed) > self.limit:
+            raise TrainingFailure(
+                f"more than {self.limit} annotations gave losses that are not finite, first "
+                f"{self.instances.where(min(self.blamed))}. Look at their labels, or lower --lr (peak {lr:.2g})"
+            )
+
+
+class CollapseWatch(L.Callback):
+    """Heatmaps that sink to zero everywhere (article E's U-Net did, without a word).
+
+    Under a mean squared error the all-zero map is a resting place: nearly all cells of the target are zero. A run
+    lies there when the highest cells stay near zero where points are. Judged at the end of an epoch, over its last
+    fifth, once `min_steps` steps have been made; maps that are distributions can't sink."""
+
+    def __init__(self, min_steps: int = 40, floor: float = 0.05) -> None:
+        self.min_steps, self.floor = min_steps, floor
+        self.peaks: list[float] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.peaks.clear()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        peak = pl_module.objective.mean_peak
+        if peak is not None and batch_idx >= 0.8 * float(trainer.num_training_batches) - 1:
+            self.peaks.append(float(peak))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if not self.peaks or trainer.global_step < self.min_steps:
+            return
+        peak = sum(self.peaks) / len(self.peaks)
+        if peak < self.floor:
+            head = pl_module.detector.spec.head
+            raise TrainingFailure(
+                f"the heatmaps have collapsed to zero: after epoch {trainer.current_epoch + 1} the mean peak at labelled "
+                f"points is {peak:.3f}, where 1 is wanted. With head.loss={head.get('loss')!r} empty maps are a resting "
+                "place. Use --set head.loss=cross_entropy or head.loss=foreground, a wider target (head.sigma_cells, "
+                f"now {head.get('sigma_cells')}), or another --lr (peak {float(pl_module.lr):.2g})"
+            )
+
+
+def loss_of(objective: Supervised, batch: Batch, index: int) -> Tensor:
+    """Loss of one sample of the batch by the present weights, in eval mode; nothing is changed."""
+    training = objective.training
+    objective.eval()
+    try:
+        with torch.no_grad():
+            single = Batch(*(column[index : index + 1] for column in batch))
+            return torch.stack(list(objective(single).values())).sum()
+    finally:
+        objective.train(training)

@@ -1,0 +1,220 @@
+"""The data that travels between rooms: Skeleton, Instances, Batch, Keypoints, and the problems met on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fiducial import geometry
+from fiducial.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """What NME divides by, one length a sample, px.
+
+    `kind` is "points" (distance between the two points of `points`, of the truth), "box" (root of the truth
+    box's area) or "image" (longest side of the image). `name` is what is printed."""
+
+    kind: str = "box"
+    name: str = "box"
+    points: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("points", "box", "image"):
+            raise UserError(f"normalizer kind {self.kind!r}: expected points, box or image")
+        if (self.kind == "points") != (self.points is not None):
+            raise UserError("a normalizer of kind 'points' needs two points, the other kinds none")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What the points are. Travels with data and with weights."""
+
+    name: str
+    points: tuple[str, ...]
+    edges: Pairs = ()
+    # Points that change names in a mirror; () = none do, None = unknown, so that flipping is refused.
+    flip_pairs: Pairs | None = None
+    sigmas: tuple[float, ...] | None = None  # COCO's per-point constants; None = OKS can't be computed
+    groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    normalizer: Normalizer = Normalizer()
+
+    def __post_init__(self) -> None:
+        count = len(self.points)
+        if count == 0:
+            raise UserError(f"skeleton {self.name!r} has no points")
+        used = [i for pair in (*self.edges, *(self.flip_pairs or ())) for i in pair]
+        used += [i for group in self.groups.values() for i in group] + list(self.normalizer.points or ())
+        wrong = [i for i in used if not 0 <= i < count]
+        if wrong:
+            raise UserError(f"skeleton {self.name!r}: point index {wrong[0]} with {count} points (0 to {count - 1})")
+        paired = [i for pair in self.flip_pairs or () for i in pair]
+        if len(paired) != len(set(paired)):
+            twice = next(i for i in paired if paired.count(i) > 1)
+            raise UserError(f"skeleton {self.name!r}: point {self.points[twice]!r} is in more than one flip pair")
+        if self.sigmas is not None and (len(self.sigmas) != count or min(self.sigmas) <= 0):
+            raise UserError(f"skeleton {self.name!r}: expected {count} positive sigmas, got {self.sigmas}")
+
+    @property
+    def flip_order(self) -> np.ndarray:
+        """[k]: point i of the mirrored picture is point flip_order[i] of the picture. Refused where unknown."""
+        if self.flip_pairs is None:
+            raise UserError(
+                f"skeleton {self.name!r}: its flip pairs are unknown, so pictures can't be mirrored. Add "
+                "`flip_indices` to the category in the annotation file, or train and test without flipping"
+            )
+        order = np.arange(len(self.points))
+        for a, b in self.flip_pairs:
+            order[a], order[b] = b, a
+        return order
+
+    def pick(self, indices: Sequence[int]) -> Skeleton:
+        """The skeleton of a subset of points, in the order given. Edges and pairs with a lost end are dropped;
+        the normaliser falls back to the box when one of its points is lost."""
+        count = len(self.points)
+        if len(set(indices)) != len(indices) or not indices or not all(0 <= i < count for i in indices):
+            raise UserError(f"points {list(indices)}: expected distinct numbers from 0 to {count - 1}")
+        new = {old: i for i, old in enumerate(indices)}
+
+        def kept(pairs: Pairs) -> Pairs:
+            return tuple((new[a], new[b]) for a, b in pairs if a in new and b in new)
+
+        flip_pairs = self.flip_pairs
+        if flip_pairs is not None:
+            lost = [(a, b) for a, b in flip_pairs if (a in new) != (b in new)]
+            # A point whose mirror image was not picked has no name in the mirrored picture.
+            flip_pairs = None if lost else kept(flip_pairs)
+        groups = {name: tuple(new[i] for i in group if i in new) for name, group in self.groups.items()}
+        ends = self.normalizer.points
+        normalizer = self.normalizer
+        if ends is not None:
+            complete = ends[0] in new and ends[1] in new
+            normalizer = replace(normalizer, points=(new[ends[0]], new[ends[1]])) if complete else Normalizer()
+        return replace(
+            self,
+            points=tuple(self.points[i] for i in indices),
+            edges=kept(self.edges),
+            flip_pairs=flip_pairs,
+            sigmas=None if self.sigmas is None else tuple(self.sigmas[i] for i in indices),
+            groups={name: group for name, group in groups.items() if group},
+            normalizer=normalizer,
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in the data: which file, which annotation or image, what, and what was done about it."""
+
+    file: str
+    where: str  # "annotation 17", "image 4", "line 12"; "" for the file as a whole
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.where + ': ' if self.where else ''}{self.what}"
+
+
+class Images(Protocol):
+    """The pictures of a split, in files, in memory or rendered on demand."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, row: int) -> str:
+        """For messages and reports: a path or a made-up name."""
+        ...
+
+    def read(self, row: int, reduce: int = 1) -> np.ndarray:
+        """uint8 RGB [h, w, 3], upright. `reduce` 2, 4 or 8 allows (does not force) a picture of 1/reduce the
+        size, for callers that shrink much; they see what they got by its shape, outer edges coincide.
+        Raises UserError naming the file for a picture that can't be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The labelled instances of one split, as columns: n instances on m images, k points each.
+
+    Columns and not objects, since an index of COCO (150,000 instances) must fit in a few hundred megabytes and
+    be shared by worker processes without copies."""
+
+    skeleton: Skeleton
+    images: Images
+    image_id: np.ndarray  # [m] int64
+    image_size: np.ndarray  # [m, 2] int32 (w, h) as declared; 0 = not declared
+    image_row: np.ndarray  # [n] int64: row of image_id
+    annotation_id: np.ndarray  # [n] int64
+    xy: np.ndarray  # [n, k, 2] float32, px of the image; 0 where not labelled
+    visibility: np.ndarray  # [n, k] uint8: 0 not labelled, 1 labelled but hidden, 2 visible
+    box_xywh: np.ndarray  # [n, 4] float32, edge frame
+    area: np.ndarray  # [n] float32, px^2: COCO's `area` (OKS divides by it)
+    crowd: np.ndarray  # [n] bool
+    source: str = ""  # the annotation file or folder, for messages
+
+    def __len__(self) -> int:
+        return len(self.image_row)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """[n, k] bool: has coordinates, hidden or not."""
+        return self.visibility > 0
+
+    def select(self, rows: np.ndarray) -> Instances:
+        """Some of the instances (indices or mask); all images stay."""
+        columns = ("image_row", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
+
+    def pick_points(self, indices: Sequence[int]) -> Instances:
+        """A subset of points. Boxes and areas stay those of the whole instance, so that crops stay the same."""
+        picked = list(indices)
+        skeleton = self.skeleton.pick(picked)
+        return replace(self, skeleton=skeleton, xy=self.xy[:, picked], visibility=self.visibility[:, picked])
+
+    def where(self, row: int) -> str:
+        """`FILE: annotation ID (IMAGE)`, for messages about one instance."""
+        return f"{self.source}: annotation {self.annotation_id[row]} ({self.images.name(int(self.image_row[row]))})"
+
+
+class Batch(NamedTuple):
+    """What training sees of b instances. Tensors, on the device; images travel as bytes."""
+
+    image: Tensor  # [b, h, w, 3] uint8 RGB crops
+    xy: Tensor  # [b, k, 2] float32, px of the crop; finite everywhere
+    labelled: Tensor  # [b, k] float32: 1 where the point has coordinates, else 0
+    image_to_crop: Tensor  # [b, 3, 3] float32
+    row: Tensor  # [b] int64: row of Instances
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Points found, the only currency after training: numpy arrays or tensors with equal leading axes."""
+
+    xy: Any  # [..., k, 2] px of the image that was passed in
+    score: Any  # [..., k] in 0..1; what it means is the head's affair, higher is surer
+    sigma: Any = None  # [..., k, 2] px: standard deviation of x and y, where the method has one
+    jacobian: Any = None  # [..., k, 2, 2] local scale, rotation and shear (method `motion`)
+
+    def mapped(self, matrix: Any) -> Keypoints:
+        """The same points in another image's px: matrix [..., 3, 3]. A sigma is scaled by the map's
+        enlargement; a Jacobian is turned and scaled with it."""
+        sigma, jacobian = self.sigma, self.jacobian
+        if sigma is not None:
+            sigma = sigma * geometry.scale_of(matrix)[..., None, None]
+        if jacobian is not None:
+            jacobian = matrix[..., None, :2, :2] @ jacobian
+        return Keypoints(geometry.transform(matrix, self.xy), self.score, sigma, jacobian)
+
+    def numpy(self) -> Keypoints:
+        """On the host, as numpy arrays."""
+
+        def host(value: Any) -> Any:
+            return value if value is None or isinstance(value, np.ndarray) else value.detach().cpu().float().numpy()
+
+        return Keypoints(host(self.xy), host(self.score), host(self.sigma), host(self.jacobian))
