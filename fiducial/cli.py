@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fiducial.training.recipe import Recipe
 
 app = typer.Typer(
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -31,7 +31,12 @@ DataPath = Annotated[
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder of the images, when DATA is one annotation file.")]
 CategoryOption = Annotated[str | None, typer.Option(help="Which category, when DATA has several with points.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Bad samples are errors instead of being skipped and listed.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON; '-' prints them.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here as JSON; '-' prints them.")]
+
+
+# Typer's words for a wrong option or command; in its own copy of click or in the one that is installed.
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+STOPPED = 130  # what typer makes of Ctrl-C
 
 
 def main() -> None:
@@ -40,11 +45,15 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
-        app(standalone_mode=True)
-    except (Exception, KeyboardInterrupt) as error:
+        code = app(standalone_mode=False)
+    except Exception as error:
         if debug:
             raise
-        sys.exit(_say(error))
+        code = _say(error)
+    if code == STOPPED:
+        hint = "; `fiducial fit` continues exactly with --resume" if "fit" in sys.argv[1:2] else ""
+        print(f"fiducial: stopped{hint}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _say(error: BaseException) -> int:
@@ -52,9 +61,10 @@ def _say(error: BaseException) -> int:
     if isinstance(error, UserError):
         print(f"fiducial: {error}", file=sys.stderr)
         return 2
-    if isinstance(error, KeyboardInterrupt):
-        print("fiducial: stopped; `fiducial fit` continues exactly with --resume", file=sys.stderr)
-        return 130
+    if isinstance(error, USAGE_ERROR):
+        command = "fiducial" if error.ctx is None else error.ctx.command_path
+        print(f"fiducial: {' '.join(error.format_message().split())} (`{command} --help` says more)", file=sys.stderr)
+        return 2
     if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
         print(f"fiducial: {error.name} is not installed: pip install 'fiducial[{extra}]'", file=sys.stderr)
         return 2
@@ -76,21 +86,27 @@ def _version(value: bool) -> None:
 
 
 @app.callback()
-def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
-    pass
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from (with any command).")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 @app.command()
 def fit(
     data: DataPath,
-    out: Annotated[Path, typer.Option(help="Folder of the run: weights, checkpoints, history, report.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run: weights, checkpoints, history, report.")],
     method: Annotated[str | None, typer.Option(help="heatmap (default), deeppose, ..")] = None,
     backbone: Annotated[str | None, typer.Option(help="mobilenetv3_small_100 (default), hrnet_w32, unet_resnet18, any timm name.")] = None,
     size: Annotated[str | None, typer.Option(help="Input, WIDTHxHEIGHT px [128x128].")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training data [60].")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device.")] = None,
     lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random; equal seeds give equal runs [0].")] = None,
     points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45 or 36-47.")] = None,
     init: Annotated[str | None, typer.Option(help="Weights to start from: a run folder or a safetensors file.")] = None,
     pretrained: Annotated[str | None, typer.Option(help="Backbone weights: auto (where they can be had), yes, no.")] = None,
@@ -142,11 +158,11 @@ def evaluate(
     model: Annotated[Path | None, typer.Argument(help="A run folder.")] = None,
     data: Annotated[Path | None, typer.Argument(help="As for fit. With --predictions: the truth's annotation file.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="COCO results JSON of any tool: evaluated against TRUTH.json; needs no torch.")] = None,
-    split: Annotated[str, typer.Option()] = "test",
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Average over the picture and its mirror image.")] = False,
     box_jitter: Annotated[float, typer.Option(min=0, max=0.5, help="Disturb boxes by up to this share of their sides.")] = 0.0,
     per_point: Annotated[bool, typer.Option("--per-point", help="One row a point.")] = False,
-    report: Annotated[Path | None, typer.Option(help="Write a page with galleries here.")] = None,
+    report: Annotated[Path | None, typer.Option(dir_okay=False, help="Write a page with galleries here.")] = None,
     sigmas: Annotated[str | None, typer.Option(help="OKS sigmas, comma separated, where the data have none.")] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
@@ -170,9 +186,9 @@ def evaluate(
     else:
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA`, or --predictions RESULTS.json TRUTH.json")
-        from fiducial.evaluation import evaluate as evaluation
+        from fiducial.evaluation import workflow
 
-        summary = evaluation.evaluate_model(
+        summary = workflow.evaluate_model(
             model, data, split, images=images, category=category, strict=strict, flip_test=flip_test,
             box_jitter=box_jitter, report=report, sigmas=_floats(sigmas),
         )  # fmt: skip
@@ -191,15 +207,15 @@ def evaluate(
 def predict(
     model: Annotated[Path, typer.Argument(help="A run folder.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or camera:0.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and results.json.")],
-    boxes: Annotated[Path | None, typer.Option(help="COCO JSON with boxes (annotations or detections); else the whole image.")] = None,
-    flip_test: Annotated[bool, typer.Option("--flip-test")] = False,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures and results.json.")],
+    boxes: Annotated[Path | None, typer.Option(help="COCO JSON whose annotations have boxes; else the whole image.")] = None,
+    flip_test: Annotated[bool, typer.Option("--flip-test", help="Average over the picture and its mirror image.")] = False,
     strict: StrictOption = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="COCO results here instead of OUT/results.json.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", dir_okay=False, help="COCO results here instead of OUT/results.json; '-' prints them.")] = None,
 ) -> None:
-    """Find points in images; pictures and COCO results JSON come out.
+    """Find points in images and videos; the same with points and COCO results JSON come out.
 
-    fiducial predict runs/faces photo.jpg --out found
+    fiducial predict runs/faces photo.jpg holiday/ clip.mp4 --out found
     """
     from fiducial.deploy import predict as prediction
 
@@ -207,14 +223,18 @@ def predict(
         model, sources, out, boxes=boxes, flip_test=flip_test, strict=strict, json_file=json_file,
         progress=sys.stderr.isatty(), echo=_note,
     )  # fmt: skip
-    typer.echo(f"{done.images} images, {done.instances} instances: {done.results_file}, pictures in {out}")
+    if str(json_file) == "-":
+        typer.echo(json.dumps(done.results, allow_nan=False))
+    else:
+        where = json_file or out / "results.json"
+        typer.echo(f"{done.images} images, {done.instances} instances: {where}, pictures in {out}")
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of everything that comes out.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of everything that comes out.")] = Path("demo"),
     epochs: Annotated[int | None, typer.Option(min=1, help="Fewer are quicker.")] = None,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """The main job in minutes, without downloads: drawn faces, training on the CPU, evaluation, a report.
 

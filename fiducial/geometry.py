@@ -242,6 +242,19 @@ def box_overlap(box_xywh: np.ndarray, size: Size) -> float:
     return max(0.0, min(x + w, size[0]) - max(x, 0.0)) * max(0.0, min(y + h, size[1]) - max(y, 0.0))
 
 
+def box_from_corners(corners: np.ndarray) -> np.ndarray:
+    """(x_min, y_min, x_max, y_max) -> `box_xywh`, both in the edge frame; [..., 4]."""
+    low, high = corners[..., :2], corners[..., 2:]
+    return np.concatenate([low, high - low], axis=-1)
+
+
+def box_from_unit(box_unit: np.ndarray, size: Any) -> np.ndarray:
+    """(centre x, centre y, w, h) in unit, as YOLO writes it -> `box_xywh`; `size` [..., 2] or a Size; [..., 4]."""
+    size = np.asarray(size, dtype=np.float64)
+    extent = box_unit[..., 2:] * size
+    return np.concatenate([box_unit[..., :2] * size - extent / 2, extent], axis=-1)
+
+
 # ---------------------------------------------------------------------------------------------------- warps
 
 

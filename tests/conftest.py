@@ -1,10 +1,13 @@
-"""Fixtures for all tests: the optional folder of real data and goldens beside the checkout."""
+"""Fixtures for all tests: the optional folder of real data and goldens beside the checkout; a tiny set and its model."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,3 +31,56 @@ def golden() -> Path:
     """Inputs and outputs of the reference implementations."""
     folder = shared_folder("golden")
     return folder if folder is not None else pytest.skip("no goldens beside the checkout (../shared/golden)")
+
+
+COLOURS = [(255, 60, 40), (40, 255, 60), (60, 40, 255)]
+
+
+def write_blobs(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
+    """A tiny data set, so that training is seconds: annotations/{split}.json beside images/: three coloured discs on grey noise, 72x56 px."""
+    generator = np.random.default_rng(seed)
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    for split, count in counts.items():
+        images, annotations = [], []
+        for i in range(count):
+            picture = generator.integers(60, 120, (56, 72, 3), dtype=np.uint8)
+            xy = generator.uniform((14, 14), (58, 42), (3, 2))
+            for point, colour in zip(xy, COLOURS, strict=True):
+                centre = tuple(int(round(v * 16)) for v in point)
+                cv2.circle(picture, centre, 4 * 16, colour, -1, cv2.LINE_AA, shift=4)
+            name = f"{split}_{i}.png"
+            cv2.imwrite(str(root / "images" / name), picture[:, :, ::-1])
+            images.append({"id": i + 1, "file_name": name, "width": 72, "height": 56})
+            keypoints = [value for x, y in xy.round(2).tolist() for value in (x, y, 2)]
+            annotations.append(
+                {"id": i + 1, "image_id": i + 1, "category_id": 1, "keypoints": keypoints, "num_keypoints": 3,
+                 "bbox": [6, 4, 60, 48], "area": 2880, "iscrowd": 0}
+            )  # fmt: skip
+        category = {"id": 1, "name": "blobs", "keypoints": ["red", "green", "blue"], "skeleton": []}
+        file = {"images": images, "annotations": annotations, "categories": [category]}
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(file))
+    return root
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_blobs(tmp_path_factory.mktemp("data") / "blobs", {"train": 48, "val": 16, "test": 16})
+
+
+@pytest.fixture(scope="session")
+def blob_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder for `blobs`: untrained, and wide awake, so that its points depend on the picture."""
+    torch = pytest.importorskip("torch")
+    from fiducial.geometry import Size
+    from fiducial.models import detector as detectors
+    from fiducial.models.detector import Card, DetectorSpec
+    from fiducial.types import Skeleton
+
+    skeleton = Skeleton("blobs", ("red", "green", "blue"), edges=((0, 1), (1, 2)))
+    torch.manual_seed(3)
+    detector = detectors.build(DetectorSpec("mobilenetv3_small_050", "deeppose", {}, Size(64, 48), skeleton)).eval()
+    torch.nn.init.normal_(detector.head.linear.weight, std=0.2)
+    folder = tmp_path_factory.mktemp("runs") / "blobs"
+    detectors.save(detector, folder, Card(detector.spec))
+    return folder

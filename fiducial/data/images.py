@@ -104,8 +104,15 @@ def decode_image(data: bytes, name: str, reduce: int = 1, declared: Size | None 
     turning = cv2.IMREAD_IGNORE_ORIENTATION if stored else 0
     buffer = np.frombuffer(data, np.uint8)
     if header is not None and header.simple:
+        # A reduced JPEG of a size that isn't divisible ends in half-filled pixels: its edges would not coincide.
+        while header.size.w % reduce or header.size.h % reduce:
+            reduce //= 2
         # OpenCV names its reduced modes with their colour; RGB is a bit of its own, so the grey ones are its base.
-        reduced = {2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
+        reduced = {
+            2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+            4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+            8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+        }
         size_flag = reduced.get(reduce, 0) if header.data_start else 0
         image = _decoded(buffer, cv2.IMREAD_COLOR_RGB | size_flag | turning, name)
     else:

@@ -1,15 +1,16 @@
 """Bundled skeletons: COCO-17, iBUG-68, WFLW-98 and LaPa-106; and what can be told of others from their names.
 
-Left and right are the person's own, so that `right_eye` lies to the left in a picture of somebody who faces us. All three
-face sets run along the jaw from the person's right to the left, along each brow and eyelid from one side to the
-other, and along the lips from the right corner; that makes every run of points the mirror image of a reversed run, which
-is how the flip pairs are written below."""
+Left and right are the person's own, so that `right_eye` lies to the left in a picture of somebody who faces us. All
+three face sets run along the jaw from the person's right to the left, along each brow and eyelid from one side to the
+other, and along the lips from the right corner; that makes every run of points the mirror image of a reversed run,
+which is how the flip pairs are written below."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+from fiducial.errors import UserError
 from fiducial.types import Normalizer, Pairs, Skeleton
 
 INTER_OCULAR = "inter-ocular (outer eye corners)"
@@ -29,6 +30,65 @@ def match_count(count: int) -> Skeleton | None:
     """The bundled face of `count` points, for data that names none. 17 nameless points are not taken for a person:
     too many animals have 17."""
     return next((face for face in (IBUG68, WFLW98, LAPA106) if len(face.points) == count), None)
+
+
+def complete(
+    name: str,
+    points: Sequence[str],
+    *,
+    where: str,
+    edges: Pairs = (),
+    flip_indices: Sequence[int] | None = None,
+    sigmas: Sequence[float] | None = None,
+    groups: dict[str, tuple[int, ...]] | None = None,
+) -> tuple[Skeleton, list[str]]:
+    """The skeleton that a file describes, with what it leaves out taken from a bundled one of the same names, and notes
+    on what was concluded. `where` (file and category) begins the message of the errors.
+
+    `flip_indices` that leave every point of several where it is mean "must not be mirrored", since tools write them by
+    default: they give unknown pairs, unless the skeleton is a bundled one. Without any, pairs are read from the
+    names."""
+    known = match(points)
+    notes = []
+    flip_pairs = known.flip_pairs if known else None
+    if flip_indices is not None:
+        pairs = _pairs_of_indices(flip_indices, points, where)
+        if pairs or len(points) == 1:
+            flip_pairs = pairs
+    elif known is None:
+        flip_pairs = pairs_by_name(points)
+        if flip_pairs:
+            shown = ", ".join(f"{points[a]}/{points[b]}" for a, b in flip_pairs)
+            notes.append(f"flip pairs were read from the names of the points: {shown}")
+    if sigmas is None and known is not None:
+        sigmas = known.sigmas
+    try:
+        skeleton = Skeleton(
+            name=known.name if known else name,
+            points=tuple(known.points if known else points),
+            edges=edges or (known.edges if known else ()),
+            flip_pairs=flip_pairs,
+            sigmas=None if sigmas is None else tuple(float(sigma) for sigma in sigmas),
+            groups=groups or (known.groups if known else {}),
+            normalizer=known.normalizer if known else Normalizer(),
+        )
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return skeleton, notes
+
+
+def _pairs_of_indices(flip_indices: Sequence[int], points: Sequence[str], where: str) -> Pairs:
+    """[1, 0, 2] -> ((0, 1),), refusing what can't be a mirror image."""
+    count = len(points)
+    if len(flip_indices) != count or not all(0 <= i < count for i in flip_indices):
+        raise UserError(f"{where}: flip_indices {list(flip_indices)}: expected {count} numbers from 0 to {count - 1}")
+    for i, j in enumerate(flip_indices):
+        if flip_indices[j] != i:
+            raise UserError(
+                f"{where}: flip_indices: {points[i]!r} becomes {points[j]!r}, but that {points[flip_indices[j]]!r}; "
+                "mirroring twice must give back every point, correct the list"
+            )
+    return tuple((i, j) for i, j in enumerate(flip_indices) if i < j)
 
 
 def are_numbers(names: Sequence[str]) -> bool:
@@ -68,12 +128,12 @@ def _other_side(name: str) -> str:
     whole_words = re.sub(r"left|right", swap, name, flags=re.IGNORECASE)
     if whole_words != name:
         return whole_words
-    return re.sub(r"(?<![A-Za-z0-9])[lr](?![A-Za-z0-9])|^[LR](?=[A-Z][a-z])", swap, name, flags=re.IGNORECASE)
+    return re.sub(r"(?<![A-Za-z0-9])[lrLR](?![A-Za-z0-9])|^[LR](?=[A-Z][a-z])", swap, name)
 
 
 def _mirrored(*runs: tuple[int, int] | tuple[int, int, int, int]) -> Pairs:
-    """Pairs of runs (first, last), which are their own mirror image reversed, and of (first, last, first, last), the first
-    run being the mirror image of the second reversed."""
+    """Pairs of runs (first, last), which are their own mirror image reversed, and of (first, last, first, last), the
+    first run being the mirror image of the second reversed."""
     pairs = []
     for run in runs:
         start, stop = run[:2]

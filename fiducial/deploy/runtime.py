@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+import cv2
 import numpy as np
 
 from fiducial import geometry
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.types import Keypoints, Skeleton
+
+if TYPE_CHECKING:
+    from fiducial.models.detector import Detector
 
 
 class Runtime(Protocol):
@@ -24,30 +28,29 @@ class Runtime(Protocol):
 
 
 class TorchRuntime:
-    """A run folder's detector on this machine's accelerator or CPU."""
+    """A detector (in eval mode) on the device where it is."""
 
-    def __init__(self, folder: Path, flip_test: bool = False) -> None:
-        import torch
-
-        from fiducial.models import detector as detectors
-
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.detector, self.card = detectors.load(folder, str(self.device))
-        self.skeleton, self.flip_test = self.card.spec.skeleton, flip_test
+    def __init__(self, detector: Detector, flip_test: bool = False) -> None:
+        self.detector, self.flip_test = detector, flip_test
+        self.skeleton = detector.spec.skeleton
+        if flip_test:
+            _ = self.skeleton.flip_order  # refused at once where it is unknown
 
     def __call__(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints:
         import torch
 
-        spec = self.card.spec
+        spec = self.detector.spec
         crops, image_to_crop = cut(image, boxes_xywh, spec.size, spec.padding)
-        found = self.detector.predict(torch.from_numpy(crops).to(self.device), self.flip_test).numpy()
+        found = self.detector.predict(torch.from_numpy(crops).to(self.detector.mean.device), self.flip_test).numpy()
         return found.mapped(geometry.invert(image_to_crop))
 
 
 def cut(image: np.ndarray, boxes_xywh: np.ndarray | None, size: Size, padding: float) -> tuple[np.ndarray, np.ndarray]:
-    """One crop a box, the very crops of training without augmentation: [n, h, w, 3] uint8, maps [n, 3, 3].
+    """One crop a box, the very crops of evaluation: [n, h, w, 3] uint8, maps [n, 3, 3] float64, image -> crop.
 
     None = the whole image, which is not enlarged by `padding`, only brought to the aspect of `size`."""
+    from fiducial.data import loading
+
     if boxes_xywh is None:
         boxes, padding = geometry.whole_image_box(Size(image.shape[1], image.shape[0]))[None], 1.0
     else:
@@ -55,12 +58,20 @@ def cut(image: np.ndarray, boxes_xywh: np.ndarray | None, size: Size, padding: f
     wrong = ~np.isfinite(boxes).all(1) | (boxes[:, 2:] <= 0).any(1)
     if wrong.any():
         raise UserError(f"box {boxes[wrong][0].tolist()}: expected finite x, y and positive width and height, px")
-    maps = [geometry.crop(geometry.fit_aspect(box, size, padding), size) for box in boxes]
-    crops = [geometry.warp(image, matrix, size) for matrix in maps]
-    shape = (len(boxes), size.h, size.w, 3)
-    return np.stack(crops) if crops else np.empty(shape, np.uint8), np.stack(maps) if maps else np.empty((0, 3, 3))
+    maps = np.empty((len(boxes), 3, 3))
+    crops = np.empty((len(boxes), size.h, size.w, 3), np.uint8)
+    picture = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    for i, box in enumerate(boxes):
+        maps[i] = geometry.crop(geometry.fit_aspect(box, size, padding), size)
+        crops[i] = loading.crop_of(picture, None, maps[i], size)
+    return crops, maps
 
 
 def load(path: Path, flip_test: bool = False) -> Runtime:
-    """The runtime of a run folder."""
-    return TorchRuntime(path, flip_test)
+    """The runtime of a run folder, on this machine's accelerator or CPU."""
+    import torch
+
+    from fiducial.models import detector as detectors
+
+    detector, _ = detectors.load(path, "cuda" if torch.cuda.is_available() else "cpu")
+    return TorchRuntime(detector, flip_test)

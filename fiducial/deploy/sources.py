@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,85 +19,138 @@ VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif"}
 
 
 @dataclass(frozen=True)
+class Source:
+    """One file or camera."""
+
+    name: str  # under the folder that was given, with / between its parts; unique in a run
+    path: Path
+    kind: Literal["image", "video", "camera"]
+
+
+@dataclass(frozen=True)
 class Frame:
     """One picture to look at, or the reason why there is none."""
 
     name: str  # of the image file, or VIDEO#NUMBER; unique in a run
-    image: np.ndarray | None  # uint8 RGB [h, w, 3]
+    image: np.ndarray | None  # uint8 RGB [h, w, 3], upright
     problem: str | None = None
-    video: str | None = None  # the video that it belongs to
+    rate: Fraction | None = None  # frames a second of the video that it belongs to
 
 
-def frames(sources: list[str]) -> Iterator[Frame]:
-    """All frames of all sources, in order. Sources that do not exist are errors before anything is read; pictures
-    that can't be read come out as problems."""
-    for source in sources:
-        if not source.startswith("camera:") and not Path(source).exists():
-            raise UserError(f"{source}: no such file or folder")
-    for source in sources:
-        path = Path(source)
-        if source.startswith("camera:"):
-            yield from _camera(source)
-        elif path.is_dir():
-            inside = sorted(item for item in path.rglob("*") if item.suffix.lower() in IMAGE_SUFFIXES)
-            if not inside:
-                raise UserError(f"{path}: no images in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
-            for item in inside:
-                yield _picture(item, item.relative_to(path).as_posix())
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            yield from _video(path)
-        else:
-            yield _picture(path, path.name)
+def find(given: Sequence[str]) -> list[Source]:
+    """The files of all sources, in order, each once: `camera:N`, files, folders and what is in them at any depth.
+
+    Files of equal names from different folders are told apart by as many of their folders as it takes. Raises
+    UserError for what does not exist and for a folder without pictures."""
+    found: dict[str, Source] = {}
+    seen: set[Path] = set()
+    for text in given:
+        if text.startswith("camera:"):
+            found[text] = Source(text.replace(":", ""), Path(text), "camera")
+            continue
+        path = Path(text)
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+        for file in _inside(path) if path.is_dir() else [path]:
+            whole = file.resolve()
+            if whole not in seen:
+                seen.add(whole)
+                name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+                name = _unique(name, whole, found)
+                found[name] = Source(name, file, "video" if file.suffix.lower() in VIDEO_SUFFIXES else "image")
+    return list(found.values())
 
 
-def count(sources: list[str]) -> int | None:
+def frames(source: Source) -> Iterator[Frame]:
+    """The frames of one source. What can't be read comes out as a frame with a problem."""
+    return {"image": _picture, "video": _video, "camera": _camera}[source.kind](source)
+
+
+def count(found: Sequence[Source]) -> int | None:
     """How many frames there will be, for progress; None where that is not known before."""
-    total = 0
-    for source in sources:
-        path = Path(source)
-        if source.startswith("camera:") or path.suffix.lower() in VIDEO_SUFFIXES:
-            return None
-        total += sum(item.suffix.lower() in IMAGE_SUFFIXES for item in path.rglob("*")) if path.is_dir() else 1
-    return total
+    counts = [1 if source.kind == "image" else _declared_frames(source) for source in found]
+    return sum(counts) if all(counts) else None
 
 
-def _picture(path: Path, name: str) -> Frame:
+def _inside(folder: Path) -> list[Path]:
+    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    # Names that begin with a dot are other programs' notes, such as macOS's ._photo.jpg.
+    files = [item for item in folder.rglob("*") if item.suffix.lower() in suffixes and not item.name.startswith(".")]
+    if not files:
+        raise UserError(f"{folder}: no images in this folder (looked for {', '.join(sorted(suffixes))})")
+    return sorted(files)
+
+
+def _unique(name: str, whole: Path, used: dict[str, Source]) -> str:
+    """`name`, or the shortest longer tail of the path that is not used yet."""
+    parts = whole.parts[1:]  # without the root, so that a name never leads out of the folder it is put in
+    for length in range(name.count("/") + 2, len(parts) + 1):
+        if name not in used:
+            break
+        name = "/".join(parts[-length:])
+    return name
+
+
+def _picture(source: Source) -> Iterator[Frame]:
     try:
-        return Frame(name, read_image(path))
+        yield Frame(source.name, read_image(source.path))
     except UserError as error:
-        return Frame(name, None, str(error))
+        yield Frame(source.name, None, str(error))
 
 
-def _video(path: Path) -> Iterator[Frame]:
+def _video(source: Source) -> Iterator[Frame]:
     """Frames until the end, or until the first that can't be decoded: then one problem says where."""
     import av
     from av.error import FFmpegError
 
-    number = 0
+    number, reason = 0, ""
     try:
-        with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
-                yield Frame(f"{path.name}#{number:06d}", frame.to_ndarray(format="rgb24"), video=path.name)
+        with av.open(str(source.path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            declared = stream.frames
+            for frame in container.decode(stream):
+                image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                yield Frame(f"{source.name}#{number:06d}", np.ascontiguousarray(image), rate=stream.average_rate)
                 number += 1
+        if number < declared:  # a file cut short ends without an error
+            reason = f"{declared} were declared"
     except (FFmpegError, IndexError) as error:
-        yield Frame(f"{path.name}#{number:06d}", None, f"{path}: ends after {number} frames: {error}", path.name)
+        reason = str(error)
+    if reason:
+        yield Frame(f"{source.name}#{number:06d}", None, f"{source.path}: ends after {number} frames: {reason}")
 
 
-def _camera(source: str) -> Iterator[Frame]:
+def _declared_frames(source: Source) -> int:
+    """What a video's header says; 0 = nothing, or that the file can't be opened, of which `frames` will tell."""
+    if source.kind == "camera":
+        return 0
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(str(source.path)) as container:
+            return container.streams.video[0].frames
+    except (FFmpegError, IndexError):
+        return 0
+
+
+def _camera(source: Source) -> Iterator[Frame]:
+    """Frames until the camera ends or the consumer does."""
     import cv2
 
-    text = source.removeprefix("camera:")
+    text = str(source.path).removeprefix("camera:")
     if not text.isdigit():
-        raise UserError(f"{source!r}: expected camera:NUMBER, such as camera:0")
-    camera, number = cv2.VideoCapture(int(text)), 0
-    if not camera.isOpened():
-        raise UserError(f"{source}: no such camera, or it is in use")
+        raise UserError(f"{str(source.path)!r}: expected camera:NUMBER, such as camera:0")
+    camera = cv2.VideoCapture(int(text))
     try:
-        while True:
-            there, frame = camera.read()
+        if not camera.isOpened():
+            raise UserError(f"{source.path}: no such camera, or it is in use")
+        rate = Fraction(camera.get(cv2.CAP_PROP_FPS) or 25).limit_denominator(1001)
+        for number in itertools.count():
+            there, picture = camera.read()
             if not there:
                 return
-            yield Frame(f"camera{text}#{number:06d}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), video=f"camera{text}")
-            number += 1
+            yield Frame(f"{source.name}#{number:06d}", cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), rate=rate)
     finally:
         camera.release()

@@ -55,8 +55,8 @@ class Axis:
         low, high, values = (np.log(v) if self.log else np.asarray(v, float) for v in (self.low, self.high, values))
         return (values - low) / (high - low)
 
-    def ticks(self, count: int = 5) -> list[float]:
-        """Round numbers inside, about `count`: 1, 2 or 5 times a power of ten; on log axes 1, 2, 5 a decade."""
+    def ticks(self, count: int = 7) -> list[float]:
+        """Round numbers inside, at most `count` + 1: 1, 2 or 5 times a power of ten; on log axes 1, 2, 5 a decade."""
         if self.log:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             steps = (1,) if len(decades) > 3 else (1, 2, 5)
@@ -76,7 +76,7 @@ def number_text(value: Any) -> str:
     if value is None or (isinstance(value, (float, np.floating)) and not math.isfinite(value)):
         return "–"
     if isinstance(value, (float, np.floating)):
-        return f"{float(value):.4g}"
+        return f"{float(value):#.4g}".rstrip(".")  # with trailing zeros, so that columns line up
     return str(value)
 
 
@@ -108,7 +108,7 @@ def cumulative_errors(errors: Mapping[str, Sequence[float]], *, name: str = "NME
         every = np.asarray(values, float)
         known = np.sort(every[~np.isnan(every)])
         if not len(known):
-            notes.append(f"{label}: no instance has an error.")
+            notes.append(f"No instance has an error ({label}).")
             continue
         shown = known[known <= limit]
         share = np.arange(1, len(shown) + 1) / len(known)
@@ -118,7 +118,7 @@ def cumulative_errors(errors: Mapping[str, Sequence[float]], *, name: str = "NME
         area = np.maximum(0, 1 - known / limit).mean()
         curves.append(Curve(f"{label}: area {area:.3f}", x.tolist(), y.tolist()))
         if len(known) < len(every):
-            notes.append(f"{label}: {len(every) - len(known)} of {len(every)} instances have no error.")
+            notes.append(f"{len(every) - len(known)} of {len(every)} instances have no error ({label}).")
     title = "Cumulative error"
     notes.insert(0, f"The share of instances with {name} below x; a curve further up and left is better.")
     axes = Axis(name, 0, limit), Axis("share of instances", 0, 1)
@@ -131,7 +131,7 @@ def point_bars(skeleton: Skeleton, errors: Sequence[float], *, name: str = "erro
     order = np.argsort(np.where(np.isnan(values), -np.inf, values))[::-1][:most]
     finite = values[order][np.isfinite(values[order])]
     top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
-    names_width, value_width = 140, 52
+    names_width, value_width = 140, 62
     scale = (WIDTH - names_width - value_width) / top
     parts = []
     for row, i in enumerate(order):

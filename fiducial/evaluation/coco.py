@@ -1,7 +1,7 @@
 """COCO's AP and AR for keypoints, of any number of points, on columns instead of lists of dicts.
 
-The rules are pycocotools' `COCOeval(iouType="keypoints")`, to the last digit (tests/evaluation/test_coco.py), with one
-difference: pycocotools takes an annotation whose id is 0 for "not matched" and so never counts it as found; here
+The rules are pycocotools' `COCOeval(iouType="keypoints")`, to the last digit (tests/evaluation/test_coco_ap.py), with
+one difference: pycocotools takes an annotation whose id is 0 for "not matched" and so never counts it as found; here
 matching goes by position, and ids don't matter.
 
 Why this is not a call of faster-coco-eval: its evaluator wants one dict an annotation and nested lists of OKS, and
@@ -12,6 +12,7 @@ and thresholds are matched in one go."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -214,7 +215,7 @@ def _matches(truth: Truth, pairs: Pairs, rank: np.ndarray, ignored: np.ndarray) 
 
     free = np.ones((*shape[:2], len(truth.area)), dtype=bool)
     limits = np.searchsorted(rank[pairs.detection], np.arange(MAX_DETECTIONS + 1))
-    for start, stop in zip(limits[:-1], limits[1:], strict=True):
+    for start, stop in pairwise(limits):
         if start == stop:
             continue
         detection, first = np.unique(pairs.detection[start:stop], return_index=True)

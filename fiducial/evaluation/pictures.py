@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from fiducial import geometry
+from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.types import Skeleton
 
@@ -213,6 +215,25 @@ def cut_out(image: np.ndarray, matrix: geometry.Matrix, size: Size) -> np.ndarra
     canvas = Size(size.w * finer, size.h * finer)
     warped = geometry.warp(image, geometry.compose(matrix, geometry.resize(size, canvas)), canvas, border=GROUND[0])
     return cv2.resize(warped, size, interpolation=cv2.INTER_AREA)
+
+
+def jpeg_bytes(image: np.ndarray, quality: int = 92) -> bytes:
+    """The picture [h, w, 3] as JPEG. Colours keep their full resolution, else thin coloured lines would fade."""
+    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1, *sampling]
+    encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not encoded:
+        raise UserError(f"a picture of {image.shape[1]}x{image.shape[0]} px can't be written as JPEG (at most 65535 a side)")
+    return data.tobytes()
+
+
+def write_jpeg(path: Path, image: np.ndarray) -> None:
+    """The picture as a file, written beside and renamed; folders are made."""
+    data = jpeg_bytes(image)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)
 
 
 def _size(image: np.ndarray) -> Size:

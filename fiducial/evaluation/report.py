@@ -121,16 +121,13 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return settings
 
 
-def jpeg_uri(image: np.ndarray, quality: int = 82) -> str:
-    """The picture as a data URI. Colours keep their full resolution, else thin coloured lines would fade."""
+def jpeg_uri(image: np.ndarray, quality: int = 80) -> str:
+    """The picture as a data URI."""
     shrink = max(image.shape[:2]) / LONGEST_SIDE
     if shrink > 1:
         size = Size(max(1, round(image.shape[1] / shrink)), max(1, round(image.shape[0] / shrink)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1, *sampling]
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(pictures.jpeg_bytes(image, quality)).decode()
 
 
 def evaluation_galleries(
@@ -155,9 +152,9 @@ def evaluation_galleries(
 
     def picture(row: int) -> Picture:
         name = PurePath(instances.images.name(int(instances.image_row[row]))).name
-        caption = f"{name}, annotation {instances.annotation_id[row]}: {error_name} {number_text(errors[row])}"
+        caption = f"{error_name} {number_text(errors[row])}, {name}, annotation {instances.annotation_id[row]}"
         tile = instance_tile(instances, row, predicted[row], size)
-        return Picture(tile, caption, f"Truth and prediction on {caption}")
+        return Picture(tile, caption, f"Truth and prediction: {caption}")
 
     legend = {"truth": pictures.TRUTH, "prediction": pictures.PREDICTION, "error": pictures.ERROR}
     chosen = (

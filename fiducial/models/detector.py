@@ -117,16 +117,10 @@ def load_card(folder: Path) -> Card:
 
 def load(folder: Path, device: str = "cpu") -> tuple[Detector, Card]:
     """The detector of a run folder, in eval mode. Every weight must match: nothing is loaded in part."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     card = load_card(folder)
     detector = build(card.spec)
     path = folder / "model.safetensors"
-    try:
-        weights = load_file(str(path))
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: can't be read as safetensors: {error}") from error
+    weights = _read_weights(path)
     own = detector.state_dict()
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     wrong += [name for name in weights if name not in own]
@@ -134,6 +128,38 @@ def load(folder: Path, device: str = "cpu") -> tuple[Detector, Card]:
         raise UserError(f"{path}: {len(wrong)} tensors do not fit the network of model.json, first {wrong[0]!r}")
     detector.load_state_dict(weights)
     return detector.eval().to(device), card
+
+
+def initialise_from(detector: Detector, source: Path) -> str:
+    """Weights of a run folder or a safetensors file of the same names into `detector`; returns a line that says what
+    matched. Tensors of the head whose shapes differ (other points) stay as they are; anything else that does not
+    fit is an error, so that nothing is loaded in part without a word."""
+    weights = _read_weights(source / "model.safetensors" if source.is_dir() else source)
+    own = detector.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    left = [name for name in own if name not in fitting]
+    lost = [name for name in left if name.startswith("backbone.")]
+    if lost or not fitting:
+        raise UserError(
+            f"--init {source}: does not fit backbone {detector.spec.backbone!r}: {len(lost)} of its "
+            f"{sum(name.startswith('backbone.') for name in own)} tensors are missing or of another shape, first "
+            f"{lost[0] if lost else 'all'}"
+        )
+    detector.load_state_dict(fitting, strict=False)
+    rest = f"; random as before: {', '.join(left)}" if left else ""
+    unused = [name for name in weights if name not in fitting and name not in own]
+    rest += f"; not used: {len(unused)} tensors such as {unused[0]}" if unused else ""
+    return f"--init {source}: {len(fitting)} of {len(own)} tensors taken{rest}"
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: can't be read as safetensors: {error}") from error
 
 
 def _mean_of(a: Any, b: Any) -> Any:

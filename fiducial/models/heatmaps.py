@@ -4,8 +4,6 @@ Everything here is in `xy_grid` (cell centres at integers); heads turn it into p
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -96,13 +94,18 @@ def expectation(probability: Tensor) -> Tensor:
     return torch.stack([probability.sum(-2) @ columns, probability.sum(-1) @ rows], -1)
 
 
-def around_peak(maps: Tensor, xy_grid: Tensor, radius_cells: float) -> Tensor:
-    """The maps with everything further than `radius_cells` (per axis) from `xy_grid` set to zero."""
-    columns = torch.arange(maps.shape[-1], device=maps.device, dtype=maps.dtype)
-    rows = torch.arange(maps.shape[-2], device=maps.device, dtype=maps.dtype)
-    near_x = (columns - xy_grid[..., 0:1]).abs() <= radius_cells
-    near_y = (rows - xy_grid[..., 1:2]).abs() <= radius_cells
-    return maps * (near_y[..., :, None] & near_x[..., None, :])
+def windowed_mean(maps: Tensor, xy_grid: Tensor, sigma_cells: float, rounds: int = 2) -> Tensor:
+    """Mean position under a map with one peak of width `sigma_cells`, seen through a Gaussian window of the same
+    width that starts at `xy_grid` (the highest cell), so that the rest of the map does not count.
+
+    The product of two equal Gaussians peaks halfway between them, so the mean's way from the window's centre is
+    doubled; a second round, with the window where the first one ended, takes out what the cells' grid left."""
+    grid = Size(maps.shape[-1], maps.shape[-2])
+    for _ in range(rounds):
+        window = draw_gaussians(xy_grid, grid, sigma_cells)
+        mean = expectation(normalised(maps.clamp_min(0) * window + 1e-9 * window))
+        xy_grid = xy_grid + 2 * (mean - xy_grid)
+    return xy_grid
 
 
 def _at(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -144,7 +147,3 @@ def blur_kernel(size: int) -> Tensor:
         taps = torch.exp(-(positions**2) / (2 * sigma**2))
     return taps / taps.sum()
 
-
-def entropy_of_gaussian(sigma_cells: float) -> float:
-    """Entropy, nats, of a Gaussian of that width on cells: the floor of the spatial cross-entropy."""
-    return math.log(2 * math.pi * math.e * sigma_cells**2)

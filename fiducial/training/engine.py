@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -58,32 +59,26 @@ class Loaders(L.LightningDataModule):
     def train_dataloader(self) -> Any:
         recipe, trainer = self.recipe, self.trainer
         assert trainer is not None
-        return loading.training_loader(
-            self.train,
-            recipe.size,
-            recipe.batch_size,
-            recipe.augment,
-            seed=recipe.seed,
-            padding=recipe.padding,
-            workers=recipe.workers,
-            rank=trainer.global_rank,
-            world=trainer.world_size,
-            epoch=lambda: trainer.current_epoch,
-            strict=recipe.strict,
-        )
+        loader = loading.loader(
+            self.train, recipe.size, recipe.batch_size, recipe.augment, seed=recipe.seed, padding=recipe.padding,
+            workers=worker_count(recipe), rank=trainer.global_rank, world=trainer.world_size, strict=recipe.strict,
+        )  # fmt: skip
+        # Lightning tells the sampler each new epoch, but not the one in which a run resumes.
+        loader.sampler.set_epoch(trainer.current_epoch)
+        return loader
 
     def val_dataloader(self) -> Any:
-        recipe, trainer = self.recipe, self.trainer
-        assert trainer is not None
-        return loading.evaluation_loader(
-            self.validation,
-            recipe.size,
-            recipe.batch_size,
-            padding=recipe.padding,
-            workers=recipe.workers,
-            rank=trainer.global_rank,
-            world=trainer.world_size,
+        # Every rank scores the whole of val: with parts of unequal length DDP would wait for a rank that has finished.
+        recipe = self.recipe
+        return loading.loader(
+            self.validation, recipe.size, recipe.batch_size, None, padding=recipe.padding, workers=worker_count(recipe)
         )
+
+
+def worker_count(recipe: Recipe) -> int:
+    """Loader processes: the recipe's, else one less than the cores, at most 8, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return recipe.workers if recipe.workers is not None else max(1, min(8, cores - 1))
 
 
 def steps_an_epoch(instances: int, batch_size: int, world: int) -> int:
@@ -114,7 +109,7 @@ def run(
         out / "checkpoints", "best", monitor=METRIC, save_last=True, save_on_train_epoch_end=True,
         enable_version_counter=False,
     )  # fmt: skip
-    history = History(out)
+    history = History(out, echo)
     callbacks = [_averaging(recipe), CollapseWatch(), history, best]
     if recipe.patience is not None:
         callbacks.append(EarlyStopping(METRIC, patience=recipe.patience))
@@ -176,11 +171,11 @@ def _averaging(recipe: Recipe) -> WeightAveraging | None:
     @torch.no_grad()
     def update(averaged: Any, current: Any, count: Any) -> None:
         decay = min(recipe.optimizer.ema_decay, (1 + int(count)) / (10 + int(count)))
-        floats = [(a, c) for a, c in zip(averaged, current, strict=True) if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], 1 - decay)
-        for a, c in zip(averaged, current, strict=True):
-            if not a.is_floating_point():
-                a.copy_(c)
+        # torch hands over groups of one dtype each; counters of norms are taken as they are.
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - decay)
+        else:
+            torch._foreach_copy_(averaged, current)
 
     return WeightAveraging(multi_avg_fn=update)
 

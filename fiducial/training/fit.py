@@ -21,13 +21,14 @@ import torch
 
 from fiducial import config
 from fiducial.data import annotations, loading
+from fiducial.data.augment import AugmentSpec
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Card, Detector, DetectorSpec
 from fiducial.training import engine, preflight
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe
-from fiducial.types import Instances, Problem
+from fiducial.types import Batch, Instances, Problem
 
 Echo = Callable[[str], None]
 
@@ -51,27 +52,23 @@ class Data:
 
 
 def load_data(path: Path, recipe: Recipe, *, images: Path | None = None, category: str | None = None) -> Data:
-    """train and val of `path`. Crowds and instances without any labelled point are left out of both; where there is
-    no val split a tenth of the train images is set aside for it."""
-    train, problems = annotations.load(path, "train", images=images, strict=recipe.strict, category=category)
-    if "val" in annotations.splits(path):
-        validation, more = annotations.load(path, "val", images=images, strict=recipe.strict, category=category)
-        problems = problems + more
-    else:
-        train, validation = annotations.hold_out(train)
-        problems = [*problems, Problem(str(path), "", "no val split: a tenth of the train images is set aside for it")]
+    """train and val of `path`. Crowds and instances without any labelled point are left out of both."""
+    parts, problems = [], []
+    for split in ("train", "val"):
+        part, wrong = annotations.load(path, split, images, category=category, strict=recipe.strict)
+        part = part if recipe.points is None else part.pick_points(recipe.points)
+        part = part.select(part.labelled.any(1) & ~part.crowd)
+        if len(part) == 0:
+            raise UserError(f"{path}: split {split!r} has no instance with a labelled point")
+        parts.append(part)
+        problems += wrong
+    train, validation = parts
     if train.skeleton.points != validation.skeleton.points:
         raise UserError(
             f"{path}: train has {len(train.skeleton.points)} points and val {len(validation.skeleton.points)}, "
             "or they differ in names; both splits must have the same points in the same order"
         )
-    if recipe.points is not None:
-        train, validation = train.pick_points(recipe.points), validation.pick_points(recipe.points)
-    usable = [part.select(part.labelled.any(1) & ~part.crowd) for part in (train, validation)]
-    for name, part in zip(("train", "val"), usable, strict=True):
-        if len(part) == 0:
-            raise UserError(f"{path}: split {name!r} has no instance with a labelled point")
-    return Data(usable[0], usable[1], problems)
+    return Data(train, validation, problems)
 
 
 def fit(
@@ -107,17 +104,17 @@ def build_detector(recipe: Recipe, data: Data, echo: Echo) -> tuple[Detector, st
         detector = detectors.build(spec, recipe.pretrained)
         return detector, detector.backbone.initialization
     detector = detectors.build(spec, "no")
-    for line in detectors.initialise_from(detector, Path(recipe.init)):
-        echo(line)
+    echo(detectors.initialise_from(detector, Path(recipe.init)))
     return detector, str(recipe.init)
 
 
 def _settle(recipe: Recipe, objective: Supervised, data: Data, devices: int, echo: Echo) -> Recipe:
     """Checks that the network can learn the data, and replaces every "auto" by what is fastest or best here."""
     device = engine.pick_device()
-    probe = loading.probe_batch(data.train, recipe.size, recipe.padding, min(recipe.batch_size, len(data.train)))
-    few = type(probe)(*(column[:8] for column in probe))
+    plain = AugmentSpec.none()
+    probe = next(iter(loading.loader(data.train, recipe.size, recipe.batch_size, plain, padding=recipe.padding)))
     if recipe.preflight:
+        few = Batch(*(column[:8] for column in probe))
         lr = 1e-3 if recipe.optimizer.lr == "auto" else min(float(recipe.optimizer.lr), 3e-3)
         echo(preflight.overfit(objective, few, data.train, lr=lr))
     precisions = ["fp32", "bf16"] if recipe.precision == "auto" else [recipe.precision]

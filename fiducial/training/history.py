@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ class History(L.Callback):
     """Rows of logged values. They travel in the checkpoint, so a resumed run's history has no gap and no repeats
     (Lightning's own CSV logger starts a new file)."""
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / "history.csv"
+    def __init__(self, out: Path, echo: Callable[[str], None]) -> None:
+        self.path, self.echo = out / "history.csv", echo
         self.rows: list[dict[str, float]] = []
         self.began = time.perf_counter()
 
@@ -33,6 +34,9 @@ class History(L.Callback):
         }
         row |= {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
         self.rows.append(row)
+        loader = trainer.train_dataloader
+        for problem in loader.dataset.problems() if loader is not None else ():
+            self.echo(f"left out: {problem}")
         if trainer.is_global_zero:
             config.write_text(self.path, as_csv(self.rows))
 

@@ -58,13 +58,10 @@ class Training(L.LightningModule):
         self._predicted.append((batch.row, keypoints.xy, batch.image_to_crop))
 
     def on_validation_epoch_end(self) -> None:
-        parts = [torch.cat(column) for column in zip(*self._predicted, strict=True)]
+        rows, xy, matrix = (torch.cat(column) for column in zip(*self._predicted, strict=True))
         self._predicted.clear()
-        # Every rank scores the whole split, from all ranks' predictions; rows seen twice are counted once.
-        rows, xy, matrix = (self.all_gather(part).flatten(0, 1) if self.trainer.world_size > 1 else part for part in parts)
-        first = np.unique(rows.cpu().numpy(), return_index=True)[1]
-        for name, value in validation_scores(self.truth, rows.cpu().numpy()[first], xy[first], matrix[first]).items():
-            self.log(f"val/{name}", value, prog_bar=name == "nme", sync_dist=False, rank_zero_only=False)
+        for name, value in validation_scores(self.truth, rows.cpu().numpy(), xy, matrix).items():
+            self.log(f"val/{name}", value, prog_bar=name == "nme", sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         spec = self.recipe.optimizer
@@ -77,11 +74,11 @@ def validation_scores(truth: Instances, rows: np.ndarray, xy: Tensor, image_to_c
     """NME and EPE of crops' points, mapped back to their images: xy [n, k, 2] px of the crops."""
     back = geometry.transform(geometry.invert(image_to_crop.double()), xy.double()).cpu().numpy()
     some = truth.select(rows)
-    length = metrics.normalizer_lengths(some)
-    return {
-        "nme": float(metrics.nme(back, some.xy, some.labelled, length)),
-        "epe": float(metrics.epe(back, some.xy, some.labelled)),
-    }
+    size = some.image_size[some.image_row]
+    found = metrics.measure(
+        back, some.xy, some.labelled, box_xywh=some.box_xywh, image_size=size, skeleton=some.skeleton
+    )
+    return {"nme": found.nme, "epe": found.epe}
 
 
 def parameter_groups(detector: Detector, spec: OptimizerSpec, lr: float) -> list[dict[str, Any]]:

@@ -39,12 +39,20 @@ def _weights(count: int, steps: int, closed: bool) -> np.ndarray:
 
 def stroke(curve: np.ndarray, above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Polygon [2 n, 2] around a curve [n, 2]: `above` and `below` [n] are its half-widths to either side."""
-    along = np.gradient(curve, axis=0)
-    normal = np.stack([along[:, 1], -along[:, 0]], -1) / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)[:, None]
+    along = np.empty_like(curve)
+    along[1:-1] = curve[2:] - curve[:-2]
+    along[0], along[-1] = curve[1] - curve[0], curve[-1] - curve[-2]
+    length = np.hypot(along[:, 0], along[:, 1])[:, None] + 1e-9
+    normal = along[:, ::-1] * np.array([1.0, -1.0]) / length
     return np.concatenate([curve + normal * above[:, None], (curve - normal * below[:, None])[::-1]])
 
 
 def circle(centre: np.ndarray, radius_x: float, radius_y: float, steps: int = 20) -> np.ndarray:
     """Polygon [steps, 2] of an ellipse."""
+    return centre + _unit_circle(steps) * np.array([radius_x, radius_y])
+
+
+@lru_cache(maxsize=16)
+def _unit_circle(steps: int) -> np.ndarray:
     angle = np.arange(steps) * (2 * np.pi / steps)
-    return centre + np.stack([radius_x * np.cos(angle), radius_y * np.sin(angle)], -1)
+    return np.stack([np.cos(angle), np.sin(angle)], -1)

@@ -16,17 +16,17 @@ from fiducial.data.faces.curves import smooth_curve
 
 CENTRE = np.array([0.0, 0.35])  # the pole of the dome, in the middle of the nose
 PIVOT = np.array([0.0, 0.35, -0.75])  # heads turn about it
-COLUMNS_A_POINT = 5  # mesh columns from one outline point to the next
+COLUMNS_A_POINT = 3  # mesh columns from one outline point to the next
 BACK = 2.0  # the occiput lies that far behind the nose bridge
 MIRROR = np.array([-1.0, 1.0])
 
-# Points 0 to 8 of an average jaw, and the skull's outline from beside the eye to the crown, by hand.
+# Points 0 to 8 of an average jaw (wider than in pictures, where it is farther away than the eyes), and the skull's outline from beside the eye to the crown, by hand.
 JAW = np.array(
-    [(-0.83, 0.02), (-0.815, 0.24), (-0.775, 0.45), (-0.73, 0.65), (-0.66, 0.855), (-0.55, 1.03), (-0.42, 1.15),
-     (-0.245, 1.245), (0.0, 1.3)]
+    [(-0.87, 0.03), (-0.855, 0.26), (-0.815, 0.475), (-0.77, 0.68), (-0.695, 0.885), (-0.575, 1.05), (-0.435, 1.165),
+     (-0.25, 1.25), (0.0, 1.3)]
 )  # fmt: skip
 JAW_DEPTH = np.array([-0.98, -0.97, -0.96, -0.94, -0.87, -0.72, -0.52, -0.33, -0.24])
-SKULL = np.array([(-0.86, -0.25), (-0.88, -0.6), (-0.74, -1.0), (-0.42, -1.27), (0.0, -1.36)])
+SKULL = np.array([(-0.9, -0.25), (-0.91, -0.6), (-0.74, -1.0), (-0.42, -1.27), (0.0, -1.36)])
 SKULL_DEPTH = -1.0
 
 
@@ -78,7 +78,7 @@ class Head:
     points: np.ndarray  # [68, 2] frontal layout
     outline: np.ndarray  # [columns, 3] closed, clockwise on the screen from point 0 over the crown
     relief: np.ndarray  # [bumps, 5]: x, y, two spreads, height
-    columns: np.ndarray  # [17] column of each jaw point
+    compass: np.ndarray  # [3, n]: directions from the pole, ascending over -pi..pi; the outline's radius and z there
 
     def depth(self, xy: np.ndarray) -> np.ndarray:
         """z of the face's surface over frontal xy [..., 2] -> [...]."""
@@ -98,12 +98,10 @@ class Head:
 
     def _ray(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Radius and z of the outline in the direction of each point, and the point's own radius."""
-        rays = self.outline[:, :2] - CENTRE
-        angles, radii = np.arctan2(rays[:, 1], rays[:, 0]), np.hypot(rays[:, 0], rays[:, 1])
+        angles, radii, edges = self.compass
         offset = xy - CENTRE
         angle = np.arctan2(offset[..., 1], offset[..., 0])
-        radius = np.interp(angle, angles, radii, period=2 * np.pi)
-        edge = np.interp(angle, angles, self.outline[:, 2], period=2 * np.pi)
+        radius, edge = np.interp(angle, angles, radii), np.interp(angle, angles, edges)
         return radius, edge, np.hypot(offset[..., 0], offset[..., 1])
 
 
@@ -117,7 +115,15 @@ def build_head(proportions: Proportions, expression: Expression) -> Head:
     depths = np.concatenate([JAW_DEPTH, JAW_DEPTH[-2::-1], np.full(9, SKULL_DEPTH)]) * proportions.depth
     ring = np.concatenate([points[:17], (skull * MIRROR)[:-1], skull[::-1]])
     outline = smooth_curve(np.column_stack([ring, depths]), COLUMNS_A_POINT, closed=True)
-    return Head(points, outline, _relief(points, proportions), np.arange(17) * COLUMNS_A_POINT)
+    return Head(points, outline, _relief(points, proportions), _compass(outline))
+
+
+def _compass(outline: np.ndarray) -> np.ndarray:
+    rays = outline[:, :2] - CENTRE
+    table = np.stack([np.arctan2(rays[:, 1], rays[:, 0]), np.hypot(rays[:, 0], rays[:, 1]), outline[:, 2]])
+    table = table[:, np.argsort(table[0])]
+    turn = np.array([[2 * np.pi], [0], [0]])
+    return np.concatenate([table[:, -1:] - turn, table, table[:, :1] + turn], 1)
 
 
 def frontal_points(proportions: Proportions, expression: Expression) -> np.ndarray:
@@ -252,10 +258,11 @@ def head_mesh(head: Head, polar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def jaw_rings(head: Head) -> tuple[np.ndarray, np.ndarray]:
     """For each jaw point the line across the cheek on which the face's visible edge is sought, [17, steps, 3]
     (the last step is the jaw itself), and the way outwards in a frontal picture, [17, 2]."""
-    polar = np.linspace(0.6, np.pi / 2, 16)
-    rays = head.outline[head.columns, :2] - CENTRE
+    polar = np.linspace(0.5, np.pi / 2, 24)
+    jaw = head.outline[: 17 * COLUMNS_A_POINT : COLUMNS_A_POINT]
+    rays = jaw[:, :2] - CENTRE
     xy = CENTRE + np.sin(polar)[None, :, None] * rays[:, None]
-    edge = head.outline[head.columns, 2][:, None]
+    edge = jaw[:, 2:]
     z = _dome(np.sin(polar)[None], edge) + bumps(head.relief, xy)
     outwards = rays / np.hypot(rays[:, 0], rays[:, 1])[:, None]
     return np.concatenate([xy, z[..., None]], -1), outwards

@@ -58,14 +58,14 @@ def build_scene(seed: int, index: int, size: Size) -> Scene:
     proportions, expression = _person(random), _expression(random)
     head = heads.build_head(proportions, expression)
     yaw = np.radians(np.clip(random.normal(0, 12) if random.random() < 0.45 else random.normal(0, 27), -62, 62))
-    pitch = np.radians(np.clip(random.normal(2, 9), -24, 30))
+    pitch = np.radians(np.clip(random.normal(2.5, 11), -26, 38))
     roll = np.radians(np.clip(random.normal(0, 9), -35, 35))
-    turn = _rotation(float(yaw), float(pitch), float(roll))
+    turn = turn_matrix(float(yaw), float(pitch), float(roll))
     distance = float(random.uniform(6, 16))
     share = random.uniform(0.42, 0.7)  # of the shorter side that the face's width takes
-    shift = random.uniform(-1, 1, 2) * 0.45 * (0.85 - share)
+    shift = random.uniform(-1, 1, 2) * 0.35 * (0.85 - share)
     scale = share * min(size) / OUTER_CORNERS_TO_FACE
-    centre = geometry.unit_to_px(0.5 + shift + np.array([0.0, -0.02]), size)
+    centre = geometry.unit_to_px(0.5 + shift, size)
     placed = geometry.compose(geometry.scaling(scale, scale), geometry.translation(centre[0], centre[1]))
     return Scene(head, View(turn, distance, placed), proportions, expression, float(yaw), float(pitch), float(roll))
 
@@ -75,9 +75,13 @@ def face_outline(scene: Scene) -> np.ndarray:
     on the cheek's visible edge, as annotators place them."""
     rings, outwards = heads.jaw_rings(scene.head)
     xy, _ = scene.view.project(rings)
-    roll = geometry.rotation(scene.roll)
-    reach = (xy * geometry.transform_vectors(roll, outwards)[:, None]).sum(-1)
-    return xy[np.arange(17), reach.argmax(1)]
+    outwards = geometry.transform_vectors(geometry.rotation(scene.roll), outwards)
+    edge = xy[:, -1]
+    for _ in range(2):  # the way outwards is known better once the edge is
+        edge = xy[np.arange(17), (xy * outwards[:, None]).sum(-1).argmax(1)]
+        along = np.gradient(edge, axis=0)
+        outwards = np.stack([-along[:, 1], along[:, 0]], -1)
+    return edge
 
 
 def scene_points(scene: Scene) -> np.ndarray:
@@ -86,7 +90,17 @@ def scene_points(scene: Scene) -> np.ndarray:
     return np.concatenate([face_outline(scene), inner])
 
 
-def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+def turned_away(scene: Scene) -> np.ndarray:
+    """Which of the 51 points on the face lie on skin that faces away from the camera, [51] bool."""
+    step = 0.03
+    xy = scene.head.points[17:]
+    steps = np.stack([xy, xy + np.array([step, 0.0]), xy + np.array([0.0, step])])
+    here, right, below = scene.view.project(scene.head.lift(steps))[0]
+    a, b = right - here, below - here
+    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0] < 0
+
+
+def turn_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """Turn by yaw, then pitch, then roll, in the head frame (y down, z to the viewer)."""
     (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -106,7 +120,7 @@ def _person(random: np.random.Generator) -> Proportions:
         face_width=factor(0.05), jaw_width=factor(0.06), chin_length=factor(0.035), lower_length=factor(0.055),
         forehead=factor(0.07), depth=factor(0.07), eye_spacing=factor(0.035), eye_size=factor(0.08),
         eye_slant=shift(0.07), brow_height=shift(0.03), brow_arch=factor(0.35), nose_length=factor(0.06),
-        nose_width=factor(0.13), nose_height=factor(0.2), mouth_width=factor(0.1), mouth_shift=shift(0.025),
+        nose_width=factor(0.13), nose_height=factor(0.12), mouth_width=factor(0.1), mouth_shift=shift(0.025),
         upper_lip=factor(0.28), lower_lip=factor(0.22), brow_ridge=factor(0.3), cheeks=factor(0.3),
         chin_height=factor(0.3), skew=shift(0.02),
     )  # fmt: skip
@@ -114,7 +128,7 @@ def _person(random: np.random.Generator) -> Proportions:
 
 def _expression(random: np.random.Generator) -> Expression:
     mouth_open = 0.0 if random.random() < 0.3 else min(float(random.exponential(0.085)), 0.38)
-    smile = float(np.clip(random.normal(0.1, 0.45), -0.8, 1.1))
+    smile = float(np.clip(random.normal(0.2, 0.42), -0.55, 1.1))
     opened = float(np.clip(random.normal(0.95, 0.35), 0.12, 1.9))
     if random.random() < 0.07:
         opened = float(random.uniform(0, 0.15))

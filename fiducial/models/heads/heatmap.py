@@ -36,7 +36,7 @@ class Spec:
     # all-zero map; cross_entropy = softmax over the map against the Gaussian as a distribution.
     loss: Literal["cross_entropy", "mse", "foreground"] = "cross_entropy"
     foreground_weight: float = 20.0
-    # soft = expectation; over the whole map for cross_entropy, around the peak for the others.
+    # soft = expectation; over the whole map for cross_entropy, through a window at the peak else.
     decoder: Literal["argmax", "quarter", "dark", "soft"] = "soft"
     blur_cells: int = 11  # kernel of DARK's smoothing, 1 = none
 
@@ -84,10 +84,10 @@ class Head(contracts.Head):
         elif self.spec.decoder == "dark":
             xy_grid = heatmaps.dark(maps, xy_grid, self.spec.blur_cells)
         elif self.spec.decoder == "soft":
-            if not self._is_distribution:
-                radius = max(1.0, 2 * self.spec.sigma_cells)
-                maps = heatmaps.normalised(heatmaps.around_peak(maps.clamp_min(0), xy_grid, radius) + 1e-9)
-            xy_grid = heatmaps.expectation(maps)
+            if self._is_distribution:
+                xy_grid = heatmaps.expectation(maps)
+            else:
+                xy_grid = heatmaps.windowed_mean(maps, xy_grid, self.spec.sigma_cells)
         return Keypoints(geometry.grid_to_px(xy_grid, self.size, self.grid), score.clamp(0, 1))
 
     def loss(self, raw: Tensor, batch: Batch) -> dict[str, Tensor]:

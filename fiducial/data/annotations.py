@@ -1,0 +1,102 @@
+"""Annotations of any supported format as `Instances`: finds the format, chooses the split, checks what was read."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from fiducial.data import checking, formats
+from fiducial.data.checking import Table
+from fiducial.errors import UserError, did_you_mean
+from fiducial.types import Instances, Problem
+
+SPLITS = formats.SPLITS
+
+
+def load(
+    path: Path, split: str, images: Path | None = None, *,
+    category: str | None = None, strict: bool = False, verify: bool = True,
+) -> tuple[Instances, list[Problem]]:  # fmt: skip
+    """The instances of one split ("train", "val", "test"; "all" for everything there is), and what is wrong with
+    others.
+
+    `path` is a folder or a file of any format in `formats/`; `images` names the folder of pictures where it isn't
+    beside. Broken instances are left out and listed; `strict` makes them an error. `verify` opens every picture (some
+    50 microseconds each) to find those cut short or of another size than declared.
+
+    Splits that the source doesn't have: with no val, a tenth of the pictures of train becomes val, and with no test
+    either another tenth becomes test, by a hash of the picture's name, so that it is the same ones at any time, in any
+    order and for any number of pictures. A source that has val is taken as it is."""
+    path = Path(path)
+    module, sources = find(path)
+    files, own, carved = _choose(path, sources, split)
+    table = module.read(path, files, images, category)
+    if carved:
+        table = _keep_share(table, own, carved)
+    instances, problems = checking.check(table, verify)
+    wrong = checking.without_notes(problems)
+    if strict and wrong:
+        raise UserError(f"{len(wrong)} broken in split {split!r}: {checking.summary(wrong)}; correct or remove them")
+    if not instances.labelled.any():
+        reason = f": {checking.summary(wrong)}" if wrong else "; expected annotations with labelled points"
+        raise UserError(f"{table.source}: split {split!r} is empty{reason}")
+    return instances, problems
+
+
+def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:
+    """The format of a path, and its files by split."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    modules = format_modules()
+    for module in modules:
+        if sources := module.find(path):
+            return module, sources
+    known = "; ".join(module.TITLE for module in modules)
+    raise UserError(f"{path}: no annotations in a known format. Known: {known}")
+
+
+def format_modules() -> list[ModuleType]:
+    """All formats: the files beside `formats/__init__.py`."""
+    names = sorted(info.name for info in pkgutil.iter_modules(formats.__path__))
+    return [importlib.import_module(f"{formats.__name__}.{name}") for name in names]
+
+
+def _choose(path: Path, sources: dict[str, list[Path]], split: str) -> tuple[list[Path], str, dict[int, str]]:
+    """The files to read, the split asked for, and which tenths of the pictures go to which split ({} = keep all)."""
+    if split == "all":
+        if len(sources) > 1:
+            raise UserError(f"{path}: has splits {', '.join(sources)}; choose one of them")
+        return next(iter(sources.values())), split, {}
+    if split not in SPLITS:
+        raise UserError(f"split {split!r}: unknown." + did_you_mean(split, (*SPLITS, "all")))
+    carved = {}
+    if "train" in sources and "val" not in sources:
+        carved = {8: "val"} if "test" in sources else {8: "val", 9: "test"}
+    if split in sources:
+        return sources[split], split, carved if split == "train" else {}
+    if split in carved.values():
+        return sources["train"], split, carved
+    raise UserError(f"{path}: no split {split!r}, it has {', '.join(sources)}; choose one of them with --split")
+
+
+def _keep_share(table: Table, split: str, carved: dict[int, str]) -> Table:
+    """The instances on pictures that fall to `split`; a note says so."""
+    share = np.array(
+        [carved.get(tenth(table.images.name(row)), "train") == split for row in range(len(table.images))], bool
+    )
+    mine = int(share.sum())
+    others = " and ".join(carved.values())
+    note = f"no {others} of its own: {split!r} is the {mine} of {len(share)} pictures chosen by a hash of their names"
+    table.notes.append(note)
+    return table.select(share[table.image_row]) if len(share) else table
+
+
+def tenth(name: str) -> int:
+    """0 to 9 from the last part of a picture's path, the same on every machine."""
+    stem = name.replace("\\", "/").rpartition("/")[2]
+    return int.from_bytes(hashlib.blake2b(stem.encode(), digest_size=4).digest(), "little") % 10

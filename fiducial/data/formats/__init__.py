@@ -1,0 +1,114 @@
+"""Annotation formats, one file each, found here by `data/annotations.py`.
+
+A format file has `TITLE` (for messages), `find(path) -> {split: [files]}` (empty = not this format; a source that
+knows no splits is all "train") and `read(root, files, images, category) -> Table`. It only reads: what is wrong in an
+instance is judged by `data/checking.py`, which split a picture belongs to by `data/annotations.py`."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fiducial.data import skeletons
+from fiducial.data.checking import Label, Table, summary
+from fiducial.data.images import SUFFIXES, FileImages
+from fiducial.errors import UserError
+from fiducial.types import Problem
+
+SPLITS = ("train", "val", "test")
+_WORDS = {"train": "train", "training": "train", "trainset": "train", "val": "val", "valid": "val", "validation": "val",
+          "test": "test", "testing": "test", "testset": "test"}  # fmt: skip
+
+
+def split_in_name(name: str) -> str | None:
+    """The split that a file's or folder's name speaks of (`person_keypoints_val2017`, `testset`), None for none or
+    two."""
+    words = re.findall(r"[a-z]+", name.lower())
+    found = {_WORDS[word] for word in words if word in _WORDS}
+    return found.pop() if len(found) == 1 else None
+
+
+def by_split(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Files under the split their name speaks of, nameless ones under "train"."""
+    result: dict[str, list[Path]] = {}
+    for file in sorted(files):
+        result.setdefault(split_in_name(file.stem) or "train", []).append(file)
+    return result
+
+
+def pictures_by_stem(folder: Path) -> dict[str, str]:
+    """{name without suffix: file name} of the pictures in a folder."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of pictures; name it with --images")
+    return {file.stem: file.name for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES}
+
+
+def folder_with(names: Sequence[str], candidates: Sequence[Path], source: Path) -> Path:
+    """The first of the folders that holds one of the first pictures."""
+    for folder in candidates:
+        if any((folder / name).is_file() for name in names[:5]):
+            return folder
+    looked = ", ".join(str(folder) for folder in dict.fromkeys(candidates))
+    first = f" such as {names[0]}" if names else ""
+    raise UserError(
+        f"{source}: its pictures{first} were not found; looked in {looked}; name their folder with --images"
+    )
+
+
+def read_text(path: Path) -> str:
+    """The file's text; a clear line where it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def parse_points(lines: Sequence[str], first_line: int, count: int | None) -> np.ndarray:
+    """Lines of `x y` as [k, 3] (x, y, v): v is 2, or 0 where a coordinate is "nan". Raises ValueError with the line's
+    number (`first_line` is the number of lines[0]), or for another number of points than `count`."""
+    rows = []
+    for number, line in enumerate(lines, first_line):
+        fields = line.replace(",", " ").split()
+        try:
+            x, y = (float(field) for field in fields)
+        except ValueError:
+            raise ValueError(f"line {number} is {line.strip()[:40]!r}, expected two numbers") from None
+        rows.append((x, y, 0 if math.isnan(x) or math.isnan(y) else 2))
+    if count is not None and len(rows) != count:
+        raise ValueError(f"{len(rows)} points, expected {count}")
+    if not rows:
+        raise ValueError("no points")
+    return np.array(rows, dtype=np.float64)
+
+
+def one_instance_a_picture(
+    files: Sequence[Path], picture_of: Callable[[Path], Path | None], points_of: Callable[[Path, int | None],
+    np.ndarray], root: Path, name: str,
+) -> Table:  # fmt: skip
+    """The table of formats with one text file a picture, which is one instance. The first sound file decides how many
+    points there are. `points_of(file, count)` returns [k, 3] px or raises ValueError saying what is wrong."""
+    labels, names, problems, count = [], [], [], None
+    for number, file in enumerate(files):
+        picture = picture_of(file)
+        try:
+            if picture is None:
+                raise ValueError("no picture of the same name; expected one beside, or name the folder with --images")
+            keypoints = points_of(file, count)
+        except ValueError as error:
+            problems.append(Problem(str(file), "", f"{error}; left out"))
+            continue
+        count = len(keypoints)
+        labels.append(Label(len(names), number, keypoints))
+        names.append(os.path.relpath(picture, root))
+    if count is None:
+        raise UserError(f"{root}: none of its {len(files)} files could be used: {summary(problems)}")
+    known = skeletons.match_count(count)
+    skeleton = known or skeletons.complete(name, skeletons.numbered(count), where=str(root))[0]
+    return Table.of(labels, skeleton, FileImages(root, names), str(root), problems=problems)

@@ -1,0 +1,54 @@
+"""300-W's .pts files beside the pictures of the same name, with and without header, in any depth of folders.
+
+Coordinates are Matlab's, so that the centre of the first pixel is (1, 1). Folders named trainset and testset are
+splits; all else is train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fiducial import geometry
+from fiducial.data.checking import Table
+from fiducial.data.formats import one_instance_a_picture, parse_points, read_text, split_in_name
+from fiducial.data.images import SUFFIXES
+
+TITLE = "300-W: NAME.pts beside NAME.jpg, in any folders"
+FROM_ONE_BASED = geometry.translation(-1, -1)
+
+
+def find(path: Path) -> dict[str, list[Path]]:
+    """The point files of each split."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(path.rglob("*.pts")) if path.is_dir() else ():
+        folders = file.relative_to(path).parts[:-1]
+        split = next((split for folder in reversed(folders) if (split := split_in_name(folder))), "train")
+        found.setdefault(split, []).append(file)
+    return found
+
+
+def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None) -> Table:
+    """One face a picture."""
+
+    def picture_of(file: Path) -> Path | None:
+        folder = images or file.parent
+        paths = (folder / (file.stem + suffix) for suffix in SUFFIXES)
+        return next((path for path in paths if path.is_file()), None)
+
+    return one_instance_a_picture(files, picture_of, _points_of, root, "face")
+
+
+def _points_of(file: Path, count: int | None) -> np.ndarray:
+    lines = read_text(file).strip().splitlines()
+    start, stop = 0, len(lines)
+    if any(line.strip() == "{" for line in lines):
+        start = next(i for i, line in enumerate(lines) if line.strip() == "{") + 1
+        stop = next((i for i, line in enumerate(lines) if line.strip() == "}"), len(lines))
+        stated = next((line.split(":")[1].strip() for line in lines if line.startswith("n_points")), None)
+        if stated is not None and stated != str(stop - start):
+            raise ValueError(f"{stop - start} points, but its header says {stated}")
+    points = parse_points(lines[start:stop], start + 1, count)
+    points[:, :2] = geometry.transform(FROM_ONE_BASED, points[:, :2])
+    return points

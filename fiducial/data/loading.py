@@ -1,0 +1,339 @@
+"""Batches of crops for training and evaluation, in an order that depends on (seed, epoch) alone.
+
+Instances of one picture stay together, so that it is decoded once a batch; a crop that shrinks its picture by two or
+more starts from a JPEG decoded at a fraction of its size. Small sets stay decoded in memory that workers share."""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fiducial import geometry
+from fiducial.data import augment
+from fiducial.data.augment import AugmentSpec
+from fiducial.data.images import ArrayImages
+from fiducial.errors import UserError
+from fiducial.geometry import Matrix, Size
+from fiducial.types import Batch, Images, Instances, Problem
+
+PADDING = 1.25  # of the box, before it is widened to the crop's aspect
+CACHE_BYTES = 512 * 2**20
+_EVALUATION = 0  # the epoch that evaluation draws its jitter for
+
+
+class Draw(NamedTuple):
+    """One batch to be made."""
+
+    epoch: int
+    rows: np.ndarray  # [b] rows of Instances
+
+
+def loader(
+    instances: Instances, size: Size, batch_size: int, spec: AugmentSpec | None, *,
+    seed: int = 0, workers: int = 0, rank: int = 0, world: int = 1, padding: float = PADDING, box_jitter: float = 0.0,
+    strict: bool = False, cache_bytes: int = CACHE_BYTES,
+) -> DataLoader:  # fmt: skip
+    """Batches of `size` crops. With a `spec`: training, shuffled, augmented, whole batches only, without crowds and
+    instances of no labelled point. With None: evaluation, all rows in order, boxes jittered by `box_jitter`.
+
+    `loader.sampler.set_epoch(n)` chooses the epoch; `loader.dataset.problems()` says which pictures could not be
+    read."""
+    training = spec is not None
+    crops = Crops(
+        instances, size, spec,
+        seed=seed, padding=padding, box_jitter=box_jitter, strict=strict, cache_bytes=cache_bytes,
+    )  # fmt: skip
+    rows = np.flatnonzero(trainable(instances)) if training else np.arange(len(instances))
+    if len(rows) == 0:
+        raise UserError(f"{instances.source}: nothing to load: no instance has a labelled point")
+    draws = ImageGroupedSampler(
+        rows, instances.image_row, batch_size, seed=seed, training=training, rank=rank, world=world
+    )
+    return DataLoader(
+        crops,
+        batch_size=None,  # the sampler's items are batches already
+        sampler=draws,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+class ImageGroupedSampler(Sampler[Draw]):
+    """Which rows make which batch. In training pictures are shuffled by (seed, epoch) and a last partial batch is
+    dropped (a set smaller than one batch is one batch); of `world` ranks each gets other rows and as many batches as
+    the others. In evaluation rows come in order, each once over all ranks, so that the last ranks may have a batch
+    less."""
+
+    def __init__(
+        self, rows: np.ndarray, image_row: np.ndarray, batch_size: int, *, seed: int = 0, training: bool = True,
+        rank: int = 0, world: int = 1,
+    ):  # fmt: skip
+        if batch_size < 1 or not 0 <= rank < world:
+            raise UserError(
+                f"batch size {batch_size}, rank {rank} of {world}: expected a batch of at least 1, rank < world"
+            )
+        if training and len(rows) < world:
+            raise UserError(f"{len(rows)} instances for {world} devices; expected at least one a device")
+        self.rows, self.image_row, self.seed = rows, image_row, seed
+        self.training, self.rank, self.world = training, rank, world
+        self.batch_size = min(batch_size, len(rows) // world) if training else batch_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """To be called before each pass, by Lightning or by hand."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self.training:
+            return len(self.rows) // (self.batch_size * self.world)
+        batches = -(-len(self.rows) // self.batch_size)
+        return len(range(self.rank, batches, self.world))
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = self.order() if self.training else self.rows
+        for index in range(len(self)):
+            start = (index * self.world + self.rank) * self.batch_size
+            yield Draw(self.epoch if self.training else _EVALUATION, order[start : start + self.batch_size])
+
+    def order(self) -> np.ndarray:
+        """All rows, pictures shuffled, the instances of one picture adjacent."""
+        generator = augment.generator_of(self.seed, self.epoch, 2**64 - 1)
+        place = generator.permutation(int(self.image_row.max()) + 1)
+        return self.rows[np.argsort(place[self.image_row[self.rows]], kind="stable")]
+
+
+class Crops(Dataset[Batch]):
+    """Makes the batches. A picture that can't be read is replaced in training by that of the next row that has one, is
+    left out of evaluation (labelled = 0), and is reported once by `problems`; with `strict` it is an error."""
+
+    def __init__(
+        self, instances: Instances, size: Size, spec: AugmentSpec | None, *, seed: int = 0, padding: float = PADDING,
+        box_jitter: float = 0.0, strict: bool = False, cache_bytes: int = CACHE_BYTES,
+    ):  # fmt: skip
+        self.instances, self.size, self.spec, self.seed = instances, size, spec, seed
+        self.padding, self.box_jitter, self.strict = padding, box_jitter, strict
+        self.flip = augment.flip_probability(spec, instances.skeleton) if spec else 0.0
+        self.flip_order = instances.skeleton.flip_order if self.flip else None
+        self.usable = trainable(instances)
+        self.images = cached(instances, cache_bytes)
+        # Shared with the workers, which write into it.
+        self.broken = torch.zeros(len(instances.images), dtype=torch.uint8).share_memory_()
+        self.reported: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        samples = [self._sample(int(row), draw.epoch) for row in draw.rows]
+        image_rows = self.instances.image_row[draw.rows].tolist()
+        batch = _Arrays(len(samples), self.size, len(self.instances.skeleton.points))
+        start = 0
+        for image_row, group in itertools.groupby(image_rows):
+            stop = start + len(list(group))
+            picture = self._read(image_row, min(reduction(sample.matrix) for sample in samples[start:stop]))
+            for place in range(start, stop):
+                sample, own = samples[place], picture
+                if own is None and self.spec is not None:
+                    sample, own = self._replacement(sample.row, draw.epoch)
+                self._fill(batch, place, sample, own)
+            start = stop
+        return batch.tensors()
+
+    def problems(self) -> list[Problem]:
+        """Pictures that could not be read, by any worker, since the last call."""
+        found = []
+        for row in np.flatnonzero(self.broken.numpy()).tolist():
+            if row not in self.reported:
+                self.reported.add(row)
+                name = self.instances.images.name(row)
+                found.append(Problem(name, f"image {self.instances.image_id[row]}", self._reason(row)))
+        return found
+
+    def _sample(self, row: int, epoch: int) -> _Sample:
+        generator = augment.generator_of(self.seed, epoch, row)
+        box_xywh = self.instances.box_xywh[row]
+        if self.spec is not None:
+            matrix, mirrors = augment.sample_map(
+                self.spec, box_xywh, self.size, padding=self.padding, flip=self.flip, generator=generator
+            )
+            return _Sample(row, matrix, mirrors, generator)
+        if self.box_jitter:
+            box_xywh = geometry.jitter_box(box_xywh, self.box_jitter, generator)
+        return _Sample(row, augment.crop_map(box_xywh, self.size, self.padding), False, generator)
+
+    def _fill(self, batch: _Arrays, place: int, sample: _Sample, picture: np.ndarray | None) -> None:
+        """One sample into the batch. Points outside the crop stay labelled; without a picture none is."""
+        row = sample.row
+        batch.row[place], batch.image_to_crop[place] = row, sample.matrix
+        if picture is None:
+            return
+        crop = crop_of(picture, self._size(int(self.instances.image_row[row])), sample.matrix, self.size)
+        batch.image[place] = crop if self.spec is None else augment.recolour(self.spec, crop, sample.generator)
+        xy = self.instances.xy[row]
+        labelled = self.instances.labelled[row] & np.isfinite(xy).all(-1)
+        if sample.mirrors and self.flip_order is not None:
+            xy, labelled = xy[self.flip_order], labelled[self.flip_order]
+        batch.labelled[place] = labelled
+        batch.xy[place][labelled] = geometry.transform(sample.matrix, xy[labelled].astype(np.float64))
+
+    def _read(self, image_row: int, reduce: int) -> np.ndarray | None:
+        """A picture in RGBA, None if it can't be read or isn't of the size that the annotations state."""
+        if self.broken[image_row] and not self.strict:
+            return None
+        size = self._size(image_row)
+        try:
+            picture = self.images.read(image_row, reduce if size is not None else 1)
+            if size is not None and not _is_reduced(picture, size):
+                height, width = picture.shape[:2]
+                name = self.images.name(image_row)
+                raise UserError(f"{name}: the picture is {width}x{height}, but the annotations say {size}")
+        except UserError:
+            if self.strict:
+                raise
+            self.broken[image_row] = 1
+            return None
+        return cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+
+    def _replacement(self, row: int, epoch: int) -> tuple[_Sample, np.ndarray]:
+        """The next usable row whose picture can be read."""
+        for other in itertools.chain(range(row + 1, len(self)), range(row)):
+            if not self.usable[other]:
+                continue
+            sample = self._sample(other, epoch)
+            picture = self._read(int(self.instances.image_row[other]), reduction(sample.matrix))
+            if picture is not None:
+                return sample, picture
+        raise UserError(f"{self.instances.source}: none of its {len(self.images)} pictures can be read")
+
+    def _size(self, image_row: int) -> Size | None:
+        width, height = self.instances.image_size[image_row].tolist()
+        return Size(width, height) if width and height else None
+
+    def _reason(self, image_row: int) -> str:
+        name, size = self.instances.images.name(image_row), self._size(image_row)
+        try:
+            picture = self.instances.images.read(image_row)
+        except UserError as error:
+            return str(error).removeprefix(f"{name}: ")
+        if size is not None and not _is_reduced(picture, size):
+            return f"the picture is {picture.shape[1]}x{picture.shape[0]}, but the annotations say {size}"
+        return "the picture could not be read at first, but can be now"
+
+
+class CachedImages:
+    """Pictures kept decoded, in memory that forked workers share: whoever reads one first keeps it for all.
+
+    Anonymous shared memory and not /dev/shm, which is small in containers. Started in another way than by forking, each
+    worker fills a cache of its own."""
+
+    def __init__(self, images: Images, size: np.ndarray):
+        self.images, self.size = images, size
+        ends = np.cumsum(size.prod(1, dtype=np.int64) * 3)
+        self.starts = np.concatenate([[0], ends]).tolist()
+        self._open()
+
+    def _open(self) -> None:
+        total = self.starts[-1]
+        self.memory = np.frombuffer(mmap.mmap(-1, max(total, 1)), np.uint8)
+        self.ready = np.frombuffer(mmap.mmap(-1, len(self.size)), np.uint8)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("memory", "ready")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def name(self, row: int) -> str:
+        return self.images.name(row)
+
+    def read(self, row: int, reduce: int = 1) -> np.ndarray:
+        width, height = self.size[row].tolist()
+        kept = self.memory[self.starts[row] : self.starts[row + 1]].reshape(height, width, 3)
+        if not self.ready[row]:
+            picture = self.images.read(row)
+            if picture.shape != kept.shape:
+                return picture
+            # Two workers may do this at once; they write the same.
+            kept[:] = picture
+            self.ready[row] = 1
+        return kept
+
+
+def cached(instances: Instances, limit: int) -> Images:
+    """The pictures of a set, kept decoded (or drawn) if they are all known to fit into `limit` bytes and are not in
+    memory."""
+    size = instances.image_size
+    fits = len(size) > 0 and bool((size > 0).all()) and int(size.prod(1, dtype=np.int64).sum()) * 3 <= limit
+    return (
+        CachedImages(instances.images, size)
+        if fits and not isinstance(instances.images, ArrayImages)
+        else instances.images
+    )
+
+
+def trainable(instances: Instances) -> np.ndarray:
+    """[n] bool: what training uses, no crowds and nothing without a labelled point."""
+    return instances.labelled.any(1) & ~instances.crowd
+
+
+def reduction(matrix: Matrix) -> int:
+    """By how much a picture may be reduced before a map that shrinks it: 1, 2, 4 or 8."""
+    scale = float(geometry.scale_of(matrix))
+    return next((factor for factor in (8, 4, 2) if scale * factor <= 1), 1)
+
+
+def crop_of(picture: np.ndarray, size: Size | None, matrix: Matrix, crop_size: Size) -> np.ndarray:
+    """The RGB crop from an RGBA picture that may come reduced from `size` (None: it is not reduced). Where it comes
+    larger than the map needs it is reduced here, since a bilinear warp that shrinks by two or more aliases.
+
+    RGBA, since OpenCV warps four channels twice as fast as three (the conversion included)."""
+    height, width = picture.shape[:2]
+    full = size or Size(width, height)
+    factor = reduction(matrix) * width // full.w
+    if factor >= 2:
+        smaller = Size(max(1, round(width / factor)), max(1, round(height / factor)))
+        picture = cv2.resize(picture, (smaller.w, smaller.h), interpolation=cv2.INTER_AREA)
+        width, height = smaller
+    if (width, height) != full:
+        matrix = geometry.compose(geometry.resize(Size(width, height), full), matrix)
+    return cv2.cvtColor(geometry.warp(picture, matrix, crop_size), cv2.COLOR_RGBA2RGB)
+
+
+class _Sample(NamedTuple):
+    row: int
+    matrix: Matrix
+    mirrors: bool
+    generator: np.random.Generator
+
+
+class _Arrays:
+    """A batch being filled."""
+
+    def __init__(self, count: int, size: Size, points: int):
+        self.image = np.zeros((count, size.h, size.w, 3), np.uint8)
+        self.xy = np.zeros((count, points, 2), np.float32)
+        self.labelled = np.zeros((count, points), np.float32)
+        self.image_to_crop = np.zeros((count, 3, 3), np.float32)
+        self.row = np.zeros(count, np.int64)
+
+    def tensors(self) -> Batch:
+        parts = (self.image, self.xy, self.labelled, self.image_to_crop, self.row)
+        return Batch(*(torch.from_numpy(part) for part in parts))
+
+
+def _is_reduced(picture: np.ndarray, size: Size) -> bool:
+    """Whether a picture is of the full size or a half, a quarter or an eighth of it."""
+    height, width = picture.shape[:2]
+    return any((width * factor, height * factor) == size for factor in (1, 2, 4, 8))

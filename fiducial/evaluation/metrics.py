@@ -1,0 +1,242 @@
+"""How far points are from the truth: NME, NMAE, EPE, PCK, AUC, failure rate, keypoint accuracy. Numpy only.
+
+Everywhere: predicted and truth [n, k, 2] in px of the image, labelled [n, k] bool, a normaliser [n] in px. Errors are
+NaN where a point is not labelled or its instance has no normaliser, and means are taken over the rest; the mean of
+nothing is NaN. Shares are fractions, never percent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from fiducial import geometry
+from fiducial.errors import UserError
+from fiducial.evaluation import coco, keypoint_accuracy
+from fiducial.evaluation.keypoint_accuracy import Counts
+from fiducial.geometry import Size
+from fiducial.types import Instances, Keypoints, Normalizer, Skeleton
+
+LIMIT = 0.1  # of NME: the end of the AUC's axis, and what counts as a failure
+
+
+@dataclass(frozen=True)
+class PointMetrics:
+    """One row of the per-point table."""
+
+    name: str
+    count: int  # labelled instances
+    nme: float
+    epe: float  # px, as the next two
+    median: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What `score` finds on n instances. NaN = nothing to measure."""
+
+    count: int  # instances measured
+    left_out: int  # crowds, and instances without a labelled point or with a normaliser of zero
+    normalizer: str
+    nme: float  # mean over instances of the mean over their points
+    nmae: float  # |dx| / image width and |dy| / image height, mean over labelled points
+    epe: float  # px, mean over labelled points
+    pck_05: float  # share of points nearer than 0.05 longest sides of the truth's box; mean over kinds of points
+    pck_10: float
+    auc: float  # area under the cumulative curve of the instances' NME up to 0.1, over 0.1
+    fr_10: float  # share of instances with an NME above 0.1
+    points: tuple[PointMetrics, ...]
+    instance_nme: np.ndarray = field(repr=False)  # [n], NaN where left out: for galleries of the best and worst
+    instance_epe: np.ndarray = field(repr=False)  # [n], px
+    counts: Counts | None = None  # of keypoint accuracy
+    oks: dict[str, float] | None = None  # COCO's ten numbers, for skeletons with sigmas
+
+    def numbers(self) -> dict[str, float | None]:
+        """By their public names, ready for JSON: None where there was nothing to measure."""
+        values: dict[str, float] = {
+            "nme": self.nme,
+            "nmae": self.nmae,
+            "epe": self.epe,
+            "pck@0.05": self.pck_05,
+            "pck@0.1": self.pck_10,
+            "auc": self.auc,
+            "fr@0.1": self.fr_10,
+        }
+        if self.counts is not None:
+            values["kp_acc"] = self.counts.accuracy
+            values |= {name: getattr(self.counts, name) for name in ("tp", "tn", "fp", "fn")}
+        values |= self.oks or {}
+        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def score(
+    instances: Instances,
+    keypoints: Keypoints,
+    image_to_crop: np.ndarray | None = None,
+    crop_size: Size | None = None,
+) -> Metrics:
+    """All metrics of one prediction an instance: keypoints.xy [n, k, 2] in px of the images, score [n, k].
+
+    image_to_crop [n, 3, 3] and crop_size say what the detector saw: keypoint accuracy is measured on 64x64 cells of
+    that crop, else of the truth's box. AP takes the mean of the points' scores as an instance's score."""
+    skeleton = instances.skeleton
+    if keypoints.xy.shape != instances.xy.shape:
+        raise UserError(f"predictions of shape {keypoints.xy.shape} for a truth of shape {instances.xy.shape}")
+    broken = np.flatnonzero(~np.isfinite(keypoints.xy).all((1, 2)) | ~np.isfinite(keypoints.score).all(1))
+    if len(broken):
+        raise UserError(
+            f"{instances.where(int(broken[0]))}: the detector returned NaN or infinity, its weights are broken"
+        )
+    labelled = instances.labelled & ~instances.crowd[:, None]
+    size = instances.image_size[instances.image_row]
+    found = measure(
+        keypoints.xy, instances.xy, labelled, box_xywh=instances.box_xywh, image_size=size, skeleton=skeleton
+    )
+
+    if image_to_crop is None or crop_size is None:
+        crop_size = keypoint_accuracy.GRID
+        sides = np.maximum(instances.box_xywh[:, 2:], 1e-3)  # a box of no area must not divide by zero
+        boxes = np.concatenate([instances.box_xywh[:, :2], sides], axis=1)
+        image_to_crop = np.array([geometry.crop(box, crop_size) for box in boxes]).reshape(-1, 3, 3)
+    measured = np.isfinite(found.instance_epe)
+    rows = keypoint_accuracy.of_points(
+        geometry.transform(image_to_crop, keypoints.xy.astype(np.float64))[measured],
+        keypoints.score[measured],
+        geometry.transform(image_to_crop, instances.xy.astype(np.float64))[measured],
+        labelled[measured],
+        crop_size,
+    )
+    found = replace(found, counts=Counts.of(rows))
+    if skeleton.sigmas is not None:
+        truth = coco.Truth.of(instances)
+        detections = coco.Detections.of(keypoints, truth)
+        found = replace(found, oks=coco.average_precision(truth, detections, np.array(skeleton.sigmas)))
+    return found
+
+
+def measure(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    labelled: np.ndarray,
+    *,
+    box_xywh: np.ndarray,
+    image_size: np.ndarray,
+    skeleton: Skeleton,
+) -> Metrics:
+    """What needs distances alone. box_xywh [n, 4] of the truth; image_size [n, 2], 0 = unknown, left out of NMAE."""
+    normalizer = normalizer_px(skeleton.normalizer, truth, labelled, box_xywh, image_size)
+    labelled = labelled & (normalizer > 0)[:, None]
+    errors = point_errors(predicted, truth, labelled)
+    relative = normalized(errors, normalizer)
+    to_box = normalized(errors, box_xywh[:, 2:].max(1))
+    instance_nme = mean_of_instance(relative)
+    kept = instance_nme[~np.isnan(instance_nme)]
+    return Metrics(
+        count=len(kept),
+        left_out=len(truth) - len(kept),
+        normalizer=skeleton.normalizer.name,
+        nme=mean(kept),
+        nmae=mean(coordinate_errors(predicted, truth, labelled, image_size)),
+        epe=mean(errors),
+        pck_05=mean(pck(to_box, 0.05)),
+        pck_10=mean(pck(to_box, 0.1)),
+        auc=auc(kept, LIMIT),
+        fr_10=failure_rate(kept, LIMIT),
+        points=per_point(errors, relative, skeleton.points),
+        instance_nme=instance_nme,
+        instance_epe=mean_of_instance(errors),
+    )
+
+
+# -------------------------------------------------------------------------------------------------- pure functions
+
+
+def normalizer_px(
+    normalizer: Normalizer, truth: np.ndarray, labelled: np.ndarray, box_xywh: np.ndarray, image_size: np.ndarray
+) -> np.ndarray:
+    """The length that NME divides by, [n] px; 0 where one of its two points is not labelled."""
+    if normalizer.points is not None:
+        one, other = normalizer.points
+        distance = np.linalg.norm(truth[:, one].astype(np.float64) - truth[:, other], axis=-1)
+        return np.where(labelled[:, one] & labelled[:, other], distance, 0.0)
+    if normalizer.kind == "box":
+        return np.sqrt(box_xywh[:, 2].astype(np.float64) * box_xywh[:, 3])
+    return image_size.max(1).astype(np.float64)
+
+
+def point_errors(predicted: np.ndarray, truth: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """Euclidean distance of each point, [n, k] px. A prediction that is NaN is infinitely wrong, not left out."""
+    distance = np.linalg.norm(predicted.astype(np.float64) - truth, axis=-1)
+    return np.where(labelled, np.where(np.isnan(distance), np.inf, distance), np.nan)
+
+
+def coordinate_errors(
+    predicted: np.ndarray, truth: np.ndarray, labelled: np.ndarray, size: np.ndarray | float = 1.0
+) -> np.ndarray:
+    """(|dx| / w + |dy| / h) / 2 of each point, [n, k]; size [n, 2] or one number. Its mean is NMAE; its mean over
+    instances' means, with a size of 1, is what FOMM's published evaluation calls AKD."""
+    size = np.broadcast_to(np.asarray(size, dtype=np.float64), (len(truth), 2))[:, None]
+    known = labelled & (size > 0).all(-1)
+    apart = np.abs(predicted.astype(np.float64) - truth) / np.where(size > 0, size, 1.0)
+    return np.where(known, np.where(np.isnan(apart), np.inf, apart).mean(-1), np.nan)
+
+
+def normalized(errors: np.ndarray, normalizer: np.ndarray) -> np.ndarray:
+    """errors [n, k] / normaliser [n]; NaN for instances whose normaliser is zero or less."""
+    return errors / np.where(normalizer > 0, normalizer, np.nan)[:, None]
+
+
+def mean(values: np.ndarray) -> float:
+    """Over all that is not NaN; NaN if nothing is."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else math.nan
+
+
+def mean_of_instance(errors: np.ndarray) -> np.ndarray:
+    """[n, k] -> [n]: over the labelled points; NaN for instances without any."""
+    return _mean_over(errors, axis=1)
+
+
+def pck(relative: np.ndarray, threshold: float) -> np.ndarray:
+    """Share of instances in which a point is nearer than `threshold` (strictly), for each point: [n, k] -> [k]."""
+    return _mean_over(np.where(np.isnan(relative), np.nan, relative < threshold), axis=0)
+
+
+def auc(nme: np.ndarray, limit: float) -> float:
+    """Area under the cumulative curve of nme [n] from 0 to `limit`, over `limit`: exact, with no grid and no rule."""
+    return mean(np.maximum(0.0, 1.0 - nme / limit))
+
+
+def failure_rate(nme: np.ndarray, limit: float) -> float:
+    """Share of instances with an NME strictly above `limit`."""
+    return mean(np.where(np.isnan(nme), np.nan, nme > limit))
+
+
+def cumulative_errors(nme: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The cumulative error distribution: share of instances with an NME of at most each value of `at` [m] -> [m]."""
+    nme = np.sort(nme[~np.isnan(nme)])
+    return np.searchsorted(nme, at, side="right") / max(len(nme), 1)
+
+
+def missing_rate(found: np.ndarray, labelled: np.ndarray) -> float:
+    """FOMM's MKR: share of an instance's labelled points that were not found ([n, k] bool each), mean of instances."""
+    return mean(mean_of_instance(np.where(labelled, (~found).astype(np.float64), np.nan)))
+
+
+def per_point(errors: np.ndarray, relative: np.ndarray, names: tuple[str, ...]) -> tuple[PointMetrics, ...]:
+    """A row for each point: errors [n, k] px, relative [n, k]."""
+    rows = []
+    for i, name in enumerate(names):
+        column = errors[:, i][~np.isnan(errors[:, i])]
+        median, p95 = np.percentile(column, [50, 95]) if len(column) else (math.nan, math.nan)
+        rows.append(PointMetrics(name, len(column), mean(relative[:, i]), mean(column), float(median), float(p95)))
+    return tuple(rows)
+
+
+def _mean_over(values: np.ndarray, axis: int) -> np.ndarray:
+    """numpy.nanmean without its warning for all-NaN slices."""
+    there = ~np.isnan(values)
+    count = there.sum(axis)
+    return np.where(count > 0, np.where(there, values, 0.0).sum(axis) / np.maximum(count, 1), np.nan)

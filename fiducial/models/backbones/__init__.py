@@ -1,0 +1,1 @@
+"""One file = one family, found by `models/catalog.py`: `EXAMPLES`, `names`, `matches` and `build`."""

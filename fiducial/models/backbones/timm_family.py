@@ -1,0 +1,121 @@
+"""Every network of timm that gives feature maps, up to its last one; layers behind that are not built.
+
+Names are timm's (`resnet18`, `convnext_tiny.in12k_ft_in1k`), or shorter where everybody means the same width
+(`mobilenetv3_small`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.models import pretrained as weights
+from fiducial.models.contracts import Backbone, Level
+from fiducial.models.pretrained import Pretrained
+
+EXAMPLES = (
+    "mobilenetv3_small_100",
+    "resnet18",
+    "convnext_atto",
+    "vit_tiny_patch16_224",
+    "swin_tiny_patch4_window7_224",
+)
+ALIASES = {
+    "mobilenetv2": "mobilenetv2_100",
+    "mobilenetv3_large": "mobilenetv3_large_100",
+    "mobilenetv3_small": "mobilenetv3_small_100",
+}
+
+ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
+
+
+def names() -> list[str]:
+    """timm's architectures; each may be followed by `.` and the tag of a set of weights."""
+    return weights.timm_names()
+
+
+def timm_name(name: str) -> str:
+    """The aliases above as timm calls them; a tag stays."""
+    architecture, dot, tag = name.partition(".")
+    return ALIASES.get(architecture, architecture) + dot + tag
+
+
+def matches(name: str) -> bool:
+    """Whether timm knows the architecture and, where one is given, the tag."""
+    full = timm_name(name)
+    return full in names() or full in weights.timm_tagged_names()
+
+
+def build(name: str, pretrained: Pretrained = "auto") -> TimmBackbone:
+    """The network up to its last map; UserError where timm offers no maps of it."""
+    network, initialization = encoder(timm_name(name), pretrained, last_only=True)
+    return TimmBackbone(network, timm_name(name), initialization)
+
+
+class TimmBackbone(Backbone):
+    """[b, 3, h, w] -> the network's last map."""
+
+    def __init__(self, encoder: Encoder, name: str, initialization: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.levels = encoder.levels
+        self.main = len(encoder.levels) - 1
+        self.initialization = initialization
+        self.normalization = weights.normalization(name)
+        self.licence = weights.licence(name, initialization)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return self.encoder(image)
+
+
+class Encoder(nn.Module):
+    """One or all of the maps of a network of timm, fine to coarse, [b, c, h, w] each, as `levels` says."""
+
+    def __init__(self, network: Any, name: str, only_size: Size | None) -> None:
+        super().__init__()
+        self.network, self.name, self.only_size = network, name, only_size
+        info = network.feature_info
+        self.levels = tuple(Level(*pair) for pair in zip(info.channels(), info.reduction(), strict=True))
+        # Some transformers keep channels last inside and do not say so in their maps.
+        self.channels_last = str(getattr(network, "output_fmt", None) or "NCHW").endswith("NHWC")
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        size = Size(image.shape[-1], image.shape[-2])
+        if self.only_size is not None and size != self.only_size:
+            raise UserError(
+                f"backbone {self.name!r} takes pictures of {self.only_size} only, not {size}. Use --size "
+                f"{self.only_size} or another backbone"
+            )
+        maps = self.network(image)
+        return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else maps
+
+
+def encoder(name: str, pretrained: Pretrained, last_only: bool) -> tuple[Encoder, str]:
+    """The last or all maps of a network by timm's name, and where its weights came from."""
+    options: dict[str, Any] = {"features_only": True}
+    if last_only:
+        options["out_indices"] = (-1,)
+    cfg = weights.configuration(name)
+    only_size = None
+    if cfg is not None and cfg.fixed_input_size:
+        # Transformers are built for one size of picture; most can be told to take any.
+        flexible = next((option for option in ANY_SIZE if _buildable(name, options | option)), None)
+        only_size = Size(cfg.input_size[2], cfg.input_size[1]) if flexible is None else None
+        options |= flexible or {}
+    if not _buildable(name, options):
+        raise UserError(f"backbone {name!r}: timm gives no feature maps of it. Choose one that has them: resnet18, ..")
+    network, initialization = weights.create(name, pretrained, **options)
+    return Encoder(network, name, only_size), initialization
+
+
+def _buildable(name: str, options: dict[str, Any]) -> bool:
+    """Whether timm builds it so, tried without memory or weights; timm says no by whatever goes wrong inside."""
+    try:
+        with torch.device("meta"):
+            weights.timm_library().create_model(name, **options)
+    except (TypeError, RuntimeError, AttributeError, AssertionError, KeyError, ValueError):
+        return False
+    return True

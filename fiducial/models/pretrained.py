@@ -1,0 +1,140 @@
+"""Networks of timm, with the weights it offers where they can be had; all of Fiducial gets timm from here.
+
+Without a network, huggingface_hub retries a download for most of a minute. So the cache is asked first, then, for
+a few seconds, whether the hub answers; only then is a download started."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import nn
+
+from fiducial.errors import UserError
+from fiducial.models.contracts import Normalization
+from fiducial.models.torchvision_shim import ensure_torchvision
+
+# auto: weights where they can be had, random with a warning where not. yes: weights or an error. no: random.
+Pretrained = Literal["auto", "yes", "no"]
+ANSWER_SECONDS = 4.0
+
+
+@functools.cache
+def timm_library() -> Any:
+    """timm, imported when first needed (seconds), past the torchvision trap."""
+    ensure_torchvision()
+    import timm
+
+    return timm
+
+
+@functools.cache
+def timm_names() -> list[str]:
+    """Every architecture that timm knows, sorted."""
+    return sorted(timm_library().list_models())
+
+
+@functools.cache
+def timm_tagged_names() -> frozenset[str]:
+    """`architecture.tag` of every set of weights that timm offers."""
+    return frozenset(timm_library().list_models(pretrained=True))
+
+
+def create(name: str, pretrained: Pretrained, **options: Any) -> tuple[nn.Module, str]:
+    """A network of timm and where its weights came from: `timm/resnet18.a1_in1k` or `random`.
+
+    `options` go to `timm.create_model`. UserError where `pretrained` is "yes" and weights can't be had."""
+    if pretrained not in ("auto", "yes", "no"):
+        raise UserError(f"pretrained {pretrained!r}: expected auto, yes or no")
+    timm = timm_library()
+    if pretrained == "no":
+        return timm.create_model(name, **options), "random"
+    try:
+        return _create_with_weights(timm, name, options)
+    except OSError as error:  # all that network and disk do wrong, huggingface_hub's own errors included
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+    advice = "give a file of weights with --init"
+    if pretrained == "yes":
+        raise UserError(f"{name}: no pretrained weights: {reason}. Use --set pretrained=no, or {advice}")
+    warnings.warn(f"{name} starts from random weights: {reason}. For better ones, {advice}", stacklevel=2)
+    return timm.create_model(name, **options), "random"
+
+
+def configuration(name: str) -> Any:
+    """timm's PretrainedCfg of a network: statistics of its images, licence, where its weights lie."""
+    return timm_library().get_pretrained_cfg(name)
+
+
+def normalization(name: str) -> Normalization:
+    """What the network's weights were trained with, at 0..255."""
+    cfg = configuration(name)
+    return Normalization(_at_255(cfg.mean), _at_255(cfg.std))
+
+
+def _at_255(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (round(255 * value, 6) for value in values)
+    return red, green, blue
+
+
+def licence(name: str, initialization: str) -> str:
+    """Of the weights; random ones are ours."""
+    if initialization == "random":
+        return "Apache-2.0"
+    return configuration(name).license or "unknown"
+
+
+def _create_with_weights(timm: Any, name: str, options: dict[str, Any]) -> tuple[nn.Module, str]:
+    cfg = configuration(name)
+    if cfg is None or not cfg.has_weights:
+        raise FileNotFoundError("timm offers no weights for it")
+    if not cfg.hf_hub_id:
+        return timm.create_model(name, pretrained=True, **options), cfg.url
+    cached = _cached_file(cfg.hf_hub_id, cfg.hf_hub_filename)
+    if cached is not None:
+        overlay = {"file": cached}
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options), cfg.hf_hub_id
+    failure = _hub_failure()
+    if failure is not None:
+        raise ConnectionError(failure)
+    return timm.create_model(name, pretrained=True, **options), cfg.hf_hub_id
+
+
+def _cached_file(repository: str, filename: str | None) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for candidate in (filename,) if filename else ("model.safetensors", "pytorch_model.bin"):
+        path = try_to_load_from_cache(repository, candidate)
+        if isinstance(path, str):
+            return path
+    return None
+
+
+@functools.cache
+def _hub_failure() -> str | None:
+    """Why the hub can't be reached, or None; asked once a process. Proxies of the environment are used."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, and they are not in the cache"
+    outcome = [f"the hub gave no answer in {ANSWER_SECONDS:g} s"]
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=ANSWER_SECONDS)
+        except urllib.error.HTTPError as error:
+            outcome[0] = f"the hub answers with error {error.code}" if error.code >= 500 else ""
+        except OSError as error:
+            outcome[0] = f"the hub can't be reached ({getattr(error, 'reason', error)})"
+        else:
+            outcome[0] = ""
+
+    # In a thread, since a name server that does not answer heeds no timeout.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    return outcome[0] or None

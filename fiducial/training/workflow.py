@@ -1,0 +1,98 @@
+"""Whole jobs, as the command line offers them: fit with its report, and the demo."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fiducial import config
+from fiducial.data.faces import procedural_faces
+from fiducial.evaluation import detector_report, evaluate
+from fiducial.geometry import Size
+from fiducial.models import detector as detectors
+from fiducial.training import fit as fitting
+from fiducial.training import history
+from fiducial.training.recipe import Recipe
+from fiducial.types import Instances
+
+Echo = Callable[[str], None]
+
+
+def fit_and_report(
+    path: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    devices: int = 1,
+    images: Path | None = None,
+    category: str | None = None,
+    progress: bool = False,
+    echo: Echo = print,
+) -> dict[str, Any] | None:
+    """Trains, then scores the best weights on val and writes RUN/report.html. None in the helper processes of a run
+    on several devices."""
+    data = fitting.load_data(path, recipe, images=images, category=category)
+    for problem in data.problems[:10] if is_main() else []:
+        echo(str(problem))
+    if len(data.problems) > 10 and is_main():
+        echo(f".. and {len(data.problems) - 10} more, all in {out / 'problems.txt'}")
+    fitting.fit(data, out, recipe, resume=resume, devices=devices, progress=progress, echo=echo)
+    if not is_main():
+        return None
+    if data.problems:
+        config.write_text(out / "problems.txt", "".join(f"{problem}\n" for problem in data.problems))
+    return _report_of_run(out, data.validation, "val", str(path), [str(problem) for problem in data.problems])
+
+
+def demo(out: Path, *, epochs: int | None = None, seed: int = 0, progress: bool = False, echo: Echo = print) -> dict[str, Any]:
+    """Drawn faces in, a report out: train, choose by val, score on test, which no step has seen."""
+    size = Size(128, 128)
+    train, validation, test = (
+        procedural_faces(count, seed + offset, size) for count, offset in ((DEMO_TRAIN, 0), (256, 10_000), (512, 20_000))
+    )
+    recipe = replace(demo_recipe(), seed=seed, epochs=epochs or demo_recipe().epochs)
+    echo(f"{len(train)} drawn faces to train on, {len(validation)} for choosing, {len(test)} for the test")
+    fitting.fit(fitting.Data(train, validation, []), out, recipe, progress=progress, echo=echo)
+    return _report_of_run(out, test, "test", "drawn faces", [])
+
+
+DEMO_TRAIN = 3000
+
+
+def demo_recipe() -> Recipe:
+    """What the demo trains: minutes on two cores."""
+    return Recipe(pretrained="no", epochs=12, size=Size(128, 128))
+
+
+def is_main() -> bool:
+    """Not one of the further processes that a run on several devices starts."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+def _report_of_run(out: Path, truth: Instances, split: str, data: str, problems: list[str]) -> dict[str, Any]:
+    """Scores RUN's model, writes metrics.json and report.html, and says where they are."""
+    detector, card = detectors.load(out, evaluate.device_name())
+    detector.backbone.initialization = card.initialization
+    evaluation = evaluate.evaluate_detector(detector, truth)
+    summary = evaluate.summary_of(evaluation, model=str(out), data=data, split=split)
+    config.write_json(out / "metrics.json", summary)
+    report = detector_report.report_of(
+        evaluation,
+        detector,
+        title=f"{detector.spec.method} on {detector.spec.backbone}: {out.name}",
+        command=shlex.join(["fiducial", *sys.argv[1:]]),
+        history=history.read(out / "history.csv"),
+        recipe=config.read_json(out / "recipe.json")["recipe"],
+        data=data,
+        split=split,
+        problems=[*problems, *evaluation.problems],
+    )
+    page = detector_report.write(out / "report.html", report)
+    files = {"model": out, "figures": out / "metrics.json", "report": page, "pictures": out / "pictures"}
+    return {**summary, "files": {name: str(path) for name, path in files.items()}}

@@ -1,0 +1,116 @@
+"""Reading pictures against Pillow, and what broken files say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from fiducial import geometry
+from fiducial.data import images
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+
+W, H = 64, 40
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    small = np.random.default_rng(3).integers(0, 255, (5, 8, 3), dtype=np.uint8)
+    return cv2.resize(small, (W, H), interpolation=cv2.INTER_CUBIC)
+
+
+def save(path: Path, picture: np.ndarray, orientation: int = 1, mode: str = "RGB", **options) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture).convert(mode).save(path, exif=exif, **options)
+    return path
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("suffix", "mode"), [(".jpg", "RGB"), (".png", "RGB"), (".png", "RGBA"), (".jpg", "L")])
+def test_exif_as_pillow_turns_it(tmp_path: Path, picture: np.ndarray, orientation: int, suffix: str, mode: str) -> None:
+    path = save(tmp_path / f"a{suffix}", picture, orientation, mode)
+    with Image.open(path) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    upright = images.upright_size(path)
+    assert (upright.h, upright.w) == expected.shape[:2]
+    assert abs(images.read_image(path).astype(int) - expected).max() <= 2
+    # Labels made on stored pixels keep them; the picture's map is the one geometry writes down.
+    stored = images.read_image(path, declared=Size(W, H))
+    if orientation >= 5:
+        assert stored.shape == (H, W, 3)
+        turned = geometry.warp(stored, geometry.exif_rotation(orientation, Size(W, H)), upright)
+        assert abs(turned.astype(int) - expected).max() <= 2
+    else:
+        assert abs(stored.astype(int) - expected).max() <= 2
+
+
+def test_cmyk_as_pillow(tmp_path: Path, picture: np.ndarray) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(picture).convert("CMYK").save(path, quality=95)
+    with Image.open(path) as opened:
+        assert abs(images.read_image(path).astype(int) - np.asarray(opened.convert("RGB"))).mean() < 2
+
+
+def test_sixteen_bits_are_divided_by_257(tmp_path: Path) -> None:
+    deep = (np.arange(H * W * 3, dtype=np.uint32) * 8).astype(np.uint16).reshape(H, W, 3)
+    cv2.imwrite(str(tmp_path / "a.png"), deep)
+    expected = np.rint(deep[:, :, ::-1] / 257).astype(np.uint8)
+    assert np.array_equal(images.read_image(tmp_path / "a.png"), expected)
+    cv2.imwrite(str(tmp_path / "g.png"), deep[:, :, 0])
+    assert np.array_equal(images.read_image(tmp_path / "g.png")[:, :, 1], expected[:, :, 2])
+
+
+def test_transparency_is_black(tmp_path: Path, picture: np.ndarray) -> None:
+    alpha = np.zeros((H, W), np.uint8)
+    alpha[:, : W // 2] = 255
+    alpha[0, 0] = 128
+    Image.fromarray(np.dstack([picture, alpha])).save(tmp_path / "a.png")
+    read = images.read_image(tmp_path / "a.png")
+    assert np.array_equal(read[1:, : W // 2], picture[1:, : W // 2])
+    assert not read[:, W // 2 :].any()
+    assert abs(read[0, 0].astype(float) - picture[0, 0].astype(float) * 128 / 255).max() <= 1
+
+
+@pytest.mark.parametrize(("size", "reduce", "expected"), [((64, 40), 2, (32, 20)), ((64, 40), 8, (8, 5)),
+                                                          ((66, 40), 4, (33, 20)), ((65, 40), 2, (65, 40))])  # fmt: skip
+def test_reduced_only_where_edges_coincide(tmp_path: Path, size, reduce: int, expected) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.full((size[1], size[0], 3), 90, np.uint8))
+    assert images.read_image(tmp_path / "a.jpg", reduce).shape == (expected[1], expected[0], 3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
+def test_cut_off_files_are_errors_with_their_name(tmp_path: Path, picture: np.ndarray, suffix: str, share: float) -> None:
+    noisy = np.random.default_rng(0).integers(0, 255, (500, 600, 3), dtype=np.uint8)
+    path = save(tmp_path / f"broken{suffix}", noisy)
+    data = path.read_bytes()
+    assert len(data) > 2 * images.HEAD_BYTES
+    images.file_header(path)  # sound as it is, also with bytes behind it
+    path.write_bytes(data + b"\0" * 5000)
+    images.file_header(path)
+    path.write_bytes(data[: int(share * len(data))])
+    for read in (images.read_image, images.file_header):
+        with pytest.raises(UserError, match=f"broken{suffix}.*cut off"):
+            read(path)
+
+
+def test_other_broken_files(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.png").write_text("hello")
+    for name, what in (("empty.jpg", "empty"), ("text.png", "not a picture"), ("none.png", "can't be read")):
+        with pytest.raises(UserError, match=f"{name}: .*{what}"):
+            images.read_image(tmp_path / name)
+
+
+def test_pictures_in_memory() -> None:
+    grey, colour = np.arange(12, dtype=np.uint8).reshape(3, 4), np.arange(30, dtype=np.uint8).reshape(2, 5, 3)
+    pictures = images.ArrayImages([grey, colour])
+    assert len(pictures) == 2
+    assert pictures.read(0).shape == (3, 4, 3)
+    assert (pictures.read(0)[..., 2] == grey).all()
+    assert np.array_equal(pictures.read(1, reduce=2), colour)
