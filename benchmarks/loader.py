@@ -256,8 +256,9 @@ def main() -> None:
             result["index"] = {**index, "file_megabytes": file.stat().st_size / 2**20}
             ours, theirs = index["fiducial"], index["pycocotools"]
             print(
-                f"index of {options.annotations} instances: {ours['seconds']:.2f} s, {ours['megabytes']:.0f} MB; pycocotools "
-                f"{theirs['seconds']:.2f} s ({theirs['seconds'] / ours['seconds']:.1f}x), {theirs['megabytes']:.0f} MB"
+                f"index of {options.annotations} instances: {ours['seconds']:.2f} s, {ours['megabytes']:.0f} MB; "
+                f"pycocotools {theirs['seconds'] / ours['seconds']:.1f}x: {theirs['seconds']:.2f} s, "
+                f"{theirs['megabytes']:.0f} MB"
             )
     if options.json:
         print(json.dumps(result))

@@ -1,3 +1,21 @@
 """Fiducial: from annotated images to the best keypoint detector for a device, with proof."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fiducial.deploy.runtime import Runtime
+
 __version__ = "0.1.0"
+
+
+def load(model: str) -> Runtime:
+    """The detector of a run folder: `fiducial.load("runs/faces")(image, boxes)` gives Keypoints in px of image.
+
+    image is uint8 RGB [h, w, 3], boxes [n, 4] xywh px (None = the whole image)."""
+    from pathlib import Path
+
+    from fiducial.deploy import runtime
+
+    return runtime.load(Path(model))

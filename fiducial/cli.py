@@ -30,8 +30,12 @@ DataPath = Annotated[
 ]  # fmt: skip
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder of the images, when DATA is one annotation file.")]
 CategoryOption = Annotated[str | None, typer.Option(help="Which category, when DATA has several with points.")]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Bad samples are errors instead of being skipped and listed.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here as JSON; '-' prints them.")]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Bad samples are errors instead of being skipped and listed.")
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here as JSON; '-' prints them.")
+]
 
 
 # Typer's words for a wrong option or command; in its own copy of click or in the one that is installed.
@@ -75,8 +79,11 @@ def _say(error: BaseException) -> int:
 
 
 def _extra_of(module: str) -> str | None:
-    extras = {"train": ("torch", "lightning", "timm", "safetensors", "matplotlib", "jinja2", "tensorboard"), "video": ("av",)}
-    return next((extra for extra, modules in extras.items() if module.split(".")[0] in modules), None)
+    extras = {
+        "train": ("torch", "lightning", "timm", "safetensors", "matplotlib", "jinja2", "tensorboard"),
+        "video": ("av",),
+    }
+    return next((extra for extra, modules in extras.items() if module.partition(".")[0] in modules), None)
 
 
 def _version(value: bool) -> None:
@@ -88,7 +95,9 @@ def _version(value: bool) -> None:
 @app.callback()
 def _options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from (with any command).")] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -99,9 +108,13 @@ def _options(
 @app.command()
 def fit(
     data: DataPath,
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run: weights, checkpoints, history, report.")],
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of the run: weights, checkpoints, history, report.")
+    ],
     method: Annotated[str | None, typer.Option(help="heatmap (default), deeppose, ..")] = None,
-    backbone: Annotated[str | None, typer.Option(help="mobilenetv3_small_100 (default), hrnet_w32, unet_resnet18, any timm name.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="mobilenetv3_small_100 (default), hrnet_w32, unet_resnet18, any timm name.")
+    ] = None,
     size: Annotated[str | None, typer.Option(help="Input, WIDTHxHEIGHT px [128x128].")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training data [60].")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device.")] = None,
@@ -109,12 +122,20 @@ def fit(
     seed: Annotated[int | None, typer.Option(help="Of everything random; equal seeds give equal runs [0].")] = None,
     points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45 or 36-47.")] = None,
     init: Annotated[str | None, typer.Option(help="Weights to start from: a run folder or a safetensors file.")] = None,
-    pretrained: Annotated[str | None, typer.Option(help="Backbone weights: auto (where they can be had), yes, no.")] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="Backbone weights: auto (where they can be had), yes, no.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out exactly.")] = False,
-    recipe: Annotated[str | None, typer.Option(help="FILE.py:FUNCTION that returns a Recipe; options are put on top.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: augment.flip=0, head.loss=mse, ..")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="FILE.py:FUNCTION that returns a Recipe; options are put on top.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting: augment.flip=0, head.loss=mse, ..")
+    ] = None,
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a machine without.")] = 1,
-    patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without a better val NME.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a better val NME.")
+    ] = None,
     preflight: Annotated[bool, typer.Option(help="First overfit one small batch, to see that it can learn.")] = True,
     images: ImagesOption = None,
     category: CategoryOption = None,
@@ -137,7 +158,17 @@ def fit(
     _fit(data, out, chosen, resume=resume, devices=devices, images=images, category=category, json_file=json_file)
 
 
-def _fit(data: Path, out: Path, recipe: Recipe, *, resume: bool, devices: int, images: Path | None, category: str | None, json_file: Path | None) -> None:
+def _fit(
+    data: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    resume: bool,
+    devices: int,
+    images: Path | None,
+    category: str | None,
+    json_file: Path | None,
+) -> None:
     from fiducial.training import workflow
 
     quiet = json_file is not None and str(json_file) == "-"
@@ -156,11 +187,19 @@ def _fit(data: Path, out: Path, recipe: Recipe, *, resume: bool, devices: int, i
 @app.command()
 def evaluate(
     model: Annotated[Path | None, typer.Argument(help="A run folder.")] = None,
-    data: Annotated[Path | None, typer.Argument(help="As for fit. With --predictions: the truth's annotation file.")] = None,
-    predictions: Annotated[Path | None, typer.Option(help="COCO results JSON of any tool: evaluated against TRUTH.json; needs no torch.")] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="As for fit. With --predictions: the truth's annotation file.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="COCO results JSON of any tool: evaluated against TRUTH.json; needs no torch.")
+    ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    flip_test: Annotated[bool, typer.Option("--flip-test", help="Average over the picture and its mirror image.")] = False,
-    box_jitter: Annotated[float, typer.Option(min=0, max=0.5, help="Disturb boxes by up to this share of their sides.")] = 0.0,
+    flip_test: Annotated[
+        bool, typer.Option("--flip-test", help="Average over the picture and its mirror image.")
+    ] = False,
+    box_jitter: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Disturb boxes by up to this share of their sides.")
+    ] = 0.0,
     per_point: Annotated[bool, typer.Option("--per-point", help="One row a point.")] = False,
     report: Annotated[Path | None, typer.Option(dir_okay=False, help="Write a page with galleries here.")] = None,
     sigmas: Annotated[str | None, typer.Option(help="OKS sigmas, comma separated, where the data have none.")] = None,
@@ -208,10 +247,17 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A run folder.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or camera:0.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures and results.json.")],
-    boxes: Annotated[Path | None, typer.Option(help="COCO JSON whose annotations have boxes; else the whole image.")] = None,
-    flip_test: Annotated[bool, typer.Option("--flip-test", help="Average over the picture and its mirror image.")] = False,
+    boxes: Annotated[
+        Path | None, typer.Option(help="COCO JSON whose annotations have boxes; else the whole image.")
+    ] = None,
+    flip_test: Annotated[
+        bool, typer.Option("--flip-test", help="Average over the picture and its mirror image.")
+    ] = False,
     strict: StrictOption = False,
-    json_file: Annotated[Path | None, typer.Option("--json", dir_okay=False, help="COCO results here instead of OUT/results.json; '-' prints them.")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", dir_okay=False, help="COCO results here instead of OUT/results.json; '-' prints them."),
+    ] = None,
 ) -> None:
     """Find points in images and videos; the same with points and COCO results JSON come out.
 

@@ -11,7 +11,8 @@ import numpy as np
 from fiducial import geometry
 from fiducial.errors import UserError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # neither is there without the extra `train`
+    from jaxtyping import Float, Int64, UInt8
     from torch import Tensor
 
 Pairs = tuple[tuple[int, int], ...]
@@ -185,11 +186,11 @@ class Instances:
 class Batch(NamedTuple):
     """What training sees of b instances. Tensors, on the device; images travel as bytes."""
 
-    image: Tensor  # [b, h, w, 3] uint8 RGB crops
-    xy: Tensor  # [b, k, 2] float32, px of the crop; finite everywhere
-    labelled: Tensor  # [b, k] float32: 1 where the point has coordinates, else 0
-    image_to_crop: Tensor  # [b, 3, 3] float32
-    row: Tensor  # [b] int64: row of Instances
+    image: UInt8[Tensor, "b h w 3"]  # RGB crops
+    xy: Float[Tensor, "b k 2"]  # px of the crop; finite everywhere
+    labelled: Float[Tensor, "b k"]  # 1 where the point has coordinates, else 0
+    image_to_crop: Float[Tensor, "b 3 3"]
+    row: Int64[Tensor, " b"]  # row of Instances
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
+if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"):
+    # Before anything of these rooms is imported: the shapes in their signatures are checked at every call of a test.
+    from jaxtyping import install_import_hook
+
+    # The numeric tower: an int where a float is asked for is right.
+    checker = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+    install_import_hook(["fiducial.models", "fiducial.training"], checker)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +46,8 @@ COLOURS = [(255, 60, 40), (40, 255, 60), (60, 40, 255)]
 
 
 def write_blobs(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
-    """A tiny data set, so that training is seconds: annotations/{split}.json beside images/: three coloured discs on grey noise, 72x56 px."""
+    """A tiny data set, so that training is seconds: annotations/{split}.json beside images/; three coloured discs on grey
+    noise, 72x56 px."""
     generator = np.random.default_rng(seed)
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
@@ -47,7 +57,7 @@ def write_blobs(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
             picture = generator.integers(60, 120, (56, 72, 3), dtype=np.uint8)
             xy = generator.uniform((14, 14), (58, 42), (3, 2))
             for point, colour in zip(xy, COLOURS, strict=True):
-                centre = tuple(int(round(v * 16)) for v in point)
+                centre = tuple(round(float(v) * 16) for v in point)
                 cv2.circle(picture, centre, 4 * 16, colour, -1, cv2.LINE_AA, shift=4)
             name = f"{split}_{i}.png"
             cv2.imwrite(str(root / "images" / name), picture[:, :, ::-1])
@@ -70,7 +80,7 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def blob_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder for `blobs`: untrained, and wide awake, so that its points depend on the picture."""
+    """A run folder for `blobs`: untrained, but its points depend on the picture."""
     torch = pytest.importorskip("torch")
     from fiducial.geometry import Size
     from fiducial.models import detector as detectors
@@ -80,7 +90,10 @@ def blob_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     skeleton = Skeleton("blobs", ("red", "green", "blue"), edges=((0, 1), (1, 2)))
     torch.manual_seed(3)
     detector = detectors.build(DetectorSpec("mobilenetv3_small_050", "deeppose", {}, Size(64, 48), skeleton)).eval()
-    torch.nn.init.normal_(detector.head.linear.weight, std=0.2)
+    linear = detector.head.get_submodule("linear")
+    assert isinstance(linear, torch.nn.Linear)
+    torch.nn.init.normal_(linear.weight, std=0.05)
+    linear.bias.data = torch.tensor([0.3, 0.4, 0.65, 0.3, 0.5, 0.75])
     folder = tmp_path_factory.mktemp("runs") / "blobs"
     detectors.save(detector, folder, Card(detector.spec))
     return folder

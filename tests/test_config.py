@@ -41,7 +41,13 @@ def through_json(spec):
         Outer(),
         Outer(Inner(0.25, "green", 3), Size(7, 9), (1, 2, 3), "auto", {"loss": "mse"}, False),
         Skeleton(
-            "s", ("a", "b", "c"), ((0, 1),), ((1, 2),), (0.1, 0.2, 0.3), {"g": (0, 2)}, Normalizer("points", "eyes", (0, 1))
+            "s",
+            ("a", "b", "c"),
+            ((0, 1),),
+            ((1, 2),),
+            (0.1, 0.2, 0.3),
+            {"g": (0, 2)},
+            Normalizer("points", "eyes", (0, 1)),
         ),
         Skeleton("unknown", ("a",), flip_pairs=None),
         Skeleton("none", ("a",), flip_pairs=()),
@@ -53,7 +59,8 @@ def test_json_gives_the_spec_back(spec):
 
 def test_settings_are_typed_and_reach_inwards():
     spec = config.with_settings(
-        Outer(), ["inner.rate=2", "inner.kind=green", "size=[5,6]", "numbers=[4,5]", "rate=auto", "head.loss=mse", "on=false"]
+        Outer(),
+        ["inner.rate=2", "inner.kind=green", "size=[5,6]", "numbers=[4,5]", "rate=auto", "head.loss=mse", "on=false"],
     )
     assert spec == Outer(Inner(2.0, "green"), Size(5, 6), (4, 5), "auto", {"loss": "mse"}, False)
     assert isinstance(spec.size, Size)

@@ -48,11 +48,17 @@ def read(path: Path, strict: bool = False) -> BoxesFile:
     Boxes without an area or of unknown images are left out and listed; `strict` makes them an error."""
     values = config.read_json(path)
     if not isinstance(values, dict) or not all(isinstance(values.get(key), list) for key in ("images", "annotations")):
-        raise UserError(f"{path}: expected COCO JSON with lists `images` and `annotations` (each with image_id and bbox)")
+        raise UserError(
+            f"{path}: expected COCO JSON with lists `images` and `annotations` (each with image_id and bbox)"
+        )
     by_id: dict[Any, Boxes] = {}
     by_name: dict[str, Boxes] = {}
     for number, image in enumerate(values["images"]):
-        if not isinstance(image, dict) or not isinstance(image.get("id"), int) or not isinstance(image.get("file_name"), str):
+        if (
+            not isinstance(image, dict)
+            or not isinstance(image.get("id"), int)
+            or not isinstance(image.get("file_name"), str)
+        ):
             raise UserError(f"{path}: image [{number}]: expected a whole number `id` and a text `file_name`")
         by_id[image["id"]] = by_name[image["file_name"]] = Boxes(image["id"])
     problems, left = [], 0
@@ -80,7 +86,13 @@ def _problem(annotation: Any, by_id: dict[Any, Boxes]) -> str | None:
     image_id, box = annotation.get("image_id"), annotation.get("bbox")
     if not isinstance(image_id, int) or image_id not in by_id:
         return f"no image has the id {image_id}"
-    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(value, (int, float)) for value in box)
-    if not numbers or not np.isfinite(box).all() or min(box[2:]) <= 0:
+    if not _is_box(box):
         return f"bbox {box}: expected [x, y, width, height] with a positive area"
     return None
+
+
+def _is_box(value: Any) -> bool:
+    """[x, y, width, height], finite, with an area."""
+    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(item, (int, float)) for item in value):
+        return False
+    return bool(np.isfinite(value).all()) and min(value[2:]) > 0

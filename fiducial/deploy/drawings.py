@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +13,9 @@ import numpy as np
 from fiducial.deploy.sources import Frame, Source
 from fiducial.errors import UserError
 from fiducial.evaluation import pictures
+
+STREAMABLE = {"movflags": "+faststart"}  # the index first, so that browsers play before all is there
+QUALITY = {"crf": "18", "preset": "veryfast"}  # of x264: points stay crisp
 
 Draw = Callable[[Frame, np.ndarray], None]  # a frame and its picture with points
 
@@ -33,7 +36,9 @@ def targets(found: Sequence[Source], out: Path) -> dict[str, Path]:
         used.add(unique)
         paths[source.name] = out / f"{unique}{suffix}"
         if paths[source.name].resolve() in originals:
-            raise UserError(f"--out {out}: {paths[source.name]} is one of the sources and would be overwritten; give another folder")
+            raise UserError(
+                f"--out {out}: {paths[source.name]} is one of the sources and would be overwritten; give another folder"
+            )
     return paths
 
 
@@ -52,31 +57,27 @@ def _video(target: Path) -> Iterator[Draw]:
     """H.264 at the rate of the source. Written beside and renamed; nothing is written without a frame."""
     import av
 
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
-    container = av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"})
-    stream = container.add_stream("h264", options={"crf": "18", "preset": "veryfast"})
-    frames = 0
+    with ExitStack() as opened:
+        container = stream = None
 
-    def draw(frame: Frame, picture: np.ndarray) -> None:
-        nonlocal frames
-        picture = _even(picture)
-        if frames == 0:
-            stream.height, stream.width = picture.shape[:2]
-            stream.pix_fmt = "yuv420p"
-            stream.rate = frame.rate or Fraction(25)
-        frames += 1
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        def draw(frame: Frame, picture: np.ndarray) -> None:
+            nonlocal container, stream
+            picture = _even(picture)
+            if container is None or stream is None:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                opened.callback(partial.unlink, missing_ok=True)
+                container = opened.enter_context(av.open(str(partial), "w", format="mp4", options=STREAMABLE))
+                stream = container.add_stream("h264", rate=frame.rate or Fraction(25), options=QUALITY)
+                stream.height, stream.width = picture.shape[:2]
+                stream.pix_fmt = "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
 
-    try:
         yield draw
-        if frames:
+        if container is not None and stream is not None:
             container.mux(stream.encode())
             container.close()
             partial.replace(target)
-    finally:
-        container.close()
-        partial.unlink(missing_ok=True)
 
 
 def _even(picture: np.ndarray) -> np.ndarray:

@@ -50,8 +50,9 @@ def predict_sources(
     """Runs the model over all frames: pictures under `out`, results in `json_file` (default OUT/results.json; "-" =
     no file, they are in what is returned).
 
-    A frame that can't be read, a broken box and a picture that the boxes file doesn't name are reported and left out
-    (`strict`: an error). Whatever can be wrong in the arguments is said before anything is written."""
+    A frame that can't be read, a broken box and a picture that the boxes file doesn't name are reported and left out;
+    they are errors where `strict`, or where there is nothing else. Whatever can be wrong in the arguments is said
+    before anything is written."""
     found = sources.find(names)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
@@ -81,6 +82,8 @@ def predict_sources(
                 for frame in sources.frames(source):
                     number += 1
                     given = Boxes(number) if wanted is None else wanted.of(frame.name)
+                    if frame.image is None and total == 1:
+                        raise UserError(frame.problem or frame.name)
                     if frame.image is None:
                         report(frame.problem or frame.name)
                     elif given is None:
@@ -150,7 +153,13 @@ def _progress(total: int | None, shown: bool) -> Iterator[Callable[[], None]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("predict"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("predict"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
     start, done = time.monotonic(), 0
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task("predict", total=total, speed="")

@@ -41,7 +41,8 @@ class TorchRuntime:
 
         spec = self.detector.spec
         crops, image_to_crop = cut(image, boxes_xywh, spec.size, spec.padding)
-        found = self.detector.predict(torch.from_numpy(crops).to(self.detector.mean.device), self.flip_test).numpy()
+        device = self.detector.get_buffer("mean").device
+        found = self.detector.predict(torch.from_numpy(crops).to(device), self.flip_test).numpy()
         return found.mapped(geometry.invert(image_to_crop))
 
 

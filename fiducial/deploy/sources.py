@@ -46,6 +46,8 @@ def find(given: Sequence[str]) -> list[Source]:
     seen: set[Path] = set()
     for text in given:
         if text.startswith("camera:"):
+            if not text.removeprefix("camera:").isdigit():
+                raise UserError(f"{text!r}: expected camera:NUMBER, such as camera:0")
             found[text] = Source(text.replace(":", ""), Path(text), "camera")
             continue
         path = Path(text)
@@ -139,10 +141,7 @@ def _camera(source: Source) -> Iterator[Frame]:
     """Frames until the camera ends or the consumer does."""
     import cv2
 
-    text = str(source.path).removeprefix("camera:")
-    if not text.isdigit():
-        raise UserError(f"{str(source.path)!r}: expected camera:NUMBER, such as camera:0")
-    camera = cv2.VideoCapture(int(text))
+    camera = cv2.VideoCapture(int(source.name.removeprefix("camera")))
     try:
         if not camera.isOpened():
             raise UserError(f"{source.path}: no such camera, or it is in use")

@@ -1,19 +1,20 @@
-"""COCO's AP and AR for keypoints, of any number of points, on columns instead of lists of dicts.
+"""COCO's AP and AR for keypoints, of any number of points and any sigmas, on columns instead of lists of dicts.
 
+OKS is computed here; matching and accumulation are faster-coco-eval's C++ (https://github.com/MiXaiLL76/faster_coco_eval).
 The rules are pycocotools' `COCOeval(iouType="keypoints")`, to the last digit (tests/evaluation/test_coco_ap.py), with
 one difference: pycocotools takes an annotation whose id is 0 for "not matched" and so never counts it as found; here
-matching goes by position, and ids don't matter.
-
-Why this is not a call of faster-coco-eval: its evaluator wants one dict an annotation and nested lists of OKS, and
-making those, with its own import, took longer than all of the work below (benchmarks/coco_eval.py). Detections are
-visited rank by rank instead: the best of every image at once, then the second, and so on; within a rank all areas
-and thresholds are matched in one go."""
+instances are numbered by their rows, and ids don't matter."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
 from itertools import pairwise
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,8 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
 RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = np.array([[0, 1e5**2], [32**2, 96**2], [96**2, 1e5**2]])  # px^2, both ends belong: all, medium, large
 BOX_TO_AREA = 0.53  # CrowdPose: an instance's area as a share of its box, where the data has no areas
+ALL = slice(None)
+NUMBERS = {"": (ALL, 0), "50": (0, 0), "75": (5, 0), "_medium": (ALL, 1), "_large": (ALL, 2)}  # (threshold, area)
 
 
 @dataclass(frozen=True)
@@ -86,34 +89,12 @@ def average_precision(truth: Truth, detections: Detections, sigmas: np.ndarray) 
 
     AP: mean precision at 101 recalls and OKS 0.50 to 0.95; AR: mean recall at those OKS; per area also (medium is
     32^2..96^2 px). sigmas [k]: COCO's constant of each point."""
-    order, rank = _best_of_each_image(detections)
-    pairs = similarities(truth, detections, sigmas, order)
-    ignored = truth.ignored | (truth.area < AREAS[:, :1]) | (truth.area > AREAS[:, 1:])  # [areas, n]
-    found, void = _matches(truth, pairs, rank, ignored)
-
-    xy = detections.xy[order]
-    extent = (xy.max(1) - xy.min(1)).prod(1) if len(order) else np.zeros(0)
-    outside = (extent < AREAS[:, :1]) | (extent > AREAS[:, 1:])
-    void |= ~found & outside[:, None]  # a detection of another size that found nothing is not a mistake either
-
-    by_score = np.lexsort((rank, detections.image_row[order], -detections.score[order]))
-    precision = np.full((len(AREAS), len(THRESHOLDS), len(RECALLS)), -1.0)
-    recall = np.full((len(AREAS), len(THRESHOLDS)), -1.0)
-    for area, total in enumerate((~ignored).sum(1)):
-        for threshold in range(len(THRESHOLDS) if total else 0):
-            hits = found[area, threshold, by_score][~void[area, threshold, by_score]]
-            precision[area, threshold], recall[area, threshold] = _precision_recall(hits, total)
+    order, _ = _best_of_each_image(detections)
+    curves = _match_and_accumulate(truth, detections, order, similarities(truth, detections, sigmas, order))
     return {
-        "ap": _mean(precision[0]),
-        "ap50": _mean(precision[0, 0]),
-        "ap75": _mean(precision[0, 5]),
-        "ap_medium": _mean(precision[1]),
-        "ap_large": _mean(precision[2]),
-        "ar": _mean(recall[0]),
-        "ar50": _mean(recall[0, 0]),
-        "ar75": _mean(recall[0, 5]),
-        "ar_medium": _mean(recall[1]),
-        "ar_large": _mean(recall[2]),
+        kind + name: _mean(curves[curve][threshold, ..., 0, area, 0])
+        for kind, curve in (("ap", "precision"), ("ar", "recall"))
+        for name, (threshold, area) in NUMBERS.items()
     }
 
 
@@ -177,13 +158,11 @@ def _oks(xy: np.ndarray, truth: Truth, row: np.ndarray, variance: np.ndarray) ->
 
 
 def _best_of_each_image(detections: Detections) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the detections that count, and their rank by score in their image, sorted by rank, then image."""
+    """Rows of the detections that count, and their rank by score in their image, sorted by image, then rank."""
     order = np.lexsort((-detections.score, detections.image_row))
     image = detections.image_row[order]
     rank = np.arange(len(order)) - np.searchsorted(image, image)
-    order, rank = order[rank < MAX_DETECTIONS], rank[rank < MAX_DETECTIONS]
-    by_rank = np.argsort(rank, kind="stable")
-    return order[by_rank], rank[by_rank]
+    return order[rank < MAX_DETECTIONS], rank[rank < MAX_DETECTIONS]
 
 
 def _of_same_image(left: np.ndarray, right: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -196,49 +175,55 @@ def _of_same_image(left: np.ndarray, right: np.ndarray, images: int) -> tuple[np
     return i, by_image[first[left[i]] + within]
 
 
-def _matches(truth: Truth, pairs: Pairs, rank: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which detections found something, and which found something that is ignored: two [areas, thresholds, d] bool.
-
-    Better detections choose first. Each takes, of the truths that are free and similar enough, the most similar that
-    is not ignored, else the most similar that is; of equals the last in the file. Crowds stay free."""
-    count = len(pairs.oks)
-    shape = (len(ignored), len(THRESHOLDS), len(rank))
-    found, void = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-    if not count:
-        return found, void
-    # A whole number for each pair that says how much it is wanted, so that choosing is a maximum.
-    by_wish = np.lexsort((pairs.truth, pairs.oks))
-    wish = np.empty(count, dtype=np.int64)
-    wish[by_wish] = np.arange(count)
-    wishes = wish + count * ~ignored[:, pairs.truth]
-    enough = pairs.oks >= np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]
-
-    free = np.ones((*shape[:2], len(truth.area)), dtype=bool)
-    limits = np.searchsorted(rank[pairs.detection], np.arange(MAX_DETECTIONS + 1))
-    for start, stop in pairwise(limits):
-        if start == stop:
-            continue
-        detection, first = np.unique(pairs.detection[start:stop], return_index=True)
-        possible = enough[:, start:stop] & free[:, :, pairs.truth[start:stop]]
-        wanted = np.where(possible, wishes[:, None, start:stop], -1)
-        best = np.maximum.reduceat(wanted, first, axis=-1)  # [areas, thresholds, detections of this rank]
-        found[:, :, detection] = best >= 0
-        void[:, :, detection] = (best >= 0) & (best < count)
-        area, threshold, taker = np.nonzero(best >= 0)
-        taken = pairs.truth[by_wish[best[area, threshold, taker] % count]]
-        free[area, threshold, taken] = truth.crowd[taken]
-    return found, void
+def _match_and_accumulate(truth: Truth, detections: Detections, order: np.ndarray, pairs: Pairs) -> dict[str, Any]:
+    """faster-coco-eval's `precision` [thresholds, recalls, 1, areas, 1] and `recall` [thresholds, 1, areas, 1], for
+    one category and one limit of detections; -1 where there is no truth to find."""
+    library = _library()
+    images, image_row = range(len(truth.image_id)), detections.image_row[order]
+    oks = pairs.oks.tolist()
+    rows = [oks[start:stop] for start, stop in _bounds(pairs.detection, len(order))]
+    # Of each image its detections' OKS, and none at all where it has no truth.
+    tables = [[list(filter(None, rows[start:stop]))] for start, stop in _bounds(image_row, len(images))]
+    extent = np.ptp(detections.xy[order], axis=1).prod(1)
+    wanted = _dataset(library, truth.image_row, area=truth.area, iscrowd=truth.crowd, ignore=truth.ignored)
+    found = _dataset(library, image_row, area=extent, score=detections.score[order])
+    rules = SimpleNamespace(
+        iouThrs=THRESHOLDS.tolist(),
+        recThrs=RECALLS.tolist(),
+        areaRng=AREAS.tolist(),
+        maxDets=[MAX_DETECTIONS],
+        imgIds=images,
+        catIds=[0],
+        useCats=True,
+    )
+    return library.COCOevalEvaluateAccumulate(rules, tables, wanted, found, images, [0], True)
 
 
-def _precision_recall(hits: np.ndarray, total: int) -> tuple[np.ndarray, float]:
-    """hits [d] bool by falling score -> precision at RECALLS, made monotone from the right, and the final recall."""
-    if not len(hits):
-        return np.zeros(len(RECALLS)), 0.0
-    true = np.cumsum(hits)
-    recall = true / total
-    precision = true / (np.arange(1, len(hits) + 1) + np.spacing(1))
-    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)  # 0: a recall never reached
-    return envelope[np.searchsorted(recall, RECALLS)], float(recall[-1])
+def _dataset(library: Any, image_row: np.ndarray, **columns: np.ndarray) -> Any:
+    """The C++'s table of instances, made of one dict each, numbered from 1: 0 means "not matched" there."""
+    dataset = library.Dataset()
+    names, numbers = ("id", *columns), range(1, len(image_row) + 1)
+    for image, *values in zip(image_row.tolist(), numbers, *(c.tolist() for c in columns.values()), strict=True):
+        dataset.append_ref(image, 0, dict(zip(names, values, strict=True)))
+    return dataset
+
+
+def _library() -> Any:
+    """faster-coco-eval's C++ by itself: the package around it imports cv2 and much that nothing here needs."""
+    name = "faster_coco_eval.faster_eval_api_cpp"
+    package = find_spec("faster_coco_eval")
+    spec = PathFinder.find_spec(name, package.submodule_search_locations) if package else None
+    if name in sys.modules or spec is None or spec.loader is None:
+        return import_module(name)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules[name] = module  # for whoever imports the package later: the C++ can't be loaded twice
+    return module
+
+
+def _bounds(row: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """Where each of `count` rows begins and ends in an ascending column of row numbers."""
+    return list(pairwise(np.searchsorted(row, np.arange(count + 1)).tolist()))
 
 
 def _mean(table: np.ndarray) -> float:

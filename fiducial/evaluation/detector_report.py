@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 import fiducial
-from fiducial import geometry
 from fiducial.data import loading
 from fiducial.evaluation import charts, pictures
 from fiducial.evaluation.evaluate import Evaluation
@@ -50,11 +49,15 @@ def report_of(
     """Everything that is known of a detector on a split, ready to be written."""
     found, skeleton = evaluation.metrics, evaluation.instances.skeleton
     numbers = found.numbers()
-    rows = [(name, value, MEANINGS.get(name, "").format(normalizer=found.normalizer)) for name, value in numbers.items()]
+    rows = [
+        (name, value, MEANINGS.get(name, "").format(normalizer=found.normalizer)) for name, value in numbers.items()
+    ]
     instances = evaluation.instances
     drawn = [charts.cumulative_errors({split: found.instance_nme}, name="NME")]
     if history:
-        columns = {name: [row.get(name) for row in history] for name in dict.fromkeys(k for row in history for k in row)}
+        columns = {
+            name: [row.get(name) for row in history] for name in dict.fromkeys(k for row in history for k in row)
+        }
         drawn = [*charts.training_curves(columns, losses=("train/loss",), metrics=("val/nme",)), *drawn]
     drawn.append(charts.point_bars(skeleton, [point.nme for point in found.points], name="NME"))
     points = Table(

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fiducial.types import Batch, Keypoints
@@ -29,7 +30,7 @@ class Normalization:
 
 
 class Backbone(nn.Module):
-    """A normalised image [b, 3, h, w] -> list of maps, one per level, fine to coarse.
+    """A normalised image -> list of maps, one per level, fine to coarse.
 
     `main` is the index of the level that carries the network's result: heads read that one."""
 
@@ -40,7 +41,7 @@ class Backbone(nn.Module):
     licence: str = "Apache-2.0"
 
     @abstractmethod
-    def forward(self, image: Tensor) -> list[Tensor]: ...
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]: ...
 
 
 class Head(nn.Module):
@@ -49,25 +50,25 @@ class Head(nn.Module):
     Built as `Head(spec, level, points, size)`: `level` is the backbone's main level, `size` the input's Size."""
 
     @abstractmethod
-    def forward(self, feature: Tensor) -> Any:
-        """[b, channels, h, w] -> raw: a tensor or a NamedTuple of tensors, batch first."""
+    def forward(self, feature: Float[Tensor, "b c h w"]) -> Any:
+        """The main level's map -> raw: a tensor or a NamedTuple of tensors, batch first."""
 
     @abstractmethod
     def decode(self, raw: Any) -> Keypoints:
         """xy [b, k, 2] in px of the input crop, score [b, k] in 0..1."""
 
     @abstractmethod
-    def loss(self, raw: Any, batch: Batch) -> dict[str, Tensor]:
-        """Named losses, scalars, to be summed. Points that are not labelled give no gradient."""
+    def loss(self, raw: Any, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Named losses, to be summed. Points that are not labelled give no gradient."""
 
     @abstractmethod
-    def unflip(self, raw: Any, flip_order: Tensor) -> Any:
+    def unflip(self, raw: Any, flip_order: Int[Tensor, " k"]) -> Any:
         """raw of the mirrored picture -> as if of the picture itself, so that the two can be averaged."""
 
     @abstractmethod
     def encode(self, batch: Batch) -> Any:
         """The raw that a perfect network would return: `decode(encode(batch))` gives the labelled points back."""
 
-    def heatmaps(self, raw: Any) -> Tensor | None:
-        """[b, k, h, w] in 0..1 for pictures; None where the method has no maps."""
+    def heatmaps(self, raw: Any) -> Float[Tensor, "b k h w"] | None:
+        """Maps in 0..1 for pictures; None where the method has no maps."""
         return None

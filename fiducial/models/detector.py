@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 import fiducial
@@ -49,7 +50,7 @@ class Card:
 
 
 class Detector(nn.Module):
-    """uint8 crops [b, h, w, 3] RGB -> raw of the head; `predict` decodes it to Keypoints in px of the crop."""
+    """RGB crops -> raw of the head; `predict` decodes it to Keypoints in px of the crop."""
 
     def __init__(self, spec: DetectorSpec, backbone: Backbone, head: Head) -> None:
         super().__init__()
@@ -58,23 +59,23 @@ class Detector(nn.Module):
         self.register_buffer("mean", torch.tensor(normalization.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalization.std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> Any:
+    def forward(self, image: UInt8[Tensor, "b h w 3"]) -> Any:
         return self.head(self.features(image)[self.backbone.main])
 
-    def features(self, image: Tensor) -> list[Tensor]:
-        """The backbone's maps of uint8 crops [b, h, w, 3], normalised here, on the device."""
+    def features(self, image: UInt8[Tensor, "b h w 3"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """The backbone's maps of crops, normalised here, on the device."""
         # Channels stay last in memory, the order in which convolutions on dense hardware read fastest.
         normalised = (image.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
         return self.backbone(normalised)
 
-    def raw_with_flip(self, image: Tensor) -> Any:
+    def raw_with_flip(self, image: UInt8[Tensor, "b h w 3"]) -> Any:
         """raw averaged over the picture and its mirror image; refused where flip pairs are unknown."""
         flip_order = torch.from_numpy(self.spec.skeleton.flip_order).to(image.device)
         mirrored = self.head.unflip(self(image.flip(2)), flip_order)
         return _mean_of(self(image), mirrored)
 
-    def predict(self, image: Tensor, flip_test: bool = False) -> Keypoints:
-        """uint8 crops [b, h, w, 3] -> Keypoints in px of the crops; call in eval mode, no gradients are kept."""
+    def predict(self, image: UInt8[Tensor, "b h w 3"], flip_test: bool = False) -> Keypoints:
+        """RGB crops -> Keypoints in px of the crops; call in eval mode, no gradients are kept."""
         with torch.inference_mode():
             raw = self.raw_with_flip(image) if flip_test else self(image)
             return self.head.decode(full_precision(raw))
@@ -107,7 +108,9 @@ def load_card(folder: Path) -> Card:
     """The card of a run folder; UserError where it is none, or written by a newer version."""
     path = folder / "model.json"
     if not path.exists():
-        raise UserError(f"{folder}: no trained model here (no model.json). Give the folder that `fiducial fit --out` made")
+        raise UserError(
+            f"{folder}: no trained model here (no model.json). Give the folder that `fiducial fit --out` made"
+        )
     values = config.read_json(path)
     version = values.get("spec", {}).get("format_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:

@@ -5,14 +5,15 @@ Everything here is in `xy_grid` (cell centres at integers); heads turn it into p
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from fiducial.geometry import Size
 
 
-def draw_gaussians(xy_grid: Tensor, grid: Size, sigma_cells: float) -> Tensor:
-    """Un-normalised Gaussians (peak 1 at the real-valued centre, never rounded): xy_grid [b, k, 2] -> [b, k, h, w].
+def draw_gaussians(xy_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float) -> Float[Tensor, "b k h w"]:
+    """Un-normalised Gaussians, peak 1 at the real-valued centre, never rounded.
 
     Separable, so two vectors of exponentials a point instead of a map."""
     columns = torch.arange(grid.w, device=xy_grid.device, dtype=xy_grid.dtype)
@@ -22,24 +23,24 @@ def draw_gaussians(xy_grid: Tensor, grid: Size, sigma_cells: float) -> Tensor:
     return along_y[..., :, None] * along_x[..., None, :]
 
 
-def inside(xy_grid: Tensor, grid: Size) -> Tensor:
-    """Whether points lie on the map, outer edges included: [b, k, 2] -> bool [b, k]."""
+def inside(xy_grid: Float[Tensor, "b k 2"], grid: Size) -> Bool[Tensor, "b k"]:
+    """Whether points lie on the map, outer edges included."""
     limit = xy_grid.new_tensor([grid.w - 0.5, grid.h - 0.5])
     return ((xy_grid >= -0.5) & (xy_grid <= limit)).all(-1)
 
 
-def normalised(maps: Tensor) -> Tensor:
+def normalised(maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
     """Maps whose cells sum to one; a map of zeros stays zero."""
     return maps / maps.sum((-2, -1), keepdim=True).clamp_min(1e-12)
 
 
-def spatial_softmax(logits: Tensor) -> Tensor:
-    """Probability of each cell: [b, k, h, w] -> the same shape, sums to one a map."""
+def spatial_softmax(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    """Probability of each cell; sums to one a map."""
     return logits.flatten(2).softmax(-1).view_as(logits)
 
 
-def argmax(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Highest cell (the first in row-major order among equals) and its value: xy_grid [b, k, 2], peak [b, k]."""
+def argmax(maps: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k"]]:
+    """Highest cell (the first in row-major order among equals), as xy_grid, and its value."""
     peak, index = maps.flatten(2).max(-1)
     width = maps.shape[-1]
     x = (index % width).to(maps.dtype)
@@ -47,7 +48,7 @@ def argmax(maps: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x, y], -1), peak
 
 
-def quarter(maps: Tensor, xy_grid: Tensor) -> Tensor:
+def quarter(maps: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"]) -> Float[Tensor, "b k 2"]:
     """A quarter of a cell from the highest cell towards the higher neighbour, per axis (Newell et al., ECCV 2016).
 
     As in the common implementations, cells near the border stay where they are: x moves for 1 < x < w - 1 and
@@ -61,7 +62,9 @@ def quarter(maps: Tensor, xy_grid: Tensor) -> Tensor:
     return xy_grid + 0.25 * torch.stack([slope_x.sign() * moves_x, slope_y.sign() * moves_y], -1)
 
 
-def dark(maps: Tensor, xy_grid: Tensor, kernel_cells: int = 11) -> Tensor:
+def dark(
+    maps: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], kernel_cells: int = 11
+) -> Float[Tensor, "b k 2"]:
     """One Newton step on the log of the blurred map, from the highest cell (DARK: Zhang et al., CVPR 2020, eq. 9).
 
     Second derivatives are taken over two cells; cells within two of the border, and those whose Hessian is
@@ -71,7 +74,7 @@ def dark(maps: Tensor, xy_grid: Tensor, kernel_cells: int = 11) -> Tensor:
     logs = _modulated(maps, kernel_cells).clamp_min(1e-10).log()
     x, y = xy_grid[..., 0].long(), xy_grid[..., 1].long()
 
-    def value(dx: int, dy: int) -> Tensor:
+    def value(dx: int, dy: int) -> Float[Tensor, "b k"]:
         return _at(logs, x + dx, y + dy)
 
     gradient_x = 0.5 * (value(1, 0) - value(-1, 0))
@@ -87,14 +90,16 @@ def dark(maps: Tensor, xy_grid: Tensor, kernel_cells: int = 11) -> Tensor:
     return xy_grid + torch.stack([step_x, step_y], -1) * moves[..., None]
 
 
-def expectation(probability: Tensor) -> Tensor:
-    """Mean position under maps that sum to one (soft-argmax): [b, k, h, w] -> xy_grid [b, k, 2]."""
+def expectation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
+    """Mean position under maps that sum to one (soft-argmax), as xy_grid."""
     columns = torch.arange(probability.shape[-1], device=probability.device, dtype=probability.dtype)
     rows = torch.arange(probability.shape[-2], device=probability.device, dtype=probability.dtype)
     return torch.stack([probability.sum(-2) @ columns, probability.sum(-1) @ rows], -1)
 
 
-def windowed_mean(maps: Tensor, xy_grid: Tensor, sigma_cells: float, rounds: int = 2) -> Tensor:
+def windowed_mean(
+    maps: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], sigma_cells: float, rounds: int = 2
+) -> Float[Tensor, "b k 2"]:
     """Mean position under a map with one peak of width `sigma_cells`, seen through a Gaussian window of the same
     width that starts at `xy_grid` (the highest cell), so that the rest of the map does not count.
 
@@ -108,14 +113,14 @@ def windowed_mean(maps: Tensor, xy_grid: Tensor, sigma_cells: float, rounds: int
     return xy_grid
 
 
-def _at(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Values at cells [b, k]; cells outside are read at the nearest cell."""
+def _at(maps: Float[Tensor, "b k h w"], x: Int[Tensor, "b k"], y: Int[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+    """Values at cells; cells outside are read at the nearest cell."""
     height, width = maps.shape[-2:]
     index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     return maps.flatten(2).gather(-1, index[..., None])[..., 0]
 
 
-def _modulated(maps: Tensor, kernel_cells: int) -> Tensor:
+def _modulated(maps: Float[Tensor, "b k h w"], kernel_cells: int) -> Float[Tensor, "b k h w"]:
     """Blurred with zeros outside, then scaled to the old peak."""
     if kernel_cells <= 1:
         return maps
@@ -129,7 +134,7 @@ def _modulated(maps: Tensor, kernel_cells: int) -> Tensor:
     return blurred * (old / new.clamp_min(1e-12))
 
 
-def blur_kernel(size: int) -> Tensor:
+def blur_kernel(size: int) -> Float[Tensor, " size"]:
     """Gaussian taps of OpenCV for a kernel of `size` with automatic sigma 0.3 ((size - 1) / 2 - 1) + 0.8.
 
     OpenCV uses fixed tables for the small sizes, and the published DARK numbers were made with them."""

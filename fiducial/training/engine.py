@@ -121,7 +121,9 @@ def run(
         logger=TensorBoardLogger(out, "tensorboard", version=""),
     )  # fmt: skip
     last = out / "checkpoints" / "last.ckpt"
-    trainer.fit(module, datamodule=Loaders(train, validation, recipe), ckpt_path=last if resume and last.exists() else None)
+    trainer.fit(
+        module, datamodule=Loaders(train, validation, recipe), ckpt_path=last if resume and last.exists() else None
+    )
     if trainer.interrupted:
         raise KeyboardInterrupt
     return _best_of(best, history, trainer.is_global_zero)
@@ -183,7 +185,9 @@ def _averaging(recipe: Recipe) -> WeightAveraging | None:
 def _best_of(checkpoint: ModelCheckpoint, history: History, is_main_process: bool) -> Best:
     saved = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=False)
     prefix = "objective.detector."
-    weights = {name.removeprefix(prefix): value for name, value in saved["state_dict"].items() if name.startswith(prefix)}
+    weights = {
+        name.removeprefix(prefix): value for name, value in saved["state_dict"].items() if name.startswith(prefix)
+    }
     epoch = int(saved["epoch"])
     row = next(row for row in history.rows if row["epoch"] == epoch)
     metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
@@ -193,7 +197,12 @@ def _best_of(checkpoint: ModelCheckpoint, history: History, is_main_process: boo
 def _quiet() -> None:
     """Lightning's advice on loggers and workers is for those who write loops; ours are chosen."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for text in (".*does not have many workers.*", ".*exists and is not empty.*", ".*tensorboardX.*", ".*isinstance.treespec.*"):
+    for text in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",
+        ".*tensorboardX.*",
+        ".*isinstance.treespec.*",
+    ):
         warnings.filterwarnings("ignore", text)
     if not sys.stderr.isatty():
         warnings.filterwarnings("ignore", module="lightning")

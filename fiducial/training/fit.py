@@ -72,7 +72,14 @@ def load_data(path: Path, recipe: Recipe, *, images: Path | None = None, categor
 
 
 def fit(
-    data: Data, out: Path, recipe: Recipe, *, resume: bool = False, devices: int = 1, progress: bool = False, echo: Echo = print
+    data: Data,
+    out: Path,
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    devices: int = 1,
+    progress: bool = False,
+    echo: Echo = print,
 ) -> Card:
     """Trains and writes the run folder; returns the card of the best model. Raises TrainingFailure where training
     would be worth nothing, UserError for a user's mistake."""
@@ -88,7 +95,17 @@ def fit(
         recipe = _settle(recipe, objective, data, devices, echo)
         out.mkdir(parents=True, exist_ok=True)
         config.write_json(out / "recipe.json", {"recipe": recipe, "data": data.fingerprint})
-    best = engine.run(objective, data.train, data.validation, recipe, out, resume=resume, devices=devices, progress=progress, echo=echo)
+    best = engine.run(
+        objective,
+        data.train,
+        data.validation,
+        recipe,
+        out,
+        resume=resume,
+        devices=devices,
+        progress=progress,
+        echo=echo,
+    )
     metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, "train_instances": len(data.train)}
     card = Card(detector.spec, detector.backbone.licence, initialization, metrics)
     if best.is_main_process:
@@ -99,7 +116,9 @@ def fit(
 
 def build_detector(recipe: Recipe, data: Data, echo: Echo) -> tuple[Detector, str]:
     """An untrained detector for the data's points, and where its weights came from."""
-    spec = DetectorSpec(recipe.backbone, recipe.method, recipe.head, recipe.size, data.train.skeleton, padding=recipe.padding)
+    spec = DetectorSpec(
+        recipe.backbone, recipe.method, recipe.head, recipe.size, data.train.skeleton, padding=recipe.padding
+    )
     if recipe.init is None:
         detector = detectors.build(spec, recipe.pretrained)
         return detector, detector.backbone.initialization

@@ -22,7 +22,9 @@ from fiducial.types import Batch, Instances
 class Training(L.LightningModule):
     """What Lightning's Trainer runs. `val/nme` is the metric that picks the best checkpoint."""
 
-    def __init__(self, recipe: Recipe, objective: Supervised, validation: Instances, total_steps: int, guard: FiniteLoss) -> None:
+    def __init__(
+        self, recipe: Recipe, objective: Supervised, validation: Instances, total_steps: int, guard: FiniteLoss
+    ) -> None:
         super().__init__()
         self.recipe, self.objective = recipe, objective
         self.truth, self.total_steps, self.guard = validation, total_steps, guard

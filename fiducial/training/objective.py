@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from fiducial.models.contracts import Head
 from fiducial.models.detector import Detector, full_precision
 from fiducial.types import Batch
 
@@ -36,14 +37,32 @@ class Supervised(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        raw = self._raw(batch)
+        head = self.detector.head
+        with torch.autocast(batch.image.device.type, enabled=False):
+            if self.training:
+                self.mean_peak = _mean_peak(head.heatmaps(raw), batch)
+            return head.loss(raw, batch)
+
+    @torch.no_grad()
+    def each(self, batch: Batch) -> Tensor:
+        """[b]: the loss of each sample alone, by the present weights in the present mode."""
+        return losses_of_rows(self.detector.head, self._raw(batch), batch)
+
+    def _raw(self, batch: Batch) -> Any:
         detector = self.detector
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features = detector.features(batch.image)
-        raw = full_precision(detector.head(features[detector.backbone.main]))
-        with torch.autocast(batch.image.device.type, enabled=False):
-            if self.training:
-                self.mean_peak = _mean_peak(detector.head.heatmaps(raw), batch)
-            return detector.head.loss(raw, batch)
+        return full_precision(detector.head(features[detector.backbone.main]))
+
+
+def losses_of_rows(head: Head, raw: Any, batch: Batch) -> Tensor:
+    """[b]: the summed losses of each row of a head's raw alone."""
+    losses = []
+    for i in range(len(batch.row)):
+        own = raw[i : i + 1] if isinstance(raw, Tensor) else type(raw)(*(part[i : i + 1] for part in raw))
+        losses.append(torch.stack(list(head.loss(own, Batch(*(column[i : i + 1] for column in batch))).values())).sum())
+    return torch.stack(losses)
 
 
 @torch.no_grad()
@@ -52,4 +71,3 @@ def _mean_peak(maps: Tensor | None, batch: Batch) -> Tensor | None:
     if maps is None:
         return None
     return (maps.amax((-2, -1)) * batch.labelled).sum() / batch.labelled.sum().clamp_min(1)
-

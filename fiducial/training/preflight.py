@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from fiducial.training.objective import Supervised
+from fiducial.training.objective import Supervised, losses_of_rows
 from fiducial.training.watch import TrainingFailure
 from fiducial.types import Batch, Instances
 
@@ -18,32 +18,47 @@ Variant = tuple[str, str]  # (precision, memory format)
 
 
 def overfit(
-    objective: Supervised, batch: Batch, instances: Instances, *, lr: float, max_steps: int = 150, max_seconds: float = 60
+    objective: Supervised,
+    batch: Batch,
+    instances: Instances,
+    *,
+    lr: float,
+    max_steps: int = 150,
+    max_seconds: float = 60,
 ) -> str:
     """Trains a copy on one small batch; returns a line for the log.
 
-    The excess of the loss over that of perfect outputs must fall to a third. TrainingFailure where it does not,
+    The excess of the loss over that of perfect outputs must fall to a third of what a typical sample's is at first.
+    TrainingFailure where it does not,
     naming the annotation that resists if one stands out. Stops as soon as it has passed, and gives no verdict
-    where `max_seconds` run out first."""
-    trial = copy.deepcopy(objective).train()
+    where `max_seconds` run out first. Leaves the objective and torch's random numbers as they were."""
+    with torch.random.fork_rng():
+        return _overfit(copy.deepcopy(objective).train(), batch, instances, lr, max_steps, max_seconds)
+
+
+def _overfit(
+    trial: Supervised, batch: Batch, instances: Instances, lr: float, max_steps: int, max_seconds: float
+) -> str:
     # Batch statistics of eight samples are noisy; a copy in float32 with its own optimizer touches nothing.
     optimizer = torch.optim.AdamW(trial.parameters(), lr=lr, weight_decay=0.0)
     head = trial.detector.head
+    floors = losses_of_rows(head, head.encode(batch), batch)
     floor = sum(float(value) for value in head.loss(head.encode(batch), batch).values())
-    start, excess, began = None, float("nan"), time.perf_counter()
-    best = float("inf")
+    # The typical sample's start, not the mean: a label far outside would raise the bar that it has to clear.
+    start, best, began = float((trial.each(batch) - floors).median()), float("inf"), time.perf_counter()
     for step in range(max_steps):
         loss = _total(trial, batch)
-        excess = float(loss.detach()) - floor
-        start = excess if start is None else start
         if not torch.isfinite(loss):
+            bad = (~trial.each(batch).isfinite()).nonzero()[:, 0].tolist()
             raise TrainingFailure(
-                f"pre-flight: the loss is not finite at step {step} on eight samples, first "
-                f"{instances.where(int(batch.row[0]))}. Lower the learning rate (now {lr:.2g}: --lr), or look at their labels"
+                f"pre-flight: the loss is not finite at step {step} for {len(bad)} of {len(batch.row)} samples, first "
+                f"{instances.where(int(batch.row[bad[0] if bad else 0]))}. Look at its labels, or lower the learning "
+                f"rate (now {lr:.2g}: --lr)"
             )
-        best = min(best, excess)
+        best = min(best, float(loss.detach()) - floor)
         if step > 5 and best < start / 3:
-            return f"pre-flight: one batch of {len(batch.row)} learnt in {step} steps (loss over its floor {start:.4g} to {best:.4g})"
+            fell = f"loss over its floor {start:.4g} to {best:.4g}"
+            return f"pre-flight: one batch of {len(batch.row)} learnt in {step} steps ({fell})"
         if time.perf_counter() - began > max_seconds:
             return f"pre-flight: no verdict in {max_seconds:.0f} s ({step + 1} steps, {start:.4g} to {best:.4g})"
         optimizer.zero_grad()
@@ -52,7 +67,7 @@ def overfit(
         optimizer.step()
     raise TrainingFailure(
         f"pre-flight: {max_steps} steps on one batch of {len(batch.row)} samples took the loss (over its floor) only from "
-        f"{start:.4g} to {best:.4g}; it should fall to a third. {_suspect(trial, batch, instances)} Settings to try: "
+        f"{start:.4g} to {best:.4g}; it should fall to a third. {_suspect(trial.each(batch) - floors, batch, instances)} Settings to try: "
         f"--lr (now {lr:.2g}), head.loss, head.sigma_cells; --no-preflight skips this check"
     )
 
@@ -61,18 +76,19 @@ def fastest_variant(
     objective: Supervised, batch: Batch, device: torch.device, variants: list[Variant], max_seconds: float = 60
 ) -> tuple[Variant, dict[Variant, float]]:
     """Seconds a training step for each variant, after a warm-up, best of three; the first variant is preferred
-    unless another is 5 % faster (fp32 before bf16 at equal speed)."""
+    unless another is 5 % faster (fp32 before bf16 at equal speed). Leaves everything as it was, as `overfit` does."""
     seconds: dict[Variant, float] = {}
     began = time.perf_counter()
-    for variant in variants:
-        if seconds and time.perf_counter() - began > max_seconds:
-            break
-        trial = copy.deepcopy(objective).to(device).train()
-        if variant[1] == "channels_last":
-            trial = trial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        step = _step_of(trial, Batch(*(column.to(device) for column in batch)), device, variant[0])
-        step()
-        seconds[variant] = min(_timed(step, device) for _ in range(3))
+    with torch.random.fork_rng():
+        for variant in variants:
+            if seconds and time.perf_counter() - began > max_seconds:
+                break
+            trial = copy.deepcopy(objective).to(device).train()
+            if variant[1] == "channels_last":
+                trial = trial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            step = _step_of(trial, Batch(*(column.to(device) for column in batch)), device, variant[0])
+            step()
+            seconds[variant] = min(_timed(step, device) for _ in range(3))
     best = variants[0]
     for variant, duration in seconds.items():
         if duration < 0.95 * seconds[best]:
@@ -104,14 +120,11 @@ def _total(objective: Supervised, batch: Batch) -> Tensor:
     return torch.stack(list(objective(batch).values())).sum()
 
 
-def _suspect(trial: Supervised, batch: Batch, instances: Instances) -> str:
+def _suspect(excess: Tensor, batch: Batch, instances: Instances) -> str:
     """The sample that resists, if one stands out; else a word on the batch."""
-    trial.eval()
-    with torch.no_grad():
-        losses = torch.stack([_total(trial, Batch(*(c[i : i + 1] for c in batch))) for i in range(len(batch.row))])
-    worst = int(losses.argmax())
-    others = torch.cat([losses[:worst], losses[worst + 1 :]])
+    worst = int(excess.argmax())
+    others = torch.cat([excess[:worst], excess[worst + 1 :]])
     where = instances.where(int(batch.row[worst]))
-    if len(others) and losses[worst] > 3 * others.median():
+    if len(others) and excess[worst] > 3 * others.median():
         return f"One sample resists, look at its labels: {where}."
     return f"No sample stands out (highest loss: {where})."

@@ -34,7 +34,11 @@ def load(reference: str) -> Recipe:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
-    known = [name for name, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == path.stem]
+    known = [
+        name
+        for name, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", "") == path.stem
+    ]
     if function not in known:
         raise UserError(f"--recipe {reference!r}: no function {function!r} there." + did_you_mean(function, known))
     recipe = getattr(module, function)()

@@ -27,7 +27,7 @@ class FiniteLoss:
 
     def judge(self, objective: Supervised, batch: Batch, step: int, lr: float) -> None:
         """Names the annotations to blame, each once. TrainingFailure where they are not the cause, or too many."""
-        bad = [i for i in range(len(batch.row)) if not loss_of(objective, batch, i).isfinite()]
+        bad = (~losses_in_evaluation(objective, batch).isfinite()).nonzero()[:, 0].tolist()
         if len(bad) == len(batch.row):
             raise TrainingFailure(
                 f"the loss is not finite for any sample at step {step}: the weights have diverged. Lower the learning "
@@ -76,13 +76,11 @@ class CollapseWatch(L.Callback):
             )
 
 
-def loss_of(objective: Supervised, batch: Batch, index: int) -> Tensor:
-    """Loss of one sample of the batch by the present weights, in eval mode; nothing is changed."""
+def losses_in_evaluation(objective: Supervised, batch: Batch) -> Tensor:
+    """[b]: the loss of each sample alone in eval mode, in which no sample touches another or the norm statistics."""
     training = objective.training
     objective.eval()
     try:
-        with torch.no_grad():
-            single = Batch(*(column[index : index + 1] for column in batch))
-            return torch.stack(list(objective(single).values())).sum()
+        return objective.each(batch)
     finally:
         objective.train(training)

@@ -50,11 +50,14 @@ def fit_and_report(
     return _report_of_run(out, data.validation, "val", str(path), [str(problem) for problem in data.problems])
 
 
-def demo(out: Path, *, epochs: int | None = None, seed: int = 0, progress: bool = False, echo: Echo = print) -> dict[str, Any]:
+def demo(
+    out: Path, *, epochs: int | None = None, seed: int = 0, progress: bool = False, echo: Echo = print
+) -> dict[str, Any]:
     """Drawn faces in, a report out: train, choose by val, score on test, which no step has seen."""
     size = Size(128, 128)
     train, validation, test = (
-        procedural_faces(count, seed + offset, size) for count, offset in ((DEMO_TRAIN, 0), (256, 10_000), (512, 20_000))
+        procedural_faces(count, seed + offset, size)
+        for count, offset in ((DEMO_TRAIN, 0), (256, 10_000), (512, 20_000))
     )
     recipe = replace(demo_recipe(), seed=seed, epochs=epochs or demo_recipe().epochs)
     echo(f"{len(train)} drawn faces to train on, {len(validation)} for choosing, {len(test)} for the test")

@@ -95,7 +95,11 @@ BAD = [
     (with_point(2, 3, float("nan")), "annotation 2: point 'left_ear' is labelled .v 1. without finite", 1),
     (with_point(2, 4, float("inf")), "annotation 2: point 'left_ear' is labelled", 1),
     (with_point(2, 4, None), "annotation 2: point 'left_ear' is labelled", 1),
-    (lambda content: content["images"][1].update(file_name="no.png"), "no.png: image 1: the picture is missing; 2 ann", 2),
+    (
+        lambda content: content["images"][1].update(file_name="no.png"),
+        "no.png: image 1: the picture is missing; 2 ann",
+        2,
+    ),
     (lambda content: content["images"][1].update(width=41), "1.png: image 1: the picture is 40x30, but .* 41x30", 2),
 ]
 
@@ -107,7 +111,8 @@ def test_broken_instances_are_left_out_and_listed(tmp_path: Path, change, line: 
     instances, problems = load(tmp_path, content)
     wrong = checking.without_notes(problems)
     assert len(wrong) == 1
-    pytest.raises(UserError, lambda: load(tmp_path, content, strict=True)).match(f"1 broken in split 'train': .*{line}")
+    with pytest.raises(UserError, match=f"1 broken in split 'train': .*{line}"):
+        load(tmp_path, content, strict=True)
     assert "train.json" in str(wrong[0]) or "png" in str(wrong[0])
     assert len(instances) == 6 - lost
     assert np.isfinite(instances.xy).all()
@@ -150,7 +155,7 @@ def test_not_json(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         annotations.load(tmp_path / "nowhere", "train")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no annotations in a known format. Known: COCO"):
+    with pytest.raises(UserError, match=r"no annotations in a known format. Known: COCO"):
         annotations.load(tmp_path / "empty", "train")
 
 
@@ -165,7 +170,7 @@ def test_several_categories(tmp_path: Path) -> None:
     assert rats.skeleton.points == ("nose", "left_ear")
     assert rats.annotation_id.tolist() == [0]
     assert len(load(tmp_path, content, category="mouse")[0]) == 5
-    with pytest.raises(UserError, match="no category 'rats'. Did you mean 'rat'"):
+    with pytest.raises(UserError, match=r"no category 'rats'. Did you mean 'rat'"):
         load(tmp_path, content, category="rats")
 
 
@@ -231,7 +236,7 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     write(tmp_path, document(), "val")
     with pytest.raises(UserError, match="no split 'test', it has train, val"):
         annotations.load(tmp_path, "test")
-    with pytest.raises(UserError, match="split 'tset': unknown. Did you mean 'test'"):
+    with pytest.raises(UserError, match=r"split 'tset': unknown. Did you mean 'test'"):
         annotations.load(tmp_path, "tset")
 
 

@@ -76,8 +76,10 @@ def test_transparency_is_black(tmp_path: Path, picture: np.ndarray) -> None:
     assert abs(read[0, 0].astype(float) - picture[0, 0].astype(float) * 128 / 255).max() <= 1
 
 
-@pytest.mark.parametrize(("size", "reduce", "expected"), [((64, 40), 2, (32, 20)), ((64, 40), 8, (8, 5)),
-                                                          ((66, 40), 4, (33, 20)), ((65, 40), 2, (65, 40))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "reduce", "expected"),
+    [((64, 40), 2, (32, 20)), ((64, 40), 8, (8, 5)), ((66, 40), 4, (33, 20)), ((65, 40), 2, (65, 40))],
+)
 def test_reduced_only_where_edges_coincide(tmp_path: Path, size, reduce: int, expected) -> None:
     cv2.imwrite(str(tmp_path / "a.jpg"), np.full((size[1], size[0], 3), 90, np.uint8))
     assert images.read_image(tmp_path / "a.jpg", reduce).shape == (expected[1], expected[0], 3)
@@ -85,7 +87,9 @@ def test_reduced_only_where_edges_coincide(tmp_path: Path, size, reduce: int, ex
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
-def test_cut_off_files_are_errors_with_their_name(tmp_path: Path, picture: np.ndarray, suffix: str, share: float) -> None:
+def test_cut_off_files_are_errors_with_their_name(
+    tmp_path: Path, picture: np.ndarray, suffix: str, share: float
+) -> None:
     noisy = np.random.default_rng(0).integers(0, 255, (500, 600, 3), dtype=np.uint8)
     path = save(tmp_path / f"broken{suffix}", noisy)
     data = path.read_bytes()

@@ -34,8 +34,10 @@ def blobs(size: Size, xy: np.ndarray, sigma: float) -> np.ndarray:
     return np.rint(250 * np.stack(planes, -1)).astype(np.uint8)
 
 
-def write_set(folder: Path, box: list[float], sigma: float, suffix: str = ".jpg", orientation: int = 1,
-              pictures: int = 6, persons: int = 1, declared: str = "upright", size: Size = PIXELS) -> Instances:  # fmt: skip
+def write_set(
+    folder: Path, box: list[float], sigma: float, *, suffix: str = ".jpg", orientation: int = 1,
+    pictures: int = 6, persons: int = 1, declared: str = "upright", size: Size = PIXELS,
+) -> Instances:  # fmt: skip
     """A COCO set with the blobs of a picture's first person drawn, labelled on the upright picture or (declared =
     "stored") on the stored pixels."""
     (folder / "annotations").mkdir(parents=True)
@@ -93,11 +95,16 @@ BIG, SMALL = [60.0, 40.0, 260.0, 250.0], [150.0, 90.0, 70.0, 110.0]
 @pytest.mark.parametrize("cache", [0, 10**9], ids=["read", "cached"])
 @pytest.mark.parametrize(
     ("box", "sigma", "suffix", "size"),
-    [(BIG, 9.0, ".jpg", PIXELS), (BIG, 9.0, ".png", PIXELS), (BIG, 9.0, ".jpg", Size(401, 319)), (SMALL, 3.0, ".jpg", PIXELS)],
+    [
+        (BIG, 9.0, ".jpg", PIXELS),
+        (BIG, 9.0, ".png", PIXELS),
+        (BIG, 9.0, ".jpg", Size(401, 319)),
+        (SMALL, 3.0, ".jpg", PIXELS),
+    ],
     ids=["reduced", "reduced png", "odd", "full"],
-)  # fmt: skip
+)
 def test_image_truth(tmp_path: Path, box: list[float], sigma: float, suffix: str, size: Size, cache: int) -> None:
-    instances = write_set(tmp_path / "set", box, sigma, suffix, size=size)
+    instances = write_set(tmp_path / "set", box, sigma, suffix=suffix, size=size)
     crops = loading.Crops(instances, SIZE, GEOMETRY, cache_bytes=cache)
     sides = np.zeros(2, int)
     for epoch in range(3):
@@ -126,7 +133,9 @@ def people(tmp_path_factory) -> Instances:
 
 def collected(loader) -> dict[int, tuple[np.ndarray, ...]]:
     return {
-        int(row): tuple(part[i].numpy() for part in batch) for batch in loader for i, row in enumerate(batch.row.tolist())
+        int(row): tuple(part[i].numpy() for part in batch)
+        for batch in loader
+        for i, row in enumerate(batch.row.tolist())
     }
 
 
@@ -182,11 +191,11 @@ def test_ranks_get_disjoint_rows_and_equal_counts(count: int, batch: int, world:
 
 def test_evaluation_keeps_order_and_every_row(people: Instances) -> None:
     whole = people.select(np.arange(17))
-    rows = [batch.row.tolist() for batch in loading.loader(whole, SIZE, 4, None)]
+    rows = [batch.row.numpy() for batch in loading.loader(whole, SIZE, 4, None)]
     assert [len(part) for part in rows] == [4, 4, 4, 4, 1]
-    assert sum(rows, []) == list(range(17))
-    ranks = [sum((batch.row.tolist() for batch in loading.loader(whole, SIZE, 4, None, rank=rank, world=2)), []) for rank in (0, 1)]
-    assert sorted(ranks[0] + ranks[1]) == list(range(17))
+    assert np.concatenate(rows).tolist() == list(range(17))
+    ranks = [loading.loader(whole, SIZE, 4, None, rank=rank, world=2) for rank in (0, 1)]
+    assert sorted(row for loader in ranks for batch in loader for row in batch.row.tolist()) == list(range(17))
 
 
 def test_box_jitter_moves_the_crop_and_is_the_same_each_time(people: Instances) -> None:

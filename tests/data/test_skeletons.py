@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -33,6 +34,20 @@ def test_equals_the_category_of_real_data(shared: Path, folder: str, skeleton: S
     assert skeletons.match(category["keypoints"]) is skeleton
 
 
+@pytest.mark.parametrize(
+    ("skeleton", "middle"),
+    [
+        (COCO17, [0]),
+        (IBUG68, [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]),
+        (WFLW98, [16, 51, 52, 53, 54, 57, 79, 85, 90, 94]),
+        (LAPA106, [16, 51, 52, 53, 54, 60, 87, 93, 98, 102]),
+    ],
+)
+def test_points_without_a_partner_are_those_in_the_middle(skeleton: Skeleton, middle: list[int]) -> None:
+    """Chin, bridge and base of the nose, and the middles of the lips, read off pictures with numbered points."""
+    assert [i for i, j in enumerate(skeleton.flip_order) if i == j] == middle
+
+
 def mirror_residual(xy: np.ndarray, order: np.ndarray, part: np.ndarray) -> float:
     """px by which a part of a face misses its own mirror image, the best affine map allowed for turned heads."""
     mirrored = np.c_[-xy[order][:, 0], xy[order][:, 1], np.ones(len(xy))][part]
@@ -54,7 +69,7 @@ def test_pairs_fit_real_faces_better_than_any_exchange(shared: Path, file: str, 
         part = np.arange(first, last + 1)
         ours = sum(mirror_residual(xy, skeleton.flip_order, part) / np.ptp(xy) for xy in faces)
         pairs = [pair for pair in skeleton.flip_pairs or () if first <= pair[0] <= last]
-        for (a, b), (c, d) in zip(pairs, pairs[1:], strict=False):
+        for (a, b), (c, d) in itertools.pairwise(pairs):
             order = skeleton.flip_order.copy()
             order[[a, d, c, b]] = d, a, b, c
             other = sum(mirror_residual(xy, order, part) / np.ptp(xy) for xy in faces)

@@ -12,14 +12,15 @@ import cv2
 import numpy as np
 import pytest
 
+from fiducial.data import annotations
 from fiducial.deploy import boxes as boxes_files
 from fiducial.deploy import drawings, predict, sources
 from fiducial.deploy.predict import predict_sources
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, results
+from fiducial.models import detector as detectors
 
 av = pytest.importorskip("av")
-pytest.importorskip("torch")
 
 
 def quiet(line: str) -> None:
@@ -55,13 +56,15 @@ def test_results_score_as_evaluate_scores_the_model(blobs: Path, blob_model: Pat
     done = predict_sources(blob_model, [str(blobs / "images")], tmp_path, boxes=truth, echo=quiet)
     assert (done.images, done.instances) == (16, 16)
     summary = results.evaluate_results(tmp_path / "results.json", truth)
-    expected = evaluate.evaluate_model(blob_model, blobs, "test")
+    detector, _ = detectors.load(blob_model)
+    expected = evaluate.evaluate_detector(detector, annotations.load(blobs, "test")[0]).metrics
     assert summary["skipped"] == 0
-    assert summary["paired"] == expected["count"] == 16
-    assert summary["normalizer"] == expected["normalizer"]
-    assert 0.05 < expected["metrics"]["nme"] < 10
+    assert summary["paired"] == expected.count == 16
+    assert summary["normalizer"] == expected.normalizer
+    numbers = expected.numbers()
+    assert 0.05 < (numbers["nme"] or 0) < 10
     for name in ("nme", "epe", "auc"):
-        assert summary["metrics"][name] == pytest.approx(expected["metrics"][name], abs=2e-4), name
+        assert summary["metrics"][name] == pytest.approx(numbers[name], abs=2e-4), name
 
 
 def test_results_are_coco_s(blobs: Path, blob_model: Path, tmp_path: Path) -> None:
@@ -112,7 +115,11 @@ def test_equal_names_from_two_folders_do_not_overwrite_each_other(blob_model: Pa
 
 def test_a_drawing_s_name_is_its_own() -> None:
     found = [sources.Source(name, Path("in") / name, "image") for name in ("a.png", "a.png.jpg", "a.png_2.jpg")]
-    assert [path.name for path in drawings.targets(found, Path("out")).values()] == ["a.png.jpg", "a.png_2.jpg", "a.png_2_2.jpg"]
+    assert [path.name for path in drawings.targets(found, Path("out")).values()] == [
+        "a.png.jpg",
+        "a.png_2.jpg",
+        "a.png_2_2.jpg",
+    ]
 
 
 @pytest.mark.parametrize("given", ["in", "in/a.jpg", "in/clip.mp4"])
@@ -143,7 +150,7 @@ def test_an_unreadable_picture_is_reported_and_the_others_done(blob_model: Path,
 
 def test_nothing_readable_is_an_error_and_leaves_nothing(blob_model: Path, tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match=r"no picture could be read: .*b\.jpg"):
+    with pytest.raises(UserError, match=r"b\.jpg: not a picture"):
         predict_sources(blob_model, [str(tmp_path / "b.jpg")], tmp_path / "out", echo=quiet)
     assert not (tmp_path / "out").exists()
 
@@ -166,7 +173,10 @@ def test_a_video_becomes_a_video(blob_model: Path, tmp_path: Path) -> None:
 
 def test_a_video_that_ends_early_keeps_what_was_seen(blob_model: Path, tmp_path: Path) -> None:
     path = noise_video(tmp_path / "clip.mp4", 60)
-    with av.open(str(path)) as source, av.open(str(tmp_path / "fast.mp4"), "w", options={"movflags": "+faststart"}) as copy:
+    with (
+        av.open(str(path)) as source,
+        av.open(str(tmp_path / "fast.mp4"), "w", options={"movflags": "+faststart"}) as copy,
+    ):
         stream = copy.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:
@@ -182,7 +192,9 @@ def test_a_video_that_ends_early_keeps_what_was_seen(blob_model: Path, tmp_path:
         assert sum(1 for _ in container.decode(video=0)) == done.images
 
 
-def test_a_failure_in_a_video_leaves_no_half_of_it(blob_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_in_a_video_leaves_no_half_of_it(
+    blob_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, calls = noise_video(tmp_path / "clip.mp4", 5), []
 
     def fails_at_third(*arguments: Any, **options: Any) -> np.ndarray:
@@ -248,7 +260,9 @@ def two_pictures(tmp_path: Path) -> Path:
 
 
 def test_boxes_say_where_the_instances_are(blob_model: Path, two_pictures: Path, tmp_path: Path) -> None:
-    done = predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", boxes=coco_file(tmp_path / "b.json"), echo=quiet)
+    done = predict_sources(
+        blob_model, [str(two_pictures)], tmp_path / "out", boxes=coco_file(tmp_path / "b.json"), echo=quiet
+    )
     assert [(entry["image_id"], entry["bbox"]) for entry in done.results] == [
         (11, [1, 2, 20, 30]), (12, [3, 2.5, 25, 18]), (12, [8, 9, 11, 31])
     ]  # fmt: skip
@@ -356,6 +370,8 @@ def test_a_damaged_model_leaves_nothing(blob_model: Path, two_pictures: Path, tm
 
 
 def test_results_elsewhere(blob_model: Path, two_pictures: Path, tmp_path: Path) -> None:
-    predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", json_file=tmp_path / "new" / "r.json", echo=quiet)
+    predict_sources(
+        blob_model, [str(two_pictures)], tmp_path / "out", json_file=tmp_path / "new" / "r.json", echo=quiet
+    )
     assert len(json.loads((tmp_path / "new" / "r.json").read_text())) == 2
     assert files_in(tmp_path / "out") == ["a.jpg", "b.jpg"]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fiducial.data import annotations, loading
 from fiducial.data.images import ArrayImages
 from fiducial.deploy import runtime
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.models.contracts import Backbone, Level, Normalization
+from fiducial.models.contracts import Backbone, Head, Level, Normalization
 from fiducial.models.detector import Detector, DetectorSpec
 from fiducial.types import Batch, Instances, Keypoints, Skeleton
 
@@ -35,7 +34,7 @@ class Colours(Backbone):
         return [image]
 
 
-class CentreOfMass(nn.Module):
+class CentreOfMass(Head):
     """Point i is the centre of mass of colour i: what a picture with one disc a colour is known to have."""
 
     def forward(self, feature: Tensor) -> Tensor:
@@ -53,9 +52,8 @@ class CentreOfMass(nn.Module):
 
 def finder(flip_test: bool = False, padding: float = 1.25, size: Size = SIZE) -> runtime.TorchRuntime:
     skeleton = Skeleton("discs", CHANNELS, flip_pairs=())
-    head: Any = CentreOfMass()
     spec = DetectorSpec("none", "none", {}, size, skeleton, padding=padding)
-    return runtime.TorchRuntime(Detector(spec, Colours(), head).eval(), flip_test)
+    return runtime.TorchRuntime(Detector(spec, Colours(), CentreOfMass()).eval(), flip_test)
 
 
 def discs(size: Size, xy: np.ndarray, radius: float) -> np.ndarray:
@@ -123,9 +121,13 @@ def test_crops_are_those_of_the_evaluation_loader(size: Size) -> None:
     """To the byte, for boxes that enlarge, shrink a little, and shrink by much (there both average first)."""
     generator = np.random.default_rng(1)
     arrays = [generator.integers(0, 256, shape, dtype=np.uint8) for shape in ((90, 131, 3), (700, 1100, 3))]
-    boxes = np.array([[10, 20, 40, 31], [-7, 60, 90, 55], [100.5, 37.25, 220, 400], [0, 0, 1100, 700], [300, 200, 31, 44]])
+    boxes = np.array(
+        [[10, 20, 40, 31], [-7, 60, 90, 55], [100.5, 37.25, 220, 400], [0, 0, 1100, 700], [300, 200, 31, 44]]
+    )
     rows = np.array([0, 0, 1, 1, 1])
-    batch: Batch = next(iter(loading.loader(instances_of(ArrayImages(arrays), boxes, rows), size, 8, None, padding=1.2)))
+    batch: Batch = next(
+        iter(loading.loader(instances_of(ArrayImages(arrays), boxes, rows), size, 8, None, padding=1.2))
+    )
     for image in (0, 1):
         crops, maps = runtime.cut(arrays[image], boxes[rows == image].astype(np.float32), size, 1.2)
         np.testing.assert_array_equal(crops, batch.image.numpy()[rows == image])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -173,9 +172,8 @@ class FakeCamera:
 
 
 @pytest.fixture
-def camera(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def camera(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "VideoCapture", FakeCamera)
-    yield
 
 
 @pytest.mark.usefixtures("camera")
@@ -189,7 +187,9 @@ def test_a_camera_gives_rgb_until_it_ends() -> None:
 
 
 @pytest.mark.usefixtures("camera")
-@pytest.mark.parametrize(("name", "message"), [("camera:3", "no such camera"), ("camera:front", "expected camera:NUMBER")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("camera:3", "no such camera"), ("camera:front", "expected camera:NUMBER")]
+)
 def test_a_camera_that_is_not_there(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         all_frames(name)

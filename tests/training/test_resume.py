@@ -53,7 +53,9 @@ def test_kill_9_and_resume_end_with_the_same_bits(blobs: Path, tmp_path: Path):
     expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    last = [torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=False) for name in ("whole", "killed")]
+    last = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=False) for name in ("whole", "killed")
+    ]
     for key in ("state_dict", "current_model_state"):
         assert all(torch.equal(last[0][key][name], last[1][key][name]) for name in last[0][key])
     rows = [(tmp_path / name / "history.csv").read_text().count("\n") for name in ("whole", "killed")]

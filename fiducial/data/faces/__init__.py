@@ -94,7 +94,7 @@ class ProceduralImages:
 
 def procedural_faces(count: int, seed: int, size: Size, first: int = 0) -> Instances:
     """`count` faces, one a picture of `size`, from index `first` on. Sets that share a seed and overlap in indices
-    share faces; give train and test different seeds. Some 1 ms a face: nothing is drawn before it is read."""
+    share faces; give train and test different seeds. A millisecond or two a face: nothing is drawn before `read`."""
     if count < 1 or min(size) < 16 or first < 0:
         raise UserError(
             f"procedural faces: got count {count}, size {size}, first {first}; expected at least 1, 16x16, 0"

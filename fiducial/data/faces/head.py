@@ -20,7 +20,8 @@ COLUMNS_A_POINT = 3  # mesh columns from one outline point to the next
 BACK = 2.0  # the occiput lies that far behind the nose bridge
 MIRROR = np.array([-1.0, 1.0])
 
-# Points 0 to 8 of an average jaw (wider than in pictures, where it is farther away than the eyes), and the skull's outline from beside the eye to the crown, by hand.
+# By hand: points 0 to 8 of an average jaw, wider than in pictures, where it is farther away than the eyes; and the
+# skull's outline from beside the eye to the crown.
 JAW = np.array(
     [(-0.87, 0.03), (-0.855, 0.26), (-0.815, 0.475), (-0.77, 0.68), (-0.695, 0.885), (-0.575, 1.05), (-0.435, 1.165),
      (-0.25, 1.25), (0.0, 1.3)]
@@ -241,17 +242,18 @@ def _relief(points: np.ndarray, p: Proportions) -> np.ndarray:
 
 def head_mesh(head: Head, polar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vertices [rows, columns, 3] at the angles `polar` [rows] and their places on the unrolled skin [.., 2]."""
+    polar, outline, centre = polar.astype(np.float32), head.outline.astype(np.float32), CENTRE.astype(np.float32)
     ratio = np.sin(polar)[:, None]
-    rays = head.outline[:, :2] - CENTRE
-    xy = CENTRE + ratio[..., None] * rays
-    edge = head.outline[:, 2]
+    rays = outline[:, :2] - centre
+    xy = centre + ratio[..., None] * rays
+    edge = outline[:, 2]
     front = _dome(ratio, edge)
     front[polar <= np.pi / 2] += bumps(head.relief, xy[polar <= np.pi / 2])
     # Under the jaw the skin goes back to the neck, elsewhere round the skull.
     back = np.where(rays[:, 1] > 0.3, edge - 0.75, -BACK)
     behind = edge + (edge - back) * np.cos(polar)[:, None]
     z = np.where(polar[:, None] <= np.pi / 2, front, behind)
-    skin = CENTRE + (UNROLL * polar)[:, None, None] * rays
+    skin = centre + (UNROLL * polar)[:, None, None] * rays
     return np.concatenate([xy, z[..., None]], -1), skin
 
 

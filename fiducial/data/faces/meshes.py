@@ -30,15 +30,27 @@ class Mesh(NamedTuple):
 
 def triangles(mesh: Mesh) -> np.ndarray:
     """Two triangles a cell of the grid, all turning the same way as seen from outside, [n, 3] int32."""
-    rows, columns = mesh.vertices.shape[:2]
-    found = _triangles(rows, columns, mesh.closed)
-    turned = found[:, ::-1]
-    if mesh.sheet:
-        return np.concatenate([found, turned])
-    return turned if mesh.flipped else found
+    return all_triangles([mesh])
+
+
+def all_triangles(meshes: list[Mesh]) -> np.ndarray:
+    """The triangles of several meshes whose vertices are one after the other."""
+    return _all_triangles(tuple((*mesh.vertices.shape[:2], mesh.closed, mesh.flipped, mesh.sheet) for mesh in meshes))
 
 
 @lru_cache(maxsize=32)
+def _all_triangles(kinds: tuple[tuple[int, int, bool, bool, bool], ...]) -> np.ndarray:
+    parts, start = [], 0
+    for rows, columns, closed, flipped, sheet in kinds:
+        found = _triangles(rows, columns, closed) + start
+        start += rows * columns
+        if sheet or not flipped:
+            parts.append(found)
+        if sheet or flipped:
+            parts.append(found[:, ::-1])
+    return np.concatenate(parts)
+
+
 def _triangles(rows: int, columns: int, closed: bool) -> np.ndarray:
     index = np.arange(rows * columns).reshape(rows, columns)
     if closed:

@@ -30,7 +30,7 @@ def _tones(random: np.random.Generator) -> np.ndarray:
     """Exposure, contrast, gamma and a colour cast as a table, [256, 1, 3]."""
     level = np.linspace(0, 1, 256)[:, None]
     gamma = np.exp(random.normal(0, 0.25)) * np.exp(random.normal(0, 0.06, 3))
-    gain = np.exp(np.clip(random.normal(-0.12, 0.3), -1.2, 0.6)) * np.exp(random.normal(0, 0.07, 3))
+    gain = np.exp(np.clip(random.normal(-0.12, 0.28), -0.9, 0.4)) * np.exp(random.normal(0, 0.07, 3))
     haze = random.uniform(0, 0.25) if random.random() < 0.25 else 0.0
     table = haze + (1 - haze) * gain * level**gamma
     return np.clip(255 * table, 0, 255).astype(np.uint8)[:, None]

@@ -13,9 +13,8 @@ from fiducial.data.faces.curves import circle, stroke
 from fiducial.data.faces.head import Head
 from fiducial.data.faces.looks import Looks
 from fiducial.data.faces.scene import Scene, View
+from fiducial.data.faces.skin import SHIFT, fixed
 from fiducial.geometry import Matrix
-
-SHIFT = 5
 
 
 class Cover(NamedTuple):
@@ -61,7 +60,7 @@ def paint_cover(image: np.ndarray, cover: Cover, matrix: Matrix, random: np.rand
     """Onto a picture whose px are those of the cover through `matrix`."""
     for polygon in cover.polygons:
         colour = np.clip(cover.colour * (1 + 0.06 * random.normal()), 0, 255)
-        px = np.round(geometry.transform(matrix, polygon) * 2**SHIFT).astype(np.int32)
+        px = fixed(geometry.transform(matrix, polygon))
         cv2.fillPoly(image, [px], colour.tolist(), cv2.LINE_AA, SHIFT)
         cv2.polylines(image, [px], True, (colour * 0.6).tolist(), 1, cv2.LINE_AA, SHIFT)
 
@@ -72,7 +71,7 @@ def paint_glasses(image: np.ndarray, head: Head, view: View, looks: Looks, darkn
     thickness = max(round(looks.frame_width * float(view.placed[0, 0])), 1)
     forward = 0.1
     inner = []
-    order = (0, 1) if view.turn[0, 2] > 0 else (1, 0)  # the farther lens first
+    order = (1, 0) if view.turn[0, 2] > 0 else (0, 1)  # the farther lens first
     for side in order:
         eye = head.points[36 + 6 * side : 42 + 6 * side]
         centre = (eye[0] + eye[3]) / 2 + np.array([0, 0.045])
@@ -81,10 +80,8 @@ def paint_glasses(image: np.ndarray, head: Head, view: View, looks: Looks, darkn
         # Lenses bend back a little towards the temples.
         points = np.column_stack([lens, z - 0.35 * np.maximum(np.abs(lens[:, 0]) - 0.3, 0)])
         px = _pixels(view, points)
-        glass = image.copy() if darkness > 0.02 else image
-        if darkness > 0.02:
-            cv2.fillPoly(glass, [px], (22.0, 20.0, 24.0), cv2.LINE_AA, SHIFT)
-            image[:] = cv2.addWeighted(glass, darkness, image, 1 - darkness, 0)
+        glass = cv2.fillPoly(image.copy(), [px], (22.0, 20.0, 24.0), cv2.LINE_AA, SHIFT)
+        image[:] = cv2.addWeighted(glass, darkness, image, 1 - darkness, 0)
         cv2.polylines(image, [px], True, frame, thickness, cv2.LINE_AA, SHIFT)
         sign = 1 if side else -1
         hinge = np.array([centre[0] + sign * 0.23, centre[1] - 0.06, z - 0.06])
@@ -98,7 +95,7 @@ def paint_glasses(image: np.ndarray, head: Head, view: View, looks: Looks, darkn
 
 def _pixels(view: View, points: np.ndarray) -> np.ndarray:
     xy, _ = view.project(points)
-    return np.round(xy * 2**SHIFT).astype(np.int32)
+    return fixed(xy)
 
 
 def _superellipse(centre: np.ndarray, radius_x: float, radius_y: float, power: float, steps: int = 28) -> np.ndarray:

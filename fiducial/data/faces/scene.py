@@ -49,7 +49,8 @@ class Scene:
 
 def stream(seed: int, index: int, purpose: int) -> np.random.Generator:
     """Random numbers that depend on nothing but (seed, index, purpose): any process, any order."""
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, index % 2**64], counter=[0, 0, 0, purpose]))
+    key = seed % 2**64 + (index % 2**64 << 64)
+    return np.random.Generator(np.random.Philox(key=key, counter=purpose << 192))
 
 
 def build_scene(seed: int, index: int, size: Size) -> Scene:

@@ -41,7 +41,7 @@ class Canvas:
             return
         if blur < SHARP and inside_px is None:
             region = self.image[top : top + area.h, left : left + area.w]
-            filled = cv2.fillPoly(region.copy(), [_fixed(px - [left, top])], shape.colour.tolist(), cv2.LINE_AA, SHIFT)
+            filled = cv2.fillPoly(region.copy(), [fixed(px - [left, top])], shape.colour.tolist(), cv2.LINE_AA, SHIFT)
             region[:] = (
                 filled if shape.alpha > 0.98 else cv2.addWeighted(filled, shape.alpha, region, 1 - shape.alpha, 0)
             )
@@ -49,7 +49,7 @@ class Canvas:
         # Very soft shapes need few pixels.
         fewer = max(int(blur / 1.5), 1)
         drawn = Size(max(area.w // fewer, 1), max(area.h // fewer, 1))
-        local = geometry.compose(geometry.translation(-left, -top), geometry.resize(area, drawn))
+        local = geometry.crop(np.array([left, top, *area]), drawn)
         mask = _filled(geometry.transform(local, px), drawn)
         if blur >= SHARP:
             mask = cv2.GaussianBlur(mask, (0, 0), blur / fewer)
@@ -95,7 +95,7 @@ def _draw_all(canvas: Canvas, head: Head, shapes: list[Shape]) -> None:
         canvas.draw(part, shape, None if shape.inside is None else next(rest))
 
 
-def _fixed(px: np.ndarray) -> np.ndarray:
+def fixed(px: np.ndarray) -> np.ndarray:
     """Fixed-point corners for OpenCV."""
     return np.round(px * 2**SHIFT).astype(np.int32)
 
@@ -103,7 +103,7 @@ def _fixed(px: np.ndarray) -> np.ndarray:
 def _filled(px: np.ndarray, size: Size) -> np.ndarray:
     """Mask [h, w] uint8 of a polygon."""
     mask = np.zeros((size.h, size.w), np.uint8)
-    return cv2.fillPoly(mask, [_fixed(px)], (255.0,), cv2.LINE_AA, SHIFT)
+    return cv2.fillPoly(mask, [fixed(px)], (255.0,), cv2.LINE_AA, SHIFT)
 
 
 def patch_place(number: int, part: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ def _paint_hair(canvas: Canvas, head: Head, hair: Hair, mask: np.ndarray, random
     curve[:, 1] += hair.ragged * random.standard_normal(len(curve)) * (curve[:, 1] < -0.15)
     around = np.array([(4.0, 0.1), (4.0, -4.0), (-4.0, -4.0), (-4.0, 0.1)])
     area = np.concatenate([head.unroll(curve), around])
-    cv2.fillPoly(mask, [_fixed(geometry.transform(canvas.placed, area))], (255.0,), cv2.LINE_AA, SHIFT)
+    cv2.fillPoly(mask, [fixed(geometry.transform(canvas.placed, area))], (255.0,), cv2.LINE_AA, SHIFT)
     height, width = mask.shape
     reach = max(round(0.06 * canvas.placed[0, 0]), 1)
     canvas.blend(cv2.blur(cv2.blur(mask, (2 * reach, 2 * reach)), (reach, reach)), canvas.image[0, 0] * 0.4, 0.35)

@@ -164,6 +164,8 @@ def _choose_category(content: _File, wanted: str | None, file: Path) -> _Categor
                 f"{file}: no category {wanted!r}." + did_you_mean(wanted, [item.name for item in categories])
             )
         return named[0]
+    if len(categories) == 1:
+        return categories[0]
     used = {item.category_id for item in content.annotations if len(bytes(item.keypoints)) > 2}
     candidates = [item for item in categories if item.id in used] or [item for item in categories if item.keypoints]
     if len(candidates) > 1:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fiducial.data import skeletons
-from fiducial.data.checking import Label, Table
+from fiducial.data.checking import Label, Table, summary
 from fiducial.data.formats import by_split, folder_with, split_in_name
 from fiducial.data.images import ArrayImages, FileImages
 from fiducial.errors import UserError
@@ -42,32 +42,41 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     columns = _columns(_header(file))
     assert columns is not None  # `find` offered the file
     picture_column, coordinates, points = columns
-    labels, pictures, problems = [], [], []
+    labels, problems = [], []
+    names: dict[str, int] = {}
+    pixels: list[np.ndarray] = []
     csv.field_size_limit(2**24)
     with open(file, newline="", encoding="utf-8-sig") as handle:
         for number, row in enumerate(csv.reader(handle), 1):
             if number == 1 or not row:
                 continue
             try:
-                keypoints = _keypoints(row, coordinates)
-                picture = row[picture_column]
-                pictures.append(_pixels(picture) if _is_pixels(picture) else picture.strip())
-            except (ValueError, IndexError) as error:
+                if len(row) <= max(picture_column, *coordinates):
+                    raise ValueError(f"{len(row)} cells, expected {max(picture_column, *coordinates) + 1}")
+                keypoints, cell = _keypoints(row, coordinates), row[picture_column].strip()
+                if pixels or (not names and _is_pixels(cell)):
+                    pixels.append(_pixels(cell))
+                    image_row = len(pixels) - 1
+                else:
+                    image_row = names.setdefault(cell, len(names))
+            except ValueError as error:
                 problems.append(Problem(str(file), f"line {number}", f"{error}; left out"))
                 continue
-            labels.append(Label(len(pictures) - 1, number, keypoints))
+            labels.append(Label(image_row, number, keypoints))
     if not labels:
-        raise UserError(f"{file}: no row could be read; expected a header line, then a picture and x, y numbers a row")
+        reason = f": {summary(problems)}" if problems else ""
+        raise UserError(f"{file}: no row could be used, expected a picture and x, y numbers a row{reason}")
     count = len(coordinates) // 2
     skeleton, notes = skeletons.complete("points", points or skeletons.numbered(count), where=str(file))
-    if isinstance(pictures[0], np.ndarray):
-        source = ArrayImages(pictures, str(file))
-    else:
-        split = split_in_name(file.stem) or ""
-        folders = {"train": "training", "val": "validation", "test": "test"}
-        beside = [file.parent / name for name in (split, folders.get(split, ""), "images", "")]
-        source = FileImages(folder_with(pictures, [images] if images else beside, file), pictures)
-    return Table.of(labels, skeleton, source, str(file), problems=problems, notes=notes)
+    if pixels:
+        size = np.array([array.shape[::-1] for array in pixels], dtype=np.int32)
+        held = ArrayImages(pixels, str(file))
+        return Table.of(labels, skeleton, held, str(file), image_size=size, problems=problems, notes=notes)
+    split = split_in_name(file.stem) or ""
+    folders = {"train": "training", "val": "validation"}
+    beside = [file.parent / name for name in (split, folders.get(split, split), "images", "")]
+    filed = FileImages(folder_with(list(names), [images] if images else beside, file), list(names))
+    return Table.of(labels, skeleton, filed, str(file), problems=problems, notes=notes)
 
 
 def _header(file: Path) -> list[str]:
@@ -100,9 +109,10 @@ def _columns(header: Sequence[str]) -> tuple[int, list[int], list[str] | None] |
 
 def _keypoints(row: Sequence[str], columns: Sequence[int]) -> np.ndarray:
     """[k, 3]; a point with an empty or NaN cell has v = 0."""
-    if len(row) <= max(columns):
-        raise ValueError(f"{len(row)} cells, expected {max(columns) + 1}")
-    values = np.array([float(row[i]) if row[i].strip() else math.nan for i in columns]).reshape(-1, 2)
+    try:
+        values = np.array([float(row[i]) if row[i].strip() else math.nan for i in columns]).reshape(-1, 2)
+    except ValueError as error:
+        raise ValueError(f"{error}; expected a coordinate or an empty cell") from None
     missing = np.isnan(values).any(1)
     return np.column_stack([values, np.where(missing, 0.0, 2.0)])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,7 +27,7 @@ class Spec:
 
 
 class Head(contracts.Head):
-    """raw: [b, k, 2] `xy_unit`, outer edges of the input at 0 and 1; not bounded."""
+    """raw: `xy_unit`, outer edges of the input at 0 and 1; not bounded."""
 
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
         super().__init__()
@@ -36,19 +37,19 @@ class Head(contracts.Head):
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.constant_(self.linear.bias, 0.5)  # the middle of the picture
 
-    def forward(self, feature: Tensor) -> Tensor:
+    def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k 2"]:
         return self.linear(self.dropout(feature.mean((-2, -1)))).unflatten(-1, (self.points, 2))
 
-    def encode(self, batch: Batch) -> Tensor:
+    def encode(self, batch: Batch) -> Float[Tensor, "b k 2"]:
         return geometry.px_to_unit(batch.xy, self.size)
 
-    def decode(self, raw: Tensor) -> Keypoints:
+    def decode(self, raw: Float[Tensor, "b k 2"]) -> Keypoints:
         """score is 1 everywhere: the method does not say how sure it is."""
         return Keypoints(geometry.unit_to_px(raw, self.size), torch.ones_like(raw[..., 0]))
 
-    def loss(self, raw: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, raw: Float[Tensor, "b k 2"], batch: Batch) -> dict[str, Float[Tensor, ""]]:
         each = F.smooth_l1_loss(raw, self.encode(batch), beta=self.spec.beta_unit, reduction="none").sum(-1)
         return {"smooth_l1": (each * batch.labelled).sum() / batch.labelled.sum().clamp_min(1)}
 
-    def unflip(self, raw: Tensor, flip_order: Tensor) -> Tensor:
+    def unflip(self, raw: Float[Tensor, "b k 2"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b k 2"]:
         return geometry.mirror_unit(raw[:, flip_order])

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,7 +42,7 @@ class Spec:
 
 
 class Head(contracts.Head):
-    """raw: [b, k, h, w] map values, or logits of the cells when the loss is the cross-entropy."""
+    """raw: map values, or logits of the cells when the loss is the cross-entropy."""
 
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
         super().__init__()
@@ -66,15 +66,15 @@ class Head(contracts.Head):
         nn.init.normal_(self.final.weight, std=0.001)
         nn.init.zeros_(self.final.bias)
 
-    def forward(self, feature: Tensor) -> Tensor:
+    def forward(self, feature: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b k h w"]:
         return self.final(self.upsample(feature))
 
-    def encode(self, batch: Batch) -> Tensor:
+    def encode(self, batch: Batch) -> Float[Tensor, "b k h w"]:
         """Gaussians of peak 1; logits of the same for the cross-entropy, where only differences count."""
         maps = heatmaps.draw_gaussians(self._cells(batch), self.grid, self.spec.sigma_cells)
         return maps.clamp_min(1e-30).log() if self._is_distribution else maps
 
-    def decode(self, raw: Tensor) -> Keypoints:
+    def decode(self, raw: Float[Tensor, "b k h w"]) -> Keypoints:
         """score: the peak for map losses; for the cross-entropy the probability within three cells of it."""
         maps = heatmaps.spatial_softmax(raw) if self._is_distribution else raw
         xy_grid, peak = heatmaps.argmax(maps)
@@ -90,7 +90,7 @@ class Head(contracts.Head):
                 xy_grid = heatmaps.windowed_mean(maps, xy_grid, self.spec.sigma_cells)
         return Keypoints(geometry.grid_to_px(xy_grid, self.size, self.grid), score.clamp(0, 1))
 
-    def loss(self, raw: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, raw: Float[Tensor, "b k h w"], batch: Batch) -> dict[str, Float[Tensor, ""]]:
         xy_grid = self._cells(batch)
         weight = batch.labelled * heatmaps.inside(xy_grid, self.grid)
         target = heatmaps.draw_gaussians(xy_grid, self.grid, self.spec.sigma_cells)
@@ -104,10 +104,10 @@ class Head(contracts.Head):
             each = each.mean((-2, -1))
         return {self.spec.loss: (each * weight).sum() / weight.sum().clamp_min(1)}
 
-    def unflip(self, raw: Tensor, flip_order: Tensor) -> Tensor:
+    def unflip(self, raw: Float[Tensor, "b k h w"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b k h w"]:
         return raw.flip(-1)[:, flip_order]
 
-    def heatmaps(self, raw: Tensor) -> Tensor:
+    def heatmaps(self, raw: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         if not self._is_distribution:
             return raw.clamp(0, 1)
         probability = heatmaps.spatial_softmax(raw)
@@ -117,7 +117,7 @@ class Head(contracts.Head):
     def _is_distribution(self) -> bool:
         return self.spec.loss == "cross_entropy"
 
-    def _cells(self, batch: Batch) -> Tensor:
+    def _cells(self, batch: Batch) -> Float[Tensor, "b k 2"]:
         return geometry.px_to_grid(batch.xy, self.size, self.grid)
 
 
@@ -156,8 +156,8 @@ def _initialise(module: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
 
 
-def _mass_near_peak(probability: Tensor, radius_cells: int = 3) -> Tensor:
-    """Largest probability in any window of radius three cells: how sure it is of the place, [b, k]."""
+def _mass_near_peak(probability: Float[Tensor, "b k h w"], radius_cells: int = 3) -> Float[Tensor, "b k"]:
+    """Largest probability in any window of radius three cells: how sure it is of the place."""
     side = 2 * radius_cells + 1
     mass = F.avg_pool2d(probability, side, stride=1, padding=radius_cells) * side**2
     return mass.amax((-2, -1))

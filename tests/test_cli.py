@@ -1,0 +1,313 @@
+"""The promises of the command line: exit codes, one line for each mistake, JSON that is JSON, and a quick start."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import typer
+
+from fiducial import cli
+
+COMMANDS: list[str] = sorted(name for name in typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+FRAMEWORKS = ("torch", "lightning", "timm", "matplotlib", "tensorboard")
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Run:
+    """`fiducial` in this process, for speed."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.capfd, self.monkeypatch = capfd, monkeypatch
+
+    def __call__(self, *arguments: object) -> Result:
+        self.monkeypatch.setattr(sys, "argv", ["fiducial", *map(str, arguments)])
+        self.capfd.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        code = exit_.value.code
+        captured = self.capfd.readouterr()
+        return Result(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    return Run(capfd, monkeypatch)
+
+
+def process(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    """`fiducial` as users start it; with `code`, Python code that starts it."""
+    start = ["-m", "fiducial.cli"] if code is None else ["-c", code]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *start, *arguments], capture_output=True, text=True, timeout=120, env=environment, check=False
+    )
+
+
+def is_one_line(text: str) -> bool:
+    return text.startswith("fiducial: ") and text.endswith("\n") and text.count("\n") == 1
+
+
+def write_coco(folder: Path) -> tuple[Path, Path]:
+    """Truth and results of two pictures with three points each."""
+    generator = np.random.default_rng(4)
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 80, "height": 60} for i in (3, 8)]
+    truths, results = [], []
+    for image in images:
+        xy = generator.uniform(5, 50, (3, 2)).round(1)
+        base = {"image_id": image["id"], "category_id": 1}
+        points = np.column_stack([xy, np.full(3, 2)]).ravel().tolist()
+        truths.append(
+            {**base, "id": len(truths) + 1, "keypoints": points, "bbox": [2, 3, 60, 52], "area": 3120, "iscrowd": 0}
+        )
+        results.append({**base, "keypoints": (np.array(points) + 1).tolist(), "score": 0.7})
+    category = {"id": 1, "name": "thing", "keypoints": ["a", "b", "c"], "skeleton": []}
+    truth, found = folder / "truth.json", folder / "results.json"
+    truth.write_text(json.dumps({"images": images, "annotations": truths, "categories": [category]}))
+    found.write_text(json.dumps(results))
+    return truth, found
+
+
+# ------------------------------------------------------------------------------------------------------ help
+
+
+def test_version_is_the_package_s(run: Run) -> None:
+    import fiducial
+
+    assert run("--version") == (0, f"{fiducial.__version__}\n", "")
+
+
+def test_without_a_command_the_help_is_shown(run: Run) -> None:
+    result = run()
+    assert (result.code, result.out) == (2, "")
+    assert all(f"\n  {name} " in result.err for name in COMMANDS)
+
+
+def test_help_names_every_command(run: Run) -> None:
+    for flag in ("--help", "-h"):
+        result = run(flag)
+        assert (result.code, result.err) == (0, "")
+        assert all(f"\n  {name} " in result.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_holds_an_example_and_explains_every_option(run: Run, name: str) -> None:
+    result = run(name, "--help")
+    assert result.code == 0
+    assert f"\n  fiducial {name} " in result.out
+    for parameter in typer.main.get_command(cli.app).commands[name].params:  # type: ignore[attr-defined]
+        assert parameter.help, f"{name}: {parameter.name} has no help text"
+
+
+# -------------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("evalute", ["evalute", "Did you mean 'evaluate'"]),
+        ("fit DATA --epohs 3 --out NEW", ["--epohs", "--epochs"]),
+        ("fit DATA", ["--out"]),
+        ("fit DATA --out NEW --epochs 0", ["--epochs", "greater than or equal to 1"]),
+        ("fit DATA --out NEW --epochs many", ["--epochs", "integer"]),
+        ("fit DATA --out NEW --devices 0", ["--devices"]),
+        ("fit DATA --out FILE", ["--out", "file"]),
+        ("fit NOWHERE --out NEW", ["nowhere", "no such file or folder"]),
+        ("fit DATA --out NEW --method heatmp", ["heatmp", "Did you mean 'heatmap'"]),
+        ("fit DATA --out NEW --backbone mobilenetv3_smal_100", ["mobilenetv3_smal_100", "'mobilenetv3_small_100'"]),
+        ("fit DATA --out NEW --set augment.flp=0", ["flp", "Did you mean 'flip'"]),
+        ("fit DATA --out NEW --set augment.flip", ["expected NAME=VALUE"]),
+        ("fit DATA --out NEW --set epochs=three", ["epochs", "'three'", "int"]),
+        ("fit DATA --out NEW --set head.sigma=3", ["sigma", "sigma_cells"]),
+        ("fit DATA --out NEW --size 12by9", ["12by9", "192x256"]),
+        ("fit DATA --out NEW --lr fast", ["--lr", "fast", "auto"]),
+        ("fit DATA --out NEW --points 1,x", ["--points", "30,40,45"]),
+        ("fit DATA --out NEW --points 0,7", ["points", "7", "from 0 to 2"]),
+        ("fit DATA --out NEW --pretrained maybe", ["maybe", "auto, yes"]),
+        ("fit DATA --out NEW --recipe nowhere.py:f", ["nowhere.py:f", "FILE.py:FUNCTION"]),
+        ("fit DATA --out NEW --init NOWHERE", ["nowhere"]),
+        ("fit DATA --out NEW --resume", ["--resume"]),
+        ("fit DATA --out NEW --category dogs", ["dogs"]),
+        ("evaluate", ["MODEL DATA", "--predictions"]),
+        ("evaluate DATA DATA", ["no trained model here"]),
+        ("evaluate MODEL DATA --split tst", ["tst", "Did you mean 'test'"]),
+        ("evaluate MODEL DATA --box-jitter 3", ["--box-jitter", "0.5"]),
+        ("evaluate MODEL DATA --sigmas 1,x", ["--sigmas", "numbers"]),
+        ("evaluate MODEL DATA --flip-test", ["flip pairs are unknown"]),
+        ("evaluate --predictions NOWHERE TRUTH", ["nowhere", "can't be read"]),
+        ("evaluate --predictions TRUTH TRUTH", ["truth.json", "expected COCO results"]),
+        ("evaluate --predictions RESULTS RESULTS", ["results.json", "expected COCO truth"]),
+        ("evaluate --predictions RESULTS MODEL TRUTH", ["exactly one truth file"]),
+        ("evaluate --predictions RESULTS TRUTH --sigmas 1,2", ["2 sigmas, expected 3"]),
+        ("predict MODEL PICTURE", ["--out"]),
+        ("predict MODEL NOWHERE --out NEW", ["nowhere", "no such file or folder"]),
+        ("predict DATA PICTURE --out NEW", ["no trained model here", "fiducial fit"]),
+        ("predict MODEL FILE --out NEW", ["file.txt", "not a picture"]),
+        ("predict MODEL PICTURE --out FILE", ["--out", "file"]),
+        ("predict MODEL PICTURE --out NEW --boxes TRUTH", ["no image named 'picture.png'", "'3.jpg'"]),
+        ("predict MODEL PICTURE --out NEW --boxes FILE", ["file.txt", "not JSON"]),
+        ("predict MODEL camera:front --out NEW", ["camera:front", "camera:0"]),
+        ("demo --epochs 0", ["--epochs"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    run: Run,
+    arguments: str,
+    words: list[str],
+    blobs: Path,
+    blob_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    truth, results = write_coco(tmp_path)
+    (tmp_path / "file.txt").write_text("no picture")
+    cv2.imwrite(str(tmp_path / "picture.png"), np.full((30, 41, 3), 99, np.uint8))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
+    places = {
+        "DATA": blobs, "MODEL": blob_model, "NEW": tmp_path / "new", "NOWHERE": tmp_path / "nowhere", "FILE": tmp_path / "file.txt",
+        "TRUTH": truth, "RESULTS": results, "PICTURE": tmp_path / "picture.png",
+    }  # fmt: skip
+    result = run(*(places.get(word, word) for word in arguments.split()))
+    assert result.code == 2, result.err
+    assert is_one_line(result.err), result.err
+    assert result.out == ""
+    assert all(word in result.err for word in words), result.err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_a_failure_is_one_line_with_code_1(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from fiducial.evaluation import results
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("no luck")
+
+    monkeypatch.setattr(results, "evaluate_results", fail)
+    result = run("evaluate", "--predictions", tmp_path / "a", tmp_path / "b")
+    assert result == (1, "", "fiducial: ZeroDivisionError: no luck (--debug shows where)\n")
+    monkeypatch.setattr(sys, "argv", ["fiducial", "evaluate", "--debug", "--predictions", "a", "b"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_control_c_is_one_line_with_code_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fiducial.evaluation import results
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "evaluate_results", stop)
+    assert run("evaluate", "--predictions", "a", "b") == (130, "", "fiducial: stopped\n")
+
+
+def test_a_missing_extra_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, blob_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "av", None)
+    result = run("predict", blob_model, tmp_path / "clip.mp4", "--out", tmp_path / "new")
+    assert (result.code, is_one_line(result.err)) == (2, True)
+    assert "pip install 'fiducial[video]'" in result.err
+    assert not (tmp_path / "new").exists()
+
+
+# ---------------------------------------------------------------------------------------------------- output
+
+
+def test_json_on_stdout_is_one_object(run: Run, blobs: Path, blob_model: Path, tmp_path: Path) -> None:
+    truth, results = write_coco(tmp_path)
+    for arguments in (("--predictions", results, truth), (blob_model, blobs)):
+        result = run("evaluate", *arguments, "--json", "-", "--per-point")
+        assert result.code == 0, result.err
+        assert result.out.count("\n") == 1
+        assert {"model", "data", "split", "count", "normalizer", "metrics"} <= json.loads(result.out).keys()
+
+
+def test_predict_prints_its_results_as_json(run: Run, blobs: Path, blob_model: Path, tmp_path: Path) -> None:
+    picture = next((blobs / "images").iterdir())
+    result = run("predict", blob_model, picture, "--out", tmp_path / "new", "--json", "-")
+    assert (result.code, result.err) == (0, "")
+    assert [entry["file_name"] for entry in json.loads(result.out)] == [picture.name]
+    assert [path.suffix for path in (tmp_path / "new").iterdir()] == [".jpg"]
+    assert not Path("-").exists()
+
+
+def test_a_fit_prints_one_json_object_and_no_bar(run: Run, blobs: Path, tmp_path: Path) -> None:
+    settings = [f"--set={item}" for item in ("precision=fp32", "memory_format=contiguous", "workers=0")]
+    shape = ["--size", "64x48", "--backbone", "mobilenetv3_small_050", "--method", "deeppose", "--pretrained", "no"]
+    result = run(
+        "fit", blobs, "--out", tmp_path / "run", "--epochs", 1, *shape, *settings, "--no-preflight", "--json", "-"
+    )
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["split"] == "val"
+    assert result.out.count("\n") == 1
+    assert not re.search("\x1b|\r|━", result.out + result.err)
+
+
+def test_json_goes_to_a_file(run: Run, tmp_path: Path) -> None:
+    truth, results = write_coco(tmp_path)
+    result = run("evaluate", "--predictions", results, truth, "--json", tmp_path / "deep" / "figures.json")
+    assert result.code == 0
+    assert "nme" in result.out
+    assert json.loads((tmp_path / "deep" / "figures.json").read_text())["count"] == 2
+
+
+# -------------------------------------------------------------------------------------------------- start-up
+
+PRINT_MODULES = """
+import atexit, sys
+atexit.register(lambda: print("modules:", *sorted({name.partition(".")[0] for name in sys.modules})))
+from fiducial.cli import main
+main()
+"""
+
+FORBID = f"""
+import sys
+class Forbid:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {FRAMEWORKS!r}:
+            raise AssertionError("imported " + name)
+sys.meta_path.insert(0, Forbid())
+from fiducial.cli import main
+main()
+"""
+
+
+def modules_of(*arguments: str) -> set[str]:
+    done = process(*arguments, code=PRINT_MODULES)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("modules:")[2].split())
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("fit", "--help"), ("--version",)])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    heavy = {*FRAMEWORKS, "cv2", "numpy", "rich", "scipy", "pandas", "onnxruntime"}
+    assert not modules_of(*arguments) & heavy
+
+
+def test_evaluating_results_imports_no_framework(tmp_path: Path) -> None:
+    """By what was imported, and where importing one fails."""
+    truth, results = write_coco(tmp_path)
+    arguments = ("evaluate", "--predictions", str(results), str(truth))
+    assert not modules_of(*arguments) & {*FRAMEWORKS, "cv2", "pandas", "onnxruntime", "rich"}
+    done = process(*arguments, code=FORBID)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_mistakes_of_predict_are_found_without_a_framework(tmp_path: Path) -> None:
+    """Seconds of waiting for torch, then "no such file", annoy."""
+    done = process("predict", str(tmp_path), str(tmp_path / "nowhere.jpg"), "--out", str(tmp_path / "new"), code=FORBID)
+    assert done.returncode == 2
+    assert is_one_line(done.stderr)
+    assert "no such file" in done.stderr

@@ -1,0 +1,78 @@
+"""Training in seconds: three coloured discs, the smallest network, 64x48, one thread, no processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from fiducial.data import loading
+from fiducial.data.augment import AugmentSpec
+from fiducial.geometry import Size
+from fiducial.models.detector import Card
+from fiducial.training import fit as fitting
+from fiducial.training.objective import Supervised
+from fiducial.training.recipe import Recipe
+from fiducial.types import Batch
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small run slower on more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return Recipe(
+        method="deeppose", backbone="mobilenetv3_small_050", size=Size(64, 48), pretrained="no", epochs=2, batch_size=8,
+        precision="fp32", memory_format="contiguous", workers=0, preflight=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def data(blobs: Path) -> fitting.Data:
+    return fitting.load_data(blobs, Recipe())
+
+
+@pytest.fixture
+def objective(recipe: Recipe, data: fitting.Data) -> Supervised:
+    return objective_of(recipe, data)
+
+
+@pytest.fixture
+def batch(recipe: Recipe, data: fitting.Data) -> Batch:
+    """Eight plain crops."""
+    return next(iter(loading.loader(data.train, recipe.size, 8, AugmentSpec.none())))
+
+
+class Run(NamedTuple):
+    card: Card
+    lines: list[str]  # what was said
+    out: Path
+
+
+Fit = Callable[..., Run]
+
+
+@pytest.fixture
+def fit(tmp_path: Path, data: fitting.Data) -> Fit:
+    """A recipe -> its run, in this process."""
+
+    def run(recipe: Recipe, on: fitting.Data = data, name: str = "run", **options: bool) -> Run:
+        lines: list[str] = []
+        card = fitting.fit(on, tmp_path / name, recipe, echo=lines.append, **options)
+        return Run(card, lines, tmp_path / name)
+
+    return run
+
+
+def objective_of(recipe: Recipe, data: fitting.Data) -> Supervised:
+    torch.manual_seed(recipe.seed)
+    return Supervised(fitting.build_detector(recipe, data, lambda line: None)[0])
