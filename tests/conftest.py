@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"):
-    # Before anything of these rooms is imported: the shapes in their signatures are checked at every call of a test.
+    # Before any of these files is imported: the shapes in their signatures are checked at every call of a test. Only
+    # files with shapes: elsewhere beartype would refuse what our own checks of a user's values are tested with.
     from jaxtyping import install_import_hook
 
+    WITH_SHAPES = ("models.contracts", "models.detector", "models.heads", "models.heatmaps", "training.module",
+                   "training.objective", "training.preflight")  # fmt: skip
     # The numeric tower: an int where a float is asked for is right.
-    checker = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-    install_import_hook(["fiducial.models", "fiducial.training"], checker)
+    CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+    install_import_hook([f"fiducial.{module}" for module in WITH_SHAPES], CHECKER)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 
 from fiducial.training.objective import Supervised
@@ -63,10 +62,11 @@ class CollapseWatch(L.Callback):
             self.peaks.append(float(peak))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        if not self.peaks or trainer.global_step < self.min_steps:
+        if not self.peaks:
             return
         peak = sum(self.peaks) / len(self.peaks)
-        if peak < self.floor:
+        pl_module.log("train/mean_peak", peak)
+        if trainer.global_step >= self.min_steps and peak < self.floor:
             head = pl_module.detector.spec.head
             raise TrainingFailure(
                 f"the heatmaps have collapsed to zero: after epoch {trainer.current_epoch + 1} the mean peak at labelled "

@@ -202,8 +202,36 @@ def test_sigmas_must_fit():
         coco.average_precision(truth, detections, np.ones(5))
 
 
+def test_no_images_and_images_of_one_kind_only():
+    truth, detections, sigmas = small(4)
+    nothing = coco.of_images(truth, detections, np.zeros(4, dtype=bool))
+    assert set(coco.average_precision(*nothing, sigmas).values()) == {-1.0}
+    # One image is missed, another has a detection and nothing to find, as the third of four by score.
+    missed = replace(detections, **{name: getattr(detections, name)[1:] for name in ("image_row", "xy", "score")})
+    kept = np.array([True, True, False, True])
+    columns = ("image_row", "xy", "labelled", "box_xywh", "area", "crowd", "ignored")
+    fewer = replace(truth, **{name: getattr(truth, name)[kept] for name in columns})
+    found = coco.average_precision(fewer, missed, sigmas)
+    # Of three truths two are found: at rank 1 with precision 1, at rank 3 with 2 / 3; 101 recalls, 34 up to 1 / 3.
+    assert found["ar"] == pytest.approx(2 / 3, abs=1e-12)
+    assert found["ap"] == pytest.approx((34 + 33 * 2 / 3) / 101, abs=1e-12)
+
+
 def test_imports_no_framework():
-    code = "import sys, fiducial.evaluation.results; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    """Neither on import nor in an evaluation, and faster-coco-eval itself still imports afterwards."""
+    code = """
+import sys
+import numpy as np
+import fiducial.evaluation.results
+from fiducial.evaluation import coco
+of = [np.zeros(shape) for shape in ((1, 3, 2), (1, 4), 1)]
+no = [np.zeros(shape, dtype=bool) for shape in ((1, 3), 1, 1)]
+rows = np.zeros(1, dtype=int)
+truth = coco.Truth(rows, rows, of[0], no[0], of[1], of[2], *no[1:])
+coco.average_precision(truth, coco.Detections(rows, of[0], of[2]), np.ones(3))
+print(sorted({name.split('.')[0] for name in sys.modules}))
+from faster_coco_eval import COCOeval_faster
+"""
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("torch", "pandas", "matplotlib", "cv2", "scipy"):
         assert f"'{heavy}'" not in names

@@ -46,7 +46,7 @@ def test_one_picture_with_two_labels_is_named(objective: Supervised, data: fitti
 
 def test_a_label_far_outside_is_named(objective: Supervised, data: fitting.Data, batch: Batch):
     xy = batch.xy.clone()
-    xy[6, 1] = torch.tensor([9000.0, -7000.0])
+    xy[6, 1] = torch.tensor([9e5, -7e5])
     with pytest.raises(TrainingFailure, match=r"One sample resists, look at its labels: ") as failure:
         preflight.overfit(objective, batch._replace(xy=xy), data.train, lr=LR)
     assert data.train.where(int(batch.row[6])) in str(failure.value)
