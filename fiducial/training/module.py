@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L  # after ensure_torchvision() of engine.py
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fiducial import geometry
@@ -43,7 +44,7 @@ class Training(L.LightningModule):
         self.objective.frozen = self.current_epoch < self.recipe.optimizer.freeze_epochs
         self.objective.train()
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         losses = self.objective(batch)
         total = torch.stack(list(losses.values())).sum()
         if not total.isfinite():
@@ -72,8 +73,10 @@ class Training(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
 
 
-def validation_scores(truth: Instances, rows: np.ndarray, xy: Tensor, image_to_crop: Tensor) -> dict[str, float]:
-    """NME and EPE of crops' points, mapped back to their images: xy [n, k, 2] px of the crops."""
+def validation_scores(
+    truth: Instances, rows: Int[np.ndarray, " b"], xy: Float[Tensor, "b k 2"], image_to_crop: Float[Tensor, "b 3 3"]
+) -> dict[str, float]:
+    """NME and EPE of crops' points `xy`, px of the crops, mapped back to their images."""
     back = geometry.transform(geometry.invert(image_to_crop.double()), xy.double()).cpu().numpy()
     some = truth.select(rows)
     size = some.image_size[some.image_row]

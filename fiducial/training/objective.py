@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fiducial.models.contracts import Head
@@ -15,8 +16,8 @@ from fiducial.types import Batch
 class Objective(Protocol):
     """All that training sees."""
 
-    def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Named losses, scalars; their sum is minimised."""
+    def __call__(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Named losses; their sum is minimised."""
         ...
 
 
@@ -36,7 +37,7 @@ class Supervised(nn.Module):
             self.detector.backbone.eval()
         return self
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         raw = self._raw(batch)
         head = self.detector.head
         with torch.autocast(batch.image.device.type, enabled=False):
@@ -66,7 +67,7 @@ def losses_of_rows(head: Head, raw: Any, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def _mean_peak(maps: Tensor | None, batch: Batch) -> Tensor | None:
+def _mean_peak(maps: Float[Tensor, "b k h w"] | None, batch: Batch) -> Float[Tensor, ""] | None:
     """Mean height of the highest cell over the labelled points; None where there are no maps."""
     if maps is None:
         return None

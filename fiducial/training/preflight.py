@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from fiducial.training.objective import Supervised, losses_of_rows
@@ -116,7 +117,7 @@ def _timed(step: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def _total(objective: Supervised, batch: Batch) -> Tensor:
+def _total(objective: Supervised, batch: Batch) -> Float[Tensor, ""]:
     return torch.stack(list(objective(batch).values())).sum()
 
 

@@ -38,7 +38,10 @@ class Head(contracts.Head):
         nn.init.constant_(self.linear.bias, 0.5)  # the middle of the picture
 
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k 2"]:
-        return self.linear(self.dropout(feature.mean((-2, -1)))).unflatten(-1, (self.points, 2))
+        pooled = self.dropout(feature.mean((-2, -1)))
+        # Coordinates come in float32, whatever the network runs in: in bf16 those beyond the middle are 1/256 apart.
+        with torch.autocast(feature.device.type, enabled=False):
+            return self.linear(pooled.to(self.linear.weight.dtype)).unflatten(-1, (self.points, 2))
 
     def encode(self, batch: Batch) -> Float[Tensor, "b k 2"]:
         return geometry.px_to_unit(batch.xy, self.size)

@@ -36,9 +36,17 @@ class Spec:
     # all-zero map; cross_entropy = softmax over the map against the Gaussian as a distribution.
     loss: Literal["cross_entropy", "mse", "foreground"] = "cross_entropy"
     foreground_weight: float = 20.0
-    # soft = expectation; over the whole map for cross_entropy, through a window at the peak else.
+    # soft = mean position; over the whole map for cross_entropy, through a window at the peak else.
     decoder: Literal["argmax", "quarter", "dark", "soft"] = "soft"
-    blur_cells: int = 11  # kernel of DARK's smoothing, 1 = none
+    blur_cells: int = 11  # kernel of DARK's smoothing, odd, 1 = none
+
+    def __post_init__(self) -> None:
+        if self.blur_cells < 1 or self.blur_cells % 2 == 0:
+            raise UserError(f"head.blur_cells={self.blur_cells}: expected an odd number of cells, 1 for no smoothing")
+        if self.sigma_cells <= 0:
+            raise UserError(f"head.sigma_cells={self.sigma_cells}: expected the width of the target, more than 0 cells")
+        if self.stride is not None and self.stride < 1:
+            raise UserError(f"head.stride={self.stride}: expected px a cell, at least 1")
 
 
 class Head(contracts.Head):
@@ -64,7 +72,7 @@ class Head(contracts.Head):
         self.final = nn.Conv2d(channels, points, 1)
         _initialise(self.upsample)
         nn.init.normal_(self.final.weight, std=0.001)
-        nn.init.zeros_(self.final.bias)
+        nn.init.zeros_(self.final.get_parameter("bias"))
 
     def forward(self, feature: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b k h w"]:
         return self.final(self.upsample(feature))
@@ -75,19 +83,12 @@ class Head(contracts.Head):
         return maps.clamp_min(1e-30).log() if self._is_distribution else maps
 
     def decode(self, raw: Float[Tensor, "b k h w"]) -> Keypoints:
-        """score: the peak for map losses; for the cross-entropy the probability within three cells of it."""
+        """score: the peak for map losses; for the cross-entropy the probability near the point, within two widths of
+        the target and half a cell: 0.9 and more for a perfect map, less where the map is wide or has two peaks."""
         maps = heatmaps.spatial_softmax(raw) if self._is_distribution else raw
-        xy_grid, peak = heatmaps.argmax(maps)
-        score = _mass_near_peak(maps) if self._is_distribution else peak
-        if self.spec.decoder == "quarter":
-            xy_grid = heatmaps.quarter(maps, xy_grid)
-        elif self.spec.decoder == "dark":
-            xy_grid = heatmaps.dark(maps, xy_grid, self.spec.blur_cells)
-        elif self.spec.decoder == "soft":
-            if self._is_distribution:
-                xy_grid = heatmaps.expectation(maps)
-            else:
-                xy_grid = heatmaps.windowed_mean(maps, xy_grid, self.spec.sigma_cells)
+        xy_grid, peak = self._read(maps)
+        near = 2 * self.spec.sigma_cells + 0.5
+        score = heatmaps.mass_near(maps, xy_grid, near) if self._is_distribution else peak
         return Keypoints(geometry.grid_to_px(xy_grid, self.size, self.grid), score.clamp(0, 1))
 
     def loss(self, raw: Float[Tensor, "b k h w"], batch: Batch) -> dict[str, Float[Tensor, ""]]:
@@ -112,6 +113,20 @@ class Head(contracts.Head):
             return raw.clamp(0, 1)
         probability = heatmaps.spatial_softmax(raw)
         return probability / probability.amax((-2, -1), keepdim=True)
+
+    def _read(self, maps: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k"]]:
+        """xy_grid by the spec's decoder, and the height of the peak."""
+        cell, peak = heatmaps.argmax(maps)
+        sigma_cells = self.spec.sigma_cells
+        if self.spec.decoder == "quarter":
+            return heatmaps.quarter(maps, cell), peak
+        if self.spec.decoder == "dark":
+            return heatmaps.dark(maps, cell, self.spec.blur_cells), peak
+        if self.spec.decoder == "argmax":
+            return cell, peak
+        if self._is_distribution:
+            return heatmaps.untruncated(heatmaps.expectation(maps), self.grid, sigma_cells), peak
+        return heatmaps.windowed_mean(maps, cell, sigma_cells), peak
 
     @property
     def _is_distribution(self) -> bool:
@@ -154,10 +169,3 @@ def _initialise(module: nn.Module) -> None:
         elif isinstance(layer, nn.Conv2d):
             # fan_in: a depthwise convolution's fan_out, as torch counts it, is its channels times too large.
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
-
-
-def _mass_near_peak(probability: Float[Tensor, "b k h w"], radius_cells: int = 3) -> Float[Tensor, "b k"]:
-    """Largest probability in any window of radius three cells: how sure it is of the place."""
-    side = 2 * radius_cells + 1
-    mass = F.avg_pool2d(probability, side, stride=1, padding=radius_cells) * side**2
-    return mass.amax((-2, -1))

@@ -1,0 +1,186 @@
+"""Every decoder on perfect maps, whose centres are known exactly: over fractions of a cell, widths and borders."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from fiducial import config, geometry  # noqa: E402
+from fiducial.errors import UserError  # noqa: E402
+from fiducial.geometry import Size  # noqa: E402
+from fiducial.models import heatmaps  # noqa: E402
+from fiducial.models.contracts import Level  # noqa: E402
+from fiducial.models.detector import DetectorSpec, build  # noqa: E402
+from fiducial.models.heads import deeppose, heatmap  # noqa: E402
+from fiducial.types import Batch, Skeleton  # noqa: E402
+
+GRID = Size(37, 29)
+FRACTIONS = torch.arange(0, 1, 0.1)
+DECODERS = {
+    "argmax": lambda maps, sigma: heatmaps.argmax(maps)[0],
+    "quarter": lambda maps, sigma: heatmaps.quarter(maps, heatmaps.argmax(maps)[0]),
+    "dark": lambda maps, sigma: heatmaps.dark(maps, heatmaps.argmax(maps)[0]),
+    "dark, no blur": lambda maps, sigma: heatmaps.dark(maps, heatmaps.argmax(maps)[0], 1),
+    "mean": lambda maps, sigma: heatmaps.untruncated(heatmaps.expectation(heatmaps.normalised(maps)), GRID, sigma),
+    "windowed mean": lambda maps, sigma: heatmaps.windowed_mean(maps, heatmaps.argmax(maps)[0], sigma),
+}
+
+
+def centres(x0: float, y0: float) -> torch.Tensor:
+    """[1, 100, 2]: a cell's hundred fractional positions, from (x0, y0) on."""
+    x, y = torch.meshgrid(x0 + FRACTIONS, y0 + FRACTIONS, indexing="xy")
+    return torch.stack([x.flatten(), y.flatten()], -1)[None]
+
+
+def worst(name: str, xy: torch.Tensor, sigma: float) -> float:
+    """Largest error of x or y, cells."""
+    found = DECODERS[name](heatmaps.draw_gaussians(xy, GRID, sigma), sigma)
+    return float((found - xy).abs().max())
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    # The argmax is half a cell off at worst; a quarter of a cell towards the higher neighbour leaves a quarter.
+    [
+        ("argmax", 0.5),
+        ("quarter", 0.25),
+        ("dark", 2e-3),
+        ("dark, no blur", 1e-3),
+        ("mean", 1e-3),
+        ("windowed mean", 1e-3),
+    ],
+)
+def test_error_inside_the_map(name, bound, sigma):
+    assert worst(name, centres(17, 12), sigma) <= bound + 1e-3
+    if bound > 0.1:
+        assert worst(name, centres(17, 12), sigma) > 0.9 * bound, "the bound is reached"
+
+
+@pytest.mark.parametrize("sigma", [1.0, 1.5, 3.0])
+@pytest.mark.parametrize("corner", [(-0.5, 12.0), (17.0, -0.5), (0.5, 27.5), (35.5, 1.0), (-0.5, -0.5)])
+@pytest.mark.parametrize("name", ["mean", "windowed mean"])
+def test_means_are_right_on_the_border_too(name, corner, sigma):
+    """A Gaussian cut off by the border has its mean further in than its centre; this is taken out."""
+    xy = centres(*corner)
+    assert worst(name, xy, sigma) < 0.005
+    plain = heatmaps.expectation(heatmaps.normalised(heatmaps.draw_gaussians(xy, GRID, sigma)))
+    assert float((plain - xy).abs().max()) > 0.2 * sigma, "the bias that is taken out"
+
+
+def test_truncated_mean_is_that_of_the_half_normal():
+    """Closed form for many cells: a Gaussian centred on the border has its mean sigma sqrt(2 / pi) further in."""
+    grid, sigma = Size(201, 151), 20.0
+    inner = sigma * math.sqrt(2 / math.pi) - 0.5
+    mean = torch.tensor([[[inner, 75.0], [200 - inner, 75.0], [100.0, 150 - inner]]])
+    centre = torch.tensor([[[-0.5, 75.0], [200.5, 75.0], [100.0, 150.5]]])
+    found = heatmaps.untruncated(mean, grid, sigma, rounds=8)
+    torch.testing.assert_close(found, centre, atol=0.05, rtol=0)
+
+
+def test_means_stay_on_the_map_whatever_they_are_given():
+    ends = torch.tensor([[[0.0, 0.0], [36.0, 28.0], [0.01, 27.9]]])
+    found = heatmaps.untruncated(ends, GRID, 1.5)
+    assert heatmaps.inside(found, GRID).all()
+    flat = heatmaps.windowed_mean(torch.zeros(2, 3, 29, 37), torch.zeros(2, 3, 2), 1.5)
+    assert flat.isfinite().all()
+
+
+def test_the_rest_of_the_map_does_not_count_in_a_windowed_mean():
+    xy = centres(9, 8)
+    maps = heatmaps.draw_gaussians(xy, GRID, 1.5) + 0.9 * heatmaps.draw_gaussians(xy + 15, GRID, 1.5)
+    found = heatmaps.windowed_mean(maps, heatmaps.argmax(maps)[0], 1.5)
+    torch.testing.assert_close(found, xy, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("ratio", [0.8, 1.2, 1.5])
+def test_a_windowed_mean_forgives_peaks_of_another_width(ratio):
+    """Networks blur: half a cell of the argmax becomes a tenth."""
+    xy = centres(17, 12)
+    maps = heatmaps.draw_gaussians(xy, GRID, 1.5 * ratio)
+    found = heatmaps.windowed_mean(maps, heatmaps.argmax(maps)[0], 1.5)
+    assert float((found - xy).abs().max()) < 0.1
+
+
+def test_quantisation_of_a_large_picture():
+    """64x64 maps of a 2500-px picture: a cell is 39 px; the argmax errs by 15 px on average, others by less than one."""
+    size, grid = Size(2500, 2500), Size(64, 64)
+    xy = 300 + 1900 * torch.rand(1, 400, 2, generator=torch.Generator().manual_seed(2))
+    maps = heatmaps.draw_gaussians(geometry.px_to_grid(xy, size, grid), grid, 1.5)
+    cell, _ = heatmaps.argmax(maps)
+    mean = heatmaps.expectation(heatmaps.normalised(maps))
+    found = {
+        "argmax": cell, "quarter": heatmaps.quarter(maps, cell), "dark": heatmaps.dark(maps, cell),
+        "mean": heatmaps.untruncated(mean, grid, 1.5), "windowed mean": heatmaps.windowed_mean(maps, cell, 1.5),
+    }  # fmt: skip
+    error = {name: float((geometry.grid_to_px(p, size, grid) - xy).norm(dim=-1).mean()) for name, p in found.items()}
+    # Uniform over a square cell of 2500 / 64 px: the mean distance from its centre is 0.3826 of the side.
+    assert error["argmax"] == pytest.approx(0.3826 * 2500 / 64, rel=0.05)
+    assert error["quarter"] == pytest.approx(error["argmax"] / 2, rel=0.05)
+    assert max(error[name] for name in ("dark", "mean", "windowed mean")) < 1
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 9, 11, 17])
+def test_blur_is_opencvs_with_zeros_outside(kernel):
+    maps = torch.rand(2, 3, 29, 37, generator=torch.Generator().manual_seed(kernel))
+    taps = heatmaps.blur_kernel(kernel).float()
+    found = heatmaps._band_matrix(taps, 29) @ maps @ heatmaps._band_matrix(taps, 37)
+    for picture, blurred in zip(maps.flatten(0, 1), found.flatten(0, 1), strict=True):
+        radius = kernel // 2
+        padded = cv2.copyMakeBorder(picture.numpy(), radius, radius, radius, radius, cv2.BORDER_CONSTANT, value=0)
+        expected = cv2.GaussianBlur(padded, (kernel, kernel), 0)[radius:-radius, radius:-radius]
+        np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-5)
+
+
+def test_mass_near_is_a_probability_and_falls_with_doubt():
+    xy = torch.tensor([[[9.3, 8.6], [20.0, 15.0]]])
+    sure = heatmaps.normalised(heatmaps.draw_gaussians(xy, GRID, 1.5))
+    # Per axis, within two widths and half a cell: erf(3.5 / (1.5 sqrt(2))).
+    expected = math.erf(3.5 / (1.5 * math.sqrt(2))) ** 2
+    torch.testing.assert_close(heatmaps.mass_near(sure, xy, 3.5), torch.full((1, 2), expected), atol=0.01, rtol=0)
+    two = (sure + sure.flip(-1)) / 2
+    assert (heatmaps.mass_near(two, heatmaps.expectation(two), 3.5)[0, 0] < 0.05).all(), "a mean between two peaks"
+    assert (heatmaps.mass_near(two, xy, 3.5)[0, 0] - expected / 2).abs() < 0.01
+    assert heatmaps.mass_near(torch.full((1, 2, 29, 37), 1 / (29 * 37)), xy, 3.5).max() < 0.05
+
+
+SKELETON = Skeleton("five", tuple("abcde"))
+
+
+@pytest.mark.parametrize("spec", [{}, {"decoder": "dark"}, {"loss": "mse"}, {"loss": "mse", "decoder": "dark"}])
+def test_decoding_is_exact_under_the_callers_autocast(spec):
+    """Validation in bf16 calls `predict` inside autocast, which would run the decoder's products in bf16."""
+    detector = build(DetectorSpec("mobilenetv3_small_050", "heatmap", spec, Size(128, 96), SKELETON)).eval()
+    xy = torch.rand(3, 5, 2, generator=torch.Generator().manual_seed(4)) * torch.tensor([90.0, 60.0]) + 15
+    image = torch.zeros(3, 96, 128, 3, dtype=torch.uint8)
+    batch = Batch(image, xy, torch.ones(3, 5), torch.eye(3).expand(3, 3, 3), torch.arange(3))
+    perfect = detector.head.encode(batch)
+    detector.forward = lambda image: perfect  # type: ignore[method-assign]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = detector.predict(image)
+    torch.testing.assert_close(found.xy, xy, atol=0.05, rtol=0)
+
+
+def test_coordinates_by_regression_are_not_rounded_to_bf16():
+    torch.manual_seed(6)
+    head = deeppose.Head(deeppose.Spec(), Level(24, 32), 5, Size(256, 192)).eval()
+    torch.nn.init.normal_(head.linear.weight, std=0.1)
+    feature = torch.rand(4, 24, 6, 8).bfloat16()
+    exact = head.decode(head(feature.float())).xy
+    with torch.autocast("cpu", torch.bfloat16):
+        raw = head(feature)
+    assert raw.dtype == torch.float32
+    # What is left is the rounding of the pooled features, not 1 px of the coordinates' own.
+    assert float((head.decode(raw).xy - exact).abs().mean().detach()) < 0.1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"blur_cells": 4}, {"blur_cells": 0}, {"sigma_cells": 0.0}, {"stride": 0}, {"stride": 3}]
+)
+def test_impossible_settings_are_named(wrong):
+    with pytest.raises(UserError, match=f"head.{next(iter(wrong))}="):
+        heatmap.Head(config.from_dict(heatmap.Spec, wrong), Level(8, 16), 5, Size(64, 96))

@@ -1,0 +1,213 @@
+"""Training cannot fail silently: labels, rates and maps that go wrong are named when they do, healthy runs are not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fiducial import cli
+from fiducial.data import loading
+from fiducial.geometry import Size
+from fiducial.training import fit as fitting
+from fiducial.training import history
+from fiducial.training.objective import Supervised
+from fiducial.training.recipe import Recipe
+from fiducial.training.watch import FiniteLoss, TrainingFailure
+from fiducial.types import Batch
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """NaN labels that get past the loader, which takes out those that it is given."""
+
+    def install(*rows: int) -> None:
+        fill = loading.Crops._fill
+
+        def with_nan(self: Any, arrays: Any, place: int, sample: Any, picture: Any) -> None:
+            fill(self, arrays, place, sample, picture)
+            if self.spec is not None and (not rows or sample.row in rows):
+                arrays.xy[place, 1, 0] = np.nan
+
+        monkeypatch.setattr(loading.Crops, "_fill", with_nan)
+
+    return install
+
+
+def test_a_nan_label_is_named_once_and_training_goes_on(recipe: Recipe, data: fitting.Data, fit, poison):
+    clean = fit(replace(recipe, epochs=1), name="clean")
+    poison(13)
+    run = fit(replace(recipe, epochs=3))
+    assert [line for line in run.lines if "not finite" in line] == [
+        f"{data.train.where(13)}: its loss is not finite; steps with it are left out"
+    ]
+    assert "annotation 14 " in run.lines[0]
+    assert_finite(run.out)
+    rows = history.read(run.out / "history.csv")
+    assert len(rows) == 3
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    weights, other = (load_file(out / "model.safetensors") for out in (run.out, clean.out))
+    assert not torch.equal(weights["head.linear.weight"], other["head.linear.weight"])
+
+
+def test_a_nan_label_leaves_a_frozen_backbone_alone(recipe: Recipe, data: fitting.Data, fit, poison):
+    """The step without a gradient must not be one of weight decay for what is not being trained."""
+    poison(13)
+    frozen = replace(recipe, epochs=1, optimizer=replace(recipe.optimizer, freeze_epochs=1, lr=0.01, weight_decay=0.5))
+    run = fit(frozen)
+    torch.manual_seed(recipe.seed)
+    before = fitting.build_detector(recipe, data, print)[0].backbone.state_dict()
+    after = load_file(run.out / "model.safetensors")
+    assert all(torch.equal(value, after[f"backbone.{name}"]) for name, value in before.items())
+
+
+def test_every_label_nan_blames_the_learning_rate(recipe: Recipe, fit, poison):
+    poison()
+    with pytest.raises(TrainingFailure, match=r"not finite for any sample at step 0: .* \(peak 0.003: --lr\)"):
+        fit(recipe)
+
+
+def test_too_many_nan_labels_are_a_failure(recipe: Recipe, data: fitting.Data, fit, poison):
+    poison(*range(0, 48, 2))
+    with pytest.raises(TrainingFailure, match="more than 20 annotations gave losses that are not finite") as failure:
+        fit(replace(recipe, epochs=9))
+    assert data.train.where(0) in str(failure.value)
+
+
+def test_a_head_that_gives_nan_for_one_picture(objective: Supervised, data: fitting.Data, batch: Batch):
+    """Found by the picture's own loss, in eval mode, whatever the rest of the batch; modes and statistics stay."""
+    image = batch.image.clone()
+    image[3] = 0
+    batch = batch._replace(image=image)
+    blank_gives_nan(objective)
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    lines: list[str] = []
+    guard = FiniteLoss(data.train, lines.append)
+    objective.train()
+    for _ in range(2):
+        guard.judge(objective, batch, 7, 0.25)
+    row = int(batch.row[3])
+    assert lines == [f"{data.train.where(row)}: its loss is not finite; steps with it are left out"]
+    assert guard.blamed == {row}
+    assert objective.training
+    assert objective.detector.backbone.training
+    assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
+
+
+def test_losses_that_no_sample_explains_are_not_passed_over(objective: Supervised, data: fitting.Data, batch: Batch):
+    """Of no sample alone, but of the batch (its statistics, or an overflow in bf16): said once, then a failure."""
+    lines: list[str] = []
+    guard = FiniteLoss(data.train, lines.append, limit=3)
+    for step in range(3):
+        guard.judge(objective, batch, step, 0.25)
+    assert len(lines) == 1
+    assert "of no sample alone" in lines[0]
+    with pytest.raises(TrainingFailure, match=r"at 4 steps, .* \(peak 0.25: --lr\)"):
+        guard.judge(objective, batch, 3, 0.25)
+
+
+def test_an_absurd_learning_rate_is_exit_code_1(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    options = ["--size", "64x48", "--epochs", "8", "--batch-size", "8", "--backbone", "mobilenetv3_small_050",
+               "--method", "deeppose", "--pretrained", "no", "--no-preflight", "--lr", "1e6", "--set", "workers=0",
+               "--set", "precision=fp32", "--set", "memory_format=contiguous"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["fiducial", "fit", str(blobs), "--out", str(tmp_path / "run"), *options])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("fiducial: the loss is not finite for any sample at step ")
+    assert "Lower the learning rate (peak 1e+06: --lr)" in last
+    assert not (tmp_path / "run" / "model.json").exists()
+
+
+# ----------------------------------------------------------------------------------------------------- collapse
+
+
+@pytest.fixture
+def maps(recipe: Recipe, data: fitting.Data) -> tuple[Recipe, fitting.Data]:
+    """Heatmaps under mse, and data for 48 steps an epoch."""
+    many = replace(data, train=data.train.select(np.tile(np.arange(48), 4)))
+    head = {"loss": "mse", "sigma_cells": 1.5}
+    return replace(recipe, method="heatmap", head=head, size=Size(96, 64), batch_size=4), many
+
+
+@pytest.fixture
+def silent_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks whose last layer is held at zero."""
+    build = fitting.build_detector
+
+    def with_zeros(*arguments: Any) -> Any:
+        detector, initialization = build(*arguments)
+        for parameter in detector.head.final.parameters():
+            parameter.requires_grad_(False).zero_()
+        return detector, initialization
+
+    monkeypatch.setattr(fitting, "build_detector", with_zeros)
+
+
+@pytest.mark.usefixtures("silent_maps")
+@pytest.mark.parametrize("loss", ["mse", "foreground"])
+def test_empty_maps_end_the_first_epoch(maps: tuple[Recipe, fitting.Data], fit, loss: str):
+    recipe, data = maps
+    with pytest.raises(TrainingFailure) as failure:
+        fit(replace(recipe, head={**recipe.head, "loss": loss}), data)
+    text = str(failure.value)
+    assert "collapsed to zero: after epoch 1 the mean peak at labelled points is 0.000" in text
+    assert f"head.loss='{loss}'" in text
+    assert "head.sigma_cells, now 1.5" in text
+
+
+def test_a_target_too_narrow_for_the_cells_is_caught(maps: tuple[Recipe, fitting.Data], fit):
+    recipe, data = maps
+    with pytest.raises(TrainingFailure, match=r"after epoch 1 the mean peak .*head.sigma_cells, now 0.05"):
+        fit(replace(recipe, head={**recipe.head, "sigma_cells": 0.05}), data)
+
+
+@pytest.mark.usefixtures("silent_maps")
+def test_distributions_are_not_judged(maps: tuple[Recipe, fitting.Data], fit):
+    recipe, data = maps
+    fit(replace(recipe, epochs=1, head={"loss": "cross_entropy"}), data)
+
+
+@pytest.mark.parametrize("sigma_cells", [1.5, 0.7])
+def test_a_healthy_run_goes_on(maps: tuple[Recipe, fitting.Data], fit, sigma_cells: float):
+    """The narrow target's best constant answer is a map of peak 0.04, where every run rests for a while."""
+    recipe, data = maps
+    run = fit(replace(recipe, head={**recipe.head, "sigma_cells": sigma_cells}), data)
+    peaks = [row["train/mean_peak"] for row in history.read(run.out / "history.csv")]
+    assert peaks[1] > peaks[0] > 0.02
+
+
+# ------------------------------------------------------------------------------------------------------ helpers
+
+
+def assert_finite(out: Path) -> None:
+    """Averaged and current weights, norm statistics among them."""
+    saved = torch.load(out / "checkpoints" / "last.ckpt", weights_only=False)
+    for state in (saved["state_dict"], saved["current_model_state"], load_file(out / "model.safetensors")):
+        assert any(name.endswith("running_var") for name in state)
+        assert all(value.isfinite().all() for value in state.values() if value.is_floating_point())
+
+
+def blank_gives_nan(objective: Supervised) -> None:
+    """The head's raw becomes NaN for pictures that are black."""
+    detector = objective.detector
+    features, blank = detector.features, []
+
+    def remember(image: torch.Tensor) -> Any:
+        blank[:] = [(image == 0).flatten(1).all(1)]
+        return features(image)
+
+    detector.features = remember  # type: ignore[method-assign]
+    detector.head.register_forward_hook(
+        lambda module, inputs, raw: torch.where(blank[0].view(-1, 1, 1), torch.nan, raw)
+    )
