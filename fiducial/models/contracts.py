@@ -49,6 +49,9 @@ class Head(nn.Module):
 
     Built as `Head(spec, level, points, size)`: `level` is the backbone's main level, `size` the input's Size."""
 
+    # Whether its maps may all sink to zero while the loss looks fine; training watches those that may.
+    may_collapse: bool = False
+
     @abstractmethod
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Any:
         """The main level's map -> raw: a tensor or a NamedTuple of tensors, batch first."""

@@ -28,7 +28,7 @@ class Supervised(nn.Module):
         super().__init__()
         self.detector = detector
         self.frozen = False  # the backbone is used as it is, its norms too
-        # Of the last training step, where the method draws maps: mean peak at labelled points, for the watch.
+        # Of the last training step, where its maps may collapse: mean peak at labelled points, for the watch.
         self.mean_peak: Tensor | None = None
 
     def train(self, mode: bool = True) -> Supervised:
@@ -41,7 +41,7 @@ class Supervised(nn.Module):
         raw = self._raw(batch)
         head = self.detector.head
         with torch.autocast(batch.image.device.type, enabled=False):
-            if self.training:
+            if self.training and head.may_collapse:
                 self.mean_peak = _mean_peak(head.heatmaps(raw), batch)
             return head.loss(raw, batch)
 

@@ -17,7 +17,7 @@ from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.training import fit as fitting
 from fiducial.training import history
-from fiducial.training.recipe import Recipe
+from fiducial.training.recipe import OptimizerSpec, Recipe
 from fiducial.types import Instances
 
 Echo = Callable[[str], None]
@@ -57,7 +57,7 @@ def demo(
     size = Size(128, 128)
     train, validation, test = (
         procedural_faces(count, seed + offset, size)
-        for count, offset in ((DEMO_TRAIN, 0), (256, 10_000), (512, 20_000))
+        for count, offset in ((DEMO_TRAIN, 0), (200, 10_000), (300, 20_000))
     )
     recipe = replace(demo_recipe(), seed=seed, epochs=epochs or demo_recipe().epochs)
     echo(f"{len(train)} drawn faces to train on, {len(validation)} for choosing, {len(test)} for the test")
@@ -65,12 +65,14 @@ def demo(
     return _report_of_run(out, test, "test", "drawn faces", [])
 
 
-DEMO_TRAIN = 3000
+DEMO_TRAIN = 2000
 
 
 def demo_recipe() -> Recipe:
     """What the demo trains: minutes on two cores."""
-    return Recipe(pretrained="no", epochs=12, size=Size(128, 128))
+    return Recipe(
+        pretrained="no", epochs=12, batch_size=32, size=Size(128, 128), padding=1.15, optimizer=OptimizerSpec(lr=4e-3)
+    )
 
 
 def is_main() -> bool:

@@ -195,15 +195,15 @@ def test_a_video_that_ends_early_keeps_what_was_seen(blob_model: Path, tmp_path:
 def test_a_failure_in_a_video_leaves_no_half_of_it(
     blob_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, calls = noise_video(tmp_path / "clip.mp4", 5), []
+    path, calls = noise_video(tmp_path / "clip.mp4", 60), []
 
-    def fails_at_third(*arguments: Any, **options: Any) -> np.ndarray:
+    def fails_late(*arguments: Any, **options: Any) -> np.ndarray:
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 58:  # the encoder holds some dozens back before it writes
             raise RuntimeError("broken")
         return arguments[0]
 
-    monkeypatch.setattr(predict.pictures, "draw_points", fails_at_third)
+    monkeypatch.setattr(predict.pictures, "draw_points", fails_late)
     with pytest.raises(RuntimeError, match="broken"):
         predict_sources(blob_model, [str(path)], tmp_path / "out", echo=quiet)
     assert files_in(tmp_path / "out") == []

@@ -62,6 +62,7 @@ class Head(contracts.Head):
                 f"expected {level.stride} or that divided by a power of two"
             )
         self.spec, self.size = spec, size
+        self.may_collapse = not self._is_distribution
         if size.w % level.stride or size.h % level.stride:
             fits = Size(*(max(1, round(side / level.stride)) * level.stride for side in size))
             raise UserError(f"size {size}: heatmaps on this backbone need multiples of {level.stride}, such as {fits}")
