@@ -84,7 +84,9 @@ def train(data: fitting.Data, recipe: Recipe) -> dict[str, Any]:
         except TrainingFailure as failure:
             stopped = str(failure)
         rows = history.read(out / "history.csv")
-    epochs = [{"mean_peak": row["train/mean_peak"], "val_nme": row["val/nme"], "seconds": row["seconds"]} for row in rows]
+    epochs = [
+        {"mean_peak": row["train/mean_peak"], "val_nme": row["val/nme"], "seconds": row["seconds"]} for row in rows
+    ]
     return {"epochs": epochs, "stopped": stopped}
 
 
@@ -117,7 +119,9 @@ def main() -> None:
         print(f"{name}: lr {chosen.optimizer.lr:g}, {len(data.train)} images of {chosen.size}", flush=True)
         result[name] = train(data, chosen)
         for epoch, row in enumerate(result[name]["epochs"]):
-            print(f"  epoch {epoch + 1}: mean peak {row['mean_peak']:.3f}, val NME {row['val_nme']:.4f}, {row['seconds']:.0f} s")
+            print(
+                f"  epoch {epoch + 1}: mean peak {row['mean_peak']:.3f}, val NME {row['val_nme']:.4f}, {row['seconds']:.0f} s"
+            )
         print(f"  stopped: {result[name]['stopped']}" if result[name]["stopped"] else "  went to its end", flush=True)
     if options.json:
         print(json.dumps(result))

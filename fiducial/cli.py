@@ -68,8 +68,10 @@ def _say(error: BaseException) -> int:
         print(f"fiducial: {message}", file=sys.stderr)
         return 2
     if isinstance(error, USAGE_ERROR):
-        command = "fiducial" if error.ctx is None else error.ctx.command_path
-        print(f"fiducial: {' '.join(error.format_message().split())} (`{command} --help` says more)", file=sys.stderr)
+        context = getattr(error, "ctx", None)
+        command = "fiducial" if context is None else context.command_path
+        said = error.format_message()  # type: ignore[attr-defined]
+        print(f"fiducial: {' '.join(said.split())} (`{command} --help` says more)", file=sys.stderr)
         return 2
     if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
         print(f"fiducial: {error.name} is not installed: pip install 'fiducial[{extra}]'", file=sys.stderr)

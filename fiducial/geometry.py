@@ -48,7 +48,7 @@ class Size(NamedTuple):
 # ---------------------------------------------------------------------------------------------- conversions
 
 
-def _pair(size: Any, like: Array, offset: int = 0) -> Array:
+def _pair(size: Any, like: Any, offset: int = 0) -> Any:
     """(w, h) + offset as an array of the same kind, dtype and device as `like` ([..., 2])."""
     if isinstance(like, np.ndarray):
         return np.asarray([size[0] + offset, size[1] + offset], dtype=like.dtype)

@@ -1,6 +1,6 @@
 """Faces by Gaussian heatmaps at the input's own grid: the U-Net of article E.
 
-    fiducial fit DATA --out RUN --recipe recipes/article_e.py:unet
+fiducial fit DATA --out RUN --recipe recipes/article_e.py:unet
 """
 
 from fiducial.data.augment import AugmentSpec

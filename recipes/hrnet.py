@@ -1,7 +1,7 @@
 """HRNet on a GPU. Written for one H200-class card; not measured yet where this was written (no GPU there).
 
-    fiducial fit DATA --out RUN --recipe recipes/hrnet.py:w18_faces
-    fiducial fit COCO --out RUN --recipe recipes/hrnet.py:w32_coco
+fiducial fit DATA --out RUN --recipe recipes/hrnet.py:w18_faces
+fiducial fit COCO --out RUN --recipe recipes/hrnet.py:w32_coco
 """
 
 from fiducial.geometry import Size

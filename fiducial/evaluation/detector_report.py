@@ -53,7 +53,7 @@ def report_of(
         (name, value, MEANINGS.get(name, "").format(normalizer=found.normalizer)) for name, value in numbers.items()
     ]
     instances = evaluation.instances
-    drawn = [charts.cumulative_errors({split: found.instance_nme}, name="NME")]
+    drawn = [charts.cumulative_errors({split: found.instance_nme.tolist()}, name="NME")]
     if history:
         columns = {
             name: [row.get(name) for row in history] for name in dict.fromkeys(k for row in history for k in row)

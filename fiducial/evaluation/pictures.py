@@ -223,7 +223,9 @@ def jpeg_bytes(image: np.ndarray, quality: int = 92) -> bytes:
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1, *sampling]
     encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not encoded:
-        raise UserError(f"a picture of {image.shape[1]}x{image.shape[0]} px can't be written as JPEG (at most 65535 a side)")
+        raise UserError(
+            f"a picture of {image.shape[1]}x{image.shape[0]} px can't be written as JPEG (at most 65535 a side)"
+        )
     return data.tobytes()
 
 

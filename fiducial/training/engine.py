@@ -21,7 +21,7 @@ ensure_torchvision()
 import lightning as L  # noqa: E402
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging  # noqa: E402
 from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
-from lightning.pytorch.tuner import Tuner  # noqa: E402
+from lightning.pytorch.tuner.tuning import Tuner  # noqa: E402
 
 from fiducial.data import loading  # noqa: E402
 from fiducial.training.history import History  # noqa: E402
@@ -64,7 +64,7 @@ class Loaders(L.LightningDataModule):
             workers=worker_count(recipe), rank=trainer.global_rank, world=trainer.world_size, strict=recipe.strict,
         )  # fmt: skip
         # Lightning tells the sampler each new epoch, but not the one in which a run resumes.
-        loader.sampler.set_epoch(trainer.current_epoch)
+        loader.sampler.set_epoch(trainer.current_epoch)  # type: ignore[attr-defined]
         return loader
 
     def val_dataloader(self) -> Any:
@@ -175,9 +175,9 @@ def _averaging(recipe: Recipe) -> WeightAveraging | None:
         decay = min(recipe.optimizer.ema_decay, (1 + int(count)) / (10 + int(count)))
         # torch hands over groups of one dtype each; counters of norms are taken as they are.
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - decay)
+            torch._foreach_lerp_(averaged, current, 1 - decay)  # type: ignore[attr-defined]
         else:
-            torch._foreach_copy_(averaged, current)
+            torch._foreach_copy_(averaged, current)  # type: ignore[attr-defined]
 
     return WeightAveraging(multi_avg_fn=update)
 
