@@ -63,9 +63,7 @@ def main() -> None:
 def _say(error: BaseException) -> int:
     """The line for the user and the exit code."""
     if isinstance(error, UserError):
-        # From a loader process it comes with that process's traceback before it.
-        message = str(error).strip().splitlines()[-1].removeprefix("fiducial.errors.UserError: ")
-        print(f"fiducial: {message}", file=sys.stderr)
+        print(f"fiducial: {error}", file=sys.stderr)
         return 2
     if isinstance(error, USAGE_ERROR):
         context = getattr(error, "ctx", None)

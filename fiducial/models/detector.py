@@ -59,6 +59,7 @@ class Detector(nn.Module):
     def __init__(self, spec: DetectorSpec, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.spec, self.backbone, self.head = spec, backbone, head
+        self.channels_last = True  # memory order of activations: a matter of speed, not of numbers
         normalization = spec.normalization or backbone.normalization
         self.register_buffer("mean", torch.tensor(normalization.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalization.std).view(1, 3, 1, 1), persistent=False)
@@ -68,15 +69,15 @@ class Detector(nn.Module):
 
     def features(self, image: UInt8[Tensor, "b h w 3"]) -> list[Float[Tensor, "b _ _ _"]]:
         """The backbone's maps of crops, normalised here, on the device."""
-        # Channels stay last in memory, the order in which convolutions on dense hardware read fastest.
         normalised = (image.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
-        return self.backbone(normalised)
+        # Pixels come with their channels last in memory, and convolutions keep that order; unless told otherwise.
+        return self.backbone(normalised if self.channels_last else normalised.contiguous())
 
     def raw_with_flip(self, image: UInt8[Tensor, "b h w 3"]) -> Any:
         """raw averaged over the picture and its mirror image; refused where flip pairs are unknown."""
         flip_order = torch.from_numpy(self.spec.skeleton.flip_order).to(image.device)
         mirrored = self.head.unflip(self(image.flip(2)), flip_order)
-        return _mean_of(self(image), mirrored)
+        return _mean_of(full_precision(self(image)), full_precision(mirrored))
 
     def predict(self, image: UInt8[Tensor, "b h w 3"], flip_test: bool = False) -> Keypoints:
         """RGB crops -> Keypoints in px of the crops; call in eval mode, no gradients are kept."""

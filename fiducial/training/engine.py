@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+import numpy as np
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor
 
-from fiducial.models.torchvision_shim import ensure_torchvision
-
-ensure_torchvision()
-
-import lightning as L  # noqa: E402
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging  # noqa: E402
-from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
-from lightning.pytorch.tuner.tuning import Tuner  # noqa: E402
-
-from fiducial.data import loading  # noqa: E402
-from fiducial.training.history import History  # noqa: E402
-from fiducial.training.module import Training  # noqa: E402
-from fiducial.training.objective import Supervised  # noqa: E402
-from fiducial.training.recipe import Recipe  # noqa: E402
-from fiducial.training.watch import CollapseWatch, FiniteLoss  # noqa: E402
-from fiducial.types import Instances  # noqa: E402
+from fiducial.data import loading
+from fiducial.errors import UserError
+from fiducial.training.history import History
+from fiducial.training.module import Training
+from fiducial.training.objective import Supervised
+from fiducial.training.recipe import Recipe
+from fiducial.training.watch import CollapseWatch, FiniteLoss
+from fiducial.types import Instances
 
 METRIC = "val/nme"
 
@@ -81,6 +80,23 @@ def worker_count(recipe: Recipe) -> int:
     return recipe.workers if recipe.workers is not None else max(1, min(8, cores - 1))
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Remembers the best epoch also when the run's folder was moved before it was resumed."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        here = str(self.dirpath)
+        super().load_state_dict(_moved(state_dict, str(state_dict["dirpath"]), here))
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    """Paths under one folder as paths under another, wherever they are in a state."""
+    if isinstance(value, str):
+        return new + value[len(old) :] if value.startswith(old) else value
+    if isinstance(value, dict):
+        return {_moved(key, old, new): _moved(item, old, new) for key, item in value.items()}
+    return value
+
+
 def steps_an_epoch(instances: int, batch_size: int, world: int) -> int:
     """Whole batches only, unless there is less than one."""
     return max(1, instances // world // batch_size)
@@ -103,14 +119,15 @@ def run(
     total_steps = steps_an_epoch(len(train), recipe.batch_size, devices) * recipe.epochs
     guard = FiniteLoss(train, echo)
     module = Training(recipe, objective, validation, total_steps, guard)
+    objective.detector.channels_last = recipe.memory_format == "channels_last"
     if recipe.memory_format == "channels_last":
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    best = ModelCheckpoint(
-        out / "checkpoints", "best", monitor=METRIC, save_last=True, save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )  # fmt: skip
+    folder = out / "checkpoints"
+    options = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = BestCheckpoint(folder, "best", monitor=METRIC, **options)
+    last = ModelCheckpoint(folder, "last", **options)  # every epoch, after `best`, whose state it holds
     history = History(out, echo)
-    callbacks = [_averaging(recipe), CollapseWatch(), history, best]
+    callbacks = [_averaging(recipe), CollapseWatch(), history, best, last]
     if recipe.patience is not None:
         callbacks.append(EarlyStopping(METRIC, patience=recipe.patience))
     if progress:
@@ -120,30 +137,63 @@ def run(
         callbacks=[callback for callback in callbacks if callback is not None],
         logger=TensorBoardLogger(out, "tensorboard", version=""),
     )  # fmt: skip
-    last = out / "checkpoints" / "last.ckpt"
-    trainer.fit(
-        module, datamodule=Loaders(train, validation, recipe), ckpt_path=last if resume and last.exists() else None
-    )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    begun = folder / "last.ckpt"
+    try:
+        trainer.fit(
+            module,
+            datamodule=Loaders(train, validation, recipe),
+            ckpt_path=begun if resume and begun.exists() else None,
+        )
+    except SystemExit:  # Lightning's way to end after Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    except UserError as error:
+        # From a loader process it comes with that process's traceback before it.
+        raise UserError(str(error).strip().splitlines()[-1].removeprefix("fiducial.errors.UserError: ")) from None
     return _best_of(best, history, trainer.is_global_zero)
 
 
 def find_lr(objective: Supervised, train: Instances, validation: Instances, recipe: Recipe) -> float:
     """Learning-rate finder (Smith, 2015), as Lightning has it: steepest fall of the loss on a rising rate."""
-    from dataclasses import replace
-
     _quiet()
     started = replace(recipe, optimizer=replace(recipe.optimizer, lr=1e-3))
     module = Training(started, objective, validation, 10**6, FiniteLoss(train, lambda line: None))
     trainer = _trainer(recipe, 1, max_epochs=100, logger=False, enable_progress_bar=False, enable_checkpointing=False)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
-    found = Tuner(trainer).lr_find(
-        module, datamodule=Loaders(train, validation, recipe), min_lr=1e-6, max_lr=0.1, num_training=100, attr_name="lr"
-    )
+    with contextlib.redirect_stderr(io.StringIO()):  # its own bar can't be switched off
+        found = Tuner(trainer).lr_find(
+            module,
+            datamodule=Loaders(train, validation, recipe),
+            min_lr=1e-6,
+            max_lr=0.1,
+            num_training=100,
+            attr_name="lr",
+        )
     objective.load_state_dict(before)
-    suggestion = found.suggestion() if found is not None else None
-    return float(suggestion) if suggestion is not None else 1e-3
+    rate = None if found is None else suggested_rate(np.array(found.results["lr"]), np.array(found.results["loss"]))
+    return 1e-3 if rate is None else rate
+
+
+def suggested_rate(rates: np.ndarray, losses: np.ndarray) -> float | None:
+    """Where the loss [n] falls most steeply over the logarithm of the rates [n], before its lowest point.
+
+    Smoothed over a fifth of the range first, and without the first tenth, whose losses are of single batches: taken
+    from the raw losses, as Lightning's own suggestion is, the answer is wherever noise happened to fall. None where
+    there is too little to go by, or no rate makes the loss fall."""
+    finite = np.isfinite(losses)
+    count = len(losses) if finite.all() else int(np.argmin(finite))
+    first = count // 10
+    if count < 10:
+        return None
+    window = np.hanning(max(3, len(losses) // 5) + 2)
+    padded = np.pad(losses[:count], len(window) // 2, mode="edge")
+    smooth = np.convolve(padded, window / window.sum(), mode="same")[len(window) // 2 :][:count]
+    lowest = first + int(np.argmin(smooth[first:]))
+    if lowest < first + 2 or smooth[lowest] > 0.98 * smooth[first]:
+        return None
+    slope = np.gradient(smooth, np.log(rates[:count]))
+    return float(rates[first + np.argmin(slope[first : lowest + 1])])
 
 
 def _trainer(recipe: Recipe, devices: int, **options: Any) -> L.Trainer:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from fiducial import config
-from fiducial.data import annotations, loading
+from fiducial.data import annotations, augment, loading
 from fiducial.data.augment import AugmentSpec
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
@@ -86,8 +86,11 @@ def fit(
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0  # further processes of a run on several devices start here too
     if resume or not first:
         recipe = _resumed_recipe(out, recipe if first else None, data)
-    elif (out / "recipe.json").exists():
+    elif (out / "model.json").exists() or (out / "checkpoints").exists():
         raise UserError(f"{out}: holds a run already. Give another --out, or --resume to continue it")
+    augment.flip_probability(
+        recipe.augment, data.train.skeleton
+    )  # refuses to mirror what can't be, before anything is made
     torch.manual_seed(recipe.seed)
     detector, initialization = build_detector(recipe, data, echo if first else lambda line: None)
     objective = Supervised(detector)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import lightning as L  # after ensure_torchvision() of engine.py
+import lightning as L
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -37,20 +37,22 @@ class Training(L.LightningModule):
         return self.objective.detector
 
     def on_train_epoch_start(self) -> None:
-        # Whatever is drawn in an epoch (dropout) depends on the seed and the epoch alone, so a resumed run is the
-        # same run. Fractions of the seed sequence keep ranks apart.
-        seeds = np.random.SeedSequence([self.recipe.seed, self.current_epoch, self.global_rank])
-        torch.manual_seed(int(seeds.generate_state(1)[0]))
         self.objective.frozen = self.current_epoch < self.recipe.optimizer.freeze_epochs
         self.objective.train()
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
+        # Whatever a step draws (dropout) depends on seed, step and rank alone, so a resumed run is the same run; the
+        # generator's state would not do, since Lightning makes its loaders' iterators at another time when it resumes.
+        torch.manual_seed(
+            int(np.random.SeedSequence([self.recipe.seed, self.global_step, self.global_rank]).generate_state(1)[0])
+        )
         losses = self.objective(batch)
         total = torch.stack(list(losses.values())).sum()
         if not total.isfinite():
             self.guard.judge(self.objective, batch, self.global_step, float(self.lr))
-            # A step without a sample's fault: no gradient, but one that every rank takes part in.
-            return torch.stack([(0 * parameter).sum() for parameter in self.parameters()]).sum()
+            # A step that follows no sample: a gradient of zero, but one that every rank takes part in.
+            learning = self.detector.head if self.objective.frozen else self.detector
+            return torch.stack([(0 * parameter).sum() for parameter in learning.parameters()]).sum()
         for name, value in losses.items():
             self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=len(batch.row))
         self.log("train/loss", total.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.row))
