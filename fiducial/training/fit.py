@@ -138,9 +138,9 @@ def _settle(recipe: Recipe, objective: Supervised, data: Data, devices: int, ech
     if recipe.preflight:
         few = Batch(*(column[:8] for column in probe))
         lr = 1e-3 if recipe.optimizer.lr == "auto" else min(float(recipe.optimizer.lr), 3e-3)
-        echo(preflight.overfit(objective, few, data.train, lr=lr))
+        echo(preflight.overfit(objective, few, data.train, lr=lr, device=device))
     precisions = ["fp32", "bf16"] if recipe.precision == "auto" else [recipe.precision]
-    formats = ["contiguous", "channels_last"] if recipe.memory_format == "auto" else [recipe.memory_format]
+    formats = ["channels_last", "contiguous"] if recipe.memory_format == "auto" else [recipe.memory_format]
     variants = [(precision, layout) for precision in precisions for layout in formats]
     if len(variants) > 1:
         (precision, layout), seconds = preflight.fastest_variant(objective, probe, device, variants)

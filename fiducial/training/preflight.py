@@ -24,17 +24,20 @@ def overfit(
     instances: Instances,
     *,
     lr: float,
+    device: torch.device | str = "cpu",
     max_steps: int = 150,
     max_seconds: float = 60,
 ) -> str:
     """Trains a copy on one small batch; returns a line for the log.
 
     The excess of the loss over that of perfect outputs must fall to a third of what a typical sample's is at first.
-    TrainingFailure where it does not,
-    naming the annotation that resists if one stands out. Stops as soon as it has passed, and gives no verdict
-    where `max_seconds` run out first. Leaves the objective and torch's random numbers as they were."""
+    TrainingFailure where it does not, naming the annotation that resists if one stands out. Stops as soon as it has
+    passed, and gives no verdict where `max_seconds` run out first. Leaves the objective and torch's random numbers as
+    they were."""
     with torch.random.fork_rng():
-        return _overfit(copy.deepcopy(objective).train(), batch, instances, lr, max_steps, max_seconds)
+        trial = copy.deepcopy(objective).to(device).train()
+        batch = Batch(*(column.to(device) for column in batch))
+        return _overfit(trial, batch, instances, lr, max_steps, max_seconds)
 
 
 def _overfit(
