@@ -123,7 +123,7 @@ def run(
     if recipe.memory_format == "channels_last":
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     folder = out / "checkpoints"
-    options = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    options: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = BestCheckpoint(folder, "best", monitor=METRIC, **options)
     last = ModelCheckpoint(folder, "last", **options)  # every epoch, after `best`, whose state it holds
     history = History(out, echo)
