@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +49,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    else:
+        warnings.showwarning = _show_warning
     try:
         code = app(standalone_mode=False)
     except Exception as error:
@@ -58,6 +61,12 @@ def main() -> None:
         hint = "; `fiducial fit` continues exactly with --resume" if "fit" in sys.argv[1:2] else ""
         print(f"fiducial: stopped{hint}", file=sys.stderr)
     sys.exit(code)
+
+
+def _show_warning(message: Warning | str, category: type, filename: str, *rest: Any) -> None:
+    """Our own warnings are for users, one line each; those of libraries are for people who debug."""
+    if "fiducial" in Path(filename).parts or Path(filename).parent.name == "fiducial":
+        print(f"fiducial: {message}", file=sys.stderr)
 
 
 def _say(error: BaseException) -> int:
