@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from fiducial.training.objective import Supervised
@@ -58,35 +59,50 @@ class FiniteLoss:
 class CollapseWatch(L.Callback):
     """Heatmaps that sink to zero everywhere (article E's U-Net did, without a word).
 
-    Under a mean squared error the all-zero map is a resting place: nearly all cells of the target are zero. A run
-    lies there when the highest cells stay at zero where points are. The floor is below what the best constant answer
-    has (the mean of the targets, a peak of 0.02 to 0.2), since healthy runs pass through that one first. Judged at the end of an epoch, over its last
-    fifth, once `min_steps` steps have been made; maps that are distributions can't sink."""
+    Under a mean squared error the all-zero map is a resting place: nearly all cells of the target are zero. Healthy
+    runs first come to the best constant answer, the mean of the targets, whose peak depends on how widely the points
+    lie about (0.02 to 0.3), and rise from there; a run that has sunk has peaks far below even that. Judged at the end
+    of an epoch, over its last fifth, once `min_steps` steps have been made; maps that are distributions can't sink."""
 
-    def __init__(self, min_steps: int = 40, floor: float = 0.01) -> None:
-        self.min_steps, self.floor = min_steps, floor
+    def __init__(self, min_steps: int = 40, share: float = 0.2, floor: float = 0.01) -> None:
+        self.min_steps, self.share, self.floor = min_steps, share, floor
+        self.reset()
+
+    def reset(self) -> None:
         self.peaks: list[float] = []
+        self.targets: Tensor | None = None  # [k, h, w] summed
+        self.labelled: Tensor | None = None  # [k] how many
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self.peaks.clear()
+        self.reset()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         peak = pl_module.objective.mean_peak
         if peak is not None and batch_idx >= 0.8 * float(trainer.num_training_batches) - 1:
             self.peaks.append(float(peak))
+            self._add_targets(pl_module.detector.head, batch)
+
+    @torch.no_grad()
+    def _add_targets(self, head: Any, batch: Batch) -> None:
+        maps = head.heatmaps(head.encode(batch)) * batch.labelled[..., None, None]
+        total, count = maps.sum(0), batch.labelled.sum(0)
+        self.targets = total if self.targets is None else self.targets + total
+        self.labelled = count if self.labelled is None else self.labelled + count
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        if not self.peaks:
+        if self.targets is None or self.labelled is None:
             return
         peak = sum(self.peaks) / len(self.peaks)
         pl_module.log("train/mean_peak", peak)
-        if trainer.global_step >= self.min_steps and peak < self.floor:
+        constant = float((self.targets.amax((-2, -1)) / self.labelled.clamp_min(1)).mean())
+        if trainer.global_step >= self.min_steps and peak < max(self.floor, self.share * constant):
             head = pl_module.detector.spec.head
             raise TrainingFailure(
                 f"the heatmaps have collapsed to zero: after epoch {trainer.current_epoch + 1} the mean peak at labelled "
-                f"points is {peak:.3f}, where 1 is wanted. With head.loss={head.get('loss')!r} empty maps are a resting "
-                "place. Use --set head.loss=cross_entropy or head.loss=foreground, a wider target (head.sigma_cells, "
-                f"now {head.get('sigma_cells')}), or another --lr (peak {float(pl_module.lr):.2g})"
+                f"points is {peak:.3f}, where 1 is wanted and the mean of the targets has {constant:.2f}. With "
+                f"head.loss={head.get('loss')!r} empty maps are a resting place. Use --set head.loss=cross_entropy or "
+                f"head.loss=foreground, a wider target (head.sigma_cells, now {head.get('sigma_cells')}), or another "
+                f"--lr (peak {float(pl_module.lr):.2g})"
             )
 
 

@@ -149,6 +149,8 @@ def test_the_best_epoch_by_val_nme_is_kept_with_its_averaged_weights(
     assert run.card.metrics["epoch"] == 1
     assert run.card.metrics["val"] == {"nme": pytest.approx(0.3), "epe": 1.5}
     assert run.card.metrics["train_instances"] == 48
+    last = torch.load(run.out / "checkpoints" / "last.ckpt", weights_only=False)
+    assert last["epoch"] == 3, "what a resumed run starts from is the newest, not the best"
     saved = load_file(run.out / "model.safetensors")
     expected, current = averaged(recorded.steps[:12], 0.55), recorded.steps[11]
     assert saved.keys() == expected.keys()

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from fiducial.training import fit as fitting
 from fiducial.training import history
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe
-from fiducial.training.watch import FiniteLoss, TrainingFailure
+from fiducial.training.watch import CollapseWatch, FiniteLoss, TrainingFailure
 from fiducial.types import Batch
 
 
@@ -186,6 +187,34 @@ def test_a_healthy_run_goes_on(maps: tuple[Recipe, fitting.Data], fit, sigma_cel
     peaks = [row["train/mean_peak"] for row in history.read(run.out / "history.csv")]
     assert len(peaks) == recipe.epochs, "it was not stopped"
     assert min(peaks) > 0.02
+
+
+@pytest.mark.parametrize(("peak", "spread", "sunk"), [(0.1, 0.0, True), (0.3, 0.0, False), (0.1, 1.0, False)])
+def test_peaks_are_judged_against_the_best_constant_answer(
+    maps: tuple[Recipe, fitting.Data], peak: float, spread: float, sunk: bool
+):
+    """Points that lie still: the mean of the targets has a peak of one, and 0.1 is far below it. Points all over the
+    map: their mean has a low peak, and 0.1 is on the way up."""
+    recipe, data = maps
+    objective = Supervised(fitting.build_detector(recipe, data, print)[0])
+    objective.mean_peak = torch.tensor(peak)
+    generator = torch.Generator().manual_seed(4)
+    middle = torch.tensor([49.5, 33.5]).expand(64, 3, 2)  # the centre of a cell of 4 px
+    xy = middle + spread * (torch.rand(64, 3, 2, generator=generator) - 0.5) * torch.tensor([80.0, 50.0])
+    batch = Batch(torch.zeros(64, 64, 96, 3, dtype=torch.uint8), xy, torch.ones(64, 3), torch.eye(3), torch.arange(64))
+    module = SimpleNamespace(objective=objective, detector=objective.detector, lr=0.01, log=lambda name, value: None)
+    trainer: Any = SimpleNamespace(num_training_batches=50, global_step=50, current_epoch=0)
+    watch = CollapseWatch()
+    watch.on_train_epoch_start(trainer, module)
+    for index in range(50):
+        watch.on_train_batch_end(trainer, module, None, batch, index)
+    if sunk:
+        with pytest.raises(
+            TrainingFailure, match=r"is 0\.100, where 1 is wanted and the mean of the targets has 1\.00"
+        ):
+            watch.on_train_epoch_end(trainer, module)
+    else:
+        watch.on_train_epoch_end(trainer, module)
 
 
 # ------------------------------------------------------------------------------------------------------ helpers
