@@ -90,9 +90,9 @@ class Detector(nn.Module):
 
 def build(spec: DetectorSpec, pretrained: Pretrained = "no") -> Detector:
     """A detector from its spec; `pretrained` as in `catalog.build_backbone`. Its own spec is complete."""
-    backbone = catalog.build_backbone(spec.backbone, pretrained)
     module = catalog.head_module(spec.method)
     head_spec = config.from_dict(module.Spec, spec.head, "head")
+    backbone = catalog.build_backbone(spec.backbone, pretrained)
     head = module.Head(head_spec, backbone.levels[backbone.main], len(spec.skeleton.points), spec.size)
     normalization = spec.normalization or backbone.normalization
     spec = replace(spec, head=config.to_dict(head_spec), normalization=normalization)
