@@ -6,8 +6,8 @@ DATA as for `fiducial fit`; `--images` are spread evenly over train, half as man
 sigma in proportion to the size (10 cells at 256): `recipes/article_e.py` as it is, and one for each of `--held-lr`
 without what keeps it alive: the rate held from the first step to the last, no clipping, no averaged weights, no decay.
 The article's network sank at 1e-3; this one, with BatchNorm after each convolution, rises again from there and sinks
-at 1e-2. Printed by epoch: the mean height of the highest cell at labelled points (1 is wanted, 0 is an empty map) and
-val NME; before them the NME of the mean shape, which is what a network gets that does not look."""
+at 1e-2, within three epochs. Printed by epoch: the mean height of the highest cell at labelled points (1 is wanted, 0
+is an empty map) and val NME; before them the NME of the mean shape, which is what a network gets that does not look."""
 
 from __future__ import annotations
 
