@@ -6,6 +6,11 @@ Frames, pictured on a row of four pixels:
     xy_unit     unit    0 .125  .375  .625  .875  1     outer *edges* of the image at 0 and 1
     xy_corner   corner    -1   -1/3  +1/3   +1          first and last pixel *centres* at -1 and +1 (FOMM)
     xy_grid     cells   px of a heatmap, same rule: cell centres at integers
+    xy_share    share     0   .25   .5   .75            first pixel centre at 0, a px is 1/W (regression as MMPose has it)
+
+Cells and px can lie on each other in three ways, `Align`, pictured for 8 px under 2 cells, with the px of each cell's
+centre: `edge` (ours: outer edges coincide) 1.5 5.5; `stride` (SimpleBaseline, HRNet, H3R, SimCC: cell i is px i x
+stride) 0 4; `corner` (UDP: first and last centres coincide) 0 7. Only `edge` and `corner` commute with flipping.
 
 A box is `box_xywh` as COCO writes it: measured from the image's outer edge, so (0, 0, W, H) is the whole
 image and its left edge lies at px -0.5.
@@ -19,12 +24,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 Array = TypeVar("Array", bound=Any)  # numpy.ndarray or torch.Tensor
 Matrix = np.ndarray  # [3, 3] float64, or [..., 3, 3]
+Align = Literal["edge", "stride", "corner"]  # how the cells of a heatmap lie on the px of its image
 
 
 class Size(NamedTuple):
@@ -80,14 +86,33 @@ def corner_to_px(xy_corner: Array, size: Size) -> Array:
     return (xy_corner + 1) * _pair(size, xy_corner, -1) / 2
 
 
-def px_to_grid(xy: Array, size: Size, grid: Size) -> Array:
-    """px of an image of `size` -> cells of a heatmap of `grid` cells over the same area (edges coincide)."""
-    return unit_to_px(px_to_unit(xy, size), grid)
+def px_to_share(xy: Array, size: Size) -> Array:
+    """px -> share: x / W and y / H. The centre of the first pixel becomes 0, of the last (W - 1) / W."""
+    return xy / _pair(size, xy)
 
 
-def grid_to_px(xy_grid: Array, size: Size, grid: Size) -> Array:
+def share_to_px(xy_share: Array, size: Size) -> Array:
+    """share -> px, the inverse of `px_to_share`."""
+    return xy_share * _pair(size, xy_share)
+
+
+def mirror_share(xy_share: Array, size: Size) -> Array:
+    """share -> share of the picture mirrored left to right: x -> (W - 1) / W - x."""
+    last = _pair(size, xy_share, -1) / _pair(size, xy_share)
+    return xy_share * _pair((-1, 1), xy_share) + last * _pair((1, 0), xy_share)
+
+
+def px_to_grid(xy: Array, size: Size, grid: Size, align: Align = "edge") -> Array:
+    """px of an image of `size` -> cells of a heatmap of `grid` cells over the same area."""
+    if align == "edge":
+        return unit_to_px(px_to_unit(xy, size), grid)
+    less = -1 if align == "corner" else 0
+    return xy * (_pair(grid, xy, less) / _pair(size, xy, less))
+
+
+def grid_to_px(xy_grid: Array, size: Size, grid: Size, align: Align = "edge") -> Array:
     """cells of a heatmap -> px, the inverse of `px_to_grid`."""
-    return unit_to_px(px_to_unit(xy_grid, grid), size)
+    return px_to_grid(xy_grid, grid, size, align)
 
 
 # ----------------------------------------------------------------------------------------------------- maps
