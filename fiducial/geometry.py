@@ -31,6 +31,7 @@ import numpy as np
 Array = TypeVar("Array", bound=Any)  # numpy.ndarray or torch.Tensor
 Matrix = np.ndarray  # [3, 3] float64, or [..., 3, 3]
 Align = Literal["edge", "stride", "corner"]  # how the cells of a heatmap lie on the px of its image
+Frame = Literal["unit", "share"]  # in which regression gives its points: both are shares of the picture's sides
 
 
 class Size(NamedTuple):
@@ -102,6 +103,26 @@ def mirror_share(xy_share: Array, size: Size) -> Array:
     return xy_share * _pair((-1, 1), xy_share) + last * _pair((1, 0), xy_share)
 
 
+def px_to_frame(xy: Array, size: Size, frame: Frame) -> Array:
+    """px -> unit or share."""
+    return px_to_unit(xy, size) if frame == "unit" else px_to_share(xy, size)
+
+
+def frame_to_px(xy_frame: Array, size: Size, frame: Frame) -> Array:
+    """unit or share -> px."""
+    return unit_to_px(xy_frame, size) if frame == "unit" else share_to_px(xy_frame, size)
+
+
+def mirror_frame(xy_frame: Array, size: Size, frame: Frame) -> Array:
+    """The same of the picture mirrored left to right."""
+    return mirror_unit(xy_frame) if frame == "unit" else mirror_share(xy_frame, size)
+
+
+def spread_to_px(spread_frame: Array, size: Size) -> Array:
+    """Lengths along x and y in unit or share [..., 2] -> px."""
+    return spread_frame * _pair(size, spread_frame)
+
+
 def px_to_grid(xy: Array, size: Size, grid: Size, align: Align = "edge") -> Array:
     """px of an image of `size` -> cells of a heatmap of `grid` cells over the same area."""
     if align == "edge":
@@ -152,12 +173,21 @@ def flip(size: Size) -> Matrix:
     return np.array([[-1.0, 0, size[0] - 1], [0, 1, 0], [0, 0, 1]])
 
 
-def crop(box_xywh: np.ndarray, size: Size) -> Matrix:
-    """The box onto the whole of an image of `size`; aspect is not kept (see `fit_aspect`)."""
+def crop(box_xywh: np.ndarray, size: Size, align: Align = "edge") -> Matrix:
+    """The box onto the whole of an image of `size`; aspect is not kept (see `fit_aspect`), and for a turned crop
+    `rotation` about the box's centre comes first.
+
+    Published top-down code measures boxes between px, not between edges: from px (x, y) to px (x + w, y + h). Of such a
+    box `stride` (SimpleBaseline, HRNet) brings these ends to 0 and W, one px further than the last one, and `corner`
+    (UDP) to 0 and W - 1, the first and last centres."""
     x, y, w, h = (float(value) for value in box_xywh)
-    sx, sy = size[0] / w, size[1] / h
-    # Left edge of the box: px x - 0.5. It must land on px -0.5.
-    return np.array([[sx, 0, -0.5 - sx * (x - 0.5)], [0, sy, -0.5 - sy * (y - 0.5)], [0, 0, 1]])
+    if align == "edge":
+        sx, sy = size[0] / w, size[1] / h
+        # Left edge of the box: px x - 0.5. It must land on px -0.5.
+        return np.array([[sx, 0, -0.5 - sx * (x - 0.5)], [0, sy, -0.5 - sy * (y - 0.5)], [0, 0, 1]])
+    less = 1 if align == "corner" else 0
+    sx, sy = (size[0] - less) / w, (size[1] - less) / h
+    return np.array([[sx, 0, -sx * x], [0, sy, -sy * y], [0, 0, 1]])
 
 
 def exif_rotation(orientation: int, size: Size) -> Matrix:
@@ -251,6 +281,18 @@ def fit_aspect(box_xywh: np.ndarray, size: Size, padding: float = 1.0) -> np.nda
     aspect = size[0] / size[1]
     w, h = max(w, h * aspect), max(h, w / aspect)
     return np.array([centre_x - w / 2, centre_y - h / 2, w, h])
+
+
+def box_centre(box_xywh: np.ndarray) -> np.ndarray:
+    """The middle of a box in its own frame, [..., 2]."""
+    return box_xywh[..., :2] + box_xywh[..., 2:] / 2
+
+
+def into_whole_box(xy: np.ndarray, box_xywh: np.ndarray) -> np.ndarray:
+    """Points [k, 2] in px of the image -> px of the part that is cut out by the box's numbers, fractions dropped; points
+    outside are moved onto its border (FastEstimator's keypoint tutorial)."""
+    box = np.trunc(box_xywh)
+    return np.clip(xy - box[:2], 0, box[2:] - 1)
 
 
 def jitter_box(box_xywh: np.ndarray, amount: float, generator: np.random.Generator) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from fiducial.geometry import Size
 
@@ -70,7 +71,7 @@ def dark(
     singular, stay where they are. The blur makes the map look like a Gaussian again; for a map that is one,
     `kernel_cells` 1 (no blur) is exact."""
     height, width = maps.shape[-2:]
-    logs = _modulated(maps, kernel_cells).clamp_min(1e-10).log()
+    logs = blur(maps, kernel_cells).clamp_min(1e-10).log()
     x, y = xy_grid[..., 0].long(), xy_grid[..., 1].long()
 
     def value(dx: int, dy: int) -> Float[Tensor, "b k"]:
@@ -81,12 +82,39 @@ def dark(
     hessian_xx = 0.25 * (value(2, 0) - 2 * value(0, 0) + value(-2, 0))
     hessian_yy = 0.25 * (value(0, 2) - 2 * value(0, 0) + value(0, -2))
     hessian_xy = 0.25 * (value(1, 1) - value(1, -1) - value(-1, 1) + value(-1, -1))
-    determinant = hessian_xx * hessian_yy - hessian_xy**2
-    moves = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2) & (determinant != 0)
-    safe = torch.where(moves, determinant, torch.ones_like(determinant))
-    step_x = -(hessian_yy * gradient_x - hessian_xy * gradient_y) / safe
-    step_y = -(hessian_xx * gradient_y - hessian_xy * gradient_x) / safe
-    return xy_grid + torch.stack([step_x, step_y], -1) * moves[..., None]
+    moves = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
+    step = _newton_step(gradient_x, gradient_y, hessian_xx, hessian_xy, hessian_yy)
+    return xy_grid + step * moves[..., None]
+
+
+def dark_udp(
+    maps: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], kernel_cells: int = 11
+) -> Float[Tensor, "b k 2"]:
+    """The Newton step of `dark` with neighbouring cells (UDP: Huang et al., CVPR 2020, as in its published code).
+
+    Second derivatives over one cell, the mixed one along the diagonal; the blurred map is clipped to 0.001 .. 50 before
+    the log, the border's cells go on outside, and the Hessian's diagonal is made larger by float32's smallest step
+    to 1. Every point moves, however far: a flat top may throw its point off the map."""
+    logs = blur(maps, kernel_cells).clamp(1e-3, 50).log()
+    x, y = xy_grid[..., 0].long(), xy_grid[..., 1].long()
+
+    def value(dx: int, dy: int) -> Float[Tensor, "b k"]:
+        return _at(logs, x + dx, y + dy)
+
+    middle, left, right, above, below = value(0, 0), value(-1, 0), value(1, 0), value(0, -1), value(0, 1)
+    epsilon = torch.finfo(torch.float32).eps
+    gradient_x, gradient_y = 0.5 * (right - left), 0.5 * (below - above)
+    hessian_xx = right - 2 * middle + left + epsilon
+    hessian_yy = below - 2 * middle + above + epsilon
+    hessian_xy = 0.5 * (value(1, 1) - right - below + 2 * middle - left - above + value(-1, -1))
+    return xy_grid + _newton_step(gradient_x, gradient_y, hessian_xx, hessian_xy, hessian_yy)
+
+
+def suppress(maps: Float[Tensor, "b k h w"], window_cells: int = 5) -> Float[Tensor, "b k h w"]:
+    """Maps of their local peaks only: a cell that is not the highest of the odd window around it becomes zero (Newell et
+    al., NeurIPS 2017). Of equal cells all stay."""
+    highest = F.max_pool2d(maps, window_cells, stride=1, padding=window_cells // 2)
+    return maps * (maps == highest)
 
 
 def expectation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
@@ -164,15 +192,20 @@ def _moments(
     return torch.cat(means, -1), torch.cat(variances, -1)
 
 
-def _modulated(maps: Float[Tensor, "b k h w"], kernel_cells: int) -> Float[Tensor, "b k h w"]:
-    """Blurred with zeros outside, then scaled to the old peak."""
-    if kernel_cells <= 1:
-        return maps
-    taps = blur_kernel(kernel_cells).to(maps)
-    height, width = maps.shape[-2:]
-    blurred = _band_matrix(taps, height) @ maps @ _band_matrix(taps, width)
-    old, new = maps.amax((-2, -1), keepdim=True), blurred.amax((-2, -1), keepdim=True)
-    return blurred * (old / new.clamp_min(1e-12))
+def _newton_step(
+    gradient_x: Float[Tensor, "b k"],
+    gradient_y: Float[Tensor, "b k"],
+    hessian_xx: Float[Tensor, "b k"],
+    hessian_xy: Float[Tensor, "b k"],
+    hessian_yy: Float[Tensor, "b k"],
+) -> Float[Tensor, "b k 2"]:
+    """-H^-1 g for 2x2 Hessians; zero where one is singular."""
+    determinant = hessian_xx * hessian_yy - hessian_xy**2
+    moves = determinant != 0
+    safe = torch.where(moves, determinant, torch.ones_like(determinant))
+    step_x = -(hessian_yy * gradient_x - hessian_xy * gradient_y) / safe
+    step_y = -(hessian_xx * gradient_y - hessian_xy * gradient_x) / safe
+    return torch.stack([step_x, step_y], -1) * moves[..., None]
 
 
 def _band_matrix(taps: Float[Tensor, " taps"], cells: int) -> Float[Tensor, "cells cells"]:
@@ -182,6 +215,25 @@ def _band_matrix(taps: Float[Tensor, " taps"], cells: int) -> Float[Tensor, "cel
     distance = (positions[:, None] - positions).abs()
     radius = len(taps) // 2
     return taps[radius:][distance.clamp_max(radius)] * (distance <= radius)
+
+
+def blur(maps: Float[Tensor, "b k h w"], kernel_cells: int) -> Float[Tensor, "b k h w"]:
+    """Blurred by `blur_kernel` with zeros outside, then scaled to the old peak (DARK's modulation)."""
+    if kernel_cells <= 1:
+        return maps
+    taps = blur_kernel(kernel_cells).to(maps)
+    height, width = maps.shape[-2:]
+    blurred = _band_matrix(taps, height) @ maps @ _band_matrix(taps, width)
+    old, new = maps.amax((-2, -1), keepdim=True), blurred.amax((-2, -1), keepdim=True)
+    return blurred * (old / new.clamp_min(1e-12))
+
+
+def blur_vectors(vectors: Float[Tensor, "b k bins"], kernel_bins: int) -> Float[Tensor, "b k bins"]:
+    """`blur` in one dimension."""
+    if kernel_bins <= 1:
+        return vectors
+    blurred = vectors @ _band_matrix(blur_kernel(kernel_bins).to(vectors), vectors.shape[-1])
+    return blurred * (vectors.amax(-1, keepdim=True) / blurred.amax(-1, keepdim=True).clamp_min(1e-12))
 
 
 def blur_kernel(size: int) -> Float[Tensor, " size"]:

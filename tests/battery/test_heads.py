@@ -18,7 +18,18 @@ VARIANTS = {
     "heatmap": [
         {}, {"loss": "mse"}, {"loss": "foreground", "decoder": "dark", "blur_cells": 1}, {"decoder": "dark", "blur_cells": 1},
         {"upsampling": "deconvolution", "channels": 8}, {"stride": 8, "sigma_cells": 1.0},
+        {"loss": "mse", "align": "corner", "decoder": "dark_udp", "blur_cells": 1}, {"loss": "ohkm", "hardest_points": 3},
+        {"loss": "adaptive_wing", "kernel": 3},
     ],
+    "deeppose": [{}, {"loss": "wing"}, {"loss": "soft_wing"}, {"loss": "l1", "frame": "share"}],
+    "rle": [{}, {"base": "gaussian"}, {"residual": False}, {"frame": "share"}],
+    "integral": [
+        {}, {"dsnt": "js"}, {"dsnt": "kl"}, {"dsnt": "variance", "dsnt_weight": 0.01}, {"debias": "background", "dsnt": "js"},
+        {"debias": "article"}, {"upsampling": "none", "sharpness": 16.0, "loss": "rle", "dsnt": "js", "debias": "background"},
+        {"upsampling": "deconvolution", "channels": 8, "loss": "smooth_l1"}, {"loss": "euclidean"},
+    ],
+    "rounding": [{}, {"two_class": True}, {"top_k": 4, "stride": 8}, {"decoder": "softmax"}],
+    "simcc": [{}, {"network": "rtmcc", "hidden": 32, "kernel": 3}, {"split": 3.0}, {"beta": 10.0}],
 }  # fmt: skip
 CASES = [(method, variant) for method in catalog.methods() for variant in VARIANTS.get(method, [{}])]
 
@@ -125,12 +136,15 @@ def test_overfits_one_batch(case):
     torch.manual_seed(1)
     feature = torch.randn(4, LEVEL.channels, SIZE.h // LEVEL.stride, SIZE.w // LEVEL.stride)
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.02, weight_decay=0)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.02, 250)  # a likelihood never stops moving by itself
     batch = batch_of(xy)
     for _ in range(250):
         loss = sum(head.loss(head(feature), batch).values())
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 5.0)  # as in training
         optimizer.step()
+        falling.step()
     with torch.no_grad():
         error = (head.decode(head(feature)).xy - xy).norm(dim=-1).mean()
     assert error < 3, f"mean error {error:.2f} px"

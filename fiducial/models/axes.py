@@ -1,0 +1,53 @@
+"""Gaussians along one axis of cells, and what is read from them: means, their truncation, the mass around a point.
+
+Positions are in cells, centres at integers; outer edges of n cells lie at -0.5 and n - 0.5. Maps are products of two
+axes (`heatmaps.py`); SimCC's vectors are axes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def positions(cells: int, like: Tensor) -> Float[Tensor, " n"]:
+    """0, 1, .., cells - 1, of the kind of `like`."""
+    return torch.arange(cells, device=like.device, dtype=like.dtype)
+
+
+def gaussian(centre: Float[Tensor, "*b"], cells: int, sigma_cells: float) -> Float[Tensor, "*b n"]:
+    """Weights of the cells under a Gaussian, summing to one however much of it lies outside."""
+    return (-((positions(cells, centre) - centre[..., None]) ** 2) / (2 * sigma_cells**2)).softmax(-1)
+
+
+def mean(weight: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
+    """Mean position under weights that sum to one."""
+    return weight @ positions(weight.shape[-1], weight)
+
+
+def untruncated(
+    mean_cells: Float[Tensor, "*b"], cells: int, sigma_cells: float, rounds: int = 3
+) -> Float[Tensor, "*b"]:
+    """Centres of the Gaussians whose parts on the axis have these mean positions.
+
+    The axis cuts off one side of a Gaussian that is centred near its end, so the mean lies further in than the centre:
+    by up to 0.8 sigma on the end itself. Newton's steps from the mean; centres stay on the axis."""
+    centre = mean_cells
+    at = positions(cells, mean_cells)
+    for _ in range(rounds):
+        weight = gaussian(centre, cells, sigma_cells)
+        found = mean(weight)
+        variance = (weight * (at - found[..., None]) ** 2).sum(-1)
+        # The mean's derivative by the centre is variance / sigma^2: 1 inside, 0.36 on the end.
+        centre = (centre + (mean_cells - found) * sigma_cells**2 / variance).clamp(-0.5, cells - 0.5)
+    return centre
+
+
+def mass_near(probability: Float[Tensor, "*b n"], at: Float[Tensor, "*b"], radius_cells: float) -> Float[Tensor, "*b"]:
+    """Probability within `radius_cells` of a position; cells on the edge count in part."""
+    return (probability * near(at, probability.shape[-1], radius_cells)).sum(-1)
+
+
+def near(at: Float[Tensor, "*b"], cells: int, radius_cells: float) -> Float[Tensor, "*b n"]:
+    """How much of each cell lies within `radius_cells` of a position: 1 inside, 0 outside."""
+    return (radius_cells + 0.5 - (positions(cells, at) - at[..., None]).abs()).clamp(0, 1)

@@ -1,0 +1,21 @@
+"""Families that nobody offers ImageNet weights for in a form that can be fetched."""
+
+from __future__ import annotations
+
+import warnings
+
+from fiducial.errors import UserError
+from fiducial.models.pretrained import Pretrained
+
+
+def announce(name: str, pretrained: Pretrained) -> None:
+    """Says that a backbone starts at random: UserError for "yes", a warning for "auto", nothing for "no"."""
+    if pretrained not in ("auto", "yes", "no"):
+        raise UserError(f"pretrained {pretrained!r}: expected auto, yes or no")
+    advice = "give a file of weights with --init"
+    if pretrained == "yes":
+        raise UserError(f"{name}: no pretrained weights can be fetched. Use --set pretrained=no, or {advice}")
+    if pretrained == "auto":
+        warnings.warn(
+            f"{name} starts from random weights: none can be fetched. For better ones, {advice}", stacklevel=3
+        )

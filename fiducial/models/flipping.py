@@ -1,0 +1,82 @@
+"""Back from the mirror: what a network says of the mirrored picture -> as if of the picture itself, so that the two can
+be averaged. One function a representation; `flip_order` is `Skeleton.flip_order`.
+
+Reversing an axis of n cells sends cell i to n - 1 - i. That is the mirror where cells and px share their edges or their
+outermost centres (`Align` edge and corner in `geometry.py`). Under `stride`, where cell i is px i x stride, the mirror
+of px x = W - 1 - x is cell n - i - 1 / stride: 1 - 1 / stride cells further right, so all that is reversed moves right
+by `shift_cells` whole cells: 1 for maps of stride 2 and more, 1 - m for m bins a px."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from fiducial import geometry
+from fiducial.geometry import Size
+
+
+def unflip_maps(
+    maps: Float[Tensor, "b k h w"], flip_order: Int[Tensor, " k"], shift_cells: int = 0
+) -> Float[Tensor, "b k h w"]:
+    """Heatmaps, probabilities or logits of cells. Columns that the shift leaves empty repeat their neighbour."""
+    return _shifted(maps.flip(-1)[:, flip_order], shift_cells)
+
+
+def unflip_offsets(
+    maps: Float[Tensor, "b k 2 h w"], flip_order: Int[Tensor, " k"], shift_cells: int = 0
+) -> Float[Tensor, "b k 2 h w"]:
+    """Maps of offsets (x, y): what pointed right points left."""
+    signs = maps.new_tensor([-1.0, 1.0])[:, None, None]
+    return _shifted(maps.flip(-1)[:, flip_order] * signs, shift_cells)
+
+
+def unflip_combined(
+    maps: Float[Tensor, "b k 3 h w"], flip_order: Int[Tensor, " k"], shift_cells: int = 0
+) -> Float[Tensor, "b k 3 h w"]:
+    """UDP's maps (label, x offset, y offset)."""
+    label = unflip_maps(maps[:, :, 0], flip_order, shift_cells)
+    return torch.cat([label[:, :, None], unflip_offsets(maps[:, :, 1:], flip_order, shift_cells)], 2)
+
+
+def unflip_unit(xy_unit: Float[Tensor, "b k 2"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b k 2"]:
+    """Coordinates in unit."""
+    return geometry.mirror_unit(xy_unit[:, flip_order])
+
+
+def unflip_share(xy_share: Float[Tensor, "b k 2"], flip_order: Int[Tensor, " k"], size: Size) -> Float[Tensor, "b k 2"]:
+    """Coordinates in share of an input of `size`."""
+    return geometry.mirror_share(xy_share[:, flip_order], size)
+
+
+def unflip_vectors(
+    x: Float[Tensor, "b k n"], y: Float[Tensor, "b k m"], flip_order: Int[Tensor, " k"], shift_bins: int = 0
+) -> tuple[Float[Tensor, "b k n"], Float[Tensor, "b k m"]]:
+    """SimCC's vectors: x is reversed, y only changes names. SimCC's own bins lie `stride`: m bins a px need a
+    `shift_bins` of 1 - m to be exact; the published flip tests leave it at 0."""
+    return _shifted(x.flip(-1)[:, flip_order], shift_bins), y[:, flip_order]
+
+
+def average(
+    maps: Sequence[Float[Tensor, "b k _ _"]], grid: Size, align: Literal["edge", "corner"] = "edge"
+) -> Float[Tensor, "b k h w"]:
+    """Mean of maps of several sizes over the same picture, each brought to `grid` by bilinear interpolation. `align`
+    says what coincides when a map is resized: the outer edges or the outermost centres."""
+    sides = (grid.h, grid.w)
+    resized = [
+        part if part.shape[-2:] == sides
+        else F.interpolate(part, size=sides, mode="bilinear", align_corners=align == "corner")
+        for part in maps
+    ]  # fmt: skip
+    return torch.stack(resized).mean(0)
+
+
+def _shifted(values: Float[Tensor, "*any"], cells: int) -> Float[Tensor, "*any"]:
+    """Moved right by `cells` along the last axis (left where negative); the outermost value is repeated."""
+    last = values.shape[-1] - 1
+    source = torch.arange(last + 1, device=values.device) - cells
+    return values[..., source.clamp(0, last)]

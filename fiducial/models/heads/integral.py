@@ -1,0 +1,143 @@
+"""Method `integral`: the mean position under a map, trained by the error of the mean itself (Sun et al., "Integral
+human pose regression", ECCV 2018), at about regression's price.
+
+A regulariser may shape the map (DSNT: Nibali et al., 2018); `debias` takes out the pull of the map's background towards
+its centre (Gu et al., ICCV 2021); `scale` adds a learnt likelihood of the error (RLE: Li et al., ICCV 2021), as article
+C combines them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fiducial import geometry
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.models import contracts, flow, heatmaps, integral, losses, regression, rounding, upsampling
+from fiducial.models.contracts import Level
+from fiducial.models.upsampling import Upsampling
+from fiducial.types import Batch, Keypoints
+
+FIRST_SCALE, PERFECT_SCALE = 0.1, 0.01  # as in rle
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Choices of the method."""
+
+    upsampling: Upsampling = "separable"  # none: the maps are a 1x1 convolution of the backbone's own
+    channels: int = 128  # width of the upsampling part
+    stride: int | None = None  # px a cell; None = 4, or the backbone's own where that is finer or nothing is enlarged
+    sharpness: float = 1.0  # logits are this times the network's output (article C: 16)
+    # background = mean of the map less its background, which is what the derivation asks for; article = the correction
+    # as article C and MMPose write it, which changes nothing and is there to show that.
+    debias: Literal["none", "background", "article"] = "none"
+    loss: Literal["smooth_l1", "l1", "euclidean", "rle"] = "l1"  # rle learns a scale of the error, for sigma and score
+    beta_unit: float = 0.01  # smooth_l1 is quadratic below this error, as a share of the input's side
+    dsnt: Literal["none", "js", "kl", "variance"] = "none"  # what keeps the map a peak
+    dsnt_weight: float = 1.0
+    sigma_cells: float = 1.0  # width of that peak
+
+    def __post_init__(self) -> None:
+        for name in ("sharpness", "sigma_cells"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"head.{name}={getattr(self, name)}: expected more than 0")
+
+
+class Raw(NamedTuple):
+    """Maps, and the logit of each coordinate's scale (of length 0 where the method learns none)."""
+
+    logits: Float[Tensor, "b k h w"]
+    scale_logit: Float[Tensor, "b k s"]
+
+
+class Head(contracts.Head):
+    """raw: logits of the cells, and of the scales."""
+
+    def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
+        super().__init__()
+        self.spec, self.size = spec, size
+        self.upsample, channels, self.grid = upsampling.build(
+            spec.upsampling, level, size, channels=spec.channels, stride=spec.stride
+        )
+        self.final = upsampling.final(channels, points)
+        self.scale: regression.PooledLinear | None = None
+        self.flow: flow.RealNVP | None = None
+        if self._learns_scale:
+            self.scale = regression.PooledLinear(level.channels, points, 2)
+            torch.nn.init.constant_(self.scale.bias, float(torch.logit(torch.tensor(FIRST_SCALE))))
+            self.flow = flow.RealNVP()
+
+    def forward(self, feature: Float[Tensor, "b c _ _"]) -> Raw:
+        logits = self.final(self.upsample(feature)) * self.spec.sharpness
+        return Raw(logits, logits.new_zeros(*logits.shape[:2], 0) if self.scale is None else self.scale(feature))
+
+    def encode(self, batch: Batch) -> Raw:
+        """Maps of the four cells around each point, whose mean is exactly the point; points beyond the outermost
+        cells' centres are drawn on them, since no map has its mean there."""
+        last = batch.xy.new_tensor([self.grid.w - 1, self.grid.h - 1])
+        xy_grid = geometry.px_to_grid(batch.xy, self.size, self.grid).clamp_min(0).minimum(last)
+        # 10 above: the two forms of `debias` measure the peak against logits of 0.
+        logits = rounding.splat(xy_grid, self.grid).clamp_min(1e-30).log() + 10
+        count = 2 if self._learns_scale else 0
+        return Raw(logits, torch.full_like(batch.xy, PERFECT_SCALE).logit()[..., :count])
+
+    def decode(self, raw: Raw) -> Keypoints:
+        """score: 1 less the mean scale where it is learnt, else the probability near the point; sigma: the standard
+        deviation of the base density, px, where a scale is learnt."""
+        xy_grid = self._mean(raw.logits)
+        xy = geometry.grid_to_px(xy_grid, self.size, self.grid)
+        if not self._learns_scale:
+            near = 2 * self.spec.sigma_cells + 0.5
+            score = heatmaps.mass_near(heatmaps.spatial_softmax(raw.logits), xy_grid, near)
+            return Keypoints(xy, score.clamp(0, 1))
+        scale = raw.scale_logit.sigmoid()
+        return Keypoints(xy, 1 - scale.mean(-1), geometry.spread_to_px(scale * flow.SPREAD["laplace"], self.size))
+
+    def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        xy_grid = self._mean(raw.logits)
+        found = geometry.px_to_unit(xy_grid, self.grid)
+        target = torch.where(batch.labelled[..., None] > 0, geometry.px_to_unit(batch.xy, self.size), found.detach())
+        if self.spec.loss == "rle":
+            assert self.flow is not None
+            each = flow.negative_log_likelihood(found, raw.scale_logit, target, self.flow).sum(-1)
+        else:
+            each = regression.coordinate_loss(self.spec.loss, found, target, self.size, self.spec.beta_unit)
+        named = {self.spec.loss: losses.weighted_mean(each, batch.labelled)}
+        if self.spec.dsnt != "none":
+            target_grid = geometry.unit_to_px(target, self.grid)
+            shape = self._shape_loss(heatmaps.spatial_softmax(raw.logits), target_grid)
+            weight = batch.labelled * heatmaps.inside(target_grid, self.grid)
+            named[self.spec.dsnt] = self.spec.dsnt_weight * losses.weighted_mean(shape, weight)
+        return named
+
+    def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
+        return Raw(raw.logits.flip(-1)[:, flip_order], raw.scale_logit[:, flip_order])
+
+    def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
+        probability = heatmaps.spatial_softmax(raw.logits)
+        return probability / probability.amax((-2, -1), keepdim=True)
+
+    @property
+    def _learns_scale(self) -> bool:
+        return self.spec.loss == "rle"
+
+    def _mean(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
+        """xy_grid of each map. The background is its lowest cell's, so that no cell counts for less than nothing."""
+        if self.spec.debias == "background":
+            return integral.background_free_expectation(logits - logits.amin((-2, -1), keepdim=True))
+        plain = heatmaps.expectation(heatmaps.spatial_softmax(logits))
+        return integral.article_debiased(plain, logits) if self.spec.debias == "article" else plain
+
+    def _shape_loss(
+        self, probability: Float[Tensor, "b k h w"], target_grid: Float[Tensor, "b k 2"]
+    ) -> Float[Tensor, "b k"]:
+        """How far each map is from a Gaussian peak at its target; of `variance`, from its width alone."""
+        if self.spec.dsnt == "variance":
+            return losses.variance(probability, self.spec.sigma_cells)
+        gaussian = heatmaps.normalised(heatmaps.draw_gaussians(target_grid, self.grid, self.spec.sigma_cells))
+        return (losses.js if self.spec.dsnt == "js" else losses.kl)(probability, gaussian)

@@ -1,0 +1,78 @@
+"""Method `rle`: coordinates by regression under a learnt likelihood (Li et al., ICCV 2021; `models/flow.py`).
+
+The network of `deeppose` with two more numbers a point: how far x and y may be off. At equal cost it is more exact,
+and it says how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fiducial import geometry
+from fiducial.geometry import Frame, Size
+from fiducial.models import contracts, flow, losses, regression
+from fiducial.models.contracts import Level
+from fiducial.types import Batch, Keypoints
+
+# The scale, as a share of the picture, that predictions start from, and that a perfect output is given.
+FIRST_SCALE, PERFECT_SCALE = 0.1, 0.01
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Choices of the method."""
+
+    base: flow.Base = "laplace"  # density that the flow refines
+    residual: bool = True  # False: the flow alone has to be the density
+    dropout: float = 0.0  # of the pooled features
+    frame: Frame = "unit"  # of the outputs; share where weights of MMPose are used
+
+
+class Raw(NamedTuple):
+    """Points as shares of the picture, and the logit of their scale in the same unit."""
+
+    xy_frame: Float[Tensor, "b k 2"]
+    scale_logit: Float[Tensor, "b k 2"]
+
+
+class Head(contracts.Head):
+    """raw: points and the scale of their errors."""
+
+    def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
+        super().__init__()
+        self.spec, self.size = spec, size
+        self.linear = regression.PooledLinear(level.channels, points, 4, spec.dropout)
+        start = torch.tensor([0.5, 0.5, *(torch.logit(torch.tensor(FIRST_SCALE)),) * 2])
+        self.linear.bias.data = start.repeat(points)
+        self.flow = flow.RealNVP()
+
+    def forward(self, feature: Float[Tensor, "b c h w"]) -> Raw:
+        return Raw(*self.linear(feature).split(2, -1))
+
+    def encode(self, batch: Batch) -> Raw:
+        """The true points, each as sure as a good network is."""
+        xy_frame = geometry.px_to_frame(batch.xy, self.size, self.spec.frame)
+        return Raw(xy_frame, torch.full_like(xy_frame, PERFECT_SCALE).logit())
+
+    def decode(self, raw: Raw) -> Keypoints:
+        """sigma: standard deviation of the base density, px. score: 1 less the mean scale, as MMPose has it."""
+        scale = raw.scale_logit.sigmoid()
+        sigma = geometry.spread_to_px(scale * flow.SPREAD[self.spec.base], self.size)
+        return Keypoints(geometry.frame_to_px(raw.xy_frame, self.size, self.spec.frame), 1 - scale.mean(-1), sigma)
+
+    def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        # What is not labelled is taken to be where it was found: the flow must not meet whatever its target holds.
+        target = geometry.px_to_frame(batch.xy, self.size, self.spec.frame)
+        target = torch.where(batch.labelled[..., None] > 0, target, raw.xy_frame.detach())
+        each = flow.negative_log_likelihood(
+            raw.xy_frame, raw.scale_logit, target, self.flow, self.spec.base, self.spec.residual
+        )
+        return {"rle": losses.weighted_mean(each.sum(-1), batch.labelled)}
+
+    def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
+        mirrored = geometry.mirror_frame(raw.xy_frame[:, flip_order], self.size, self.spec.frame)
+        return Raw(mirrored, raw.scale_logit[:, flip_order])

@@ -1,0 +1,137 @@
+"""Method `simcc`: x and y each as a choice between bins finer than a pixel (SimCC: Li et al., ECCV 2022).
+
+The targets are smoothed to Gaussians over the bins and the loss is the Kullback-Leibler divergence. Networks: `plain`,
+a map a point and a linear layer for each axis; `rtmcc`, RTMPose's, in which the points look at each other (Jiang et
+al., 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from fiducial import geometry
+from fiducial.errors import UserError
+from fiducial.geometry import Align, Size
+from fiducial.models import axes, contracts, heatmaps, losses, upsampling
+from fiducial.models.contracts import Level
+from fiducial.models.rtmcc import RTMCC
+from fiducial.types import Batch, Keypoints
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Choices of the method."""
+
+    network: Literal["plain", "rtmcc"] = "plain"
+    split: float = 2.0  # bins a px
+    # Width of the targets at `split` 2 for an input of 192x256 is (4.9, 5.66) bins; None = the root of an eighth of
+    # the side in px, which gives these, times split / 2.
+    sigma_bins: tuple[float, float] | None = None
+    decoder: Literal["argmax", "soft"] = "soft"  # soft = mean position
+    beta: float = 1.0  # logits are multiplied by it in the loss and when they are read (RTMPose: 10)
+    kernel: int = 1  # of the convolution that makes a map a point (RTMPose: 7)
+    hidden: int = 256  # rtmcc: width of a point's features
+    align: Align = "edge"  # stride where weights of MMPose are used
+
+    def __post_init__(self) -> None:
+        if self.split <= 0 or self.beta <= 0:
+            raise UserError(f"head.split={self.split}, head.beta={self.beta}: expected more than 0")
+
+
+class Raw(NamedTuple):
+    """Logits of the bins along each axis."""
+
+    x: Float[Tensor, "b k bins_x"]
+    y: Float[Tensor, "b k bins_y"]
+
+
+class Head(contracts.Head):
+    """raw: logits of the bins."""
+
+    def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
+        super().__init__()
+        self.spec, self.size = spec, size
+        self.bins = Size(round(size.w * spec.split), round(size.h * spec.split))
+        self.sigma_bins = spec.sigma_bins or tuple((side / 8) ** 0.5 * spec.split / 2 for side in size)
+        cells = upsampling.build("none", level, size, channels=level.channels, stride=None).grid
+        if spec.network == "rtmcc":
+            self.network: nn.Module = RTMCC(
+                level.channels, points, size, cells, kernel=spec.kernel, hidden=spec.hidden, split=spec.split
+            )
+        else:
+            self.network = Plain(level.channels, points, cells, self.bins, spec.kernel)
+
+    def forward(self, feature: Float[Tensor, "b c h w"]) -> Raw:
+        return Raw(*self.network(feature))
+
+    def encode(self, batch: Batch) -> Raw:
+        """Logits of Gaussians around the points."""
+        return Raw(*((target.clamp_min(1e-30).log() / self.spec.beta) for target in self._targets(batch)))
+
+    def decode(self, raw: Raw) -> Keypoints:
+        """score: the probability near the point, within two widths of the target; of the two axes the lesser."""
+        xy_bins, scores = [], []
+        for axis, logits in enumerate(raw):
+            sigma = self.sigma_bins[axis]
+            probability = (logits * self.spec.beta).softmax(-1)
+            at = self._read(probability, sigma)
+            xy_bins.append(at)
+            scores.append(axes.mass_near(probability, at, 2 * sigma + 0.5))
+        xy = geometry.grid_to_px(torch.stack(xy_bins, -1), self.size, self.bins, self.spec.align)
+        return Keypoints(xy, torch.minimum(*scores).clamp(0, 1))
+
+    def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        xy_bins = geometry.px_to_grid(batch.xy, self.size, self.bins, self.spec.align)
+        weight = batch.labelled * heatmaps.inside(xy_bins, self.bins)
+        each = [
+            losses.vector_kl(logits, target, beta=self.spec.beta)
+            for logits, target in zip(raw, self._targets(batch), strict=True)
+        ]
+        return {"kl": losses.weighted_mean(each[0] + each[1], weight)}
+
+    def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
+        return Raw(raw.x.flip(-1)[:, flip_order], raw.y[:, flip_order])
+
+    def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
+        """What the two axes say together, on the input's own cells of 4 px, peak 1."""
+        along_x, along_y = (
+            torch.nn.functional.adaptive_max_pool1d((logits * self.spec.beta).softmax(-1), max(1, side // 4))
+            for logits, side in zip(raw, self.size, strict=True)
+        )
+        maps = along_y[..., :, None] * along_x[..., None, :]
+        return maps / maps.amax((-2, -1), keepdim=True).clamp_min(1e-12)
+
+    def _targets(self, batch: Batch) -> tuple[Float[Tensor, "b k bins_x"], Float[Tensor, "b k bins_y"]]:
+        """Gaussians over the bins that sum to one; zeros for points far outside."""
+        xy_bins = geometry.px_to_grid(batch.xy, self.size, self.bins, self.spec.align)
+        along_x, along_y = (
+            axes.gaussian(xy_bins[..., axis], self.bins[axis], self.sigma_bins[axis]) for axis in (0, 1)
+        )
+        return along_x, along_y
+
+    def _read(self, probability: Float[Tensor, "b k n"], sigma_bins: float) -> Float[Tensor, "b k"]:
+        """Position along one axis, in bins."""
+        if self.spec.decoder == "argmax":
+            return probability.argmax(-1).to(probability.dtype)
+        return axes.untruncated(axes.mean(probability), probability.shape[-1], sigma_bins)
+
+
+class Plain(nn.Module):
+    """A convolution to a map a point, which two linear layers turn into the bins of the axes."""
+
+    def __init__(self, channels: int, points: int, cells: Size, bins: Size, kernel: int) -> None:
+        super().__init__()
+        self.final = upsampling.final(channels, points, kernel)
+        nn.init.kaiming_normal_(self.final.weight, mode="fan_in")
+        self.linear_x = nn.Linear(cells.w * cells.h, bins.w)
+        self.linear_y = nn.Linear(cells.w * cells.h, bins.h)
+
+    def forward(
+        self, feature: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b k bins_x"], Float[Tensor, "b k bins_y"]]:
+        maps = self.final(feature).flatten(2)
+        return self.linear_x(maps), self.linear_y(maps)

@@ -1,0 +1,46 @@
+"""SimpleBaseline's Gaussian maps, biased and unbiased (DARK)."""
+
+from __future__ import annotations
+
+import torch
+from parity.golden import Case, Tolerance
+from torch import Tensor
+
+from fiducial.geometry import Size
+from fiducial.models import codecs
+
+TOLERANCE = {
+    "biased.heatmaps": Tolerance(absolute=1e-6),
+    # Cells up to 100 are known to 4e-6 in float32, and a Gaussian's slope is 0.6 / sigma.
+    "unbiased.heatmaps": Tolerance(absolute=5e-6),
+    "*.weights": Tolerance(),
+    "biased.*": Tolerance(absolute=1e-5),
+    "*": Tolerance(absolute=1e-4),
+}
+
+
+def run(case: Case) -> dict[str, Tensor]:
+    size, grid = Size(*case.config["input_size"]), Size(*case.config["heatmap_size"])
+    xy, visible = case.given["keypoints"], case.given["visible"]
+    found: dict[str, Tensor] = {}
+    for kind, encode, decode in (
+        ("biased", codecs.msra_encode, codecs.msra_decode),
+        ("unbiased", codecs.msra_unbiased_encode, codecs.msra_unbiased_decode),
+    ):
+        target = encode(xy, visible, size, grid, case.config["sigma"])
+        found |= {f"{kind}.heatmaps": target.maps[0], f"{kind}.weights": target.weight}
+        maps = {name: case.given[name][None] for name in ("pred", "pred_pos")}
+        count = case.expected[f"{kind}.dec_roundtrip.keypoints"].shape[1]
+        maps["roundtrip"] = target.maps[:, subset(xy, size, count)]
+        for name, values in maps.items():
+            decoded = decode(values, size)
+            found |= {f"{kind}.dec_{name}.keypoints": decoded.xy, f"{kind}.dec_{name}.scores": decoded.score}
+    return {name: value for name, value in found.items() if name in case.expected}
+
+
+def subset(xy: Tensor, size: Size, count: int) -> Tensor:
+    """Which points went round: all, or the first ones in the picture."""
+    if count == xy.shape[1]:
+        return torch.arange(count)
+    inside = ((xy[0] >= 0) & (xy[0] <= xy.new_tensor(size) - 1)).all(-1)
+    return inside.nonzero()[:count, 0]

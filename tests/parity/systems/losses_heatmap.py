@@ -1,0 +1,64 @@
+"""Map losses. The reference's weights multiply maps or squares, and its means are over all points, labelled or not."""
+
+from __future__ import annotations
+
+import torch
+from parity.golden import Case, Tolerance
+from torch import Tensor
+
+from fiducial.models import losses
+
+TOLERANCE = {"*.loss": Tolerance(relative=1e-5), "*.grad": Tolerance(relative=1e-4, of_largest=1e-4)}
+
+
+def run(case: Case) -> dict[str, Tensor]:
+    given = case.given
+    maps, target, weight = given["pred"], given["target"], given["weights"]
+    ones, topk, loss_weight = torch.ones_like(weight), case.config["topk"], case.config["loss_weight"]
+    label_weight = torch.stack([weight, ones, ones], -1)[..., None, None]
+
+    def weighted(each: Tensor, weight: Tensor = ones) -> Tensor:
+        return (each * weight).mean()
+
+    def hardest(each: Tensor) -> Tensor:
+        return ((each * losses.hardest(each, ones, topk)).sum(-1) / topk).mean()
+
+    def twice(maps: Tensor, loss, weight: Tensor = ones) -> Tensor:
+        """The weight on both maps, so that it counts twice."""
+        return loss(maps * weight[..., None, None], target * weight[..., None, None])
+
+    def focal(probability: Tensor, weight: Tensor = ones) -> Tensor:
+        positives = ((target == 1) * weight[..., None, None]).sum()
+        return (losses.focal(probability, target) * weight).sum() / positives
+
+    def combined(maps: Tensor) -> Tensor:
+        maps, target = (part.unflatten(1, (-1, 3)) * label_weight for part in (maps, given["targetc"]))
+        return losses.combined(maps, target).mean(0).sum() / target.shape[1]
+
+    mse, awing = losses.map_mse, losses.adaptive_wing
+    occupied = weight * (target.flatten(2) != 0).any(-1)
+    masked = given["mask"] * weight[..., None, None]
+    names = {
+        "mse": (maps, lambda m: weighted(mse(m, target))),
+        "mse_w": (maps, lambda m: loss_weight * weighted(mse(m, target), weight)),
+        "mse_pix": (maps, lambda m: weighted(mse(m, target, given["wpix"]))),
+        "mse_mask": (maps, lambda m: weighted(mse(m, target, masked))),
+        "mse_skip": (maps, lambda m: weighted(mse(m, target), occupied)),
+        "combined": (given["predc"], combined),
+        "ohkm": (maps, lambda m: hardest(twice(m, mse))),
+        "ohkm_w": (maps, lambda m: loss_weight * hardest(twice(m, mse, weight))),
+        "awing": (maps, lambda m: weighted(twice(m, awing))),
+        "awing_w": (maps, lambda m: loss_weight * weighted(twice(m, awing, weight))),
+        "focal": (given["prob"], focal),
+        "focal_w": (given["prob"], lambda p: focal(p, weight)),
+        "hrnet_joints_mse": (maps, lambda m: 0.5 * weighted(twice(m, mse, weight))),
+        "hrnet_joints_ohkm": (maps, lambda m: 0.5 * hardest(twice(m, mse, weight))),
+    }
+    return {key: value for name, (values, loss) in names.items() for key, value in graded(name, values, loss).items()}
+
+
+def graded(name: str, values: Tensor, loss) -> dict[str, Tensor]:
+    """The loss of `values` and its gradient."""
+    values = values.clone().requires_grad_()
+    result = loss(values)
+    return {f"{name}.loss": result, f"{name}.grad": torch.autograd.grad(result, values)[0]}

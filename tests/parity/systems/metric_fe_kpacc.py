@@ -1,0 +1,39 @@
+"""Keypoint accuracy of heatmaps, its target and its way of cutting, as in FastEstimator's tutorial."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from parity.golden import Case, Tolerance
+from torch import Tensor
+
+from fiducial import geometry
+from fiducial.evaluation import keypoint_accuracy
+from fiducial.geometry import Size
+
+TOLERANCE = {
+    "counts*": Tolerance(),
+    "kp_acc": Tolerance(absolute=1e-12),
+    "gt": Tolerance(absolute=1e-6),
+    "crop_keypoints": Tolerance(absolute=1e-5),
+}
+
+
+def run(case: Case) -> dict[str, Tensor]:
+    given = {name: value.numpy() for name, value in case.given.items()}
+    labelled = given["kpscore"] >= 1
+    rows = keypoint_accuracy.of_heatmaps(given["pred"], given["gt_xy"], labelled)
+    counts = keypoint_accuracy.Counts.of(rows)
+    few = len(case.expected["gt"])
+    target = keypoint_accuracy.mask(given["gt_xy"][:few], labelled[:few], Size(case.config["W"], case.config["H"]))
+    cut = [
+        geometry.into_whole_box(points[:, :2], box)
+        for points, box in zip(given["crop_kp"], given["crop_box"], strict=True)
+    ]
+    return {
+        "gt": torch.from_numpy(target),
+        "counts": torch.tensor([counts.tp, counts.tn, counts.fp, counts.fn]),
+        "counts_per_sample": torch.from_numpy(rows),
+        "kp_acc": torch.tensor(counts.accuracy, dtype=torch.float64),
+        "crop_keypoints": torch.from_numpy(np.stack(cut)),
+    }

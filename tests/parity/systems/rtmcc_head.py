@@ -1,0 +1,39 @@
+"""RTMPose's head network, with the tensors on the way."""
+
+from __future__ import annotations
+
+import torch
+from parity.golden import Case, Tolerance
+from torch import Tensor
+
+from fiducial.geometry import Size
+from fiducial.models.rtmcc import RTMCC, Activation
+
+ACTIVATIONS: dict[str, Activation] = {"SiLU": "silu", "ReLU": "relu"}
+# The goldens allow 5e-3 for the rotary variant, whose angles are thousands of radians; it is not needed.
+TOLERANCE = {"*": Tolerance(absolute=1e-4, relative=1e-4)}
+
+
+def run(case: Case) -> dict[str, Tensor]:
+    config, feature = case.config, case.given["feat"]
+    network = RTMCC(
+        config["in_channels"],
+        config["K"],
+        Size(*config["input_size"]),
+        Size(*config["feat"]),
+        kernel=config["kernel"],
+        hidden=config["hidden"],
+        attention=config["s"],
+        expansion=config["expansion"],
+        activation=ACTIVATIONS[config["act"]],
+        relative_bias=config["rel"],
+        rotary=config["pos"],
+        split=config.get("split", 2.0),
+    )
+    network.load_state_dict(case.weights)
+    seen: dict[str, Tensor] = {}
+    for name, layer in (("final", network.final_layer), ("mlp", network.mlp), ("gau", network.gau)):
+        layer.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
+    with torch.inference_mode():
+        x, y = network.eval()(feature)
+    return {**seen, "pred_x": x, "pred_y": y}
