@@ -18,6 +18,7 @@ from fiducial.geometry import Size
 from fiducial.types import Images, Instances, Problem, Skeleton
 
 # A box made from points is enlarged by this much of itself on each side: points lie on a body, not around it.
+ABSURD = 10  # longest sides of a picture; no true point lies so far outside of it
 BOX_MARGIN = 0.1
 NOTE = "note"
 
@@ -84,7 +85,8 @@ class Table:
 def check(table: Table, verify: bool = True) -> tuple[Instances, list[Problem]]:
     """The sound instances of a table, and a line for each one left out.
 
-    Left out as broken: v other than 0, 1 or 2; a labelled point without finite coordinates; a box of no area or wholly
+    Left out as broken: v other than 0, 1 or 2; a labelled point without finite coordinates, or absurdly far outside of the
+    declared picture (one such label can outweigh all others in a loss); a box of no area or wholly
     outside the declared picture; an annotation id met before; a picture that is missing, cut short or not of the
     declared size (the last two only if `verify`, which opens every file). Left out without a word: no labelled point,
     unless it is a crowd. A missing box is made from the points, a missing area is the box's."""
@@ -96,13 +98,14 @@ def check(table: Table, verify: bool = True) -> tuple[Instances, list[Problem]]:
     bad = np.zeros(len(table.image_row), bool)
 
     def leave_out(rows: np.ndarray | np.bool, what: str, point_wise: np.ndarray | None = None) -> None:
-        """Marks rows not yet marked; {point}, {v}, {box} and {size} are filled in."""
+        """Marks rows not yet marked; {point}, {v}, {xy}, {box} and {size} are filled in."""
         for row in np.flatnonzero(rows & ~bad):
             point = 0 if point_wise is None else int(point_wise[row].argmax())
             size = table.image_size[table.image_row[row]]
             text = what.format(
                 point=table.skeleton.points[point],
                 v=f"{visibility[row, point]:g}",
+                xy=[float(f"{value:.6g}") for value in xy[row, point]],
                 box=[round(float(value), 2) for value in table.box_xywh[row]],
                 size=f"{size[0]}x{size[1]}",
             )
@@ -115,6 +118,8 @@ def check(table: Table, verify: bool = True) -> tuple[Instances, list[Problem]]:
     leave_out(~valued.all(1), "v is {v} at point {point!r}, expected 0, 1 or 2", ~valued)
     missing = labelled & ~finite
     leave_out(missing.any(1), "point {point!r} is labelled (v {v}) without finite coordinates", missing)
+    far = labelled & _far_outside(table)
+    leave_out(far.any(1), "point {point!r} lies at {xy}, far outside the picture of {size}", far)
 
     box_xywh = _with_boxes(table, labelled & finite)
     given = ~np.isnan(table.box_xywh).all(1)
@@ -179,6 +184,13 @@ def _outside(table: Table) -> np.ndarray:
     for row in np.flatnonzero(~inside & sizes.all(1)):  # few, so that the exact question may be asked one by one
         result[row] = geometry.box_overlap(table.box_xywh[row], Size(*sizes[row])) == 0
     return result
+
+
+def _far_outside(table: Table) -> np.ndarray:
+    """[n, k] bool: farther from the picture than `ABSURD` times its longest side. False where no size is declared."""
+    longest = table.image_size[table.image_row].max(1).astype(np.float64)
+    distance = np.abs(table.keypoints[..., :2]).max(-1)
+    return (distance > (ABSURD + 1) * longest[:, None]) & (longest > 0)[:, None]
 
 
 def _broken_pictures(table: Table, rows: np.ndarray, verify: bool, image_size: np.ndarray) -> dict[int, str]:

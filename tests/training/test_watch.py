@@ -58,6 +58,18 @@ def test_a_nan_label_is_named_once_and_training_goes_on(recipe: Recipe, data: fi
     assert not torch.equal(weights["head.linear.weight"], other["head.linear.weight"])
 
 
+@pytest.mark.parametrize("outlier_px", [1e4, 1e13, 1e30])
+def test_outlier_labels_do_not_break_a_likelihood(recipe: Recipe, data: fitting.Data, fit, outlier_px: float):
+    """RLE's density of an error is squared and scaled: a label that is not finite then is named, others do no harm."""
+    xy = data.train.xy.copy()
+    xy[13, 1, 0] = outlier_px
+    run = fit(replace(recipe, method="rle", epochs=3), on=replace(data, train=replace(data.train, xy=xy)))
+    named = [line for line in run.lines if "not finite" in line]
+    expected = f"{data.train.where(13)}: its loss is not finite; steps with it are left out"
+    assert named == ([expected] if outlier_px > 1e20 else [])
+    assert_finite(run.out)
+
+
 def test_a_nan_label_leaves_a_frozen_backbone_alone(recipe: Recipe, data: fitting.Data, fit, poison):
     """The step without a gradient must not be one of weight decay for what is not being trained."""
     poison(13)
