@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long check format clean
+GOLDENS ?= ../shared/golden
+
+.PHONY: demo test test-long parity check format clean
 
 demo: $(INSTALLED)
 	$(BIN)/fiducial demo --out demo
@@ -15,6 +17,10 @@ test: $(INSTALLED)
 # Minutes of training each: resuming after kill -9, two processes, accuracy on real faces.
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long
+
+# Our numbers against those of reference implementations, with a table: make parity GOLDENS=DIR
+parity: $(INSTALLED)
+	$(BIN)/python -m pytest tests/parity --goldens $(GOLDENS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -31,6 +31,25 @@ def shared_folder(*parts: str) -> Path | None:
     return folder if folder.exists() else None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    default = Path(os.environ.get("FIDUCIAL_SHARED", ROOT.parent / "shared")) / "golden"
+    text = f"folder of goldens to hold our numbers against (default: {default})"
+    parser.addoption("--goldens", metavar="DIR", default=str(default), help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Goldens that were asked for must be there; the default ones may be missing, and their tests are skipped."""
+    if not any(argument.startswith("--goldens") for argument in config.invocation_params.args):
+        return
+    folder = Path(str(config.getoption("goldens")))
+    if not folder.is_dir():
+        raise pytest.UsageError(f"--goldens {folder}: no such folder")
+    from parity.golden import folders
+
+    if not folders(folder):
+        raise pytest.UsageError(f"--goldens {folder}: expected folders with case.json or *.safetensors; found none")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real labelled data."""
@@ -39,10 +58,10 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
+def golden(pytestconfig: pytest.Config) -> Path:
     """Inputs and outputs of the reference implementations."""
-    folder = shared_folder("golden")
-    return folder if folder is not None else pytest.skip("no goldens beside the checkout (../shared/golden)")
+    folder = Path(str(pytestconfig.getoption("goldens")))
+    return folder if folder.is_dir() else pytest.skip(f"no goldens at {folder} (name others with --goldens DIR)")
 
 
 COLOURS = [(255, 60, 40), (40, 255, 60), (60, 40, 255)]

@@ -85,6 +85,20 @@ def test_crop_takes_the_whole_box_and_the_whole_image():
     assert_allclose(corners, [[-0.5, -0.5], [59.5, -0.5], [59.5, 87.5], [-0.5, 87.5]], atol=1e-9)
 
 
+def test_crop_between_px_as_published_code_has_it():
+    box = np.array([3.0, 5.0, 40.0, 20.0])
+    ends = np.array([[3.0, 5.0], [43.0, 25.0]])
+    assert_allclose(geometry.transform(geometry.crop(box, TO, "stride"), ends), [[0, 0], [60, 88]], atol=1e-9)
+    assert_allclose(geometry.transform(geometry.crop(box, TO, "corner"), ends), [[0, 0], [59, 87]], atol=1e-9)
+    assert_allclose(geometry.box_centre(box), [23, 15])
+
+
+def test_points_in_a_box_of_whole_px_stay_in_it():
+    xy = np.array([[10.5, 9.0], [2.0, 30.0], [99.0, 7.2]])
+    found = geometry.into_whole_box(xy, np.array([3.9, 5.1, 40.9, 20.2]))
+    assert_allclose(found, [[7.5, 4.0], [0.0, 19.0], [39.0, 2.2]])
+
+
 def test_compose_goes_in_the_order_written_and_invert_undoes_it():
     steps = [MAPS["rotation"], MAPS["scaling"], MAPS["flip"]]
     one_by_one = POINT

@@ -19,7 +19,7 @@ from fiducial.deploy.boxes import Boxes, BoxesFile
 from fiducial.deploy.runtime import Runtime
 from fiducial.deploy.sources import Frame, Source
 from fiducial.errors import UserError
-from fiducial.evaluation import pictures
+from fiducial.evaluation import pictures, suppression
 from fiducial.types import Keypoints
 
 Echo = Callable[[str], None]
@@ -42,6 +42,7 @@ def predict_sources(
     *,
     boxes: Path | None = None,
     flip_test: bool = False,
+    oks_nms: float | None = None,
     strict: bool = False,
     json_file: Path | None = None,
     progress: bool = False,
@@ -52,7 +53,8 @@ def predict_sources(
 
     A frame that can't be read, a broken box and a picture that the boxes file doesn't name are reported and left out;
     they are errors where `strict`, or where there is nothing else. Whatever can be wrong in the arguments is said
-    before anything is written."""
+    before anything is written. `oks_nms`: of boxes that hold the same instance, by the OKS of their points above it, the
+    one with the best score stays."""
     found = sources.find(names)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
@@ -72,6 +74,8 @@ def predict_sources(
     targets = drawings.targets(found, out)
     total = sources.count(found)
     run = runtime.load(model, flip_test)
+    if oks_nms is not None:
+        _check_suppression(model, run, boxes)
     results: list[dict[str, Any]] = []
     images = number = 0
     with _progress(total, progress) as advance:
@@ -90,6 +94,7 @@ def predict_sources(
                         report(f"{boxes}: has no image named {frame.name!r}; left out")
                     else:
                         points = run(frame.image, None if wanted is None else given.array())
+                        given, points = _without_repeats(given, points, run, oks_nms)
                         results += _entries(frame, given, points)
                         draw(frame, _picture(frame.image, points, run))
                         images += 1
@@ -137,6 +142,29 @@ def _entries(frame: Frame, given: Boxes, found: Keypoints) -> list[dict[str, Any
         }
         entries.append(entry | ({"bbox": given.xywh[i]} if given.xywh else {}))
     return entries
+
+
+def _check_suppression(model: Path, run: Runtime, boxes: Path | None) -> None:
+    if boxes is None:
+        raise UserError("--oks-nms keeps the best of several boxes of an instance: give them by --boxes FILE.json")
+    if run.skeleton.sigmas is None:
+        raise UserError(
+            f"--oks-nms needs sigmas, and the skeleton {run.skeleton.name!r} of {model} has none. Train with the "
+            "category's field `sigmas` (one number a point), or leave --oks-nms out"
+        )
+
+
+def _without_repeats(given: Boxes, found: Keypoints, run: Runtime, limit: float | None) -> tuple[Boxes, Keypoints]:
+    """The boxes of one picture and their points, without those whose points a better one has too; all where `limit` is
+    None."""
+    if limit is None:
+        return given, found
+    boxes, sigmas = given.array(), np.array(run.skeleton.sigmas)
+    area = boxes[:, 2:].prod(1)
+    rows = np.sort(suppression.oks_nms(found.xy, found.score.mean(1), area, sigmas, limit))
+    xywh, category_ids = [given.xywh[row] for row in rows], [given.category_ids[row] for row in rows]
+    columns = {name: None if value is None else value[rows] for name, value in vars(found).items()}
+    return Boxes(given.image_id, xywh, category_ids), Keypoints(**columns)
 
 
 def _picture(image: np.ndarray, found: Keypoints, run: Runtime) -> np.ndarray:

@@ -89,13 +89,35 @@ def average_precision(truth: Truth, detections: Detections, sigmas: np.ndarray) 
 
     AP: mean precision at 101 recalls and OKS 0.50 to 0.95; AR: mean recall at those OKS; per area also (medium is
     32^2..96^2 px). sigmas [k]: COCO's constant of each point."""
-    order, _ = _best_of_each_image(detections)
-    curves = _match_and_accumulate(truth, detections, order, similarities(truth, detections, sigmas, order))
+    precision, recall = curves(truth, detections, sigmas)
     return {
-        kind + name: _mean(curves[curve][threshold, ..., 0, area, 0])
-        for kind, curve in (("ap", "precision"), ("ar", "recall"))
+        kind + name: _mean(curve[threshold, ..., area])
+        for kind, curve in (("ap", precision), ("ar", recall))
         for name, (threshold, area) in NUMBERS.items()
     }
+
+
+def curves(truth: Truth, detections: Detections, sigmas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Precision [thresholds, recalls, areas], made monotone, and the recall reached [thresholds, areas]; -1 where there
+    is no truth to find."""
+    order, _ = _best_of_each_image(detections)
+    found = _match_and_accumulate(truth, detections, order, similarities(truth, detections, sigmas, order))
+    return np.asarray(found["precision"])[..., 0, :, 0], np.asarray(found["recall"])[:, 0, :, 0]
+
+
+def matches(truth: Truth, detections: Detections, sigmas: np.ndarray, least_oks: float = 0.5) -> np.ndarray:
+    """Row of the truth that each detection is matched to by COCO's rules, [d]; -1: none, or not among the image's best.
+
+    In order of score each takes the best truth that is left; one that is matched to an ignored truth counts for
+    nothing."""
+    order, _ = _best_of_each_image(detections)
+    pairs = similarities(truth, detections, sigmas, order)
+    found = _match_and_accumulate(truth, detections, order, pairs, np.array([least_oks]), AREAS[:1])["matched"]
+    taken = np.full(len(detections.score), -1)
+    for name in found:
+        detection, row = map(int, name.split("_"))
+        taken[order[detection - 1]] = row - 1
+    return taken
 
 
 def of_images(truth: Truth, detections: Detections, kept: np.ndarray) -> tuple[Truth, Detections]:
@@ -113,18 +135,18 @@ def similarities(truth: Truth, detections: Detections, sigmas: np.ndarray, order
     """OKS of every detection with every truth of its image. `order` picks and orders detections; Pairs.detection
     then counts in it.
 
-    OKS = mean over labelled points of exp(-d^2 / (2 area (2 sigma)^2)); where no point of the truth is labelled, all
-    points count, and d is their distance to the truth's box grown to three times its size."""
+    The labelled points count (`oks`); where no point of the truth is labelled, all do, and d is their distance to the
+    truth's box grown to three times its size."""
     sigmas = np.asarray(sigmas, dtype=np.float64)
     if sigmas.shape != truth.xy.shape[1:2]:
         raise UserError(f"{sigmas.size} sigmas for {truth.xy.shape[1]} points: expected one sigma a point")
     order = np.arange(len(detections.score)) if order is None else order
     detection, other = _of_same_image(detections.image_row[order], truth.image_row, len(truth.image_id))
-    oks = np.empty(len(detection))
+    values = np.empty(len(detection))
     for start in range(0, len(detection), 4096):  # blocks that stay in the cache
         block = slice(start, start + 4096)
-        oks[block] = _oks(detections.xy[order[detection[block]]], truth, other[block], (2 * sigmas) ** 2)
-    return Pairs(detection, other, oks)
+        values[block] = _oks(detections.xy[order[detection[block]]], truth, other[block], sigmas)
+    return Pairs(detection, other, values)
 
 
 def pair_up(pairs: Pairs, least_oks: float) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +164,16 @@ def pair_up(pairs: Pairs, least_oks: float) -> tuple[np.ndarray, np.ndarray]:
     return pairs.detection[rows], pairs.truth[rows]
 
 
-def _oks(xy: np.ndarray, truth: Truth, row: np.ndarray, variance: np.ndarray) -> np.ndarray:
+def oks(apart: np.ndarray, area: np.ndarray, sigmas: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Object keypoint similarity: mean over the points that count of exp(-d^2 / (2 area (2 sigma)^2)); 0 where none does.
+
+    apart [p, k, 2] px, area [p] px^2, sigmas [k], counted [p, k] bool -> [p]."""
+    squared = np.einsum("pkc,pkc->pk", apart, apart)
+    exponent = squared / (2 * sigmas) ** 2 / (area + np.spacing(1))[:, None] / 2
+    return (np.exp(-exponent) * counted).sum(1) / np.maximum(counted.sum(1), 1)
+
+
+def _oks(xy: np.ndarray, truth: Truth, row: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
     """OKS of p detections xy [p, k, 2] with the truths of these rows [p] -> [p]."""
     counted = truth.labelled[row]
     apart = xy - truth.xy[row]
@@ -152,9 +183,7 @@ def _oks(xy: np.ndarray, truth: Truth, row: np.ndarray, variance: np.ndarray) ->
         low, high = box[..., :2] - box[..., 2:], box[..., :2] + 2 * box[..., 2:]
         apart[empty] = np.maximum(low - xy[empty], 0) + np.maximum(xy[empty] - high, 0)
         counted[empty] = True
-    squared = np.einsum("pkc,pkc->pk", apart, apart)
-    exponent = squared / variance / (truth.area[row] + np.spacing(1))[:, None] / 2
-    return (np.exp(-exponent) * counted).sum(1) / counted.sum(1)
+    return oks(apart, truth.area[row], sigmas, counted)
 
 
 def _best_of_each_image(detections: Detections) -> tuple[np.ndarray, np.ndarray]:
@@ -175,22 +204,30 @@ def _of_same_image(left: np.ndarray, right: np.ndarray, images: int) -> tuple[np
     return i, by_image[first[left[i]] + within]
 
 
-def _match_and_accumulate(truth: Truth, detections: Detections, order: np.ndarray, pairs: Pairs) -> dict[str, Any]:
+def _match_and_accumulate(
+    truth: Truth,
+    detections: Detections,
+    order: np.ndarray,
+    pairs: Pairs,
+    thresholds: np.ndarray = THRESHOLDS,
+    areas: np.ndarray = AREAS,
+) -> dict[str, Any]:
     """faster-coco-eval's `precision` [thresholds, recalls, 1, areas, 1] and `recall` [thresholds, 1, areas, 1], for
-    one category and one limit of detections; -1 where there is no truth to find."""
+    one category and one limit of detections; -1 where there is no truth to find. `matched` has a key "d_t" for each
+    match at any threshold and area, both numbered as in `_dataset`."""
     library = _library()
     images, image_row = range(len(truth.image_id)), detections.image_row[order]
-    oks = pairs.oks.tolist()
-    rows = [oks[start:stop] for start, stop in _bounds(pairs.detection, len(order))]
+    values = pairs.oks.tolist()
+    rows = [values[start:stop] for start, stop in _bounds(pairs.detection, len(order))]
     # Of each image its detections' OKS, and none at all where it has no truth.
     tables = [[list(filter(None, rows[start:stop]))] for start, stop in _bounds(image_row, len(images))]
     extent = np.ptp(detections.xy[order], axis=1).prod(1)
     wanted = _dataset(library, truth.image_row, area=truth.area, iscrowd=truth.crowd, ignore=truth.ignored)
     found = _dataset(library, image_row, area=extent, score=detections.score[order])
     rules = SimpleNamespace(
-        iouThrs=THRESHOLDS.tolist(),
+        iouThrs=thresholds.tolist(),
         recThrs=RECALLS.tolist(),
-        areaRng=AREAS.tolist(),
+        areaRng=areas.tolist(),
         maxDets=[MAX_DETECTIONS],
         imgIds=images,
         catIds=[0],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fiducial.errors import UserError
-from fiducial.evaluation import coco, metrics
+from fiducial.evaluation import coco, metrics, suppression
 from fiducial.evaluation.coco_files import Findings, TruthTable, read_detections, read_truth
 from fiducial.types import Skeleton
 
@@ -24,17 +24,21 @@ def evaluate_results(
     category: str | None = None,
     use_area: bool = True,
     strict: bool = False,
+    oks_nms: float | None = None,
 ) -> dict[str, Any]:
     """AP and AR of a results file, and NME and its kin of those instances that can be paired; ready for JSON.
 
     Sigmas are those given, else the category's field `sigmas`, else COCO's for its 17 points; without any there is no
     AP. A truth and a detection are a pair where each is the only one of its image, or by OKS, best first, at 0.5 or
-    more. Broken entries are skipped and listed in `problems`; they are errors where `strict`."""
+    more. Broken entries are skipped and listed in `problems`; they are errors where `strict`. `oks_nms` first leaves out
+    detections whose OKS with a better one of their image is above it."""
     truth_findings, findings = Findings(truth, strict), Findings(results, strict)
     table = read_truth(truth_findings, category, use_area)
     detections = read_detections(findings, table)
     skeleton = _skeleton(table)
     weights = _sigmas(sigmas, table, skeleton, truth_findings)
+    if oks_nms is not None:
+        detections = _without_repeats(detections, weights, oks_nms, findings)
 
     numbers: dict[str, float | None] = {}
     if weights is not None:
@@ -91,6 +95,20 @@ def _sigmas(
         source = "--sigmas" if given is not None else f"{findings.file}: category {table.category.name!r}"
         raise UserError(f"{source}: {len(values)} sigmas, expected {count} positive numbers. {HOW_TO_GIVE_SIGMAS}")
     return np.array(values, dtype=np.float64)
+
+
+def _without_repeats(
+    detections: coco.Detections, sigmas: np.ndarray | None, limit: float, findings: Findings
+) -> coco.Detections:
+    """The detections that OKS-NMS keeps, in the order in which they were given."""
+    if sigmas is None:
+        raise UserError(f"--oks-nms needs sigmas, and there are none for these points. {HOW_TO_GIVE_SIGMAS}")
+    area = suppression.extent(detections.xy)  # a results file has no areas
+    rows = suppression.oks_nms_of_images(detections.image_row, detections.xy, detections.score, area, sigmas, limit)
+    findings.note(
+        f"{len(detections.score) - len(rows)} of {len(detections.score)} detections left out by OKS-NMS at {limit:g}"
+    )
+    return coco.Detections(detections.image_row[rows], detections.xy[rows], detections.score[rows])
 
 
 def _crowding(table: TruthTable, detections: coco.Detections, sigmas: np.ndarray) -> dict[str, float]:

@@ -25,6 +25,8 @@ DECODERS = {
     "quarter": lambda maps, sigma: heatmaps.quarter(maps, heatmaps.argmax(maps)[0]),
     "dark": lambda maps, sigma: heatmaps.dark(maps, heatmaps.argmax(maps)[0]),
     "dark, no blur": lambda maps, sigma: heatmaps.dark(maps, heatmaps.argmax(maps)[0], 1),
+    "dark_udp": lambda maps, sigma: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0]),
+    "dark_udp, no blur": lambda maps, sigma: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0], 1),
     "mean": lambda maps, sigma: heatmaps.untruncated(heatmaps.expectation(heatmaps.normalised(maps)), GRID, sigma),
     "windowed mean": lambda maps, sigma: heatmaps.windowed_mean(maps, heatmaps.argmax(maps)[0], sigma),
 }
@@ -51,6 +53,8 @@ def worst(name: str, xy: torch.Tensor, sigma: float) -> float:
         ("quarter", 0.25),
         ("dark", 2e-3),
         ("dark, no blur", 1e-3),
+        ("dark_udp", 2e-3),
+        ("dark_udp, no blur", 1e-3),
         ("mean", 1e-3),
         ("windowed mean", 1e-3),
     ],
@@ -134,6 +138,37 @@ def test_blur_is_opencvs_with_zeros_outside(kernel):
         padded = cv2.copyMakeBorder(picture.numpy(), radius, radius, radius, radius, cv2.BORDER_CONSTANT, value=0)
         expected = cv2.GaussianBlur(padded, (kernel, kernel), 0)[radius:-radius, radius:-radius]
         np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-5)
+
+
+def test_blur_of_vectors_is_that_of_maps_that_change_in_one_direction():
+    vectors = torch.rand(2, 3, 37, generator=torch.Generator().manual_seed(5))
+    stripes = vectors[..., None, :].expand(2, 3, 29, 37)
+    found = heatmaps.blur_vectors(vectors, 11)
+    # The middle row is far enough from the zeros outside.
+    middle = heatmaps.blur(stripes, 11)[..., 14, :]
+    torch.testing.assert_close(found, middle)
+    torch.testing.assert_close(found.amax(-1), vectors.amax(-1))
+
+
+def test_suppression_leaves_local_peaks_only():
+    maps = torch.zeros(1, 1, 9, 11)
+    maps[0, 0, 4, 5], maps[0, 0, 4, 7], maps[0, 0, 4, 8], maps[0, 0, 0, 0] = 0.9, 0.5, 0.8, 0.3
+    kept = heatmaps.suppress(maps)
+    assert kept.nonzero()[:, 2:].tolist() == [[0, 0], [4, 5], [4, 8]], "0.5 is within two cells of 0.9 and of 0.8"
+    assert heatmaps.suppress(maps, 3).nonzero()[:, 2:].tolist() == [[0, 0], [4, 5], [4, 8]]
+    assert heatmaps.suppress(maps, 7).nonzero()[:, 2:].tolist() == [[0, 0], [4, 5]]
+    assert kept[0, 0, 4, 5] == maps[0, 0, 4, 5]
+
+
+def test_dark_udp_by_hand_where_the_map_is_nothing_around_its_peak():
+    """Logs in units of log(0.001): 0 at the peak, 1 around it, where the map is clipped, and 2/3 to its right."""
+    maps = torch.zeros(1, 1, 7, 9)
+    maps[0, 0, 3, 4], maps[0, 0, 3, 5] = 1, 0.01
+    found = heatmaps.dark_udp(maps, torch.tensor([[[4.0, 3.0]]]), 1)
+    # g = (-1/6, 0); H = [[5/3, h], [h, 2]] with h = (1 - 2/3 - 1 - 1 - 1 + 1) / 2 = -5/6; step = -H^-1 g.
+    determinant = 5 / 3 * 2 - (5 / 6) ** 2
+    expected = torch.tensor([[[4 + 2 / 6 / determinant, 3 + 5 / 36 / determinant]]])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_mass_near_is_a_probability_and_falls_with_doubt():

@@ -17,7 +17,11 @@ TOLERANCE = {
 
 
 def run(case: Case) -> dict[str, Tensor]:
-    size, grid, kernel = Size(*case.config["input_size"]), Size(*case.config["heatmap_size"]), case.config["kernel_size"]
+    size, grid, kernel = (
+        Size(*case.config["input_size"]),
+        Size(*case.config["heatmap_size"]),
+        case.config["kernel_size"],
+    )
     target = codecs.megvii_encode(case.given["keypoints"], case.given["visible"], size, grid, kernel)
     decoded = codecs.megvii_decode(case.given["pred_pos"][None], size, kernel)
     return {

@@ -25,7 +25,7 @@ def run(case: Case) -> dict[str, Tensor]:
         found |= {f"reg.dec_{name}.keypoints": decoded.xy, f"reg.dec_{name}.scores": decoded.score}
     biased = codecs.msra_encode(xy, visible, size, grid, case.config["sigma"])
     unbiased = codecs.msra_unbiased_encode(xy, visible, size, grid, case.config["sigma"])
-    # Beside maps, too, a point's weight is that of its coordinates, which must lie in the picture; the reference's notes
+    # Beside maps, too, a point's weight is that of its coordinates, which must lie in the picture; the golden's notes
     # name the weights of the maps, its tensors show these.
     for name, maps in (
         ("integral", codecs.integral_maps(biased.maps)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from parity.golden import Case, Tolerance
 from torch import Tensor, nn
@@ -16,14 +18,12 @@ def run(case: Case) -> dict[str, Tensor]:
     spec = HRNetSpec(channels=tuple(config["channels"]), modules=tuple(config["modules"]), blocks=config["blocks"])
     network = with_final_layer(HRNet(spec), config["joints"], config["final_kernel"])
     network.load_state_dict(case.weights)
-    seen: dict[str, list[Tensor]] = {}
-    for name in ("stage2", "stage3", "stage4"):
+    seen: dict[str, Any] = {}
+    for name in ("layer1", "stage2", "stage3", "stage4"):
         getattr(network, name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
-    first: list[Tensor] = []
-    network.layer1.register_forward_hook(lambda _, __, out: first.append(out))
     with torch.inference_mode():
         (feature,) = network.eval()(case.given["x"])
-        found = {"y": network.get_submodule("final_layer")(feature), "layer1_mean": first[0].mean((2, 3))}
+        found = {"y": network.get_submodule("final_layer")(feature), "layer1_mean": seen.pop("layer1").mean((2, 3))}
     return found | {f"{name}.{i}": branch for name, branches in seen.items() for i, branch in enumerate(branches)}
 
 

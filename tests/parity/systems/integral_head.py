@@ -14,7 +14,7 @@ from fiducial.models import heatmaps, integral, losses
 
 TOLERANCE = {
     "*debias*.coords": Tolerance(absolute=1e-4),
-    "dsnt.grad": Tolerance(absolute=1e-7, relative=1e-4),
+    "dsnt.grad": Tolerance(relative=1e-4, of_largest=1e-5),
     "*": Tolerance(absolute=1e-5),
 }
 

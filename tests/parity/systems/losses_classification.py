@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from parity.golden import Case, Tolerance
@@ -13,7 +15,8 @@ from fiducial.models import losses
 TOLERANCE = {"*.loss": Tolerance(relative=1e-5), "*.grad*": Tolerance(relative=1e-4, of_largest=1e-4)}
 LEFT_OUT = {"*.grad_nan_per_keypoint": "counts the NaNs in the reference's gradient; ours has none (test_losses)"}
 # Constants of the variants that are in neither names nor configuration.
-BETAS = {"rtmpose": (10.0, 10.0), "lb5": (2.0, 5.0)}  # of the logits and of the targets; else 1 and none
+RTMPOSE_BETA = 10.0  # of the logits and of the targets
+LABEL_BETA = 2.0  # of the logits of `kl_lb5`; that of the targets is 5
 MASKED, MASK = (0, 2), 0.3  # of `kl_mask`: these points count less
 FLOOR = 0.1  # of the weights of `js_w`
 BCE_WEIGHT = 2.0  # of the whole of `bce_w`
@@ -39,7 +42,7 @@ def loss_of(name: str, given: dict[str, Tensor]) -> tuple[list[Tensor], Callable
     kind, _, variant = name.partition("_")
     weight = weight_of(kind, variant, given["weights"])
     if kind == "kl":
-        beta, target_beta = BETAS.get(variant, (1.0, None))
+        beta, target_beta = betas_of(variant)
         targets = (given["tx"], given["ty"])
 
         def kl(*logits: Tensor) -> Tensor:
@@ -62,8 +65,9 @@ def loss_of(name: str, given: dict[str, Tensor]) -> tuple[list[Tensor], Callable
         return [given["logit"]], lambda logits: factor * (losses.binary_cross_entropy(logits, label) * weight).mean()
     assert kind == "mlecc", name
     axes = [given["px"].softmax(-1), given["py"].softmax(-1)]
-    targets = [given[key] / given[key].sum(-1, keepdim=True).clamp_min(1e-12) for key in ("tx", "ty")]
-    return axes, lambda x, y: (losses.mlecc(x, y, *targets, variant) * weight).mean(-1).sum()
+    kind_of_mlecc = cast(losses.Shortfall, variant)
+    tx, ty = (given[key] / given[key].sum(-1, keepdim=True).clamp_min(1e-12) for key in ("tx", "ty"))
+    return axes, lambda x, y: (losses.mlecc(x, y, tx, ty, kind_of_mlecc) * weight).mean(-1).sum()
 
 
 def weight_of(kind: str, variant: str, weight: Tensor) -> Tensor:
@@ -74,5 +78,13 @@ def weight_of(kind: str, variant: str, weight: Tensor) -> Tensor:
         return weight * factor
     if kind == "js" and variant == "w":
         return weight.clamp_min(FLOOR)
-    weighted = kind == "mlecc" or variant in ("w", "w0", *BETAS)
+    weighted = kind == "mlecc" or variant in ("w", "w0", "rtmpose") or variant.startswith("lb")
     return weight if weighted else torch.ones_like(weight)
+
+
+def betas_of(variant: str) -> tuple[float, float | None]:
+    """Of the logits and of the targets; none where the targets are taken as they are."""
+    if variant == "rtmpose":
+        return RTMPOSE_BETA, RTMPOSE_BETA
+    found = re.fullmatch(r"lb(\d+)", variant)
+    return (LABEL_BETA, float(found[1])) if found else (1.0, None)

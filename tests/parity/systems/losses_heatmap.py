@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from parity.golden import Case, Tolerance
 from torch import Tensor
@@ -23,13 +25,13 @@ def run(case: Case) -> dict[str, Tensor]:
     def hardest(each: Tensor) -> Tensor:
         return ((each * losses.hardest(each, ones, topk)).sum(-1) / topk).mean()
 
-    def twice(maps: Tensor, loss, weight: Tensor = ones) -> Tensor:
+    def twice(maps: Tensor, loss: Callable[[Tensor, Tensor], Tensor], weight: Tensor = ones) -> Tensor:
         """The weight on both maps, so that it counts twice."""
         return loss(maps * weight[..., None, None], target * weight[..., None, None])
 
     def focal(probability: Tensor, weight: Tensor = ones) -> Tensor:
         positives = ((target == 1) * weight[..., None, None]).sum()
-        return (losses.focal(probability, target) * weight).sum() / positives
+        return (losses.focal(probability, target) * weight).sum() / (positives if positives > 0 else 1)
 
     def combined(maps: Tensor) -> Tensor:
         maps, target = (part.unflatten(1, (-1, 3)) * label_weight for part in (maps, given["targetc"]))
@@ -57,7 +59,7 @@ def run(case: Case) -> dict[str, Tensor]:
     return {key: value for name, (values, loss) in names.items() for key, value in graded(name, values, loss).items()}
 
 
-def graded(name: str, values: Tensor, loss) -> dict[str, Tensor]:
+def graded(name: str, values: Tensor, loss: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """The loss of `values` and its gradient."""
     values = values.clone().requires_grad_()
     result = loss(values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 from parity.golden import Case, Tolerance
@@ -65,7 +66,7 @@ def oks(predicted: Tensor, target: Tensor, areas: Tensor, weights: Tensor, kind:
     if kind == "normw":
         return losses.oks(predicted, target, weights[..., 0], areas, sigmas).mean()
     similarity = losses.oks_similarity(predicted, target, areas, sigmas)
-    return losses.shortfall((similarity * weights[..., 0]).mean(-1), kind).mean()
+    return losses.shortfall((similarity * weights[..., 0]).mean(-1), cast(losses.Shortfall, kind)).mean()
 
 
 def wing_of(name: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -48,7 +48,7 @@ def run(case: Case) -> dict[str, Tensor]:
             match_rows(table, detections, case.expected["matches_oks50_all"].numpy())
         ),
     }
-    return found | {name: stats for name in ("stats", "stats_xtcocotools", "stats.json")}
+    return found | dict.fromkeys(("stats", "stats_xtcocotools", "stats.json"), stats)
 
 
 def read(folder: Path) -> tuple[TruthTable, coco.Detections]:

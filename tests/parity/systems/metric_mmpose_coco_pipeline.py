@@ -71,4 +71,5 @@ def best(entries: list[dict[str, Any]], scoring: Any, suppressing: str) -> list[
         "oks_nms": suppression.oks_nms,
         "soft_oks_nms": suppression.soft_oks_nms,
     }[suppressing]
-    return [(entries[row]["image_id"], xy[row], score[row]) for row in suppress(xy, score, sides.prod(1), SIGMAS)]
+    kept = suppress(xy, score, sides.prod(1), SIGMAS)
+    return [(entries[row]["image_id"], xy[row], float(score[row])) for row in kept]
