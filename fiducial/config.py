@@ -10,6 +10,7 @@ import os
 import tempfile
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +48,15 @@ def with_settings(spec: Spec, settings: list[str]) -> Spec:
             value = {"True": True, "False": False, "None": None}.get(text, text)
         spec = _set(spec, path.strip().split("."), value, path.strip())
     return spec
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under the names that `--set` takes: {"a": {"b": 1}} -> {"a.b": 1}. An empty dict is a value."""
+    settings: dict[str, Any] = {}
+    for name, value in nested.items():
+        inner = isinstance(value, Mapping) and value
+        settings |= flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return settings
 
 
 def write_json(path: Path, value: Any) -> None:

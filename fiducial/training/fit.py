@@ -162,11 +162,11 @@ def _resumed_recipe(out: Path, asked: Recipe | None, data: Data) -> Recipe:
     values = config.read_json(path)
     recipe = config.from_dict(Recipe, values["recipe"], str(path))
     if asked is not None:
-        now, then = config.to_dict(asked), config.to_dict(recipe)
+        now, then = (config.flat(config.to_dict(some)) for some in (asked, recipe))
         differing = [
-            f"{name} was {then[name]} and is now {now[name]}"
-            for name in now
-            if now[name] != then[name] and now[name] != "auto" and name not in ("optimizer", "workers", "preflight")
+            f"{name} was {then.get(name)} and is now {now.get(name)}"
+            for name in {**then, **now}
+            if now.get(name) != then.get(name) and now.get(name) != "auto" and name not in ("workers", "preflight")
         ]
         if differing:
             raise UserError(f"{out}: a run is resumed as it began, but {'; '.join(differing)}")
