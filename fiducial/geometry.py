@@ -128,7 +128,7 @@ def px_to_grid(xy: Array, size: Size, grid: Size, align: Align = "edge") -> Arra
     if align == "edge":
         return unit_to_px(px_to_unit(xy, size), grid)
     less = -1 if align == "corner" else 0
-    return xy * (_pair(grid, xy, less) / _pair(size, xy, less))
+    return xy / (_pair(size, xy, less) / _pair(grid, xy, less))
 
 
 def grid_to_px(xy_grid: Array, size: Size, grid: Size, align: Align = "edge") -> Array:

@@ -86,9 +86,7 @@ def udp_encode(
     return _windowed_gaussians(cell, xy_grid - cell, visible, grid, sigma_cells)
 
 
-def udp_decode(
-    maps: Float[Tensor, "b k h w"], size: Size, kernel_cells: int = 11, as_mmpose: bool = False
-) -> Found:
+def udp_decode(maps: Float[Tensor, "b k h w"], size: Size, kernel_cells: int = 11, as_mmpose: bool = False) -> Found:
     """The highest cell and the Newton step of `heatmaps.dark_udp` from it.
 
     `as_mmpose` puts the last cell on px W instead of W - 1, as MMPose 1.x does, so that its numbers come out; what
@@ -222,9 +220,7 @@ def _reach(first: Float[Tensor, "b k 2"], end: Float[Tensor, "b k 2"], grid: Siz
 
 def _target(maps: Float[Tensor, "b k h w"], visible: Float[Tensor, "b k"], inside: Bool[Tensor, "b k"]) -> Target:
     seen = visible >= 0.5
-    return Target(
-        torch.where((seen & inside)[..., None, None], maps, 0.0), torch.where(seen & ~inside, 0.0, visible)
-    )
+    return Target(torch.where((seen & inside)[..., None, None], maps, 0.0), torch.where(seen & ~inside, 0.0, visible))
 
 
 def _from_stride(xy_grid: Float[Tensor, "b k 2"], maps: Float[Tensor, "b _ h w"], size: Size) -> Float[Tensor, "b k 2"]:

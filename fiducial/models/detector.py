@@ -17,7 +17,7 @@ import fiducial
 from fiducial import config
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.models import catalog
+from fiducial.models import catalog, checkpoints
 from fiducial.models.contracts import Backbone, Head, Normalization
 from fiducial.models.pretrained import Pretrained
 from fiducial.types import Keypoints, Skeleton
@@ -112,11 +112,15 @@ def save(detector: Detector, folder: Path, card: Card) -> None:
 
 
 def load_card(folder: Path) -> Card:
-    """The card of a run folder; UserError where it is none, or written by a newer version."""
-    path = folder / "model.json"
+    """The card of a run folder, or one made for another project's file; UserError where it is none, or written by a
+    newer version."""
+    if folder.is_file() and folder.name != "model.safetensors":
+        return _card_of(checkpoints.plan_of(folder), folder)
+    path = (folder.parent if folder.is_file() else folder) / "model.json"
     if not path.exists():
         raise UserError(
-            f"{folder}: no trained model here (no model.json). Give the folder that `fiducial fit --out` made"
+            f"{folder}: no trained model here (no model.json). Give the folder that `fiducial fit --out` made, or a file "
+            "of weights of a project that docs/weights.md names"
         )
     values = config.read_json(path)
     version = values.get("spec", {}).get("format_version") if isinstance(values, dict) else None
@@ -125,41 +129,53 @@ def load_card(folder: Path) -> Card:
     return config.from_dict(Card, values, str(path))
 
 
-def load(folder: Path, device: str = "cpu") -> tuple[Detector, Card]:
-    """The detector of a run folder, in eval mode. Every weight must match: nothing is loaded in part."""
-    card = load_card(folder)
+def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
+    """The detector of a run folder, or of another project's file of weights, in eval mode. Every weight must match:
+    nothing is loaded in part."""
+    if path.is_file():
+        detector, card, _ = load_checkpoint(path)
+        return detector.to(device), card
+    card = load_card(path)
     detector = build(card.spec)
-    path = folder / "model.safetensors"
-    weights = _read_weights(path)
+    weights = _read_weights(path / "model.safetensors")
     own = detector.state_dict()
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     wrong += [name for name in weights if name not in own]
     if wrong:
-        raise UserError(f"{path}: {len(wrong)} tensors do not fit the network of model.json, first {wrong[0]!r}")
+        raise UserError(
+            f"{path / 'model.safetensors'}: {len(wrong)} tensors do not fit the network of model.json, first {wrong[0]!r}"
+        )
     detector.load_state_dict(weights)
     return detector.eval().to(device), card
 
 
+def load_checkpoint(path: Path, size: Size | None = None) -> tuple[Detector, Card, str]:
+    """The detector of another project's file, in eval mode, and a line that says what was taken from it.
+
+    `size` is the input's where the file does not say it right; the decoding is that of the file's project."""
+    if (path.parent / "model.json").exists() and path.name == "model.safetensors":
+        detector, card = load(path.parent)
+        return detector, card, f"{path}: weights of a run folder"
+    plan = checkpoints.plan_of(path)
+    card = _card_of(plan, path, size)
+    detector = build(card.spec)
+    report = checkpoints.fill(detector, plan, path)
+    return detector.eval(), replace(card, spec=detector.spec), report
+
+
 def initialise_from(detector: Detector, source: Path) -> str:
-    """Weights of a run folder or a safetensors file of the same names into `detector`; returns a line that says what
-    matched. Tensors of the head whose shapes differ (other points) stay as they are; anything else that does not
-    fit is an error, so that nothing is loaded in part without a word."""
-    weights = _read_weights(source / "model.safetensors" if source.is_dir() else source)
-    own = detector.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    left = [name for name in own if name not in fitting]
-    lost = [name for name in left if name.startswith("backbone.")]
-    if lost or not fitting:
-        raise UserError(
-            f"--init {source}: does not fit backbone {detector.spec.backbone!r}: {len(lost)} of its "
-            f"{sum(name.startswith('backbone.') for name in own)} tensors are missing or of another shape, first "
-            f"{lost[0] if lost else 'all'}"
-        )
-    detector.load_state_dict(fitting, strict=False)
-    rest = f"; random as before: {', '.join(left)}" if left else ""
-    unused = [name for name in weights if name not in fitting and name not in own]
-    rest += f"; not used: {len(unused)} tensors such as {unused[0]}" if unused else ""
-    return f"--init {source}: {len(fitting)} of {len(own)} tensors taken{rest}"
+    """Weights of a run folder, a file of ours or another project's into `detector`; returns a line that says what
+    matched. See `checkpoints.initialise`."""
+    spec = detector.spec
+    return checkpoints.initialise(detector, source, backbone=spec.backbone, method=spec.method, size=spec.size)
+
+
+def _card_of(plan: checkpoints.Plan, path: Path, size: Size | None = None) -> Card:
+    """Of another project's file. Its licence is the user's to know."""
+    assert plan.method is not None
+    assert plan.skeleton is not None
+    spec = DetectorSpec(plan.backbone, plan.method, plan.head, size or plan.size, plan.skeleton, plan.normalization)
+    return Card(spec, licence="unknown", initialization=str(path))
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

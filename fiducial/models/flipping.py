@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fiducial import geometry
-from fiducial.geometry import Size
+from fiducial.geometry import Frame, Size
 
 
 def unflip_maps(
@@ -43,14 +43,11 @@ def unflip_combined(
     return torch.cat([label[:, :, None], unflip_offsets(maps[:, :, 1:], flip_order, shift_cells)], 2)
 
 
-def unflip_unit(xy_unit: Float[Tensor, "b k 2"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b k 2"]:
-    """Coordinates in unit."""
-    return geometry.mirror_unit(xy_unit[:, flip_order])
-
-
-def unflip_share(xy_share: Float[Tensor, "b k 2"], flip_order: Int[Tensor, " k"], size: Size) -> Float[Tensor, "b k 2"]:
-    """Coordinates in share of an input of `size`."""
-    return geometry.mirror_share(xy_share[:, flip_order], size)
+def unflip_coordinates(
+    xy_frame: Float[Tensor, "b k 2"], flip_order: Int[Tensor, " k"], size: Size, frame: Frame
+) -> Float[Tensor, "b k 2"]:
+    """Shares of the sides of an input of `size`."""
+    return geometry.mirror_frame(xy_frame[:, flip_order], size, frame)
 
 
 def unflip_vectors(

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fiducial.geometry import Size
+from fiducial.models import axes
 
 
 def draw_gaussians(xy_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float) -> Float[Tensor, "b k h w"]:
     """Un-normalised Gaussians, peak 1 at the real-valued centre, never rounded.
 
     Separable, so two vectors of exponentials a point instead of a map."""
-    columns = torch.arange(grid.w, device=xy_grid.device, dtype=xy_grid.dtype)
-    rows = torch.arange(grid.h, device=xy_grid.device, dtype=xy_grid.dtype)
+    columns, rows = axes.positions(grid.w, xy_grid), axes.positions(grid.h, xy_grid)
     along_x = torch.exp(-((columns - xy_grid[..., 0:1]) ** 2) / (2 * sigma_cells**2))
     along_y = torch.exp(-((rows - xy_grid[..., 1:2]) ** 2) / (2 * sigma_cells**2))
     return along_y[..., :, None] * along_x[..., None, :]
@@ -119,37 +119,22 @@ def suppress(maps: Float[Tensor, "b k h w"], window_cells: int = 5) -> Float[Ten
 
 def expectation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
     """Mean position under maps that sum to one (soft-argmax), as xy_grid."""
-    columns = torch.arange(probability.shape[-1], device=probability.device, dtype=probability.dtype)
-    rows = torch.arange(probability.shape[-2], device=probability.device, dtype=probability.dtype)
-    return torch.stack([probability.sum(-2) @ columns, probability.sum(-1) @ rows], -1)
+    return torch.stack([axes.mean(probability.sum(-2)), axes.mean(probability.sum(-1))], -1)
 
 
-def untruncated(
-    mean_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float, rounds: int = 3
-) -> Float[Tensor, "b k 2"]:
-    """Centres of the Gaussians of width `sigma_cells` whose parts on the map have these mean positions.
-
-    The map cuts off one side of a Gaussian that is centred near its border, so the mean lies further in than the
-    centre: by up to 0.8 sigma on the border itself. Newton's steps, per axis, from the mean; centres stay on the map."""
-    centre = mean_grid
-    edge = mean_grid.new_tensor([grid.w - 0.5, grid.h - 0.5])
-    for _ in range(rounds):
-        mean, variance = _moments(centre, grid, sigma_cells)
-        # The mean's derivative by the centre is variance / sigma^2: 1 inside the map, 0.36 on its border.
-        centre = (centre + (mean_grid - mean) * sigma_cells**2 / variance).clamp_min(-0.5).minimum(edge)
-    return centre
+def untruncated(mean_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float, rounds: int = 3) -> Float[Tensor, "b k 2"]:
+    """Centres of the Gaussians of width `sigma_cells` whose parts on the map have these mean positions: see
+    `axes.untruncated`; centres stay on the map."""
+    along = [axes.untruncated(mean_grid[..., axis], cells, sigma_cells, rounds) for axis, cells in enumerate(grid)]
+    return torch.stack(along, -1)
 
 
 def mass_near(
     probability: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], radius_cells: float
 ) -> Float[Tensor, "b k"]:
     """Probability in the square that reaches `radius_cells` from the point; cells on its edge count in part."""
-    weights = []
-    for axis, cells in enumerate((probability.shape[-1], probability.shape[-2])):
-        positions = torch.arange(cells, device=xy_grid.device, dtype=xy_grid.dtype)
-        distance = (positions - xy_grid[..., axis : axis + 1]).abs()
-        weights.append((radius_cells + 0.5 - distance).clamp(0, 1))
-    along_x, along_y = weights
+    along_x = axes.near(xy_grid[..., 0], probability.shape[-1], radius_cells)
+    along_y = axes.near(xy_grid[..., 1], probability.shape[-2], radius_cells)
     return ((probability @ along_x[..., None])[..., 0] * along_y).sum(-1)
 
 
@@ -176,20 +161,6 @@ def _at(maps: Float[Tensor, "b k h w"], x: Int[Tensor, "b k"], y: Int[Tensor, "b
     height, width = maps.shape[-2:]
     index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     return maps.flatten(2).gather(-1, index[..., None])[..., 0]
-
-
-def _moments(
-    xy_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float
-) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k 2"]]:
-    """Mean and variance, per axis, of Gaussians as the cells of the map see them."""
-    means, variances = [], []
-    for axis, cells in enumerate(grid):
-        positions = torch.arange(cells, device=xy_grid.device, dtype=xy_grid.dtype)
-        weight = (-((positions - xy_grid[..., axis : axis + 1]) ** 2) / (2 * sigma_cells**2)).softmax(-1)
-        mean = (weight * positions).sum(-1, keepdim=True)
-        means.append(mean)
-        variances.append((weight * (positions - mean) ** 2).sum(-1, keepdim=True))
-    return torch.cat(means, -1), torch.cat(variances, -1)
 
 
 def _newton_step(

@@ -25,7 +25,7 @@ def expectation_share(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b
 
 
 def debiased(
-    expectation: Float[Tensor, "b k 2"], background: Float[Tensor, "b k"], centre: Float[Tensor, "2"]
+    expectation: Float[Tensor, "b k 2"], background: Float[Tensor, "b k"], centre: Float[Tensor, " 2"]
 ) -> Float[Tensor, "b k 2"]:
     """(x - q g) / (1 - q), in any frame in which the mean and the centre g are both given. `background` is q; near 1,
     that is for maps without a peak, the result diverges."""
@@ -44,7 +44,7 @@ def cell_share(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k"]:
     return torch.exp(-logits.logsumexp((-2, -1)))
 
 
-def centre_share(grid: Size, like: Tensor) -> Float[Tensor, "2"]:
+def centre_share(grid: Size, like: Tensor) -> Float[Tensor, " 2"]:
     """g: the mean of all cells as a share of the map's sides, (W - 1) / 2W and (H - 1) / 2H."""
     return geometry.px_to_share(geometry.unit_to_px(like.new_tensor([0.5, 0.5]), grid), grid)
 

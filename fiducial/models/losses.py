@@ -140,8 +140,8 @@ def oks(
     al., CVPR workshops 2022, eq. 4, `linear`). 0 for a sample whose weights are all 0."""
     similarity = torch.where(weight != 0, oks_similarity(predicted, target, area, sigmas), 0)
     total = weight.sum(-1)
-    share = (similarity * weight).sum(-1) / torch.where(total > 0, total, 1)
-    return torch.where(total > 0, shortfall(torch.where(total > 0, share, 1), kind, epsilon=1e-12), 0)
+    share = (similarity * weight).sum(-1) / total.clamp_min(1e-12)
+    return torch.where(total > 0, shortfall(share, kind, epsilon=1e-12), 0)
 
 
 def bone_lengths(xy: Float[Tensor, "b k 2"], edges: Int[Tensor, "e 2"]) -> Float[Tensor, "b e"]:

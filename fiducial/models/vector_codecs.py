@@ -73,7 +73,7 @@ def simcc_encode(
         squares = (torch.arange(bins[axis], device=xy.device, dtype=xy.dtype) - at[..., axis : axis + 1]) ** 2
         height = 1 / (sigma * math.sqrt(2 * math.pi)) if density else 1.0
         vectors.append(height * torch.exp(-squares / (2 * sigma**2)))
-    return _vectors(*vectors, visible, inside)
+    return _vectors(vectors[0], vectors[1], visible, inside)
 
 
 def simcc_one_hot_encode(
@@ -87,7 +87,7 @@ def simcc_one_hot_encode(
     for axis in (0, 1):
         here = torch.arange(bins[axis], device=xy.device) == at[..., axis : axis + 1]
         vectors.append(torch.where(here, 1 - smoothing, smoothing / (bins[axis] - 1)).to(xy.dtype))
-    return _vectors(*vectors, visible, inside)
+    return _vectors(vectors[0], vectors[1], visible, inside)
 
 
 def simcc_highest(

@@ -78,7 +78,7 @@ def test_round_trip(method: str, head: dict[str, Any], crops: Tensor, tmp_path: 
 
 def test_the_spec_that_is_saved_is_complete(saved: Path):
     spec = json.loads((saved / "model.json").read_text())["spec"]
-    assert spec["head"] == {"beta_unit": 0.01, "dropout": 0.0}
+    assert spec["head"] == {"loss": "smooth_l1", "beta_unit": 0.01, "dropout": 0.0, "frame": "unit"}
     assert spec["normalization"]["mean"] == pytest.approx([123.675, 116.28, 103.53])
     assert (spec["size"], spec["padding"]) == ([96, 64], 1.4)
 

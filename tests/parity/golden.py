@@ -6,6 +6,7 @@ of the golden's folder:
 
     def run(case: Case) -> dict[str, Tensor]    our value for every expected name, without `out.`
     TOLERANCE: dict[str, Tolerance]             pattern of the name -> how far off it may be; the first that fits
+    def tolerance(case) -> dict[..]             optional, in its place: where it depends on the configuration
     LEFT_OUT: dict[str, str]                    optional: pattern -> why we have no such number
     def expected(case) -> dict[str, Tensor]     optional: where the expected numbers are in other files"""
 
@@ -102,7 +103,8 @@ def judge(folder: Path, name: str) -> Outcome:
         system = importlib.import_module(f"parity.systems.{system_name(folder)}")
         case = read(folder, name)
         expected = system.expected(case) if hasattr(system, "expected") else case.expected
-        compare(system, system.run(case), expected, outcome)
+        tolerances = system.tolerance(case) if hasattr(system, "tolerance") else system.TOLERANCE
+        compare(system, system.run(case), expected, tolerances, outcome)
     except Exception as error:
         first_line = next(iter(str(error).splitlines()), "")
         outcome.problems.append(f"{type(error).__name__}: {first_line}")
@@ -110,7 +112,10 @@ def judge(folder: Path, name: str) -> Outcome:
     return outcome
 
 
-def compare(system: ModuleType, ours: dict[str, Tensor], expected: dict[str, Tensor], outcome: Outcome) -> None:
+def compare(
+    system: ModuleType, ours: dict[str, Tensor], expected: dict[str, Tensor], tolerances: dict[str, Tolerance],
+    outcome: Outcome,
+) -> None:  # fmt: skip
     """Every expected tensor against ours, into `outcome`. A name that is not expected is a mistake of the system."""
     reasons: dict[str, str] = getattr(system, "LEFT_OUT", {})
     for name, theirs in expected.items():
@@ -122,7 +127,7 @@ def compare(system: ModuleType, ours: dict[str, Tensor], expected: dict[str, Ten
         elif ours[name].shape != theirs.shape:
             outcome.problems.append(f"{name}: shape {list(ours[name].shape)}, expected {list(theirs.shape)}")
         else:
-            _compare_one(name, ours[name], theirs, _first(system.TOLERANCE, name), outcome)
+            _compare_one(name, ours[name], theirs, _first(tolerances, name), outcome)
     for name in ours.keys() - expected.keys():
         outcome.problems.append(f"{name}: ours, but nothing of this name is expected")
     if not outcome.compared and not outcome.problems:

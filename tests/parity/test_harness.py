@@ -50,7 +50,7 @@ def test_kinds_of_numbers_are_compared_exactly() -> None:
 def compared(ours: dict[str, Any], expected: dict[str, Any], **more: Any) -> Outcome:
     system = SimpleNamespace(TOLERANCE={"a*": Tolerance(absolute=1.0), "*": Tolerance()}, **more)
     outcome = Outcome("folder", "case")
-    golden.compare(system, ours, expected, outcome)  # type: ignore[arg-type]
+    golden.compare(system, ours, expected, system.TOLERANCE, outcome)  # type: ignore[arg-type]
     return outcome
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fiducial import geometry
 from fiducial.geometry import Frame, Size
-from fiducial.models import contracts, losses, regression
+from fiducial.models import contracts, flipping, losses, regression
 from fiducial.models.contracts import Level
 from fiducial.types import Batch, Keypoints
 
@@ -53,4 +53,4 @@ class Head(contracts.Head):
         return {kind: losses.weighted_mean(each, batch.labelled)}
 
     def unflip(self, raw: Float[Tensor, "b k 2"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b k 2"]:
-        return geometry.mirror_frame(raw[:, flip_order], self.size, self.spec.frame)
+        return flipping.unflip_coordinates(raw, flip_order, self.size, self.spec.frame)

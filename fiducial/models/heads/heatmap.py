@@ -18,7 +18,7 @@ from torch import Tensor
 from fiducial import geometry
 from fiducial.errors import UserError
 from fiducial.geometry import Align, Size
-from fiducial.models import contracts, heatmaps, losses, upsampling
+from fiducial.models import contracts, flipping, heatmaps, losses, upsampling
 from fiducial.models.contracts import Level
 from fiducial.models.upsampling import Upsampling
 from fiducial.types import Batch, Keypoints
@@ -92,7 +92,7 @@ class Head(contracts.Head):
         return {self.spec.loss: losses.weighted_mean(each, weight)}
 
     def unflip(self, raw: Float[Tensor, "b k h w"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b k h w"]:
-        return raw.flip(-1)[:, flip_order]
+        return flipping.unflip_maps(raw, flip_order, shift_cells=1 if self.spec.align == "stride" else 0)
 
     def heatmaps(self, raw: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         if not self._is_distribution:
@@ -123,7 +123,7 @@ class Head(contracts.Head):
         if self.spec.loss == "adaptive_wing":
             return losses.adaptive_wing(raw, target)
         if self.spec.loss == "foreground":
-            return ((1 + self.spec.foreground_weight * target) * (raw - target) ** 2).mean((-2, -1))
+            return losses.map_mse(raw, target, 1 + self.spec.foreground_weight * target)
         return losses.map_mse(raw, target)
 
     @property

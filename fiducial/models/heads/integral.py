@@ -17,7 +17,7 @@ from torch import Tensor
 from fiducial import geometry
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.models import contracts, flow, heatmaps, integral, losses, regression, rounding, upsampling
+from fiducial.models import contracts, flipping, flow, heatmaps, integral, losses, regression, rounding, upsampling
 from fiducial.models.contracts import Level
 from fiducial.models.upsampling import Upsampling
 from fiducial.types import Batch, Keypoints
@@ -116,7 +116,7 @@ class Head(contracts.Head):
         return named
 
     def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
-        return Raw(raw.logits.flip(-1)[:, flip_order], raw.scale_logit[:, flip_order])
+        return Raw(flipping.unflip_maps(raw.logits, flip_order), raw.scale_logit[:, flip_order])
 
     def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
         probability = heatmaps.spatial_softmax(raw.logits)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fiducial import geometry
 from fiducial.geometry import Frame, Size
-from fiducial.models import contracts, flow, losses, regression
+from fiducial.models import contracts, flipping, flow, losses, regression
 from fiducial.models.contracts import Level
 from fiducial.types import Batch, Keypoints
 
@@ -74,5 +74,5 @@ class Head(contracts.Head):
         return {"rle": losses.weighted_mean(each.sum(-1), batch.labelled)}
 
     def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
-        mirrored = geometry.mirror_frame(raw.xy_frame[:, flip_order], self.size, self.spec.frame)
+        mirrored = flipping.unflip_coordinates(raw.xy_frame, flip_order, self.size, self.spec.frame)
         return Raw(mirrored, raw.scale_logit[:, flip_order])

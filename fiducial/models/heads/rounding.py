@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fiducial import geometry
 from fiducial.errors import UserError
 from fiducial.geometry import Align, Size
-from fiducial.models import contracts, heatmaps, losses, rounding, upsampling
+from fiducial.models import contracts, flipping, heatmaps, losses, rounding, upsampling
 from fiducial.models.contracts import Level
 from fiducial.models.upsampling import Upsampling
 from fiducial.types import Batch, Keypoints
@@ -52,11 +52,11 @@ class Head(contracts.Head):
         self.upsample, channels, self.grid = upsampling.build(
             spec.upsampling, level, size, channels=spec.channels, stride=spec.stride
         )
-        # H3R's last convolution has no bias; with one class a bias lets all the other cells be a no from the start.
-        self.final = upsampling.final(channels, points * (2 if spec.two_class else 1), bias=not spec.two_class)
+        # A bias lets all other cells be a no from the start; H3R's own head has none.
+        bias = not spec.two_class and spec.upsampling != "mixing"
+        self.final = upsampling.final(channels, points * (2 if spec.two_class else 1), bias=bias)
         if self.final.bias is not None:
-            cells = self.grid.w * self.grid.h
-            nn.init.constant_(self.final.bias, math.log(spec.positive_weight / cells))
+            nn.init.constant_(self.final.bias, math.log(spec.positive_weight / (self.grid.w * self.grid.h)))
 
     def forward(self, feature: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b n k h w"]:
         return self.final(self.upsample(feature)).unflatten(1, (-1, self.points))
@@ -89,7 +89,8 @@ class Head(contracts.Head):
         return {"rounding": losses.weighted_mean(each, batch.labelled * heatmaps.inside(xy_grid, self.grid))}
 
     def unflip(self, raw: Float[Tensor, "b n k h w"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b n k h w"]:
-        return raw.flip(-1)[:, :, flip_order]
+        shift_cells = 1 if self.spec.align == "stride" else 0
+        return torch.stack([flipping.unflip_maps(maps, flip_order, shift_cells) for maps in raw.unbind(1)], 1)
 
     def heatmaps(self, raw: Float[Tensor, "b n k h w"]) -> Float[Tensor, "b k h w"]:
         return self._logits(raw).sigmoid()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fiducial import geometry
 from fiducial.errors import UserError
 from fiducial.geometry import Align, Size
-from fiducial.models import axes, contracts, heatmaps, losses, upsampling
+from fiducial.models import axes, contracts, flipping, heatmaps, losses, upsampling
 from fiducial.models.contracts import Level
 from fiducial.models.rtmcc import RTMCC
 from fiducial.types import Batch, Keypoints
@@ -94,7 +94,8 @@ class Head(contracts.Head):
         return {"kl": losses.weighted_mean(each[0] + each[1], weight)}
 
     def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
-        return Raw(raw.x.flip(-1)[:, flip_order], raw.y[:, flip_order])
+        shift_bins = 1 - round(self.spec.split) if self.spec.align == "stride" else 0
+        return Raw(*flipping.unflip_vectors(raw.x, raw.y, flip_order, shift_bins))
 
     def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
         """What the two axes say together, on the input's own cells of 4 px, peak 1."""

@@ -10,9 +10,7 @@ from fiducial.geometry import Size
 from fiducial.models import codecs
 
 TOLERANCE = {
-    "biased.heatmaps": Tolerance(absolute=1e-6),
-    # Cells up to 100 are known to 4e-6 in float32, and a Gaussian's slope is 0.6 / sigma.
-    "unbiased.heatmaps": Tolerance(absolute=5e-6),
+    "*.heatmaps": Tolerance(absolute=1e-6),
     "*.weights": Tolerance(),
     "biased.*": Tolerance(absolute=1e-5),
     "*": Tolerance(absolute=1e-4),

@@ -10,7 +10,7 @@ from fiducial.models import codecs
 
 TOLERANCE = {
     # Cells up to 100 are known to 4e-6 in float32, and a Gaussian's slope is 0.6 / sigma.
-    "*.heatmaps": Tolerance(absolute=5e-6, relative=5e-7),
+    "*.heatmaps": Tolerance(absolute=1e-6),
     "*.weights": Tolerance(),
     "*.label_sum": Tolerance(),
     "*.offset_sum": Tolerance(of_largest=1e-6),  # of thousands of cells

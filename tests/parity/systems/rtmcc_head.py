@@ -10,8 +10,11 @@ from fiducial.geometry import Size
 from fiducial.models.rtmcc import RTMCC, Activation
 
 ACTIVATIONS: dict[str, Activation] = {"SiLU": "silu", "ReLU": "relu"}
-# The goldens allow 5e-3 for the rotary variant, whose angles are thousands of radians; it is not needed.
-TOLERANCE = {"*": Tolerance(absolute=1e-4, relative=1e-4)}
+
+
+def tolerance(case: Case) -> dict[str, Tolerance]:
+    """The rotary variant's angles are thousands of radians: rounding alone moves the result."""
+    return {"*": Tolerance(absolute=5e-3 if case.config["pos"] else 1e-4, relative=1e-4)}
 
 
 def run(case: Case) -> dict[str, Tensor]:

@@ -20,8 +20,8 @@ def run(case: Case) -> dict[str, Tensor]:
     found = {
         "vx": x, "vy": y,
         # The reference's coordinates are shares of the input; without its shift it mirrors them as if they were unit.
-        "coords_shift0": flipping.unflip_unit(given["coords"], order),
-        "coords_shift1": flipping.unflip_share(given["coords"], order, size),
+        "coords_shift0": flipping.unflip_coordinates(given["coords"], order, size, "unit"),
+        "coords_shift1": flipping.unflip_coordinates(given["coords"], order, size, "share"),
     }  # fmt: skip
     for shift in (0, 1):
         found[f"heatmaps_shift{shift}"] = flipping.unflip_maps(given["heatmaps"], order, shift)

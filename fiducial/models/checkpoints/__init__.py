@@ -1,0 +1,191 @@
+"""Weights of other projects, recognised by the names and shapes of their tensors. One file = one source, found by being
+there; files that begin with an underscore are what they share.
+
+A source offers `recognise(shapes) -> bool` and `plan(contents) -> Plan`: which network it is, in our terms, and every
+tensor under our name. Nothing here builds networks: `models/detector.py` does, and fills them by `fill`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.models.checkpoints import _reader, timm
+from fiducial.models.checkpoints._plan import COUNTERS, Plan, Shapes
+from fiducial.models.checkpoints._reader import Contents
+
+__all__ = ["Contents", "Plan", "fill", "initialise", "plan_of", "read", "sources"]
+
+read = _reader.read
+
+
+class Source(Protocol):
+    """What a file of this folder offers."""
+
+    PROJECT: str
+
+    def recognise(self, shapes: Shapes) -> bool: ...
+
+    def plan(self, contents: Contents) -> Plan: ...
+
+
+def sources() -> Iterator[Source]:
+    """All of the folder, by name."""
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        yield cast(Source, importlib.import_module(f"{__name__}.{path.stem}"))
+
+
+def source_of(shapes: Shapes) -> Source | None:
+    """The one that knows these names; None where nobody does."""
+    return next((source for source in sources() if source.recognise(shapes)), None)
+
+
+def plan_of(path: Path) -> Plan:
+    """What a file holds, for building the network anew. UserError where nobody knows it, or it has no head."""
+    contents = read(path)
+    source = source_of(contents.shapes)
+    if source is None:
+        known = ", ".join(source.PROJECT for source in sources())
+        raise UserError(
+            f"{path}: nobody knows these {len(contents.state)} tensors, first {next(iter(contents.state))!r}. Known: "
+            f"files of {known}, and the run folders of `fiducial fit`"
+        )
+    plan = source.plan(contents)
+    if plan.method is None:
+        raise UserError(
+            f"{path}: {plan.project}, a backbone without a head; train one: fiducial fit DATA --out RUN --backbone "
+            f"{plan.backbone} --init {path}"
+        )
+    return plan
+
+
+def fill(network: nn.Module, plan: Plan, path: Path) -> str:
+    """Every tensor of the plan into a network that was built by it, and a line that says so. UserError, in terms of
+    architecture, points and input size, where one is missing or of another shape: nothing is loaded in part."""
+    own = network.state_dict()
+    wrong = _wrong(own, plan)
+    if wrong:
+        raise UserError(f"{path}: recognised as {plan.project}, but {_difference(wrong, own, plan)}")
+    network.load_state_dict(plan.weights, strict=False)  # what may be missing was looked at just now
+    assert plan.skeleton is not None
+    points = f"{len(plan.skeleton.points)} points ({plan.skeleton.name})"
+    counters = [name for name in own if name not in plan.weights]
+    lines = [
+        f"{path}: {plan.project}: {plan.method} on {plan.backbone}, {points}, input {plan.size} ({plan.size_from})",
+        f"{len(plan.names)} of {plan.total} tensors taken",
+        *_not_used(plan),
+        *([f"missing: {len(counters)} counters of norms, which are not needed"] if counters else []),
+    ]
+    return "; ".join(lines)
+
+
+def initialise(network: nn.Module, source: Path, *, backbone: str, method: str, size: Size) -> str:
+    """Weights of a file or run folder into an untrained detector; returns a line that says what was taken.
+
+    The backbone must be the file's; of a U-Net, the encoder may come alone. Of the head, tensors of the same method,
+    name and shape are taken; the others stay random and are listed. Files that nobody knows must have our names, or
+    those of the same network in timm."""
+    contents = read(source / "model.safetensors" if source.is_dir() else source)
+    own = network.state_dict()
+    known = None if source.is_dir() else source_of(contents.shapes)
+    plan = _by_names(contents, list(own), backbone) if known is None else known.plan(contents)
+    fitting = {
+        name: value
+        for name, value in plan.weights.items()
+        if name in own and own[name].shape == value.shape and (name.startswith("backbone.") or _same_head(plan, method))
+    }
+    left = [name for name in own if name not in fitting and not name.endswith(COUNTERS)]
+    lost = [name for name in left if name.startswith(_part_of_backbone(plan))]
+    if lost or not fitting:
+        count = sum(name.startswith("backbone.") for name in own)
+        raise UserError(
+            f"--init {source}: does not fit backbone {backbone!r}: {len(lost)} of its {count} tensors are missing or of "
+            f"another shape, first {lost[0] if lost else 'all'}{_what_to_ask_for(plan, backbone)}"
+        )
+    network.load_state_dict(fitting, strict=False)
+    head = {name for name in own if name.startswith("head.") and not name.endswith(COUNTERS)}
+    whole = " (the whole head)" if head and head <= set(left) else ""
+    unused = [*(plan.names[name] for name in plan.names if name not in fitting), *plan.unused]
+    notes = [
+        f"--init {source}: {len(fitting)} of {len(own)} tensors taken"
+        + (f", of {plan.total} in the file" if plan.total != len(fitting) else ""),
+        *([] if known is None else [f"recognised as {plan.project}, {plan.backbone}", *_advice(plan, method, size)]),
+        *([f"random as before: {', '.join(left)}{whole}"] if left else []),
+        *([f"not used: {len(unused)} tensors such as {unused[0]}"] if unused else []),
+    ]
+    return "; ".join(notes)
+
+
+def _by_names(contents: Contents, own: list[str], backbone: str) -> Plan:
+    """A file of our names, or of the network of timm that our backbone wraps."""
+    names = {name: name for name in contents.state}
+    if not any(name in names for name in own):
+        names = timm.matching(own, contents.state)
+    unused = dict.fromkeys(set(contents.state) - set(names.values()), "of another name")
+    return Plan("", backbone, {ours: contents.state[theirs] for ours, theirs in names.items()}, names, unused)
+
+
+def _same_head(plan: Plan, method: str) -> bool:
+    """Whether head tensors of equal names mean the same. Files of our names do not say their method."""
+    return plan.method in (None, method)
+
+
+def _part_of_backbone(plan: Plan) -> str | tuple[str, ...]:
+    """What the names begin with of which the file must have all: the encoder where it has that alone."""
+    of_backbone = [name for name in plan.weights if name.startswith("backbone.")]
+    return timm.WITHIN if of_backbone and all(name.startswith(timm.WITHIN) for name in of_backbone) else "backbone."
+
+
+def _what_to_ask_for(plan: Plan, backbone: str) -> str:
+    if plan.backbone == backbone:
+        return ""
+    more = "" if plan.method is None else f" --method {plan.method} --size {plan.size}"
+    return f"; the file's is {plan.backbone}: use --backbone {plan.backbone}{more}"
+
+
+def _advice(plan: Plan, method: str, size: Size) -> list[str]:
+    """What of the recipe differs from what the weights were trained for."""
+    notes = []
+    if plan.method is None:
+        notes.append("it has a backbone alone, so the head starts at random")
+    elif plan.method != method:
+        notes.append(f"its head is of --method {plan.method}, so that of {method} starts at random")
+    if plan.method is not None and plan.size != size:
+        notes.append(f"trained for --size {plan.size} ({plan.size_from}), yours is {size}")
+    return notes
+
+
+def _not_used(plan: Plan) -> list[str]:
+    reasons = dict.fromkeys(plan.unused.values())
+    return [f"not used: {sum(why == reason for why in plan.unused.values())} tensors ({reason})" for reason in reasons]
+
+
+def _wrong(own: dict[str, Tensor], plan: Plan) -> dict[str, str]:
+    """Our name of each tensor that does not fit -> how."""
+    wrong = {}
+    for name, tensor in own.items():
+        given = plan.weights.get(name)
+        if given is None and not name.endswith(COUNTERS):
+            wrong[name] = "missing"
+        elif given is not None and given.shape != tensor.shape:
+            wrong[name] = f"{list(given.shape)}, expected {list(tensor.shape)}"
+    return wrong | {name: "has no place in it" for name in plan.weights if name not in own}
+
+
+def _difference(wrong: dict[str, str], own: dict[str, Tensor], plan: Plan) -> str:
+    shown = ", ".join(f"{plan.names.get(name, name)} ({how})" for name, how in list(wrong.items())[:3])
+    shown += f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    if any(name.startswith("backbone.") for name in wrong):
+        return f"the architecture differs from {plan.backbone}: {shown}"
+    by_cell = ("head.network.mlp", "head.network.cls", "head.network.linear")
+    if plan.fixed_size and all(name.startswith(by_cell) and how != "missing" for name, how in wrong.items()):
+        return f"the input size differs, its head is for {plan.size}: {shown}"
+    points = {plan.weights[name].shape[0] for name in wrong if name in plan.weights and name.startswith("head.final.")}
+    if points:
+        return f"the number of points differs within it: {shown}"
+    return f"its head is not a complete {plan.method} head: {shown}"

@@ -1,0 +1,148 @@
+"""What was recognised in a file: the network, and every tensor under our name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from fiducial.data import skeletons
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.models.checkpoints._reader import Contents
+from fiducial.models.contracts import Normalization
+from fiducial.types import Skeleton
+
+Shapes = dict[str, tuple[int, ...]]
+COUNTERS = "num_batches_tracked"  # of BatchNorm; old files lack them, and nothing depends on them
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network of ours and the tensors for it. Without a `method` the file holds a backbone alone."""
+
+    project: str  # whose file it is, for reports
+    backbone: str
+    weights: dict[str, Tensor]  # our name -> tensor
+    names: dict[str, str]  # our name -> the file's
+    unused: dict[str, str]  # the file's name -> why it is not needed
+    method: str | None = None
+    head: dict[str, Any] = field(default_factory=dict)  # fields of the method's Spec
+    skeleton: Skeleton | None = None
+    size: Size = Size(192, 256)  # of the input, px
+    size_from: str = "the usual one"  # how it is known
+    fixed_size: bool = False  # whether the head fits this size only
+    normalization: Normalization | None = None  # None = the backbone's own
+
+    @property
+    def total(self) -> int:
+        """Tensors in the file."""
+        return len(self.names) + len(self.unused)
+
+
+class Draft:
+    """Moves the tensors of a file one after the other under our names; what is left at the end is not understood."""
+
+    def __init__(self, contents: Contents, project: str) -> None:
+        self.contents, self.project = contents, project
+        self.left = dict(contents.state)
+        self.weights: dict[str, Tensor] = {}
+        self.names: dict[str, str] = {}
+        self.unused: dict[str, str] = {}
+
+    def take(self, theirs: str, ours: str) -> None:
+        """All whose name begins with `theirs`; the rest of the name stays."""
+        for name in self._left(theirs):
+            self.put(ours + name.removeprefix(theirs), name, self.left[name])
+
+    def put(self, ours: str, theirs: str, tensor: Tensor) -> None:
+        """One, as it is or changed."""
+        self.weights[ours] = tensor
+        self.names[ours] = theirs
+        self.left.pop(theirs, None)
+
+    def leave(self, theirs: str, why: str) -> None:
+        """All whose name begins with `theirs` are not needed."""
+        for name in self._left(theirs):
+            self.unused[name] = why
+            del self.left[name]
+
+    def finish(self, backbone: str, **rest: Any) -> Plan:
+        """The plan; UserError where tensors are left over, since without them the network is another one."""
+        if self.left:
+            raise UserError(
+                f"{self.contents.path}: recognised as {self.project} ({backbone}), but the architecture differs: "
+                f"{len(self.left)} tensors have no place in it, such as {', '.join(list(self.left)[:3])}"
+            )
+        return Plan(self.project, backbone, self.weights, self.names, self.unused, **rest)
+
+    def _left(self, prefix: str) -> Iterator[str]:
+        return iter([name for name in self.left if name.startswith(prefix)])
+
+
+def skeleton_of(contents: Contents, points: int) -> Skeleton:
+    """Of the data set that the file names, or the bundled one of so many points, or nameless points."""
+    described = contents.meta.get("dataset_meta")
+    if isinstance(described, dict) and described.get("num_keypoints") == points:
+        names = dict(described.get("keypoint_id2name") or {})
+        sigmas = described.get("sigmas")
+        skeleton, _ = skeletons.complete(
+            str(described.get("dataset_name", "unnamed")),
+            [str(names.get(i, f"point_{i}")) for i in range(points)],
+            where=str(contents.path),
+            edges=tuple((int(a), int(b)) for a, b in described.get("skeleton_links") or ()),
+            flip_indices=[int(i) for i in described.get("flip_indices") or ()] or None,
+            sigmas=None if sigmas is None else [float(sigma) for sigma in sigmas],
+        )
+        return skeleton
+    if points == len(skeletons.COCO17.points):
+        return skeletons.COCO17
+    return skeletons.match_count(points) or Skeleton(f"unnamed{points}", skeletons.numbered(points))
+
+
+def size_of(contents: Contents, usual: Size) -> tuple[Size, str]:
+    """The input's size as the file's configuration or its name has it, else `usual`; and which of these."""
+    configured = re.search(r"(?:input_size|image_size)'?\s*[=:]\s*(?:np\.array\()?[\[(](\d+),\s*(\d+)", contents.said)
+    if configured is not None:
+        return Size(int(configured[1]), int(configured[2])), "as its configuration says"
+    # Names have height x width: pose_hrnet_w32_256x192.pth. 8xb64, of the batch, is none.
+    named = re.findall(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", contents.path.name)
+    if named:
+        return Size(int(named[-1][1]), int(named[-1][0])), "as its name says"
+    return usual, "the usual one, the file does not say"
+
+
+def usual_size(points: int) -> Size:
+    """Upright for people, square for all else."""
+    return Size(192, 256) if points == len(skeletons.COCO17.points) else Size(256, 256)
+
+
+def upsampling_of(contents: Contents, own: Shapes, stride: int) -> dict[str, Any]:
+    """Head options for the transposed convolutions among a head's tensors, on a map of `stride` px a cell; each of them
+    doubles it."""
+    doublings = sum(name.startswith("deconv_layers.") and len(shape) == 4 for name, shape in own.items())
+    first = own.get("deconv_layers.0.weight")
+    if not doublings and first is None:
+        return {"upsampling": "none"}
+    if first is None or len(first) != 4:
+        raise UserError(
+            f"{contents.path}: its head is not complete: deconv_layers.0.weight is missing or no convolution"
+        )
+    return {"upsampling": "deconvolution", "channels": first[1], "stride": stride >> doublings}
+
+
+def heatmap_conventions(contents: Contents, size: Size) -> dict[str, Any]:
+    """How cells lie on px and how maps are read, in MMPose's files and those like them."""
+    said = contents.said
+    if re.search(r"UDPHeatmap|use_udp=True|[_-]udp", said):
+        convention = {"align": "corner", "decoder": "dark_udp"}
+    elif re.search(r"unbiased=True|unbiased'|[_-]dark", said):
+        convention = {"align": "stride", "decoder": "dark"}
+    else:
+        convention = {"align": "stride", "decoder": "quarter"}
+    width = re.search(r"\bsigma=(\d+(?:\.\d+)?)", said)
+    sigma = float(width[1]) if width else 3.0 if min(size) >= 288 else 2.0
+    return {"loss": "mse", "sigma_cells": sigma, "blur_cells": 17 if sigma == 3.0 else 11, **convention}

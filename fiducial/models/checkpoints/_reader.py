@@ -1,0 +1,165 @@
+"""Files of weights -> named tensors and what is written beside them, without running what such a file may hold.
+
+A `.pth` is a pickle, and a pickle is a program; torch's restricted reader knows tensors and plain values only. numpy's
+arrays and numbers are let in too, since MMPose's files describe their data set with them."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fiducial.errors import UserError
+
+# What the tensors may be wrapped in, and prefixes that wrappers of networks leave on every name.
+WRAPPERS = ("state_dict", "model", "model_state_dict", "ema", "state_dict_ema", "net", "weights")
+PREFIXES = ("module.", "model.")
+CONVERT = (
+    "If you trust the file, write its weights alone: python -c \"import torch; d = torch.load('{name}', "
+    "weights_only=False, map_location='cpu'); torch.save(d.get('state_dict', d), 'weights.pth')\""
+)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds."""
+
+    path: Path
+    state: dict[str, Tensor]
+    meta: dict[str, Any] = field(default_factory=dict)  # MMPose: the configuration as text, the data set's points
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in self.state.items()}
+
+    @property
+    def said(self) -> str:
+        """The file's name and, where it has one, its configuration: what hints are looked for in."""
+        texts = [self.path.name, *(self.meta.get(key) for key in ("cfg", "config"))]
+        return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def read(path: Path) -> Contents:
+    """The tensors of a `.pth`, `.pt` or `.safetensors`, unwrapped. UserError for whatever is none of these."""
+    _refuse_what_is_no_weights(path)
+    with path.open("rb") as file:
+        start = file.read(16)
+    # By content: a safetensors file starts with the length of its JSON header.
+    loaded = _read_safetensors(path) if start[8:9] == b"{" else _read_pickle(path)
+    return unwrapped(path, loaded)
+
+
+def unwrapped(path: Path, loaded: Any) -> Contents:
+    """`{"state_dict": .., "meta": ..}` and the like down to named tensors, without `module.` before each name."""
+    meta: dict[str, Any] = {}
+    while isinstance(loaded, dict) and not any(isinstance(value, Tensor) for value in loaded.values()):
+        if isinstance(loaded.get("meta"), dict):
+            meta = loaded["meta"]
+        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), None)
+        if inner is None:
+            break
+        loaded = inner
+    named = loaded if isinstance(loaded, dict) else {}
+    state = {str(name): value for name, value in named.items() if isinstance(value, Tensor)}
+    if not state:
+        kind = f"a {type(loaded).__name__}" + (f" of {', '.join(map(str, list(named)[:5]))}" if named else "")
+        raise UserError(f"{path}: no named tensors in it ({kind}); expected the state_dict of a network")
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return Contents(path, state, meta)
+
+
+def _refuse_what_is_no_weights(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected weights (.pth, .pt, .safetensors)")
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise UserError(f"{path}: empty file; download it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path}: a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`")
+    if start.lstrip()[:1] == b"<":
+        raise UserError(f"{path}: a web page, not weights: the download went wrong, try it again")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: can't be read as safetensors: {error}; download it again") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd protocols of pickle, which it reads or refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = _wanted_global(str(error)) or _first_global(path)
+        if wanted is not None:
+            raise UserError(
+                f"{path}: refused: reading it would run {wanted}, and weights need no code. "
+                + CONVERT.format(name=path.name)
+            ) from error
+        raise _broken(path, error) from error
+    # Of a damaged file torch says whatever the reader stumbled on.
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return UserError(
+        f"{path}: can't be read as weights of torch, it is cut off, damaged or something else ({first_line[:120]}); "
+        "download it again"
+    )
+
+
+def _wanted_global(message: str) -> str | None:
+    """What a refused pickle asked for, from torch's words: `posix.system`."""
+    found = re.search(r"GLOBAL ([\w.]+)", message) or re.search(
+        r"(?:class|function|callable)\s+([\w]+(?:\.[\w]+)+)", message
+    )
+    return None if found is None else f"`{found[1]}`"
+
+
+def _first_global(path: Path) -> str | None:
+    """The first function or class that a bare pickle names, read and not run; None for what is no pickle."""
+    texts: list[str] = []
+    with path.open("rb") as file:
+        try:
+            for operation, argument, _ in pickletools.genops(file):
+                if operation.name == "GLOBAL":
+                    return f"`{str(argument).replace(' ', '.')}`"
+                if operation.name == "STACK_GLOBAL":
+                    return f"`{'.'.join(texts[-2:])}`"
+                if isinstance(argument, str):
+                    texts.append(argument)
+        except ValueError:
+            pass
+    return None
+
+
+def _numpy_globals() -> list[Callable | tuple[Callable, str]]:
+    """What numpy's arrays and numbers are pickled with, by the names of numpy 1 and 2."""
+    multiarray = np._core.multiarray  # type: ignore[attr-defined]
+    functions = {"_reconstruct": multiarray._reconstruct, "scalar": multiarray.scalar}
+    named: list[Callable | tuple[Callable, str]] = [
+        (function, f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for name, function in functions.items()
+    ]
+    dtypes = {type(np.dtype(code)) for code in np.typecodes["All"]}
+    return [*named, np.ndarray, np.dtype, *sorted(dtypes, key=str)]

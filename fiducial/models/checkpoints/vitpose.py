@@ -1,0 +1,85 @@
+"""Files of ViTPose (Xu et al., NeurIPS 2022), from its own code and from MMPose 1.x, which names the same parts anew."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from fiducial.errors import UserError
+from fiducial.models.backbones import vitpose
+from fiducial.models.checkpoints import _trunks
+from fiducial.models.checkpoints._plan import Draft, Plan, Shapes, skeleton_of, upsampling_of
+from fiducial.models.checkpoints._reader import Contents
+
+PROJECT = "ViTPose"
+HEADS = ("keypoint_head.", "head.")
+CONVENTIONS = {"loss": "mse", "sigma_cells": 2.0, "align": "corner", "decoder": "dark_udp", "blur_cells": 11}
+# MMPretrain's names of the parts of a block.
+PARTS = {"ln1": "norm1", "ln2": "norm2", "ffn.layers.0.0": "mlp.fc1", "ffn.layers.1": "mlp.fc2", "attn": "attn"}
+
+
+def recognise(shapes: Shapes) -> bool:
+    """A transformer with learnt positions under `backbone.`, and beside it a head of its names or nothing."""
+    if "backbone.pos_embed" not in shapes:
+        return False
+    beside = [name for name in shapes if not name.startswith("backbone.")]
+    return not beside or any(f"{head}final_layer.weight" in shapes for head in HEADS)
+
+
+def plan(contents: Contents) -> Plan:
+    """Backbone and head; the positions must be those of 192x256 px."""
+    shapes = contents.shapes
+    trunk = _trunks.trunk_of(shapes, "backbone.")
+    if trunk is None:
+        raise UserError(
+            f"{contents.path}: {PROJECT} of a width and depth that Fiducial has not; small, base, large and huge can "
+            "be read"
+        )
+    draft = Draft(contents, PROJECT)
+    size = vitpose.SPECS[trunk.name].size
+    _take_positions(draft, size.w // vitpose.PATCH * (size.h // vitpose.PATCH))
+    draft.leave("backbone.cls_token", "ViTPose has no class token")
+    if "backbone.layers.0.attn.qkv.weight" in shapes:
+        _take_renamed(draft)
+    draft.take("backbone.", "backbone.")
+    head = next((prefix for prefix in HEADS if f"{prefix}final_layer.weight" in shapes), None)
+    if head is None:
+        return draft.finish(trunk.name, size=size)
+    points, _, kernel, _ = shapes[f"{head}final_layer.weight"]
+    own = {name.removeprefix(head): shape for name, shape in shapes.items() if name.startswith(head)}
+    upsampling = upsampling_of(contents, own, trunk.stride)
+    if upsampling["upsampling"] == "none":
+        raise UserError(
+            f"{contents.path}: {PROJECT} with the simple decoder (one resize and one convolution), which Fiducial has "
+            "not; take the file with the classic one"
+        )
+    draft.take(f"{head}deconv_layers.", "head.upsample.")
+    draft.take(f"{head}final_layer.", "head.final.")
+    return draft.finish(
+        trunk.name, method="heatmap", head={**upsampling, "kernel": kernel, **CONVENTIONS}, skeleton=skeleton_of(contents, points),
+        size=size, size_from="that of its positions",
+    )  # fmt: skip
+
+
+def _take_positions(draft: Draft, patches: int) -> None:
+    """With the entry of the class token, which is zero where the file has none."""
+    name = "backbone.pos_embed"
+    positions = draft.left[name]
+    if positions.shape[1] == patches:
+        positions = torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1)
+    if positions.shape[1] != patches + 1:
+        raise UserError(
+            f"{draft.contents.path}: input size differs: positions of {positions.shape[1] - 1} patches; expected "
+            f"{patches}, those of 192x256 px"
+        )
+    draft.put(name, name, positions)
+
+
+def _take_renamed(draft: Draft) -> None:
+    for name in [name for name in draft.left if name.startswith("backbone.")]:
+        found = re.fullmatch(rf"backbone\.layers\.(\d+)\.({'|'.join(map(re.escape, PARTS))})\.(.+)", name)
+        if found is not None:
+            draft.put(f"backbone.blocks.{found[1]}.{PARTS[found[2]]}.{found[3]}", name, draft.left[name])
+    draft.take("backbone.patch_embed.projection.", "backbone.patch_embed.proj.")
+    draft.take("backbone.ln1.", "backbone.last_norm.")
