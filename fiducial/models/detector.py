@@ -5,6 +5,7 @@ never runs code."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
     """The detector of a run folder, or of another project's file of weights, in eval mode. Every weight must match:
     nothing is loaded in part."""
     if path.is_file():
-        detector, card, _ = load_checkpoint(path)
+        detector, card, report = load_checkpoint(path)
+        warnings.warn(report, stacklevel=2)  # a user must see what the file was taken for
         return detector.to(device), card
     card = load_card(path)
     detector = build(card.spec)

@@ -15,9 +15,70 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fiducial.models import losses
+
 Base = Literal["laplace", "gaussian"]
-# Standard deviation of each base density whose scale is 1.
-SPREAD: dict[Base, float] = {"laplace": math.sqrt(2), "gaussian": 1.0}
+# Standard deviation over mean absolute value of each base density.
+DEVIATION: dict[Base, float] = {"laplace": math.sqrt(2), "gaussian": math.sqrt(math.pi / 2)}
+# The scale, as a share of the picture, that predictions start from, and that a perfect output is given.
+FIRST_SCALE, PERFECT_SCALE = 0.1, 0.01
+
+
+class Likelihood(nn.Module):
+    """The learnt density of a head's errors: what it costs to be wrong, and how wrong it expects to be.
+
+    A scale alone says little about that, since the flow may widen or narrow the density for all points: `spread` is the
+    standard deviation of error over scale, as the training steps found it (1 until then, and for weights that come
+    without it)."""
+
+    spread: Float[Tensor, " 2"]
+
+    def __init__(self, base: Base = "laplace", residual: bool = True) -> None:
+        super().__init__()
+        self.base: Base = base
+        self.residual = residual
+        self.flow = RealNVP()
+        self.register_buffer("spread", torch.ones(2))
+
+    def loss(
+        self,
+        predicted: Float[Tensor, "b k 2"],
+        scale_logit: Float[Tensor, "b k 2"],
+        target: Float[Tensor, "b k 2"],
+        labelled: Float[Tensor, "b k"],
+    ) -> Float[Tensor, ""]:
+        """Mean over the labelled points. What is not labelled is taken to be where it was found: the flow must not meet
+        whatever its target holds."""
+        target = torch.where(labelled[..., None] > 0, target, predicted.detach())
+        if self.training:
+            self._observe((predicted - target).detach() / scale_logit.detach().sigmoid(), labelled)
+        each = negative_log_likelihood(predicted, scale_logit, target, self.flow, self.base, self.residual)
+        return losses.weighted_mean(each.sum(-1), labelled)
+
+    def deviation(self, scale_logit: Float[Tensor, "b k 2"]) -> Float[Tensor, "b k 2"]:
+        """Standard deviation that is expected of each coordinate, in the unit of the points."""
+        return scale_logit.sigmoid() * self.spread
+
+    def score(self, scale_logit: Float[Tensor, "b k 2"]) -> Float[Tensor, "b k"]:
+        """1 less the mean deviation, 0 at least; with a spread of 1 as MMPose has it."""
+        return (1 - self.deviation(scale_logit).mean(-1)).clamp_min(0)
+
+    def perfect(self, like: Float[Tensor, "b k 2"]) -> Float[Tensor, "b k 2"]:
+        """Scale logits of a network that is as sure as a good one is."""
+        return (PERFECT_SCALE / self.spread).clamp(1e-6, 1 - 1e-6).logit().to(like).expand_as(like)
+
+    @torch.no_grad()
+    def _observe(self, error: Float[Tensor, "b k 2"], labelled: Float[Tensor, "b k"], momentum: float = 0.01) -> None:
+        """From mean absolute errors, which a few broken labels change less than squares."""
+        seen = error.isfinite().all(-1) & (labelled > 0)
+        if seen.any():
+            found = error[seen].abs().mean(0) * DEVIATION[self.base]
+            self.spread.lerp_(found.to(self.spread), momentum)
+
+
+def first_scale_logit() -> float:
+    """The bias that scales start from."""
+    return math.log(FIRST_SCALE / (1 - FIRST_SCALE))
 
 
 class RealNVP(nn.Module):

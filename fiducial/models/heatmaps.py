@@ -122,7 +122,9 @@ def expectation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]
     return torch.stack([axes.mean(probability.sum(-2)), axes.mean(probability.sum(-1))], -1)
 
 
-def untruncated(mean_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float, rounds: int = 3) -> Float[Tensor, "b k 2"]:
+def untruncated(
+    mean_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float, rounds: int = 3
+) -> Float[Tensor, "b k 2"]:
     """Centres of the Gaussians of width `sigma_cells` whose parts on the map have these mean positions: see
     `axes.untruncated`; centres stay on the map."""
     along = [axes.untruncated(mean_grid[..., axis], cells, sigma_cells, rounds) for axis, cells in enumerate(grid)]

@@ -79,7 +79,7 @@ def fill(network: nn.Module, plan: Plan, path: Path) -> str:
         f"{path}: {plan.project}: {plan.method} on {plan.backbone}, {points}, input {plan.size} ({plan.size_from})",
         f"{len(plan.names)} of {plan.total} tensors taken",
         *_not_used(plan),
-        *([f"missing: {len(counters)} counters of norms, which are not needed"] if counters else []),
+        *([f"missing: {len(counters)} counters, which are not needed"] if counters else []),
     ]
     return "; ".join(lines)
 

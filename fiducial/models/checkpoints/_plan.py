@@ -17,7 +17,8 @@ from fiducial.models.contracts import Normalization
 from fiducial.types import Skeleton
 
 Shapes = dict[str, tuple[int, ...]]
-COUNTERS = "num_batches_tracked"  # of BatchNorm; old files lack them, and nothing depends on them
+# What a file may lack: BatchNorm's counters, on which nothing depends, and what only our own training observes.
+COUNTERS = ("num_batches_tracked", "likelihood.spread")
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def _regression(draft: Draft, own: Shapes, prefix: str) -> dict[str, Any]:
     points = own["fc.weight"][0] // (2 if flow is None else 4)
     draft.take(f"{prefix}fc.", "head.linear.")
     if flow is not None:
-        draft.take(prefix + flow, "head.flow.")
+        draft.take(prefix + flow, "head.likelihood.flow.")
     size, size_from = size_of(draft.contents, usual_size(points))
     return {
         "method": "deeppose" if flow is None else "rle", "head": {"frame": "share"},

@@ -22,8 +22,6 @@ from fiducial.models.contracts import Level
 from fiducial.models.upsampling import Upsampling
 from fiducial.types import Batch, Keypoints
 
-FIRST_SCALE, PERFECT_SCALE = 0.1, 0.01  # as in rle
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -66,11 +64,11 @@ class Head(contracts.Head):
         )
         self.final = upsampling.final(channels, points)
         self.scale: regression.PooledLinear | None = None
-        self.flow: flow.RealNVP | None = None
-        if self._learns_scale:
+        self.likelihood: flow.Likelihood | None = None
+        if spec.loss == "rle":
             self.scale = regression.PooledLinear(level.channels, points, 2)
-            torch.nn.init.constant_(self.scale.bias, float(torch.logit(torch.tensor(FIRST_SCALE))))
-            self.flow = flow.RealNVP()
+            torch.nn.init.constant_(self.scale.bias, flow.first_scale_logit())
+            self.likelihood = flow.Likelihood()
 
     def forward(self, feature: Float[Tensor, "b c _ _"]) -> Raw:
         logits = self.final(self.upsample(feature)) * self.spec.sharpness
@@ -83,31 +81,30 @@ class Head(contracts.Head):
         xy_grid = geometry.px_to_grid(batch.xy, self.size, self.grid).clamp_min(0).minimum(last)
         # 10 above: the two forms of `debias` measure the peak against logits of 0.
         logits = rounding.splat(xy_grid, self.grid).clamp_min(1e-30).log() + 10
-        count = 2 if self._learns_scale else 0
-        return Raw(logits, torch.full_like(batch.xy, PERFECT_SCALE).logit()[..., :count])
+        return Raw(logits, batch.xy[..., :0] if self.likelihood is None else self.likelihood.perfect(batch.xy))
 
     def decode(self, raw: Raw) -> Keypoints:
-        """score: 1 less the mean scale where it is learnt, else the probability near the point; sigma: the standard
-        deviation of the base density, px, where a scale is learnt."""
+        """score: the probability near the point, or as in `rle` where a scale is learnt; sigma, px, is there then."""
         xy_grid = self._mean(raw.logits)
         xy = geometry.grid_to_px(xy_grid, self.size, self.grid)
-        if not self._learns_scale:
+        if self.likelihood is None:
             near = 2 * self.spec.sigma_cells + 0.5
             score = heatmaps.mass_near(heatmaps.spatial_softmax(raw.logits), xy_grid, near)
             return Keypoints(xy, score.clamp(0, 1))
-        scale = raw.scale_logit.sigmoid()
-        return Keypoints(xy, 1 - scale.mean(-1), geometry.spread_to_px(scale * flow.SPREAD["laplace"], self.size))
+        sigma = geometry.spread_to_px(self.likelihood.deviation(raw.scale_logit), self.size)
+        return Keypoints(xy, self.likelihood.score(raw.scale_logit), sigma)
 
     def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         xy_grid = self._mean(raw.logits)
         found = geometry.px_to_unit(xy_grid, self.grid)
-        target = torch.where(batch.labelled[..., None] > 0, geometry.px_to_unit(batch.xy, self.size), found.detach())
-        if self.spec.loss == "rle":
-            assert self.flow is not None
-            each = flow.negative_log_likelihood(found, raw.scale_logit, target, self.flow).sum(-1)
+        target = geometry.px_to_unit(batch.xy, self.size)
+        if self.likelihood is not None:
+            named = {"rle": self.likelihood.loss(found, raw.scale_logit, target, batch.labelled)}
         else:
-            each = regression.coordinate_loss(self.spec.loss, found, target, self.size, self.spec.beta_unit)
-        named = {self.spec.loss: losses.weighted_mean(each, batch.labelled)}
+            kind = self.spec.loss
+            assert kind != "rle"
+            each = regression.coordinate_loss(kind, found, target, self.size, self.spec.beta_unit)
+            named = {kind: losses.weighted_mean(each, batch.labelled)}
         if self.spec.dsnt != "none":
             target_grid = geometry.unit_to_px(target, self.grid)
             shape = self._shape_loss(heatmaps.spatial_softmax(raw.logits), target_grid)
@@ -121,10 +118,6 @@ class Head(contracts.Head):
     def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
         probability = heatmaps.spatial_softmax(raw.logits)
         return probability / probability.amax((-2, -1), keepdim=True)
-
-    @property
-    def _learns_scale(self) -> bool:
-        return self.spec.loss == "rle"
 
     def _mean(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
         """xy_grid of each map. The background is its lowest cell's, so that no cell counts for less than nothing."""

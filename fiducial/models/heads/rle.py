@@ -14,12 +14,9 @@ from torch import Tensor
 
 from fiducial import geometry
 from fiducial.geometry import Frame, Size
-from fiducial.models import contracts, flipping, flow, losses, regression
+from fiducial.models import contracts, flipping, flow, regression
 from fiducial.models.contracts import Level
 from fiducial.types import Batch, Keypoints
-
-# The scale, as a share of the picture, that predictions start from, and that a perfect output is given.
-FIRST_SCALE, PERFECT_SCALE = 0.1, 0.01
 
 
 @dataclass(frozen=True)
@@ -46,9 +43,9 @@ class Head(contracts.Head):
         super().__init__()
         self.spec, self.size = spec, size
         self.linear = regression.PooledLinear(level.channels, points, 4, spec.dropout)
-        start = torch.tensor([0.5, 0.5, *(torch.logit(torch.tensor(FIRST_SCALE)),) * 2])
-        self.linear.bias.data = start.repeat(points)
-        self.flow = flow.RealNVP()
+        start = flow.first_scale_logit()
+        self.linear.bias.data = torch.tensor([0.5, 0.5, start, start]).repeat(points)
+        self.likelihood = flow.Likelihood(spec.base, spec.residual)
 
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Raw:
         return Raw(*self.linear(feature).split(2, -1))
@@ -56,22 +53,17 @@ class Head(contracts.Head):
     def encode(self, batch: Batch) -> Raw:
         """The true points, each as sure as a good network is."""
         xy_frame = geometry.px_to_frame(batch.xy, self.size, self.spec.frame)
-        return Raw(xy_frame, torch.full_like(xy_frame, PERFECT_SCALE).logit())
+        return Raw(xy_frame, self.likelihood.perfect(xy_frame))
 
     def decode(self, raw: Raw) -> Keypoints:
-        """sigma: standard deviation of the base density, px. score: 1 less the mean scale, as MMPose has it."""
-        scale = raw.scale_logit.sigmoid()
-        sigma = geometry.spread_to_px(scale * flow.SPREAD[self.spec.base], self.size)
-        return Keypoints(geometry.frame_to_px(raw.xy_frame, self.size, self.spec.frame), 1 - scale.mean(-1), sigma)
+        """sigma: standard deviation that is expected of x and y, px. score: 1 less its mean share of the picture."""
+        sigma = geometry.spread_to_px(self.likelihood.deviation(raw.scale_logit), self.size)
+        xy = geometry.frame_to_px(raw.xy_frame, self.size, self.spec.frame)
+        return Keypoints(xy, self.likelihood.score(raw.scale_logit), sigma)
 
     def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        # What is not labelled is taken to be where it was found: the flow must not meet whatever its target holds.
         target = geometry.px_to_frame(batch.xy, self.size, self.spec.frame)
-        target = torch.where(batch.labelled[..., None] > 0, target, raw.xy_frame.detach())
-        each = flow.negative_log_likelihood(
-            raw.xy_frame, raw.scale_logit, target, self.flow, self.spec.base, self.spec.residual
-        )
-        return {"rle": losses.weighted_mean(each.sum(-1), batch.labelled)}
+        return {"rle": self.likelihood.loss(raw.xy_frame, raw.scale_logit, target, batch.labelled)}
 
     def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
         mirrored = flipping.unflip_coordinates(raw.xy_frame, flip_order, self.size, self.spec.frame)
