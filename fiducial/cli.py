@@ -58,7 +58,8 @@ def main() -> None:
             raise
         code = _say(error)
     if code == STOPPED:
-        hint = "; `fiducial fit` continues exactly with --resume" if "fit" in sys.argv[1:2] else ""
+        hints = {"fit": "; `fiducial fit` continues exactly with --resume", "compare": "; the same command continues"}
+        hint = hints.get(sys.argv[1] if len(sys.argv) > 1 else "", "")
         print(f"fiducial: stopped{hint}", file=sys.stderr)
     sys.exit(code)
 
@@ -132,7 +133,7 @@ def fit(
     lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random; equal seeds give equal runs [0].")] = None,
     points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45 or 36-47.")] = None,
-    init: Annotated[str | None, typer.Option(help="Weights to start from: a run folder or a safetensors file.")] = None,
+    init: Annotated[str | None, typer.Option(help="Weights to start from: a run folder, or a file of ours or another project (docs/weights.md).")] = None,
     pretrained: Annotated[
         str | None, typer.Option(help="Backbone weights: auto (where they can be had), yes, no.")
     ] = None,
@@ -214,6 +215,10 @@ def evaluate(
     per_point: Annotated[bool, typer.Option("--per-point", help="One row a point.")] = False,
     report: Annotated[Path | None, typer.Option(dir_okay=False, help="Write a page with galleries here.")] = None,
     sigmas: Annotated[str | None, typer.Option(help="OKS sigmas, comma separated, where the data have none.")] = None,
+    oks_nms: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="With --predictions: drop those with a higher OKS to a better one [off; 0.9]."),
+    ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
     strict: StrictOption = False,
@@ -232,10 +237,12 @@ def evaluate(
         truth = data or model
         if truth is None or (data is not None and model is not None):
             raise UserError("evaluate --predictions RESULTS.json TRUTH.json: expected exactly one truth file")
-        summary = results.evaluate_results(predictions, truth, sigmas=_floats(sigmas), strict=strict)
+        summary = results.evaluate_results(predictions, truth, sigmas=_floats(sigmas), strict=strict, oks_nms=oks_nms)
     else:
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA`, or --predictions RESULTS.json TRUTH.json")
+        if oks_nms is not None:
+            raise UserError("--oks-nms: only with --predictions; a model's points are one to an instance of the data")
         from fiducial.evaluation import workflow
 
         summary = workflow.evaluate_model(
@@ -264,6 +271,12 @@ def predict(
     flip_test: Annotated[
         bool, typer.Option("--flip-test", help="Average over the picture and its mirror image.")
     ] = False,
+    oks_nms: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Of boxes that hold the same instance keep the best: OKS above this [off; 0.9]."
+        ),
+    ] = None,
     strict: StrictOption = False,
     json_file: Annotated[
         Path | None,
@@ -277,7 +290,7 @@ def predict(
     from fiducial.deploy import predict as prediction
 
     done = prediction.predict_sources(
-        model, sources, out, boxes=boxes, flip_test=flip_test, strict=strict, json_file=json_file,
+        model, sources, out, boxes=boxes, flip_test=flip_test, oks_nms=oks_nms, strict=strict, json_file=json_file,
         progress=sys.stderr.isatty(), echo=_note,
     )  # fmt: skip
     if str(json_file) == "-":
@@ -285,6 +298,74 @@ def predict(
     else:
         where = json_file or out / "results.json"
         typer.echo(f"{done.images} images, {done.instances} instances: {where}, pictures in {out}")
+
+
+@app.command()
+def compare(
+    data: DataPath,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the comparison: runs, report.html, results.")],
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN..]", help="Further run folders, after --runs RUN.")
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="heatmap,deeppose,heatmap:upsampling=deconvolution,@FILE.py:FUNC; LABEL= before one names it."
+        ),
+    ] = None,
+    backbones: Annotated[str | None, typer.Option(help="Comma separated [the recipe's].")] = None,
+    sizes: Annotated[str | None, typer.Option(help="Inputs, WIDTHxHEIGHT px, comma separated [the recipe's].")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each, from seed 0 up.")] = 1,
+    split: Annotated[str, typer.Option(help="What is scored: val or test.")] = "val",
+    baseline: Annotated[str | None, typer.Option(help="Differences are to this method instead of the best.")] = None,
+    runs: Annotated[
+        list[str] | None, typer.Option(help="Finished run folders to compare, alone or beside the methods.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time [1, or one a GPU].")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of every run, as the next ones; see fit.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
+    points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45 or 36-47.")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="Backbone weights: auto, yes, no.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="FILE.py:FUNCTION that returns the common Recipe; options are put on top.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting, of every run: augment.flip=0, ..")
+    ] = None,
+    images: ImagesOption = None,
+    category: CategoryOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Train methods on the same data under the same budget, and say which is best, and which within how many ms.
+
+    fiducial compare faces/ --out compared --methods deeppose,heatmap,rle --seeds 3 --epochs 60
+
+    Interrupted, the same command continues; methods, backbones, sizes and seeds may be added.
+    """
+    if more and not runs:
+        raise UserError(f"{more[0]}: one DATA is expected; finished runs are given as --runs {more[0]}")
+    from fiducial.comparison import workflow
+
+    changes = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "points": points, "pretrained": pretrained}
+    plan = workflow.plan_of(
+        data, methods=methods, backbones=backbones, sizes=sizes, seeds=seeds, recipe=recipe,
+        options={name: value for name, value in changes.items() if value is not None}, settings=set_ or [],
+        images=images, category=category,
+    )  # fmt: skip
+    quiet = json_file is not None and str(json_file) == "-"
+    others = [Path(part) for text in runs or [] for part in text.split(",") if part] + (more or [])
+    summary = workflow.compare(
+        plan, out, others=others, split=split, baseline=baseline, jobs=jobs,
+        progress=sys.stderr.isatty() and not quiet, echo=_note,
+    )  # fmt: skip
+    _write_figures(json_file, summary)
+    if not quiet:
+        _print_table(workflow.short_table(summary))
+        for line in summary["answer"]:
+            typer.echo(line)
+        for name, path in summary["files"].items():
+            typer.echo(f"{name}: {path}")
 
 
 @app.command()

@@ -16,7 +16,7 @@ import numpy as np
 from fiducial.types import Skeleton
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
-DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 2")  # for print without colour
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 2")  # for print without colour, and for a seventh curve
 
 # Drawn 400 units wide, so that text of 12 units can still be read on a phone of 360 px.
 WIDTH, LEFT, RIGHT, LINE = 400, 58, 14, 17
@@ -136,15 +136,15 @@ def point_bars(skeleton: Skeleton, errors: Sequence[float], *, name: str = "erro
     parts = []
     for row, i in enumerate(order):
         y = LINE * row
-        parts.append(_text(names_width - 6, y + 12, _shortened(skeleton.points[i], 21), "end"))
+        parts.append(text_at(names_width - 6, y + 12, shortened(skeleton.points[i], 21), "end"))
         length = scale * float(values[i]) if np.isfinite(values[i]) else 0.0
         parts.append(
-            f'<rect x="{names_width}" y="{y + 2}" width="{length:.1f}" height="12" style="fill:{_colour(0)}"/>'
+            f'<rect x="{names_width}" y="{y + 2}" width="{length:.1f}" height="12" style="fill:{series_colour(0)}"/>'
         )
-        parts.append(_text(names_width + length + 5, y + 12, number_text(values[i])))
+        parts.append(text_at(names_width + length + 5, y + 12, number_text(values[i])))
     few = "" if len(order) == len(values) else f" The worst {len(order)} of {len(values)} points."
     title = f"{name} per point"
-    return Chart(title, _svg(title, LINE * len(order) + 4, parts), f"Worst first.{few}")
+    return Chart(title, svg_of(title, LINE * len(order) + 4, parts), f"Worst first.{few}")
 
 
 def line_chart(title: str, curves: Sequence[Curve], x_label: str, *, y_label: str = "", log_y: bool = False) -> str:
@@ -160,27 +160,29 @@ def _plot(title: str, curves: Sequence[Curve], x_axis: Axis, y_axis: Axis, steps
     for i, curve in enumerate(curves):
         y = LINE * i + 10
         parts.append(_path([(LEFT, y), (LEFT + 26, y)], i))
-        parts.append(_text(LEFT + 33, y + 4, _shortened(curve.name, 46)))
+        parts.append(text_at(LEFT + 33, y + 4, shortened(curve.name, 46)))
     if y_axis.label:
-        parts.append(_text(4, top - 9, y_axis.label))
+        parts.append(text_at(4, top - 9, y_axis.label))
     for value in y_axis.ticks():
         y = bottom - PLOT_HEIGHT * float(y_axis.fraction(value))
-        parts.append(_rule(LEFT, y, LEFT + PLOT_WIDTH, y))
-        parts.append(_text(LEFT - 6, y + 4, f"{value:.4g}", "end"))
+        parts.append(rule(LEFT, y, LEFT + PLOT_WIDTH, y))
+        parts.append(text_at(LEFT - 6, y + 4, f"{value:.4g}", "end"))
     for value in x_axis.ticks():
         x = LEFT + PLOT_WIDTH * float(x_axis.fraction(value))
-        parts.append(_rule(x, bottom, x, bottom + 5))
-        parts.append(_text(x, bottom + 18, f"{value:.4g}", "middle"))
-    parts.append(_text(LEFT + PLOT_WIDTH / 2, bottom + 36, x_axis.label, "middle"))
+        parts.append(rule(x, bottom, x, bottom + 5))
+        parts.append(text_at(x, bottom + 18, f"{value:.4g}", "middle"))
+    parts.append(text_at(LEFT + PLOT_WIDTH / 2, bottom + 36, x_axis.label, "middle"))
     for i, curve in enumerate(curves):
         x, y = _finite(curve)
         pixels = np.stack([LEFT + PLOT_WIDTH * x_axis.fraction(x), bottom - PLOT_HEIGHT * y_axis.fraction(y)], axis=1)
         parts.append(_path(_thinned(pixels), i))
         if len(pixels) <= 40 and not steps:  # a run of one epoch is a dot, and would be nothing as a line
-            parts += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.2" style="fill:{_colour(i)}"/>' for px, py in pixels]
+            parts += [
+                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.2" style="fill:{series_colour(i)}"/>' for px, py in pixels
+            ]
     if not curves:
-        parts.append(_text(LEFT + PLOT_WIDTH / 2, bottom - PLOT_HEIGHT / 2, "nothing to show", "middle"))
-    return _svg(title, bottom + 42, parts)
+        parts.append(text_at(LEFT + PLOT_WIDTH / 2, bottom - PLOT_HEIGHT / 2, "nothing to show", "middle"))
+    return svg_of(title, bottom + 42, parts)
 
 
 def _by_epoch(history: Mapping[str, Sequence[Any]], name: str) -> Curve | None:
@@ -224,32 +226,30 @@ def _thinned(pixels: np.ndarray, most: int = 800) -> np.ndarray:
     return pixels[np.unique(np.linspace(0, len(pixels) - 1, most).round().astype(int))]
 
 
-def _colour(i: int) -> str:
+def series_colour(i: int) -> str:
     return f"var(--series-{i % len(SERIES) + 1},{SERIES[i % len(SERIES)]})"
 
 
 def _path(pixels: Any, i: int) -> str:
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
-    style = (
-        f"fill:none;stroke:{_colour(i)};stroke-width:2;stroke-linejoin:round;stroke-dasharray:{DASHES[i % 6] or 'none'}"
-    )
+    style = f"fill:none;stroke:{series_colour(i)};stroke-width:2;stroke-linejoin:round;stroke-dasharray:{DASHES[(i + i // 6) % 6] or 'none'}"
     return f'<polyline points="{points}" style="{style}"/>'
 
 
-def _rule(x1: float, y1: float, x2: float, y2: float) -> str:
+def rule(x1: float, y1: float, x2: float, y2: float) -> str:
     style = "stroke:currentColor;stroke-opacity:.22"
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" style="{style}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+def text_at(x: float, y: float, text: str, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _shortened(text: str, length: int) -> str:
+def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _svg(title: str, height: float, parts: Sequence[str]) -> str:
+def svg_of(title: str, height: float, parts: Sequence[str]) -> str:
     attributes = (
         f'viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(title)}" font-size="12" fill="currentColor"'
     )

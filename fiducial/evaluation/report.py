@@ -36,6 +36,17 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A number in a table that is written in its own way (`1.52 M`, `4.3 ± 0.1`). A `tint` in 0..1 colours its cell."""
+
+    text: str
+    tint: float = 0.0
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of cells under column names; the first cell names its row."""
 
@@ -66,10 +77,21 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Section:
+    """Something more under a heading of its own: sentences, tables, commands as they can be typed."""
+
+    heading: str
+    lines: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    commands: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """What the page shows, in this order; what is empty is left out."""
 
     title: str
+    answer: Sequence[str] = ()  # in words, the most important first
     summary: Sequence[Fact] = ()
     command: str = ""  # as it can be typed again
     notes: Sequence[str] = ()  # warnings: what a reader must know before believing the figures
@@ -77,10 +99,12 @@ class Report:
     charts: Sequence[Chart] = ()
     galleries: Sequence[Gallery] = ()
     points: Table | None = None
+    sections: Sequence[Section] = ()
     data: Mapping[str, Any] = field(default_factory=dict)  # counts and names
     problems: Sequence[str] = ()  # what was skipped in the data, and why
     recipe: Mapping[str, Any] = field(default_factory=dict)  # nested, as `config.to_dict` gives it
     made_by: str = ""  # version, date, device: the last line
+    metrics_heading: str = "Metrics"
 
 
 def write_report(path: Path, report: Report) -> Path:
@@ -104,7 +128,8 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number_text, jpeg=jpeg_uri)
-    environment.tests["numeric"] = lambda value: isinstance(value, (int, float, np.number)) or value is None
+    environment.tests["numeric"] = lambda value: isinstance(value, (int, float, np.number, Figure)) or value is None
+    environment.tests["tinted"] = lambda value: isinstance(value, Figure) and value.tint > 0
     return environment.get_template("report.html.j2").render(
         report=report, recipe=flat(report.recipe), most_problems=MOST_PROBLEMS
     )

@@ -142,6 +142,6 @@ def _mlp(hidden: int, *last: nn.Module) -> nn.Sequential:
     sequence = nn.Sequential(*layers, nn.Linear(hidden, 2), *last)
     for layer in sequence:
         if isinstance(layer, nn.Linear):
-            # Near the identity at first, as the authors start it.
+            # Little depends on the point at first, as the authors start it.
             nn.init.xavier_uniform_(layer.weight, gain=0.01)
     return sequence
