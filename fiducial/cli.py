@@ -133,7 +133,12 @@ def fit(
     lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random; equal seeds give equal runs [0].")] = None,
     points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45 or 36-47.")] = None,
-    init: Annotated[str | None, typer.Option(help="Weights to start from: a run folder, or a file of ours or another project (docs/weights.md).")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to start from: a run folder, or a file of ours or another project (docs/weights.md)."
+        ),
+    ] = None,
     pretrained: Annotated[
         str | None, typer.Option(help="Backbone weights: auto (where they can be had), yes, no.")
     ] = None,

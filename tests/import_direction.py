@@ -10,7 +10,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Rooms in the order in which data walks through them; see docs/architecture.md.
-ORDER = ["errors", "geometry", "types", "config", "data", "models", "evaluation", "training", "deploy", "comparison", "cli"]
+ORDER = [
+    "errors",
+    "geometry",
+    "types",
+    "config",
+    "data",
+    "models",
+    "evaluation",
+    "training",
+    "deploy",
+    "comparison",
+    "cli",
+]
 
 
 def imports(path: Path) -> set[str]:

@@ -49,6 +49,8 @@ class Head(nn.Module):
 
     Built as `Head(spec, level, points, size)`: `level` is the backbone's main level, `size` the input's Size."""
 
+    # Names of its modules that nothing needs after training: no price of a prediction.
+    training_only: tuple[str, ...] = ()
     # Whether its maps may all sink to zero while the loss looks fine; training watches those that may.
     may_collapse: bool = False
 

@@ -80,6 +80,11 @@ class Detector(nn.Module):
         mirrored = self.head.unflip(self(image.flip(2)), flip_order)
         return _mean_of(full_precision(self(image)), full_precision(mirrored))
 
+    def shipped(self) -> dict[str, Tensor]:
+        """The state without what only training needs."""
+        prefixes = tuple(f"head.{name}." for name in self.head.training_only)
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(prefixes)}
+
     def predict(self, image: UInt8[Tensor, "b h w 3"], flip_test: bool = False) -> Keypoints:
         """RGB crops -> Keypoints in px of the crops; call in eval mode, no gradients are kept."""
         with torch.inference_mode():

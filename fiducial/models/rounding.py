@@ -6,6 +6,8 @@ point. Everything is in `xy_grid`; heads turn it into px (H3R's own cells lie on
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -38,14 +40,22 @@ def one_hot(cells: Int[Tensor, "b k 2"], grid: Size) -> Float[Tensor, "b k h w"]
     return (row[..., :, None] & column[..., None, :]).float()
 
 
-def top_k_mean(logits: Float[Tensor, "b k h w"], count: int) -> Float[Tensor, "b k 2"]:
-    """Mean position of the `count` highest cells, weighted by the softmax over these alone, as xy_grid.
+def top_k_mean(
+    logits: Float[Tensor, "b k h w"], count: int, positive_weight: float | None = None
+) -> Float[Tensor, "b k 2"]:
+    """Mean position of the `count` highest cells, as xy_grid, weighted by the softmax over these alone; or, where the
+    logits answer a binary loss with this `positive_weight` w, by the chance t that the target is there: such a loss
+    makes the odds w t / (1 - t) of it, so t is sigmoid(logit - ln w).
 
     All cells where the map has fewer than `count`. Among cells as high as the last one that counts, which are taken
     is left to torch.topk; the four of a splat are enough for exactness, 9 is H3R's choice for networks."""
     height, width = logits.shape[-2:]
     highest, index = logits.flatten(2).topk(min(count, height * width))
-    weight = highest.softmax(-1)
+    if positive_weight is None:
+        weight = highest.softmax(-1)
+    else:
+        chance = (highest - math.log(positive_weight)).sigmoid()
+        weight = chance / chance.sum(-1, keepdim=True).clamp_min(1e-30)
     x = (index % width).to(weight.dtype)
     y = torch.div(index, width, rounding_mode="floor").to(weight.dtype)
     return torch.stack([(weight * x).sum(-1), (weight * y).sum(-1)], -1)

@@ -94,7 +94,11 @@ BAD = [
     (with_point(2, 5, -1), "annotation 2: v is -1 at point 'left_ear'", 1),
     (with_point(2, 3, float("nan")), "annotation 2: point 'left_ear' is labelled .v 1. without finite", 1),
     (with_point(2, 4, float("inf")), "annotation 2: point 'left_ear' is labelled", 1),
-    (with_point(2, 3, 1e6), r"annotation 2: point 'left_ear' lies at .1000000.0, 6.0., far outside the picture of 40x30", 1),
+    (
+        with_point(2, 3, 1e6),
+        r"annotation 2: point 'left_ear' lies at .1000000.0, 6.0., far outside the picture of 40x30",
+        1,
+    ),
     (with_point(2, 4, None), "annotation 2: point 'left_ear' is labelled", 1),
     (
         lambda content: content["images"][1].update(file_name="no.png"),

@@ -45,7 +45,11 @@ def test_deviations_are_those_of_the_errors_whatever_the_flow_makes_of_the_scale
     torch.manual_seed(0)
     likelihood = Likelihood(base)
     true = torch.tensor([[0.01, 0.02], [0.04, 0.01]])  # standard deviation of x and y of each kind
-    noise = torch.distributions.Laplace(0.0, 1 / math.sqrt(2)) if base == "laplace" else torch.distributions.Normal(0.0, 1.0)
+    noise = (
+        torch.distributions.Laplace(0.0, 1 / math.sqrt(2))
+        if base == "laplace"
+        else torch.distributions.Normal(0.0, 1.0)
+    )
     scale_logit = torch.full((2, 2), flow.first_scale_logit(), requires_grad=True)
     optimizer = torch.optim.Adam([scale_logit, *likelihood.parameters()], lr=0.02)
     labelled = torch.ones(256, 2)

@@ -56,6 +56,8 @@ class Raw(NamedTuple):
 class Head(contracts.Head):
     """raw: logits of the cells, and of the scales."""
 
+    training_only = ("likelihood.flow",)
+
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
         super().__init__()
         self.spec, self.size = spec, size

@@ -39,6 +39,8 @@ class Raw(NamedTuple):
 class Head(contracts.Head):
     """raw: points and the scale of their errors."""
 
+    training_only = ("likelihood.flow",)
+
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
         super().__init__()
         self.spec, self.size = spec, size

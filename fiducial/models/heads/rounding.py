@@ -71,10 +71,10 @@ class Head(contracts.Head):
 
     def decode(self, raw: Float[Tensor, "b n k h w"]) -> Keypoints:
         """score: the probability of the likeliest cell, as the loss weighs it."""
-        here = raw[:, -1]
         if self.spec.decoder == "chance":
-            here = nn.functional.logsigmoid(self._logits(raw) - math.log(self.spec.positive_weight))
-        xy_grid = rounding.top_k_mean(here, self.spec.top_k)
+            xy_grid = rounding.top_k_mean(self._logits(raw), self.spec.top_k, self.spec.positive_weight)
+        else:  # of two classes H3R reads the one alone
+            xy_grid = rounding.top_k_mean(raw[:, -1], self.spec.top_k)
         score = self._logits(raw).amax((-2, -1)).sigmoid()
         return Keypoints(geometry.grid_to_px(xy_grid, self.size, self.grid, self.spec.align), score)
 

@@ -1,0 +1,88 @@
+"""What each variant costs: parameters and multiply-adds; milliseconds and memory in each runtime; time to train.
+
+Measured by `deploy/cost.py`, all variants in turn in one call, after all training. Kept in OUT/costs.json and measured
+anew, all together, when a variant joins, weights change, or the machine or a library is another one."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import fiducial
+from fiducial import config
+from fiducial.comparison.runs import Variant
+from fiducial.deploy import cost
+from fiducial.deploy.cost import Cost, Latency
+from fiducial.models import detector as detectors
+
+RUNTIMES = ("onnxruntime", "torch")  # in the order in which they are shown
+NAMES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
+THREADS = 1
+
+
+@dataclass(frozen=True)
+class VariantCost:
+    """One variant; training_seconds is the mean over its runs, of training and validation alone."""
+
+    static: Cost
+    latency: dict[str, Latency]  # by runtime
+    training_seconds: float | None
+
+    def milliseconds(self, runtime: str) -> float:
+        """For one crop: of CPU time, which other programs on the machine don't lengthen. NaN where not measured."""
+        latency = self.latency[runtime]
+        time = latency.median_ms if latency.cpu_ms is None else latency.cpu_ms
+        return math.nan if time is None else time
+
+
+def measure(
+    variants: Mapping[str, Variant], cache: Path, echo: Callable[[str], None] = print
+) -> dict[str, VariantCost]:
+    """By name. The first run of each stands for its seeds: they are the same network."""
+    models = {name: variant.runs[0].folder for name, variant in variants.items()}
+    measured_on = {"machine": machine(), "models": {name: variant.runs[0].digest for name, variant in variants.items()}}
+    kept = config.read_json(cache) if cache.exists() else None
+    if kept is None or kept["measured_on"] != measured_on:
+        echo(f"timing {len(models)} models in {' and '.join(NAMES.values())}")
+        static = {name: cost.static_cost(detectors.load(folder)[0]) for name, folder in models.items()}
+        latency = cost.measure_many(models, RUNTIMES, threads=THREADS)
+        kept = {
+            "measured_on": measured_on,
+            "static": {name: asdict(each) for name, each in static.items()},
+            "latency": {name: {key: asdict(value) for key, value in own.items()} for name, own in latency.items()},
+        }
+        config.write_json(cache, kept)
+    found = {}
+    for name, variant in variants.items():
+        latency = {key: config.from_dict(Latency, value, str(cache)) for key, value in kept["latency"][name].items()}
+        static = config.from_dict(Cost, kept["static"][name], str(cache))
+        found[name] = VariantCost(static, latency, _training_seconds(variant))
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What the milliseconds depend on."""
+    return {
+        "processor": processor(),
+        "threads": THREADS,
+        "fiducial": fiducial.__version__,
+        **{name: metadata.version(name) for name in ("torch", "onnxruntime")},
+    }
+
+
+def processor() -> str:
+    """The processor's name, as the system knows it."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines() if listing.exists() else []
+    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return named or platform.processor() or platform.machine()
+
+
+def _training_seconds(variant: Variant) -> float | None:
+    seconds = [sum(row["seconds"] for row in run.history()) for run in variant.runs if run.history()]
+    return sum(seconds) / len(seconds) if seconds else None

@@ -1,0 +1,290 @@
+"""OUT/report.html: the answer in words, the table, and what it rests on."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import fiducial
+from fiducial import config
+from fiducial.comparison import costs, galleries, results, statistics
+from fiducial.comparison.costs import NAMES, RUNTIMES
+from fiducial.comparison.results import Comparison, Row
+from fiducial.comparison.run import cores, duration
+from fiducial.comparison.scores import JITTERS
+from fiducial.comparison.statistics import Difference
+from fiducial.evaluation import charts
+from fiducial.evaluation.charts import Chart, Curve
+from fiducial.evaluation.report import Figure, Report, Section, Table
+from fiducial.evaluation.scatter import Dot, scatter
+
+MOST_CURVES = 8
+MOST_POINTS = 24
+TABLE_NOTE = (
+    "NME ± standard deviation over seeds. The difference with the interval that holds it with a probability of 95 %. "
+    "Milliseconds and memory of one thread, * = nothing is as accurate and quicker. Training: mean over seeds."
+)
+NOISE_NOTE = (
+    "{resamples} resamples of the instances, the same for all methods, errors averaged over seeds first. Better in: the "
+    "share of resamples in which the row has the smaller error. Within noise: the interval holds 0, or the ranges over "
+    "seeds touch."
+)
+
+
+def report_of(comparison: Comparison, *, command: str, fit_commands: Sequence[str]) -> Report:
+    """The page, ready to be written."""
+    best = comparison.best
+    recipe = config.to_dict(best.variant.runs[0].recipe)
+    skeleton = comparison.instances.skeleton
+    return Report(
+        title=f"Methods compared on {Path(comparison.data).name}",
+        answer=results.answer(comparison),
+        command=command,
+        notes=notes(comparison),
+        metrics=main_table(comparison),
+        metrics_heading="Results",
+        charts=drawn(comparison),
+        galleries=[galleries.worst_of_each(comparison), galleries.disagreements(comparison)],
+        points=point_table(comparison),
+        sections=[_seeds(comparison), *_differences(comparison), *_failures(comparison), _measured(fit_commands)],
+        data={
+            "data": comparison.data,
+            "split": comparison.split,
+            "instances scored": len(comparison.instances),
+            "instances to train on": best.variant.runs[0].card.metrics.get("train_instances"),
+            "points": len(skeleton.points),
+            "errors are over": skeleton.normalizer.name,
+        },
+        problems=comparison.problems,
+        recipe=recipe,
+        made_by=f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {costs.processor()}. "
+        f"The recipe is that of {best.name}.",
+    )
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader must know before believing the figures."""
+    lines = []
+    if comparison.split == "val":
+        lines.append(
+            "val also chose the best epoch of each run, which flatters all figures here a little; --split test says "
+            "what to expect of new pictures."
+        )
+    if comparison.split == "train":
+        lines.append("These are the instances that the methods learnt from: the figures say nothing of new pictures.")
+    if comparison.differing:
+        lines.append("The recipes differ in more than the method; in what, is listed under Differences.")
+    errors = {own.error for row in comparison.rows for own in row.cost.latency.values() if own.error}
+    lines += [f"Not measured: {error}" for error in sorted(errors)]
+    outside = [row.name for row in comparison.rows if any(own.decode == "outside" for own in row.cost.latency.values())]
+    if outside:
+        lines.append(
+            f"The decoder of {', '.join(outside)} has no form in ONNX yet: there the time is that of the network in "
+            "ONNX Runtime and of the decoder in PyTorch, added."
+        )
+    return lines
+
+
+def main_table(comparison: Comparison) -> Table:
+    """Backbone and size come last: where they differ they are in the first column too."""
+    columns = (
+        "", "NME %", f"less {comparison.reference}'s", "verdict", *(f"ms {NAMES[runtime]}" for runtime in RUNTIMES),
+        "para\u00admeters", "MACs", "memory MiB", "training", "backbone", "size",
+    )  # fmt: skip
+    return Table(columns, [_cells(row) for row in comparison.rows], f"Best first, on {comparison.split}", TABLE_NOTE)
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    difference, training = row.difference, row.cost.training_seconds
+    memory = row.cost.latency["onnxruntime"].model_memory_bytes or row.cost.latency["torch"].model_memory_bytes
+    return (
+        row.name, Figure(_with_spread(row)), Figure("–" if difference is None else _interval(difference)),
+        "reference" if difference is None else _verdict(difference),
+        *(_milliseconds(row, runtime) for runtime in RUNTIMES),
+        Figure(quantity(row.cost.static.parameters)), Figure(quantity(row.cost.static.macs)),
+        Figure("–" if memory is None else f"{memory / 2**20:.0f}"),
+        Figure("–" if training is None else duration(training)), row.variant.backbone, str(row.variant.size),
+    )  # fmt: skip
+
+
+def seed_table(comparison: Comparison) -> Table:
+    """What the verdicts rest on."""
+    rows = [
+        (
+            row.name, len(row.nme.values), Figure(f"{100 * row.nme.low:.2f} to {100 * row.nme.high:.2f}"),
+            Figure(", ".join(f"{100 * value:.2f}" for value in row.nme.values)),
+            Figure("–" if row.difference is None else _interval(row.difference)),
+            Figure("–" if row.difference is None else f"{100 * row.difference.share_better:.0f} %"),
+        )
+        for row in comparison.rows
+    ]  # fmt: skip
+    columns = ("", "seeds", "range of NME %", "each", f"less {comparison.reference}'s, 95 % interval", "better in")
+    return Table(columns, rows, "", NOISE_NOTE.format(resamples=statistics.RESAMPLES))
+
+
+def _with_spread(row: Row) -> str:
+    deviation = "" if math.isnan(row.nme.deviation) else f" ± {100 * row.nme.deviation:.2f}"
+    return f"{100 * row.nme.mean:.2f}{deviation}"
+
+
+def _interval(difference: Difference) -> str:
+    return f"{100 * difference.mean:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+
+
+def _verdict(difference: Difference) -> str:
+    return "within noise" if difference.within_noise else "better" if difference.mean < 0 else "worse"
+
+
+def _milliseconds(row: Row, runtime: str) -> Figure:
+    time = row.milliseconds(runtime)
+    return Figure("–" if math.isnan(time) else f"{time:.2f}{' *' if row.front[runtime] else ''}")
+
+
+def quantity(value: float) -> str:
+    """1,520,000 -> `1.52 M`."""
+    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+# --------------------------------------------------------------------------------------------------------- charts
+
+
+def drawn(comparison: Comparison) -> list[Chart]:
+    rows = comparison.rows
+    few = rows[:MOST_CURVES]
+    left_out = f" The best {len(few)} of {len(rows)}." if len(few) < len(rows) else ""
+    errors = {row.name: row.scores.instance_nme.mean(0).tolist() for row in few}
+    cumulative = charts.cumulative_errors(errors, name="NME", limit=_limit(rows))
+    jitter = [
+        Curve(row.name, [100 * jitter for jitter in JITTERS], (100 * row.scores.jitter_nme.mean(0)).tolist())
+        for row in few
+    ]
+    title = "Disturbed boxes"
+    disturbed = Chart(
+        title,
+        charts.line_chart(title, jitter, "boxes disturbed by up to, % of their sides", y_label="NME %"),
+        f"A detector's boxes are not the labels'. The same boxes for all methods; a flat curve is robust.{left_out}",
+    )
+    return [
+        *(_against_time(rows, runtime) for runtime in RUNTIMES),
+        Chart(cumulative.title, cumulative.svg, cumulative.note + left_out),
+        disturbed,
+        *_training(few, left_out),
+    ]
+
+
+def _limit(rows: Sequence[Row]) -> float:
+    """Where the curves of cumulative errors end: at 0.1 as in papers, unless half of the worst method's lie near it."""
+    median = max(float(np.nanmedian(row.scores.instance_nme)) for row in rows)
+    return next((limit for limit in (0.1, 0.2, 0.5) if median < 0.7 * limit), 1.0)
+
+
+def _against_time(rows: Sequence[Row], runtime: str) -> Chart:
+    dots = [
+        Dot(row.name, row.milliseconds(runtime), 100 * row.nme.mean, 100 * row.nme.low, 100 * row.nme.high,
+            row.front[runtime], i)
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
+    title = f"Accuracy against time, {NAMES[runtime]}"
+    note = (
+        "Left and down is better. Filled and joined: nothing is as accurate and quicker (marked * in the table). Bars: "
+        "the range over seeds."
+    )
+    return scatter(title, dots, "ms for one image, one thread (logarithmic)", "NME %", note)
+
+
+def _training(rows: Sequence[Row], left_out: str) -> list[Chart]:
+    by_epoch, by_time = [], []
+    for row in rows:
+        histories = [run.history() for run in row.variant.runs]
+        length = min((len(rows) for rows in histories), default=0)
+        if length == 0:
+            continue
+        nme = np.array([[100 * each.get("val/nme", math.nan) for each in rows[:length]] for rows in histories]).mean(0)
+        minutes = np.array([np.cumsum([each["seconds"] for each in rows[:length]]) for rows in histories]).mean(0) / 60
+        by_epoch.append(Curve(row.name, list(range(1, length + 1)), nme.tolist()))
+        by_time.append(Curve(row.name, minutes.tolist(), nme.tolist()))
+    if not by_epoch:
+        return []
+    titles = "Training, by epoch", "Training, by time"
+    notes = f"NME on val after each epoch, mean over seeds.{left_out}", "The same over the minutes that it took here."
+    return [
+        Chart(title, charts.line_chart(title, curves, label, y_label="NME % (logarithmic)", log_y=True), note)
+        for title, curves, label, note in zip(titles, (by_epoch, by_time), ("epoch", "minutes"), notes, strict=True)
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------- tables
+
+
+def point_table(comparison: Comparison) -> Table:
+    """Errors of each point under each method, the points that are hardest for all first; the larger, the redder."""
+    errors = np.array([row.scores.point_nme.mean(0) for row in comparison.rows])  # [m, k]
+    means = np.where(np.isnan(errors), 0, errors).mean(0)
+    order = [i for i in np.argsort(-means, kind="stable").tolist() if not np.isnan(errors[:, i]).all()][:MOST_POINTS]
+    low, high = (
+        (float(bound) for bound in (np.nanmin(errors[:, order]), np.nanmax(errors[:, order]))) if order else (0.0, 1.0)
+    )
+    names = comparison.instances.skeleton.points
+    table = [
+        (names[i], *(_tinted(float(value), low, high) for value in errors[:, i]))
+        for i in order
+    ]  # fmt: skip
+    few = f" The {len(order)} hardest of {len(names)} points." if len(order) < len(names) else ""
+    columns = ("point", *(row.name for row in comparison.rows))
+    return Table(columns, table, "NME % of each point", f"Mean over instances and seeds, hardest first.{few}")
+
+
+def _tinted(value: float, low: float, high: float) -> Figure:
+    if math.isnan(value):
+        return Figure("–")
+    return Figure(f"{100 * value:.2f}", 0.6 * (value - low) / (high - low) if high > low else 0.0)
+
+
+def _seeds(comparison: Comparison) -> Section:
+    return Section("Seeds and noise", tables=[seed_table(comparison)])
+
+
+def _differences(comparison: Comparison) -> list[Section]:
+    if not comparison.differing:
+        return []
+    names = [row.name for row in comparison.rows]
+    rows = [(key, *(_plain(row.get(name)) for name in names)) for key, row in comparison.differing.items()]
+    line = "Besides the method and its head, the recipes differ in this; a difference in accuracy may come from it."
+    return [Section("Differences", [line], [Table(("setting", *names), rows)])]
+
+
+def _failures(comparison: Comparison) -> list[Section]:
+    if not comparison.failures:
+        return []
+    rows = list(comparison.failures.items())
+    line = "These runs did not finish and are in no figure above. The same command tries them again."
+    return [Section("Failed runs", [line], [Table(("run", "its last line"), rows)])]
+
+
+def _measured(fit_commands: Sequence[str]) -> Section:
+    threads = f"{costs.THREADS} thread{'s' if costs.THREADS > 1 else ''}"
+    lines = [
+        f"Milliseconds: {costs.processor()}, {threads}, bound to a core, one uint8 crop in, points out, normalisation and "
+        "decoding included; a process for each model and runtime, asked in turn, the median of all runs, in CPU time, which "
+        "other programs don't lengthen. Measured "
+        "after the training, with nothing of it running.",
+        "Memory: the most that such a process held, less what Python and the runtime held before the model was loaded "
+        "(ONNX Runtime's where it ran). MACs: multiply-adds of one crop, the network without its decoder. Parameters: "
+        "all that are trained, also those that only the loss uses.",
+        f"Training: the mean over seeds of the seconds of all epochs, val included, on {cores()} cores; runs that were "
+        "trained at the same time share them.",
+        "Accuracy: each run's best epoch by NME on val, averaged weights. All methods see the same boxes and, with the "
+        "same seed, the same order of instances with the same augmentation.",
+    ]
+    return Section("How it was measured", lines, commands=fit_commands)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else "–" if value is None else str(value)

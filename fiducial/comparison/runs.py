@@ -1,0 +1,168 @@
+"""Finished runs as the variants they are of, and whether they may be compared: same data, split, points, skeleton."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fiducial import config
+from fiducial.comparison.plan import Cell, flat
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.models import detector as detectors
+from fiducial.models.detector import Card
+from fiducial.training import history
+from fiducial.training.recipe import Recipe
+
+# What changes neither what is learnt nor how well.
+ASIDE = ("seed", "workers", "memory_format", "preflight", "strict")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run folder."""
+
+    name: str  # unique in the comparison
+    folder: Path
+    recipe: Recipe  # as trained, "auto" resolved
+    card: Card
+    fingerprint: str  # of the labels that it was trained and chosen on
+
+    @property
+    def digest(self) -> str:
+        """Changes with the weights and with everything that decides what they find."""
+        digest = hashlib.sha256((self.folder / "model.json").read_bytes())
+        with (self.folder / "model.safetensors").open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()[:16]
+
+    def history(self) -> list[dict[str, float]]:
+        return history.read(self.folder / "history.csv")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One method on one backbone at one input size: a row of the table. Its runs differ in their seeds alone."""
+
+    method: str  # label
+    backbone: str
+    size: Size
+    runs: tuple[Run, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.recipe.seed for run in self.runs)
+
+
+def read(folder: Path, name: str | None = None) -> Run:
+    """A run folder of `fiducial fit`."""
+    path = folder / "recipe.json"
+    if not path.exists():
+        raise UserError(f"{folder}: no run here (no recipe.json). Give folders that `fiducial fit --out` made")
+    card, values = detectors.load_card(folder), config.read_json(path)
+    return Run(name or folder.name, folder, config.from_dict(Recipe, values["recipe"], str(path)), card, values["data"])
+
+
+def variants_of(cells: Sequence[tuple[Cell, Run]], others: Sequence[Run]) -> list[Variant]:
+    """The plan's finished cells by method, backbone and size, in the plan's order; then other runs, those together
+    whose recipes differ in nothing but the seed. The latter are named by their (first) folder."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for cell, run in cells:
+        groups.setdefault((cell.method, run.recipe.backbone, run.recipe.size), []).append(run)
+    found = [Variant(str(method), backbone, size, tuple(own)) for (method, backbone, size), own in groups.items()]
+    alike: list[list[Run]] = []
+    for run in others:
+        same = next((group for group in alike if _are_seeds([*group, run])), None)
+        alike.append([run]) if same is None else same.append(run)
+    taken = {variant.method for variant in found}
+    for group in alike:
+        label = group[0].name if group[0].name not in taken else f"{group[0].folder.parent.name}/{group[0].name}"
+        found.append(Variant(label, group[0].recipe.backbone, group[0].recipe.size, tuple(group)))
+    return found
+
+
+def other_runs(folders: Sequence[Path], own: Sequence[Run]) -> list[Run]:
+    """`--runs`, each once and with a name of its own; those of the plan are left out."""
+    seen = {run.folder.resolve() for run in own}
+    names = {run.name for run in own}
+    found = []
+    for folder in folders:
+        if folder.resolve() in seen:
+            continue
+        seen.add(folder.resolve())
+        name = folder.resolve().name
+        if name in names:
+            name = f"{folder.resolve().parent.name}_{name}"
+        names.add(name)
+        found.append(read(folder, name))
+    return found
+
+
+def refuse_unlike(runs: Sequence[Run], fingerprint: str | None, data: str) -> None:
+    """UserError naming what differs where runs can't be compared with each other, or were not trained on `data`.
+
+    fingerprint: of the data as they are now; None = not known."""
+    if not runs:
+        return
+    lines = []
+    for what, value_of in FACTS.items():
+        values: dict[str, list[str]] = {}
+        for run in runs:
+            values.setdefault(value_of(run), []).append(run.name)
+        if len(values) > 1:
+            lines.append(f"{what}: " + ", ".join(f"{_names(names)} {value}" for value, names in values.items()))
+    if lines:
+        raise UserError(f"these runs can't be compared, they differ in {'; '.join(lines)}. Leave some out of --runs")
+    if fingerprint is not None and runs[0].fingerprint != fingerprint:
+        raise UserError(
+            f"{data}: its labels are not those that {_names([run.name for run in runs])} learnt from (fingerprint now "
+            f"{fingerprint}, then {runs[0].fingerprint}). Give the data as they were, or train anew with another --out"
+        )
+
+
+def _skeleton(run: Run) -> str:
+    """A short form of what decides the figures."""
+    skeleton = run.card.spec.skeleton
+    rest = hashlib.sha256(repr((skeleton.points, skeleton.sigmas)).encode()).hexdigest()[:6]
+    return f"{skeleton.name!r} ({rest}) with errors over the {skeleton.normalizer.name}"
+
+
+def _points(run: Run) -> str:
+    points, chosen = run.card.spec.skeleton.points, run.recipe.points
+    return f"{len(points)}" + (
+        f" (numbers {', '.join(map(str, chosen[:6]))}{' ..' if len(chosen) > 6 else ''})" if chosen else ""
+    )
+
+
+FACTS = {
+    "points": _points,
+    "skeleton": _skeleton,
+    "data (fingerprint of train's and val's labels, instances to train on)": lambda run: (
+        f"{run.fingerprint}, {run.card.metrics.get('train_instances', 'unknown')}"
+    ),
+}
+
+
+def differing_settings(variants: Mapping[str, Recipe]) -> dict[str, dict[str, Any]]:
+    """Settings besides method, head, backbone, size and seed in which the recipes of variants (name -> recipe) differ:
+    setting -> variant -> value."""
+    settings = {name: flat(config.to_dict(replace(recipe, head={}))) for name, recipe in variants.items()}
+    aside = (*ASIDE, "method", "backbone", "size")
+    names = dict.fromkeys(key for own in settings.values() for key in own if key not in aside)
+    rows = {key: {name: own.get(key) for name, own in settings.items()} for key in names}
+    return {key: row for key, row in rows.items() if len({repr(value) for value in row.values()}) > 1}
+
+
+def _are_seeds(group: Sequence[Run]) -> bool:
+    """Equal recipes but for the seed, and each seed once."""
+    recipes = [{key: value for key, value in config.to_dict(run.recipe).items() if key not in ASIDE} for run in group]
+    seeds = {run.recipe.seed for run in group}
+    return len(seeds) == len(group) and all(recipe == recipes[0] for recipe in recipes)
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,313 @@
+"""Runs that may be compared and those that may not; the figures; the page. Networks are as they were initialised."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+pytest.importorskip("torch")
+
+from comparison.small import quick_plan, untimed, write_run
+from conftest import write_blobs
+
+from fiducial import cli
+from fiducial.comparison import costs, results, run, runs, scores, workflow
+from fiducial.comparison.plan import Plan
+from fiducial.deploy import cost
+from fiducial.errors import UserError
+from fiducial.evaluation import evaluate
+from fiducial.models import detector as detectors
+from fiducial.training import fit as fitting
+from fiducial.training.recipe import OptimizerSpec, Recipe
+from fiducial.training.watch import TrainingFailure
+
+
+@pytest.fixture
+def folders(tmp_path: Path, blobs: Path) -> list[Path]:
+    """Two seeds of one method, one of another that was trained for longer."""
+    return [
+        write_run(tmp_path / "runs" / "regression_0", blobs, "deeppose", 0),
+        write_run(tmp_path / "runs" / "regression_1", blobs, "deeppose", 1),
+        write_run(tmp_path / "runs" / "maps", blobs, "heatmap", 0, epochs=9, optimizer=OptimizerSpec(lr=0.02)),
+    ]
+
+
+@pytest.fixture
+def compared(folders: list[Path], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(cost, "measure_many", untimed)
+    return compare(blobs, tmp_path / "out", folders)
+
+
+def compare(data: Path, out: Path, folders: list[Path], **options: Any) -> dict[str, Any]:
+    return workflow.compare(Plan(data), out, others=folders, echo=lambda line: None, **options)
+
+
+# -------------------------------------------------------------------------------------------------------- figures
+
+
+def test_figures_are_those_of_evaluate(compared: dict[str, Any], folders: list[Path], blobs: Path) -> None:
+    """Mean, range and points of the table against the evaluation of each run alone."""
+    rows = {row["method"]: row for row in compared["rows"]}
+    assert list(rows) == [row["method"] for row in sorted(compared["rows"], key=lambda row: row["nme"]["mean"])]
+    assert rows.keys() == {"regression_0", "maps"}
+    truth = fitting.load_data(blobs, Recipe()).validation
+    found = [evaluate.evaluate_detector(detectors.load(folder)[0], truth) for folder in folders]
+    nme = [each.metrics.nme for each in found]
+    assert rows["regression_0"]["nme"]["seeds"] == pytest.approx(nme[:2], rel=1e-5)
+    assert rows["regression_0"]["nme"]["mean"] == pytest.approx(np.mean(nme[:2]), rel=1e-5)
+    assert rows["regression_0"]["nme"]["standard_deviation"] == pytest.approx(np.std(nme[:2], ddof=1), rel=1e-3)
+    assert rows["maps"]["nme_per_point"] == pytest.approx([point.nme for point in found[2].metrics.points], rel=1e-5)
+    assert rows["maps"]["metrics"]["epe"]["mean"] == pytest.approx(found[2].metrics.epe, rel=1e-5)
+    jittered = evaluate.evaluate_detector(detectors.load(folders[2])[0], truth, box_jitter=0.2).metrics.nme
+    assert rows["maps"]["box_jitter"]["0.2"] == pytest.approx(jittered, rel=1e-5)
+    apart = rows[compared["rows"][1]["method"]]["difference"]
+    assert apart["mean"] == pytest.approx(compared["rows"][1]["nme"]["mean"] - compared["rows"][0]["nme"]["mean"])
+    assert apart["low"] <= apart["mean"] <= apart["high"]
+    assert rows["maps"]["parameters"] == sum(p.numel() for p in detectors.load(folders[2])[0].parameters())
+    assert rows["regression_0"]["training_seconds"] == pytest.approx((6 + 9) / 2)
+
+
+def test_all_runs_see_the_same_boxes(folders: list[Path], blobs: Path, tmp_path: Path) -> None:
+    """A network without a picture's influence: its points in the image are the crop's, so equal boxes give equal ones."""
+    truth = fitting.load_data(blobs, Recipe()).validation
+    one = runs.read(folders[0])
+    first = scores.predict(one, truth, "a", tmp_path / "1.npz", "cpu")
+    again = scores.predict(one, truth, "a", tmp_path / "2.npz", "cpu")
+    assert np.array_equal(first.xy, again.xy)
+    assert not np.allclose(first.xy[0], first.xy[3], atol=0.5), "jitter moves the crop"
+
+
+def test_predictions_are_kept_until_weights_or_labels_change(
+    folders: list[Path], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = fitting.load_data(blobs, Recipe()).validation
+    cache = tmp_path / "kept.npz"
+    kept = scores.predict(runs.read(folders[0]), truth, scores.digest_of(truth), cache, "cpu")
+    calls: list[object] = []
+    real = evaluate.evaluate_detector
+    monkeypatch.setattr(evaluate, "evaluate_detector", lambda *a, **k: calls.append(a) or real(*a, **k))
+    again = scores.predict(runs.read(folders[0]), truth, scores.digest_of(truth), cache, "cpu")
+    assert np.array_equal(kept.xy, again.xy)
+    assert calls == []
+    moved = replace(truth, box_xywh=truth.box_xywh + 1)
+    scores.predict(runs.read(folders[0]), moved, scores.digest_of(moved), cache, "cpu")
+    assert len(calls) == len(scores.JITTERS)
+    scores.predict(runs.read(folders[1]), moved, scores.digest_of(moved), cache, "cpu")
+    assert len(calls) == 2 * len(scores.JITTERS)
+
+
+def test_costs_are_kept_until_a_model_joins(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(cost, "measure_many", lambda *a, **k: calls.append(a) or untimed(*a, **k))
+    variants = {"a": runs.variants_of([], [runs.read(folders[0])])[0]}
+    first = costs.measure(variants, tmp_path / "costs.json")
+    assert costs.measure(variants, tmp_path / "costs.json") == first
+    assert len(calls) == 1
+    variants["b"] = runs.variants_of([], [runs.read(folders[2])])[0]
+    assert costs.measure(variants, tmp_path / "costs.json").keys() == {"a", "b"}
+    assert len(calls) == 2
+
+
+def test_results_csv_holds_the_table(compared: dict[str, Any], tmp_path: Path) -> None:
+    lines = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
+    assert [line["name"] for line in lines] == [row["name"] for row in compared["rows"]]
+    assert [float(line["nme_mean"]) for line in lines] == [row["nme"]["mean"] for row in compared["rows"]]
+    assert {line["seeds"] for line in lines} == {"1", "2"}
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"] == compared["rows"]
+
+
+def test_recipes_that_differ_are_told(compared: dict[str, Any]) -> None:
+    assert compared["differing_settings"] == {
+        "epochs": {"regression_0": 2, "maps": 9}, "optimizer.lr": {"regression_0": 0.003, "maps": 0.02}
+    }  # fmt: skip
+
+
+def test_a_baseline_of_ones_own(compared: dict[str, Any], folders: list[Path], blobs: Path, tmp_path: Path) -> None:
+    worst = compared["rows"][1]["name"]
+    turned = compare(blobs, tmp_path / "out", folders, baseline=worst)
+    assert turned["reference"] == worst
+    mine, theirs = turned["rows"][0]["difference"], compared["rows"][1]["difference"]
+    assert mine["mean"] == pytest.approx(-theirs["mean"])
+    assert mine["share_better"] == pytest.approx(1 - theirs["share_better"])
+    with pytest.raises(UserError, match=r"--baseline 'regresion_0': no such method\. Did you mean 'regression_0'"):
+        compare(blobs, tmp_path / "out", folders, baseline="regresion_0")
+
+
+def test_test_is_scored_where_asked(
+    folders: list[Path], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "measure_many", untimed)
+    figures = compare(blobs, tmp_path / "out", folders[:1], split="test")
+    truth = fitting.annotations.load(blobs, "test")[0]
+    alone = evaluate.evaluate_detector(detectors.load(folders[0])[0], truth).metrics.nme
+    assert figures["rows"][0]["nme"]["mean"] == pytest.approx(alone, rel=1e-5)
+    assert figures["rows"][0]["difference"] is None
+
+
+# -------------------------------------------------------------------------------------------------------- refused
+
+
+def test_other_data_is_refused_and_named(folders: list[Path], blobs: Path, tmp_path: Path) -> None:
+    other = write_blobs(tmp_path / "other", {"train": 40, "val": 16}, seed=5)
+    stranger = write_run(tmp_path / "stranger", other, "heatmap", 0)
+    with pytest.raises(UserError) as error:
+        compare(blobs, tmp_path / "out", [*folders, stranger])
+    assert all(word in str(error.value) for word in ("data", "stranger", "regression_0", ", 40", ", 48"))
+    with pytest.raises(UserError, match="its labels are not those that stranger learnt from"):
+        compare(blobs, tmp_path / "out", [stranger])
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_other_points_are_refused_and_named(folders: list[Path], blobs: Path, tmp_path: Path) -> None:
+    fewer = write_run(tmp_path / "fewer", blobs, "heatmap", 0, points=(0, 2))
+    with pytest.raises(UserError) as error:
+        compare(blobs, tmp_path / "out", [folders[0], fewer])
+    assert "points: regression_0 3, fewer 2 (numbers 0, 2)" in str(error.value)
+
+
+def test_finished_runs_that_do_not_fit_are_refused_before_anything_is_trained(blobs: Path, tmp_path: Path) -> None:
+    fewer = write_run(tmp_path / "fewer", blobs, "heatmap", 0, points=(0, 2))
+    with pytest.raises(UserError, match=r"fewer: finds 2 points .red, blue, ..., the methods here are to find 3"):
+        workflow.compare(quick_plan(blobs), tmp_path / "out", others=[fewer])
+    other = write_blobs(tmp_path / "other", {"train": 40, "val": 16}, seed=5)
+    stranger = write_run(tmp_path / "stranger", other, "heatmap", 0)
+    with pytest.raises(UserError, match="not those that stranger learnt from"):
+        workflow.compare(quick_plan(blobs), tmp_path / "out", others=[stranger])
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_beside_methods_are_rows_of_their_own(
+    folders: list[Path], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished cell of the plan, and two finished runs, one of them given twice."""
+    monkeypatch.setattr(cost, "measure_many", untimed)
+    plan = quick_plan(blobs, "deeppose")
+    write_run(tmp_path / "out" / "runs" / plan.cells[0].name, blobs, "deeppose", 0)
+    figures = workflow.compare(
+        plan, tmp_path / "out", others=[folders[2], folders[1], folders[2]], echo=lambda line: None
+    )
+    assert {row["name"]: row["seeds"] for row in figures["rows"]} == {"deeppose": [0], "maps": [0], "regression_1": [1]}
+
+
+def test_a_comparison_of_which_everything_failed_is_a_failure(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "train", lambda plan, *a, **k: {plan.cells[0].name: "no memory"})
+    with pytest.raises(TrainingFailure, match=r"all 1 runs failed; deeppose-.*: no memory"):
+        workflow.compare(quick_plan(blobs, "deeppose"), tmp_path / "out")
+
+
+def test_other_normalisers_are_refused(folders: list[Path]) -> None:
+    one, other = (runs.read(folder) for folder in folders[1:])
+    skeleton = replace(other.card.spec.skeleton, normalizer=type(other.card.spec.skeleton.normalizer)("image", "image"))
+    other = replace(other, card=replace(other.card, spec=replace(other.card.spec, skeleton=skeleton)))
+    with pytest.raises(UserError, match=r"skeleton.*over the box.*over the image"):
+        runs.refuse_unlike([one, other], None, "data")
+
+
+def test_predictions_of_other_instances_are_refused() -> None:
+    def of(ids: list[int]) -> scores.Predictions:
+        return scores.Predictions(np.array(ids), np.zeros((1, len(ids), 1, 2)), np.zeros((len(ids), 1)))
+
+    assert scores.read_by_all([[of([3, 4])], [of([3, 4])]], ["a", "b"]).tolist() == [3, 4]
+    with pytest.raises(UserError, match=r"a and b were scored on other instances .annotation 5"):
+        scores.read_by_all([[of([3, 4])], [of([3, 4]), of([3, 4, 5])]], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("methods", "options", "words"),
+    [
+        ("heatmp", {}, ["heatmp", "Did you mean 'heatmap'"]),
+        ("heatmap:sigma=3", {}, ["sigma", "sigma_cells"]),
+        ("heatmap", {"backbone": "mobilenetv3_smal_100"}, ["mobilenetv3_smal_100", "mobilenetv3_small_100"]),
+        ("heatmap", {"split": "tst"}, ["tst", "Did you mean 'test'"]),
+        ("", {}, ["--methods", "--runs"]),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_trained(
+    methods: str, options: dict[str, Any], words: list[str], blobs: Path, tmp_path: Path
+) -> None:
+    split = options.pop("split", "val")
+    with pytest.raises(UserError) as error:
+        workflow.compare(quick_plan(blobs, methods, **options), tmp_path / "out", split=split)
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_hold_no_run(blobs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run here"):
+        compare(blobs, tmp_path / "out", [blobs])
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_stands_alone_and_says_what_matters(compared: dict[str, Any], tmp_path: Path) -> None:
+    html = (tmp_path / "out" / "report.html").read_text()
+    bare = re.sub(r"base64,[^\"]*", "", html)
+    assert not re.search(r"<script|<link|<iframe|url\(|@import|https?:|//[a-z]", bare)
+    assert {match[:23] for match in re.findall(r'src="([^"]*)', html)} == {"data:image/jpeg;base64,"}
+    text = " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", bare, flags=re.S).split())
+    best, other = (row["name"] for row in compared["rows"])
+    for words in (
+        f"Most accurate on val: {best}, NME", other, "has one seed", "The recipes differ in more than the method",
+        "optimizer.lr", "Not measured: torch: no memory", "val also chose the best epoch", "Where methods disagree",
+        "Accuracy against time, ONNX Runtime", "Disturbed boxes", "Training, by epoch",
+    ):  # fmt: skip
+        assert words in text, words
+    assert not re.search(r"\b(nan|inf|None)\b", text)
+    assert html.count("<svg") == 6
+
+
+def test_the_answer_in_words() -> None:
+    """By hand: three methods of which one can't be told from the best, and one failed run."""
+
+    def row(name: str, nme: float, noise: bool | None, ms: float, front: bool) -> Any:
+        difference = None if noise is None else results.Difference(0.01, -0.01 if noise else 0.005, 0.02, 0.1, False, 1)
+        latency = {name: cost.Latency(name, 1, ms) for name in costs.RUNTIMES}
+        return results.Row(
+            name, runs.Variant(name, "b", Recipe().size, (None,) * 2), None,  # type: ignore[arg-type]
+            costs.VariantCost(cost.Cost(1, 1, 1), latency, None), results.Spread.of(np.array([nme, nme])), difference,
+            dict.fromkeys(costs.RUNTIMES, front),
+        )  # fmt: skip
+
+    rows = (row("a", 0.05, None, 4.0, True), row("b", 0.051, True, 1.25, True), row("c", 0.07, False, 5.0, False))
+    found = results.Comparison("d", "test", None, rows, "a", {}, {"e": "why"}, ())  # type: ignore[arg-type]
+    assert results.answer(found) == [
+        "Most accurate on test: a, NME 5.00 %.",
+        "b can't be told from it: the difference is within noise.",
+        "c is less accurate than it beyond noise.",
+        "On ONNX Runtime, one thread, one image at a time: best within 1.25 ms b (5.10 %) and within 4.00 ms a (5.00 %).",
+        "On PyTorch, one thread, one image at a time: best within 1.25 ms b (5.10 %) and within 4.00 ms a (5.00 %).",
+        "1 of the runs failed and is missing here; why is said below.",
+    ]
+    turned = replace(found, reference="c", failures={}, rows=tuple(
+        replace(each, difference=None if each.name == "c" else results.Difference(-1, -2, -0.5, 1, False, 2)) for each in rows
+    ))  # fmt: skip
+    assert results.answer(turned)[1] == "a and b are more accurate than c beyond noise."
+
+
+def test_the_command_line_takes_runs_as_shells_write_them(
+    folders: list[Path], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--runs a b` and `--runs a,b`; a stray word is a mistake."""
+    given: list[list[Path]] = []
+    figures = {"rows": [], "answer": [], "files": {}}
+    monkeypatch.setattr(workflow, "compare", lambda *a, others, **k: given.append(list(others)) or figures)
+    command = typer.main.get_command(cli.app)
+    names = [str(folder) for folder in folders]
+    for words in (["--runs", *names], ["--runs", ",".join(names)], [f"--runs={name}" for name in names]):
+        command.main(["compare", str(blobs), "--out", str(tmp_path), "--json", "-", *words], standalone_mode=False)
+        assert given[-1] == folders
+    with pytest.raises(UserError, match="one DATA is expected"):
+        command.main(["compare", str(blobs), names[0], "--out", str(tmp_path)], standalone_mode=False)

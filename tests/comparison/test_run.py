@@ -1,0 +1,152 @@
+"""Which cells are trained, continued and kept; what is said; several at a time. A stand-in takes the place of training."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from comparison.small import quick_plan, write_run
+
+from fiducial.comparison import run
+from fiducial.comparison.plan import Cell
+from fiducial.errors import UserError
+from fiducial.training.recipe import Recipe
+
+# Writes what it was called with and a card; cells of seed 2 fail, those of seed 3 are killed.
+STAND_IN = """
+import json, os, signal, sys, time
+out = sys.argv[sys.argv.index("--out") + 1]
+seed = sys.argv[sys.argv.index("--seed") + 1]
+began = time.monotonic()
+time.sleep(0.3)
+print("noise", flush=True)
+if seed == "2":
+    sys.exit("fiducial: the weights have diverged")
+if seed == "3":
+    os.kill(os.getpid(), signal.SIGKILL)
+call = {"arguments": sys.argv[1:], "threads": os.environ["OMP_NUM_THREADS"], "began": began, "ended": time.monotonic(),
+        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
+json.dump(call, open(os.path.join(out, "call.json"), "w"))
+with open(os.path.join(out, "history.csv"), "w") as file:
+    file.write("epoch,seconds\\n0,5\\n1,5\\n")
+with open(os.path.join(out, "model.json"), "w") as file:
+    file.write(open(os.path.join(out, "..", "..", "card.json")).read())
+"""
+
+
+@pytest.fixture
+def out(tmp_path: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for a comparison whose runs are stand-ins."""
+    folder = tmp_path / "out"
+    card = write_run(tmp_path / "model", blobs, "deeppose", 0) / "model.json"
+    folder.mkdir()
+    (folder / "card.json").write_text(card.read_text())
+    monkeypatch.setattr(run, "CHILD", (sys.executable, "-c", STAND_IN))
+    monkeypatch.setattr(run, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(run, "gpus", list)
+    return folder
+
+
+def call_of(out: Path, name: str) -> dict[str, object]:
+    return json.loads((out / "runs" / name / "call.json").read_text())
+
+
+def test_finished_cells_are_kept_begun_ones_resumed_others_started(out: Path, blobs: Path) -> None:
+    plan = quick_plan(blobs, "deeppose", seeds=2)
+    first, second = (run.folder_of(out, cell) for cell in plan.cells)
+    lines: list[str] = []
+    assert run.train(plan, out, echo=lines.append) == {}
+    assert "--resume" not in call_of(out, first.name)["arguments"]  # type: ignore[operator]
+    assert [line.split(",")[0] for line in lines] == [
+        "[1 of 2] deeppose-mobilenetv3_small_050-64x64-s0: val NME 30.00 %",
+        "[2 of 2] deeppose-mobilenetv3_small_050-64x64-s1: val NME 30.00 %",
+    ]
+    assert lines[0].endswith("; about 10 s left"), "two epochs of five seconds"
+
+    (first / "call.json").unlink()
+    (second / "model.json").unlink()
+    (second / "recipe.json").write_text("{}")
+    assert run.train(plan, out, echo=lines.append) == {}
+    assert not (first / "call.json").exists()
+    assert call_of(out, second.name)["arguments"][-1] == "--resume"  # type: ignore[index]
+    assert "1 of 2 runs are finished already" in lines
+    assert (second / "log.txt").read_text().count("$ fiducial fit") == 2
+
+
+def test_a_failing_cell_is_told_with_its_last_line_and_the_rest_goes_on(out: Path, blobs: Path) -> None:
+    plan = quick_plan(blobs, "deeppose", seeds=5)
+    lines: list[str] = []
+    failures = run.train(plan, out, jobs=3, echo=lines.append)
+    assert failures == {
+        "deeppose-mobilenetv3_small_050-64x64-s2": "the weights have diverged",
+        "deeppose-mobilenetv3_small_050-64x64-s3": "killed by SIGKILL, as happens when memory runs out",
+    }
+    assert [run.is_finished(run.folder_of(out, cell)) for cell in plan.cells] == [True, True, False, False, True]
+    assert sum("failed after" in line for line in lines) == 2
+
+
+def test_jobs_run_side_by_side_and_share_cores_and_gpus(
+    out: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "gpus", lambda: ["4", "6"])
+    monkeypatch.setattr(run, "cores", lambda: 9)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    plan = quick_plan(blobs, "deeppose,heatmap")
+    assert run.train(plan, out, jobs=None, echo=lambda line: None) == {}
+    one, other = (call_of(out, cell.name) for cell in plan.cells)
+    assert one["began"] < other["ended"]  # type: ignore[operator]
+    assert other["began"] < one["ended"]  # type: ignore[operator]
+    assert (one["threads"], {one["gpu"], other["gpu"]}) == ("4", {"4", "6"})
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    more = quick_plan(blobs, "deeppose,heatmap", seeds=2)
+    assert run.train(more, out, echo=lambda line: None) == {}
+    assert call_of(out, more.cells[1].name)["threads"] == "3", "what the user says is the limit"
+    assert run.shares(2, 1) == (2, 1)
+    assert run.shares(2, 4) == (1, 1)
+    assert run.shares(64, 2) == (32, 8)
+
+
+def test_time_left_goes_by_the_speed_measured() -> None:
+    slow, quick, new = (Cell(method, Recipe(epochs=10)) for method in ("slow", "quick", "new"))
+    rows = {slow.name: [{"seconds": 4.0}] * 10, quick.name: [{"seconds": 2.0}] * 4, new.name: []}
+    assert run.seconds_left([quick, new], rows, 1) == 6 * 2 + 10 * 3, "what has not run is taken for the usual"
+    assert run.seconds_left([quick, new], rows, 2) == 21
+    assert run.seconds_left([slow], {slow.name: []}, 1) is None
+    assert [run.duration(seconds) for seconds in (47.6, 192, 7500)] == ["48 s", "3 min 12 s", "2 h 5 min"]
+
+
+def test_one_comparison_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    with run.alone(tmp_path), pytest.raises(UserError, match="at work there"), run.alone(tmp_path):
+        pass
+    with run.alone(tmp_path):
+        pass
+
+
+def test_a_run_ends_with_the_process_that_started_it() -> None:
+    """It would sleep for minutes, but for the pipe that closes."""
+    code = (
+        "import runpy, time; from fiducial.comparison import child\n"
+        "runpy.run_module = lambda *names, **options: time.sleep(600)\n"
+        "child.main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(30) == -signal.SIGKILL
+
+
+def test_a_run_that_is_done_ends_though_the_pipe_is_open() -> None:
+    command = [sys.executable, "-m", "fiducial.comparison.child", "--version"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.wait(60) == 0

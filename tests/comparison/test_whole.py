@@ -1,0 +1,77 @@
+"""One real comparison through the command line: killed inside a cell, continued, one method failing in training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+RECIPE = """
+from dataclasses import replace
+from comparison.small import QUICK
+from fiducial.training.recipe import OptimizerSpec
+
+def diverging():
+    # Rates that no network survives: the first step leaves weights that are infinite.
+    return replace(QUICK, method="deeppose", optimizer=OptimizerSpec(lr=1e30, warmup=0.0, clip_norm=0.0))
+"""
+OPTIONS = ["--epochs", "2", "--batch-size", "8", "--backbones", "mobilenetv3_small_050", "--sizes", "64x64",
+           "--pretrained", "no", "--set", "preflight=false", "--set", "workers=0", "--set", "memory_format=contiguous"]  # fmt: skip
+FIRST, SECOND = (f"deeppose-mobilenetv3_small_050-64x64-s{seed}" for seed in (0, 1))
+
+
+def test_killed_continued_and_with_a_failing_method(blobs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "own.py").write_text(RECIPE)
+    methods = f"deeppose,heatmap,@{tmp_path / 'own.py'}:diverging"
+    command = [sys.executable, "-m", "fiducial.cli", "compare", str(blobs), "--out", str(out), "--seeds", "2",
+               "--methods", methods, *OPTIONS]  # fmt: skip
+    places = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    begun = out / "runs" / SECOND / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 300
+    while not begun.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it was to be killed inside its second cell"
+    assert (out / "runs" / FIRST / "model.json").exists()
+    assert not (out / "report.html").exists()
+    kept = (out / "runs" / FIRST / "model.safetensors").stat().st_mtime_ns
+
+    done = subprocess.run(
+        [*command, "--json", str(tmp_path / "figures.json")], capture_output=True, text=True, timeout=600,
+        env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (out / "runs" / FIRST / "model.safetensors").stat().st_mtime_ns == kept
+    log = (out / "runs" / SECOND / "log.txt").read_text()
+    assert log.count("$ fiducial fit") == 2
+    assert log.count("--resume") == 1
+    assert len((out / "runs" / SECOND / "history.csv").read_text().splitlines()) == 3, "each epoch once"
+
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert {row["name"]: row["seeds"] for row in figures["rows"]} == {"deeppose": [0, 1], "heatmap": [0, 1]}
+    assert len(figures["failures"]) == 2
+    assert all("the weights have diverged" in why for why in figures["failures"].values())
+    assert all(own["ms"] > 0 for row in figures["rows"] for own in row["latency"].values()), figures
+    page = (out / "report.html").read_text()
+    assert "Failed runs" in page
+    assert "the weights have diverged" in page
+    lines = done.stderr.splitlines()
+    assert lines[0] == "1 of 6 runs are finished already"
+    assert lines[1].startswith(f"[2 of 6] {SECOND}: val NME ")
+    assert sum("failed after" in line for line in lines) == 2
+
+    changed = subprocess.run([*command, "--epochs", "3"], capture_output=True, text=True, timeout=120, env=environment, check=False)  # fmt: skip
+    assert changed.returncode == 2
+    assert "epochs was 2 and is now 3" in changed.stderr

@@ -1,0 +1,129 @@
+"""A detector in ONNX answers as in torch, decode included; where ONNX has no form of an operator, that is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fiducial.deploy import onnx_export
+from fiducial.geometry import Size
+from fiducial.models import catalog
+from fiducial.models import detector as detectors
+from fiducial.models.contracts import Backbone, Head, Level, Normalization
+from fiducial.models.detector import Detector, DetectorSpec
+from fiducial.types import Keypoints, Skeleton
+
+SIZE = Size(64, 96)
+SKELETON = Skeleton("five", ("a", "b", "c", "d", "e"))
+
+
+class Pixels(Backbone):
+    """The picture itself, its colours in 0..1."""
+
+    levels = (Level(3, 1),)
+    normalization = Normalization((0, 0, 0), (255, 255, 255))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [image]
+
+
+class Symmetric(Backbone):
+    """Goes through an operator that ONNX does not have: eigenvalues."""
+
+    levels = (Level(3, 1),)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [eigenvalues(image)[..., None]]
+
+
+class Means(Head):
+    """One point, at the mean colours of the picture's halves."""
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return feature.mean((-2, -1))
+
+    def decode(self, raw: Tensor) -> Keypoints:
+        return Keypoints(raw[:, None, :2] * 10, torch.ones_like(raw[:, :1]))
+
+
+class EigenMeans(Means):
+    """The same through an operator that ONNX does not have."""
+
+    def decode(self, raw: Tensor) -> Keypoints:
+        vectors = raw[:, None, :2, None]
+        return Keypoints(eigenvalues(vectors)[..., -1:] * raw[:, None, :2], torch.ones_like(raw[:, :1]))
+
+
+def eigenvalues(matrices: Tensor) -> Tensor:
+    """Of m m^T."""
+    return torch.linalg.eigvalsh(matrices @ matrices.mT)
+
+
+def detector_of(backbone: Backbone, head: Head) -> Detector:
+    return Detector(DetectorSpec("hand-made", "means", {}, SIZE, Skeleton("one", ("a",))), backbone, head).eval()
+
+
+@pytest.mark.parametrize("method", catalog.methods())
+def test_every_method_answers_as_in_torch(method: str, tmp_path: Path) -> None:
+    """Method by method from the folder of heads. In the flat maps of a new network any cell may be the highest, so
+    weights are drawn larger and BatchNorms take the statistics of noise."""
+    torch.manual_seed(5)
+    detector = detectors.build(DetectorSpec("mobilenetv3_small_050", method, {}, SIZE, SKELETON))
+    for parameter in detector.head.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter)
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        detector.train()(torch.from_numpy(onnx_export.example_crops(SIZE, 8)))
+    detector.eval()
+    made = onnx_export.onnx_of(detector, tmp_path / "model.onnx")
+    assert made.part == "whole", "its decode is in the file"
+    assert made.outputs[:2] == ("xy", "score")
+    crop = np.random.default_rng(3).integers(0, 256, (1, SIZE.h, SIZE.w, 3), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(str(made.path))
+    assert [(given.name, given.type, given.shape) for given in session.get_inputs()] == [
+        ("image", "tensor(uint8)", list(crop.shape))
+    ]
+    found = dict(zip(made.outputs, session.run(None, {"image": crop}), strict=True))
+    expected = detector.predict(torch.from_numpy(crop)).numpy()
+    np.testing.assert_allclose(found["xy"], expected.xy, atol=0.05)
+    np.testing.assert_allclose(found["score"], expected.score, atol=1e-3)
+    assert ("sigma" in found) == (expected.sigma is not None)
+    if expected.sigma is not None:
+        np.testing.assert_allclose(found["sigma"], expected.sigma, atol=0.05)
+    assert made.difference_px < 0.05
+
+
+def test_a_difference_from_torch_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is made of a head whose points lie 0.75 px further right than those it gives later."""
+    detector = detector_of(Pixels(), Means())
+    with monkeypatch.context() as patch:
+        own = Means.decode
+        patch.setattr(Means, "decode", lambda self, raw: Keypoints(own(self, raw).xy + 0.75, own(self, raw).score))
+        made = onnx_export.export(detector, tmp_path / "model.onnx", "whole")
+    crops = torch.from_numpy(onnx_export.example_crops(SIZE, 2))
+    assert made.difference_px < 1e-4
+    assert onnx_export.difference_px(detector, made.path, "whole", crops) == pytest.approx(0.75, abs=1e-4)
+
+
+def test_a_decode_that_onnx_does_not_have_stays_outside(tmp_path: Path) -> None:
+    detector = detector_of(Pixels(), EigenMeans())
+    made = onnx_export.onnx_of(detector, tmp_path / "model.onnx")
+    assert (made.part, made.outputs) == ("network", ("raw",))
+    crop = onnx_export.example_crops(SIZE)
+    (raw,) = onnxruntime.InferenceSession(str(made.path)).run(None, {"image": crop})
+    np.testing.assert_allclose(raw, crop.mean((1, 2)) / 255, atol=1e-5)
+    assert made.difference_px < 1e-3
+
+
+def test_a_network_that_onnx_does_not_have_is_refused_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(onnx_export.NotExportable, match=r"the network of means on hand-made .*_linalg_eigh") as caught:
+        onnx_export.onnx_of(detector_of(Symmetric(), Means()), tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
