@@ -277,7 +277,7 @@ def _measured(fit_commands: Sequence[str]) -> Section:
         "after the training, with nothing of it running.",
         "Memory: the most that such a process held, less what Python and the runtime held before the model was loaded "
         "(ONNX Runtime's where it ran). MACs: multiply-adds of one crop, the network without its decoder. Parameters: "
-        "all that are trained, also those that only the loss uses.",
+        "all that a prediction needs; what only the loss uses (the flow of rle) is left out.",
         f"Training: the mean over seeds of the seconds of all epochs, val included, on {cores()} cores; runs that were "
         "trained at the same time share them.",
         "Accuracy: each run's best epoch by NME on val, averaged weights. All methods see the same boxes and, with the "

@@ -117,7 +117,7 @@ def fit_arguments(recipe: Recipe) -> list[str]:
     """Options of `fiducial fit` that give exactly this recipe."""
     arguments = ["--method", recipe.method, "--backbone", recipe.backbone, "--size", str(recipe.size)]
     arguments += ["--epochs", str(recipe.epochs), "--batch-size", str(recipe.batch_size), "--seed", str(recipe.seed)]
-    own, usual = (flat(config.to_dict(each)) for each in (recipe, Recipe()))
+    own, usual = (config.flat(config.to_dict(each)) for each in (recipe, Recipe()))
     said = ("method", "backbone", "size", "epochs", "batch_size", "seed")
     for name, value in own.items():
         if name not in said and (name not in usual or usual[name] != value):
@@ -131,7 +131,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
              if then[name] != now[name]]  # fmt: skip
     for name, recipe in then["cells"].items():
         if name in now["cells"]:
-            old, new = flat(recipe), flat(now["cells"][name])
+            old, new = config.flat(recipe), config.flat(now["cells"][name])
             found += [
                 f"{key} was {_as_setting(old.get(key))} and is now {_as_setting(new.get(key))}"
                 for key in dict.fromkeys((*old, *new))
@@ -154,14 +154,6 @@ def keep(out: Path, plan: Plan) -> None:
                 "be added; for anything else give another --out"
             )
     config.write_json(path, now)
-
-
-def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as `a.b.c` -> value, the names that `--set` takes."""
-    settings: dict[str, Any] = {}
-    for name, value in nested.items():
-        settings |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + str(name): value}
-    return settings
 
 
 def _method(entry: str, common: Recipe, options: dict[str, Any], settings: Sequence[str]) -> Method:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fiducial import config
-from fiducial.comparison.plan import Cell, flat
+from fiducial.comparison.plan import Cell
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
@@ -150,7 +150,7 @@ FACTS = {
 def differing_settings(variants: Mapping[str, Recipe]) -> dict[str, dict[str, Any]]:
     """Settings besides method, head, backbone, size and seed in which the recipes of variants (name -> recipe) differ:
     setting -> variant -> value."""
-    settings = {name: flat(config.to_dict(replace(recipe, head={}))) for name, recipe in variants.items()}
+    settings = {name: config.flat(config.to_dict(replace(recipe, head={}))) for name, recipe in variants.items()}
     aside = (*ASIDE, "method", "backbone", "size")
     names = dict.fromkeys(key for own in settings.values() for key in own if key not in aside)
     rows = {key: {name: own.get(key) for name, own in settings.items()} for key in names}
