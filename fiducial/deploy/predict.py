@@ -129,7 +129,8 @@ def _with_boxes(found: list[Source], wanted: BoxesFile, report: Echo) -> list[So
 
 
 def _entries(frame: Frame, given: Boxes, found: Keypoints) -> list[dict[str, Any]]:
-    """Entries of a COCO results file, one an instance; `file_name` lets people find the picture again."""
+    """Entries of a COCO results file, one an instance; `file_name` lets people find the picture again, and
+    `keypoint_sigmas` says, where the method knows, how far off x and y of each point may be, px."""
     entries = []
     for i in range(len(found.xy)):
         points = np.column_stack([found.xy[i], found.score[i]]).astype(float)
@@ -140,6 +141,8 @@ def _entries(frame: Frame, given: Boxes, found: Keypoints) -> list[dict[str, Any
             "score": round(float(found.score[i].mean()), 5),
             "file_name": frame.name,
         }
+        if found.sigma is not None:
+            entry["keypoint_sigmas"] = [round(float(value), 3) for value in found.sigma[i].ravel()]
         entries.append(entry | ({"bbox": given.xywh[i]} if given.xywh else {}))
     return entries
 

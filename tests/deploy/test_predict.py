@@ -18,7 +18,10 @@ from fiducial.deploy import drawings, predict, sources
 from fiducial.deploy.predict import predict_sources
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, results
+from fiducial.geometry import Size
 from fiducial.models import detector as detectors
+from fiducial.models.detector import Card, DetectorSpec
+from fiducial.types import Skeleton
 
 av = pytest.importorskip("av")
 
@@ -89,6 +92,20 @@ def test_results_are_coco_s(blobs: Path, blob_model: Path, tmp_path: Path) -> No
     assert all(entry["file_name"] == names[entry["image_id"]] for entry in entries)
     api = coco.COCO(str(path))
     assert len(api.loadRes(str(tmp_path / "out" / "results.json")).anns) == 16
+
+
+def test_deviations_of_methods_that_know_them(tmp_path: Path) -> None:
+    """In px of the picture: twice as large in a picture of twice the size."""
+    spec = DetectorSpec("mobilenetv3_small_050", "rle", {}, Size(64, 64), Skeleton("pair", ("a", "b")))
+    detectors.save(detectors.build(spec).eval(), tmp_path / "run", Card(spec))
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for name, side in (("small.png", 64), ("large.png", 128)):
+        cv2.imwrite(str(tmp_path / name), cv2.resize(picture, (side, side), interpolation=cv2.INTER_NEAREST))
+    sources = [str(tmp_path / name) for name in ("small.png", "large.png")]
+    small, large = predict_sources(tmp_path / "run", sources, tmp_path / "out", echo=quiet).results
+    assert len(small["keypoint_sigmas"]) == 4
+    assert np.array(large["keypoint_sigmas"]) == pytest.approx(2 * np.array(small["keypoint_sigmas"]), rel=0.05)
+    assert min(small["keypoint_sigmas"]) > 0
 
 
 def test_whole_images_without_boxes(blob_model: Path, tmp_path: Path) -> None:
