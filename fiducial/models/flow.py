@@ -72,8 +72,9 @@ class Likelihood(nn.Module):
         """From mean absolute errors, which a few broken labels change less than squares."""
         seen = error.isfinite().all(-1) & (labelled > 0)
         if seen.any():
-            found = error[seen].abs().mean(0) * DEVIATION[self.base]
-            self.spread.lerp_(found.to(self.spread), momentum)
+            found = (error[seen].abs().mean(0) * DEVIATION[self.base]).to(self.spread)
+            # The first observation replaces the 1 that was none.
+            self.spread.copy_(torch.where(self.spread == 1, found, self.spread.lerp(found, momentum)))
 
 
 def first_scale_logit() -> float:
