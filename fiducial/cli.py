@@ -123,7 +123,9 @@ def fit(
     out: Annotated[
         Path, typer.Option(file_okay=False, help="Folder of the run: weights, checkpoints, history, report.")
     ],
-    method: Annotated[str | None, typer.Option(help="heatmap (default), deeppose, ..")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="heatmap (default), deeppose, rle, integral, simcc, rounding (docs/training.md).")
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="mobilenetv3_small_100 (default), hrnet_w32, unet_resnet18, any timm name.")
     ] = None,
