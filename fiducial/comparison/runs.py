@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +70,7 @@ def read(folder: Path, name: str | None = None) -> Run:
 
 def variants_of(cells: Sequence[tuple[Cell, Run]], others: Sequence[Run]) -> list[Variant]:
     """The plan's finished cells by method, backbone and size, in the plan's order; then other runs, those together
-    whose recipes differ in nothing but the seed. The latter are named by their (first) folder."""
+    whose recipes differ in nothing but the seed. The latter are named by their (first) folder, without its seed."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for cell, run in cells:
         groups.setdefault((cell.method, run.recipe.backbone, run.recipe.size), []).append(run)
@@ -80,9 +81,16 @@ def variants_of(cells: Sequence[tuple[Cell, Run]], others: Sequence[Run]) -> lis
         alike.append([run]) if same is None else same.append(run)
     taken = {variant.method for variant in found}
     for group in alike:
-        label = group[0].name if group[0].name not in taken else f"{group[0].folder.parent.name}/{group[0].name}"
+        label = _without_seed(group[0])
+        label = label if label not in taken else f"{group[0].folder.parent.name}/{group[0].name}"
+        taken.add(label)
         found.append(Variant(label, group[0].recipe.backbone, group[0].recipe.size, tuple(group)))
     return found
+
+
+def _without_seed(run: Run) -> str:
+    """`rle` of the folders `rle-s1`, `rle_seed1` where 1 is the run's seed; else the folder's name."""
+    return re.sub(rf"[-_.]s(eed)?[-_=]?{run.recipe.seed}$", "", run.name) or run.name
 
 
 def other_runs(folders: Sequence[Path], own: Sequence[Run]) -> list[Run]:

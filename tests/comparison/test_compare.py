@@ -154,6 +154,13 @@ def test_test_is_scored_where_asked(
     assert figures["rows"][0]["difference"] is None
 
 
+def test_seeds_are_no_part_of_a_name(blobs: Path, tmp_path: Path) -> None:
+    """Folders `a-s0`, `a-s1` are `a`; a number that is not the run's seed belongs to the name."""
+    names = {"a-s0": ("deeppose", 0), "a-s1": ("deeppose", 1), "b-s7": ("heatmap", 0), "c_seed2": ("rle", 2)}
+    found = [runs.read(write_run(tmp_path / name, blobs, *own)) for name, own in names.items()]
+    assert [variant.method for variant in runs.variants_of([], found)] == ["a", "b-s7", "c"]
+
+
 # -------------------------------------------------------------------------------------------------------- refused
 
 
