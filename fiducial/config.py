@@ -6,6 +6,7 @@ where they are used. What is written holds every field, so a file rebuilds its s
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import types
@@ -127,11 +128,17 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     if origin is dict and isinstance(value, dict):
         return {key: _convert(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return _finite(float(value), path)
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    expected = getattr(kind, "__name__", str(kind))
+    expected = str(kind) if origin is not None else getattr(kind, "__name__", str(kind))
     raise UserError(f"{path or 'value'}: got {value!r}, expected {expected}")
+
+
+def _finite(value: float, path: str) -> float:
+    if not math.isfinite(value):
+        raise UserError(f"{path}: got {value}, expected a finite number")
+    return value
 
 
 def _convert_union(kinds: tuple[Any, ...], value: Any, path: str) -> Any:

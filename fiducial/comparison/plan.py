@@ -93,7 +93,9 @@ def cells_of(
                 cells += [Cell(method.label, replace(recipe, seed=own.seed + i)) for i in range(seeds)]
     twice = _repeated(cell.name for cell in cells)
     if twice is not None:
-        raise UserError(f"--methods, --backbones, --sizes: {twice} comes twice; name each once, or label the methods")
+        labels = list(dict.fromkeys(cell.method for cell in cells if cell.name == twice))
+        which = " and ".join(map(repr, labels)) + (" give the same folder" if len(labels) > 1 else " comes twice")
+        raise UserError(f"--methods, --backbones, --sizes: {which} ({twice}); name each once, or label the methods")
     points = {cell.recipe.points for cell in cells}
     if len(points) > 1:
         raise UserError("--methods: the recipes have different points; give --points, so that all find the same")
@@ -147,7 +149,10 @@ def keep(out: Path, plan: Plan) -> None:
     """Writes OUT/plan.json; refused where another plan was begun there, unless this one only adds to it."""
     path, now = out / "plan.json", plan.written()
     if path.exists():
-        differing = changes(config.read_json(path), now)
+        then = config.read_json(path)
+        if not (isinstance(then, dict) and then.keys() >= now.keys() and isinstance(then["cells"], dict)):
+            raise UserError(f"{path}: not a plan of `fiducial compare`; give another --out")
+        differing = changes(then, now)
         if differing:
             raise UserError(
                 f"{out}: holds another comparison: {'; '.join(differing[:5])}. Methods, backbones, sizes and seeds may "

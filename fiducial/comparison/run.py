@@ -35,8 +35,8 @@ def folder_of(out: Path, cell: Cell) -> Path:
 
 
 def is_finished(folder: Path) -> bool:
-    """The card is written last."""
-    return (folder / "model.json").exists()
+    """The card is written last; weights that were deleted since are trained again."""
+    return all((folder / name).exists() for name in ("model.json", "model.safetensors"))
 
 
 def command_of(plan: Plan, cell: Cell, out: Path) -> list[str]:

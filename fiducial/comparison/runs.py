@@ -64,6 +64,8 @@ def read(folder: Path, name: str | None = None) -> Run:
     path = folder / "recipe.json"
     if not path.exists():
         raise UserError(f"{folder}: no run here (no recipe.json). Give folders that `fiducial fit --out` made")
+    if not (folder / "model.safetensors").exists():
+        raise UserError(f"{folder}: its weights, model.safetensors, are missing; train it again or leave it out")
     card, values = detectors.load_card(folder), config.read_json(path)
     return Run(name or folder.name, folder, config.from_dict(Recipe, values["recipe"], str(path)), card, values["data"])
 

@@ -138,6 +138,8 @@ def _comparison(
 def _split(plan: Plan, data: fitting.Data, split: str) -> Split:
     """The instances of the split that have a labelled point, crowds left out; those of val are training's own."""
     lines = [str(problem) for problem in data.problems]
+    if split == "train":
+        raise UserError("--split train: the methods have learnt from it; expected val or test")
     if split == "val":
         return Split(split, data.validation, lines)
     part, problems = annotations.load(plan.data, split, plan.images, category=plan.category)

@@ -90,7 +90,9 @@ def export(detector: Detector, path: Path, part: Part) -> Exported:
         raw = full_precision(detector(crops[:1]))
         found = detector.head.decode(raw)
     outputs = columns_of(found) if part == "whole" else names_of(raw)
-    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # its notes on constants that it keeps twice are for its authors
+    logging.getLogger("onnx_ir").setLevel(
+        logging.ERROR
+    )  # its notes on constants that it keeps twice are for its authors
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's exporter warns of what torch itself does

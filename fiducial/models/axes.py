@@ -37,7 +37,8 @@ def untruncated(
     for _ in range(rounds):
         weight = gaussian(centre, cells, sigma_cells)
         found = mean(weight)
-        variance = (weight * (at - found[..., None]) ** 2).sum(-1)
+        # An axis of one cell, or a Gaussian within one, has no variance: its mean is where it is.
+        variance = (weight * (at - found[..., None]) ** 2).sum(-1).clamp_min(1e-6)
         # The mean's derivative by the centre is variance / sigma^2: 1 inside, 0.36 on the end.
         centre = (centre + (mean_cells - found) * sigma_cells**2 / variance).clamp(-0.5, cells - 0.5)
     return centre

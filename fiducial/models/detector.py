@@ -174,7 +174,9 @@ def initialise_from(detector: Detector, source: Path) -> str:
     """Weights of a run folder, a file of ours or another project's into `detector`; returns a line that says what
     matched. See `checkpoints.initialise`."""
     spec = detector.spec
-    return checkpoints.initialise(detector, source, backbone=spec.backbone, method=spec.method, size=spec.size)
+    return checkpoints.initialise(
+        detector, source, backbone=spec.backbone, method=spec.method, size=spec.size, points=spec.skeleton.points
+    )
 
 
 def _card_of(plan: checkpoints.Plan, path: Path, size: Size | None = None) -> Card:

@@ -11,7 +11,7 @@ import math
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,6 +32,7 @@ class Likelihood(nn.Module):
     without it)."""
 
     spread: Float[Tensor, " 2"]
+    observations: Int[Tensor, ""]
 
     def __init__(self, base: Base = "laplace", residual: bool = True) -> None:
         super().__init__()
@@ -39,6 +40,7 @@ class Likelihood(nn.Module):
         self.residual = residual
         self.flow = RealNVP()
         self.register_buffer("spread", torch.ones(2))
+        self.register_buffer("observations", torch.zeros((), dtype=torch.long))
 
     def loss(
         self,
@@ -68,13 +70,14 @@ class Likelihood(nn.Module):
         return (PERFECT_SCALE / self.spread).clamp(1e-6, 1 - 1e-6).logit().to(like).expand_as(like)
 
     @torch.no_grad()
-    def _observe(self, error: Float[Tensor, "b k 2"], labelled: Float[Tensor, "b k"], momentum: float = 0.01) -> None:
-        """From mean absolute errors, which a few broken labels change less than squares."""
+    def _observe(self, error: Float[Tensor, "b k 2"], labelled: Float[Tensor, "b k"], least: float = 0.05) -> None:
+        """From mean absolute errors, which a few broken labels change less than squares; a mean over the first steps,
+        then over the last 1 / `least`."""
         seen = error.isfinite().all(-1) & (labelled > 0)
         if seen.any():
             found = (error[seen].abs().mean(0) * DEVIATION[self.base]).to(self.spread)
-            # The first observation replaces the 1 that was none.
-            self.spread.copy_(torch.where(self.spread == 1, found, self.spread.lerp(found, momentum)))
+            self.observations += 1
+            self.spread.lerp_(found, max(least, 1 / int(self.observations)))
 
 
 def first_scale_logit() -> float:
@@ -91,6 +94,7 @@ class RealNVP(nn.Module):
 
     def __init__(self, couplings: int = 6, hidden: int = 64) -> None:
         super().__init__()
+        assert couplings % 2 == 0, "each coordinate is moved as often as the other"
         # Mean and covariance of the latent normal never change; they are kept since the published files hold them.
         self.register_buffer("loc", torch.zeros(2))
         self.register_buffer("cov", torch.eye(2))
@@ -125,8 +129,10 @@ def negative_log_likelihood(
     """Of each coordinate of `target` (eq. 8 with the residual, eq. 5 without). The scale is sigmoid(scale_logit), in
     the unit of the points, which should be shares of the picture.
 
-    As in the authors' code the flow's density, which is one of both coordinates together, counts for each of them. Its
-    gradient reaches points and scales too. Any two kinds of points share the flow."""
+    As in MMPose the flow's density, which is one of both coordinates together, counts for each of them, and so does the
+    scale for flow and base alike: what is minimised is the likelihood up to such weights, and the scale comes out too
+    small or too large by a factor (see `Likelihood.spread`). The gradient of the flow reaches points and scales too.
+    All kinds of points share the flow."""
     scale, log_scale = scale_logit.sigmoid(), F.logsigmoid(scale_logit)
     error = (predicted - target) / (scale + 1e-9)
     log_density = flow.log_probability(error.flatten(0, 1)).view(*error.shape[:2], 1)

@@ -49,7 +49,7 @@ class RTMCC(nn.Module):
         self.cls_y = nn.Linear(hidden, round(size.h * split), bias=False)
         nn.init.normal_(self.final_layer.weight, std=0.001)
         nn.init.zeros_(self.final_layer.get_parameter("bias"))
-        for layer in (self.cls_x, self.cls_y):  # near the even distribution, so that the first losses are not huge
+        for layer in (self.cls_x, self.cls_y):
             nn.init.normal_(layer.weight, std=0.01)
 
     def forward(self, feature: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k x"], Float[Tensor, "b k y"]]:
@@ -107,6 +107,8 @@ class GatedAttention(nn.Module):
         self.beta = nn.Parameter(torch.rand(2, attention))
         self.w = nn.Parameter(torch.rand(2 * tokens - 1)) if relative_bias else None
         self.o = nn.Linear(self.parts[0], width, bias=False)
+        # Without a softmax the attention is a sum over all points: it joins in from nothing, or the first logits are huge.
+        nn.init.zeros_(self.o.weight)
         self.uv = nn.Linear(width, sum(self.parts), bias=False)
         self.ln = ScaleNorm()
         self.res_scale = Scale(width)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-from fiducial.errors import UserError
+from fiducial.errors import UserError, expect
 from fiducial.geometry import Size
 from fiducial.models.contracts import Level
 
@@ -26,9 +26,19 @@ class Upsampled(NamedTuple):
     grid: Size
 
 
-def build(kind: Upsampling, level: Level, size: Size, *, channels: int, stride: int | None) -> Upsampled:
+def check(channels: int, stride: int | None, kernel: int = 1) -> None:
+    """A head's settings that end here, before there is a network; UserError."""
+    expect(channels >= 1, "head.channels", channels, "at least 1")
+    expect(stride is None or stride >= 1, "head.stride", stride, "px a cell, at least 1")
+    expect(kernel >= 1 and kernel % 2 == 1, "head.kernel", kernel, "an odd number of cells")
+
+
+def build(
+    kind: Upsampling, level: Level, size: Size, *, channels: int, stride: int | None, least_cells: int = 2
+) -> Upsampled:
     """Layers from `level` to a map of `stride` px a cell (None = 4, or the level's own where that is finer or nothing
-    is to be enlarged), for inputs of `size`. UserError where strides or sizes don't fit."""
+    is to be enlarged), for inputs of `size`. UserError where strides or sizes don't fit, or the map has fewer than
+    `least_cells` a side: in one cell there is nothing to choose."""
     enlarges = kind in ("separable", "deconvolution")
     stride = stride or (min(level.stride, 4) if enlarges else level.stride)
     doublings = math.log2(level.stride / stride)
@@ -40,17 +50,21 @@ def build(kind: Upsampling, level: Level, size: Size, *, channels: int, stride: 
     if size.w % level.stride or size.h % level.stride:
         fits = Size(*(max(1, round(side / level.stride)) * level.stride for side in size))
         raise UserError(f"size {size}: heatmaps on this backbone need multiples of {level.stride}, such as {fits}")
+    grid = Size(size.w // stride, size.h // stride)
+    if min(grid) < least_cells:
+        raise UserError(
+            f"size {size}: a map of {grid} cells at {stride} px a cell; expected {least_cells} or more a side: give a "
+            "larger --size or a smaller head.stride"
+        )
     makers = {"separable": _separable, "deconvolution": _deconvolution, "mixing": _mixing, "none": _none}
     width, layers = makers[kind](level.channels, channels, int(doublings))
     sequence = nn.Sequential(*layers)
     _initialise(sequence)
-    return Upsampled(sequence, width, Size(size.w // stride, size.h // stride))
+    return Upsampled(sequence, width, grid)
 
 
 def final(channels: int, maps: int, kernel: int = 1, bias: bool = True) -> nn.Conv2d:
     """The convolution that gives a map a point; it starts near zero, so that no cell is preferred."""
-    if kernel % 2 == 0:
-        raise UserError(f"a final convolution of {kernel} cells: expected an odd number")
     layer = nn.Conv2d(channels, maps, kernel, padding=kernel // 2, bias=bias)
     nn.init.normal_(layer.weight, std=0.001)
     if layer.bias is not None:

@@ -46,8 +46,13 @@ def _overfit(
     # Batch statistics of eight samples are noisy; a copy in float32 with its own optimizer touches nothing.
     optimizer = torch.optim.AdamW(trial.parameters(), lr=lr, weight_decay=0.0)
     head = trial.detector.head
-    floors = losses_of_rows(head, head.encode(batch), batch)
-    floor = sum(float(value) for value in head.loss(head.encode(batch), batch).values())
+    # In eval mode targets are not drawn, and nothing is observed: a perfect output is no example.
+    head.eval()
+    with torch.no_grad():
+        perfect = head.encode(batch)
+        floors = losses_of_rows(head, perfect, batch)
+        floor = sum(float(value) for value in head.loss(perfect, batch).values())
+    head.train()
     # The typical sample's start, not the mean: a label far outside would raise the bar that it has to clear.
     start, best, began = float((trial.each(batch) - floors).median()), float("inf"), time.perf_counter()
     for step in range(max_steps):

@@ -3,10 +3,14 @@ gradient, batched equals single, and it overfits one batch. A new file is tested
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 import torch
 
 from fiducial import config, geometry
+from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import catalog
 from fiducial.models.contracts import Level
@@ -32,6 +36,24 @@ VARIANTS = {
     "simcc": [{}, {"network": "rtmcc", "hidden": 32, "kernel": 3}, {"split": 3.0}, {"beta": 10.0}],
 }  # fmt: skip
 CASES = [(method, variant) for method in catalog.methods() for variant in VARIANTS.get(method, [{}])]
+
+
+# Values that a head must refuse, in words: method -> settings. What all methods of a kind share stands in each.
+MAPS = [{"channels": 0}, {"stride": 0}, {"stride": -2}, {"stride": 5}]
+REFUSED = {
+    "heatmap": [
+        *MAPS, {"sigma_cells": 0.0}, {"blur_cells": 4}, {"kernel": 2}, {"kernel": -1}, {"hardest_points": 0},
+        {"foreground_weight": -1.0},
+    ],
+    "deeppose": [{"beta_unit": 0.0}, {"dropout": 1.0}, {"dropout": -0.5}],
+    "rle": [{"dropout": 2.0}],
+    "integral": [*MAPS, {"sharpness": 0.0}, {"sigma_cells": -1.0}, {"beta_unit": 0.0}, {"dsnt_weight": -1.0}],
+    "rounding": [*MAPS, {"top_k": 0}, {"positive_weight": 0.0}, {"upsampling": "mixing", "stride": 4}],
+    "simcc": [
+        {"split": -1.0}, {"split": 0.001}, {"split": 1e9}, {"sigma_bins": [0.0, 2.0]}, {"kernel": 2}, {"hidden": 0},
+        {"beta": 0.0}, {"network": "rtmcc", "kernel": 2},
+    ],
+}  # fmt: skip
 
 
 def name_of(case):
@@ -63,6 +85,28 @@ def points_inside(size, count=3, seed=1):
 @pytest.fixture(params=CASES, ids=name_of)
 def case(request):
     return request.param
+
+
+@pytest.mark.parametrize("case", [(m, v) for m in catalog.methods() for v in REFUSED[m]], ids=name_of)
+def test_values_that_make_no_sense_are_refused_by_name(case):
+    with pytest.raises(UserError, match=f"head.{list(case[1])[-1]}"):
+        build(case)
+
+
+@pytest.mark.parametrize("method", catalog.methods())
+def test_a_value_that_is_no_number_is_refused(method):
+    spec = catalog.head_module(method).Spec
+    for field in dataclasses.fields(spec):
+        if isinstance(field.default, float):
+            for value in (math.nan, math.inf):
+                with pytest.raises(UserError, match=f"{field.name}: got {value}, expected a finite number"):
+                    config.from_dict(spec, {field.name: value})
+
+
+@pytest.mark.parametrize("method", ["heatmap", "integral", "rounding"])
+def test_a_map_of_one_cell_is_refused(method):
+    with pytest.raises(UserError, match="a map of 1x2 cells at 16 px a cell; expected 2 or more a side"):
+        build((method, {"upsampling": "none"}), size=Size(16, 32))
 
 
 def test_decode_inverts_encode_between_the_cells(case):

@@ -20,7 +20,7 @@ from conftest import write_blobs
 
 from fiducial import cli
 from fiducial.comparison import costs, results, run, runs, scores, workflow
-from fiducial.comparison.plan import Plan
+from fiducial.comparison.plan import Plan, keep
 from fiducial.deploy import cost
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
@@ -162,6 +162,28 @@ def test_seeds_are_no_part_of_a_name(blobs: Path, tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- refused
+
+
+def test_runs_without_weights(folders: list[Path], blobs: Path, tmp_path: Path) -> None:
+    """Refused where they are given; where the plan made them they are not finished."""
+    folder = write_run(tmp_path / "run", blobs, "deeppose", 0)
+    assert run.is_finished(folder)
+    (folder / "model.safetensors").unlink()
+    assert not run.is_finished(folder)
+    with pytest.raises(UserError, match=r"run: its weights, model.safetensors, are missing"):
+        compare(blobs, tmp_path / "out", [*folders, folder])
+
+
+def test_train_is_no_split_to_compare_on(folders: list[Path], blobs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--split train: the methods have learnt from it"):
+        compare(blobs, tmp_path / "out", folders, split="train")
+
+
+def test_a_plan_that_is_none(blobs: Path, tmp_path: Path) -> None:
+    for text in ("1", '{"a": 1}'):
+        (tmp_path / "plan.json").write_text(text)
+        with pytest.raises(UserError, match=r"plan.json: not a plan of `fiducial compare`"):
+            keep(tmp_path, Plan(blobs))
 
 
 def test_other_data_is_refused_and_named(folders: list[Path], blobs: Path, tmp_path: Path) -> None:

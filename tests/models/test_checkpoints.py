@@ -75,7 +75,7 @@ def assert_same(one: Detector, other: Detector, given: Tensor | None = None) -> 
 
 # Our network, their names for its parts, the file's name, what it is wrapped in.
 RESNET = ("backbone.encoder.network.", "backbone.")
-SPREAD = ("head.likelihood.spread", None)  # which only our own training knows
+SPREAD = ("head.likelihood.", None)  # which only our own training knows
 DECONVOLUTION = {"upsampling": "deconvolution", "channels": 16, "stride": 4, "loss": "mse", "sigma_cells": 2.0}
 STRIDE = {"align": "stride", "decoder": "quarter"}
 MAPS = {"upsampling": "none", "loss": "mse", "sigma_cells": 2.0}
@@ -560,6 +560,15 @@ def test_a_network_that_nobody_knows(tmp_path: Path):
         write(tmp_path / "a.pth", nn.Linear(2, 3).state_dict()), "nobody knows these 2 tensors, first 'weight'.*MMPose"
     )
     refused(tmp_path / "nowhere.pth", "no trained model here", detector.load)
+    refused(
+        write(tmp_path / "b.pth", begun("resnet18", "rle", 5).state_dict()), "weights of ours without their model.json"
+    )
+
+
+def test_weights_that_are_not_finite(tmp_path: Path):
+    state = nn.Linear(2, 3).state_dict()
+    state["bias"][1] = torch.nan
+    refused(write(tmp_path / "a.pth", state), "bias holds NaN or infinity")
 
 
 # --------------------------------------------------------------------------------------------------------- fit --init

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fiducial.errors import UserError
+from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.models.detector import Detector
+from fiducial.models.detector import Card, Detector
 from fiducial.training import engine, history
 from fiducial.training import fit as fitting
 from fiducial.training import module as training_module
@@ -331,6 +332,31 @@ def test_init_takes_all_tensors_or_the_backbones(blobs: Path, blob_model: Path, 
     assert own["head.linear.weight"].shape == (4, 288)
     assert "random as before: head.linear.weight, head.linear.bias" in lines[-1]
     assert f"{len(theirs) - 2} of {len(theirs)} tensors taken" in lines[-1]
+
+
+def test_init_takes_no_head_of_another_method_or_of_other_points(
+    blobs: Path, recipe: Recipe, data: fitting.Data, tmp_path: Path
+):
+    """The tensors of `heatmap` and `rounding` have equal names and shapes, and mean different things."""
+    wanted = replace(recipe, method="heatmap", size=Size(64, 64), points=(0, 1))
+    two = fitting.load_data(blobs, wanted)
+    run, _ = fitting.build_detector(wanted, two, print)
+    detectors.save(run, tmp_path, Card(run.spec))
+    lines: list[str] = []
+
+    def head_differs(changed: Recipe, on: fitting.Data) -> bool:
+        torch.manual_seed(9)
+        other, _ = fitting.build_detector(replace(changed, init=str(tmp_path)), on, lines.append)
+        theirs = run.state_dict()
+        assert all(torch.equal(v, theirs[n]) for n, v in other.state_dict().items() if n.startswith("backbone."))
+        return not torch.equal(other.state_dict()["head.final.weight"], theirs["head.final.weight"])
+
+    assert not head_differs(wanted, two)
+    assert head_differs(replace(wanted, method="rounding"), two)
+    assert "its head is of --method heatmap, so that of rounding starts at random" in lines[-1]
+    swapped = replace(wanted, points=(2, 1))
+    assert head_differs(swapped, fitting.load_data(blobs, swapped))
+    assert "its points are others, so the head starts at random" in lines[-1]
 
 
 def test_init_of_another_backbone_is_refused(blob_model: Path, recipe: Recipe, data: fitting.Data):

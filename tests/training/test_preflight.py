@@ -10,6 +10,7 @@ import torch
 from fiducial.data import loading
 from fiducial.data.augment import AugmentSpec
 from fiducial.geometry import Size
+from fiducial.models import catalog
 from fiducial.training import fit as fitting
 from fiducial.training import preflight
 from fiducial.training.objective import Supervised
@@ -22,7 +23,12 @@ LR = 3e-3
 
 @pytest.mark.parametrize(
     ("method", "head"),
-    [("deeppose", {}), ("heatmap", {}), ("heatmap", {"loss": "mse"}), ("heatmap", {"loss": "foreground"})],
+    [
+        *((method, {}) for method in catalog.methods()),
+        ("heatmap", {"loss": "mse"}),
+        ("heatmap", {"loss": "foreground"}),
+        ("integral", {"loss": "rle", "dsnt": "js", "debias": "background"}),
+    ],
 )
 def test_what_can_be_learnt_passes(recipe: Recipe, data: fitting.Data, method: str, head: dict):
     size = Size(96, 64)  # heatmaps need multiples of 32
@@ -31,6 +37,16 @@ def test_what_can_be_learnt_passes(recipe: Recipe, data: fitting.Data, method: s
     batch = next(iter(loading.loader(data.train, size, 8, AugmentSpec.none())))
     line = preflight.overfit(Supervised(detector), batch, data.train, lr=LR)
     assert "pre-flight: one batch of 8 learnt in" in line
+
+
+@pytest.mark.parametrize(("method", "head"), [*((m, {}) for m in catalog.methods()), ("integral", {"loss": "rle"})])
+def test_a_network_that_does_not_move_fails(recipe: Recipe, data: fitting.Data, method: str, head: dict):
+    """Whatever the method: the floor that its loss is measured from is no easy one."""
+    size = Size(96, 64)
+    detector, _ = fitting.build_detector(replace(recipe, method=method, head=head, size=size), data, print)
+    batch = next(iter(loading.loader(data.train, size, 8, AugmentSpec.none())))
+    with pytest.raises(TrainingFailure, match="it should fall to a third"):
+        preflight.overfit(Supervised(detector), batch, data.train, lr=0.0, max_steps=10)
 
 
 def test_one_picture_with_two_labels_is_named(objective: Supervised, data: fitting.Data, batch: Batch):

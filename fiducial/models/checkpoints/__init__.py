@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
 
 from torch import Tensor, nn
 
+from fiducial import config
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models.checkpoints import _reader, timm
 from fiducial.models.checkpoints._plan import COUNTERS, Plan, Shapes
 from fiducial.models.checkpoints._reader import Contents
+from fiducial.types import Skeleton
 
 __all__ = ["Contents", "Plan", "fill", "initialise", "plan_of", "read", "sources"]
 
@@ -49,11 +52,15 @@ def plan_of(path: Path) -> Plan:
     """What a file holds, for building the network anew. UserError where nobody knows it, or it has no head."""
     contents = read(path)
     source = source_of(contents.shapes)
+    if source is None and all(name.startswith(("backbone.", "head.")) for name in contents.state):
+        raise UserError(
+            f"{path}: weights of ours without their model.json; give the run folder that `fiducial fit` made"
+        )
     if source is None:
         known = ", ".join(source.PROJECT for source in sources())
         raise UserError(
             f"{path}: nobody knows these {len(contents.state)} tensors, first {next(iter(contents.state))!r}. Known: "
-            f"files of {known}, and the run folders of `fiducial fit`"
+            f"files of {known}, and the run folders of `fiducial fit`. A network of timm is given to `fiducial fit --init`"
         )
     plan = source.plan(contents)
     if plan.method is None:
@@ -84,20 +91,23 @@ def fill(network: nn.Module, plan: Plan, path: Path) -> str:
     return "; ".join(lines)
 
 
-def initialise(network: nn.Module, source: Path, *, backbone: str, method: str, size: Size) -> str:
+def initialise(
+    network: nn.Module, source: Path, *, backbone: str, method: str, size: Size, points: tuple[str, ...]
+) -> str:
     """Weights of a file or run folder into an untrained detector; returns a line that says what was taken.
 
     The backbone must be the file's; of a U-Net, the encoder may come alone. Of the head, tensors of the same method,
-    name and shape are taken; the others stay random and are listed. Files that nobody knows must have our names, or
-    those of the same network in timm."""
+    name and shape are taken, of a run of ours if its points are the same; the others stay random and are listed. Files
+    that nobody knows must have our names, or those of the same network in timm."""
     contents = read(source / "model.safetensors" if source.is_dir() else source)
     own = network.state_dict()
     known = None if source.is_dir() else source_of(contents.shapes)
     plan = _by_names(contents, list(own), backbone) if known is None else known.plan(contents)
+    same_head = _same_head(plan, method, points)
     fitting = {
         name: value
         for name, value in plan.weights.items()
-        if name in own and own[name].shape == value.shape and (name.startswith("backbone.") or _same_head(plan, method))
+        if name in own and own[name].shape == value.shape and (name.startswith("backbone.") or same_head)
     }
     left = [name for name in own if name not in fitting and not name.endswith(COUNTERS)]
     lost = [name for name in left if name.startswith(_part_of_backbone(plan))]
@@ -114,7 +124,8 @@ def initialise(network: nn.Module, source: Path, *, backbone: str, method: str, 
     notes = [
         f"--init {source}: {len(fitting)} of {len(own)} tensors taken"
         + (f", of {plan.total} in the file" if plan.total != len(fitting) else ""),
-        *([] if known is None else [f"recognised as {plan.project}, {plan.backbone}", *_advice(plan, method, size)]),
+        *([] if known is None else [f"recognised as {plan.project}, {plan.backbone}"]),
+        *([] if known is None and plan.method is None else _advice(plan, method, size, points)),
         *([f"random as before: {', '.join(left)}{whole}"] if left else []),
         *([f"not used: {len(unused)} tensors such as {unused[0]}"] if unused else []),
     ]
@@ -127,12 +138,23 @@ def _by_names(contents: Contents, own: list[str], backbone: str) -> Plan:
     if not any(name in names for name in own):
         names = timm.matching(own, contents.state)
     unused = dict.fromkeys(set(contents.state) - set(names.values()), "of another name")
-    return Plan("", backbone, {ours: contents.state[theirs] for ours, theirs in names.items()}, names, unused)
+    plan = Plan("", backbone, {ours: contents.state[theirs] for ours, theirs in names.items()}, names, unused)
+    card = contents.path.parent / "model.json"
+    if contents.path.name != "model.safetensors" or not card.exists():
+        return plan
+    spec = config.read_json(card).get("spec", {})  # of a run of ours: what its head is
+    skeleton = Skeleton("of the run", tuple(spec["skeleton"]["points"]))
+    return replace(plan, method=spec["method"], skeleton=skeleton, size=Size(*spec["size"]), size_from="by its card")
 
 
-def _same_head(plan: Plan, method: str) -> bool:
-    """Whether head tensors of equal names mean the same. Files of our names do not say their method."""
-    return plan.method in (None, method)
+def _same_head(plan: Plan, method: str, points: tuple[str, ...]) -> bool:
+    """Whether head tensors of equal names mean the same. A file of our names without its card does not say its method;
+    other projects' names of points are not the user's."""
+    return plan.method in (None, method) and not _other_points(plan, points)
+
+
+def _other_points(plan: Plan, points: tuple[str, ...]) -> bool:
+    return not plan.project and plan.skeleton is not None and plan.skeleton.points != points
 
 
 def _part_of_backbone(plan: Plan) -> str | tuple[str, ...]:
@@ -148,13 +170,15 @@ def _what_to_ask_for(plan: Plan, backbone: str) -> str:
     return f"; the file's is {plan.backbone}: use --backbone {plan.backbone}{more}"
 
 
-def _advice(plan: Plan, method: str, size: Size) -> list[str]:
+def _advice(plan: Plan, method: str, size: Size, points: tuple[str, ...]) -> list[str]:
     """What of the recipe differs from what the weights were trained for."""
     notes = []
     if plan.method is None:
         notes.append("it has a backbone alone, so the head starts at random")
     elif plan.method != method:
         notes.append(f"its head is of --method {plan.method}, so that of {method} starts at random")
+    elif _other_points(plan, points):
+        notes.append("its points are others, so the head starts at random")
     if plan.method is not None and plan.size != size:
         notes.append(f"trained for --size {plan.size} ({plan.size_from}), yours is {size}")
     return notes

@@ -18,7 +18,7 @@ from fiducial.types import Skeleton
 
 Shapes = dict[str, tuple[int, ...]]
 # What a file may lack: BatchNorm's counters, on which nothing depends, and what only our own training observes.
-COUNTERS = ("num_batches_tracked", "likelihood.spread")
+COUNTERS = ("num_batches_tracked", "likelihood.spread", "likelihood.observations")
 
 
 @dataclass(frozen=True)

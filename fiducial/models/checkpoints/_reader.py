@@ -55,7 +55,11 @@ def read(path: Path) -> Contents:
         start = file.read(16)
     # By content: a safetensors file starts with the length of its JSON header.
     loaded = _read_safetensors(path) if start[8:9] == b"{" else _read_pickle(path)
-    return unwrapped(path, loaded)
+    contents = unwrapped(path, loaded)
+    for name, tensor in contents.state.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{path}: {name} holds NaN or infinity; its training failed, take an earlier file")
+    return contents
 
 
 def unwrapped(path: Path, loaded: Any) -> Contents:
@@ -80,7 +84,7 @@ def unwrapped(path: Path, loaded: Any) -> Contents:
 
 def _refuse_what_is_no_weights(path: Path) -> None:
     if not path.is_file():
-        raise UserError(f"{path}: no such file; expected weights (.pth, .pt, .safetensors)")
+        raise UserError(f"{path}: no such file; expected weights (.pth, .pt, .safetensors) or the folder of a run")
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
@@ -120,10 +124,12 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _broken(path: Path, error: Exception) -> UserError:
-    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    said = next(iter(str(error).strip().splitlines()), "").partition(". ")[0]
+    reason = (
+        f" ({said})" if isinstance(error, (OSError, RuntimeError)) and said else ""
+    )  # others speak of pickle's inside
     return UserError(
-        f"{path}: can't be read as weights of torch, it is cut off, damaged or something else ({first_line[:120]}); "
-        "download it again"
+        f"{path}: can't be read as weights of torch, it is cut off, damaged or something else{reason}; download it again"
     )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fiducial import geometry
+from fiducial.errors import expect
 from fiducial.geometry import Frame, Size
 from fiducial.models import contracts, flipping, losses, regression
 from fiducial.models.contracts import Level
@@ -26,6 +27,10 @@ class Spec:
     beta_unit: float = 0.01  # smooth_l1 is quadratic below this error, as a share of the input's side
     dropout: float = 0.0  # of the pooled features
     frame: Frame = "unit"  # of the outputs; share where weights of MMPose are used
+
+    def __post_init__(self) -> None:
+        expect(0 <= self.dropout < 1, "head.dropout", self.dropout, "a share of at least 0 and less than 1")
+        expect(self.beta_unit > 0, "head.beta_unit", self.beta_unit, "more than 0")
 
 
 class Head(contracts.Head):

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fiducial import geometry
-from fiducial.errors import UserError
+from fiducial.errors import expect
 from fiducial.geometry import Align, Size
 from fiducial.models import contracts, flipping, heatmaps, losses, upsampling
 from fiducial.models.contracts import Level
@@ -45,12 +45,12 @@ class Spec:
     align: Align = "edge"  # of cells on px: stride, corner where weights were trained so (HRNet's; UDP, ViTPose)
 
     def __post_init__(self) -> None:
-        if self.blur_cells < 1 or self.blur_cells % 2 == 0:
-            raise UserError(f"head.blur_cells={self.blur_cells}: expected an odd number of cells, 1 for no smoothing")
-        if self.sigma_cells <= 0:
-            raise UserError(f"head.sigma_cells={self.sigma_cells}: expected the width of the target, more than 0 cells")
-        if self.stride is not None and self.stride < 1:
-            raise UserError(f"head.stride={self.stride}: expected px a cell, at least 1")
+        upsampling.check(self.channels, self.stride, self.kernel)
+        blur, sigma, weight = self.blur_cells, self.sigma_cells, self.foreground_weight
+        expect(blur >= 1 and blur % 2 == 1, "head.blur_cells", blur, "an odd number of cells, 1 for no smoothing")
+        expect(sigma > 0, "head.sigma_cells", sigma, "the width of the target, more than 0 cells")
+        expect(weight >= 0, "head.foreground_weight", weight, "0 or more")
+        expect(self.hardest_points >= 1, "head.hardest_points", self.hardest_points, "a number of points, at least 1")
 
 
 class Head(contracts.Head):

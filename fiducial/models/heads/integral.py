@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fiducial import geometry
-from fiducial.errors import UserError
+from fiducial.errors import expect
 from fiducial.geometry import Size
 from fiducial.models import contracts, flipping, flow, heatmaps, integral, losses, regression, rounding, upsampling
 from fiducial.models.contracts import Level
@@ -32,7 +32,8 @@ class Spec:
     stride: int | None = None  # px a cell; None = 4, or the backbone's own where that is finer or nothing is enlarged
     sharpness: float = 1.0  # logits are this times the network's output (article C: 16)
     # background = mean of the map less its background, which is what the derivation asks for; article = the correction
-    # as article C and MMPose write it, which changes nothing and is there to show that.
+    # as article C and MMPose write it, which changes nothing on maps with a peak (and diverges where the sum of exp of
+    # the logits nears 1); it is there to show that.
     debias: Literal["none", "background", "article"] = "none"
     loss: Literal["smooth_l1", "l1", "euclidean", "rle"] = "l1"  # rle learns a scale of the error, for sigma and score
     beta_unit: float = 0.01  # smooth_l1 is quadratic below this error, as a share of the input's side
@@ -41,9 +42,10 @@ class Spec:
     sigma_cells: float = 1.0  # width of that peak
 
     def __post_init__(self) -> None:
-        for name in ("sharpness", "sigma_cells"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"head.{name}={getattr(self, name)}: expected more than 0")
+        upsampling.check(self.channels, self.stride)
+        for name in ("sharpness", "sigma_cells", "beta_unit"):
+            expect(getattr(self, name) > 0, f"head.{name}", getattr(self, name), "more than 0")
+        expect(self.dsnt_weight >= 0, "head.dsnt_weight", self.dsnt_weight, "0 or more")
 
 
 class Raw(NamedTuple):

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fiducial import geometry
+from fiducial.errors import expect
 from fiducial.geometry import Frame, Size
 from fiducial.models import contracts, flipping, flow, regression
 from fiducial.models.contracts import Level
@@ -27,6 +28,9 @@ class Spec:
     residual: bool = True  # False: the flow alone has to be the density
     dropout: float = 0.0  # of the pooled features
     frame: Frame = "unit"  # of the outputs; share where weights of MMPose are used
+
+    def __post_init__(self) -> None:
+        expect(0 <= self.dropout < 1, "head.dropout", self.dropout, "a share of at least 0 and less than 1")
 
 
 class Raw(NamedTuple):

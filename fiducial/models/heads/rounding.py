@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fiducial import geometry
-from fiducial.errors import UserError
+from fiducial.errors import expect
 from fiducial.geometry import Align, Size
 from fiducial.models import contracts, flipping, heatmaps, losses, rounding, upsampling
 from fiducial.models.contracts import Level
@@ -39,8 +39,9 @@ class Spec:
     align: Align = "edge"  # stride where weights of H3R are used
 
     def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise UserError(f"head.top_k={self.top_k}: expected a number of cells, at least 1")
+        upsampling.check(self.channels, self.stride)
+        expect(self.top_k >= 1, "head.top_k", self.top_k, "a number of cells, at least 1")
+        expect(self.positive_weight > 0, "head.positive_weight", self.positive_weight, "more than 0")
 
 
 class Head(contracts.Head):

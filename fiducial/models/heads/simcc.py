@@ -14,12 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fiducial import geometry
-from fiducial.errors import UserError
+from fiducial.errors import expect
 from fiducial.geometry import Align, Size
 from fiducial.models import axes, contracts, flipping, heatmaps, losses, upsampling
 from fiducial.models.contracts import Level
 from fiducial.models.rtmcc import RTMCC
 from fiducial.types import Batch, Keypoints
+
+MOST_BINS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,12 @@ class Spec:
     align: Align = "edge"  # stride where weights of MMPose are used
 
     def __post_init__(self) -> None:
-        if self.split <= 0 or self.beta <= 0:
-            raise UserError(f"head.split={self.split}, head.beta={self.beta}: expected more than 0")
+        upsampling.check(1, None, self.kernel)
+        expect(self.hidden >= 1, "head.hidden", self.hidden, "at least 1")
+        for name in ("split", "beta"):
+            expect(getattr(self, name) > 0, f"head.{name}", getattr(self, name), "more than 0")
+        if self.sigma_bins is not None:
+            expect(min(self.sigma_bins) > 0, "head.sigma_bins", self.sigma_bins, "widths along x and y, more than 0")
 
 
 class Raw(NamedTuple):
@@ -56,8 +62,12 @@ class Head(contracts.Head):
         super().__init__()
         self.spec, self.size = spec, size
         self.bins = Size(round(size.w * spec.split), round(size.h * spec.split))
+        few, many = min(self.bins), max(self.bins)
+        expect(
+            few >= 2 and many <= MOST_BINS, "head.split", spec.split, f"2 to {MOST_BINS} bins a side, not {self.bins}"
+        )
         self.sigma_bins = spec.sigma_bins or tuple((side / 8) ** 0.5 * spec.split / 2 for side in size)
-        cells = upsampling.build("none", level, size, channels=level.channels, stride=None).grid
+        cells = upsampling.build("none", level, size, channels=level.channels, stride=None, least_cells=1).grid
         if spec.network == "rtmcc":
             self.network: nn.Module = RTMCC(
                 level.channels, points, size, cells, kernel=spec.kernel, hidden=spec.hidden, split=spec.split
@@ -107,7 +117,7 @@ class Head(contracts.Head):
         return maps / maps.amax((-2, -1), keepdim=True).clamp_min(1e-12)
 
     def _targets(self, batch: Batch) -> tuple[Float[Tensor, "b k bins_x"], Float[Tensor, "b k bins_y"]]:
-        """Gaussians over the bins that sum to one; zeros for points far outside."""
+        """Gaussians over the bins that sum to one, also of points outside, which the loss leaves out."""
         xy_bins = geometry.px_to_grid(batch.xy, self.size, self.bins, self.spec.align)
         along_x, along_y = (
             axes.gaussian(xy_bins[..., axis], self.bins[axis], self.sigma_bins[axis]) for axis in (0, 1)
