@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-EPOCHS = 3
+EPOCHS = 12  # so many that a run is still going when a busy machine gets round to ending it
 OPTIONS = ["--size", "64x48", "--epochs", str(EPOCHS), "--batch-size", "8", "--backbone", "mobilenetv3_small_050",
            "--pretrained", "no", "--method", "deeppose", "--no-preflight", "--set", "precision=fp32",
            "--set", "memory_format=contiguous", "--set", "workers=0", "--set", "head.dropout=0.1"]  # fmt: skip
