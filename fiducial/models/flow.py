@@ -74,10 +74,12 @@ class Likelihood(nn.Module):
         """From mean absolute errors, which a few broken labels change less than squares; a mean over the first steps,
         then over the last 1 / `least`."""
         seen = error.isfinite().all(-1) & (labelled > 0)
-        if seen.any():
-            found = (error[seen].abs().mean(0) * DEVIATION[self.base]).to(self.spread)
-            self.observations += 1
-            self.spread.lerp_(found, max(least, 1 / int(self.observations)))
+        count = seen.sum()
+        size = torch.where(seen[..., None], error.abs(), 0).sum((0, 1)) / count.clamp_min(1)
+        self.observations += count > 0
+        # Without asking how many: on a GPU that would make every step wait.
+        share = (1 / self.observations.clamp_min(1)).clamp_min(least) * (count > 0)
+        self.spread.lerp_((size * DEVIATION[self.base]).to(self.spread), share.to(self.spread))
 
 
 def first_scale_logit() -> float:

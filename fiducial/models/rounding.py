@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fiducial.geometry import Size
+from fiducial.models import axes
 
 
 def splat(xy_grid: Float[Tensor, "b k 2"], grid: Size) -> Float[Tensor, "b k h w"]:
@@ -63,5 +64,4 @@ def top_k_mean(
 
 def _tent(position: Float[Tensor, "b k 1"], cells: int) -> Float[Tensor, "b k cells"]:
     """1 - distance for cells less than one away, else 0."""
-    columns = torch.arange(cells, device=position.device, dtype=position.dtype)
-    return (1 - (columns - position).abs()).clamp_min(0)
+    return (1 - (axes.positions(cells, position) - position).abs()).clamp_min(0)

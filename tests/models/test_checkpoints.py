@@ -394,7 +394,7 @@ def write(path: Path, state: State) -> Path:
     return path
 
 
-def refused(path: Path, message: str, load: Callable[[Path], Any] = detector.load_checkpoint) -> None:
+def assert_refused(path: Path, message: str, load: Callable[[Path], Any] = detector.load_checkpoint) -> None:
     """One line that names the file."""
     with pytest.raises(UserError, match=message) as error:
         load(path)
@@ -407,22 +407,24 @@ def test_tensors_that_are_missing_wrong_or_too_many(rtmpose: State, tmp_path: Pa
         state = {**rtmpose, **{name.replace("__", "."): tensor for name, tensor in tensors.items()}}
         return write(tmp_path / "a.pth", {name: tensor for name, tensor in state.items() if tensor is not None})
 
-    refused(changed(head__mlp__0__g=None), r"not a complete simcc head: head\.network\.mlp\.0\.g \(missing\)")
-    refused(
+    assert_refused(changed(head__mlp__0__g=None), r"not a complete simcc head: head\.network\.mlp\.0\.g \(missing\)")
+    assert_refused(
         changed(backbone__stage1__0__bn__bias=None), r"architecture differs from cspnext_tiny: .*bn\.bias \(missing\)"
     )
     wide = torch.zeros(24, 12, 5, 5)
-    refused(
+    assert_refused(
         changed(backbone__stem__2__conv__weight=wide),
         r"architecture differs.*\[24, 12, 5, 5\], expected \[24, 12, 3, 3\]",
     )
-    refused(
+    assert_refused(
         changed(backbone__neck__weight=wide),
         r"architecture differs from cspnext_tiny: backbone\.neck\.weight \(has no place",
     )
-    refused(changed(neck__weight=wide), r"architecture differs: 1 tensors have no place in it, such as neck\.weight")
-    refused(changed(head__gau__w=torch.zeros(9)), "relative bias")
-    refused(changed(head__cls_y__weight=torch.zeros(144, 256)), "input size differs")
+    assert_refused(
+        changed(neck__weight=wide), r"architecture differs: 1 tensors have no place in it, such as neck\.weight"
+    )
+    assert_refused(changed(head__gau__w=torch.zeros(9)), "relative bias")
+    assert_refused(changed(head__cls_y__weight=torch.zeros(144, 256)), "input size differs")
 
 
 @pytest.mark.parametrize("name", ROUND_TRIPS)
@@ -446,15 +448,15 @@ def test_no_tensor_of_a_head_can_be_missing_or_of_another_shape(name: str):
 def test_wrong_number_of_points_within_a_file(tmp_path: Path):
     arguments, pairs, file, _ = ROUND_TRIPS["HRNet's own"]
     state = renamed(made(*arguments).state_dict(), *pairs)
-    refused(write(tmp_path / file, {**state, "final_layer.bias": torch.zeros(6)}), "number of points differs")
+    assert_refused(write(tmp_path / file, {**state, "final_layer.bias": torch.zeros(6)}), "number of points differs")
     narrow = {name: tensor[: len(tensor) // 2] if tensor.ndim else tensor for name, tensor in state.items()}
-    refused(write(tmp_path / file, narrow), "nobody knows these")
+    assert_refused(write(tmp_path / file, narrow), "nobody knows these")
 
 
 def test_another_input_size(rtmpose: State, tmp_path: Path):
     """A head that has one weight a cell fits one size; maps fit any."""
     file = write(tmp_path / "rtmpose.pth", rtmpose)
-    refused(
+    assert_refused(
         file, "input size differs, its head is for 64x96", lambda path: detector.load_checkpoint(path, Size(64, 64))
     )
     arguments, pairs, name, _ = ROUND_TRIPS["HRNet's own"]
@@ -464,13 +466,15 @@ def test_another_input_size(rtmpose: State, tmp_path: Path):
     assert loaded.predict(crops(Size(128, 64))).xy.shape == (2, 5, 2)
     short = {"backbone.pos_embed": torch.zeros(1, 145, 384)}
     state = renamed(made(*ROUND_TRIPS["ViTPose"][0]).state_dict(), *ROUND_TRIPS["ViTPose"][1])
-    refused(write(tmp_path / "vit.pth", state | short), "input size differs: positions of 144 patches; expected 192")
+    assert_refused(
+        write(tmp_path / "vit.pth", state | short), "input size differs: positions of 144 patches; expected 192"
+    )
 
 
 def test_backbones_alone_cannot_predict(tmp_path: Path):
     arguments, *_ = ROUND_TRIPS["RTMPose"]
     state = {name: t for name, t in made(*arguments).state_dict().items() if name.startswith("backbone.")}
-    refused(
+    assert_refused(
         write(tmp_path / "cspnext.pth", state), "a backbone without a head; train one: .*--backbone cspnext_tiny --init"
     )
 
@@ -478,14 +482,14 @@ def test_backbones_alone_cannot_predict(tmp_path: Path):
 def test_heads_that_are_not_ours(tmp_path: Path):
     arguments, pairs, *_ = ROUND_TRIPS["MMPose 1.x, HRNet, UDP"]
     state = renamed(made(*arguments).state_dict(), *pairs)
-    refused(write(tmp_path / "td-hm_hrnet-w18_udp-regress.pth", state), "maps with offsets")
+    assert_refused(write(tmp_path / "td-hm_hrnet-w18_udp-regress.pth", state), "maps with offsets")
     state = renamed(made(*ROUND_TRIPS["ViTPose"][0]).state_dict(), *ROUND_TRIPS["ViTPose"][1])
     simple = {name: tensor for name, tensor in state.items() if "deconv_layers" not in name}
-    refused(write(tmp_path / "vitpose-simple.pth", simple), "simple decoder")
+    assert_refused(write(tmp_path / "vitpose-simple.pth", simple), "simple decoder")
     h3r = {"backbone.features.0.weight": torch.zeros(3)} | {
         f"heatmap_head.head.layers.{i}.weight": torch.zeros(4, 4, 1, 1) for i in (0, 3)
     }
-    refused(write(tmp_path / "mobilenet.pth", h3r), "H3R's head on a backbone that Fiducial has not")
+    assert_refused(write(tmp_path / "mobilenet.pth", h3r), "H3R's head on a backbone that Fiducial has not")
 
 
 class Evil:
@@ -509,7 +513,7 @@ def test_code_in_a_file_is_not_run(rtmpose: State, tmp_path: Path, form: str):
     else:
         torch.save(content, file, _use_new_zipfile_serialization=form == "zip")
     for load in (detector.load_checkpoint, detector.load, detector.load_card):
-        refused(file, r"refused: reading it would run `(posix|os)\.system`.*weights_only=False", load)
+        assert_refused(file, r"refused: reading it would run `(posix|os)\.system`.*weights_only=False", load)
     assert not target.exists()
     torch.load(file, weights_only=False) if form != "bare pickle" else pickle.loads(file.read_bytes())
     assert target.exists(), "the file does run its command where it is let"
@@ -517,7 +521,7 @@ def test_code_in_a_file_is_not_run(rtmpose: State, tmp_path: Path, form: str):
 
 def test_a_whole_pickled_network_is_refused(tmp_path: Path):
     torch.save({"model": nn.Linear(2, 3)}, tmp_path / "whole.pth")
-    refused(tmp_path / "whole.pth", r"would run `torch\.nn\.modules\.linear\.Linear`")
+    assert_refused(tmp_path / "whole.pth", r"would run `torch\.nn\.modules\.linear\.Linear`")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -526,13 +530,13 @@ def test_cut_off_files(rtmpose: State, tmp_path: Path, legacy: bool, kept: int):
     file = tmp_path / "cut.pth"
     torch.save(rtmpose, file, _use_new_zipfile_serialization=not legacy)
     file.write_bytes(file.read_bytes()[:kept])
-    refused(file, "cut off, damaged or something else")
+    assert_refused(file, "cut off, damaged or something else")
 
 
 def test_a_cut_off_safetensors_file(rtmpose: State, tmp_path: Path):
     save_file(rtmpose, tmp_path / "cut.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-40])
-    refused(tmp_path / "cut.safetensors", "can't be read as safetensors")
+    assert_refused(tmp_path / "cut.safetensors", "can't be read as safetensors")
 
 
 @pytest.mark.parametrize(
@@ -546,21 +550,21 @@ def test_a_cut_off_safetensors_file(rtmpose: State, tmp_path: Path):
 )
 def test_what_is_no_weights_file(content: bytes, message: str, tmp_path: Path):
     (tmp_path / "a.pth").write_bytes(content)
-    refused(tmp_path / "a.pth", message)
+    assert_refused(tmp_path / "a.pth", message)
 
 
 @pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), {"epoch": 3}, {"state_dict": {"epoch": 3}}, {}, "text"])
 def test_files_without_named_tensors(content: Any, tmp_path: Path):
     torch.save(content, tmp_path / "a.pth")
-    refused(tmp_path / "a.pth", "no named tensors in it")
+    assert_refused(tmp_path / "a.pth", "no named tensors in it")
 
 
 def test_a_network_that_nobody_knows(tmp_path: Path):
-    refused(
+    assert_refused(
         write(tmp_path / "a.pth", nn.Linear(2, 3).state_dict()), "nobody knows these 2 tensors, first 'weight'.*MMPose"
     )
-    refused(tmp_path / "nowhere.pth", "no trained model here", detector.load)
-    refused(
+    assert_refused(tmp_path / "nowhere.pth", "no trained model here", detector.load)
+    assert_refused(
         write(tmp_path / "b.pth", begun("resnet18", "rle", 5).state_dict()), "weights of ours without their model.json"
     )
 
@@ -568,7 +572,7 @@ def test_a_network_that_nobody_knows(tmp_path: Path):
 def test_weights_that_are_not_finite(tmp_path: Path):
     state = nn.Linear(2, 3).state_dict()
     state["bias"][1] = torch.nan
-    refused(write(tmp_path / "a.pth", state), "bias holds NaN or infinity")
+    assert_refused(write(tmp_path / "a.pth", state), "bias holds NaN or infinity")
 
 
 # --------------------------------------------------------------------------------------------------------- fit --init
@@ -613,7 +617,7 @@ def test_init_of_another_backbone_says_what_to_ask_for(rtmpose: State, tmp_path:
     other = begun("resnet18", "heatmap", 5)
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     message = r"does not fit backbone 'resnet18': .*first backbone\..*the file's is cspnext_tiny: use --backbone cspnext_tiny --method simcc --size 64x96"
-    refused(file, message, lambda path: detector.initialise_from(other, path))
+    assert_refused(file, message, lambda path: detector.initialise_from(other, path))
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items()), "nothing in part"
 
 
@@ -630,7 +634,7 @@ def test_init_from_imagenet_hrnet(tmp_path: Path):
         assert "it has a backbone alone, so the head starts at random" in line
         assert "(the whole head)" in line
         assert "not used: " in line
-    refused(file, "a backbone without a head")
+    assert_refused(file, "a backbone without a head")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224", "unet_resnet18"])

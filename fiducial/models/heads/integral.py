@@ -2,8 +2,8 @@
 human pose regression", ECCV 2018), at about regression's price.
 
 A regulariser may shape the map (DSNT: Nibali et al., 2018); `debias` takes out the pull of the map's background towards
-its centre (Gu et al., ICCV 2021); `scale` adds a learnt likelihood of the error (RLE: Li et al., ICCV 2021), as article
-C combines them."""
+its centre (Gu et al., ICCV 2021); `loss=rle` learns the likelihood of the error too (Li et al., ICCV 2021), as article C
+combines them."""
 
 from __future__ import annotations
 
