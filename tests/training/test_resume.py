@@ -32,7 +32,10 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 
 def end_in_second_epoch(arguments: list[str], out: Path, how: signal.Signals) -> tuple[int, str]:
     """Sends the signal once the first epoch's checkpoint is there: exit code and stderr."""
+    # Tests that were started in the background ignore Ctrl-C, and all that they start would inherit that.
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    signal.signal(signal.SIGINT, own)
     deadline = time.monotonic() + 200
     while not (out / "checkpoints" / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
