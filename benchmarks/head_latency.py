@@ -28,7 +28,8 @@ from fiducial.deploy.onnx_export import example_crops
 from fiducial.geometry import Size
 from fiducial.models import catalog
 from fiducial.models import detector as detectors
-from fiducial.models.detector import Card, Detector, DetectorSpec
+from fiducial.models.card import Card, DetectorSpec
+from fiducial.models.detector import Detector
 from fiducial.types import Skeleton
 
 # Name -> method and its settings; a method that has none here joins under its own name with its defaults.

@@ -83,6 +83,7 @@ def make_instances(folder: Path, pictures: int, persons: int, seed: int = 0) -> 
 def measure_loader(instances: Instances, seconds: float) -> dict[str, Any]:
     """Crops a second of ours and of the naive pipeline, taking turns, and the shares of ours by stage."""
     from fiducial.data import augment, loading
+    from fiducial.data import crops as cutting
     from fiducial.data.augment import AugmentSpec
 
     batches = loading.loader(instances, CROP, BATCH, AugmentSpec(), cache_bytes=0)
@@ -102,7 +103,7 @@ def measure_loader(instances: Instances, seconds: float) -> dict[str, Any]:
             naive_sample(instances, int(row), np.random.default_rng(int(row)))
         naive.append(len(rows) / (time.process_time() - start))
     crops = batches.dataset
-    stages = profile(crops, list(batches.sampler), loading, augment)
+    stages = profile(crops, list(batches.sampler), cutting, augment)
     return {"crops_per_second": float(np.median(ours)), "naive_per_second": float(np.median(naive)), "shares": stages}
 
 
@@ -129,7 +130,7 @@ def naive_sample(instances: Instances, row: int, generator: np.random.Generator)
     return np.clip(colours, 0, 255).astype(np.uint8), geometry.transform(matrix, instances.xy[row])
 
 
-def profile(crops: Any, draws: list[Any], loading: Any, augment: Any) -> dict[str, float]:
+def profile(crops: Any, draws: list[Any], cutting: Any, augment: Any) -> dict[str, float]:
     """Seconds of each stage over the whole, by timing the stages' functions where they are called."""
     spent = dict.fromkeys(("decode", "map", "warp", "recolour"), 0.0)
 
@@ -146,7 +147,7 @@ def profile(crops: Any, draws: list[Any], loading: Any, augment: Any) -> dict[st
         return lambda: setattr(owner, name, original)
 
     restore = [timed(crops, "_read", "decode"), timed(crops, "_sample", "map")]
-    restore += [timed(loading, "crop_of", "warp"), timed(augment, "recolour", "recolour")]
+    restore += [timed(cutting, "crop_of", "warp"), timed(augment, "recolour", "recolour")]
     start = time.process_time()
     for draw in draws:
         crops[draw]

@@ -315,6 +315,19 @@ def box_from_unit(box_unit: np.ndarray, size: Any) -> np.ndarray:
     return np.concatenate([box_unit[..., :2] * size - extent / 2, extent], axis=-1)
 
 
+def source_region(matrix: Matrix, image: Size, crop: Size, block: int = 1) -> tuple[int, int, int, int]:
+    """The part of an image that a map onto a crop can see, as (left, top, right, bottom) px, ends exclusive; empty where
+    the crop lies outside. It starts and ends on a grid of `block` px, one block further than the crop's outer edges, but
+    not outside the image."""
+    low_high = transform(invert(matrix), box_corners(whole_image_box(crop))) + 0.5  # to edges
+    last = np.ceil(np.array(image) / block)
+    first = np.clip(np.floor(low_high.min(0) / block) - 1, 0, last)
+    after = np.clip(np.ceil(low_high.max(0) / block) + 1, first, last)
+    right, bottom = np.minimum(after * block, image).astype(int).tolist()
+    left, top = np.minimum(first * block, image).astype(int).tolist()
+    return left, top, right, bottom
+
+
 # ---------------------------------------------------------------------------------------------------- warps
 
 

@@ -107,7 +107,7 @@ def blob_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch")
     from fiducial.geometry import Size
     from fiducial.models import detector as detectors
-    from fiducial.models.detector import Card, DetectorSpec
+    from fiducial.models.card import Card, DetectorSpec
     from fiducial.types import Skeleton
 
     skeleton = Skeleton("blobs", ("red", "green", "blue"), edges=((0, 1), (1, 2)))

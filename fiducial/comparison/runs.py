@@ -14,7 +14,7 @@ from fiducial.comparison.plan import Cell
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.models.detector import Card
+from fiducial.models.card import Card
 from fiducial.training import history
 from fiducial.training.recipe import Recipe
 

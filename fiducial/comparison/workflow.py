@@ -22,7 +22,7 @@ from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
 from fiducial.evaluation.report import write_report
 from fiducial.models import detector as detectors
-from fiducial.models.detector import DetectorSpec
+from fiducial.models.card import DetectorSpec
 from fiducial.training import fit as fitting
 from fiducial.training import recipes
 from fiducial.training.watch import TrainingFailure

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fiducial import geometry
-from fiducial.data import augment
+from fiducial.data import augment, crops
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.images import ArrayImages
 from fiducial.errors import UserError
@@ -138,7 +138,7 @@ class Crops(Dataset[Batch]):
         start = 0
         for image_row, group in itertools.groupby(image_rows):
             stop = start + len(list(group))
-            picture = self._read(image_row, min(reduction(sample.matrix) for sample in samples[start:stop]))
+            picture = self._read(image_row, min(crops.reduction(sample.matrix) for sample in samples[start:stop]))
             for place in range(start, stop):
                 sample, own = samples[place], picture
                 if own is None and self.spec is not None:
@@ -175,7 +175,7 @@ class Crops(Dataset[Batch]):
         batch.row[place], batch.image_to_crop[place] = row, sample.matrix
         if picture is None:
             return
-        crop = crop_of(picture, self._size(int(self.instances.image_row[row])), sample.matrix, self.size)
+        crop = crops.crop_of(picture, self._size(int(self.instances.image_row[row])), sample.matrix, self.size)
         batch.image[place] = crop if self.spec is None else augment.recolour(self.spec, crop, sample.generator)
         xy = self.instances.xy[row]
         labelled = self.instances.labelled[row] & np.isfinite(xy).all(-1)
@@ -208,7 +208,7 @@ class Crops(Dataset[Batch]):
             if not self.usable[other]:
                 continue
             sample = self._sample(other, epoch)
-            picture = self._read(int(self.instances.image_row[other]), reduction(sample.matrix))
+            picture = self._read(int(self.instances.image_row[other]), crops.reduction(sample.matrix))
             if picture is not None:
                 return sample, picture
         raise UserError(f"{self.instances.source}: none of its {len(self.images)} pictures can be read")
@@ -286,29 +286,6 @@ def cached(instances: Instances, limit: int) -> Images:
 def trainable(instances: Instances) -> np.ndarray:
     """[n] bool: what training uses, no crowds and nothing without a labelled point."""
     return instances.labelled.any(1) & ~instances.crowd
-
-
-def reduction(matrix: Matrix) -> int:
-    """By how much a picture may be reduced before a map that shrinks it: 1, 2, 4 or 8."""
-    scale = float(geometry.scale_of(matrix))
-    return next((factor for factor in (8, 4, 2) if scale * factor <= 1), 1)
-
-
-def crop_of(picture: np.ndarray, size: Size | None, matrix: Matrix, crop_size: Size) -> np.ndarray:
-    """The RGB crop from an RGBA picture that may come reduced from `size` (None: it is not reduced). Where it comes
-    larger than the map needs it is reduced here, since a bilinear warp that shrinks by two or more aliases.
-
-    RGBA, since OpenCV warps four channels twice as fast as three (the conversion included)."""
-    height, width = picture.shape[:2]
-    full = size or Size(width, height)
-    factor = reduction(matrix) * width // full.w
-    if factor >= 2:
-        smaller = Size(max(1, round(width / factor)), max(1, round(height / factor)))
-        picture = cv2.resize(picture, (smaller.w, smaller.h), interpolation=cv2.INTER_AREA)
-        width, height = smaller
-    if (width, height) != full:
-        matrix = geometry.compose(geometry.resize(Size(width, height), full), matrix)
-    return cv2.cvtColor(geometry.warp(picture, matrix, crop_size), cv2.COLOR_RGBA2RGB)
 
 
 class _Sample(NamedTuple):

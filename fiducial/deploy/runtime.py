@@ -1,78 +1,102 @@
-"""A detector's contract for whole images: full image + boxes in, Keypoints in px of that image out."""
+"""A detector's contract for whole images: full image + boxes in, Keypoints in px of that image out, in any runtime.
+
+One file in `runtimes/` = one runtime; it is found there. Nothing here imports torch: only the file of the runtime that a
+model needs is imported, and only it knows its library."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-import cv2
 import numpy as np
 
 from fiducial import geometry
-from fiducial.errors import UserError
-from fiducial.geometry import Size
-from fiducial.types import Keypoints, Skeleton
-
-if TYPE_CHECKING:
-    from fiducial.models.detector import Detector
+from fiducial.data import crops
+from fiducial.errors import UserError, did_you_mean
+from fiducial.models.card import Card
+from fiducial.types import Keypoints
 
 
-class Runtime(Protocol):
-    """What prediction, evaluation and serving speak to; torch here, exported files join as runtimes."""
+class Network(Protocol):
+    """What a runtime's file offers for a loaded model: crops in, points on the crops out."""
 
-    skeleton: Skeleton
+    card: Card
+    runtime: str  # the runtime's name: torch, onnxruntime, openvino, ncnn
+    path: Path  # what was loaded
 
-    def __call__(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints:
-        """uint8 RGB [h, w, 3] and boxes [n, 4] (edge frame; None = the whole image) -> xy [n, k, 2] px of image."""
+    def predict(self, crops: np.ndarray) -> Keypoints:
+        """uint8 RGB crops [n, h, w, 3] of the card's size, n >= 0 -> numpy Keypoints [n, k] in px of the crops."""
         ...
 
 
-class TorchRuntime:
-    """A detector (in eval mode) on the device where it is."""
+class Family(Protocol):
+    """A file in `runtimes/`."""
 
-    def __init__(self, detector: Detector, flip_test: bool = False) -> None:
-        self.detector, self.flip_test = detector, flip_test
-        self.skeleton = detector.spec.skeleton
-        if flip_test:
-            _ = self.skeleton.flip_order  # refused at once where it is unknown
+    NAME: str
+
+    def matches(self, path: Path) -> bool:
+        """Whether this is a model of this runtime, by its name and neighbours alone; the file may be broken."""
+        ...
+
+    def load(self, path: Path, threads: int | None = None, flip_test: bool = False) -> Network:
+        """`threads`: None = the library's own choice. UserError for what can't be loaded."""
+        ...
+
+
+class Runtime:
+    """A loaded model that answers in px of the image it is given."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.card = network, network.card
+        self.skeleton = network.card.spec.skeleton
 
     def __call__(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints:
-        import torch
+        """uint8 RGB [h, w, 3] and boxes [n, 4] (edge frame; None = the whole image) -> xy [n, k, 2] px of image.
 
-        spec = self.detector.spec
-        crops, image_to_crop = cut(image, boxes_xywh, spec.size, spec.padding)
-        device = self.detector.get_buffer("mean").device
-        found = self.detector.predict(torch.from_numpy(crops).to(device), self.flip_test).numpy()
-        return found.mapped(geometry.invert(image_to_crop))
-
-
-def cut(image: np.ndarray, boxes_xywh: np.ndarray | None, size: Size, padding: float) -> tuple[np.ndarray, np.ndarray]:
-    """One crop a box, the very crops of evaluation: [n, h, w, 3] uint8, maps [n, 3, 3] float64, image -> crop.
-
-    None = the whole image, which is not enlarged by `padding`, only brought to the aspect of `size`."""
-    from fiducial.data import loading
-
-    if boxes_xywh is None:
-        boxes, padding = geometry.whole_image_box(Size(image.shape[1], image.shape[0]))[None], 1.0
-    else:
-        boxes = np.asarray(boxes_xywh, np.float64).reshape(-1, 4)
-    wrong = ~np.isfinite(boxes).all(1) | (boxes[:, 2:] <= 0).any(1)
-    if wrong.any():
-        raise UserError(f"box {boxes[wrong][0].tolist()}: expected finite x, y and positive width and height, px")
-    maps = np.empty((len(boxes), 3, 3))
-    crops = np.empty((len(boxes), size.h, size.w, 3), np.uint8)
-    picture = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
-    for i, box in enumerate(boxes):
-        maps[i] = geometry.crop(geometry.fit_aspect(box, size, padding), size)
-        crops[i] = loading.crop_of(picture, None, maps[i], size)
-    return crops, maps
+        Crops are cut outside of the network, by OpenCV: the formula is the same that exported files have inside, and
+        here it is quicker. All boxes go through the network together."""
+        spec = self.card.spec
+        cut, image_to_crop = crops.cut(image, boxes_xywh, spec.size, spec.padding)
+        return self.network.predict(cut).mapped(geometry.invert(image_to_crop))
 
 
-def load(path: Path, flip_test: bool = False) -> Runtime:
-    """The runtime of a run folder, on this machine's accelerator or CPU."""
-    import torch
+def families() -> Iterator[Family]:
+    """The files in `runtimes/`; importing them imports no runtime's library."""
+    for path in sorted((Path(__file__).parent / "runtimes").glob("*.py")):
+        if not path.name.startswith("_"):
+            yield importlib.import_module(f"fiducial.deploy.runtimes.{path.stem}")  # type: ignore[misc]
 
-    from fiducial.models import detector as detectors
 
-    detector, _ = detectors.load(path, "cuda" if torch.cuda.is_available() else "cpu")
-    return TorchRuntime(detector, flip_test)
+def family_of(path: Path) -> Family:
+    """Whose model a path is: a file of an exported model, or a run folder (torch). UserError where it is none."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; expected a run folder or an exported model")
+    found = next((family for family in families() if family.matches(path)), None)
+    if found is None and path.is_dir():
+        return named("torch")  # it says what is missing
+    if found is None:
+        raise UserError(
+            f"{path}: not a model that Fiducial can run. Give a run folder, or a file that `fiducial export` made "
+            "(model.onnx, model.xml of OpenVINO, model.ncnn.param)"
+        )
+    return found
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a model runs without torch."""
+    return path.exists() and family_of(path).NAME != "torch"
+
+
+def load(path: Path, flip_test: bool = False, threads: int | None = None) -> Runtime:
+    """The runtime of a run folder or an exported model."""
+    return Runtime(family_of(path).load(path, threads, flip_test))
+
+
+def named(name: str) -> Family:
+    """The runtime of a name, for `--to` and `--runtime`."""
+    known = {family.NAME: family for family in families()}
+    if name not in known:
+        raise UserError(f"runtime {name!r}: no such name.{did_you_mean(name, list(known))}")
+    return known[name]

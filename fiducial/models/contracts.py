@@ -5,12 +5,12 @@ Adding one is adding a file to `backbones/` or `heads/`; `models/catalog.py` fin
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from fiducial.models.card import Normalization
 from fiducial.types import Batch, Keypoints
 
 
@@ -19,14 +19,6 @@ class Level(NamedTuple):
 
     channels: int
     stride: int  # px of the input a cell
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """(image - mean) / std per RGB channel, for images in 0..255."""
-
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # ImageNet
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
 
 class Backbone(nn.Module):

@@ -6,7 +6,7 @@ never runs code."""
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +14,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-import fiducial
 from fiducial import config
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import catalog, checkpoints
-from fiducial.models.contracts import Backbone, Head, Normalization
+from fiducial.models.card import FORMAT_VERSION, Card, DetectorSpec
+from fiducial.models.contracts import Backbone, Head
 from fiducial.models.pretrained import Pretrained
-from fiducial.types import Keypoints, Skeleton
-
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class DetectorSpec:
-    """What must be known to build the network anew."""
-
-    backbone: str
-    method: str
-    head: dict[str, Any]  # fields of the method's Spec, complete
-    size: Size
-    skeleton: Skeleton
-    normalization: Normalization | None = None  # None = the backbone's own, written out when it is built
-    padding: float = 1.25  # boxes are enlarged by this before they are cut out
-    format_version: int = FORMAT_VERSION
-
-
-@dataclass(frozen=True)
-class Card:
-    """What travels with the weights besides the network's own spec."""
-
-    spec: DetectorSpec
-    licence: str = "Apache-2.0"
-    initialization: str = "random"  # where the backbone's weights came from before training
-    metrics: dict[str, Any] = field(default_factory=dict)
-    fiducial_version: str = fiducial.__version__
+from fiducial.types import Keypoints
 
 
 class Detector(nn.Module):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from torch import nn
 
 from fiducial.errors import UserError
-from fiducial.models.contracts import Normalization
+from fiducial.models.card import Normalization
 from fiducial.models.torchvision_shim import ensure_torchvision
 
 # auto: weights where they can be had, random with a warning where not. yes: weights or an error. no: random.

@@ -24,7 +24,8 @@ from fiducial.data import annotations, augment, loading
 from fiducial.data.augment import AugmentSpec
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
-from fiducial.models.detector import Card, Detector, DetectorSpec
+from fiducial.models.card import Card, DetectorSpec
+from fiducial.models.detector import Detector
 from fiducial.training import engine, preflight
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe

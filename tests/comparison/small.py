@@ -14,7 +14,7 @@ from fiducial.comparison.plan import Plan, cells_of, methods_of
 from fiducial.deploy.cost import Latency
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.models.detector import Card
+from fiducial.models.card import Card
 from fiducial.training import fit as fitting
 from fiducial.training.recipe import Recipe
 

@@ -110,7 +110,7 @@ def test_image_truth(tmp_path: Path, box: list[float], sigma: float, suffix: str
     for epoch in range(3):
         batch = crops[Draw(epoch, np.arange(6))]
         sides += assert_points_lie_on_blobs(batch, 0.12)
-        factors = {loading.reduction(matrix) for matrix in batch.image_to_crop.numpy()}
+        factors = {cutting.reduction(matrix) for matrix in batch.image_to_crop.numpy()}
         assert (factors == {1}) == (box is SMALL)
     assert sides.min() > 3
     assert not crops.problems()

@@ -17,8 +17,9 @@ from fiducial.deploy import cost, onnx_export
 from fiducial.deploy.cost import Job, Latency
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.models.contracts import Backbone, Head, Level, Normalization
-from fiducial.models.detector import Detector, DetectorSpec
+from fiducial.models.card import DetectorSpec, Normalization
+from fiducial.models.contracts import Backbone, Head, Level
+from fiducial.models.detector import Detector
 from fiducial.types import Keypoints, Skeleton
 
 SIZE = Size(24, 16)

@@ -14,8 +14,9 @@ from fiducial.deploy import onnx_export
 from fiducial.geometry import Size
 from fiducial.models import catalog
 from fiducial.models import detector as detectors
-from fiducial.models.contracts import Backbone, Head, Level, Normalization
-from fiducial.models.detector import Detector, DetectorSpec
+from fiducial.models.card import DetectorSpec, Normalization
+from fiducial.models.contracts import Backbone, Head, Level
+from fiducial.models.detector import Detector
 from fiducial.types import Keypoints, Skeleton
 
 SIZE = Size(64, 96)

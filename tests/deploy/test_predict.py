@@ -20,7 +20,7 @@ from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, results
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.models.detector import Card, DetectorSpec
+from fiducial.models.card import Card, DetectorSpec
 from fiducial.types import Skeleton
 
 av = pytest.importorskip("av")

@@ -10,13 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from fiducial.data import annotations, loading
+from fiducial.data import annotations, crops, loading
 from fiducial.data.images import ArrayImages
 from fiducial.deploy import runtime
+from fiducial.deploy.runtime import Runtime
+from fiducial.deploy.runtimes.torch_runtime import TorchNetwork
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.models.contracts import Backbone, Head, Level, Normalization
-from fiducial.models.detector import Detector, DetectorSpec
+from fiducial.models.card import Card, DetectorSpec, Normalization
+from fiducial.models.contracts import Backbone, Head, Level
+from fiducial.models.detector import Detector
 from fiducial.types import Batch, Instances, Keypoints, Skeleton
 
 CHANNELS = ("red", "green", "blue")
@@ -50,10 +53,11 @@ class CentreOfMass(Head):
         return raw.flip(-1)[:, flip_order]
 
 
-def finder(flip_test: bool = False, padding: float = 1.25, size: Size = SIZE) -> runtime.TorchRuntime:
+def finder(flip_test: bool = False, padding: float = 1.25, size: Size = SIZE) -> Runtime:
     skeleton = Skeleton("discs", CHANNELS, flip_pairs=())
     spec = DetectorSpec("none", "none", {}, size, skeleton, padding=padding)
-    return runtime.TorchRuntime(Detector(spec, Colours(), CentreOfMass()).eval(), flip_test)
+    detector = Detector(spec, Colours(), CentreOfMass()).eval()
+    return Runtime(TorchNetwork(detector, Card(spec), Path("discs"), flip_test))
 
 
 def discs(size: Size, xy: np.ndarray, radius: float) -> np.ndarray:
@@ -129,8 +133,8 @@ def test_crops_are_those_of_the_evaluation_loader(size: Size) -> None:
         iter(loading.loader(instances_of(ArrayImages(arrays), boxes, rows), size, 8, None, padding=1.2))
     )
     for image in (0, 1):
-        crops, maps = runtime.cut(arrays[image], boxes[rows == image].astype(np.float32), size, 1.2)
-        np.testing.assert_array_equal(crops, batch.image.numpy()[rows == image])
+        found, maps = crops.cut(arrays[image], boxes[rows == image].astype(np.float32), size, 1.2)
+        np.testing.assert_array_equal(found, batch.image.numpy()[rows == image])
         np.testing.assert_array_equal(maps.astype(np.float32), batch.image_to_crop.numpy()[rows == image])
 
 
@@ -139,21 +143,21 @@ def test_crops_of_files_are_those_of_the_evaluation_loader(blobs: Path) -> None:
     batch: Batch = next(iter(loading.loader(instances, Size(64, 48), 4, None)))
     for place, row in enumerate(batch.row.tolist()):
         picture = instances.images.read(int(instances.image_row[row]))
-        crops, _ = runtime.cut(picture, instances.box_xywh[row][None], Size(64, 48), loading.PADDING)
-        np.testing.assert_array_equal(crops[0], batch.image[place].numpy())
+        found, _ = crops.cut(picture, instances.box_xywh[row][None], Size(64, 48), loading.PADDING)
+        np.testing.assert_array_equal(found[0], batch.image[place].numpy())
 
 
 def test_the_whole_image_is_not_padded() -> None:
     picture = np.random.default_rng(2).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    crops, maps = runtime.cut(picture, None, Size(64, 48), 1.25)
-    np.testing.assert_array_equal(crops[0], picture)
+    found, maps = crops.cut(picture, None, Size(64, 48), 1.25)
+    np.testing.assert_array_equal(found[0], picture)
     np.testing.assert_array_equal(maps[0], np.eye(3))
 
 
 @pytest.mark.parametrize("box", [[1, 2, 0, 5], [1, 2, 3, -1], [1, np.nan, 3, 4], [np.inf, 2, 3, 4]])
 def test_a_box_without_area_is_refused(box: list[float]) -> None:
     with pytest.raises(UserError, match="expected finite x, y and positive width and height"):
-        runtime.cut(np.zeros((20, 30, 3), np.uint8), np.array([[1, 2, 3, 4], box]), SIZE, 1.25)
+        crops.cut(np.zeros((20, 30, 3), np.uint8), np.array([[1, 2, 3, 4], box]), SIZE, 1.25)
 
 
 def test_the_mirror_is_refused_at_once_where_pairs_are_unknown(blob_model: Path) -> None:

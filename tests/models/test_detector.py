@@ -19,8 +19,9 @@ from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import contracts
 from fiducial.models import detector as detectors
-from fiducial.models.contracts import Backbone, Level, Normalization
-from fiducial.models.detector import Card, Detector, DetectorSpec
+from fiducial.models.card import Card, DetectorSpec, Normalization
+from fiducial.models.contracts import Backbone, Level
+from fiducial.models.detector import Detector
 from fiducial.models.heads import deeppose, heatmap
 from fiducial.types import Batch, Skeleton
 

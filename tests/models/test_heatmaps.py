@@ -13,8 +13,9 @@ from fiducial import config, geometry  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import heatmaps  # noqa: E402
+from fiducial.models.card import DetectorSpec  # noqa: E402
 from fiducial.models.contracts import Level  # noqa: E402
-from fiducial.models.detector import DetectorSpec, build  # noqa: E402
+from fiducial.models.detector import build  # noqa: E402
 from fiducial.models.heads import deeppose, heatmap  # noqa: E402
 from fiducial.types import Batch, Skeleton  # noqa: E402
 

@@ -12,7 +12,7 @@ import torch
 from fiducial.data import loading
 from fiducial.data.augment import AugmentSpec
 from fiducial.geometry import Size
-from fiducial.models.detector import Card
+from fiducial.models.card import Card
 from fiducial.training import fit as fitting
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.models.detector import Card, Detector
+from fiducial.models.card import Card
+from fiducial.models.detector import Detector
 from fiducial.training import engine, history
 from fiducial.training import fit as fitting
 from fiducial.training import module as training_module

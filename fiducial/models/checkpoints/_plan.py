@@ -12,8 +12,8 @@ from torch import Tensor
 from fiducial.data import skeletons
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.models.card import Normalization
 from fiducial.models.checkpoints._reader import Contents
-from fiducial.models.contracts import Normalization
 from fiducial.types import Skeleton
 
 Shapes = dict[str, tuple[int, ...]]

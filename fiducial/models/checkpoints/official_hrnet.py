@@ -6,6 +6,7 @@ statistics of RGB, its HRNets on RGB."""
 
 from __future__ import annotations
 
+from fiducial.models.card import Normalization
 from fiducial.models.checkpoints import _trunks
 from fiducial.models.checkpoints._plan import (
     Draft,
@@ -18,7 +19,6 @@ from fiducial.models.checkpoints._plan import (
     usual_size,
 )
 from fiducial.models.checkpoints._reader import Contents
-from fiducial.models.contracts import Normalization
 
 PROJECT = "HRNet's own code"
 CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")

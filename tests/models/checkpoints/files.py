@@ -16,7 +16,8 @@ from fiducial.data import skeletons  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import detector  # noqa: E402
-from fiducial.models.detector import Detector, DetectorSpec  # noqa: E402
+from fiducial.models.card import DetectorSpec  # noqa: E402
+from fiducial.models.detector import Detector  # noqa: E402
 from fiducial.types import Skeleton  # noqa: E402
 
 State = dict[str, Tensor]

@@ -27,8 +27,8 @@ from torch import Tensor, nn  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import checkpoints, detector  # noqa: E402
+from fiducial.models.card import DetectorSpec  # noqa: E402
 from fiducial.models.checkpoints import _reader  # noqa: E402
-from fiducial.models.detector import DetectorSpec  # noqa: E402
 
 
 def test_tensors_that_are_missing_wrong_or_too_many(rtmpose: State, tmp_path: Path):

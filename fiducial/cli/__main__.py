@@ -1,0 +1,5 @@
+"""`python -m fiducial.cli`."""
+
+from fiducial.cli import main
+
+main()

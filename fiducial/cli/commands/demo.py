@@ -1,0 +1,28 @@
+"""`fiducial demo`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fiducial.cli.output import note, print_figures
+
+
+def demo(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of everything that comes out.")] = Path("demo"),
+    epochs: Annotated[int | None, typer.Option(min=1, help="Fewer are quicker.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """The main job in minutes, without downloads: drawn faces, training on the CPU, evaluation, a report.
+
+    fiducial demo --out demo
+    """
+    from fiducial.training import workflow
+
+    summary = workflow.demo(out, epochs=epochs, seed=seed, progress=sys.stderr.isatty(), echo=note)
+    print_figures(summary["metrics"])
+    for name, path in summary["files"].items():
+        typer.echo(f"{name}: {path}")

@@ -1,0 +1,100 @@
+"""`fiducial fit`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption, StrictOption
+from fiducial.cli.output import note, print_figures, write_figures
+
+if TYPE_CHECKING:
+    from fiducial.training.recipe import Recipe
+
+
+def fit(
+    data: DataPath,
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of the run: weights, checkpoints, history, report.")
+    ],
+    method: Annotated[
+        str | None, typer.Option(help="heatmap (default), deeppose, rle, integral, simcc, rounding (docs/training.md).")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="mobilenetv3_small_100 (default), hrnet_w32, unet_resnet18, any timm name.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Input, WIDTHxHEIGHT px [128x128].")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training data [60].")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random; equal seeds give equal runs [0].")] = None,
+    points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45 or 36-47.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to start from: a run folder, or a file of ours or another project (docs/weights.md)."
+        ),
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="Backbone weights: auto (where they can be had), yes, no.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out exactly.")] = False,
+    recipe: Annotated[
+        str | None, typer.Option(help="FILE.py:FUNCTION that returns a Recipe; options are put on top.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting: augment.flip=0, head.loss=mse, ..")
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a machine without.")] = 1,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a better val NME.")
+    ] = None,
+    preflight: Annotated[bool, typer.Option(help="First overfit one small batch, to see that it can learn.")] = True,
+    images: ImagesOption = None,
+    category: CategoryOption = None,
+    strict: StrictOption = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Train a detector on labelled images.
+
+    fiducial fit faces/ --out runs/faces --backbone mobilenetv3_small_100 --size 128x128 --epochs 60
+    """
+    from fiducial.training import recipes
+
+    base = recipes.load(recipe) if recipe else recipes.default(resume_from=out if resume else None)
+    changes = {
+        "method": method, "backbone": backbone, "size": size, "epochs": epochs, "batch_size": batch_size, "seed": seed,
+        "points": points, "init": init, "pretrained": pretrained, "patience": patience, "lr": lr,
+        "preflight": None if preflight else False, "strict": strict or None,
+    }  # fmt: skip
+    chosen = recipes.changed(base, {name: value for name, value in changes.items() if value is not None}, set_ or [])
+    _fit(data, out, chosen, resume=resume, devices=devices, images=images, category=category, json_file=json_file)
+
+
+def _fit(
+    data: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    resume: bool,
+    devices: int,
+    images: Path | None,
+    category: str | None,
+    json_file: Path | None,
+) -> None:
+    from fiducial.training import workflow
+
+    quiet = json_file is not None and str(json_file) == "-"
+    summary = workflow.fit_and_report(
+        data, out, recipe, resume=resume, devices=devices, images=images, category=category,
+        progress=sys.stderr.isatty() and not quiet, echo=note,
+    )  # fmt: skip
+    if summary is not None:
+        write_figures(json_file, summary)
+        if not quiet:
+            print_figures(summary["metrics"])
+            for name, path in summary["files"].items():
+                typer.echo(f"{name}: {path}")

@@ -1,0 +1,20 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataPath = Annotated[
+    Path, typer.Argument(help="Folder with annotations/{train,val,test}.json beside images/, any supported format's root, or one annotation file.")
+]  # fmt: skip
+ImagesOption = Annotated[Path | None, typer.Option(help="Folder of the images, when DATA is one annotation file.")]
+CategoryOption = Annotated[str | None, typer.Option(help="Which category, when DATA has several with points.")]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Bad samples are errors instead of being skipped and listed.")
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here as JSON; '-' prints them.")
+]

@@ -1,0 +1,47 @@
+"""What commands print and write."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fiducial.errors import UserError
+
+
+def note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def floats(text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(item) for item in text.split(","))
+    except ValueError:
+        raise UserError(f"--sigmas {text!r}: expected numbers separated by commas") from None
+
+
+def write_figures(path: Path | None, summary: dict[str, Any]) -> None:
+    if path is None:
+        return
+    from fiducial import config
+
+    if str(path) == "-":
+        typer.echo(json.dumps(summary, allow_nan=False))
+    else:
+        config.write_json(path, summary)
+
+
+def print_figures(metrics: dict[str, Any]) -> None:
+    for name, value in metrics.items():
+        typer.echo(f"{name:>12}  {value:.4f}" if isinstance(value, float) else f"{name:>12}  {value}")
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    columns = list(rows[0])
+    cells = [[f"{row[c]:.4g}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
+    widths = [max(len(c), *(len(row[i]) for row in cells)) for i, c in enumerate(columns)]
+    for line in [columns, *cells]:
+        typer.echo("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
