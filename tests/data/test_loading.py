@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from fiducial import geometry
 from fiducial.data import annotations, checking, loading
+from fiducial.data import crops as cutting
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.loading import Draw, ImageGroupedSampler
 from fiducial.errors import UserError
