@@ -342,3 +342,33 @@ def warp(image: np.ndarray, matrix: Matrix, size: Size, border: int = 0) -> np.n
         image, matrix[:2], (size[0], size[1]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
         borderValue=(border, border, border, border),
     )  # fmt: skip
+
+
+FRACTIONS = 32  # of a px: the grid that `warp_upright` rounds places to
+# Places halfway between two of the grid's go up, those too that rounding has put a little below.
+HALF_UP = 0.5 + 1 / 1024
+
+
+def is_upright(matrix: Matrix) -> bool:
+    """Whether a map neither turns nor shears nor mirrors."""
+    return bool(matrix[0, 1] == 0 == matrix[1, 0] and matrix[0, 0] > 0 and matrix[1, 1] > 0)
+
+
+def warp_upright(image: np.ndarray, matrix: Matrix, size: Size) -> np.ndarray:
+    """`warp` for an upright map with black outside, to the byte alike wherever it is computed: places in the image are
+    rounded half up to 1/32 px, so that every product is exact, in integers or in float32, and the result is rounded half
+    up. Sides of `image` are below 32,000 px; `matrix` maps px of `image` to px of the result."""
+    import cv2
+
+    inverse, (height, width) = invert(matrix), image.shape[:2]
+    columns, rows = (
+        # Further out than the two cells that count nothing changes, and OpenCV's maps are 16 bits wide.
+        np.clip(np.floor((inverse[axis, axis] * np.arange(count) + inverse[axis, 2]) * FRACTIONS + HALF_UP),
+                -2 * FRACTIONS, (length + 1) * FRACTIONS).astype(np.int32)
+        for axis, count, length in ((0, size[0], width), (1, size[1], height))
+    )  # fmt: skip
+    # OpenCV's form: whole px as pairs of int16, written here as one number each, the lower half first; then the fractions.
+    whole = (rows >> 5 << 16)[:, None] | (columns >> 5 & 0xFFFF)
+    fraction = ((rows & 31) << 5).astype(np.uint16)[:, None] | (columns & 31).astype(np.uint16)
+    whole = whole.astype("<i4").view("<i2").reshape(size[1], size[0], 2)
+    return cv2.remap(image, whole, fraction, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0))

@@ -2,7 +2,8 @@
 
 A picture that shrinks by a factor of two or more is first averaged over blocks of 2, 4 or 8 px a side, whose grid starts
 at the picture's own corner; a block that sticks out at the right or below counts what is missing as black. The means,
-rounded half up, are then warped once, bilinear, with black outside, rounded half up. Needs no torch."""
+rounded as OpenCV does, are then warped once, bilinear, with black outside. Upright crops, all of them outside training,
+come out alike to the byte wherever they are cut (`geometry.warp_upright`). Needs no torch."""
 
 from __future__ import annotations
 
@@ -30,8 +31,7 @@ def crop_of(picture: np.ndarray, size: Size | None, matrix: Matrix, crop_size: S
     """The RGB crop [h, w, 3] uint8 from an RGB or RGBA picture that may come reduced from `size` (None: it is not reduced);
     `matrix` maps px of the unreduced one to px of the crop.
 
-    Only the part under the crop is looked at, so that a small box in a large picture costs little. RGBA is quicker,
-    where a picture is cut more than once: OpenCV warps four channels twice as fast as three (the conversion included)."""
+    Only the part under the crop is looked at, so that a small box in a large picture costs little."""
     own = Size(picture.shape[1], picture.shape[0])
     if size is not None and size != own:
         matrix = geometry.compose(geometry.resize(own, size), matrix)
@@ -40,8 +40,6 @@ def crop_of(picture: np.ndarray, size: Size | None, matrix: Matrix, crop_size: S
     part = picture[top:bottom, left:right]
     if part.size == 0:
         return np.zeros((crop_size.h, crop_size.w, 3), np.uint8)
-    if part.shape[2] == 3:
-        part = cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)
     blocks = Size(math.ceil(part.shape[1] / factor), math.ceil(part.shape[0] / factor))
     if factor > 1:
         missing = blocks.h * factor - part.shape[0], blocks.w * factor - part.shape[1]
@@ -50,6 +48,11 @@ def crop_of(picture: np.ndarray, size: Size | None, matrix: Matrix, crop_size: S
         part = cv2.resize(part, (blocks.w, blocks.h), interpolation=cv2.INTER_AREA)
     from_blocks = geometry.resize(blocks, Size(blocks.w * factor, blocks.h * factor))
     matrix = geometry.compose(from_blocks, geometry.translation(left, top), matrix)
+    if geometry.is_upright(matrix):
+        crop = geometry.warp_upright(part, matrix, crop_size)
+        return crop if crop.shape[2] == 3 else cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
+    if part.shape[2] == 3:  # OpenCV turns four channels twice as fast as three, the conversion included
+        part = cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)
     return cv2.cvtColor(geometry.warp(part, matrix, crop_size), cv2.COLOR_RGBA2RGB)
 
 

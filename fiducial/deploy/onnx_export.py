@@ -1,6 +1,7 @@
-"""A detector as one ONNX graph: uint8 crop [1, h, w, 3] in, points in px of that crop out.
+"""A detector as an ONNX graph: uint8 crops in, points in px of the crops out; with the crop in front, full image and
+boxes in, points on the image out.
 
-The graph holds normalisation, network and decode, by the very code that runs in torch."""
+Normalisation, network and decode are traced from the very code that runs in torch; the crop is `crop_graph.py`."""
 
 from __future__ import annotations
 
@@ -11,9 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import torch
+from onnx import compose
 from torch import Tensor, nn
 
+from fiducial.deploy import crop_graph, export_card
+from fiducial.deploy.export_card import ExportCard, Where
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models.detector import Detector, full_precision
@@ -84,25 +89,63 @@ def onnx_of(detector: Detector, path: Path) -> Exported:
 
 
 def export(detector: Detector, path: Path, part: Part) -> Exported:
-    """One part in a file, compared with torch on four crops. The detector is on the CPU and in eval mode."""
+    """One part in a file that takes one crop, compared with torch on four. The detector is on the CPU and in eval mode."""
     crops = torch.from_numpy(example_crops(detector.spec.size, 4))
+    model, outputs = traced(detector, part)
+    onnx.save(model, path)
+    return Exported(path, part, outputs, difference_px(detector, path, part, crops))
+
+
+def traced(detector: Detector, part: Part = "whole", batched: bool = False) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The graph and the names of its outputs: `crops` [1, h, w, 3] uint8 in, or [n, h, w, 3] where `batched`."""
+    crops = torch.from_numpy(example_crops(detector.spec.size, 2 if batched else 1))
     with torch.no_grad():
-        raw = full_precision(detector(crops[:1]))
+        raw = full_precision(detector(crops))
         found = detector.head.decode(raw)
     outputs = columns_of(found) if part == "whole" else names_of(raw)
-    logging.getLogger("onnx_ir").setLevel(
-        logging.ERROR
-    )  # its notes on constants that it keeps twice are for its authors
+    # Its notes on constants that it keeps twice are for its authors.
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's exporter warns of what torch itself does
-            torch.onnx.export(
-                Graph(detector, part).eval(), (crops[:1],), path, dynamo=True, input_names=["image"],
-                output_names=list(outputs), external_data=False, verbose=False,
+            program = torch.onnx.export(
+                Graph(detector, part).eval(), (crops,), dynamo=True, input_names=["crops"],
+                output_names=list(outputs), verbose=False, opset_version=crop_graph.OPSET,
+                dynamic_shapes=({0: torch.export.Dim("n", min=1)},) if batched else None,
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
         raise _refusal(detector, part, error) from error
-    return Exported(path, part, outputs, difference_px(detector, path, part, crops))
+    assert program is not None
+    return program.model_proto, outputs
+
+
+def with_crop(network: onnx.ModelProto, detector: Detector, outputs: tuple[str, ...]) -> onnx.ModelProto:
+    """A batched graph with the crop in front and the way back behind: inputs as of `crop_graph.crop_model`."""
+    spec = detector.spec
+    network = compose.add_prefix(network, "network/", rename_inputs=False, rename_outputs=False)
+    network.ir_version = crop_graph.IR_VERSION
+    crop = crop_graph.crop_model(spec.size, spec.padding)
+    # `crops` is the network's input and the crop's: tell them apart.
+    for node in network.graph.node:
+        node.input[:] = ["network_crops" if name == "crops" else name for name in node.input]
+        node.output[:] = [f"{name}_crop" if name in outputs else name for name in node.output]
+    network.graph.input[0].name = "network_crops"
+    for output in network.graph.output:
+        output.name += "_crop"
+    joined = compose.merge_models(crop, network, io_map=[("cut", "network_crops")], outputs=[
+        "corner", "step", *(f"{name}_crop" for name in outputs)])  # fmt: skip
+    links = [(name, name) for name in ("corner", "step", *(f"{name}_crop" for name in outputs))]
+    return compose.merge_models(joined, crop_graph.place_model(outputs), io_map=links)
+
+
+def model_of(detector: Detector, card: ExportCard) -> onnx.ModelProto:
+    """The whole file in memory, its metadata included."""
+    network, outputs = traced(detector, batched=True)
+    model = with_crop(network, detector, outputs) if card.crop == "inside" else network
+    model.producer_name, model.producer_version = "fiducial", card.card.fiducial_version
+    onnx.helper.set_model_props(model, export_card.to_metadata(card))
+    return model
 
 
 def _refusal(detector: Detector, part: Part, error: BaseException) -> NotExportable:
@@ -129,7 +172,7 @@ def difference_px(detector: Detector, path: Path, part: Part, crops: Tensor) -> 
         raise _refusal(detector, part, error) from error
     largest = 0.0
     for i in range(len(crops)):
-        answers: list[Any] = list(session.run(None, {"image": crops[i : i + 1].numpy()}))
+        answers: list[Any] = list(session.run(None, {"crops": crops[i : i + 1].numpy()}))
         with torch.no_grad():
             raw = full_precision(detector(crops[i : i + 1]))
             expected = detector.head.decode(raw).xy
