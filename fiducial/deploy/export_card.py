@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from fiducial import config
 from fiducial.errors import UserError
 from fiducial.models.card import Card
+from fiducial.types import Keypoints
 
 EXPORT_VERSION = 1
 KEY, DIGEST = "fiducial", "fiducial_sha256"
@@ -37,14 +40,23 @@ class ExportCard:
     export_version: int = EXPORT_VERSION
 
 
+@dataclass(frozen=True)
+class Made:
+    """What an exporter wrote: the file that is loaded, its card, and what people should know about it."""
+
+    file: Path
+    card: ExportCard
+    notes: tuple[str, ...] = ()
+
+
 def to_metadata(card: ExportCard) -> dict[str, str]:
     """The block."""
     text = json.dumps(config.to_dict(card), allow_nan=False, sort_keys=True)
     return {KEY: text, DIGEST: _digest(text)}
 
 
-def of_metadata(block: Mapping[str, Any], path: Path) -> ExportCard:
-    """Reads the block of the file `path`; UserError says what is wrong with it."""
+def of_metadata(block: Mapping[str, Any], path: Path, runtime: str) -> ExportCard:
+    """Reads the block of the file `path`, which is to be of `runtime`; UserError says what is wrong with it."""
     text, digest = block.get(KEY), block.get(DIGEST)
     if not isinstance(text, str):
         raise UserError(f"{path}: not exported by Fiducial (its metadata has no {KEY!r}). Make it by `fiducial export`")
@@ -57,7 +69,17 @@ def of_metadata(block: Mapping[str, Any], path: Path) -> ExportCard:
         raise UserError(f"{path}: export version {version}; this Fiducial reads up to {EXPORT_VERSION}. Update it")
     if digest != _digest(text):
         raise UserError(f"{path}: its metadata were altered after the export (their digest differs). Export it anew")
-    return config.from_dict(ExportCard, values, str(path))
+    card = config.from_dict(ExportCard, values, str(path))
+    if card.runtime != runtime:
+        raise UserError(f"{path}: its metadata are those of a file of {card.runtime}, not of {runtime}. Export it anew")
+    return card
+
+
+def no_points(card: ExportCard) -> Keypoints:
+    """The answer to no box at all: arrays with zero rows."""
+    k = len(card.card.spec.skeleton.points)
+    shapes = {"xy": (0, k, 2), "score": (0, k), "sigma": (0, k, 2), "jacobian": (0, k, 2, 2)}
+    return Keypoints(**{name: np.zeros(shapes[name], np.float32) for name in card.outputs})
 
 
 def _digest(text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +18,19 @@ from onnx import compose
 from torch import Tensor, nn
 
 from fiducial.deploy import crop_graph, export_card
-from fiducial.deploy.export_card import ExportCard, Where
+from fiducial.deploy.export_card import Decode, ExportCard, Made, Where
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.models.card import Card
 from fiducial.models.detector import Detector, full_precision
 from fiducial.types import Keypoints
 
 Part = Literal["whole", "network"]  # network: without decode, the head's raw output comes out
 COLUMNS = ("xy", "score", "sigma", "jacobian")  # of Keypoints, in the order of the outputs; None is left out
+
+
+# Operators that compilers of accelerators run on the CPU, if at all.
+NOT_DELEGATED = {"TopK", "ArgMax", "Gather", "GatherElements", "GatherND", "ScatterND", "NonZero", "Loop", "If"}
 
 
 class NotExportable(UserError):
@@ -139,12 +144,31 @@ def with_crop(network: onnx.ModelProto, detector: Detector, outputs: tuple[str, 
     return compose.merge_models(joined, crop_graph.place_model(outputs), io_map=links)
 
 
-def model_of(detector: Detector, card: ExportCard) -> onnx.ModelProto:
-    """The whole file in memory, its metadata included."""
+def write(detector: Detector, card: Card, folder: Path, *, crop: Where, decode: Decode) -> Made:
+    """FOLDER/model.onnx."""
+    made = model_of(detector, card, crop=crop, decode=decode)
+    card_of_file = export_card.of_metadata(
+        {entry.key: entry.value for entry in made.metadata_props}, folder / "model.onnx", "onnxruntime"
+    )
+    onnx.save(made, folder / "model.onnx")
+    return Made(folder / "model.onnx", card_of_file)
+
+
+def model_of(
+    detector: Detector, card: Card, *, crop: Where = "inside", decode: Decode = "own", runtime: str = "onnxruntime"
+) -> onnx.ModelProto:
+    """The whole file in memory, its metadata included. NotExportable where an operator has no form in ONNX, or where
+    `decode` is to be for delegates and has operators that they don't run."""
     network, outputs = traced(detector, batched=True)
-    model = with_crop(network, detector, outputs) if card.crop == "inside" else network
-    model.producer_name, model.producer_version = "fiducial", card.card.fiducial_version
-    onnx.helper.set_model_props(model, export_card.to_metadata(card))
+    if decode == "matmul" and (found := sorted({node.op_type for node in network.graph.node} & NOT_DELEGATED)):
+        raise NotExportable(
+            f"--decode matmul: the decode of {detector.spec.method} needs {', '.join(found)}; train with a loss whose "
+            "decoder is a mean over the whole map (cross_entropy, integral, simcc), or leave --decode out"
+        )
+    model = with_crop(network, detector, outputs) if crop == "inside" else network
+    model.producer_name, model.producer_version = "fiducial", card.fiducial_version
+    made = ExportCard(replace(card, spec=detector.spec), runtime, outputs, crop, decode)
+    onnx.helper.set_model_props(model, export_card.to_metadata(made))
     return model
 
 

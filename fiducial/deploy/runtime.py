@@ -14,6 +14,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.data import crops
+from fiducial.deploy.export_card import ExportCard
 from fiducial.errors import UserError, did_you_mean
 from fiducial.models.card import Card
 from fiducial.types import Keypoints
@@ -28,6 +29,17 @@ class Network(Protocol):
 
     def predict(self, crops: np.ndarray) -> Keypoints:
         """uint8 RGB crops [n, h, w, 3] of the card's size, n >= 0 -> numpy Keypoints [n, k] in px of the crops."""
+        ...
+
+
+class Exported(Network, Protocol):
+    """A network that was loaded from an exported file."""
+
+    export: ExportCard
+
+    def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
+        """The same through the crop in the file, image and boxes as of `Runtime`, in px of the image; None where the
+        file has no crop. For certificates: `Runtime` cuts outside, which is quicker."""
         ...
 
 

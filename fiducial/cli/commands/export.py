@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fiducial.cli.options import JsonOption
+from fiducial.cli.output import note, print_table, write_figures
+from fiducial.errors import UserError
 
-def export(model: Annotated[Path, typer.Argument(help="A run folder or an exported file.")]) -> None:
-    """Export a model to one file that runs without PyTorch."""
-    raise NotImplementedError
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A run folder, or another project's file of weights.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for model.* and model.certificate.json.")],
+    to: Annotated[str, typer.Option(help="onnx, openvino or ncnn.")] = "onnx",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled pictures for the certificate [those that the run was scored on, else drawn faces]."
+        ),
+    ] = None,
+    crop: Annotated[
+        str, typer.Option(help="inside: the file takes images and boxes; outside: crops, for accelerators.")
+    ] = "inside",
+    decode: Annotated[
+        str, typer.Option(help="own: the method's; matmul: by softmax and products alone, for delegates.")
+    ] = "own",
+    json_file: JsonOption = None,
+) -> None:
+    """Export a model to one file that runs without PyTorch, and prove that it finds the same points.
+
+    fiducial export runs/faces --to onnx --out shipped
+    """
+    from fiducial.deploy import certificate
+    from fiducial.deploy import export as exporting
+
+    if crop not in ("inside", "outside"):
+        raise UserError(f"--crop {crop!r}: expected inside or outside")
+    if decode not in ("own", "matmul"):
+        raise UserError(f"--decode {decode!r}: expected own or matmul")
+    file, proof = exporting.export_model(model, to, out, data=data, crop=crop, decode=decode, echo=note)
+    write_figures(json_file, dataclasses.asdict(proof))
+    if str(json_file) != "-":
+        print_table(certificate.table(proof))
+        for line in certificate.lines(proof):
+            typer.echo(line)
+        typer.echo(f"file: {file}, certificate: {out / 'model.certificate.json'}")

@@ -1,0 +1,124 @@
+"""`fiducial export`: a run folder becomes one file of another runtime, with its certificate; or nothing is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from fiducial import config
+from fiducial.deploy import certificate, runtime
+from fiducial.deploy.certificate import Certificate
+from fiducial.deploy.export_card import Decode, Made, Where
+from fiducial.deploy.runtime import Runtime
+from fiducial.deploy.runtimes.torch_runtime import TorchNetwork
+from fiducial.errors import UserError, did_you_mean
+from fiducial.models.card import Card
+from fiducial.models.detector import Detector
+
+TARGETS = ("onnx", "openvino", "ncnn")
+
+
+def export_model(
+    model: Path, to: str, out: Path, *, data: Path | None = None, crop: Where = "inside", decode: Decode = "own",
+    echo: Callable[[str], None] = print,
+) -> tuple[Path, Certificate]:  # fmt: skip
+    """Writes OUT/model.* and OUT/model.certificate.json; the file's path and the certificate.
+
+    `data`: labelled pictures for the certificate; None = those that the run was last scored on, where they are still
+    there, else drawn faces. All is made in a folder beside and moved when the certificate holds; a file of an earlier
+    export is replaced then."""
+    detector, card = load_detector(model)
+    if decode == "matmul":
+        detector = delegated(detector)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file, expected a folder")
+    torch_side = Runtime(TorchNetwork(detector, card, model))
+    data = data or scored_on(model)
+    with staging(out) as folder:
+        echo(f"exporting {model} to {to}")
+        made = write(detector, card, to, folder, crop=crop, decode=decode)
+        for note in made.notes:
+            echo(note)
+        echo("comparing the file with torch, in a process of its own")
+        proof = certificate.certify(torch_side, made.file, made.card, data, made.notes)
+        config.write_json(folder / "model.certificate.json", proof)
+        move(folder, out)
+    return out / made.file.name, proof
+
+
+def write(detector: Detector, card: Card, to: str, folder: Path, *, crop: Where, decode: Decode) -> Made:
+    """The files of one target in `folder`, not compared with anything yet."""
+    if to not in TARGETS:
+        raise UserError(f"--to {to!r}: no such target.{did_you_mean(to, TARGETS)}")
+    if to == "openvino":
+        from fiducial.deploy import openvino_export
+
+        return openvino_export.write(detector, card, folder, crop=crop, decode=decode)
+    if to == "ncnn":
+        from fiducial.deploy import ncnn_export
+
+        return ncnn_export.write(detector, card, folder, decode=decode)
+    from fiducial.deploy import onnx_export
+
+    return onnx_export.write(detector, card, folder, crop=crop, decode=decode)
+
+
+def load_detector(model: Path) -> tuple[Detector, Card]:
+    """The detector of a run folder, on the CPU, its arithmetic in the plain order: what is exported."""
+    from fiducial.models import detector as detectors
+
+    if runtime.family_of(model).NAME != "torch":
+        raise UserError(f"{model}: is exported already; give the run folder that it was made from")
+    return detectors.load(model)
+
+
+def delegated(detector: Detector) -> Detector:
+    """The same weights, read by softmax and products: the method's `soft` decoder where it has several."""
+    from fiducial.models import detector as detectors
+
+    head = detector.spec.head
+    if "decoder" not in head or head["decoder"] == "soft":
+        return detector
+    try:
+        spec = replace(detector.spec, head={**head, "decoder": "soft"})
+        other = detectors.build(spec)
+    except UserError as error:
+        raise UserError(f"--decode matmul: method {detector.spec.method} has no such decoder: {error}") from error
+    other.load_state_dict(detector.state_dict())
+    return other.eval()
+
+
+def scored_on(model: Path) -> Path | None:
+    """The data of RUN/metrics.json, if they are still where they were."""
+    path = model / "metrics.json"
+    named = config.read_json(path).get("data") if path.exists() else None
+    return Path(named) if isinstance(named, str) and Path(named).exists() else None
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """A folder beside OUT that is gone afterwards, whatever happens; UserError where none can be made."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.exists() and not os.access(out, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"--out {out}: can't be written: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move(folder: Path, out: Path) -> None:
+    """All files of `folder` into `out`; those of equal names are replaced."""
+    out.mkdir(exist_ok=True)
+    for file in sorted(folder.iterdir()):
+        file.replace(out / file.name)
