@@ -34,41 +34,6 @@ crop (uint8[height, width, 3] image, float[boxes_given, 4] boxes, uint8[crops_gi
   double[{WIDTH}] column_edges = {{{COLUMNS}}}, double[{HEIGHT}] row_edges = {{{ROWS}}}
 >
 {{
-  image_shape = Shape(image)
-  image_hw = Slice(image_shape, l0, l2)
-  image_wh = Gather(image_hw, yx)
-  image_wh_d = Cast<to={DOUBLE}>(image_wh)
-
-  # No boxes: the whole image, not enlarged.
-  box_count = Shape<start=0, end=1>(boxes)
-  is_whole = Equal(box_count, l0)
-  whole_rows = Cast<to={INT64}>(is_whole)
-  whole_shape = Concat<axis=0>(whole_rows, l2)
-  whole_xy = Expand(origin, whole_shape)
-  whole_wh = Expand(image_wh_d, whole_shape)
-  boxes_d = Cast<to={DOUBLE}>(boxes)
-  given_xy = Slice(boxes_d, l0, l2, l1)
-  given_wh = Slice(boxes_d, l2, l4, l1)
-  given_padded = Mul(given_wh, padding)
-  given_half = Mul(given_wh, half)
-  given_centre = Add(given_xy, given_half)
-  whole_half = Mul(whole_wh, half)
-  whole_centre = Add(whole_xy, whole_half)
-  centre = Concat<axis=0>(given_centre, whole_centre)
-  padded = Concat<axis=0>(given_padded, whole_wh)
-
-  # Enlarged in one direction to the crop's aspect.
-  padded_w = Slice(padded, l0, l1, l1)
-  padded_h = Slice(padded, l1, l2, l1)
-  wanted_w = Mul(padded_h, aspect)
-  wanted_h = Div(padded_w, aspect)
-  fitted_w = Max(padded_w, wanted_w)
-  fitted_h = Max(padded_h, wanted_h)
-  fitted_wh = Concat<axis=1>(fitted_w, fitted_h)
-  fitted_half = Mul(fitted_wh, half)
-  box_corner = Sub(centre, fitted_half)
-  box_step = Div(fitted_wh, size)
-
   crops_count = Shape<start=0, end=1>(crops)
   crops_count_0 = Squeeze(crops_count)
   are_given = Greater(crops_count_0, i0)
@@ -80,14 +45,47 @@ crop (uint8[height, width, 3] image, float[boxes_given, 4] boxes, uint8[crops_gi
       own_step = Expand(d1, place_shape)
     }},
     else_branch = from_image () => (uint8[n, {HEIGHT}, {WIDTH}, 3] new_cut, double[n, 2] new_corner, double[n, 2] new_step) {{
-      new_corner = Identity(box_corner)
-      new_step = Identity(box_step)
-      n_1 = Shape<start=0, end=1>(box_corner)
+      image_shape = Shape(image)
+      image_hw = Slice(image_shape, l0, l2)
+      image_wh = Gather(image_hw, yx)
+      image_wh_d = Cast<to={DOUBLE}>(image_wh)
+
+      # No boxes: the whole image, not enlarged.
+      box_count = Shape<start=0, end=1>(boxes)
+      is_whole = Equal(box_count, l0)
+      whole_rows = Cast<to={INT64}>(is_whole)
+      whole_shape = Concat<axis=0>(whole_rows, l2)
+      whole_xy = Expand(origin, whole_shape)
+      whole_wh = Expand(image_wh_d, whole_shape)
+      boxes_d = Cast<to={DOUBLE}>(boxes)
+      given_xy = Slice(boxes_d, l0, l2, l1)
+      given_wh = Slice(boxes_d, l2, l4, l1)
+      given_padded = Mul(given_wh, padding)
+      given_half = Mul(given_wh, half)
+      given_centre = Add(given_xy, given_half)
+      whole_half = Mul(whole_wh, half)
+      whole_centre = Add(whole_xy, whole_half)
+      centre = Concat<axis=0>(given_centre, whole_centre)
+      padded = Concat<axis=0>(given_padded, whole_wh)
+
+      # Enlarged in one direction to the crop's aspect.
+      padded_w = Slice(padded, l0, l1, l1)
+      padded_h = Slice(padded, l1, l2, l1)
+      wanted_w = Mul(padded_h, aspect)
+      wanted_h = Div(padded_w, aspect)
+      fitted_w = Max(padded_w, wanted_w)
+      fitted_h = Max(padded_h, wanted_h)
+      fitted_wh = Concat<axis=1>(fitted_w, fitted_h)
+      fitted_half = Mul(fitted_wh, half)
+      new_corner = Sub(centre, fitted_half)
+      new_step = Div(fitted_wh, size)
+
+      n_1 = Shape<start=0, end=1>(new_corner)
       n_0 = Squeeze(n_1)
       new_cut = Loop <body = of_one_box (int64 i, bool go) => (bool go_on, uint8[{HEIGHT}, {WIDTH}, 3] crop) {{
         go_on = Identity(go)
-        corner_xy = Gather(box_corner, i)
-        step_xy = Gather(box_step, i)
+        corner_xy = Gather(new_corner, i)
+        step_xy = Gather(new_step, i)
 
         # Blocks of 1, 2, 4 or 8 px: more for each limit that the geometric mean of the steps reaches.
         squared = ReduceProd<keepdims=0>(step_xy)
