@@ -1,4 +1,5 @@
-"""What each variant costs: parameters and multiply-adds; milliseconds and memory in each runtime; time to train.
+"""What each variant costs: parameters and multiply-adds; milliseconds and memory in each runtime that it has; time to
+train.
 
 Measured by `deploy/cost.py`, all variants in turn in one call, after all training. Kept in OUT/costs.json and measured
 anew, all together, when a variant joins, weights change, or the machine or a library is another one."""
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,13 +16,11 @@ from typing import Any
 
 import fiducial
 from fiducial import config
-from fiducial.comparison.runs import Variant
+from fiducial.comparison.runs import NAMES, Run, Variant
 from fiducial.deploy import cost
 from fiducial.deploy.cost import Cost, Latency
 from fiducial.models import detector as detectors
 
-RUNTIMES = ("onnxruntime", "torch")  # in the order in which they are shown
-NAMES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
 THREADS = 1
 
 
@@ -30,12 +29,14 @@ class VariantCost:
     """One variant; training_seconds is the mean over its runs, of training and validation alone."""
 
     static: Cost
-    latency: dict[str, Latency]  # by runtime
+    latency: dict[str, Latency]  # by runtime; exported files have one
     training_seconds: float | None
 
     def milliseconds(self, runtime: str) -> float:
         """For one crop: of CPU time, which other programs on the machine don't lengthen. NaN where not measured."""
-        latency = self.latency[runtime]
+        latency = self.latency.get(runtime)
+        if latency is None:
+            return math.nan
         time = latency.median_ms if latency.cpu_ms is None else latency.cpu_ms
         return math.nan if time is None else time
 
@@ -44,13 +45,15 @@ def measure(
     variants: Mapping[str, Variant], cache: Path, echo: Callable[[str], None] = print
 ) -> dict[str, VariantCost]:
     """By name. The first run of each stands for its seeds: they are the same network."""
-    models = {name: variant.runs[0].folder for name, variant in variants.items()}
-    measured_on = {"machine": machine(), "models": {name: variant.runs[0].digest for name, variant in variants.items()}}
+    firsts = {name: variant.runs[0] for name, variant in variants.items()}
+    used = {runtime for first in firsts.values() for runtime in cost.runtimes_of(first.path)}
+    runtimes = [runtime for runtime in NAMES if runtime in used]
+    measured_on = {"machine": machine(runtimes), "models": {name: first.digest for name, first in firsts.items()}}
     kept = config.read_json(cache) if cache.exists() else None
     if kept is None or kept["measured_on"] != measured_on:
-        echo(f"timing {len(models)} models in {' and '.join(NAMES.values())}")
-        static = {name: cost.static_cost(detectors.load(folder)[0]) for name, folder in models.items()}
-        latency = cost.measure_many(models, RUNTIMES, threads=THREADS)
+        echo(f"timing {len(firsts)} models in {' and '.join(NAMES[runtime] for runtime in runtimes)}")
+        static = {name: _static(first) for name, first in firsts.items()}
+        latency = cost.measure_many({name: first.path for name, first in firsts.items()}, threads=THREADS)
         kept = {
             "measured_on": measured_on,
             "static": {name: asdict(each) for name, each in static.items()},
@@ -65,13 +68,17 @@ def measure(
     return found
 
 
-def machine() -> dict[str, Any]:
-    """What the milliseconds depend on."""
+def _static(run: Run) -> Cost:
+    return cost.exported_cost(run.path) if run.export else cost.static_cost(detectors.load(run.path)[0])
+
+
+def machine(runtimes: Sequence[str]) -> dict[str, Any]:
+    """What the milliseconds depend on. A runtime's name is that of its package, too."""
     return {
         "processor": processor(),
         "threads": THREADS,
         "fiducial": fiducial.__version__,
-        **{name: metadata.version(name) for name in ("torch", "onnxruntime")},
+        **{name: metadata.version(name) for name in runtimes},
     }
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import fiducial
 from fiducial import config
 from fiducial.comparison import costs, galleries, results, statistics
-from fiducial.comparison.costs import NAMES, RUNTIMES
 from fiducial.comparison.results import Comparison, Row
 from fiducial.comparison.run import cores, duration
+from fiducial.comparison.runs import NAMES
 from fiducial.comparison.scores import JITTERS
 from fiducial.comparison.statistics import Difference
 from fiducial.evaluation import charts
@@ -38,7 +38,8 @@ NOISE_NOTE = (
 def report_of(comparison: Comparison, *, command: str, fit_commands: Sequence[str]) -> Report:
     """The page, ready to be written."""
     best = comparison.best
-    recipe = config.to_dict(best.variant.runs[0].recipe)
+    # A recipe is what the others may be held against; that of the best, unless it is an exported file.
+    shown = next((row for row in comparison.rows if row.variant.runs[0].recipe is not None), None)
     skeleton = comparison.instances.skeleton
     return Report(
         title=f"Methods compared on {Path(comparison.data).name}",
@@ -60,9 +61,9 @@ def report_of(comparison: Comparison, *, command: str, fit_commands: Sequence[st
             "errors are over": skeleton.normalizer.name,
         },
         problems=comparison.problems,
-        recipe=recipe,
-        made_by=f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {costs.processor()}. "
-        f"The recipe is that of {best.name}.",
+        recipe={} if shown is None else config.to_dict(shown.variant.runs[0].recipe),
+        made_by=f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {costs.processor()}."
+        + ("" if shown is None else f" The recipe is that of {shown.name}."),
     )
 
 
@@ -78,6 +79,12 @@ def notes(comparison: Comparison) -> list[str]:
         lines.append("These are the instances that the methods learnt from: the figures say nothing of new pictures.")
     if comparison.differing:
         lines.append("The recipes differ in more than the method; in what, is listed under Differences.")
+    exported = [row.name for row in comparison.rows if row.variant.runs[0].export is not None]
+    if exported:
+        lines.append(
+            f"{', '.join(exported)}: exported, scored and timed in that runtime alone. A file holds neither its recipe nor "
+            "what it learnt from, so that only its points and how many instances it learnt from were checked."
+        )
     errors = {own.error for row in comparison.rows for own in row.cost.latency.values() if own.error}
     lines += [f"Not measured: {error}" for error in sorted(errors)]
     outside = [row.name for row in comparison.rows if any(own.decode == "outside" for own in row.cost.latency.values())]
@@ -92,19 +99,23 @@ def notes(comparison: Comparison) -> list[str]:
 def main_table(comparison: Comparison) -> Table:
     """Backbone and size come last: where they differ they are in the first column too."""
     columns = (
-        "", "NME %", f"less {comparison.reference}'s", "verdict", *(f"ms {NAMES[runtime]}" for runtime in RUNTIMES),
+        "", "NME %", f"less {comparison.reference}'s", "verdict", *(f"ms {NAMES[runtime]}" for runtime in comparison.runtimes),
         "para\u00admeters", "MACs", "memory MiB", "training", "backbone", "size",
     )  # fmt: skip
-    return Table(columns, [_cells(row) for row in comparison.rows], f"Best first, on {comparison.split}", TABLE_NOTE)
+    rows = [_cells(row, comparison.runtimes) for row in comparison.rows]
+    return Table(columns, rows, f"Best first, on {comparison.split}", TABLE_NOTE)
 
 
-def _cells(row: Row) -> tuple[object, ...]:
-    difference, training = row.difference, row.cost.training_seconds
-    memory = row.cost.latency["onnxruntime"].model_memory_bytes or row.cost.latency["torch"].model_memory_bytes
+def _cells(row: Row, runtimes: Sequence[str]) -> tuple[object, ...]:
+    difference, training, latency = row.difference, row.cost.training_seconds, row.cost.latency
+    memory = next(
+        (latency[name].model_memory_bytes for name in runtimes if name in latency and latency[name].model_memory_bytes),
+        None,
+    )
     return (
         row.name, Figure(_with_spread(row)), Figure("–" if difference is None else _interval(difference)),
         "reference" if difference is None else _verdict(difference),
-        *(_milliseconds(row, runtime) for runtime in RUNTIMES),
+        *(_milliseconds(row, runtime) for runtime in runtimes),
         Figure(quantity(row.cost.static.parameters)), Figure(quantity(row.cost.static.macs)),
         Figure("–" if memory is None else f"{memory / 2**20:.0f}"),
         Figure("–" if training is None else duration(training)), row.variant.backbone, str(row.variant.size),
@@ -141,11 +152,13 @@ def _verdict(difference: Difference) -> str:
 
 def _milliseconds(row: Row, runtime: str) -> Figure:
     time = row.milliseconds(runtime)
-    return Figure("–" if math.isnan(time) else f"{time:.2f}{' *' if row.front[runtime] else ''}")
+    return Figure("–" if math.isnan(time) else f"{time:.2f}{' *' if row.front.get(runtime) else ''}")
 
 
-def quantity(value: float) -> str:
+def quantity(value: float | None) -> str:
     """1,520,000 -> `1.52 M`."""
+    if value is None:
+        return "–"
     for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= factor:
             return f"{value / factor:.3g}{unit}"
@@ -172,7 +185,7 @@ def drawn(comparison: Comparison) -> list[Chart]:
         f"A detector's boxes are not the labels'. The same boxes for all methods; a flat curve is robust.{left_out}",
     )
     return [
-        *(_against_time(rows, runtime) for runtime in RUNTIMES),
+        *(_against_time(rows, runtime) for runtime in comparison.runtimes),
         Chart(cumulative.title, cumulative.svg, cumulative.note + left_out),
         disturbed,
         *_training(few, left_out),
@@ -188,7 +201,7 @@ def _limit(rows: Sequence[Row]) -> float:
 def _against_time(rows: Sequence[Row], runtime: str) -> Chart:
     dots = [
         Dot(row.name, row.milliseconds(runtime), 100 * row.nme.mean, 100 * row.nme.low, 100 * row.nme.high,
-            row.front[runtime], i)
+            row.front.get(runtime, False), i)
         for i, row in enumerate(rows)
     ]  # fmt: skip
     title = f"Accuracy against time, {NAMES[runtime]}"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from fiducial.comparison import statistics
-from fiducial.comparison.costs import NAMES, RUNTIMES, VariantCost
-from fiducial.comparison.runs import Variant, differing_settings
+from fiducial.comparison.costs import VariantCost
+from fiducial.comparison.runs import NAMES, Variant, differing_settings
 from fiducial.comparison.scores import JITTERS, Scores
 from fiducial.comparison.statistics import Difference, Spread
 from fiducial.errors import UserError, did_you_mean
@@ -54,6 +54,11 @@ class Comparison:
     def best(self) -> Row:
         return self.rows[0]
 
+    @property
+    def runtimes(self) -> list[str]:
+        """Those that a row was timed in."""
+        return [runtime for runtime in NAMES if any(runtime in row.cost.latency for row in self.rows)]
+
 
 def names_of(variants: Sequence[Variant]) -> list[str]:
     """The methods' labels, with backbone and size where these differ: unique."""
@@ -65,7 +70,7 @@ def names_of(variants: Sequence[Variant]) -> list[str]:
         parts += [variant.backbone] if several_backbones else []
         parts += [str(variant.size)] if several_sizes else []
         name = " ".join(parts)
-        names.append(name if name not in names else f"{name} ({variant.runs[0].folder})")
+        names.append(name if name not in names else f"{name} ({variant.runs[0].path})")
     return names
 
 
@@ -78,17 +83,18 @@ def compare(
     spreads = {name: Spread.of(scores[name].nme) for name in variants}
     order = sorted(variants, key=lambda name: (math.isnan(spreads[name].mean), spreads[name].mean))
     reference = order[0] if baseline is None else find_row(baseline, variants)
-    fronts = {runtime: _front(order, spreads, costs, runtime) for runtime in RUNTIMES}
+    fronts = {runtime: _front(order, spreads, costs, runtime) for runtime in NAMES}
     rows = tuple(
         Row(
             name, variants[name], scores[name], costs[name], spreads[name],
             None if name == reference
             else statistics.paired_bootstrap(scores[name].instance_nme, scores[reference].instance_nme),
-            {runtime: fronts[runtime][i] for runtime in RUNTIMES},
+            {runtime: fronts[runtime][i] for runtime in costs[name].latency},
         )
         for i, name in enumerate(order)
     )  # fmt: skip
-    differing = differing_settings({name: variants[name].runs[0].recipe for name in order})
+    recipes = {name: recipe for name in order if (recipe := variants[name].runs[0].recipe) is not None}
+    differing = differing_settings(recipes)
     return Comparison(data, split, instances, rows, reference, differing, dict(failures or {}), tuple(problems))
 
 
@@ -120,7 +126,10 @@ def answer(comparison: Comparison) -> list[str]:
     """Which is best, which can't be told from it, which is best within some milliseconds: sentences."""
     best = comparison.best
     lines = [f"Most accurate on {comparison.split}: {best.name}, NME {percent(best.nme.mean)}."]
-    lines += [*_noise(comparison), *(line for runtime in RUNTIMES if (line := _quickest(comparison, runtime)))]
+    lines += [
+        *_noise(comparison),
+        *(line for runtime in comparison.runtimes if (line := _quickest(comparison, runtime))),
+    ]
     single = [row.name for row in comparison.rows if len(row.variant.runs) == 1]
     if single and len(comparison.rows) > 1:
         who = "All methods have" if len(single) == len(comparison.rows) else f"{_list(single)} {_has(single)}"
@@ -154,11 +163,13 @@ def _noise(comparison: Comparison) -> list[str]:
 
 def _quickest(comparison: Comparison, runtime: str) -> str:
     """The front as budgets."""
-    front = sorted((row for row in comparison.rows if row.front[runtime]), key=lambda row: row.milliseconds(runtime))
+    front = sorted(
+        (row for row in comparison.rows if row.front.get(runtime)), key=lambda row: row.milliseconds(runtime)
+    )
     if not front:
         return ""
     where = f"On {NAMES[runtime]}, one thread, one image at a time: "
-    if len(front) == 1 and len(comparison.rows) > 1:
+    if len(front) == 1 and len(comparison.rows) > 1 and front[0] is comparison.best:
         return f"{where}{front[0].name} is the quickest too, {front[0].milliseconds(runtime):.2f} ms."
     parts = [f"within {row.milliseconds(runtime):.2f} ms {row.name} ({percent(row.nme.mean)})" for row in front]
     return f"{where}best {_list(parts)}."
@@ -193,6 +204,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "points": list(comparison.instances.skeleton.points),
         "answer": answer(comparison),
         "reference": comparison.reference,
+        "runtimes": comparison.runtimes,
         "rows": [_row_json(row) for row in comparison.rows],
         "differing_settings": comparison.differing,
         "failures": comparison.failures,
@@ -210,7 +222,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "backbone": variant.backbone,
         "size": str(variant.size),
         "seeds": list(variant.seeds),
-        "runs": [str(run.folder) for run in variant.runs],
+        "runs": [str(run.path) for run in variant.runs],
         "nme": {"mean": _finite(row.nme.mean), "low": _finite(row.nme.low), "high": _finite(row.nme.high),
                 "standard_deviation": _finite(row.nme.deviation), "seeds": [_finite(v) for v in row.nme.values]},
         "difference": None if difference is None else {
@@ -237,17 +249,20 @@ def as_csv(comparison: Comparison) -> str:
     lines = []
     for row in comparison.rows:
         own = _row_json(row)
-        difference = own["difference"] or {}
+        difference, latency = own["difference"] or {}, own["latency"]
         lines.append(
             {
                 **{name: own[name] for name in ("name", "method", "backbone", "size")},
-                "seeds": len(own["seeds"]),
+                "seeds": len(own["runs"]),
                 **{f"nme_{name}": own["nme"][name] for name in ("mean", "low", "high", "standard_deviation")},
                 **{f"difference_{name}": difference.get(name) for name in ("mean", "low", "high")},
                 "share_better": difference.get("share_better"),
                 "within_noise": difference.get("within_noise"),
-                **{f"{name}_ms": value["ms"] for name, value in own["latency"].items()},
-                **{f"{name}_memory_bytes": value["model_memory_bytes"] for name, value in own["latency"].items()},
+                **{f"{name}_ms": latency.get(name, {}).get("ms") for name in comparison.runtimes},
+                **{
+                    f"{name}_memory_bytes": latency.get(name, {}).get("model_memory_bytes")
+                    for name in comparison.runtimes
+                },
                 **{name: own[name] for name in ("parameters", "macs", "weight_bytes", "training_seconds")},
                 **{f"nme_box_jitter_{name}": value for name, value in own["box_jitter"].items()},
             }

@@ -1,16 +1,19 @@
-"""Finished runs as the variants they are of, and whether they may be compared: same data, split, points, skeleton."""
+"""Finished runs, and files exported from them, as the variants they are of, and whether they may be compared: same data,
+split, points, skeleton."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fiducial import config
 from fiducial.comparison.plan import Cell
+from fiducial.deploy import cost, scoring
+from fiducial.deploy.export_card import ExportCard
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
@@ -20,29 +23,40 @@ from fiducial.training.recipe import Recipe
 
 # What changes neither what is learnt nor how well.
 ASIDE = ("seed", "workers", "memory_format", "preflight", "strict")
+# Runtimes as people know them, in the order in which they are shown.
+NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "ncnn": "ncnn", "torch": "PyTorch"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run folder."""
+    """A finished run folder; or a file that was exported from one, which holds neither its recipe nor what it learnt
+    from."""
 
     name: str  # unique in the comparison
-    folder: Path
-    recipe: Recipe  # as trained, "auto" resolved
+    path: Path
     card: Card
-    fingerprint: str  # of the labels that it was trained and chosen on
+    recipe: Recipe | None  # as trained, "auto" resolved
+    fingerprint: str | None  # of the labels that it was trained and chosen on
+    export: ExportCard | None = None  # of an exported file
+
+    @property
+    def seed(self) -> int | None:
+        return self.card.metrics.get("seed") if self.recipe is None else self.recipe.seed
 
     @property
     def digest(self) -> str:
         """Changes with the weights and with everything that decides what they find."""
-        digest = hashlib.sha256((self.folder / "model.json").read_bytes())
-        with (self.folder / "model.safetensors").open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        own = [self.path / "model.json", self.path / "model.safetensors"]
+        digest = hashlib.sha256()
+        for path in cost.files_of(self.path) if self.export else own:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
         return digest.hexdigest()[:16]
 
     def history(self) -> list[dict[str, float]]:
-        return history.read(self.folder / "history.csv")
+        """Rows of each epoch; none of an exported file."""
+        return [] if self.export else history.read(self.path / "history.csv")
 
 
 @dataclass(frozen=True)
@@ -56,26 +70,33 @@ class Variant:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(run.recipe.seed for run in self.runs)
+        return tuple(run.seed for run in self.runs if run.seed is not None)
 
 
 def read(folder: Path, name: str | None = None) -> Run:
-    """A run folder of `fiducial fit`."""
+    """A run folder of `fiducial fit`, or a file of `fiducial export`."""
+    export = scoring.export_of(folder)
+    if export is not None:
+        return Run(name or folder.name, folder, export.card, None, None, export)
     path = folder / "recipe.json"
     if not path.exists():
-        raise UserError(f"{folder}: no run here (no recipe.json). Give folders that `fiducial fit --out` made")
+        raise UserError(
+            f"{folder}: no run here (no recipe.json). Give folders that `fiducial fit --out` made, or files of "
+            "`fiducial export`"
+        )
     if not (folder / "model.safetensors").exists():
         raise UserError(f"{folder}: its weights, model.safetensors, are missing; train it again or leave it out")
     card, values = detectors.load_card(folder), config.read_json(path)
-    return Run(name or folder.name, folder, config.from_dict(Recipe, values["recipe"], str(path)), card, values["data"])
+    return Run(name or folder.name, folder, card, config.from_dict(Recipe, values["recipe"], str(path)), values["data"])
 
 
 def variants_of(cells: Sequence[tuple[Cell, Run]], others: Sequence[Run]) -> list[Variant]:
     """The plan's finished cells by method, backbone and size, in the plan's order; then other runs, those together
-    whose recipes differ in nothing but the seed. The latter are named by their (first) folder, without its seed."""
+    whose recipes differ in nothing but the seed. The latter are named by their (first) folder, without its seed;
+    exported files, each a variant, by their folder and runtime."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for cell, run in cells:
-        groups.setdefault((cell.method, run.recipe.backbone, run.recipe.size), []).append(run)
+        groups.setdefault((cell.method, cell.recipe.backbone, cell.recipe.size), []).append(run)
     found = [Variant(str(method), backbone, size, tuple(own)) for (method, backbone, size), own in groups.items()]
     alike: list[list[Run]] = []
     for run in others:
@@ -83,21 +104,27 @@ def variants_of(cells: Sequence[tuple[Cell, Run]], others: Sequence[Run]) -> lis
         alike.append([run]) if same is None else same.append(run)
     taken = {variant.method for variant in found}
     for group in alike:
-        label = _without_seed(group[0])
-        label = label if label not in taken else f"{group[0].folder.parent.name}/{group[0].name}"
+        first, spec = group[0], group[0].card.spec
+        label = _label(first)
+        label = label if label not in taken else f"{first.path.parent.name}/{first.name}"
         taken.add(label)
-        found.append(Variant(label, group[0].recipe.backbone, group[0].recipe.size, tuple(group)))
+        found.append(Variant(label, spec.backbone, spec.size, tuple(group)))
     return found
 
 
-def _without_seed(run: Run) -> str:
-    """`rle` of the folders `rle-s1`, `rle_seed1` where 1 is the run's seed; else the folder's name."""
-    return re.sub(rf"[-_.]s(eed)?[-_=]?{run.recipe.seed}$", "", run.name) or run.name
+def _label(run: Run) -> str:
+    """`rle` of the folders `rle-s1`, `rle_seed1` where 1 is the run's seed; else the folder's name. Of an exported file
+    `shipped (OpenVINO int8)`: its folder's name, or its own where that is not `model`, runtime, precision if not fp32."""
+    if run.export is None:
+        return re.sub(rf"[-_.]s(eed)?[-_=]?{run.seed}$", "", run.name) or run.name
+    own = run.path.name.partition(".")[0]
+    precision = "" if run.export.precision == "fp32" else f" {run.export.precision}"
+    return f"{run.path.resolve().parent.name if own == 'model' else own} ({NAMES[run.export.runtime]}{precision})"
 
 
 def other_runs(folders: Sequence[Path], own: Sequence[Run]) -> list[Run]:
     """`--runs`, each once and with a name of its own; those of the plan are left out."""
-    seen = {run.folder.resolve() for run in own}
+    seen = {run.path.resolve() for run in own}
     names = {run.name for run in own}
     found = []
     for folder in folders:
@@ -113,7 +140,8 @@ def other_runs(folders: Sequence[Path], own: Sequence[Run]) -> list[Run]:
 
 
 def refuse_unlike(runs: Sequence[Run], fingerprint: str | None, data: str) -> None:
-    """UserError naming what differs where runs can't be compared with each other, or were not trained on `data`.
+    """UserError naming what differs where runs can't be compared with each other, or were not trained on `data`. What an
+    exported file does not say does not differ.
 
     fingerprint: of the data as they are now; None = not known."""
     if not runs:
@@ -122,15 +150,17 @@ def refuse_unlike(runs: Sequence[Run], fingerprint: str | None, data: str) -> No
     for what, value_of in FACTS.items():
         values: dict[str, list[str]] = {}
         for run in runs:
-            values.setdefault(value_of(run), []).append(run.name)
+            if (value := value_of(run)) is not None:
+                values.setdefault(value, []).append(run.name)
         if len(values) > 1:
             lines.append(f"{what}: " + ", ".join(f"{_names(names)} {value}" for value, names in values.items()))
     if lines:
         raise UserError(f"these runs can't be compared, they differ in {'; '.join(lines)}. Leave some out of --runs")
-    if fingerprint is not None and runs[0].fingerprint != fingerprint:
+    known = [run for run in runs if run.fingerprint is not None]
+    if fingerprint is not None and known and known[0].fingerprint != fingerprint:
         raise UserError(
-            f"{data}: its labels are not those that {_names([run.name for run in runs])} learnt from (fingerprint now "
-            f"{fingerprint}, then {runs[0].fingerprint}). Give the data as they were, or train anew with another --out"
+            f"{data}: its labels are not those that {_names([run.name for run in known])} learnt from (fingerprint now "
+            f"{fingerprint}, then {known[0].fingerprint}). Give the data as they were, or train anew with another --out"
         )
 
 
@@ -142,18 +172,21 @@ def _skeleton(run: Run) -> str:
 
 
 def _points(run: Run) -> str:
-    points, chosen = run.card.spec.skeleton.points, run.recipe.points
-    return f"{len(points)}" + (
-        f" (numbers {', '.join(map(str, chosen[:6]))}{' ..' if len(chosen) > 6 else ''})" if chosen else ""
-    )
+    points = run.card.spec.skeleton.points
+    return f"{len(points)} ({', '.join(points[:3])}{', ..' if len(points) > 3 else ''})"
 
 
-FACTS = {
+def _trained_on(run: Run) -> str | None:
+    count = run.card.metrics.get("train_instances")
+    return None if count is None else str(count)
+
+
+# What runs must have in common; None = a run does not say.
+FACTS: dict[str, Callable[[Run], str | None]] = {
     "points": _points,
     "skeleton": _skeleton,
-    "data (fingerprint of train's and val's labels, instances to train on)": lambda run: (
-        f"{run.fingerprint}, {run.card.metrics.get('train_instances', 'unknown')}"
-    ),
+    "data (fingerprint of train's and val's labels)": lambda run: run.fingerprint,
+    "instances to train on": _trained_on,
 }
 
 
@@ -169,8 +202,10 @@ def differing_settings(variants: Mapping[str, Recipe]) -> dict[str, dict[str, An
 
 def _are_seeds(group: Sequence[Run]) -> bool:
     """Equal recipes but for the seed, and each seed once."""
+    if any(run.export for run in group):
+        return False
     recipes = [{key: value for key, value in config.to_dict(run.recipe).items() if key not in ASIDE} for run in group]
-    seeds = {run.recipe.seed for run in group}
+    seeds = {run.seed for run in group}
     return len(seeds) == len(group) and all(recipe == recipes[0] for recipe in recipes)
 
 

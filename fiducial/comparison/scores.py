@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from fiducial.comparison.runs import Run, Variant
+from fiducial.deploy import scoring
 from fiducial.errors import UserError
-from fiducial.evaluation import evaluate, metrics
-from fiducial.models import detector as detectors
+from fiducial.evaluation import metrics
 from fiducial.types import Instances, Keypoints
 
 JITTERS = (0.0, 0.05, 0.1, 0.2)  # of the boxes' sides
@@ -49,15 +49,15 @@ class Scores:
         return self.jitter_nme[:, 0]
 
 
-def predict(run: Run, instances: Instances, split_digest: str, cache: Path, device: str) -> Predictions:
+def predict(run: Run, instances: Instances, split_digest: str, cache: Path) -> Predictions:
     """The run's points for all instances; from `cache` where they were found by the same weights on the same split."""
     key = f"{run.digest} {split_digest} {JITTERS}"
     if cache.exists():
         with np.load(cache) as kept:
             if str(kept["key"]) == key:
                 return Predictions(kept["annotation_id"], kept["xy"], kept["score"], tuple(kept["problems"].tolist()))
-    detector, _ = detectors.load(run.folder, device)
-    found = [evaluate.evaluate_detector(detector, instances, box_jitter=jitter) for jitter in JITTERS]
+    scorer = scoring.scorer_of(run.path)
+    found = [scorer.evaluate(instances, box_jitter=jitter) for jitter in JITTERS]
     plain = found[0]
     predictions = Predictions(
         plain.instances.annotation_id,

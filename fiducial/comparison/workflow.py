@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from fiducial.models import detector as detectors
 from fiducial.models.card import DetectorSpec
 from fiducial.training import fit as fitting
 from fiducial.training import recipes
+from fiducial.training.recipe import Recipe
 from fiducial.training.watch import TrainingFailure
 from fiducial.types import Instances
 
@@ -41,9 +42,7 @@ def compare(
         raise UserError("nothing to compare: give --methods, or finished runs with --runs")
     given = runs.other_runs(others, [])
     runs.refuse_unlike(given, None, str(plan.data))
-    data = fitting.load_data(
-        plan.data, (plan.cells[0].recipe if plan.cells else given[0].recipe), images=plan.images, category=plan.category
-    )
+    data = _data(plan, given)
     scored = _split(plan, data, split)
     _refuse_other_points(given, data)
     runs.refuse_unlike([*(each for _, each in _finished(plan, out)), *given], data.fingerprint, str(plan.data))
@@ -64,6 +63,17 @@ class Split:
     problems: list[str]
 
 
+def _data(plan: Plan, given: Sequence[Run]) -> fitting.Data:
+    """As the runs learn from it; where there are exported files alone, with the points that these find."""
+    recipes = [cell.recipe for cell in plan.cells] + [run.recipe for run in given if run.recipe is not None]
+    data = fitting.load_data(plan.data, (recipes or [Recipe()])[0], images=plan.images, category=plan.category)
+    if recipes:
+        return data
+    wanted = given[0].card.spec.skeleton.points
+    train, validation = (evaluate.match_points(part, wanted, str(plan.data)) for part in (data.train, data.validation))
+    return replace(data, train=train, validation=validation)
+
+
 def _finished(plan: Plan, out: Path) -> list[tuple[Cell, Run]]:
     folders = [(cell, run.folder_of(out, cell)) for cell in plan.cells]
     return [(cell, runs.read(folder, cell.name)) for cell, folder in folders if run.is_finished(folder)]
@@ -76,7 +86,7 @@ def _refuse_other_points(given: Sequence[Run], data: fitting.Data) -> None:
         found = each.card.spec.skeleton.points
         if found != wanted:
             raise UserError(
-                f"{each.folder}: finds {len(found)} points ({', '.join(found[:3])}, ..), the methods here are to find "
+                f"{each.path}: finds {len(found)} points ({', '.join(found[:3])}, ..), the methods here are to find "
                 f"{len(wanted)} ({', '.join(wanted[:3])}, ..). Give --points, or leave the run out"
             )
 
@@ -150,9 +160,8 @@ def _split(plan: Plan, data: fitting.Data, split: str) -> Split:
 
 def _predictions(variant: Variant, instances: Instances, out: Path, split: str) -> list[scores.Predictions]:
     digest = scores.digest_of(instances)
-    device = evaluate.device_name()
     return [
-        scores.predict(each, instances, digest, out / "predictions" / f"{each.name}.{split}.npz", device)
+        scores.predict(each, instances, digest, out / "predictions" / f"{each.name}.{split}.npz")
         for each in variant.runs
     ]
 
@@ -197,8 +206,8 @@ def short_table(figures: dict[str, Any]) -> list[dict[str, Any]]:
             "NME %": _rounded(row["nme"]["mean"], 100),
             "difference": "reference" if row["difference"] is None else _rounded(row["difference"]["mean"], 100, "+"),
             "within noise": "" if row["difference"] is None else "yes" if row["difference"]["within_noise"] else "no",
-            **{f"ms {name}": _rounded(own["ms"]) for name, own in row["latency"].items()},
-            "seeds": len(row["seeds"]),
+            **{f"ms {name}": _rounded(row["latency"].get(name, {}).get("ms")) for name in figures["runtimes"]},
+            "seeds": len(row["runs"]),
         }
         for row in figures["rows"]
     ]

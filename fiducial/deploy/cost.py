@@ -20,22 +20,22 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fiducial.deploy import cost_worker
+from fiducial.deploy import cost_worker, runtime
 from fiducial.deploy.cost_worker import Part
-from fiducial.errors import UserError, did_you_mean
+from fiducial.errors import UserError
 
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector
 
-RUNTIMES = tuple(cost_worker.RUNTIMES)
+OF_RUN_FOLDERS = tuple(cost_worker.OF_RUN_FOLDERS)  # exported files have a runtime of their own
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What can be told without a clock."""
+    """What can be told without a clock; None where an exported file does not say it."""
 
-    parameters: int
-    macs: int  # multiply-adds of one crop, network only
+    parameters: int | None
+    macs: int | None  # multiply-adds of one crop, network only
     weight_bytes: int  # of the file of weights
 
 
@@ -69,7 +69,8 @@ class Latency:
 
 @dataclass(frozen=True)
 class Job:
-    """A run folder in a runtime, from uint8 crop: `whole` to Keypoints, `network` to raw; `decode` is torch only."""
+    """A run folder in a runtime, from uint8 crop: `whole` to Keypoints, `network` to raw; `decode` is torch only. Or an
+    exported file in its own, always whole."""
 
     model: Path
     runtime: str
@@ -101,6 +102,17 @@ def static_cost(detector: Detector) -> Cost:
     )
 
 
+def exported_cost(path: Path) -> Cost:
+    """Of an exported file."""
+    return Cost(None, None, sum(file.stat().st_size for file in files_of(path)))
+
+
+def files_of(path: Path) -> list[Path]:
+    """An exported file and, of runtimes that keep weights and card apart, those beside it."""
+    beside = [] if path.suffix == ".onnx" else [path.with_suffix(suffix) for suffix in (".bin", ".json")]
+    return [path, *(file for file in beside if file.exists())]
+
+
 def ratio(a: Latency, b: Latency) -> float | None:
     """How many times b's time a takes: the median over rounds of one call, as neighbours in time saw the same machine;
     with one thread by CPU time, which hardly minds other programs. None where one of them has an error."""
@@ -108,30 +120,39 @@ def ratio(a: Latency, b: Latency) -> float | None:
     return statistics.median(pairs) if pairs else None
 
 
+def runtimes_of(model: Path) -> tuple[str, ...]:
+    """Where a model can be timed: a run folder in torch and, made into a file for it, in ONNX Runtime; an exported file
+    in the runtime that it was made for. UserError where it is no model."""
+    return (runtime.family_of(model).NAME,) if runtime.is_exported(model) else OF_RUN_FOLDERS
+
+
 def measure(
-    model: Path, runtimes: Sequence[str] = RUNTIMES, *, threads: int = 1, repeats: int = 20, rounds: int = 5
+    model: Path, runtimes: Sequence[str] | None = None, *, threads: int = 1, repeats: int = 20, rounds: int = 5
 ) -> dict[str, Latency]:
-    """A run folder in each runtime: runtime -> Latency."""
+    """A model in each runtime, None = all of `runtimes_of`: runtime -> Latency."""
     return measure_many({"": model}, runtimes, threads=threads, repeats=repeats, rounds=rounds)[""]
 
 
 def measure_many(
-    models: Mapping[str, Path], runtimes: Sequence[str] = RUNTIMES, *, threads: int = 1, repeats: int = 20,
+    models: Mapping[str, Path], runtimes: Sequence[str] | None = None, *, threads: int = 1, repeats: int = 20,
     rounds: int = 5,
 ) -> dict[str, dict[str, Latency]]:  # fmt: skip
-    """Run folders by name, each in each runtime: name -> runtime -> Latency, interleaved."""
-    keys = [(name, runtime) for name in models for runtime in runtimes]
-    jobs = [Job(models[name], runtime) for name, runtime in keys]
-    found = dict(zip(keys, measure_jobs(jobs, threads=threads, repeats=repeats, rounds=rounds), strict=True))
-    return {name: {runtime: found[name, runtime] for runtime in runtimes} for name in models}
+    """Models by name, each in each runtime, None = all of its `runtimes_of`: name -> runtime -> Latency, interleaved."""
+    keys = [(name, each) for name, model in models.items() for each in runtimes or runtimes_of(model)]
+    jobs = [Job(models[name], each) for name, each in keys]
+    found: dict[str, dict[str, Latency]] = {name: {} for name in models}
+    for (name, each), latency in zip(
+        keys, measure_jobs(jobs, threads=threads, repeats=repeats, rounds=rounds), strict=True
+    ):
+        found[name][each] = latency
+    return found
 
 
 def measure_jobs(jobs: Sequence[Job], *, threads: int = 1, repeats: int = 20, rounds: int = 5) -> list[Latency]:
     """One Latency a job, in `rounds` turns of `repeats` runs each. UserError for a runtime that is not known; all else
     that goes wrong is the `error` of the job that it happened to."""
     for job in jobs:
-        if job.runtime not in RUNTIMES:
-            raise UserError(f"runtime {job.runtime!r}: no such name.{did_you_mean(job.runtime, RUNTIMES)}")
+        runtime.named(job.runtime)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         prepared = [_prepare(job, folder / str(i), threads) for i, job in enumerate(jobs)]
@@ -156,11 +177,14 @@ class _Plan:
 
 
 def _prepare(job: Job, folder: Path, threads: int) -> _Plan:
-    """The job's tasks; other runtimes than torch get a file made for them in `folder`."""
+    """The job's tasks. Of a run folder, other runtimes than torch get a file made for them in `folder`."""
     latency = Latency(job.runtime, threads)
     try:
-        if job.runtime == "torch":
-            return _Plan(latency, (_task(job.runtime, job.model, job.part, threads),))
+        exported = runtime.is_exported(job.model)
+        if exported or job.runtime not in OF_RUN_FOLDERS:
+            _refuse_elsewhere(job)
+        if exported or job.runtime == "torch":
+            return _Plan(latency, (_task(job.runtime, job.model, job.part, threads, exported),))
         from fiducial.deploy import onnx_export
         from fiducial.models import detector as detectors
 
@@ -185,10 +209,19 @@ def _prepare(job: Job, folder: Path, threads: int) -> _Plan:
     return _Plan(replace(latency, difference_px=made.difference_px), tuple(tasks))
 
 
-def _task(runtime: str, model: Path, part: Part, threads: int) -> cost_worker.Task:
+def _refuse_elsewhere(job: Job) -> None:
+    """A file in another runtime than its own, a part of a file, or a run folder in a runtime that takes files alone."""
+    own = runtimes_of(job.model)
+    if job.runtime not in own:
+        raise UserError(f"{job.model} runs in {' and '.join(own)}; `fiducial export` makes files for other runtimes")
+    if job.part != "whole":
+        raise UserError(f"{job.model}: an exported file is timed as a whole; its {job.part} alone can't be")
+
+
+def _task(name: str, model: Path, part: Part, threads: int, exported: bool = False) -> cost_worker.Task:
     """Bound to as many cores as it has threads, always the same ones: workers run one at a time."""
     cores = sorted(os.sched_getaffinity(0))[-threads:] if hasattr(os, "sched_getaffinity") else []
-    return cost_worker.Task(runtime, str(model), part, threads, tuple(cores))
+    return cost_worker.Task(name, str(model), part, exported, threads, tuple(cores))
 
 
 def _combined(latency: Latency, workers: Sequence[_Worker]) -> Latency:
@@ -262,7 +295,7 @@ class _Worker:
         code = self._process.wait()
         self._log.seek(0)
         lines = [line.strip() for line in self._log if line.strip()]
-        said = lines[-1] if lines else f"it ended with code {code}"
+        said = lines[-1].removeprefix("fiducial.errors.UserError: ") if lines else f"it ended with code {code}"
         if code < 0:  # its last words are not the reason
             said = f"killed by {signal.Signals(-code).name}" + (" (out of memory?)" if code == -9 else "")
         self.error = f"{self.task.runtime}: {said}"

@@ -6,11 +6,13 @@ worker says {"base_memory_bytes"}; to each line with a number of runs it answers
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +30,7 @@ class Task:
     runtime: str
     model: str  # a run folder for torch, a file for other runtimes
     part: Part
+    exported: bool  # a file of `fiducial export`; else what `cost.py` made of a run folder
     threads: int
     cores: tuple[int, ...]  # the process stays on these; () = anywhere
 
@@ -49,11 +52,10 @@ def load_torch(task: Task) -> Step:
     """Eager torch. whole: uint8 crop to Keypoints in numpy; network: to raw; decode: raw to Keypoints."""
     import torch
 
-    from fiducial.deploy.onnx_export import example_crops
     from fiducial.models import detector as detectors
 
     detector, _ = detectors.load(Path(task.model))
-    crop = torch.from_numpy(example_crops(detector.spec.size))
+    crop = torch.from_numpy(noise(detector.spec.size.h, detector.spec.size.w))
 
     def whole() -> Any:
         return detector.predict(crop).numpy()
@@ -79,23 +81,47 @@ def import_onnxruntime(task: Task) -> None:
 
 def load_onnxruntime(task: Task) -> Step:
     """A file with a uint8 crop as its only input; what it gives out is the file's affair."""
-    import numpy as np
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.threads
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(task.model, options, providers=["CPUExecutionProvider"])
-    image = session.get_inputs()[0]
-    crop = np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8)
-    return lambda: session.run(None, {image.name: crop})
+    given = session.get_inputs()[0]
+    crop = noise(*given.shape[1:3])
+    return lambda: session.run(None, {given.name: crop})
 
 
-# Name of a runtime -> its imports, which are not the model's own memory; then the model, ready to run.
-RUNTIMES: dict[str, tuple[Callable[[Task], None], Callable[[Task], Step]]] = {
+def import_exported(task: Task) -> None:
+    """A runtime's name is that of its module, too. Where that is missing, loading the file says what to install."""
+    importlib.import_module("fiducial.deploy.runtime")
+    with suppress(ModuleNotFoundError):
+        importlib.import_module(task.runtime)
+
+
+def load_exported(task: Task) -> Step:
+    """As `fiducial.load` has it: uint8 crop to Keypoints in numpy."""
+    from fiducial.deploy import runtime
+
+    network = runtime.load(Path(task.model), threads=task.threads).network
+    crop = noise(network.card.spec.size.h, network.card.spec.size.w)
+    return lambda: network.predict(crop)
+
+
+def noise(height: int, width: int) -> Any:
+    """A crop of all colours, the same for all: [1, h, w, 3] uint8."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+
+
+# How a task is prepared: its imports, which are not the model's own memory; then the model, ready to run.
+Preparation = tuple[Callable[[Task], None], Callable[[Task], Step]]
+OF_RUN_FOLDERS: dict[str, Preparation] = {
     "torch": (import_torch, load_torch),
     "onnxruntime": (import_onnxruntime, load_onnxruntime),
 }
+OF_EXPORTED: Preparation = (import_exported, load_exported)
 
 
 def peak_memory_bytes() -> int | None:
@@ -134,7 +160,7 @@ def main() -> None:
     os.dup2(2, 1)
     if task.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, task.cores)
-    imports, load = RUNTIMES[task.runtime]
+    imports, load = OF_EXPORTED if task.exported else OF_RUN_FOLDERS[task.runtime]
     imports(task)
     base = peak_memory_bytes()
     step = load(task)

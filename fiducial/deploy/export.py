@@ -59,7 +59,7 @@ def write(detector: Detector, card: Card, to: str, folder: Path, *, crop: Where,
     if to == "openvino":
         from fiducial.deploy import openvino_export
 
-        return openvino_export.write(detector, card, folder, crop=crop, decode=decode)
+        return openvino_export.write(detector, card, folder, decode=decode)
     if to == "ncnn":
         from fiducial.deploy import ncnn_export
 

@@ -1,23 +1,26 @@
-"""The page of one detector on one split: figures, curves, worst first, heatmaps of truth beside prediction."""
+"""The page of one model on one split: figures, curves, worst first, heatmaps of truth beside prediction.
+
+A model of any runtime is an `About`; nothing here imports torch until a detector of torch is one."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 import fiducial
-from fiducial.data import loading
 from fiducial.evaluation import charts, pictures
 from fiducial.evaluation.evaluate import Evaluation
 from fiducial.evaluation.report import Fact, Gallery, Picture, Report, Table, evaluation_galleries, write_report
-from fiducial.models.detector import Detector, full_precision
+from fiducial.models.card import Card
 from fiducial.types import Batch, Instances
+
+if TYPE_CHECKING:
+    from fiducial.models.detector import Detector
 
 MEANINGS = {
     "nme": "mean error over the {normalizer}: the figure of papers",
@@ -33,9 +36,30 @@ MEANINGS = {
 }
 
 
+@dataclass(frozen=True)
+class About:
+    """What the page says of the model itself."""
+
+    facts: Mapping[str, Any]  # name -> value, of the table of data
+    device: str  # where it ran
+    galleries: Sequence[Gallery] = field(default=())  # what a model of its kind alone can show
+
+
+def about_detector(detector: Detector, card: Card, evaluation: Evaluation) -> About:
+    """A detector of torch, with what its maps look like."""
+    import torch
+
+    facts = {
+        "parameters": sum(p.numel() for p in detector.parameters()),
+        "backbone weights before training": card.initialization,
+    }
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return About(facts, device, heatmap_gallery(detector, evaluation.instances, evaluation.metrics.instance_nme))
+
+
 def report_of(
     evaluation: Evaluation,
-    detector: Detector,
+    about: About,
     *,
     title: str,
     data: str,
@@ -46,7 +70,7 @@ def report_of(
     problems: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Report:
-    """Everything that is known of a detector on a split, ready to be written."""
+    """Everything that is known of a model on a split, ready to be written."""
     found, skeleton = evaluation.metrics, evaluation.instances.skeleton
     numbers = found.numbers()
     rows = [
@@ -66,7 +90,6 @@ def report_of(
         "Point by point",
     )
     galleries = evaluation_galleries(instances, evaluation.keypoints, found.instance_nme)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return Report(
         title=title,
         summary=[Fact(name.upper(), numbers[name], MEANINGS[name].format(normalizer=found.normalizer)) for name in HEADLINE],
@@ -74,16 +97,15 @@ def report_of(
         notes=notes,
         metrics=Table(("metric", "value", "what it is"), rows, f"On {split}", f"{found.count} instances, fractions, not percent."),
         charts=drawn,
-        galleries=[*galleries, *heatmap_gallery(detector, instances, found.instance_nme)],
+        galleries=[*galleries, *about.galleries],
         points=points,
         data={
             "data": data, "split": split, "instances": found.count, "left out": found.left_out,
-            "points": len(skeleton.points), "parameters": sum(p.numel() for p in detector.parameters()),
-            "backbone weights before training": detector.backbone.initialization,
+            "points": len(skeleton.points), **about.facts,
         },
         problems=list(problems),
         recipe=recipe or {},
-        made_by=f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {device}",
+        made_by=f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {about.device}",
     )  # fmt: skip
 
 
@@ -93,6 +115,11 @@ HEADLINE = ("nme", "epe", "pck@0.05", "fr@0.1")
 def heatmap_gallery(detector: Detector, instances: Instances, errors: np.ndarray, count: int = 6) -> list[Gallery]:
     """Image, truth's heatmaps merged, prediction's merged, and the separate ones (articles D and E), from the best
     instance to the worst; nothing for methods without maps."""
+    import torch
+
+    from fiducial.data import loading
+    from fiducial.models.detector import full_precision
+
     order = np.argsort(np.where(np.isnan(errors), np.inf, errors), kind="stable")[: int(np.isfinite(errors).sum())]
     chosen = order[np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))] if len(order) else order
     if not len(chosen):

@@ -1,57 +1,80 @@
-"""A detector on a labelled split, in numbers."""
+"""A model on a labelled split, in numbers. Nothing here imports torch until a detector of torch is evaluated."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fiducial import geometry
-from fiducial.data import loading
 from fiducial.errors import UserError
 from fiducial.evaluation import metrics
 from fiducial.evaluation.metrics import Metrics
-from fiducial.models.detector import Detector
+from fiducial.geometry import Size
 from fiducial.types import Instances, Keypoints
+
+if TYPE_CHECKING:
+    from fiducial.models.detector import Detector
+
+
+class Found(NamedTuple):
+    """A model's points for some of the instances: those b of a batch whose pictures could be read."""
+
+    row: np.ndarray  # [b] of Instances
+    keypoints: Keypoints  # [b, k] numpy, px of the images
+    image_to_crop: np.ndarray  # [b, 3, 3] float64, the crops that the model saw
+    problems: tuple[str, ...] = ()  # pictures that could not be read and were not named before
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A detector's points for the instances that could be read, and what they are worth."""
+    """A model's points for the instances that could be read, and what they are worth."""
 
     instances: Instances  # [n] those that were scored
     keypoints: Keypoints  # [n, k] px of the images
-    image_to_crop: np.ndarray  # [n, 3, 3] the crops that the detector saw
+    image_to_crop: np.ndarray  # [n, 3, 3] the crops that the model saw
     metrics: Metrics
     problems: tuple[str, ...]  # pictures that could not be read
+
+
+def evaluate_found(instances: Instances, found: Iterable[Found], size: Size) -> Evaluation:
+    """What a model of any runtime found, batch by batch, scored; `size` is its crop's. UserError where no picture could
+    be read."""
+    parts = list(found)
+    rows = np.concatenate([part.row for part in parts])
+    problems = tuple(line for part in parts for line in part.problems)
+    if len(rows) == 0:
+        raise UserError(f"{instances.source}: none of its pictures can be read, first {problems[0]}")
+    chosen, maps = instances.select(rows), np.concatenate([part.image_to_crop for part in parts])
+    keypoints = _joined([part.keypoints for part in parts])
+    return Evaluation(chosen, keypoints, maps, metrics.score(chosen, keypoints, maps, size), problems)
 
 
 def evaluate_detector(
     detector: Detector, instances: Instances, *, flip_test: bool = False, box_jitter: float = 0.0, batch_size: int = 64
 ) -> Evaluation:
-    """The detector on every instance, cut out by its (jittered) box. Pictures that can't be read are left out."""
+    """A detector of torch on every instance, cut out by its (jittered) box. Pictures that can't be read are left out."""
+    found = _found_by(detector, instances, flip_test, box_jitter, batch_size)
+    return evaluate_found(instances, found, detector.spec.size)
+
+
+def _found_by(
+    detector: Detector, instances: Instances, flip_test: bool, box_jitter: float, batch_size: int
+) -> Iterator[Found]:
+    from fiducial.data import loading
+
     spec, device = detector.spec, detector.mean.device
     loader = loading.loader(instances, spec.size, batch_size, None, padding=spec.padding, box_jitter=box_jitter)
-    rows, maps, found = [], [], []
+    crops: Any = loader.dataset
     detector.eval()
     for batch in loader:
-        keypoints = detector.predict(batch.image.to(device), flip_test).numpy()
-        matrices = batch.image_to_crop.double().numpy()
-        found.append(keypoints.mapped(geometry.invert(matrices)))
-        rows.append(batch.row.numpy())
-        maps.append(matrices)
-    problems = loader.dataset.problems()  # type: ignore[attr-defined]
-    seen = np.concatenate(rows)
-    read = ~loader.dataset.broken.numpy().astype(bool)[instances.image_row[seen]]  # type: ignore[attr-defined]
-    if not read.any():
-        raise UserError(f"{instances.source}: none of its pictures can be read, first {problems[0]}")
-    chosen = instances.select(seen[read])
-    sigma = None if found[0].sigma is None else np.concatenate([part.sigma for part in found])[read]
-    xy, scores = (np.concatenate([getattr(part, name) for part in found])[read] for name in ("xy", "score"))
-    joined, matrices = Keypoints(xy, scores, sigma), np.concatenate(maps)[read]
-    scored = metrics.score(chosen, joined, matrices, spec.size)
-    return Evaluation(chosen, joined, matrices, scored, tuple(str(problem) for problem in problems))
+        found, maps = detector.predict(batch.image.to(device), flip_test).numpy(), batch.image_to_crop.double().numpy()
+        found, row = found.mapped(geometry.invert(maps)), batch.row.numpy()
+        read = crops.broken.numpy()[instances.image_row[row]] == 0
+        problems = tuple(str(problem) for problem in crops.problems())
+        yield Found(row[read], _picked(found, read), maps[read], problems)
 
 
 def summary_of(evaluation: Evaluation, *, model: str, data: str, split: str) -> dict[str, Any]:
@@ -89,6 +112,17 @@ def device_name() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _picked(points: Keypoints, rows: np.ndarray) -> Keypoints:
+    """Some of the instances, by a mask."""
+    return Keypoints(**{name: None if value is None else value[rows] for name, value in vars(points).items()})
+
+
+def _joined(parts: list[Keypoints]) -> Keypoints:
+    """Batches one after the other."""
+    there = [name for name, value in vars(parts[0]).items() if value is not None]
+    return Keypoints(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in there})
 
 
 def _finite(value: Any) -> Any:

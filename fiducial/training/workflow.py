@@ -83,13 +83,12 @@ def is_main() -> bool:
 def _report_of_run(out: Path, truth: Instances, split: str, data: str, problems: list[str]) -> dict[str, Any]:
     """Scores RUN's model, writes metrics.json and report.html, and says where they are."""
     detector, card = detectors.load(out, evaluate.device_name())
-    detector.backbone.initialization = card.initialization
     evaluation = evaluate.evaluate_detector(detector, truth)
     summary = evaluate.summary_of(evaluation, model=str(out), data=data, split=split)
     config.write_json(out / "metrics.json", summary)
     report = detector_report.report_of(
         evaluation,
-        detector,
+        detector_report.about_detector(detector, card, evaluation),
         title=f"{detector.spec.method} on {detector.spec.backbone}: {out.name}",
         command=shlex.join(["fiducial", *sys.argv[1:]]),
         history=history.read(out / "history.csv"),

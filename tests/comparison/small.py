@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from fiducial import config
 from fiducial.comparison.plan import Plan, cells_of, methods_of
+from fiducial.deploy import cost
 from fiducial.deploy.cost import Latency
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
@@ -43,7 +44,7 @@ def write_run(folder: Path, data: Path, method: str, seed: int, **changes: Any) 
     return folder
 
 
-def untimed(models: Mapping[str, Path], runtimes: Sequence[str], threads: int = 1) -> dict[str, dict[str, Latency]]:
+def untimed(models: Mapping[str, Path], threads: int = 1) -> dict[str, dict[str, Latency]]:
     """Stands in for `cost.measure_many`: the first model is said to be the quickest, and not to run in PyTorch."""
     return {
         name: {
@@ -52,7 +53,7 @@ def untimed(models: Mapping[str, Path], runtimes: Sequence[str], threads: int = 
                 runtime, threads, median_ms=2.5 + i, p10_ms=2.4 + i, p90_ms=2.6 + i, cpu_ms=1.5 + i, round_ms=(1.5 + i,),
                 memory_bytes=9 << 20, base_memory_bytes=4 << 20, difference_px=0.0,
             )
-            for runtime in runtimes
+            for runtime in cost.runtimes_of(models[name])
         }
         for i, name in enumerate(models)
     }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,15 +12,12 @@ from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOpt
 from fiducial.cli.output import note, print_table, write_figures
 from fiducial.errors import UserError
 
-if TYPE_CHECKING:
-    pass
-
 
 def compare(
     data: DataPath,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the comparison: runs, report.html, results.")],
     more: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN..]", help="Further run folders, after --runs RUN.")
+        list[Path] | None, typer.Argument(metavar="[RUN..]", help="Further ones, after --runs RUN.")
     ] = None,
     methods: Annotated[
         str | None,
@@ -34,7 +31,7 @@ def compare(
     split: Annotated[str, typer.Option(help="What is scored: val or test.")] = "val",
     baseline: Annotated[str | None, typer.Option(help="Differences are to this method instead of the best.")] = None,
     runs: Annotated[
-        list[str] | None, typer.Option(help="Finished run folders to compare, alone or beside the methods.")
+        list[str] | None, typer.Option(help="Finished runs or exported files to compare, alone or beside the methods.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time [1, or one a GPU].")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of every run, as the next ones; see fit.")] = None,

@@ -13,7 +13,7 @@ from fiducial.errors import UserError
 
 
 def evaluate(
-    model: Annotated[Path | None, typer.Argument(help="A run folder.")] = None,
+    model: Annotated[Path | None, typer.Argument(help="A run folder, or a file of `fiducial export`.")] = None,
     data: Annotated[
         Path | None, typer.Argument(help="As for fit. With --predictions: the truth's annotation file.")
     ] = None,
@@ -43,6 +43,8 @@ def evaluate(
 
     fiducial evaluate runs/faces faces/ --split test --per-point
 
+    fiducial evaluate shipped/model.onnx faces/ --report page.html
+
     fiducial evaluate --predictions results.json annotations/test.json
     """
     quiet = json_file is not None and str(json_file) == "-"
@@ -58,9 +60,9 @@ def evaluate(
             raise UserError("expected `fiducial evaluate MODEL DATA`, or --predictions RESULTS.json TRUTH.json")
         if oks_nms is not None:
             raise UserError("--oks-nms: only with --predictions; a model's points are one to an instance of the data")
-        from fiducial.evaluation import workflow
+        from fiducial.deploy import scoring
 
-        summary = workflow.evaluate_model(
+        summary = scoring.evaluate_model(
             model, data, split, images=images, category=category, strict=strict, flip_test=flip_test,
             box_jitter=box_jitter, report=report, sigmas=floats(sigmas),
         )  # fmt: skip

@@ -1,0 +1,46 @@
+"""A detector as an OpenVINO file: model.xml and model.bin, made from its ONNX graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fiducial.deploy import export_card, onnx_export
+from fiducial.deploy.export_card import Decode, ExportCard, Made, Precision
+from fiducial.deploy.onnx_export import NotExportable
+from fiducial.deploy.runtimes import openvino_runtime
+from fiducial.models.card import Card
+from fiducial.models.detector import Detector
+
+NOTE = (
+    "the crop is the runtime package's, by the formula of the ONNX file: of parts of an image whose size depends on the "
+    "box, OpenVINO 2026.4 gets some wrong (the first answer, boxes outside of the image)"
+)
+
+
+def write(
+    detector: Detector, card: Card, folder: Path, *, decode: Decode = "own", precision: Precision = "fp32"
+) -> Made:
+    """FOLDER/model.xml and model.bin: crops in, points on the crops out. Weights are kept in float32 whatever they are
+    computed in."""
+    openvino = openvino_runtime.library()
+    made = onnx_export.model_of(detector, card, crop="outside", decode=decode, runtime=openvino_runtime.NAME)
+    try:
+        model = openvino.Core().read_model(made.SerializeToString())
+    except RuntimeError as error:
+        reason = openvino_runtime.last_line(error)
+        what = f"{detector.spec.method} on {detector.spec.backbone}"
+        raise NotExportable(f"{what}: OpenVINO can't read its graph: {reason}") from error
+    block = {entry.key: entry.value for entry in made.metadata_props}
+    exported = export_card.of_metadata(block, folder / "model.xml", openvino_runtime.NAME)
+    return save(model, replace(exported, precision=precision), folder)
+
+
+def save(model: Any, card: ExportCard, folder: Path) -> Made:
+    """Model and card as files."""
+    openvino = openvino_runtime.library()
+    for name, text in export_card.to_metadata(card).items():
+        model.set_rt_info(text, [openvino_runtime.SECTION, name])
+    openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    return Made(folder / "model.xml", card, (NOTE,))
