@@ -120,3 +120,15 @@ def blob_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "blobs"
     detectors.save(detector, folder, Card(detector.spec))
     return folder
+
+
+@pytest.fixture(scope="session")
+def blob_onnx(blob_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`blob_model` as `fiducial export --to onnx` writes it, without its certificate."""
+    pytest.importorskip("onnxscript")
+    from fiducial.deploy import onnx_export
+    from fiducial.models import detector as detectors
+
+    folder = tmp_path_factory.mktemp("shipped") / "blobs"
+    folder.mkdir()
+    return onnx_export.write(*detectors.load(blob_model), folder, crop="inside", decode="own").file

@@ -108,21 +108,33 @@ def traced(detector: Detector, part: Part = "whole", batched: bool = False) -> t
         raw = full_precision(detector(crops))
         found = detector.head.decode(raw)
     outputs = columns_of(found) if part == "whole" else names_of(raw)
+    names = {0: torch.export.Dim("n", min=1)}
+    with torch.no_grad():
+        model = traced_module(
+            Graph(detector, part).eval(), (crops,), ["crops"], list(outputs), (names,) if batched else None,
+            what=f"the {'decode' if part == 'whole' else 'network'} of {detector.spec.method} on {detector.spec.backbone}",
+        )  # fmt: skip
+    return model, outputs
+
+
+def traced_module(
+    module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], outputs: list[str], dynamic: Any, what: str
+) -> onnx.ModelProto:
+    """torch's exporter without its notes; NotExportable says of `what` which operator has no form in ONNX."""
     # Its notes on constants that it keeps twice are for its authors.
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's exporter warns of what torch itself does
             program = torch.onnx.export(
-                Graph(detector, part).eval(), (crops,), dynamo=True, input_names=["crops"],
-                output_names=list(outputs), verbose=False, opset_version=crop_graph.OPSET,
-                dynamic_shapes=({0: torch.export.Dim("n", min=1)},) if batched else None,
+                module, arguments, dynamo=True, input_names=inputs, output_names=outputs, verbose=False,
+                opset_version=crop_graph.OPSET, dynamic_shapes=dynamic,
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
-        raise _refusal(detector, part, error) from error
+        raise _refusal(what, error) from error
     assert program is not None
-    return program.model_proto, outputs
+    return program.model_proto
 
 
 def with_crop(network: onnx.ModelProto, detector: Detector, outputs: tuple[str, ...]) -> onnx.ModelProto:
@@ -172,13 +184,12 @@ def model_of(
     return model
 
 
-def _refusal(detector: Detector, part: Part, error: BaseException) -> NotExportable:
+def _refusal(what: str, error: BaseException) -> NotExportable:
     """One line. The exporter's own message is a page; its first cause names the operator."""
     while error.__cause__ is not None:
         error = error.__cause__
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     reason = reason.partition(". ")[0]
-    what = f"the {'decode' if part == 'whole' else 'network'} of {detector.spec.method} on {detector.spec.backbone}"
     return NotExportable(f"{what} has no form in ONNX: {reason}. Use torch, or another method or backbone")
 
 
@@ -193,7 +204,8 @@ def difference_px(detector: Detector, path: Path, part: Part, crops: Tensor) -> 
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (Fail, InvalidGraph, NotSupported) as error:
-        raise _refusal(detector, part, error) from error
+        what = f"the {'decode' if part == 'whole' else 'network'} of {detector.spec.method} on {detector.spec.backbone}"
+        raise _refusal(what, error) from error
     largest = 0.0
     for i in range(len(crops)):
         answers: list[Any] = list(session.run(None, {"crops": crops[i : i + 1].numpy()}))

@@ -81,14 +81,16 @@ class ExportScorer:
 
 def scorer_of(model: Path, flip_test: bool = False) -> Scorer:
     """UserError where `model` is none, and where an exported file is to see mirrored pictures, too."""
-    if runtime.is_exported(model):
-        return ExportScorer(cast(Exported, runtime.load(model, flip_test).network))
-    return TorchScorer(model, flip_test)
+    if runtime.family_of(model).NAME == "torch":
+        return TorchScorer(model, flip_test)
+    return ExportScorer(cast(Exported, runtime.load(model, flip_test).network))
 
 
 def export_of(model: Path) -> ExportCard | None:
-    """The card of an exported file; None of what torch runs, and of what isn't there."""
-    return cast(Exported, runtime.load(model).network).export if runtime.is_exported(model) else None
+    """The card of an exported file; None of what torch runs. UserError where `model` is neither."""
+    if runtime.family_of(model).NAME == "torch":
+        return None
+    return cast(Exported, runtime.load(model).network).export
 
 
 def evaluate_model(
@@ -105,6 +107,8 @@ def evaluate_model(
     sigmas: tuple[float, ...] | None = None,
 ) -> dict[str, Any]:
     """What the command prints and `--json` writes, with the lines about what was skipped as `problems`."""
+    if report is not None:
+        import jinja2  # noqa: F401  # where it is missing, that is said at once
     scorer = scorer_of(model, flip_test)
     instances, skipped = annotations.load(data, split, images=images, category=category, strict=strict)
     instances = evaluate.match_points(instances, scorer.card.spec.skeleton.points, str(data))

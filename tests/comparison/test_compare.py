@@ -191,7 +191,7 @@ def test_other_data_is_refused_and_named(folders: list[Path], blobs: Path, tmp_p
     stranger = write_run(tmp_path / "stranger", other, "heatmap", 0)
     with pytest.raises(UserError) as error:
         compare(blobs, tmp_path / "out", [*folders, stranger])
-    assert all(word in str(error.value) for word in ("data", "stranger", "regression_0 48", "stranger 40"))
+    assert all(word in str(error.value) for word in ("data", "stranger", ", maps 48", "stranger 40"))
     with pytest.raises(UserError, match="its labels are not those that stranger learnt from"):
         compare(blobs, tmp_path / "out", [stranger])
     assert not (tmp_path / "out" / "report.html").exists()

@@ -112,7 +112,7 @@ def test_the_command_of_a_cell_gives_its_recipe(monkeypatch: pytest.MonkeyPatch)
         preflight=False, pretrained="yes", batch_size=5, epochs=2,
     )  # fmt: skip
     given: list[Recipe] = []
-    monkeypatch.setattr(cli, "_fit", lambda data, out, recipe, **options: given.append(recipe))
+    monkeypatch.setattr("fiducial.cli.commands.fit._fit", lambda data, out, recipe, **options: given.append(recipe))
     for each in (recipe, Recipe(), replace(recipe, init="7", method="deeppose", head={})):
         arguments = ["fit", "data", "--out", "run", *fit_arguments(each)]
         typer.main.get_command(cli.app).main(arguments, standalone_mode=False)
