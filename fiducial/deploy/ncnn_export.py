@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def _write_network(detector: Detector, folder: Path) -> None:
     size = detector.spec.size
     planes = torch.zeros(1, 3, size.h, size.w)
     with tempfile.TemporaryDirectory() as temporary:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of shapes that are constant, as they should be
             traced: Any = torch.jit.trace(Network(detector).eval(), (planes,), check_trace=False)
         traced.save(f"{temporary}/model.pt")
         command = [str(program), "model.pt", f"inputshape=[1,3,{size.h},{size.w}]", "fp16=0"]

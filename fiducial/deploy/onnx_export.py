@@ -29,8 +29,9 @@ Part = Literal["whole", "network"]  # network: without decode, the head's raw ou
 COLUMNS = ("xy", "score", "sigma", "jacobian")  # of Keypoints, in the order of the outputs; None is left out
 
 
-# Operators that compilers of accelerators run on the CPU, if at all.
-NOT_DELEGATED = {"TopK", "ArgMax", "Gather", "GatherElements", "GatherND", "ScatterND", "NonZero", "Loop", "If"}
+# Operators that compilers of accelerators run on the CPU, if at all. Gather is not among them: heads have it with a
+# constant index alone, which is a slice.
+NOT_DELEGATED = {"TopK", "ArgMax", "GatherElements", "GatherND", "ScatterND", "NonZero", "Loop", "If"}
 
 
 class NotExportable(UserError):

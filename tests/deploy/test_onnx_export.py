@@ -90,9 +90,9 @@ def test_every_method_answers_as_in_torch(method: str, tmp_path: Path) -> None:
     crop = np.random.default_rng(3).integers(0, 256, (1, SIZE.h, SIZE.w, 3), dtype=np.uint8)
     session = onnxruntime.InferenceSession(str(made.path))
     assert [(given.name, given.type, given.shape) for given in session.get_inputs()] == [
-        ("image", "tensor(uint8)", list(crop.shape))
+        ("crops", "tensor(uint8)", list(crop.shape))
     ]
-    found = dict(zip(made.outputs, session.run(None, {"image": crop}), strict=True))
+    found = dict(zip(made.outputs, session.run(None, {"crops": crop}), strict=True))
     expected = detector.predict(torch.from_numpy(crop)).numpy()
     np.testing.assert_allclose(found["xy"], expected.xy, atol=0.05)
     np.testing.assert_allclose(found["score"], expected.score, atol=1e-3)
@@ -119,7 +119,7 @@ def test_a_decode_that_onnx_does_not_have_stays_outside(tmp_path: Path) -> None:
     made = onnx_export.onnx_of(detector, tmp_path / "model.onnx")
     assert (made.part, made.outputs) == ("network", ("raw",))
     crop = onnx_export.example_crops(SIZE)
-    (raw,) = onnxruntime.InferenceSession(str(made.path)).run(None, {"image": crop})
+    (raw,) = onnxruntime.InferenceSession(str(made.path)).run(None, {"crops": crop})
     np.testing.assert_allclose(raw, crop.mean((1, 2)) / 255, atol=1e-5)
     assert made.difference_px < 1e-3
 

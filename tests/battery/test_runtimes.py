@@ -1,0 +1,152 @@
+"""Every runtime of the folder that has exported files, with every method: it answers as torch does, crops in a batch as one
+by one, carries its card, and refuses what is not its own. A new runtime is tested before its author writes a test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fiducial.deploy import export, export_card, onnx_export, runtime
+from fiducial.deploy.runtime import Family, Runtime
+from fiducial.deploy.runtimes.torch_runtime import TorchNetwork
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.models import catalog
+from fiducial.models import detector as detectors
+from fiducial.models.card import Card, DetectorSpec
+from fiducial.models.detector import Detector
+from fiducial.types import Skeleton
+
+SIZE = Size(64, 96)
+SKELETON = Skeleton("five", ("a", "b", "c", "d", "e"), edges=((0, 1),), flip_pairs=((0, 1),))
+TARGETS = {"onnxruntime": "onnx", "openvino": "openvino", "ncnn": "ncnn"}  # of `--to`
+EXPORTED = [family for family in runtime.families() if family.NAME != "torch"]
+BOXES = np.array([[60.5, 40.25, 90, 120], [-30, 100, 100, 90], [200, 10, 30, 30]], np.float32)
+
+
+def settled(method: str) -> Detector:
+    """Features of full size and maps with peaks, as after training."""
+    torch.manual_seed(5)
+    detector = detectors.build(DetectorSpec("mobilenetv3_small_050", method, {}, SIZE, SKELETON))
+    for parameter in detector.head.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter)
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        detector.train()(torch.from_numpy(onnx_export.example_crops(SIZE, 8)))
+    return detector.eval()
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One small model in each runtime that is installed: runtime -> file."""
+    found = {}
+    for family in EXPORTED:
+        try:
+            __import__(family.NAME)
+        except ImportError:
+            continue
+        detector = settled("rle")
+        folder = tmp_path_factory.mktemp(family.NAME)
+        card = Card(detector.spec, metrics={"nme": 0.05})
+        found[family.NAME] = export.write(
+            detector, card, TARGETS[family.NAME], folder, crop="inside", decode="own"
+        ).file
+    return found
+
+
+@pytest.fixture(params=EXPORTED, ids=lambda family: family.NAME)
+def family(request: pytest.FixtureRequest) -> Family:
+    pytest.importorskip(request.param.NAME)
+    return request.param
+
+
+@pytest.mark.parametrize("method", catalog.methods())
+def test_every_method_answers_as_in_torch(family: Family, method: str, tmp_path: Path) -> None:
+    detector = settled(method)
+    card = Card(detector.spec)
+    file = export.write(detector, card, TARGETS[family.NAME], tmp_path, crop="inside", decode="own").file
+    run = runtime.load(file, threads=1)
+    assert run.network.runtime == family.NAME
+    expected = Runtime(TorchNetwork(detector, card, tmp_path))(picture(), BOXES)
+    answers = [run(picture(), BOXES)]
+    inside = run.network.full(picture(), BOXES)  # type: ignore[attr-defined]
+    for found in [*answers, *([] if inside is None else [inside])]:
+        np.testing.assert_allclose(found.xy, expected.xy, atol=0.05)
+        np.testing.assert_allclose(found.score, expected.score, atol=1e-3)
+        assert (found.sigma is None) == (expected.sigma is None)
+        if expected.sigma is not None:
+            np.testing.assert_allclose(found.sigma, expected.sigma, atol=0.05)
+
+
+def test_a_batch_is_each_alone_and_no_box_is_no_point(family: Family, made: dict[str, Path]) -> None:
+    run = runtime.load(made[family.NAME], threads=1)
+    together = run(picture(), BOXES)
+    for i in range(len(BOXES)):
+        np.testing.assert_allclose(run(picture(), BOXES[i : i + 1]).xy[0], together.xy[i], atol=1e-3)
+    none = run(picture(), np.zeros((0, 4)))
+    assert none.xy.shape == (0, 5, 2)
+    assert none.score.shape == (0, 5)
+    assert run(picture()).xy.shape == (1, 5, 2)
+
+
+def test_the_card_travels(family: Family, made: dict[str, Path]) -> None:
+    run = runtime.load(made[family.NAME])
+    spec = run.card.spec
+    assert (spec.method, spec.size, spec.skeleton, run.card.licence) == ("rle", SIZE, SKELETON, "Apache-2.0")
+    assert run.card.metrics == {"nme": 0.05}
+    assert run.network.export.outputs == ("xy", "score", "sigma")  # type: ignore[attr-defined]
+
+
+def test_a_mirrored_test_is_refused(family: Family, made: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="--flip-test needs the run folder"):
+        runtime.load(made[family.NAME], flip_test=True)
+
+
+@pytest.mark.parametrize("change", ["altered", "newer", "no JSON", "missing", "another runtime's"])
+def test_a_strange_block_of_metadata_is_refused(change: str) -> None:
+    detector = settled("deeppose")
+    block = export_card.to_metadata(export_card.ExportCard(Card(detector.spec), "onnxruntime", ("xy", "score")))
+    assert export_card.of_metadata(block, Path("f.onnx"), "onnxruntime").card.spec == detector.spec
+    values = json.loads(block["fiducial"])
+    words = {"altered": "were altered", "newer": "export version 99", "no JSON": "are no JSON", "missing": "not exported by",
+             "another runtime's": "those of a file of onnxruntime, not of ncnn"}  # fmt: skip
+    changed: dict[str, dict[str, Any]] = {
+        "altered": {**block, "fiducial": block["fiducial"].replace("deeppose", "heatmap")},
+        "newer": {**block, "fiducial": json.dumps({**values, "export_version": 99})},
+        "no JSON": {**block, "fiducial": block["fiducial"][:-5]},
+        "missing": {"other": "text"},
+        "another runtime's": block,
+    }
+    runtime_name = "ncnn" if change == "another runtime's" else "onnxruntime"
+    with pytest.raises(UserError, match=words[change]):
+        export_card.of_metadata(changed[change], Path("f.onnx"), runtime_name)
+
+
+def test_files_cut_short_or_of_others_are_refused_in_a_line(
+    family: Family, made: dict[str, Path], tmp_path: Path
+) -> None:
+    source = made[family.NAME]
+    for file in source.parent.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()[: -(file.stat().st_size // 3)])
+    with pytest.raises(UserError) as caught:
+        runtime.load(tmp_path / source.name)
+    assert "\n" not in str(caught.value)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / source.name).write_bytes(b"something else")
+    with pytest.raises(UserError) as caught:
+        runtime.load(alone / source.name)
+    assert "\n" not in str(caught.value)
