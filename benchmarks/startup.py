@@ -4,7 +4,9 @@
 
 Contestants take turns and the best of their rounds counts, since everything else a machine does only adds. Floors are
 an empty Python, importing numpy, typer (which reads the command line) and pydantic (which typer uses to check
-values). Neither of our commands imports torch; the last column names what heavy each did import."""
+values), and ONNX Runtime loading the very model with nothing around it. None of our commands imports torch; the last column
+names what heavy each did import. The model is an untrained MobileNetV3-small with deeppose at 192x256, 17 points, which is
+exported first (that needs the extra `train`; without it the commands with a model are left out)."""
 
 from __future__ import annotations
 
@@ -17,37 +19,76 @@ import tempfile
 import time
 from pathlib import Path
 
-HEAVY = ("torch", "lightning", "timm", "cv2", "matplotlib", "rich", "pydantic", "numpy")
-HELP_LIMIT = 0.2  # seconds, the promise
+import cv2
+import numpy as np
+
+from fiducial.geometry import Size
+from fiducial.models.card import Card, DetectorSpec
+from fiducial.types import Skeleton
+
+HEAVY = ("torch", "lightning", "timm", "onnxruntime", "cv2", "matplotlib", "rich", "pydantic", "numpy")
+# Seconds of a whole process, the promises.
+LIMITS = {"fiducial --help": 0.2, "fiducial predict model.onnx photo.jpg": 0.6}
+PICTURES = 10
+POINTS = tuple(f"point_{k}" for k in range(17))
 
 
 def write_files(folder: Path) -> tuple[Path, Path]:
-    """Truth and results of ten pictures with 17 points each."""
-    images = [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(10)]
-    base = [{"image_id": i, "category_id": 1} for i in range(10)]
-    points = [[value for k in range(17) for value in (20 * k + i, 11 * k + 3 * i, 2)] for i in range(10)]
+    """Ten pictures, their truth as a data set with a split test, and results: 17 points each."""
+    (folder / "images").mkdir()
+    (folder / "annotations").mkdir()
+    for i in range(PICTURES):
+        noise = np.random.default_rng(i).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{i}.jpg"), cv2.resize(noise, (640, 480)))
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(PICTURES)]
+    base = [{"image_id": i, "category_id": 1} for i in range(PICTURES)]
+    points = [[value for k in range(17) for value in (20 * k + i, 11 * k + 3 * i, 2)] for i in range(PICTURES)]
     truths = [
         {**one, "id": i + 1, "keypoints": points[i], "bbox": [0, 0, 400, 300], "area": 6e4, "iscrowd": 0, "num_keypoints": 17}
         for i, one in enumerate(base)
     ]  # fmt: skip
     results = [{**one, "keypoints": [value + 1 for value in points[i]], "score": 0.5} for i, one in enumerate(base)]
-    category = {"id": 1, "name": "person", "keypoints": [f"point_{k}" for k in range(17)], "skeleton": []}
-    truth, found = folder / "truth.json", folder / "results.json"
+    category = {"id": 1, "name": "person", "keypoints": POINTS, "skeleton": []}
+    truth, found = folder / "annotations" / "test.json", folder / "results.json"
     truth.write_text(json.dumps({"images": images, "annotations": truths, "categories": [category]}))
     found.write_text(json.dumps(results))
     return truth, found
 
 
-def contestants(truth: Path, results: Path) -> dict[str, list[str]]:
+def write_model(folder: Path) -> Path | None:
+    """FOLDER/model.onnx; None, with a word, where torch is missing."""
+    try:
+        from fiducial.deploy import onnx_export
+        from fiducial.models import detector as detectors
+    except ModuleNotFoundError as error:
+        print(f"no {error.name}: without `predict` and `evaluate` of a model")
+        return None
+    spec = DetectorSpec("mobilenetv3_small_100", "deeppose", {}, Size(192, 256), Skeleton("points", POINTS))
+    detector = detectors.build(spec).eval()
+    return onnx_export.write(detector, Card(detector.spec), folder, crop="inside", decode="own").file
+
+
+def contestants(folder: Path) -> dict[str, list[str]]:
     """Name -> command."""
+    truth, results = write_files(folder)
+    model = write_model(folder)
     python, fiducial = [sys.executable], [sys.executable, "-m", "fiducial.cli"]
-    return {
+    commands = {
         "python -c pass": [*python, "-c", "pass"],
         "import numpy": [*python, "-c", "import numpy"],
         "import typer": [*python, "-c", "import typer"],
         "import typer, pydantic, numpy": [*python, "-c", "import typer, numpy; from pydantic import TypeAdapter"],
         "fiducial --help": [*fiducial, "--help"],
         "fiducial evaluate --predictions": [*fiducial, "evaluate", "--predictions", str(results), str(truth)],
+    }
+    if model is None:
+        return commands
+    session = "import sys, numpy, cv2, onnxruntime; onnxruntime.InferenceSession(sys.argv[1])"
+    photo, out = folder / "images" / "0.jpg", folder / "out"
+    return commands | {
+        "import cv2, load model.onnx": [*python, "-c", session, str(model)],
+        "fiducial predict model.onnx photo.jpg": [*fiducial, "predict", str(model), str(photo), "--out", str(out)],
+        f"fiducial evaluate model.onnx, {PICTURES} pictures": [*fiducial, "evaluate", str(model), str(folder)],
     }
 
 
@@ -75,7 +116,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        commands = contestants(*write_files(Path(folder)))
+        commands = contestants(Path(folder))
         imports = {name: heavy_imports(command) for name, command in commands.items()}  # fills the file cache, too
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for _ in range(options.rounds):
@@ -84,16 +125,15 @@ def main() -> None:
     best = {name: min(wall for wall, _ in values) for name, values in times.items()}
     cpu = {name: min(cpu for _, cpu in values) for name, values in times.items()}
     floor = best["python -c pass"]
-    print(f"{'':32}  seconds  of CPU  x python  heavy imports")
+    print(f"{'':42}  seconds  of CPU  x python  heavy imports")
     for name, value in best.items():
-        print(f"{name:32}  {value:7.3f}  {cpu[name]:6.2f}  {value / floor:8.1f}  {', '.join(imports[name]) or '-'}")
-    kept = best["fiducial --help"] <= HELP_LIMIT
-    print(f"fiducial --help within {HELP_LIMIT} s: {'yes' if kept else 'no'}")
+        print(f"{name:42}  {value:7.3f}  {cpu[name]:6.2f}  {value / floor:8.1f}  {', '.join(imports[name]) or '-'}")
+    kept = {name: best[name] <= limit for name, limit in LIMITS.items() if name in best}
+    for name, yes in kept.items():
+        print(f"{name} within {LIMITS[name]} s: {'yes' if yes else 'no'}")
     if options.json:
         print(
-            json.dumps(
-                {"seconds": best, "imports": imports, "rounds": options.rounds, "help_limit": HELP_LIMIT, "kept": kept}
-            )
+            json.dumps({"seconds": best, "imports": imports, "rounds": options.rounds, "limits": LIMITS, "kept": kept})
         )
 
 

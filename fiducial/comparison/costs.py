@@ -51,7 +51,7 @@ def measure(
     measured_on = {"machine": machine(runtimes), "models": {name: first.digest for name, first in firsts.items()}}
     kept = config.read_json(cache) if cache.exists() else None
     if kept is None or kept["measured_on"] != measured_on:
-        echo(f"timing {len(firsts)} models in {' and '.join(NAMES[runtime] for runtime in runtimes)}")
+        echo(f"timing {len(firsts)} models in {', '.join(NAMES[runtime] for runtime in runtimes)}")
         static = {name: _static(first) for name, first in firsts.items()}
         latency = cost.measure_many({name: first.path for name, first in firsts.items()}, threads=THREADS)
         kept = {

@@ -116,7 +116,8 @@ def _front(
     order: Sequence[str], spreads: Mapping[str, Spread], costs: Mapping[str, VariantCost], runtime: str
 ) -> list[bool]:
     milliseconds = np.array([costs[name].milliseconds(runtime) for name in order])
-    return statistics.pareto_front(np.array([spreads[name].mean for name in order]), milliseconds).tolist()
+    errors = np.array([spreads[name].mean for name in order]) / statistics.ROUNDING
+    return statistics.pareto_front(errors.round(), milliseconds).tolist()
 
 
 # ------------------------------------------------------------------------------------------------------- in words
@@ -223,6 +224,9 @@ def _row_json(row: Row) -> dict[str, Any]:
         "size": str(variant.size),
         "seeds": list(variant.seeds),
         "runs": [str(run.path) for run in variant.runs],
+        "exported": None if (export := variant.runs[0].export) is None else {
+            "runtime": export.runtime, "precision": export.precision,
+        },
         "nme": {"mean": _finite(row.nme.mean), "low": _finite(row.nme.low), "high": _finite(row.nme.high),
                 "standard_deviation": _finite(row.nme.deviation), "seeds": [_finite(v) for v in row.nme.values]},
         "difference": None if difference is None else {

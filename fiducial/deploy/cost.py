@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 OF_RUN_FOLDERS = tuple(cost_worker.OF_RUN_FOLDERS)  # exported files have a runtime of their own
 
+BESIDE = {".xml": (".bin",), ".param": (".ncnn.bin", ".ncnn.json", ".decode.onnx")}  # endings, by that of the file
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -108,8 +110,9 @@ def exported_cost(path: Path) -> Cost:
 
 
 def files_of(path: Path) -> list[Path]:
-    """An exported file and, of runtimes that keep weights and card apart, those beside it."""
-    beside = [] if path.suffix == ".onnx" else [path.with_suffix(suffix) for suffix in (".bin", ".json")]
+    """An exported file and, of runtimes that keep weights, card or decode apart, those beside it."""
+    stem = path.name.partition(".")[0]
+    beside = [path.with_name(stem + ending) for ending in BESIDE.get(path.suffix, ())]
     return [path, *(file for file in beside if file.exists())]
 
 

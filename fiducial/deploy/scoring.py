@@ -1,8 +1,9 @@
 """`fiducial evaluate`: a model of any runtime on a split of labelled data, in numbers and, if wanted, on a page.
 
 A run folder is scored by torch on the crops of training's loader. An exported file is scored as it is used: pictures are
-read in full, `crops.cut` cuts them as `Runtime` does, and nothing imports torch. Both see the same crops, except of JPEGs
-that a crop shrinks by two or more: those the loader decodes at a half, a quarter or an eighth of their size."""
+read in full, `crops.cut` cuts them as `Runtime` does, and nothing imports torch. Both see the same crops to the byte, but
+of JPEGs of sets too large to be kept decoded (`loading.CACHE_BYTES`): where a crop shrinks those by two or more, the loader
+decodes them at a half, a quarter or an eighth, which moved points by up to 0.5 px and NME by 7e-5 on COCO's pictures."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ pytest.importorskip("torch")
 from comparison.small import quick_plan, untimed, write_run
 from conftest import write_blobs
 
-from fiducial import cli
+from fiducial import cli, config
 from fiducial.comparison import costs, results, run, runs, scores, workflow
 from fiducial.comparison.plan import Plan, keep
-from fiducial.deploy import cost
+from fiducial.deploy import cost, scoring
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
 from fiducial.models import detector as detectors
@@ -159,6 +159,92 @@ def test_seeds_are_no_part_of_a_name(blobs: Path, tmp_path: Path) -> None:
     names = {"a-s0": ("deeppose", 0), "a-s1": ("deeppose", 1), "b-s7": ("heatmap", 0), "c_seed2": ("rle", 2)}
     found = [runs.read(write_run(tmp_path / name, blobs, *own)) for name, own in names.items()]
     assert [variant.method for variant in runs.variants_of([], found)] == ["a", "b-s7", "c"]
+
+
+# ------------------------------------------------------------------------------------------------- exported files
+
+
+def export(run_folder: Path, folder: Path) -> Path:
+    """FOLDER/model.onnx."""
+    onnx_export = pytest.importorskip("fiducial.deploy.onnx_export")
+    folder.mkdir()
+    return onnx_export.write(*detectors.load(run_folder), folder, crop="inside", decode="own").file
+
+
+@pytest.fixture(scope="module")
+def shipped(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run folder, and its export."""
+    folder = tmp_path_factory.mktemp("shipping")
+    trained = write_run(folder / "regression_0", blobs, "deeppose", 0)
+    return trained, export(trained, folder / "shipped")
+
+
+def test_an_exported_file_beside_its_run(
+    shipped: tuple[Path, Path], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As accurate as its run, in its own runtime alone; what a file does not hold is not made up."""
+    monkeypatch.setattr(cost, "measure_many", untimed)
+    figures = compare(blobs, tmp_path / "out", list(shipped))
+    rows = {row["name"]: row for row in figures["rows"]}
+    own, file = rows["regression_0"], rows["shipped (ONNX Runtime)"]
+    assert file["nme"]["mean"] == pytest.approx(own["nme"]["mean"], abs=1e-5)
+    assert file["box_jitter"] == pytest.approx(own["box_jitter"], abs=1e-5)
+    assert next(row["difference"] for row in rows.values() if row["difference"])["within_noise"]
+    assert (file["exported"], own["exported"]) == ({"runtime": "onnxruntime", "precision": "fp32"}, None)
+    assert (list(file["latency"]), list(own["latency"])) == (["onnxruntime"], ["torch", "onnxruntime"])
+    assert (file["backbone"], file["size"]) == (own["backbone"], own["size"])
+    assert (file["parameters"], file["macs"], file["training_seconds"]) == (None, None, None)
+    assert file["weight_bytes"] == shipped[1].stat().st_size
+    line = next(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
+    assert line.keys() >= {"onnxruntime_ms", "torch_ms"}
+    assert [row["seeds"] for row in workflow.short_table(figures)] == [1, 1]
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "shipped (ONNX Runtime): exported, scored and timed in that runtime alone" in html
+    assert "The recipe is that of regression_0" in html
+
+
+def test_exported_files_alone(blobs: Path, blob_onnx: Path, tmp_path: Path) -> None:
+    """Timed, too. The page has no recipe and no torch."""
+    figures = compare(blobs, tmp_path / "out", [blob_onnx])
+    (row,) = figures["rows"]
+    assert (row["name"], row["seeds"], figures["runtimes"]) == ("blobs (ONNX Runtime)", [], ["onnxruntime"])
+    assert row["latency"]["onnxruntime"]["error"] == ""
+    assert row["latency"]["onnxruntime"]["ms"] > 0
+    assert config.read_json(tmp_path / "out" / "costs.json")["measured_on"]["machine"].keys().isdisjoint({"torch"})
+    truth = fitting.load_data(blobs, Recipe()).validation
+    assert row["nme"]["mean"] == pytest.approx(scoring.scorer_of(blob_onnx).evaluate(truth).metrics.nme, rel=1e-6)
+
+
+def test_an_exported_file_finds_its_points_by_name(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run with two of the three points: beside that run, and alone."""
+    monkeypatch.setattr(cost, "measure_many", untimed)
+    fewer = write_run(tmp_path / "fewer", blobs, "deeppose", 0, points=(0, 2))
+    file = export(fewer, tmp_path / "two")
+    for number, given in enumerate(([file], [file, fewer])):
+        assert compare(blobs, tmp_path / f"out{number}", given)["points"] == ["red", "blue"]
+
+
+def test_exported_files_that_do_not_fit(shipped: tuple[Path, Path], blobs: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", write_blobs(tmp_path / "fewer", {"train": 40, "val": 16}), "heatmap", 0)
+    with pytest.raises(UserError, match=r"instances to train on: model.onnx 48, other 40"):
+        compare(tmp_path / "fewer", tmp_path / "out", [shipped[1], other])
+    with pytest.raises(UserError, match=r"gone.onnx: no such file or folder"):
+        compare(blobs, tmp_path / "out", [tmp_path / "gone.onnx"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_altered_file_is_scored_anew(blob_onnx: Path, tmp_path: Path) -> None:
+    """A file's digest is of all its bytes, and of those beside it where a runtime has several."""
+    file = tmp_path / "model.onnx"
+    file.write_bytes(blob_onnx.read_bytes())
+    before = runs.read(file).digest
+    file.with_suffix(".bin").write_bytes(b"of another runtime")
+    assert runs.read(file).digest == before
+    file.write_bytes(file.read_bytes() + b"\x1a\x00")  # an empty domain: what protobuf skips
+    assert runs.read(file).digest != before
+    assert [path.name for path in cost.files_of(file.with_suffix(".xml"))] == ["model.xml", "model.bin"]
 
 
 # -------------------------------------------------------------------------------------------------------- refused

@@ -70,6 +70,14 @@ def test_ranges_over_seeds_that_touch_are_noise(second_seed: float, noise: bool)
     assert found.within_noise is noise
 
 
+@pytest.mark.parametrize(("apart", "noise"), [(3e-8, True), (-3e-8, True), (1e-4, False), (-1e-4, False)])
+def test_rounding_is_noise_though_every_instance_has_it(apart: float, noise: bool) -> None:
+    errors = np.linspace(0.03, 0.09, 40)[None]
+    found = paired_bootstrap(errors + apart, errors)
+    assert found.share_better in (0, 1)
+    assert found.within_noise is noise
+
+
 def test_unmeasured_instances_do_not_count() -> None:
     nan = math.nan
     found = paired_bootstrap(np.array([[1.0, nan, 4.0]]), np.array([[2.0, 7.0, 5.0]]))

@@ -108,6 +108,36 @@ def test_parts_of_a_model(blob_model: Path) -> None:
     assert found[2].difference_px < 0.05
 
 
+def test_an_exported_file_in_its_runtime(blob_onnx: Path) -> None:
+    found = cost.measure(blob_onnx, repeats=2, rounds=2)
+    assert list(found) == ["onnxruntime"]
+    latency = found["onnxruntime"]
+    assert (latency.error, latency.decode, len(latency.round_ms)) == ("", "inside", 2)
+    assert 0 < latency.p10_ms <= latency.median_ms
+    assert 0 < latency.model_memory_bytes < latency.memory_bytes
+    assert cost.exported_cost(blob_onnx) == cost.Cost(None, None, blob_onnx.stat().st_size)
+
+
+def test_where_a_model_does_not_run_is_an_error_of_its_own(blob_model: Path, blob_onnx: Path) -> None:
+    jobs = [Job(blob_onnx, "torch"), Job(blob_onnx, "onnxruntime", "decode"), Job(blob_model, "openvino")]
+    words = ["runs in onnxruntime", "timed as a whole", "runs in torch and onnxruntime; `fiducial export` makes files"]
+    for latency, expected in zip(cost.measure_jobs(jobs, repeats=1, rounds=1), words, strict=True):
+        assert expected in latency.error
+        assert latency.median_ms is None
+
+
+def test_a_missing_runtime_says_what_to_install(
+    blob_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file of OpenVINO, by its name; in the worker the package is not there."""
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "openvino.py").write_text("raise ModuleNotFoundError('no', name='openvino')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    (tmp_path / "model.xml").write_text("<net/>")
+    found = cost.measure(tmp_path / "model.xml", repeats=1, rounds=1)["openvino"]
+    assert found.error == "openvino: openvino is not installed: pip install 'fiducial[openvino]'"
+
+
 def test_an_unknown_runtime_is_refused_by_name(blob_model: Path) -> None:
     with pytest.raises(UserError, match=r"'onnx': no such name. Did you mean 'onnxruntime'\?"):
         cost.measure(blob_model, ["onnx"])

@@ -48,3 +48,12 @@ class TorchNetwork:
 
         device = self.detector.get_buffer("mean").device
         return self.detector.predict(torch.from_numpy(crops).to(device), self.flip_test).numpy()
+
+    def heatmaps(self, crops: np.ndarray) -> np.ndarray | None:
+        """[n, k, h, w] in 0..1, for pictures; None where the method has no maps."""
+        import torch
+
+        device = self.detector.get_buffer("mean").device
+        with torch.inference_mode():
+            maps = self.detector.head.heatmaps(self.detector(torch.from_numpy(crops).to(device)))
+        return None if maps is None else maps.float().cpu().numpy()
