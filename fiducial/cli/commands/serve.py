@@ -7,7 +7,32 @@ from typing import Annotated
 
 import typer
 
+from fiducial.cli.output import note
 
-def serve(model: Annotated[Path, typer.Argument(help="A run folder or an exported file.")]) -> None:
-    """Serve a model over HTTP."""
-    raise NotImplementedError
+
+def serve(
+    model: Annotated[Path, typer.Argument(help="An exported file, or a run folder.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the network [one a core].")] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Crops that go through the network together.")] = 32,
+    max_bytes: Annotated[int, typer.Option(min=1024, help="Of a request.")] = 20 * 2**20,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of a picture, by its header.")] = 50_000_000,
+    max_boxes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64,
+    max_in_flight: Annotated[int, typer.Option(min=1, help="Requests at a time; more get 429.")] = 256,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request; later it gets 504.")] = 30.0,
+) -> None:
+    """Serve a model over HTTP, with a page to try it on.
+
+    fiducial serve shipped/model.onnx --port 8000
+
+    curl --data-binary @photo.jpg 'http://127.0.0.1:8000/predict?boxes=[[10,20,200,200]]'
+    """
+    from fiducial.deploy.serving import server
+    from fiducial.deploy.serving.pictures import Limits
+
+    limits = Limits(
+        max_bytes=max_bytes, max_pixels=max_pixels, max_boxes=max_boxes, max_in_flight=max_in_flight, timeout_s=timeout,
+        max_batch=max_batch,
+    )  # fmt: skip
+    server.serve(model, host, port, limits, threads, echo=note)
