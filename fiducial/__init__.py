@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 
 def load(model: str) -> Runtime:
-    """The detector of a run folder: `fiducial.load("runs/faces")(image, boxes)` gives Keypoints in px of image.
+    """An exported model or a run folder: `fiducial.load("model.onnx")(image, boxes)` gives Keypoints in px of image.
 
     image is uint8 RGB [h, w, 3], boxes [n, 4] xywh px (None = the whole image)."""
     from pathlib import Path

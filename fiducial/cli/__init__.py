@@ -38,7 +38,7 @@ def main() -> None:
     else:
         warnings.showwarning = _show_warning
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="fiducial")
     except Exception as error:
         if debug:
             raise

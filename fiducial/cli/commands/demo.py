@@ -16,13 +16,17 @@ def demo(
     epochs: Annotated[int | None, typer.Option(min=1, help="Fewer are quicker.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
-    """The main job in minutes, without downloads: drawn faces, training on the CPU, evaluation, a report.
+    """The main job in minutes, without downloads: drawn faces, training on the CPU, evaluation, a report, an exported file.
 
     fiducial demo --out demo
     """
+    from fiducial.deploy import certificate, export
     from fiducial.training import workflow
 
     summary = workflow.demo(out, epochs=epochs, seed=seed, progress=sys.stderr.isatty(), echo=note)
     print_figures(summary["metrics"])
-    for name, path in summary["files"].items():
+    file, proof = export.export_model(out, "onnx", out / "shipped", echo=note)
+    for line in certificate.lines(proof):
+        typer.echo(line)
+    for name, path in {**summary["files"], "exported": file}.items():
         typer.echo(f"{name}: {path}")
