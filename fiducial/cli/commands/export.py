@@ -29,11 +29,20 @@ def export(
     decode: Annotated[
         str, typer.Option(help="own: the method's; matmul: by softmax and products alone, for delegates.")
     ] = "own",
+    int8: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data to try 8-bit whole numbers with: train calibrates, val judges. Kept only where faster."
+        ),
+    ] = None,
+    max_drop: Annotated[float, typer.Option(min=0, help="With --int8: by what share of itself NME may rise.")] = 0.01,
     json_file: JsonOption = None,
 ) -> None:
     """Export a model to one file that runs without PyTorch, and prove that it finds the same points.
 
     fiducial export runs/faces --to onnx --out shipped
+
+    fiducial export runs/faces --to openvino --int8 faces/ --max-drop 0.01 --out shipped
     """
     from fiducial.deploy import certificate
     from fiducial.deploy import export as exporting
@@ -42,7 +51,9 @@ def export(
         raise UserError(f"--crop {crop!r}: expected inside or outside")
     if decode not in ("own", "matmul"):
         raise UserError(f"--decode {decode!r}: expected own or matmul")
-    file, proof = exporting.export_model(model, to, out, data=data, crop=crop, decode=decode, echo=note)
+    file, proof = exporting.export_model(
+        model, to, out, data=data, crop=crop, decode=decode, int8=int8, max_drop=max_drop, echo=note
+    )
     write_figures(json_file, dataclasses.asdict(proof))
     if str(json_file) != "-":
         print_table(certificate.table(proof))
