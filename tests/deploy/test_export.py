@@ -12,14 +12,20 @@ from onnx import numpy_helper
 
 from fiducial import cli
 from fiducial.deploy import certificate, export, onnx_export, runtime
+from fiducial.deploy.certificate import Certificate
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
 
 
-def test_a_certificate_of_a_right_file(blob_model: Path, blobs: Path, tmp_path: Path) -> None:
-    lines: list[str] = []
-    file, proof = export.export_model(blob_model, "onnx", tmp_path / "out", data=blobs, echo=lines.append)
-    assert file == tmp_path / "out" / "model.onnx"
+@pytest.fixture(scope="module")
+def exported(blob_model: Path, blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Certificate]:
+    folder = tmp_path_factory.mktemp("exported")
+    return export.export_model(blob_model, "onnx", folder / "out", data=blobs, echo=lambda line: None)
+
+
+def test_a_certificate_of_a_right_file(exported: tuple[Path, Certificate]) -> None:
+    file, proof = exported
+    assert file.name == "model.onnx"
     assert sorted(path.name for path in file.parent.iterdir()) == ["model.certificate.json", "model.onnx"]
     assert proof.max_px < 0.05
     assert proof.without_torch
@@ -30,7 +36,7 @@ def test_a_certificate_of_a_right_file(blob_model: Path, blobs: Path, tmp_path: 
     assert abs(proof.metric["difference"]) < 1e-5
     written = json.loads((file.parent / "model.certificate.json").read_text())
     assert written["max_px"] == proof.max_px
-    assert [path.name for path in tmp_path.iterdir()] == ["out"], "nothing is left beside it"
+    assert [path.name for path in file.parent.parent.iterdir()] == ["out"], "nothing is left beside it"
 
 
 def test_a_file_whose_points_are_off_is_not_written(
@@ -101,7 +107,7 @@ def test_what_can_not_be_written_or_is_exported_already(blob_model: Path, blob_o
         export.export_model(blob_onnx, "onnx", tmp_path / "out", echo=lambda line: None)
 
 
-def test_the_table_has_every_case(blob_model: Path, blobs: Path, tmp_path: Path) -> None:
-    _, proof = export.export_model(blob_model, "onnx", tmp_path / "out", data=blobs, echo=lambda line: None)
+def test_the_table_has_every_case(exported: tuple[Path, Certificate]) -> None:
+    _, proof = exported
     assert len(certificate.table(proof)) == len(proof.cases) == 11
     assert any("NME of" in line for line in certificate.lines(proof))
