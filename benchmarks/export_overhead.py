@@ -98,8 +98,10 @@ def steps_of(detector: Detector, folder: Path, threads: int) -> dict[str, Callab
             normalised = (crop - np.array(MEAN)) / np.array(STD)
             planes = np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
             raw = bare.run(None, {bare.get_inputs()[0].name: planes[None]})
-            highest = [np.argmax(part.reshape(points, -1), 1) for part in raw] if raw[0].ndim > 2 and raw[0].size % points == 0 else raw
-            del highest
+            if raw[0].ndim > 2:  # maps or vectors of each point
+                for part in raw:
+                    if part.size:
+                        np.argmax(part.reshape(points, -1), 1)
 
     steps = {
         "bare": lambda: bare.run(None, plain),

@@ -118,7 +118,7 @@ class NcnnNetwork:
 
     def _network(self, crop: np.ndarray) -> list[np.ndarray]:
         """The parts of the raw output of one crop."""
-        import ncnn
+        ncnn = library()
 
         height, width = crop.shape[:2]
         planes = ncnn.Mat.from_pixels(np.ascontiguousarray(crop), ncnn.Mat.PixelType.PIXEL_RGB, width, height)
