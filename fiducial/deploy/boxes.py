@@ -19,10 +19,18 @@ class Boxes:
     image_id: int
     xywh: list[list[float]] = field(default_factory=list)  # edge frame
     category_ids: list[int] = field(default_factory=list)
+    track_ids: list[int] = field(default_factory=list)  # who is who from frame to frame; empty = that is not known
 
     def array(self) -> np.ndarray:
         """[n, 4] float64."""
         return np.array(self.xywh, np.float64).reshape(-1, 4)
+
+    def picked(self, rows: np.ndarray) -> Boxes:
+        """Some of them."""
+        columns = (
+            [column[row] for row in rows] if column else [] for column in (self.xywh, self.category_ids, self.track_ids)
+        )
+        return Boxes(self.image_id, *columns)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,11 @@ class BoxesFile:
     by_name: dict[str, Boxes]  # by `file_name`
     by_last_part: dict[str, list[str]]  # file names by their last part
     problems: tuple[str, ...]
+
+    @property
+    def largest_id(self) -> int:
+        """Of its pictures."""
+        return max((boxes.image_id for boxes in self.by_name.values()), default=0)
 
     def of(self, name: str) -> Boxes | None:
         """Boxes of the picture of this name, else of the only one whose name ends alike; None if there is none."""

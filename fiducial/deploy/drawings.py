@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from fractions import Fraction
@@ -10,12 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fiducial.deploy.sources import Frame, Source
+from fiducial import geometry
+from fiducial.deploy.sources import USUAL_RATE, Frame, Source
 from fiducial.errors import UserError
 from fiducial.evaluation import pictures
 
 STREAMABLE = {"movflags": "+faststart"}  # the index first, so that browsers play before all is there
 QUALITY = {"crf": "18", "preset": "veryfast"}  # of x264: points stay crisp
+SHORTEST_TICKS = 90_000  # at least so many a second
 
 Draw = Callable[[Frame, np.ndarray], None]  # a frame and its picture with points
 
@@ -54,24 +57,29 @@ def _image(target: Path) -> Iterator[Draw]:
 
 @contextmanager
 def _video(target: Path) -> Iterator[Draw]:
-    """H.264 at the rate of the source. Written beside and renamed; nothing is written without a frame."""
+    """H.264 with the times of the source, be its rate steady or not. Written beside and renamed; nothing is written
+    without a frame."""
     import av
 
     partial = target.with_name(f".{target.name}.partial")
     with ExitStack() as opened:
-        container = stream = None
+        container = stream = clock = None
 
         def draw(frame: Frame, picture: np.ndarray) -> None:
-            nonlocal container, stream
+            nonlocal container, stream, clock
             picture = _even(picture)
-            if container is None or stream is None:
+            if container is None or stream is None or clock is None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 opened.callback(partial.unlink, missing_ok=True)
                 container = opened.enter_context(av.open(str(partial), "w", format="mp4", options=STREAMABLE))
-                stream = container.add_stream("h264", rate=frame.rate or Fraction(25), options=QUALITY)
+                clock = _Clock(frame.rate or USUAL_RATE)
+                stream = container.add_stream("h264", rate=clock.rate, options=QUALITY)
+                stream.codec_context.time_base = clock.tick
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = "yuv420p"
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = av.VideoFrame.from_ndarray(_fitted(picture, stream.width, stream.height), format="rgb24")
+            image.pts, image.time_base = clock(frame.seconds), clock.tick
+            container.mux(stream.encode(image))
 
         yield draw
         if container is not None and stream is not None:
@@ -80,7 +88,34 @@ def _video(target: Path) -> Iterator[Draw]:
             partial.replace(target)
 
 
+class _Clock:
+    """When the frames of a video are shown, in ticks that are short, and that a steady rate is a whole number of."""
+
+    def __init__(self, rate: Fraction) -> None:
+        self.rate = max(rate.limit_denominator(1001), Fraction(1, 1001))
+        self.tick = Fraction(1, self.rate.numerator * math.ceil(SHORTEST_TICKS / self.rate.numerator))
+        self._ticks_a_frame = round(1 / self.rate / self.tick)
+        self._last: int | None = None
+
+    def __call__(self, seconds: Fraction | None) -> int:
+        """Ticks of the next frame. Where the source doesn't say, or goes back in time, it comes when its turn is."""
+        after = 0 if self._last is None else self._last + self._ticks_a_frame
+        ticks = after if seconds is None else round(seconds / self.tick)
+        self._last = ticks if self._last is None or ticks > self._last else after
+        return self._last
+
+
 def _even(picture: np.ndarray) -> np.ndarray:
     """One row or column more where it takes one: colours are stored for 2 x 2 px."""
-    height, width = picture.shape[:2]
-    return cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    below, right = picture.shape[0] % 2, picture.shape[1] % 2
+    return cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REPLICATE) if below or right else picture
+
+
+def _fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """In a video's one size, though its source may change its own half-way: shrunk or enlarged, black beside it."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    size = geometry.Size(width, height)
+    own = geometry.Size(picture.shape[1], picture.shape[0])
+    box = geometry.fit_aspect(geometry.whole_image_box(own), size)
+    return geometry.warp(picture, geometry.crop(box, size), size)

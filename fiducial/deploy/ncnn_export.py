@@ -32,6 +32,23 @@ NOTE = (
     "Runtime runs"
 )
 
+# Operators that pnnx leaves as they are, which ncnn then lacks, and their equals that it converts (TorchScript's IR).
+SAME_FOR_PNNX = {
+    """graph(%x):
+        %turned = aten::mT(%x)
+        return (%turned)""": """graph(%x):
+        %last : int = prim::Constant[value=-1]()
+        %before : int = prim::Constant[value=-2]()
+        %turned = aten::transpose(%x, %before, %last)
+        return (%turned)""",
+    """graph(%x, %least):
+        %bounded = aten::clamp_min(%x, %least)
+        return (%bounded)""": """graph(%x, %least):
+        %none : NoneType = prim::Constant()
+        %bounded = aten::clamp(%x, %least, %none)
+        return (%bounded)""",
+}
+
 
 class Network(nn.Module):
     """Normalised planes -> the parts of the raw output that are not empty."""
@@ -88,12 +105,8 @@ def _write_network(detector: Detector, folder: Path) -> None:
             raise UserError("pnnx is not installed: pip install 'fiducial[ncnn]'")
         program = Path(found)
     size = detector.spec.size
-    planes = torch.zeros(1, 3, size.h, size.w)
     with tempfile.TemporaryDirectory() as temporary:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of shapes that are constant, as they should be
-            traced: Any = torch.jit.trace(Network(detector).eval(), (planes,), check_trace=False)
-        traced.save(f"{temporary}/model.pt")
+        traced(detector).save(f"{temporary}/model.pt")
         command = [str(program), "model.pt", f"inputshape=[1,3,{size.h},{size.w}]", "fp16=0"]
         done = subprocess.run(command, cwd=temporary, capture_output=True, text=True, check=False)
         made = [Path(temporary) / "model.ncnn.param", Path(temporary) / "model.ncnn.bin"]
@@ -106,6 +119,20 @@ def _write_network(detector: Detector, folder: Path) -> None:
             raise NotExportable(f"{what}: ncnn can't load what pnnx made of it: {message}. Use onnx or openvino")
         for path in made:
             shutil.copyfile(path, folder / path.name)
+
+
+def traced(detector: Detector) -> Any:
+    """The network as TorchScript, one crop at a time, in operators that pnnx converts."""
+    size = detector.spec.size
+    planes = torch.zeros(1, 3, size.h, size.w)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of shapes that are constant, as they should be
+        made: Any = torch.jit.trace(Network(detector).eval(), (planes,), check_trace=False)
+    for module in made.modules():
+        if module._c._has_method("forward"):  # modules that nothing goes through have none
+            for found, same in SAME_FOR_PNNX.items():
+                torch._C._jit_pass_custom_pattern_based_rewrite_graph(found, same, module.graph)
+    return made
 
 
 def _write_decode(detector: Detector, raw: Any, outputs: tuple[str, ...], path: Path) -> None:

@@ -1,26 +1,29 @@
-"""`fiducial predict`: points drawn on pictures and videos, and COCO results JSON that evaluate and other tools read."""
+"""`fiducial predict`: points drawn on pictures and videos, COCO results JSON that evaluate and other tools read, and CSV."""
 
 from __future__ import annotations
 
-import json
+import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from fiducial import config
 from fiducial.deploy import boxes as boxes_files
-from fiducial.deploy import drawings, runtime, sources
-from fiducial.deploy.boxes import Boxes, BoxesFile
+from fiducial.deploy import drawings, looking, results_files, runtime, sources
+from fiducial.deploy.ahead import Items, ahead
+from fiducial.deploy.boxes import BoxesFile
+from fiducial.deploy.drawings import Draw
+from fiducial.deploy.looking import Choices, Seen
+from fiducial.deploy.results_files import Write
 from fiducial.deploy.runtime import Runtime
-from fiducial.deploy.sources import Frame, Source
+from fiducial.deploy.smoothing import OneEuro
+from fiducial.deploy.sources import Source
 from fiducial.errors import UserError
-from fiducial.evaluation import pictures, suppression
-from fiducial.types import Keypoints
+from fiducial.evaluation import pictures
+from fiducial.types import Skeleton
 
 Echo = Callable[[str], None]
 
@@ -31,8 +34,14 @@ class Done:
 
     images: int
     instances: int
-    results: list[dict[str, Any]]  # as in a COCO results file
+    seconds: float  # that it took, without loading the model
+    json_file: Path
     problems: list[str]
+
+    @property
+    def results(self) -> list[results_files.Entry]:
+        """As in the COCO results file."""
+        return config.read_json(self.json_file)
 
 
 def predict_sources(
@@ -41,27 +50,32 @@ def predict_sources(
     out: Path,
     *,
     boxes: Path | None = None,
+    track: bool = False,
+    smooth: OneEuro | None = None,
     flip_test: bool = False,
     oks_nms: float | None = None,
     strict: bool = False,
     json_file: Path | None = None,
+    csv_file: Path | None = None,
     progress: bool = False,
     echo: Echo = print,
 ) -> Done:
-    """Runs the model over all frames: pictures under `out`, results in `json_file` (default OUT/results.json; "-" =
-    no file, they are in what is returned).
+    """Runs the model over all frames: pictures under `out`, results in `json_file` (default OUT/results.json) and, where
+    given, in `csv_file`.
 
     A frame that can't be read, a broken box and a picture that the boxes file doesn't name are reported and left out;
     they are errors where `strict`, or where there is nothing else. Whatever can be wrong in the arguments is said
     before anything is written. `oks_nms`: of boxes that hold the same instance, by the OKS of their points above it, the
     one with the best score stays."""
+    json_file = json_file or out / "results.json"
+    _check_outputs(out, json_file, csv_file)
     found = sources.find(names)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file, expected a folder")
+    _check_videos(found, track, smooth, boxes)
     problems: list[str] = []
+    total: int | None = None
 
     def report(problem: str) -> None:
-        if strict:
+        if strict or total == 1:
             raise UserError(problem)
         problems.append(problem)
         echo(problem)
@@ -76,34 +90,88 @@ def predict_sources(
     run = runtime.load(model, flip_test)
     if oks_nms is not None:
         _check_suppression(model, run, boxes)
-    results: list[dict[str, Any]] = []
-    images = number = 0
-    with _progress(total, progress) as advance:
-        for source in found:
-            # A camera has no end: Ctrl-C is how people stop it, and what was seen until then is kept.
-            live = suppress(KeyboardInterrupt) if source.kind == "camera" else nullcontext()
-            with drawings.drawing(source, targets[source.name]) as draw, live:
-                for frame in sources.frames(source):
-                    number += 1
-                    given = Boxes(number) if wanted is None else wanted.of(frame.name)
-                    if frame.image is None and total == 1:
-                        raise UserError(frame.problem or frame.name)
-                    if frame.image is None:
-                        report(frame.problem or frame.name)
-                    elif given is None:
-                        report(f"{boxes}: has no image named {frame.name!r}; left out")
-                    else:
-                        points = run(frame.image, None if wanted is None else given.array())
-                        given, points = _without_repeats(given, points, run, oks_nms)
-                        results += _entries(frame, given, points)
-                        draw(frame, _picture(frame.image, points, run))
-                        images += 1
-                    advance()
-    if images == 0:
-        raise UserError(f"no picture could be read: {problems[0] if problems else names}")
-    if str(json_file) != "-":
-        config.write_text(json_file or out / "results.json", json.dumps(results, allow_nan=False) + "\n")
-    return Done(images, len(results), results, problems)
+    choices = Choices(wanted, track, smooth, oks_nms)
+    numbers = itertools.count(1)
+    start = time.monotonic()
+    with _writing(json_file, csv_file, run.skeleton) as write, _progress(total, progress) as advance:
+        output = _Output(run.skeleton, write, advance)
+        for some in _stretches(found):
+            output.take(looking.seen(some, run, choices, numbers, report, echo), targets)
+        if output.images == 0:
+            raise UserError(f"no picture could be read: {problems[0] if problems else names}")
+    return Done(output.images, output.instances, time.monotonic() - start, json_file, problems)
+
+
+def _stretches(found: list[Source]) -> Iterator[list[Source]]:
+    """Sources that are read in one go: each camera is one of its own."""
+    for _, some in itertools.groupby(found, lambda source: source.kind == "camera" and source.name):
+        yield list(some)
+
+
+@dataclass
+class _Output:
+    """Writes what was seen."""
+
+    skeleton: Skeleton
+    write: Write
+    advance: Callable[[], None]
+    images: int = 0
+    instances: int = 0
+
+    def take(self, seen: Items[Seen], targets: dict[str, Path]) -> None:
+        """Writes a frame while the next is looked at.
+
+        A camera has no end: Ctrl-C is how people stop it, and what was seen until then is kept."""
+        with closing(ahead(seen)) as ready:
+            for source, frames in itertools.groupby(ready, lambda each: each.source):
+                stopped = suppress(KeyboardInterrupt) if source.kind == "camera" else nullcontext()
+                with drawings.drawing(source, targets[source.name]) as draw, stopped:
+                    for each in frames:
+                        self.put(each, draw)
+
+    def put(self, seen: Seen, draw: Draw) -> None:
+        entries = results_files.entries(seen.frame, seen.given, seen.found)
+        picture = seen.image
+        for xy, score in zip(seen.found.xy, seen.found.score, strict=True):
+            picture = pictures.draw_points(picture, xy, self.skeleton, score=score)
+        draw(seen.frame, picture)
+        self.write(entries)
+        self.images, self.instances = self.images + 1, self.instances + len(entries)
+        self.advance()
+
+
+@contextmanager
+def _writing(json_file: Path, csv_file: Path | None, skeleton: Skeleton) -> Iterator[Write]:
+    """Takes the entries of all frames; the files are there when the context ends without an error."""
+    with ExitStack() as opened:
+        writers = [opened.enter_context(results_files.writing_json(json_file))]
+        if csv_file is not None:
+            writers.append(opened.enter_context(results_files.writing_csv(csv_file, skeleton)))
+
+        def write(entries: list[results_files.Entry]) -> None:
+            for each in writers:
+                each(entries)
+
+        yield write
+
+
+def _check_outputs(out: Path, json_file: Path, csv_file: Path | None) -> None:
+    """That all can be written at the end, since that may be hours away."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file, expected a folder")
+    named = {"--out": out, "--json": json_file.parent, "--csv": None if csv_file is None else csv_file.parent}
+    for option, folder in named.items():
+        there = next((each for each in (folder, *folder.parents) if each.exists()), None) if folder else None
+        if there is not None and not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise UserError(f"{option}: nothing can be written in {there}; give a folder that is yours")
+
+
+def _check_videos(found: list[Source], track: bool, smooth: OneEuro | None, boxes: Path | None) -> None:
+    option = "--track" if track else "--smooth"
+    if (track or smooth is not None) and all(source.kind == "image" for source in found):
+        raise UserError(f"{option} is about videos and cameras, and there are only pictures")
+    if smooth is not None and boxes is not None and not track:
+        raise UserError("--smooth must know who is who from frame to frame, which --boxes doesn't say: add --track")
 
 
 def _with_boxes(found: list[Source], wanted: BoxesFile, report: Echo) -> list[Source]:
@@ -128,25 +196,6 @@ def _with_boxes(found: list[Source], wanted: BoxesFile, report: Echo) -> list[So
     return kept
 
 
-def _entries(frame: Frame, given: Boxes, found: Keypoints) -> list[dict[str, Any]]:
-    """Entries of a COCO results file, one an instance; `file_name` lets people find the picture again, and
-    `keypoint_sigmas` says, where the method knows, how far off x and y of each point may be, px."""
-    entries = []
-    for i in range(len(found.xy)):
-        points = np.column_stack([found.xy[i], found.score[i]]).astype(float)
-        entry: dict[str, Any] = {
-            "image_id": given.image_id,
-            "category_id": given.category_ids[i] if given.category_ids else 1,
-            "keypoints": [round(value, 3) for value in points.ravel().tolist()],
-            "score": round(float(found.score[i].mean()), 5),
-            "file_name": frame.name,
-        }
-        if found.sigma is not None:
-            entry["keypoint_sigmas"] = [round(float(value), 3) for value in found.sigma[i].ravel()]
-        entries.append(entry | ({"bbox": given.xywh[i]} if given.xywh else {}))
-    return entries
-
-
 def _check_suppression(model: Path, run: Runtime, boxes: Path | None) -> None:
     if boxes is None:
         raise UserError("--oks-nms keeps the best of several boxes of an instance: give them by --boxes FILE.json")
@@ -155,25 +204,6 @@ def _check_suppression(model: Path, run: Runtime, boxes: Path | None) -> None:
             f"--oks-nms needs sigmas, and the skeleton {run.skeleton.name!r} of {model} has none. Train with the "
             "category's field `sigmas` (one number a point), or leave --oks-nms out"
         )
-
-
-def _without_repeats(given: Boxes, found: Keypoints, run: Runtime, limit: float | None) -> tuple[Boxes, Keypoints]:
-    """The boxes of one picture and their points, without those whose points a better one has too; all where `limit` is
-    None."""
-    if limit is None:
-        return given, found
-    boxes, sigmas = given.array(), np.array(run.skeleton.sigmas)
-    area = boxes[:, 2:].prod(1)
-    rows = np.sort(suppression.oks_nms(found.xy, found.score.mean(1), area, sigmas, limit))
-    xywh, category_ids = [given.xywh[row] for row in rows], [given.category_ids[row] for row in rows]
-    columns = {name: None if value is None else value[rows] for name, value in vars(found).items()}
-    return Boxes(given.image_id, xywh, category_ids), Keypoints(**columns)
-
-
-def _picture(image: np.ndarray, found: Keypoints, run: Runtime) -> np.ndarray:
-    for xy, score in zip(found.xy, found.score, strict=True):
-        image = pictures.draw_points(image, xy, run.skeleton, score=score)
-    return image
 
 
 @contextmanager

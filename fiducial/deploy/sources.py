@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from fiducial.errors import UserError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif"}
+USUAL_RATE = Fraction(25)  # frames a second of a video or camera that doesn't say
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Frame:
     name: str  # of the image file, or VIDEO#NUMBER; unique in a run
     image: np.ndarray | None  # uint8 RGB [h, w, 3], upright
     problem: str | None = None
-    rate: Fraction | None = None  # frames a second of the video that it belongs to
+    rate: Fraction | None = None  # frames a second of the video that it belongs to, on average
+    seconds: Fraction | None = None  # when it is shown, from the first frame of the video; None where it doesn't say
 
 
 def find(given: Sequence[str]) -> list[Source]:
@@ -63,8 +66,8 @@ def find(given: Sequence[str]) -> list[Source]:
     return list(found.values())
 
 
-def frames(source: Source) -> Iterator[Frame]:
-    """The frames of one source. What can't be read comes out as a frame with a problem."""
+def frames(source: Source) -> Generator[Frame, None, None]:
+    """The frames of one source, read as they are asked for. What can't be read comes out as a frame with a problem."""
     return {"image": _picture, "video": _video, "camera": _camera}[source.kind](source)
 
 
@@ -93,32 +96,38 @@ def _unique(name: str, whole: Path, used: dict[str, Source]) -> str:
     return name
 
 
-def _picture(source: Source) -> Iterator[Frame]:
+def _picture(source: Source) -> Generator[Frame, None, None]:
     try:
         yield Frame(source.name, read_image(source.path))
     except UserError as error:
         yield Frame(source.name, None, str(error))
 
 
-def _video(source: Source) -> Iterator[Frame]:
+def _video(source: Source) -> Generator[Frame, None, None]:
     """Frames until the end, or until the first that can't be decoded: then one problem says where."""
-    import av
-    from av.error import FFmpegError
-
+    av = _library()
     number, reason = 0, ""
     try:
         with av.open(str(source.path)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            declared = stream.frames
+            # One for all frames: its tables are made once, and anew only where size or pixel format change.
+            reformatter = av.video.reformatter.VideoReformatter()
+            start = None
             for frame in container.decode(stream):
-                image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-                yield Frame(f"{source.name}#{number:06d}", np.ascontiguousarray(image), rate=stream.average_rate)
+                image = reformatter.reformat(frame, format="rgb24").to_ndarray()
+                image = np.ascontiguousarray(np.rot90(image, frame.rotation // 90))
+                shown = None if frame.pts is None else frame.pts * frame.time_base
+                start = shown if start is None else start
+                seconds = None if shown is None or start is None else shown - start
+                yield Frame(f"{source.name}#{number:06d}", image, rate=stream.average_rate, seconds=seconds)
                 number += 1
-        if number < declared:  # a file cut short ends without an error
-            reason = f"{declared} were declared"
-    except (FFmpegError, IndexError) as error:
+            if number < stream.frames:  # a file cut short ends without an error
+                reason = f"{stream.frames} were declared"
+    except (av.FFmpegError, IndexError) as error:
         reason = str(error)
+    if number == 0 and not reason:
+        reason = "there is none in it"
     if reason:
         yield Frame(f"{source.name}#{number:06d}", None, f"{source.path}: ends after {number} frames: {reason}")
 
@@ -127,29 +136,38 @@ def _declared_frames(source: Source) -> int:
     """What a video's header says; 0 = nothing, or that the file can't be opened, of which `frames` will tell."""
     if source.kind == "camera":
         return 0
-    import av
-    from av.error import FFmpegError
-
+    av = _library()
     try:
         with av.open(str(source.path)) as container:
             return container.streams.video[0].frames
-    except (FFmpegError, IndexError):
+    except (av.FFmpegError, IndexError):
         return 0
 
 
-def _camera(source: Source) -> Iterator[Frame]:
-    """Frames until the camera ends or the consumer does."""
+def _library() -> Any:
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise UserError("av is not installed: pip install 'fiducial[video]'") from error
+    return av
+
+
+def _camera(source: Source) -> Generator[Frame, None, None]:
+    """Frames until the camera ends or the consumer does, numbered as the camera gives them."""
     import cv2
 
     camera = cv2.VideoCapture(int(source.name.removeprefix("camera")))
     try:
         if not camera.isOpened():
             raise UserError(f"{source.path}: no such camera, or it is in use")
-        rate = Fraction(camera.get(cv2.CAP_PROP_FPS) or 25).limit_denominator(1001)
+        rate = Fraction(camera.get(cv2.CAP_PROP_FPS) or USUAL_RATE).limit_denominator(1001)
+        start = time.monotonic()
         for number in itertools.count():
             there, picture = camera.read()
             if not there:
                 return
-            yield Frame(f"{source.name}#{number:06d}", cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), rate=rate)
+            seconds = Fraction(time.monotonic() - start).limit_denominator(1_000_000)
+            image = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            yield Frame(f"{source.name}#{number:06d}", image, rate=rate, seconds=seconds)
     finally:
         camera.release()

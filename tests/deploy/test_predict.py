@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +18,16 @@ import pytest
 
 from fiducial.data import annotations
 from fiducial.deploy import boxes as boxes_files
-from fiducial.deploy import drawings, predict, sources
+from fiducial.deploy import drawings, predict, runtime, sources
 from fiducial.deploy.predict import predict_sources
+from fiducial.deploy.runtime import Runtime
+from fiducial.deploy.smoothing import OneEuro
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, results
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.card import Card, DetectorSpec
-from fiducial.types import Skeleton
+from fiducial.types import Keypoints, Skeleton
 
 av = pytest.importorskip("av")
 
@@ -226,32 +232,60 @@ def test_a_failure_in_a_video_leaves_no_half_of_it(
     assert files_in(tmp_path / "out") == []
 
 
-def test_a_camera_is_stopped_by_control_c_and_keeps_what_was_seen(
+class Camera:
+    """Gives a frame when the consumer has got the one before, and five more while that one is looked at; after
+    40 frames Ctrl-C is pressed."""
+
+    taken = threading.Semaphore(0)
+
+    def __init__(self, number: int) -> None:
+        self.frames = 0
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def get(self, what: int) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        if self.frames % 6 == 1:
+            assert self.taken.acquire(timeout=20)
+        if self.frames == 40:
+            raise KeyboardInterrupt
+        self.frames += 1
+        return True, np.full((48, 64, 3), 6 * self.frames, np.uint8)
+
+    def release(self) -> None:
+        pass
+
+
+class SlowModel(Runtime):
+    """Lets the camera go on only when a frame is looked at."""
+
+    def __call__(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints:
+        Camera.taken.release()
+        time.sleep(0.03)
+        return super().__call__(image, boxes_xywh)
+
+
+def test_a_camera_is_seen_as_it_is_now_until_control_c(
     blob_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Camera:
-        def __init__(self, number: int) -> None:
-            self.left = 4
-
-        def isOpened(self) -> bool:  # noqa: N802
-            return True
-
-        def get(self, what: int) -> float:
-            return 0.0
-
-        def read(self) -> tuple[bool, np.ndarray]:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-            return True, np.full((48, 64, 3), 90, np.uint8)
-
-        def release(self) -> None:
-            pass
-
+    """Frames that came while another was looked at are left out, and what was seen is kept; then come other sources."""
+    model = SlowModel(runtime.load(blob_model).network)
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    done = predict_sources(blob_model, ["camera:0"], tmp_path, echo=quiet)
-    assert done.images == 4
-    assert files_in(tmp_path) == ["camera0.mp4", "results.json"]
+    monkeypatch.setattr(runtime, "load", lambda *_: model)
+    picture = noise_picture(tmp_path / "a.jpg")
+    done = predict_sources(blob_model, ["camera:0", str(picture)], tmp_path / "out", echo=quiet)
+    numbers = [int(entry["file_name"].partition("#")[2]) for entry in done.results[:-1]]
+    assert numbers[0] == 0
+    assert numbers[-1] == 39
+    assert numbers == sorted(set(numbers))
+    assert 5 <= len(numbers) < 12
+    assert done.results[-1]["file_name"] == "a.jpg"
+    assert files_in(tmp_path / "out") == ["a.jpg", "camera0.mp4", "results.json"]
+    with av.open(str(tmp_path / "out" / "camera0.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == len(numbers)
 
 
 def coco_file(path: Path, change: Callable[[dict[str, Any]], None] = lambda content: None) -> Path:
@@ -392,3 +426,152 @@ def test_results_elsewhere(blob_model: Path, two_pictures: Path, tmp_path: Path)
     )
     assert len(json.loads((tmp_path / "new" / "r.json").read_text())) == 2
     assert files_in(tmp_path / "out") == ["a.jpg", "b.jpg"]
+
+
+def times_of(path: Path) -> list[Fraction]:
+    with av.open(str(path)) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+def test_the_drawn_video_keeps_the_times_of_an_unsteady_one(tmp_path: Path) -> None:
+    """Also where a frame has no time or an old one."""
+    source = sources.Source("clip.mp4", tmp_path / "in.mp4", "video")
+    given = [Fraction(0), Fraction(1, 30), Fraction(1, 2), None, Fraction(1, 3), Fraction(2)]
+    with drawings.drawing(source, tmp_path / "out.mp4") as draw:
+        for seconds in given:
+            draw(sources.Frame("", None, rate=Fraction(25), seconds=seconds), np.full((34, 48, 3), 90, np.uint8))
+    expected = [0, 1 / 30, 0.5, 0.54, 0.58, 2]
+    assert [float(seconds) for seconds in times_of(tmp_path / "out.mp4")] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_video_that_changes_its_size_is_drawn_in_its_first_one(tmp_path: Path) -> None:
+    source = sources.Source("clip.mp4", tmp_path / "in.mp4", "video")
+    with drawings.drawing(source, tmp_path / "out.mp4") as draw:
+        for height, width in ((34, 48), (68, 48), (10, 10)):
+            draw(sources.Frame("", None), np.full((height, width, 3), 200, np.uint8))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        drawn = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [picture.shape for picture in drawn] == [(34, 48, 3)] * 3
+    assert drawn[0].min() > 180
+    assert drawn[1][:, 14:34].min() > 150  # half as large, in the middle
+    assert max(drawn[1][:, :8].max(), drawn[1][:, 40:].max()) < 40  # black beside it
+
+
+def video_of(path: Path, pictures: list[np.ndarray]) -> Path:
+    source = sources.Source(path.name, path, "video")
+    with drawings.drawing(source, path) as draw:
+        for picture in pictures:
+            draw(sources.Frame("", None, rate=Fraction(20)), picture)
+    return path
+
+
+@pytest.fixture
+def clip(blobs: Path, tmp_path: Path) -> Path:
+    """The same picture in 24 frames, with noise."""
+    picture = cv2.imread(str(blobs / "images" / "test_0.png"))[..., ::-1]
+    generator = np.random.default_rng(0)
+    noisy = [np.clip(picture + generator.normal(0, 12, picture.shape), 0, 255).astype(np.uint8) for _ in range(24)]
+    return video_of(tmp_path / "clip.mp4", noisy)
+
+
+def points_of(entries: list[dict[str, Any]]) -> np.ndarray:
+    """[frames, k, 3]"""
+    return np.array([entry["keypoints"] for entry in entries]).reshape(len(entries), -1, 3)
+
+
+def test_smoothing_calms_points_and_nothing_else(blob_model: Path, clip: Path, tmp_path: Path) -> None:
+    raw = predict_sources(blob_model, [str(clip)], tmp_path / "raw", echo=quiet).results
+    calm = predict_sources(blob_model, [str(clip)], tmp_path / "calm", smooth=OneEuro(), echo=quiet).results
+    assert [{**entry, "keypoints": 0} for entry in raw] == [{**entry, "keypoints": 0} for entry in calm]
+    before, after = points_of(raw), points_of(calm)
+    assert (before[..., 2] == after[..., 2]).all()
+    assert before[0] == pytest.approx(after[0])
+    jitter, left = (np.diff(points[8:, :, :2], 2, axis=0).std() for points in (before, after))
+    assert 0 < left < jitter / 3
+
+
+def test_boxes_and_numbers_of_followed_instances(blob_model: Path, clip: Path, tmp_path: Path) -> None:
+    """The boxes file names the video; frames get ids that the file doesn't have."""
+    path = coco_file(tmp_path / "b.json", lambda content: content["images"][1].update(file_name="clip.mp4"))
+    done = predict_sources(
+        blob_model, [str(clip)], tmp_path / "out", boxes=path, track=True, smooth=OneEuro(), echo=quiet
+    )
+    assert (done.images, done.instances, done.problems) == (24, 48, [])
+    first = done.results[:2]
+    assert [(entry["bbox"], entry["track_id"]) for entry in first] == [([3, 2.5, 25, 18], 1), ([8, 9, 11, 31], 2)]
+    assert [entry["image_id"] for entry in done.results] == [12 + frame for frame in range(1, 25) for _ in range(2)]
+    assert [entry["seconds"] for entry in done.results[::2]] == pytest.approx([frame / 20 for frame in range(24)])
+    assert all(entry["bbox"] != before["bbox"] for entry, before in zip(done.results[2:4], first, strict=True))
+
+
+def test_boxes_of_later_frames_start_anew(blob_model: Path, clip: Path, tmp_path: Path) -> None:
+    """What comes before the first frame that is named is left out, and said once."""
+
+    def rename(content: dict[str, Any]) -> None:
+        for image, number in zip(content["images"], (4, 10), strict=True):
+            image["file_name"] = f"clip.mp4#{number:06d}"
+
+    path = coco_file(tmp_path / "b.json", rename)
+    done = predict_sources(blob_model, [str(clip)], tmp_path / "out", boxes=path, track=True, echo=quiet)
+    assert done.problems == [f"{path}: has no image named 'clip.mp4#000000' nor 3 more of this video; left out"]
+    named = {entry["file_name"][-2:]: entry["image_id"] for entry in done.results}
+    assert (named["04"], named["10"], len(named)) == (11, 12, 20)
+    assert [entry["track_id"] for entry in done.results[:10]] == [1] * 6 + [2, 3] * 2
+    with pytest.raises(UserError, match=r"has no image named 'clip\.mp4#000000'"):
+        predict_sources(blob_model, [str(clip)], tmp_path / "new", boxes=path, track=True, strict=True, echo=quiet)
+    assert not (tmp_path / "new").exists() or files_in(tmp_path / "new") == []
+
+
+def test_a_lost_instance_is_told_once(blob_model: Path, clip: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def outside(content: dict[str, Any]) -> None:
+        content["images"][0]["file_name"] = "clip.mp4"
+        content["annotations"][0]["bbox"] = [500, 500, 30, 30]
+
+    path = coco_file(tmp_path / "b.json", outside)
+    done = predict_sources(blob_model, [str(clip)], tmp_path / "out", boxes=path, track=True, echo=said.append)
+    assert said == [
+        "clip.mp4#000000: instance 1: it left the picture, so it was lost; later ones of this video show as new track_ids"
+    ]
+    assert [entry["track_id"] for entry in done.results] == list(range(1, 25))
+
+
+def test_a_table_of_the_points(blob_model: Path, clip: Path, two_pictures: Path, tmp_path: Path) -> None:
+    done = predict_sources(
+        blob_model, [str(clip), str(two_pictures)], tmp_path / "out", csv_file=tmp_path / "deep" / "p.csv", echo=quiet
+    )
+    with open(tmp_path / "deep" / "p.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(done.results) == 26
+    for row, entry in zip(rows, done.results, strict=True):
+        assert row["file_name"] == entry["file_name"]
+        assert float(row["seconds"] or -1) == entry.get("seconds", -1)
+        points = [float(row[f"{name}_{what}"]) for name in ("red", "green", "blue") for what in ("x", "y", "score")]
+        assert points == entry["keypoints"]
+    assert [row["track_id"] for row in rows] == ["1"] * 24 + ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"track": True}, "--track is about videos and cameras"),
+        ({"smooth": OneEuro()}, "--smooth is about videos and cameras"),
+        ({"csv_file": Path("a.jpg/b/c.csv")}, r"--csv: nothing can be written in a\.jpg"),
+        ({"json_file": Path("a.jpg/c.json")}, r"--json: nothing can be written in a\.jpg"),
+    ],
+)
+def test_what_can_not_be_is_said_before_anything_is_done(
+    two_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(two_pictures)
+    with pytest.raises(UserError, match=message):
+        predict_sources(tmp_path / "no model", [str(two_pictures)], tmp_path / "out", echo=quiet, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_boxes_alone_do_not_say_who_is_who(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--smooth must know who is who .* add --track"):
+        predict_sources(
+            tmp_path, [str(clip)], tmp_path / "out", boxes=tmp_path / "b.json", smooth=OneEuro(), echo=quiet
+        )

@@ -139,6 +139,70 @@ def test_a_file_that_is_no_video_is_a_problem(tmp_path: Path, content: bytes) ->
     assert sources.count(sources.find([str(tmp_path / "clip.mp4")])) is None
 
 
+def test_the_times_are_the_stream_s(tmp_path: Path) -> None:
+    """Of a video whose frames are shown for 1 to 40 ticks, beginning late."""
+    ticks = [30, 31, 35, 75, 76, 90]
+    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
+        stream = container.add_stream("h264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 34, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 100)
+        for tick in ticks:
+            frame = av.VideoFrame.from_ndarray(np.full((34, 48, 3), tick, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = tick, Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    found = all_frames(tmp_path / "clip.mkv")
+    assert [frame.seconds for frame in found] == [Fraction(tick - ticks[0], 100) for tick in ticks]
+    assert [frame.seconds for frame in all_frames(write_picture(tmp_path / "a.png", 3))] == [None]
+
+
+@pytest.mark.parametrize("pixels", ["gray", "yuv420p10le", "yuv444p", "gray10le", "yuvj420p"])
+def test_any_kind_of_pixels_becomes_rgb(tmp_path: Path, pixels: str) -> None:
+    """A white square on grey 100, losslessly kept. One frame is a video, too."""
+    picture = np.full((34, 48, 3), 100, np.uint8)
+    picture[:10, :10] = 255
+    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
+        stream = container.add_stream("ffv1" if pixels != "yuvj420p" else "mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 34, pixels
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)))
+        container.mux(stream.encode())
+    [frame] = all_frames(tmp_path / "clip.mkv")
+    assert frame.image is not None
+    assert np.abs(frame.image.astype(int) - picture)[2:8, 2:8].max() <= 4
+    assert np.abs(frame.image.astype(int) - picture)[14:, 14:].max() <= 4
+
+
+def write_sizes(path: Path, sizes: list[tuple[int, int]]) -> Path:
+    """Motion JPEG, each frame of its own (width, height), on which the header says nothing."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *sizes[0], "yuvj420p"
+        for number, (width, height) in enumerate(sizes):
+            encoded = cv2.imencode(".jpg", np.full((height, width, 3), 20 * number, np.uint8))[1].tobytes()
+            packet = av.Packet(encoded)
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = number
+            container.mux(packet)
+    return path
+
+
+def test_a_video_may_change_its_size(tmp_path: Path) -> None:
+    sizes = [(48, 34), (48, 34), (64, 50), (30, 50), (48, 34)]
+    found = all_frames(write_sizes(tmp_path / "clip.mkv", sizes))
+    assert [frame.image.shape[1::-1] for frame in found if frame.image is not None] == sizes
+    assert [round(float(frame.image.mean()) / 20) for frame in found if frame.image is not None] == [0, 1, 2, 3, 4]
+
+
+def test_a_video_without_a_frame_is_a_problem(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
+        stream = container.add_stream("h264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 34, "yuv420p"
+        container.start_encoding()
+    found = all_frames(tmp_path / "clip.mkv")
+    assert len(found) == 1
+    assert "clip.mkv: ends after 0 frames" in (found[0].problem or "")
+
+
 def test_a_missing_source_is_said_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.jpg: no such file or folder"):
         sources.find([str(write_picture(tmp_path / "a.png", 1)), str(tmp_path / "nowhere.jpg")])
@@ -183,6 +247,10 @@ def test_a_camera_gives_rgb_until_it_ends() -> None:
     assert found[0].image is not None
     assert found[0].image[0, 0].tolist() == [3, 2, 1]
     assert found[0].rate == Fraction(2997, 100)
+    seconds = [frame.seconds for frame in found if frame.seconds is not None]
+    assert len(seconds) == 3
+    assert seconds == sorted(seconds)
+    assert 0 <= seconds[0] < 5
     assert sources.count(sources.find(["camera:7"])) is None
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +14,25 @@ from fiducial.cli.output import note
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run folder.")],
+    model: Annotated[Path, typer.Argument(help="A run folder, or a file that `fiducial export` made.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or camera:0.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures and results.json.")],
     boxes: Annotated[
         Path | None, typer.Option(help="COCO JSON whose annotations have boxes; else the whole image.")
+    ] = None,
+    track: Annotated[
+        bool,
+        typer.Option(
+            "--track", help="Follow instances through videos, from the first frame's boxes or the whole image."
+        ),
+    ] = False,
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            metavar="HZ",
+            help="One-Euro filter for videos: cutoff of points at rest, lower is calmer [off; 1].",
+        ),
     ] = None,
     flip_test: Annotated[
         bool, typer.Option("--flip-test", help="Average over the picture and its mirror image.")
@@ -34,19 +48,27 @@ def predict(
         Path | None,
         typer.Option("--json", dir_okay=False, help="COCO results here instead of OUT/results.json; '-' prints them."),
     ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", dir_okay=False, help="The points as a table, too: one row an instance.")
+    ] = None,
 ) -> None:
     """Find points in images and videos; the same with points and COCO results JSON come out.
 
     fiducial predict runs/faces photo.jpg holiday/ clip.mp4 --out found
     """
     from fiducial.deploy import predict as prediction
+    from fiducial.deploy.smoothing import OneEuro
 
-    done = prediction.predict_sources(
-        model, sources, out, boxes=boxes, flip_test=flip_test, oks_nms=oks_nms, strict=strict, json_file=json_file,
-        progress=sys.stderr.isatty(), echo=note,
-    )  # fmt: skip
-    if str(json_file) == "-":
-        typer.echo(json.dumps(done.results, allow_nan=False))
-    else:
-        where = json_file or out / "results.json"
-        typer.echo(f"{done.images} images, {done.instances} instances: {where}, pictures in {out}")
+    printed = str(json_file) == "-"
+    with tempfile.TemporaryDirectory() as folder:
+        json_path = Path(folder) / "results.json" if printed else json_file
+        done = prediction.predict_sources(
+            model, sources, out, boxes=boxes, track=track, smooth=None if smooth is None else OneEuro(smooth),
+            flip_test=flip_test, oks_nms=oks_nms, strict=strict, json_file=json_path, csv_file=csv_file,
+            progress=sys.stderr.isatty(), echo=note,
+        )  # fmt: skip
+        if printed:
+            typer.echo(done.json_file.read_text(encoding="utf-8"), nl=False)
+            return
+    speed = f", {done.images / done.seconds:.1f} a second" if done.images > 1 else ""
+    typer.echo(f"{done.images} images, {done.instances} instances{speed}: {done.json_file}, pictures in {out}")

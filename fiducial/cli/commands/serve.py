@@ -19,7 +19,7 @@ def serve(
     max_bytes: Annotated[int, typer.Option(min=1024, help="Of a request.")] = 20 * 2**20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of a picture, by its header.")] = 50_000_000,
     max_boxes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64,
-    max_in_flight: Annotated[int, typer.Option(min=1, help="Requests at a time; more get 429.")] = 256,
+    max_in_flight: Annotated[int, typer.Option(min=1, help="Requests at a time; more get 429.")] = 64,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request; later it gets 504.")] = 30.0,
 ) -> None:
     """Serve a model over HTTP, with a page to try it on.
@@ -29,7 +29,7 @@ def serve(
     curl --data-binary @photo.jpg 'http://127.0.0.1:8000/predict?boxes=[[10,20,200,200]]'
     """
     from fiducial.deploy.serving import server
-    from fiducial.deploy.serving.pictures import Limits
+    from fiducial.deploy.serving.limits import Limits
 
     limits = Limits(
         max_bytes=max_bytes, max_pixels=max_pixels, max_boxes=max_boxes, max_in_flight=max_in_flight, timeout_s=timeout,

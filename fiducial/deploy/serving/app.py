@@ -1,123 +1,65 @@
-"""The HTTP interface of a model: picture in, points out, as JSON; many requests share the network's batches."""
+"""The HTTP interface of a model: pictures in, points out, as JSON. What is wrong with a request is said in one line,
+{"detail": ..}; there are no paths and no URLs to read from."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import msgspec
-import numpy as np
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
-from starlette.formparsers import MultiPartException
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import fiducial
-from fiducial import config, geometry
-from fiducial.data import crops as cutting
+from fiducial import config
 from fiducial.deploy.runtime import Runtime
-from fiducial.deploy.serving.batching import Batcher
-from fiducial.deploy.serving.measures import Measures
-from fiducial.deploy.serving.pictures import Limits, Refused, boxes_of, boxes_of_each, picture_of
-from fiducial.geometry import Size
-from fiducial.types import Keypoints
+from fiducial.deploy.serving.answers import Answer, Answers, Refusal
+from fiducial.deploy.serving.boxes import boxes_of, boxes_of_each
+from fiducial.deploy.serving.limits import Limits, Refused
+from fiducial.deploy.serving.service import Service
 
-BOXES = {
-    "name": "boxes", "in": "query", "required": False, "schema": {"type": "string"},
-    "description": "JSON [[x, y, width, height], ..], px of the upright picture from its outer edge; none = the whole picture",
+FILE = {"type": "string", "format": "binary"}
+BOXES = "JSON [[x, y, width, height], ..], px of the upright picture from its outer edge; without it the whole picture"
+PARAMETERS = [
+    {"name": "boxes", "in": "query", "schema": {"type": "string", "example": "[[10, 20, 200, 200]]"},
+     "description": BOXES},
+    {"name": "heatmap", "in": "query", "schema": {"type": "boolean"},
+     "description": "Also the heatmap of the first box, where the model has one (`/model` says so)"},
+]  # fmt: skip
+ONE_FORM = {
+    "type": "object", "required": ["image"],
+    "properties": {"image": FILE, "boxes": {"type": "string", "description": BOXES}},
 }  # fmt: skip
-HEATMAP = {
-    "name": "heatmap", "in": "query", "required": False, "schema": {"type": "boolean"},
-    "description": "Also the highest of all points' maps over the first crop, as PNG, where the model has maps",
+MANY_FORM = {
+    "type": "object", "required": ["images"],
+    "properties": {
+        "images": {"type": "array", "items": FILE},
+        "boxes": {"type": "string", "description": "JSON: a list with the boxes, or null, of each image"},
+    },
 }  # fmt: skip
-BINARY = {"schema": {"type": "string", "format": "binary"}}
-ONE = {
-    "parameters": [BOXES, HEATMAP],
-    "requestBody": {"required": True, "content": {
-        "image/jpeg": BINARY, "image/png": BINARY, "application/octet-stream": BINARY,
-        "multipart/form-data": {"schema": {"type": "object", "required": ["image"], "properties": {
-            "image": {"type": "string", "format": "binary"}, "boxes": {"type": "string"}}}},
-    }},
-}  # fmt: skip
-MANY = {
-    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
-        "type": "object", "required": ["images"], "properties": {
-            "images": {"type": "array", "items": {"type": "string", "format": "binary"}},
-            "boxes": {"type": "string", "description": "JSON: a list with the boxes, or null, of each image"}}}}}},
-}  # fmt: skip
-REFUSALS = {
-    code: {"description": text}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {"description": text, "model": Refusal}
     for code, text in {
-        400: "The request can't be read.", 413: "Too many bytes or pixels.", 415: "Neither JPEG nor PNG.",
-        422: "A broken picture or wrong boxes.", 429: "Too many requests at a time; try again after a second.",
-        504: "Not answered in time.",
+        400: "The request can't be read.", 408: "It did not arrive in time.", 413: "Too many bytes or pixels.",
+        415: "Neither JPEG, PNG nor WebP.", 422: "A broken picture or wrong boxes.",
+        429: "Too many requests at a time; try again after `Retry-After`.", 503: "The server is stopping.",
+        504: "It was not answered in time.",
     }.items()
 }  # fmt: skip
-
-
-class Service:
-    """A loaded model with what its requests share."""
-
-    def __init__(self, run: Runtime, limits: Limits) -> None:
-        self.run, self.limits = run, limits
-        self.measures = Measures()
-        self.batcher = Batcher(run.network, limits.max_batch, self.measures.batch)
-        self.measures.watch_queue(self.batcher.waiting)
-        self.workers = ThreadPoolExecutor(thread_name_prefix="fiducial-decode")
-        self.in_flight = 0
-
-    def stop(self) -> None:
-        """After the last request."""
-        self.batcher.stop()
-        self.workers.shutdown()
-
-    async def points(self, data: bytes, boxes: np.ndarray | None, name: str, heatmap: bool = False) -> dict[str, Any]:
-        """What is answered for one picture."""
-        loop = asyncio.get_running_loop()
-        spec = self.run.card.spec
-
-        def prepared() -> tuple[Size, np.ndarray, np.ndarray]:
-            picture = picture_of(data, self.limits, name)
-            return Size(picture.shape[1], picture.shape[0]), *cutting.cut(picture, boxes, spec.size, spec.padding)
-
-        size, crops, image_to_crop = await loop.run_in_executor(self.workers, prepared)
-        found = await asyncio.wrap_future(self.batcher.submit(crops))
-        answer = self._answer(size, found.mapped(geometry.invert(image_to_crop)))
-        if heatmap and len(crops):
-            answer["heatmap"] = await loop.run_in_executor(self.workers, self._heatmap, crops[:1], image_to_crop[0])
-        return answer
-
-    def _answer(self, size: Size, found: Keypoints) -> dict[str, Any]:
-        xy, score = np.round(found.xy.astype(float), 3).tolist(), np.round(found.score.astype(float), 5).tolist()
-        instances: list[dict[str, Any]] = [{"xy": a, "score": b} for a, b in zip(xy, score, strict=True)]
-        if found.sigma is not None:
-            for instance, sigma in zip(instances, np.round(found.sigma.astype(float), 3).tolist(), strict=True):
-                instance["sigma"] = sigma
-        return {"width": size.w, "height": size.h, "points": self.run.skeleton.points, "instances": instances}
-
-    def _heatmap(self, crop: np.ndarray, image_to_crop: np.ndarray) -> dict[str, Any] | None:
-        maps = getattr(self.run.network, "heatmaps", lambda crops: None)(crop)
-        if maps is None:
-            return None
-        highest = np.clip(maps[0].max(0) * 255, 0, 255).astype(np.uint8)
-        coded = cv2.imencode(".png", highest)[1].tobytes()
-        spec = self.run.card.spec
-        corners = geometry.transform(
-            geometry.invert(image_to_crop), geometry.box_corners(geometry.whole_image_box(spec.size))
-        )
-        low, high = corners.min(0) + 0.5, corners.max(0) + 0.5
-        return {"png": base64.b64encode(coded).decode(), "box": [*low.tolist(), *(high - low).tolist()]}
+# The page holds all that it needs; a browser is told to fetch nothing else.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'"
+)
 
 
 def create(run: Runtime, limits: Limits | None = None) -> FastAPI:
-    """The application; its `state.service` is the Service."""
+    """The application; its `state.service` is the Service, which ends with the application's lifespan."""
     service = Service(run, limits or Limits())
 
     @asynccontextmanager
@@ -125,115 +67,165 @@ def create(run: Runtime, limits: Limits | None = None) -> FastAPI:
         yield
         service.stop()
 
+    # Its own pages of the interface load scripts from elsewhere.
     app = FastAPI(
-        title="Fiducial", version=fiducial.__version__, lifespan=lifespan,
-        description=f"Keypoints `{run.skeleton.name}` ({len(run.skeleton.points)} points) by "
-        f"{run.card.spec.method} on {run.card.spec.backbone}, run by {run.network.runtime}.",
+        title="Fiducial", version=fiducial.__version__, description=f"{service.title}.", lifespan=lifespan,
+        docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.service = service
-    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 
-    @app.post("/predict", summary="Points of one picture", openapi_extra=ONE, responses=REFUSALS)
-    async def predict(request: Request) -> Response:
-        async def work() -> dict[str, Any]:
-            heatmap = request.query_params.get("heatmap", "").lower() in ("1", "true", "yes")
-            text = request.query_params.get("boxes")
-            if request.headers.get("content-type", "").startswith("multipart/form-data"):
-                async with request.form(max_files=1, max_fields=4) as form:
-                    data = await _file(form.get("image"), "image")
-                    given = form.get("boxes")
-                    text = given if isinstance(given, str) else text
-            else:
-                data = await request.body()
-            return await service.points(data, boxes_of(text, service.limits), "image", heatmap)
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        """A bug of ours, or the network's; uvicorn logs where."""
+        return _json({"detail": "the server failed; its log says where"}, 500)
 
-        return await _answered(service, request, "predict", work)
-
-    @app.post("/predict/batch", summary="Points of several pictures", openapi_extra=MANY, responses=REFUSALS)
-    async def predict_batch(request: Request) -> Response:
-        async def work() -> dict[str, Any]:
-            if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-                raise Refused(415, "expected multipart/form-data with files `images`")
-            async with request.form(max_files=service.limits.max_images + 1, max_fields=4) as form:
-                files = form.getlist("images")
-                if not files or len(files) > service.limits.max_images:
-                    raise Refused(422, f"images: expected 1 to {service.limits.max_images} files, got {len(files)}")
-                named = [(await _file(file, f"images[{i}]"), f"images[{i}]") for i, file in enumerate(files)]
-                text = form.get("boxes")
-            boxes = boxes_of_each(text if isinstance(text, str) else None, len(named), service.limits)
-            tasks = (service.points(data, each, name) for (data, name), each in zip(named, boxes, strict=True))
-            return {"images": await asyncio.gather(*tasks)}
-
-        return await _answered(service, request, "predict_batch", work)
-
-    @app.get("/model", summary="What the model is")
-    async def model() -> Response:
-        card = config.to_dict(run.card)
-        maps = callable(getattr(run.network, "heatmaps", None))
-        return _json({"runtime": run.network.runtime, "heatmaps": maps, **card})
-
-    @app.get("/health", summary="Whether the server is alive, and what it holds")
-    async def health() -> Response:
-        return _json({"status": "ok", "in_flight": service.in_flight, "waiting": service.batcher.waiting()})
-
-    @app.get("/metrics", summary="For Prometheus")
-    async def metrics() -> Response:
-        return PlainTextResponse(service.measures.text(), media_type="text/plain; version=0.0.4")
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> Response:
-        return HTMLResponse(page)
-
+    _add_predictions(app, service)
+    _add_facts(app, service)
     return app
 
 
+def _add_predictions(app: FastAPI, service: Service) -> None:
+    limits = service.limits
+
+    @app.post(
+        "/predict", summary="Points of one picture", responses={200: {"model": Answer}, **REFUSALS},
+        openapi_extra={"parameters": PARAMETERS, "requestBody": {"required": True, "content": {
+            **{kind: {"schema": FILE} for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")},
+            "multipart/form-data": {"schema": ONE_FORM}}}},
+    )  # fmt: skip
+    async def predict(request: Request) -> Response:
+        """The picture is the body, or the file `image` of a form."""
+
+        async def work(body: bytes) -> Answer:
+            text = request.query_params.get("boxes")
+            if _is_form(request):
+                form = await _form(request, body, most_files=1)
+                text, body = _text(form, "boxes") or text, await _file(form.get("image"), "image")
+            heatmap = request.query_params.get("heatmap", "").lower() in ("1", "true", "yes")
+            return await service.answer(body, boxes_of(text, limits), heatmap=heatmap)
+
+        return await _answered(service, request, "predict", work)
+
+    @app.post(
+        "/predict/batch", summary="Points of several pictures", responses={200: {"model": Answers}, **REFUSALS},
+        openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": MANY_FORM}}}},
+    )  # fmt: skip
+    async def predict_batch(request: Request) -> Response:
+        async def work(body: bytes) -> Answers:
+            if not _is_form(request):
+                raise Refused(415, "expected multipart/form-data with the pictures as files `images`")
+            form = await _form(request, body, most_files=limits.max_images + 1)
+            files = form.getlist("images")
+            if not 1 <= len(files) <= limits.max_images:
+                raise Refused(422, f"images: expected 1 to {limits.max_images} files, got {len(files)}")
+            pictures = {f"images[{i}]": await _file(file, f"images[{i}]") for i, file in enumerate(files)}
+            boxes = boxes_of_each(_text(form, "boxes"), len(pictures), limits)
+            each = [service.answer(data, of, name) for (name, data), of in zip(pictures.items(), boxes, strict=True)]
+            return Answers(list(await asyncio.gather(*each)))
+
+        return await _answered(service, request, "predict_batch", work)
+
+
+def _add_facts(app: FastAPI, service: Service) -> None:
+    page = (Path(__file__).parent / "page.html").read_bytes()
+
+    @app.get("/model", summary="The model's card: skeleton, size, method, licence, metrics")
+    async def model() -> Response:
+        run = service.run
+        about = {"title": service.title, "runtime": run.network.runtime, "heatmaps": service.has_heatmaps}
+        return _json({**about, "limits": service.limits, **config.to_dict(run.card)})
+
+    @app.get("/health", summary="Whether the server is alive")
+    async def health() -> Response:
+        return _json({"status": "ok"})
+
+    @app.get("/ready", summary="Whether it takes requests: 503 when it is full or stopping")
+    async def ready() -> Response:
+        return _json({"ready": service.ready, "in_flight": service.in_flight}, 200 if service.ready else 503)
+
+    @app.get("/metrics", summary="For Prometheus")
+    async def metrics() -> Response:
+        return Response(service.measures.text(), media_type=service.measures.media_type)
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return Response(page, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+
+
 async def _answered(
-    service: Service, request: Request, endpoint: str, work: Callable[[], Awaitable[dict[str, Any]]]
+    service: Service, request: Request, endpoint: str, work: Callable[[bytes], Awaitable[Answer | Answers]]
 ) -> Response:
-    """The answer within the limits of concurrency, bytes and time, or the refusal as {"detail": ..}."""
-    start = time.perf_counter()
-    if service.in_flight >= service.limits.max_in_flight:
-        service.measures.request(endpoint, 429, 0.0)
-        return _json({"detail": "too many requests at a time; try again after a second"}, 429, {"Retry-After": "1"})
-    service.in_flight += 1
+    """The body, read and worked on within the limits, answered or refused; measured in any case."""
+    start, arrived, status = time.perf_counter(), False, 500
+
+    async def whole() -> Answer | Answers:
+        nonlocal arrived
+        body = await _body(request, service.limits)
+        arrived = True
+        return await work(body)
+
     try:
-        _check_length(request, service.limits)
-        response = _json(await asyncio.wait_for(work(), service.limits.timeout_s))
-    except Refused as refusal:
-        response = _json({"detail": refusal.detail}, refusal.status)
-    except (MultiPartException, ClientDisconnect) as error:
-        response = _json({"detail": f"the request can't be read: {error}"}, 400)
+        with service.admitted():
+            response = _json(await asyncio.wait_for(whole(), service.limits.timeout_s))
+        status = 200
     except asyncio.TimeoutError:  # before Python 3.11 not the built-in one
-        response = _json({"detail": f"not answered within {service.limits.timeout_s:g} s"}, 504)
+        status, late = (504, "not answered") if arrived else (408, "the request did not arrive")
+        response = _json({"detail": f"{late} within {service.limits.timeout_s:g} s"}, status)
+    except Refused as refused:
+        status = refused.status
+        response = _json({"detail": refused.detail}, status, refused.headers)
     finally:
-        service.in_flight -= 1
-    service.measures.request(endpoint, response.status_code, time.perf_counter() - start)
+        service.measures.request(endpoint, status, time.perf_counter() - start)
     return response
 
 
-def _check_length(request: Request, limits: Limits) -> None:
-    """By what the client declares, and then by what it sends."""
-    too_many = Refused(413, f"more than the limit of {limits.max_bytes} bytes")
+async def _body(request: Request, limits: Limits) -> bytes:
+    """The whole body, by what the client declares and then by what it sends not above the limit."""
+    too_large = Refused(
+        413, f"the request is too large; the limit is {limits.max_bytes} bytes", {"Connection": "close"}
+    )
     declared = request.headers.get("content-length", "0")
-    if not declared.isdigit() or int(declared) > limits.max_bytes:
-        raise too_many
-    receive, seen = request._receive, 0
-
-    async def counted() -> Any:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > limits.max_bytes:
-            raise too_many
-        return message
-
-    request._receive = counted
+    if not declared.isdecimal() or int(declared) > limits.max_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limits.max_bytes:
+                raise too_large
+    except ClientDisconnect as gone:
+        raise Refused(400, "the client went away") from gone
+    return bytes(body)
 
 
-async def _file(part: Any, name: str) -> bytes:
-    if part is None or isinstance(part, str):
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+async def _form(request: Request, body: bytes, most_files: int) -> FormData:
+    """The fields of a body that was read."""
+
+    async def again() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    try:
+        return await Request(request.scope, again).form(max_files=most_files, max_fields=4)
+    except HTTPException as error:
+        raise Refused(400, f"the form can't be read: {error.detail}") from error
+
+
+async def _file(part: UploadFile | str | None, name: str) -> bytes:
+    if not isinstance(part, UploadFile):
         raise Refused(422, f"{name}: expected a file")
     return await part.read()
+
+
+def _text(form: FormData, name: str) -> str | None:
+    """A field's text; Refused where it came as a file."""
+    value = form.get(name)
+    if isinstance(value, UploadFile):
+        raise Refused(422, f"{name}: expected text, not a file")
+    return value
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

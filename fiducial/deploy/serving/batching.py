@@ -1,93 +1,159 @@
-"""Dynamic batching: crops of requests that wait at the same time go through the network together.
+"""Dynamic batching: crops of requests that are there at the same time go through the network together.
 
-One thread owns the network. It takes what waits, up to a number of crops, and does not wait for more: while it works the
-next batch gathers by itself, so that a lone request is not delayed and a crowd is not cut up."""
+Some threads prepare crops, one owns the network. It takes what is ready, up to a number of crops, and waits for more only
+while more is being prepared, and only for a moment: a lone request is not delayed, and a crowd comes in full batches."""
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from fiducial.deploy.runtime import Network
 from fiducial.types import Keypoints
 
+PATIENCE_S = 0.005
+
+
+class HasCrops(Protocol):
+    @property
+    def crops(self) -> np.ndarray:
+        """[n, h, w, 3] uint8"""
+        ...
+
+
+P = TypeVar("P", bound=HasCrops)
+
 
 @dataclass
-class _Job:
-    crops: np.ndarray  # [n, h, w, 3]
-    answer: Future[Keypoints] = field(default_factory=Future)
+class Job(Generic[P]):
+    """One picture's way."""
+
+    prepare: Callable[[], P]
+    answer: asyncio.Future[tuple[P, Keypoints]]
+    prepared: P | None = None
+
+    @property
+    def crops(self) -> np.ndarray:
+        assert self.prepared is not None
+        return self.prepared.crops
 
 
-class Batcher:
-    """`submit` from any thread; `stop` finishes what was submitted."""
+class Batcher(Generic[P]):
+    """Used by one event loop, within which it is made; `stop` after the last answer."""
 
-    def __init__(self, network: Network, max_crops: int, observe: Callable[[int], None] = lambda crops: None) -> None:
-        """`observe` is told the number of crops of each batch."""
+    def __init__(
+        self, network: Network, max_crops: int, preparers: int, observe: Callable[[int], None] = lambda crops: None
+    ) -> None:
+        """`observe` is told the number of crops of each batch. A picture with more than `max_crops` goes alone."""
         self._network, self._max_crops, self._observe = network, max_crops, observe
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="fiducial-batcher", daemon=True)
-        self._thread.start()
+        self._to_prepare: queue.SimpleQueue[Job[P] | None] = queue.SimpleQueue()  # None: one thread ends
+        self._changed = threading.Condition()  # guards what follows
+        self._ready: deque[Job[P]] = deque()
+        self._preparing, self._stopping = 0, False
+        self._preparers = [self._thread(self._prepare_all, "prepare") for _ in range(preparers)]
+        self._runner = self._thread(self._run_all, "batches")
 
-    def submit(self, crops: np.ndarray) -> Future[Keypoints]:
-        """Points on the crops, later; what the network raises is raised by the future."""
-        job = _Job(crops)
-        self._jobs.put(job)
-        return job.answer
+    async def points(self, prepare: Callable[[], P]) -> tuple[P, Keypoints]:
+        """What `prepare`, called in a thread, returned, and the points on its crops. What it or the network raises is
+        raised here. A job that is cancelled before its turn is not computed."""
+        job = Job(prepare, asyncio.get_running_loop().create_future())
+        with self._changed:
+            self._preparing += 1
+        self._to_prepare.put(job)
+        return await job.answer
 
     def waiting(self) -> int:
-        """Requests that no batch has taken yet."""
-        return self._jobs.qsize()
+        """Pictures that no batch has taken yet."""
+        return self._preparing + len(self._ready)
 
     def stop(self) -> None:
-        self._jobs.put(None)
-        self._thread.join()
+        """Returns when the threads have ended."""
+        for _ in self._preparers:
+            self._to_prepare.put(None)
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        for thread in (*self._preparers, self._runner):
+            thread.join()
 
-    def _work(self) -> None:
-        left: _Job | None = None  # did not fit into the last batch
-        while True:
-            first = left or self._jobs.get()
-            left = None
-            if first is None:
-                return
-            batch, count = [first], len(first.crops)
-            ends = False
-            while count < self._max_crops:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if job is None:
-                    ends = True
-                    break
-                if count + len(job.crops) > self._max_crops:
-                    left = job
-                    break
-                batch.append(job)
-                count += len(job.crops)
-            # A request that was given up, its client gone or its time over, is not computed.
-            batch = [job for job in batch if job.answer.set_running_or_notify_cancel()]
-            if batch:
-                self._run(batch)
-            if ends:
-                self._jobs.put(None)
+    @staticmethod
+    def _thread(target: Callable[[], None], name: str) -> threading.Thread:
+        thread = threading.Thread(target=target, name=f"fiducial-{name}", daemon=True)
+        thread.start()
+        return thread
 
-    def _run(self, batch: Sequence[_Job]) -> None:
+    def _prepare_all(self) -> None:
+        while (job := self._to_prepare.get()) is not None:
+            try:
+                if not job.answer.cancelled():
+                    job.prepared = job.prepare()
+            except Exception as error:  # whatever it is, somebody waits for it
+                _deliver([job], [error])
+            with self._changed:
+                self._preparing -= 1
+                if job.prepared is not None:
+                    self._ready.append(job)
+                # The network's thread is woken when it can begin, and to begin to wait.
+                if len(self._ready) == 1 or self._enough():
+                    self._changed.notify()
+            del job  # nothing is kept while there is nothing to do
+
+    def _enough(self) -> bool:
+        return self._preparing == 0 or sum(len(job.crops) for job in self._ready) >= self._max_crops
+
+    def _run_all(self) -> None:
+        while batch := self._next_batch():
+            self._run(batch)
+            del batch
+
+    def _next_batch(self) -> list[Job[P]]:
+        """Empty at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._stopping)
+            self._changed.wait_for(self._enough, PATIENCE_S)
+            batch, count = [], 0
+            while self._ready and (not batch or count + len(self._ready[0].crops) <= self._max_crops):
+                batch.append(self._ready.popleft())
+                count += len(batch[-1].crops)
+            return batch
+
+    def _run(self, batch: Sequence[Job[P]]) -> None:
+        batch = [job for job in batch if not job.answer.cancelled()]
+        if not batch:
+            return
         crops = batch[0].crops if len(batch) == 1 else np.concatenate([job.crops for job in batch])
         self._observe(len(crops))
         try:
             found = self._network.predict(crops)
-        except Exception as error:
-            for job in batch:
-                job.answer.set_exception(error)
+        except Exception as error:  # whatever it is, somebody waits for it
+            _deliver(batch, [error] * len(batch))
             return
-        start = 0
+        answers, start = [], 0
         for job in batch:
             rows = slice(start, start + len(job.crops))
             start = rows.stop
-            columns = {name: None if value is None else value[rows] for name, value in vars(found).items()}
-            job.answer.set_result(Keypoints(**columns))
+            of_job = Keypoints(*(None if value is None else value[rows] for value in vars(found).values()))
+            answers.append((job.prepared, of_job))
+        _deliver(batch, answers)
+
+
+def _deliver(jobs: Sequence[Job[Any]], answers: Sequence[Any]) -> None:
+    """From a thread to the event loop, which is woken once."""
+
+    def deliver() -> None:
+        for job, answer in zip(jobs, answers, strict=True):
+            if job.answer.done():  # given up
+                continue
+            if isinstance(answer, Exception):
+                job.answer.set_exception(answer)
+            else:
+                job.answer.set_result(answer)
+
+    jobs[0].answer.get_loop().call_soon_threadsafe(deliver)

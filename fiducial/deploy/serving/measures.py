@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 CROPS = (1, 2, 4, 8, 16, 32, 64)
@@ -13,25 +14,23 @@ CROPS = (1, 2, 4, 8, 16, 32, 64)
 class Measures:
     """Counters of one server, in a registry of their own."""
 
+    media_type = CONTENT_TYPE_LATEST
+
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self._registry = made = CollectorRegistry()
         self._requests = Counter(
-            "fiducial_requests", "Requests by endpoint and status", ["endpoint", "code"], registry=self.registry
+            "fiducial_requests", "Requests by endpoint and status", ["endpoint", "code"], registry=made
         )
         self._seconds = Histogram(
-            "fiducial_request_seconds", "Seconds from the request's head to its answer", ["endpoint"],
-            buckets=SECONDS, registry=self.registry,
+            "fiducial_request_seconds", "From a request's head to its answer", ["endpoint"], buckets=SECONDS, registry=made
         )  # fmt: skip
         self._crops = Histogram(
-            "fiducial_batch_crops",
-            "Crops that went through the network together",
-            buckets=CROPS,
-            registry=self.registry,
+            "fiducial_batch_crops", "Crops that went through the network together", buckets=CROPS, registry=made
         )
-        self._waiting = Gauge("fiducial_waiting", "Requests that no batch has taken yet", registry=self.registry)
 
-    def watch_queue(self, length: Callable[[], int]) -> None:
-        self._waiting.set_function(length)
+    def watch(self, name: str, what: str, now: Callable[[], int]) -> None:
+        """A number that is asked for when Prometheus asks."""
+        Gauge(name, what, registry=self._registry).set_function(now)
 
     def request(self, endpoint: str, code: int, seconds: float) -> None:
         self._requests.labels(endpoint, str(code)).inc()
@@ -40,5 +39,5 @@ class Measures:
     def batch(self, crops: int) -> None:
         self._crops.observe(crops)
 
-    def text(self) -> str:
-        return generate_latest(self.registry).decode()
+    def text(self) -> bytes:
+        return generate_latest(self._registry)

@@ -1,39 +1,48 @@
-"""A model behind a port, until SIGTERM or Ctrl-C: then accepted requests are finished and no new ones are taken."""
+"""A model behind a port. SIGTERM or Ctrl-C ends it: what was accepted is answered, what comes then gets 503."""
 
 from __future__ import annotations
 
-import signal
+import gc
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import cv2
 
 from fiducial.deploy import runtime
-from fiducial.deploy.serving.pictures import Limits
+from fiducial.deploy.serving.limits import Limits
 from fiducial.errors import UserError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from uvicorn import Server
 
 
 def serve(
     model: Path, host: str, port: int, limits: Limits, threads: int | None = None, echo: Callable[[str], None] = print
 ) -> None:
-    """Blocks. `port` 0 takes a free one; the address is printed when requests are taken."""
+    """Blocks. `port` 0 takes a free one; the address is said when requests are taken. `threads` are the network's."""
     try:
-        import uvicorn
+        import python_multipart  # noqa: F401  which Starlette would ask for at the first form
+        import uvicorn  # noqa: F401
 
         from fiducial.deploy.serving import app as application
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'fiducial[serve]'") from error
-    app = application.create(runtime.load(model, threads=threads), limits)
     bound = _bound(host, port)
-    settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(limits.timeout_s) + 1,
-        timeout_keep_alive=30, backlog=2048, server_header=False, date_header=False,
-    )  # fmt: skip
-    server = uvicorn.Server(settings)
-    address = f"http://{host}:{bound.getsockname()[1]}"
-    echo(f"serving {model} on {address} (page: {address}/, interface: {address}/docs); Ctrl-C ends")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn drains and raises the signal once more, which ends well then
-    server.run(sockets=[bound])
+    try:
+        app = application.create(runtime.load(model, threads=threads), limits)
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{bound.getsockname()[1]}"
+        gc.freeze()  # what lives as long as the server is not looked through again and again
+        cv2.setNumThreads(1)  # requests are what runs side by side
+        bound.listen(2048)
+        echo(f"serving {model} on {address}/ (what it takes: {address}/openapi.json); Ctrl-C ends")
+        _server(app, limits).run(sockets=[bound])
+    finally:
+        bound.close()
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -42,8 +51,31 @@ def _bound(host: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
-        made.listen(2048)  # connections wait from now on
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         made.close()
         raise UserError(f"--host {host} --port {port}: can't be taken: {error}. Try --port 0 for a free one") from error
     return made
+
+
+def _server(app: FastAPI, limits: Limits) -> Server:
+    import uvicorn
+
+    service = app.state.service
+
+    class Draining(uvicorn.Server):
+        """Listens on, to say 503, until the last request is answered; a second signal ends at once."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if service.draining:
+                self.should_exit = self.force_exit = True
+            service.draining = True
+
+        async def on_tick(self, counter: int) -> bool:
+            return await super().on_tick(counter) or (service.draining and service.in_flight == 0)
+
+    return Draining(
+        uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, ws="none",
+            timeout_keep_alive=30, timeout_graceful_shutdown=int(limits.timeout_s) + 1,
+        )
+    )  # fmt: skip

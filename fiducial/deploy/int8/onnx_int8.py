@@ -1,0 +1,85 @@
+"""int8 in ONNX Runtime, by nncf: pairs of QuantizeLinear and DequantizeLinear, which the runtime makes one with the
+operators between them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from fiducial.deploy import export_card, onnx_export
+from fiducial.deploy.export_card import Decode, Made, Precision, Where
+from fiducial.deploy.int8 import layers
+from fiducial.deploy.int8.quantizer import post_training
+from fiducial.deploy.runtimes import onnx_runtime
+from fiducial.models.card import Card
+from fiducial.models.detector import Detector
+
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+
+class OnnxQuantizer:
+    """A detector on its way into ONNX Runtime. See `quantizer.Quantizer`."""
+
+    runtime = onnx_runtime.NAME
+    others: tuple[Precision, ...] = ()
+
+    def __init__(
+        self, detector: Detector, card: Card, crops: np.ndarray, decode: Decode = "own", crop: Where = "inside"
+    ) -> None:
+        self._detector, self._crop = detector, crop
+        self._plain = onnx_export.model_of(detector, card, crop="outside", decode=decode)
+        layers.name_by_module(self._plain)
+        block = {entry.key: entry.value for entry in self._plain.metadata_props}
+        self._card = replace(export_card.of_metadata(block, Path("model.onnx"), self.runtime), crop=crop)
+        self._crops = [{"crops": crops[i : i + 1]} for i in range(len(crops))]
+        nodes = self._plain.graph.node
+        self.groups = layers.grouped(
+            [node.name for node in nodes], [node.name for node in nodes if node.op_type in WEIGHTED]
+        )
+        self._uncorrected: onnx.ModelProto | None = None
+
+    def write(self, precision: Precision, folder: Path, quantized: Collection[str] = ()) -> Made:
+        return self._save(self._quantized(quantized) if precision == "int8" else self._plain, precision, folder)
+
+    def write_alone(self, group: str, folder: Path) -> Made:
+        if self._uncorrected is None:
+            self._uncorrected = self._quantized(self.groups, corrected=False)
+        return self._save(restored(self._uncorrected, self._plain, set(self.groups[group])), "int8", folder)
+
+    def _save(self, network: onnx.ModelProto, precision: Precision, folder: Path) -> Made:
+        """With the crop in front, if it is to be inside."""
+        card = replace(self._card, precision=precision)
+        inside = self._crop == "inside"
+        model = onnx_export.with_crop(network, self._detector, card.outputs) if inside else network
+        onnx.helper.set_model_props(model, export_card.to_metadata(card))
+        onnx.save(model, folder / "model.onnx")
+        return Made(folder / "model.onnx", card)
+
+    def _quantized(self, groups: Collection[str], corrected: bool = True) -> onnx.ModelProto:
+        """The operators of these groups in int8, everything else as it is."""
+        chosen = {name for group in groups for name in self.groups[group]}
+        kept = [node.name for node in self._plain.graph.node if node.name not in chosen]
+        return post_training(_copy(self._plain), self._crops, kept, corrected)
+
+
+def restored(quantized: onnx.ModelProto, plain: onnx.ModelProto, but: Collection[str]) -> onnx.ModelProto:
+    """A copy of `quantized` in which all nodes, but those named, see what they see in `plain`: weights and activations
+    from before they were rounded."""
+    model = _copy(quantized)
+    inputs = {node.name: node.input for node in plain.graph.node if node.name not in but}
+    for node in model.graph.node:
+        if node.name in inputs:
+            node.input[:] = inputs[node.name]
+    there = {each.name for each in model.graph.initializer}
+    model.graph.initializer.extend(each for each in plain.graph.initializer if each.name not in there)
+    return model
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied

@@ -1,0 +1,78 @@
+"""What is answered, as JSON: the interface's description is made of these types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from fiducial.geometry import Size
+from fiducial.types import Keypoints
+
+
+@dataclass(slots=True)
+class Point:
+    name: str
+    x: Annotated[float, Field(description="px of the upright picture; the centre of its top left pixel is 0, 0")]
+    y: float
+    score: Annotated[float, Field(description="0 to 1; what it means is the method's affair, higher is surer")]
+    sigma: Annotated[
+        tuple[float, float] | None, Field(description="standard deviation of x and y, px; null where the method has none")
+    ]  # fmt: skip
+
+
+@dataclass(slots=True)
+class Instance:
+    """What is in one box."""
+
+    points: Annotated[list[Point], Field(description="in the skeleton's order")]
+
+
+@dataclass(slots=True)
+class Heatmap:
+    """The highest of all points' maps, over the first crop."""
+
+    png: Annotated[str, Field(description="grey, base64")]
+    box: Annotated[tuple[float, float, float, float], Field(description="where it lies: x, y, width, height, px")]
+
+
+@dataclass(slots=True)
+class Answer:
+    """To one picture."""
+
+    model: Annotated[str, Field(description="skeleton, method, backbone and runtime")]
+    size: Annotated[tuple[int, int], Field(description="width and height of the upright picture")]
+    instances: Annotated[list[Instance], Field(description="one a box, in the order of the boxes")]
+    ms: Annotated[float, Field(description="from the request's last byte to the answer")]
+    heatmap: Heatmap | None = None
+
+
+@dataclass(slots=True)
+class Answers:
+    """To several pictures."""
+
+    images: Annotated[list[Answer], Field(description="in the order of the pictures")]
+
+
+@dataclass(slots=True)
+class Refusal:
+    """What a request got instead of an answer."""
+
+    detail: Annotated[str, Field(description="what was wrong, what was expected")]
+
+
+def answer(model: str, names: tuple[str, ...], size: Size, found: Keypoints, ms: float) -> Answer:
+    """Points rounded to what is worth sending: 1/1000 px."""
+    xy, score = _rounded(found.xy, 3), _rounded(found.score, 5)
+    sigma = [[None] * len(names)] * len(xy) if found.sigma is None else _rounded(found.sigma, 3)
+    instances = [
+        Instance([Point(name, x, y, s, spread) for name, (x, y), s, spread in zip(names, *each, strict=True)])
+        for each in zip(xy, score, sigma, strict=True)
+    ]
+    return Answer(model, (size.w, size.h), instances, round(ms, 2))
+
+
+def _rounded(values: np.ndarray, decimals: int) -> Any:
+    return np.round(values.astype(np.float64), decimals).tolist()
