@@ -1,4 +1,4 @@
-"""`fiducial predict`: points drawn on pictures and videos, COCO results JSON that evaluate and other tools read, and CSV."""
+"""`fiducial predict`: points drawn on pictures and videos, COCO results JSON that evaluate and other tools read, CSV."""
 
 from __future__ import annotations
 

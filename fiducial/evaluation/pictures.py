@@ -118,7 +118,7 @@ def dot_radius(size: Size, xy: np.ndarray, wanted: np.ndarray) -> float:
         return max(smallest, largest)
     distances = np.linalg.norm(points[:, None] - points, axis=-1)
     np.fill_diagonal(distances, np.inf)
-    return max(smallest, min(largest, float(np.median(distances.min(0))) / 5))
+    return max(smallest, min(largest, float(np.sort(distances.min(0))[len(distances) // 2]) / 5))
 
 
 def overlay_heatmaps(

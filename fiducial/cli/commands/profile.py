@@ -26,7 +26,7 @@ def profile(
     runtime: Annotated[
         str | None, typer.Option(help="torch, onnxruntime, openvino or ncnn, for a run folder [torch].")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Of the runtime; one is what figures are compared by.")] = 1,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write a page with a picture of it here.")] = None,
     json_file: JsonOption = None,
 ) -> None:

@@ -1,9 +1,12 @@
-"""int8 in ONNX Runtime, by nncf: pairs of QuantizeLinear and DequantizeLinear, which the runtime makes one with the
-operators between them."""
+"""int8 in ONNX Runtime, by its own quantisation: pairs of QuantizeLinear and DequantizeLinear around operators, which the
+runtime makes one with them. nncf puts the pairs where OpenVINO wants them, and ONNX Runtime then computes in float32."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+import logging
+import tempfile
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +16,13 @@ import onnx
 from fiducial.deploy import export_card, onnx_export
 from fiducial.deploy.export_card import Decode, Made, Precision, Where
 from fiducial.deploy.int8 import layers
-from fiducial.deploy.int8.quantizer import post_training
 from fiducial.deploy.runtimes import onnx_runtime
 from fiducial.models.card import Card
 from fiducial.models.detector import Detector
 
-WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+# Transposed convolutions are not among them: ONNX Runtime has none for int8, and is slower with them.
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+ROUNDED = [*WEIGHTED, "Add", "Relu", "MaxPool"]
 
 
 class OnnxQuantizer:
@@ -35,7 +39,7 @@ class OnnxQuantizer:
         layers.name_by_module(self._plain)
         block = {entry.key: entry.value for entry in self._plain.metadata_props}
         self._card = replace(export_card.of_metadata(block, Path("model.onnx"), self.runtime), crop=crop)
-        self._crops = [{"crops": crops[i : i + 1]} for i in range(len(crops))]
+        self._crops = crops
         nodes = self._plain.graph.node
         self.groups = layers.grouped(
             [node.name for node in nodes], [node.name for node in nodes if node.op_type in WEIGHTED]
@@ -47,7 +51,7 @@ class OnnxQuantizer:
 
     def write_alone(self, group: str, folder: Path) -> Made:
         if self._uncorrected is None:
-            self._uncorrected = self._quantized(self.groups, corrected=False)
+            self._uncorrected = self._quantized(self.groups)
         return self._save(restored(self._uncorrected, self._plain, set(self.groups[group])), "int8", folder)
 
     def _save(self, network: onnx.ModelProto, precision: Precision, folder: Path) -> Made:
@@ -59,16 +63,35 @@ class OnnxQuantizer:
         onnx.save(model, folder / "model.onnx")
         return Made(folder / "model.onnx", card)
 
-    def _quantized(self, groups: Collection[str], corrected: bool = True) -> onnx.ModelProto:
+    def _quantized(self, groups: Collection[str]) -> onnx.ModelProto:
         """The operators of these groups in int8, everything else as it is."""
+        from onnxruntime import quantization
+
         chosen = {name for group in groups for name in self.groups[group]}
         kept = [node.name for node in self._plain.graph.node if node.name not in chosen]
-        return post_training(_copy(self._plain), self._crops, kept, corrected)
+        with tempfile.TemporaryDirectory() as folder, _quiet():
+            quantization.quantize_static(
+                _copy(self._plain), Path(folder, "model.onnx"), Reader(self._crops), nodes_to_exclude=kept,
+                op_types_to_quantize=ROUNDED, per_channel=True,
+                activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+            )  # fmt: skip
+            return restored(onnx.load(Path(folder, "model.onnx")), self._plain, chosen)
+
+
+class Reader:
+    """Crops, one at a time, as ONNX Runtime's quantisation asks for them."""
+
+    def __init__(self, crops: np.ndarray) -> None:
+        self._crops = iter(crops)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        crop = next(self._crops, None)
+        return None if crop is None else {"crops": crop[None]}
 
 
 def restored(quantized: onnx.ModelProto, plain: onnx.ModelProto, but: Collection[str]) -> onnx.ModelProto:
     """A copy of `quantized` in which all nodes, but those named, see what they see in `plain`: weights and activations
-    from before they were rounded."""
+    from before they were rounded. What is rounded behind a layer reaches those named alone, so never the decode."""
     model = _copy(quantized)
     inputs = {node.name: node.input for node in plain.graph.node if node.name not in but}
     for node in model.graph.node:
@@ -83,3 +106,14 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     return copied
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without advice on how to prepare a model, which it gives on the root logger."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,4 +1,4 @@
-"""What a runtime's file in this folder offers, and the one call of nncf that all of them make."""
+"""What a runtime's file in this folder offers, and the call of nncf."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Quantizer(Protocol):
     others: tuple[Precision, ...]  # precisions between fp32 and int8 that this machine computes in
 
     def write(self, precision: Precision, folder: Path, quantized: Collection[str] = ()) -> Made:
-        """A file in `folder`. Of int8 the groups `quantized` alone, their biases corrected by what rounding does to the
-        mean of each channel."""
+        """A file in `folder`. Of int8 the groups `quantized` alone; in OpenVINO their biases take up what rounding does to
+        the mean of each channel."""
         ...
 
     def write_alone(self, group: str, folder: Path) -> Made:
-        """A file in which one group is int8, without that correction: what rounding itself does. Ranges are found once
-        for all groups."""
+        """A file in which one group is int8, without that: what rounding itself does. Ranges are found once for all
+        groups."""
         ...
 
 

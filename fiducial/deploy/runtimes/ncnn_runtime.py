@@ -43,10 +43,11 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Ncn
     block = config.read_json(about)
     card = export_card.of_metadata(block if isinstance(block, dict) else {}, about, NAME)
     files = {part: path.with_name(name.replace("model", stem, 1)) for part, name in PARTS.items()}
+    digests = block.get("files")
     for part, file in files.items():
-        if not file.exists():
+        if not file.is_file():
             raise UserError(f"{path}: {file.name} is not beside it; copy all files of the export")
-        if digest(file) != block.get("files", {}).get(PARTS[part]):
+        if not isinstance(digests, dict) or digest(file) != digests.get(PARTS[part]):
             raise UserError(f"{file}: was cut short or altered after the export (its digest differs). Export it anew")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
