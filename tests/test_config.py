@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -105,3 +108,16 @@ def test_broken_json_names_the_file(tmp_path):
     path.write_text("{")
     with pytest.raises(UserError, match=r"broken\.json: not JSON"):
         config.read_json(path)
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """A named pipe stands for /dev/stdout and /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found: list[str] = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
+    reader.start()
+    config.write_text(pipe, "figures")
+    reader.join(10)
+    assert found == ["figures"]
+    assert pipe.is_fifo()

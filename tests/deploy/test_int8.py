@@ -138,8 +138,8 @@ def test_operators_bear_the_names_of_their_modules(blob_model: Path) -> None:
 
 @pytest.fixture(params=["openvino", "onnx"])
 def to(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip("nncf")
-    pytest.importorskip("openvino" if request.param == "openvino" else "onnxruntime")
+    if request.param == "openvino":
+        pytest.importorskip("nncf")
     return request.param
 
 
@@ -342,5 +342,5 @@ def test_wrong_input_is_said_in_a_line(
         decide.export(detector, card, "onnx", tmp_path, data=tmp_path / "no", max_drop=0.1)
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UserError, match=r"pip install 'fiducial\[openvino\]'"):
-        decide.export(detector, card, "onnx", tmp_path, data=blobs, max_drop=0.1, echo=lambda line: None)
+        decide.export(detector, card, "openvino", tmp_path, data=blobs, max_drop=0.1, echo=lambda line: None)
     assert list(tmp_path.iterdir()) == []

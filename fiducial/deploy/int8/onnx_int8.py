@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -69,9 +70,10 @@ class OnnxQuantizer:
 
         chosen = {name for group in groups for name in self.groups[group]}
         kept = [node.name for node in self._plain.graph.node if node.name not in chosen]
+        reader: Any = Reader(self._crops)  # it asks for a subclass of its own, but uses no more of it
         with tempfile.TemporaryDirectory() as folder, _quiet():
             quantization.quantize_static(
-                _copy(self._plain), Path(folder, "model.onnx"), Reader(self._crops), nodes_to_exclude=kept,
+                _copy(self._plain), Path(folder, "model.onnx"), reader, nodes_to_exclude=kept,
                 op_types_to_quantize=ROUNDED, per_channel=True,
                 activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
             )  # fmt: skip
@@ -93,12 +95,18 @@ def restored(quantized: onnx.ModelProto, plain: onnx.ModelProto, but: Collection
     """A copy of `quantized` in which all nodes, but those named, see what they see in `plain`: weights and activations
     from before they were rounded. What is rounded behind a layer reaches those named alone, so never the decode."""
     model = _copy(quantized)
+    weights = {each.name: each for each in plain.graph.initializer}
+    used = set()
     inputs = {node.name: node.input for node in plain.graph.node if node.name not in but}
     for node in model.graph.node:
         if node.name in inputs:
-            node.input[:] = inputs[node.name]
+            used |= set(inputs[node.name]) & weights.keys()
+            # Rounded biases bear the names of those that were not.
+            node.input[:] = [f"{name}/plain" if name in weights else name for name in inputs[node.name]]
     there = {each.name for each in model.graph.initializer}
-    model.graph.initializer.extend(each for each in plain.graph.initializer if each.name not in there)
+    for name in sorted(name for name in used if f"{name}/plain" not in there):
+        model.graph.initializer.add().CopyFrom(weights[name])
+        model.graph.initializer[-1].name += "/plain"
     return model
 
 

@@ -71,7 +71,7 @@ def scans(data: bytes) -> int:
     A decoder goes over all pixels once a scan, and a scan can be a few bytes: a small file would keep it busy for hours."""
     # Pairs of bytes as numbers: ten times as fast as bytes.count, and other threads go on.
     pairs = (np.frombuffer(data, "<u2", (len(data) - odd) // 2, odd) for odd in (0, 1))
-    occurrences, header = sum(np.count_nonzero(pair == 0xDAFF) for pair in pairs), parse_header(data)
+    occurrences, header = sum(int(np.count_nonzero(pair == 0xDAFF)) for pair in pairs), parse_header(data)
     if occurrences <= MOST_SCANS or header is None or not header.data_start:
         return min(occurrences, MOST_SCANS)
     # Metadata, thumbnails and what some cameras append hold such bytes, too: look at the segments alone.
