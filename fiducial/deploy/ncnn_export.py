@@ -112,8 +112,9 @@ def _write_network(detector: Detector, folder: Path) -> None:
         made = [Path(temporary) / "model.ncnn.param", Path(temporary) / "model.ncnn.bin"]
         what = f"{detector.spec.method} on {detector.spec.backbone}"
         if done.returncode != 0 or not all(path.exists() for path in made):
-            lines = (done.stderr or done.stdout).splitlines() or [f"exit code {done.returncode}"]
-            raise NotExportable(f"{what}: pnnx can't convert it: {lines[-1]}. Use onnx or openvino")
+            said = [line for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
+            reason = f"exit code {done.returncode}, {said[-1].strip()}"
+            raise NotExportable(f"{what}: pnnx can't convert it: {reason}. Use onnx or openvino")
         loads, message = ncnn_runtime.loads_in_a_process_of_its_own(*made)
         if not loads:
             raise NotExportable(f"{what}: ncnn can't load what pnnx made of it: {message}. Use onnx or openvino")

@@ -449,6 +449,6 @@ def test_wrong_commands(blob_onnx: Path, tmp_path: Path) -> None:
 
 
 def test_the_extra_is_named(blob_onnx: Path) -> None:
-    without = PRELUDE.replace('("torch",', '("fastapi", "torch",', 1).replace("('torch',", "('fastapi', 'torch',")
+    without = PRELUDE.replace("('torch',", "('fastapi', 'torch',")
     code, line = call(without + "from fiducial.cli import main\nmain()\n", "serve", blob_onnx)
     assert (code, line) == (2, "fiducial: fastapi is not installed: pip install 'fiducial[serve]'")

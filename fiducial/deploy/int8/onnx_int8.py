@@ -76,6 +76,8 @@ class OnnxQuantizer:
                 _copy(self._plain), Path(folder, "model.onnx"), reader, nodes_to_exclude=kept,
                 op_types_to_quantize=ROUNDED, per_channel=True,
                 activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+                # It leaves a ReLU to the rounding behind it otherwise, which layers in float32 don't see.
+                extra_options={"QDQKeepRemovableActivations": True},
             )  # fmt: skip
             return restored(onnx.load(Path(folder, "model.onnx")), self._plain, chosen)
 
