@@ -95,7 +95,7 @@ def dark_udp(
     Second derivatives over one cell, the mixed one along the diagonal; the blurred map is clipped to 0.001 .. 50 before
     the log, the border's cells go on outside, and the Hessian's diagonal is made larger by float32's smallest step
     to 1. Every point moves, however far: a flat top may throw its point off the map."""
-    logs = blur(maps, kernel_cells).clamp(1e-3, 50).log()
+    logs = blur(maps, kernel_cells).clamp(1e-3, 50.0).log()
     x, y = xy_grid[..., 0].long(), xy_grid[..., 1].long()
 
     def value(dx: int, dy: int) -> Float[Tensor, "b k"]:

@@ -134,8 +134,8 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        parts = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))  # b n 3 heads d
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        parts = self.qkv(tokens).chunk(3, -1)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)  # b heads n d
         seen = functional.scaled_dot_product_attention(query, key, value)
         return self.proj(seen.transpose(1, 2).flatten(2))
 
