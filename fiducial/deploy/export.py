@@ -50,7 +50,9 @@ def export_model(
         else:
             from fiducial.deploy.int8 import decide
 
-            made, _ = decide.export(detector, card, to, folder, data=int8, max_drop=max_drop, decode=decode, echo=echo)
+            made, _ = decide.export(
+                detector, card, to, folder, data=int8, max_drop=max_drop, crop=crop, decode=decode, echo=echo
+            )
         for note in made.notes:
             echo(note)
         echo("comparing the file with torch, in a process of its own")

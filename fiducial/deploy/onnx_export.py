@@ -17,7 +17,7 @@ import torch
 from onnx import compose
 from torch import Tensor, nn
 
-from fiducial.deploy import crop_graph, export_card
+from fiducial.deploy import crop_graph, export_card, node_names
 from fiducial.deploy.export_card import Decode, ExportCard, Made, Where
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -103,7 +103,8 @@ def export(detector: Detector, path: Path, part: Part) -> Exported:
 
 
 def traced(detector: Detector, part: Part = "whole", batched: bool = False) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The graph and the names of its outputs: `crops` [1, h, w, 3] uint8 in, or [n, h, w, 3] where `batched`."""
+    """The graph, its operators named by their modules, and the names of its outputs: `crops` [1, h, w, 3] uint8 in, or
+    [n, h, w, 3] where `batched`."""
     crops = torch.from_numpy(example_crops(detector.spec.size, 2 if batched else 1))
     with torch.no_grad():
         raw = full_precision(detector(crops))
@@ -115,6 +116,7 @@ def traced(detector: Detector, part: Part = "whole", batched: bool = False) -> t
             Graph(detector, part).eval(), (crops,), ["crops"], list(outputs), (names,) if batched else None,
             what=f"the {'decode' if part == 'whole' else 'network'} of {detector.spec.method} on {detector.spec.backbone}",
         )  # fmt: skip
+    node_names.by_module(model)
     return model, outputs
 
 
@@ -144,10 +146,11 @@ def with_crop(network: onnx.ModelProto, detector: Detector, outputs: tuple[str, 
     network = compose.add_prefix(network, "network/", rename_inputs=False, rename_outputs=False)
     network.ir_version = crop_graph.IR_VERSION
     crop = crop_graph.crop_model(spec.size, spec.padding)
-    # `crops` is the network's input and the crop's: tell them apart.
+    # `crops` is the network's input and the crop's, and points on the crops are not yet those on the image.
+    renamed = {"crops": "network_crops"} | {name: f"{name}_crop" for name in outputs}
     for node in network.graph.node:
-        node.input[:] = ["network_crops" if name == "crops" else name for name in node.input]
-        node.output[:] = [f"{name}_crop" if name in outputs else name for name in node.output]
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
     network.graph.input[0].name = "network_crops"
     for output in network.graph.output:
         output.name += "_crop"

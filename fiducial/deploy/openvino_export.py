@@ -8,7 +8,6 @@ from typing import Any
 
 from fiducial.deploy import export_card, onnx_export
 from fiducial.deploy.export_card import Decode, ExportCard, Made, Precision
-from fiducial.deploy.int8 import layers
 from fiducial.deploy.onnx_export import NotExportable
 from fiducial.deploy.runtimes import openvino_runtime
 from fiducial.models.card import Card
@@ -33,7 +32,6 @@ def model_of(detector: Detector, card: Card, *, decode: Decode = "own") -> tuple
     """The model in memory, its operators named by the modules that they came from, and what is to travel with it."""
     openvino = openvino_runtime.library()
     made = onnx_export.model_of(detector, card, crop="outside", decode=decode, runtime=openvino_runtime.NAME)
-    layers.name_by_module(made)
     try:
         model = openvino.Core().read_model(made.SerializeToString())
     except RuntimeError as error:

@@ -4,49 +4,49 @@ by one, carries its card, and refuses what is not its own. A new runtime is test
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-import torch
-from torch import nn
+from settled import SIZE, SKELETON, settled
 
 from fiducial.deploy import export, export_card, onnx_export, runtime
 from fiducial.deploy.runtime import Family, Runtime
 from fiducial.deploy.runtimes.torch_runtime import TorchNetwork
 from fiducial.errors import UserError
-from fiducial.geometry import Size
 from fiducial.models import catalog
-from fiducial.models import detector as detectors
-from fiducial.models.card import Card, DetectorSpec
+from fiducial.models.card import Card
 from fiducial.models.detector import Detector
-from fiducial.types import Skeleton
 
-SIZE = Size(64, 96)
-SKELETON = Skeleton("five", ("a", "b", "c", "d", "e"), edges=((0, 1),), flip_pairs=((0, 1),))
 TARGETS = {"onnxruntime": "onnx", "openvino": "openvino", "ncnn": "ncnn"}  # of `--to`
 EXPORTED = [family for family in runtime.families() if family.NAME != "torch"]
 BOXES = np.array([[60.5, 40.25, 90, 120], [-30, 100, 100, 90], [200, 10, 30, 30]], np.float32)
 
 
-def settled(method: str) -> Detector:
-    """Features of full size and maps with peaks, as after training."""
-    torch.manual_seed(5)
-    detector = detectors.build(DetectorSpec("mobilenetv3_small_050", method, {}, SIZE, SKELETON))
-    for parameter in detector.head.parameters():
-        if parameter.ndim > 1:
-            nn.init.kaiming_normal_(parameter)
-    for module in detector.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        detector.train()(torch.from_numpy(onnx_export.example_crops(SIZE, 8)))
-    return detector.eval()
-
-
 def picture() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once() -> Iterator[None]:
+    """Tracing is what takes the seconds, and `settled` gives the same detector each time: two runtimes share a graph."""
+    own, kept = onnx_export.traced, {}
+
+    def traced(detector: Detector, part: onnx_export.Part = "whole", batched: bool = False) -> Any:
+        key = (detector.spec.method, part, batched)
+        if key not in kept:
+            kept[key] = own(detector, part, batched)
+        model, outputs = kept[key]
+        copied = onnx.ModelProto()
+        copied.CopyFrom(model)
+        return copied, outputs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "traced", traced)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -99,9 +99,9 @@ def test_crops_are_those_of_use() -> None:
 
 # ------------------------------------------------------------------------------------------------------ layers
 
-NAMES = ["outside/Sub_0", "backbone.stem/Conv_1", "backbone.act/Relu_2", "backbone.a.0.conv/Conv_3",
+NAMES = ["normalisation/Sub_0", "backbone.stem/Conv_1", "backbone.act/Relu_2", "backbone.a.0.conv/Conv_3",
          "backbone.a.0.fc/Gemm_4", "backbone.a.0/Add_5", "backbone.a.1.conv/Conv_6/WithoutBiases", "head.final/Conv_7",
-         "outside/MatMul_8"]  # fmt: skip
+         "decode/MatMul_8"]  # fmt: skip
 WEIGHTED = [name for name in NAMES if any(kind in name for kind in ("Conv", "Gemm", "MatMul"))]
 
 
@@ -122,7 +122,6 @@ def test_groups_are_modules_with_weights_or_their_parents() -> None:
 def test_operators_bear_the_names_of_their_modules(blob_model: Path) -> None:
     detector, card = detectors.load(blob_model)
     model = onnx_export.model_of(detector, card, crop="outside")
-    layers.name_by_module(model)
     modules = dict(detector.named_modules())
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
@@ -192,7 +191,7 @@ def new(folder: Path) -> Path:
 
 def test_only_the_network_is_rounded_and_each_group_alone(to: str, tmp_path: Path) -> None:
     detector, given = small()
-    quantizer = decide.quantizer_of(to, detector, Card(detector.spec), given, "own")
+    quantizer = decide.quantizer_of(to, detector, Card(detector.spec), given, "inside", "own")
     assert list(quantizer.groups) == ["backbone.first", "backbone.second", "head.linear"]
     expected = detector.predict(torch.from_numpy(given)).numpy().xy
     np.testing.assert_allclose(answers(quantizer.write("fp32", new(tmp_path / "fp32")), given), expected, atol=1e-4)
@@ -213,7 +212,7 @@ def test_a_layer_alone_is_off_by_half_steps(to: str, tmp_path: Path) -> None:
     and whose inputs to 127 or 255. All crops are one, so that no range is cut."""
     detector, given = small()
     given = np.repeat(given[:1], 4, 0)
-    quantizer = decide.quantizer_of(to, detector, Card(detector.spec), given, "own")
+    quantizer = decide.quantizer_of(to, detector, Card(detector.spec), given, "inside", "own")
     made = quantizer.write_alone("head.linear", new(tmp_path / "alone"))
     with torch.no_grad():
         inputs = detector.backbone((torch.from_numpy(given).permute(0, 3, 1, 2) - detector.mean) / detector.std)[0]
@@ -232,7 +231,7 @@ def rounded_outside(file: Path, to: str) -> list[str]:
         graph = onnx.load(file).graph
         rounded = {output for node in graph.node if node.op_type == "DequantizeLinear" for output in node.output}
         assert rounded
-        return [node.name for node in graph.node if rounded & set(node.input) and "outside" in node.name]
+        return [node.name for node in graph.node if rounded & set(node.input) and layers.module_of(node.name) is None]
     import openvino
 
     ends = [

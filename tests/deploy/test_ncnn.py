@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from settled import SIZE, settled
+from torch import Tensor
 
 from fiducial.deploy import export, ncnn_export, onnx_export, runtime
 from fiducial.deploy.runtimes import ncnn_runtime
 from fiducial.errors import UserError
-from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.card import Card, DetectorSpec
 from fiducial.models.contracts import Backbone, Head, Level
@@ -27,8 +27,6 @@ from fiducial.types import Keypoints, Skeleton
 pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
 
-SIZE = Size(64, 96)
-SKELETON = Skeleton("five", ("a", "b", "c", "d", "e"))
 FILES = ["model.decode.onnx", "model.ncnn.bin", "model.ncnn.json", "model.ncnn.param"]
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "deconvolution": ("heatmap", {"upsampling": "deconvolution", "kernel": 3, "align": "stride"}),
@@ -36,21 +34,6 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "a map for yes, one for no": ("rounding", {"two_class": True}),
     "attention": ("simcc", {"network": "rtmcc", "hidden": 32}),
 }
-
-
-def settled(method: str, head: dict[str, Any]) -> Detector:
-    """Features of full size and maps with peaks, as after training; weights that start at zero do something, too."""
-    torch.manual_seed(5)
-    detector = detectors.build(DetectorSpec("mobilenetv3_small_050", method, head, SIZE, SKELETON))
-    for parameter in detector.head.parameters():
-        if parameter.ndim > 1:
-            nn.init.kaiming_normal_(parameter)
-    for module in detector.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        detector.train()(crops(8))
-    return detector.eval()
 
 
 def crops(count: int) -> Tensor:

@@ -8,19 +8,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor, nn
+from settled import SIZE, settled
+from torch import Tensor
 
-from fiducial.deploy import onnx_export
-from fiducial.geometry import Size
-from fiducial.models import catalog
-from fiducial.models import detector as detectors
-from fiducial.models.card import DetectorSpec, Normalization
+from fiducial.deploy import onnx_export, runtime
+from fiducial.deploy.runtime import Runtime
+from fiducial.deploy.runtimes.torch_runtime import TorchNetwork
+from fiducial.models.card import Card, DetectorSpec, Normalization
 from fiducial.models.contracts import Backbone, Head, Level
 from fiducial.models.detector import Detector
 from fiducial.types import Keypoints, Skeleton
-
-SIZE = Size(64, 96)
-SKELETON = Skeleton("five", ("a", "b", "c", "d", "e"))
 
 
 class Pixels(Backbone):
@@ -69,21 +66,10 @@ def detector_of(backbone: Backbone, head: Head) -> Detector:
     return Detector(DetectorSpec("hand-made", "means", {}, SIZE, Skeleton("one", ("a",))), backbone, head).eval()
 
 
-@pytest.mark.parametrize("method", catalog.methods())
-def test_every_method_answers_as_in_torch(method: str, tmp_path: Path) -> None:
-    """Method by method from the folder of heads. In the flat maps of a new network any cell may be the highest, so
-    weights are drawn larger and BatchNorms take the statistics of noise."""
-    torch.manual_seed(5)
-    detector = detectors.build(DetectorSpec("mobilenetv3_small_050", method, {}, SIZE, SKELETON))
-    for parameter in detector.head.parameters():
-        if parameter.ndim > 1:
-            nn.init.kaiming_normal_(parameter)
-    for module in detector.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        detector.train()(torch.from_numpy(onnx_export.example_crops(SIZE, 8)))
-    detector.eval()
+@pytest.mark.parametrize("method", ["heatmap", "rle"])
+def test_a_file_for_one_crop_answers_as_in_torch(method: str, tmp_path: Path) -> None:
+    """The form that is timed; the battery of runtimes has every method, in the form that is shipped."""
+    detector = settled(method)
     made = onnx_export.onnx_of(detector, tmp_path / "model.onnx")
     assert made.part == "whole", "its decode is in the file"
     assert made.outputs[:2] == ("xy", "score")
@@ -128,3 +114,23 @@ def test_a_network_that_onnx_does_not_have_is_refused_in_a_line(tmp_path: Path) 
     with pytest.raises(onnx_export.NotExportable, match=r"the network of means on hand-made .*_linalg_eigh") as caught:
         onnx_export.onnx_of(detector_of(Symmetric(), Means()), tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)
+
+
+class Surer(Means):
+    """Surer the further right its point lies: the score is computed from xy, which is an output too."""
+
+    def decode(self, raw: Tensor) -> Keypoints:
+        xy = raw[:, None, :2] * 10
+        return Keypoints(xy, xy[..., 0].sigmoid())
+
+
+def test_a_score_that_is_computed_from_the_points(tmp_path: Path) -> None:
+    """With the crop in front: points on the crop and on the image have names of their own."""
+    detector = detector_of(Pixels(), Surer())
+    made = onnx_export.write(detector, Card(detector.spec), tmp_path, crop="inside", decode="own")
+    picture = np.random.default_rng(4).integers(0, 256, (120, 150, 3), dtype=np.uint8)
+    box = np.array([[20, 10, 90, 70]], np.float32)
+    expected = Runtime(TorchNetwork(detector, Card(detector.spec), tmp_path))(picture, box)
+    found = runtime.load(made.file).network.full(picture, box)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found.xy, expected.xy, atol=1e-3)
+    np.testing.assert_allclose(found.score, expected.score, atol=1e-5)

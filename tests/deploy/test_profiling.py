@@ -14,14 +14,13 @@ from torch import nn
 from typer.testing import CliRunner
 
 from fiducial.cli import app
-from fiducial.deploy import cost
+from fiducial.deploy import cost, node_names
 from fiducial.deploy.profiling import (
     advice,
     counting,
     grouping,
     icicle,
     machine,
-    node_names,
     page,
     timing,
     tiny_onnx,
@@ -290,7 +289,8 @@ def test_names_of_operators_say_their_modules() -> None:
     scopes = (["", "detector", "sub"], ["", "detector", "detector.backbone.bn", "bn"], ["", "detector", "detector.backbone.act", "relu"], ["", "relu"])  # fmt: skip
     for node, names in zip(graph.node, scopes, strict=True):
         node.metadata_props.add(key=node_names.SCOPES, value=str(names))
-    model = node_names.by_module(onnx.helper.make_model(graph))
+    model = onnx.helper.make_model(graph)
+    node_names.by_module(model)
     names = [node.name for node in model.graph.node]
     # The normalisation became part of the convolution, whose weight says who it is.
     assert names == ["normalisation/Sub", "backbone.conv/Conv", "backbone.act/Relu", "decode/Relu"]

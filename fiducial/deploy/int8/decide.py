@@ -14,7 +14,7 @@ import numpy as np
 from fiducial import config
 from fiducial.data import annotations
 from fiducial.deploy import cost, runtime
-from fiducial.deploy.export_card import Decode, Made, Precision
+from fiducial.deploy.export_card import Decode, Made, Precision, Where
 from fiducial.deploy.int8 import calibration
 from fiducial.deploy.int8.quantizer import Quantizer
 from fiducial.deploy.int8.verdict import Candidate, Sensitivity, Verdict
@@ -34,8 +34,8 @@ Echo = Callable[[str], None]
 
 
 def export(
-    detector: Detector, card: Card, to: str, folder: Path, *, data: Path, max_drop: float, decode: Decode = "own",
-    echo: Echo = print,
+    detector: Detector, card: Card, to: str, folder: Path, *, data: Path, max_drop: float, crop: Where = "inside",
+    decode: Decode = "own", echo: Echo = print,
 ) -> tuple[Made, Verdict]:  # fmt: skip
     """FOLDER/model.* in the precision that was chosen, and FOLDER/model.int8.json.
 
@@ -51,7 +51,7 @@ def export(
     )
     crops = calibration.crops_of(train, spec)
     with tempfile.TemporaryDirectory() as work:
-        trial = Trial(quantizer_of(to, detector, card, crops, decode), _some(val), crops, Path(work), echo)
+        trial = Trial(quantizer_of(to, detector, card, crops, crop, decode), _some(val), crops, Path(work), echo)
         made, verdict = decide(trial, str(data), max_drop)
         for file in made.file.parent.iterdir():
             shutil.copyfile(file, folder / file.name)
@@ -60,12 +60,12 @@ def export(
     return replace(made, file=folder / made.file.name), verdict
 
 
-def quantizer_of(to: str, detector: Detector, card: Card, crops: np.ndarray, decode: Decode) -> Quantizer:
+def quantizer_of(to: str, detector: Detector, card: Card, crops: np.ndarray, crop: Where, decode: Decode) -> Quantizer:
     """The one of a target of `--to`."""
     if to == "onnx":
         from fiducial.deploy.int8.onnx_int8 import OnnxQuantizer
 
-        return OnnxQuantizer(detector, card, crops, decode)
+        return OnnxQuantizer(detector, card, crops, decode, crop)
     from fiducial.deploy.int8.openvino_int8 import OpenvinoQuantizer
 
     return OpenvinoQuantizer(detector, card, crops, decode)

@@ -1,36 +1,19 @@
-"""What a graph's operators are called, and which of them stay or become int8 together.
-
-Exported operators get the name of the module that they came from (`backbone.encoder.layer1.0.conv1/Conv_3`), so that
-tables speak of what a reader of the network knows, in all runtimes alike."""
+"""Which operators stay or become int8 together: those of a module, by the names that exported operators have."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable
 
-import onnx
+from fiducial.deploy import node_names
 
 GROUPS = 40  # at most: each takes a run of its own to tell what it costs
-SCOPES = "pkg.torch.onnx.name_scopes"  # a node's modules, the outermost first, then its own name
 NETWORK = ("backbone", "head")  # a detector's modules; normalisation and decode belong to neither
-OUTSIDE = "outside"
-
-
-def name_by_module(model: onnx.ModelProto) -> None:
-    """Names every node MODULE/OPERATOR_NUMBER, in place; MODULE is `outside` for normalisation and decode.
-
-    A node's module is that of its weight, which tells a convolution from the normalisation that became part of it."""
-    weights = {each.name for each in model.graph.initializer}
-    for number, node in enumerate(model.graph.node):
-        own = [name.rpartition(".")[0] for name in node.input if name in weights and name.endswith(".weight")]
-        module = own[0] if own else _scope(node)
-        node.name = f"{_without_root(module)}/{node.op_type}_{number}"
 
 
 def module_of(operator: str) -> str | None:
     """The module of an operator named so, whatever a runtime has appended; None where it is outside of the network."""
-    module, slash, _ = operator.partition("/")
-    return module if slash and module.partition(".")[0] in NETWORK else None
+    module = node_names.path_of(operator)
+    return module if module.partition(".")[0] in NETWORK else None
 
 
 def grouped(operators: Iterable[str], weighted: Iterable[str], limit: int = GROUPS) -> dict[str, tuple[str, ...]]:
@@ -56,15 +39,3 @@ def grouped(operators: Iterable[str], weighted: Iterable[str], limit: int = GROU
 
 def _cut(module: str, depth: int) -> str:
     return ".".join(module.split(".")[:depth])
-
-
-def _scope(node: onnx.NodeProto) -> str:
-    """The innermost module that a node was traced in."""
-    text = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "['', '']")
-    return ["", *ast.literal_eval(text)][-2]
-
-
-def _without_root(module: str) -> str:
-    """`detector.backbone.x` -> `backbone.x`; `outside` for what is neither backbone nor head."""
-    inner = module.removeprefix("detector.")
-    return inner if inner.partition(".")[0] in NETWORK else OUTSIDE

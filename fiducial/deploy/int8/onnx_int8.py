@@ -37,7 +37,6 @@ class OnnxQuantizer:
     ) -> None:
         self._detector, self._crop = detector, crop
         self._plain = onnx_export.model_of(detector, card, crop="outside", decode=decode)
-        layers.name_by_module(self._plain)
         block = {entry.key: entry.value for entry in self._plain.metadata_props}
         self._card = replace(export_card.of_metadata(block, Path("model.onnx"), self.runtime), crop=crop)
         self._crops = crops

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fiducial.deploy import cost_worker
-from fiducial.deploy.profiling import counting, machine, node_names, timing, tiny_onnx
+from fiducial.deploy import cost_worker, node_names
+from fiducial.deploy.profiling import counting, machine, timing, tiny_onnx
 from fiducial.deploy.profiling.parts import Layer, Measured, Shape
 from fiducial.deploy.profiling.timing import midmean
 from fiducial.deploy.runtimes.onnx_runtime import OnnxNetwork

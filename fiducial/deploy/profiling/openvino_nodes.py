@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from fiducial.deploy import cost_worker
-from fiducial.deploy.profiling import counting, node_names, timing
+from fiducial.deploy import cost_worker, node_names
+from fiducial.deploy.profiling import counting, timing
 from fiducial.deploy.profiling.parts import Layer, Measured, Shape
 from fiducial.deploy.profiling.timing import midmean
 from fiducial.deploy.runtimes import openvino_runtime

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fiducial.deploy import cost, cost_worker, runtime
-from fiducial.deploy.profiling import advice, machine, node_names, timing
+from fiducial.deploy.profiling import advice, machine, timing
 from fiducial.deploy.profiling.parts import Measured, Profile
 from fiducial.errors import UserError, did_you_mean
 from fiducial.models.card import Card
@@ -89,12 +89,7 @@ def exported(model: Path, name: str, folder: Path) -> Path:
     from fiducial.deploy import export
 
     detector, card = export.load_detector(model)
-    file = export.write(detector, card, TARGETS[name], folder, crop="outside", decode="own").file
-    if name == "onnxruntime":
-        import onnx
-
-        onnx.save(node_names.by_module(onnx.load(file)), file)
-    return file
+    return export.write(detector, card, TARGETS[name], folder, crop="outside", decode="own").file
 
 
 def _in_torch(model: Path, threads: int, seconds: float) -> tuple[Card, str, Measured]:

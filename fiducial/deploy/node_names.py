@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 SCOPES = "pkg.torch.onnx.name_scopes"
 PREFIX = "network/"  # of all operators behind a crop in the file
 DETECTOR = "detector"  # the traced module's name for the detector
+NORMALISATION, DECODE = "normalisation", "decode"  # what belongs to no module of the network
 
 
-def by_module(model: onnx.ModelProto) -> onnx.ModelProto:
+def by_module(model: onnx.ModelProto) -> None:
     """Renames operators, and values after the operator that makes them, which runtimes call fused ones by; in place. Inputs,
     outputs and weights keep their names, operators inside of branches and loops, too.
 
@@ -42,7 +43,6 @@ def by_module(model: onnx.ModelProto) -> onnx.ModelProto:
         node.output[:] = [renamed.get(value, value) for value in node.output]
     for value in graph.value_info:
         value.name = renamed.get(value.name, value.name)
-    return model
 
 
 def path_of(name: str) -> str:
@@ -54,5 +54,5 @@ def path_of(name: str) -> str:
 def _part_of(module: str) -> str:
     """What the detector does itself is normalisation; what is outside of it is the head's decode."""
     if module == DETECTOR:
-        return "normalisation"
-    return module.removeprefix(f"{DETECTOR}.") or "decode"
+        return NORMALISATION
+    return module.removeprefix(f"{DETECTOR}.") or DECODE
