@@ -7,7 +7,6 @@ anew, all together, when a variant joins, weights change, or the machine or a li
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -19,6 +18,7 @@ from fiducial import config
 from fiducial.comparison.runs import NAMES, Run, Variant
 from fiducial.deploy import cost
 from fiducial.deploy.cost import Cost, Latency
+from fiducial.deploy.profiling.machine import processor
 from fiducial.models import detector as detectors
 
 THREADS = 1
@@ -80,14 +80,6 @@ def machine(runtimes: Sequence[str]) -> dict[str, Any]:
         "fiducial": fiducial.__version__,
         **{name: metadata.version(name) for name in runtimes},
     }
-
-
-def processor() -> str:
-    """The processor's name, as the system knows it."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines() if listing.exists() else []
-    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return named or platform.processor() or platform.machine()
 
 
 def _training_seconds(variant: Variant) -> float | None:

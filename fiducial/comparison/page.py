@@ -17,6 +17,7 @@ from fiducial.comparison.run import cores, duration
 from fiducial.comparison.runs import NAMES
 from fiducial.comparison.scores import JITTERS
 from fiducial.comparison.statistics import Difference
+from fiducial.deploy.profiling.machine import processor
 from fiducial.evaluation import charts
 from fiducial.evaluation.charts import Chart, Curve
 from fiducial.evaluation.report import Figure, Report, Section, Table
@@ -62,7 +63,7 @@ def report_of(comparison: Comparison, *, command: str, fit_commands: Sequence[st
         },
         problems=comparison.problems,
         recipe={} if shown is None else config.to_dict(shown.variant.runs[0].recipe),
-        made_by=f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {costs.processor()}."
+        made_by=f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {processor()}."
         + ("" if shown is None else f" The recipe is that of {shown.name}."),
     )
 
@@ -284,7 +285,7 @@ def _failures(comparison: Comparison) -> list[Section]:
 def _measured(fit_commands: Sequence[str]) -> Section:
     threads = f"{costs.THREADS} thread{'s' if costs.THREADS > 1 else ''}"
     lines = [
-        f"Milliseconds: {costs.processor()}, {threads}, bound to a core, one uint8 crop in, points out, normalisation and "
+        f"Milliseconds: {processor()}, {threads}, bound to a core, one uint8 crop in, points out, normalisation and "
         "decoding included; a process for each model and runtime, asked in turn, the median of all runs, in CPU time, which "
         "other programs don't lengthen. Measured "
         "after the training, with nothing of it running.",
