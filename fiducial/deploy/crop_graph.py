@@ -31,7 +31,7 @@ crop (uint8[height, width, 3] image, float[boxes_given, 4] boxes, uint8[crops_gi
   double d0 = {{0}}, double d1 = {{1}}, double half = {{0.5}}, double fractions = {{{FRACTIONS}}}, double half_up = {{{HALF_UP}}}, float f_half = {{0.5}}, float f1 = {{1}}, uint8 black = {{0}},
   double padding = {{{PADDING}}}, double aspect = {{{ASPECT}}}, double[2] size = {{{WIDTH}, {HEIGHT}}}, double[1, 2] origin = {{0, 0}},
   double[3] limits = {{{TWO}, {FOUR}, {EIGHT}}}, int64[3] growth = {{1, 2, 4}}, int64[1] first_axis = {{0}},
-  double[{WIDTH}] column_edges = {{{COLUMNS}}}, double[{HEIGHT}] row_edges = {{{ROWS}}}
+  int64[2] sides = {{{WIDTH}, {HEIGHT}}}, double[{BOTH}] middle_each = {{{MIDDLES}}}, int64[{BOTH}] axis_each = {{{AXES}}}
 >
 {{
   crops_count = Shape<start=0, end=1>(crops)
@@ -149,27 +149,19 @@ crop (uint8[height, width, 3] image, float[boxes_given, 4] boxes, uint8[crops_gi
           else_branch = pixels () => (float[bh, bw, 3] kept) {{ kept = Cast<to={FLOAT}>(part) }}
         >(is_reduced)
 
-        # Where the crop's columns and rows lie among the blocks, in steps of 1/32.
+        # Where the crop's columns, and then its rows, lie among the blocks, in steps of 1/32.
         offset = Sub(first_real, first)
         step_blocks = Div(step_xy, block_d)
-        offset_x = Gather(offset, i0)
-        offset_y = Gather(offset, i1)
-        step_x = Gather(step_blocks, i0)
-        step_y = Gather(step_blocks, i1)
-        columns_scaled = Mul(column_edges, step_x)
-        columns_from = Add(columns_scaled, offset_x)
-        columns_at = Sub(columns_from, half)
-        columns_32 = Mul(columns_at, fractions)
-        columns_up = Add(columns_32, half_up)
-        columns_whole = Floor(columns_up)
-        at_x = Div(columns_whole, fractions)
-        rows_scaled = Mul(row_edges, step_y)
-        rows_from = Add(rows_scaled, offset_y)
-        rows_at = Sub(rows_from, half)
-        rows_32 = Mul(rows_at, fractions)
-        rows_up = Add(rows_32, half_up)
-        rows_whole = Floor(rows_up)
-        at_y = Div(rows_whole, fractions)
+        offset_each = Gather(offset, axis_each)
+        step_each = Gather(step_blocks, axis_each)
+        scaled_each = Mul(middle_each, step_each)
+        from_each = Add(scaled_each, offset_each)
+        at_each = Sub(from_each, half)
+        in_32 = Mul(at_each, fractions)
+        up_32 = Add(in_32, half_up)
+        whole_32 = Floor(up_32)
+        rounded_each = Div(whole_32, fractions)
+        at_x, at_y = Split<axis=0>(rounded_each, sides)
 
         # Rows: two neighbours each, blended; a black row above and one below stand for all outside.
         blocks_hw = Shape<start=0, end=2>(blocks)
@@ -256,11 +248,12 @@ def crop_model(size: Size, padding: float) -> onnx.ModelProto:
     Without boxes (n = 0) the whole image is one. `crops` may be left out; where it has rows, they are passed on as they
     are and image and boxes are not looked at: the points behind will be in px of these crops."""
     limits = {name: f / (1 + crops.TOLERANCE) for name, f in zip(("EIGHT", "FOUR", "TWO"), crops.BLOCKS, strict=True)}
-    edges = {"COLUMNS": _halves(size.w), "ROWS": _halves(size.h)}
+    # The middles of the crop's columns and rows from its outer edge, px, and which of the two each is of.
+    middles = ", ".join(str(i + 0.5) for side in size for i in range(side))
+    axes = ", ".join(str(axis) for axis, side in enumerate(size) for _ in range(side))
     model = _parsed(
-        CROP, WIDTH=size.w, HEIGHT=size.h, PADDING=padding, ASPECT=size.w / size.h, FRACTIONS=geometry.FRACTIONS,
-        HALF_UP=geometry.HALF_UP,
-        **limits, **edges,
+        CROP, WIDTH=size.w, HEIGHT=size.h, BOTH=size.w + size.h, PADDING=padding, ASPECT=size.w / size.h, MIDDLES=middles,
+        AXES=axes, FRACTIONS=geometry.FRACTIONS, HALF_UP=geometry.HALF_UP, **limits,
     )  # fmt: skip
     nothing = helper.make_tensor("crops", TensorProto.UINT8, (0, size.h, size.w, 3), [])
     model.graph.initializer.append(nothing)
@@ -273,11 +266,6 @@ def place_model(outputs: tuple[str, ...]) -> onnx.ModelProto:
     results = ", ".join(f"{SHAPES[name]} {name}" for name in outputs)
     nodes = "\n  ".join(NODES[name] for name in outputs).format(DOUBLE=TensorProto.DOUBLE, FLOAT=TensorProto.FLOAT)
     return _parsed(PLACE, INPUTS=inputs, OUTPUTS=results, NODES=nodes)
-
-
-def _halves(count: int) -> str:
-    """0.5, 1.5, ..: the middles of so many px, measured from the outer edge."""
-    return ", ".join(str(i + 0.5) for i in range(count))
 
 
 def _parsed(text: str, **values: object) -> onnx.ModelProto:
