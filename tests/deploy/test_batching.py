@@ -49,12 +49,13 @@ def test_everyone_gets_its_own_points_in_few_batches() -> None:
 def test_a_lone_request_does_not_wait_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fiducial.deploy.serving.batching.PATIENCE_S", 60.0)
 
-    async def ask() -> None:
+    async def ask() -> np.ndarray:
         batcher = Batcher(Pacer(), max_crops=8, preparers=1)
-        await asyncio.wait_for(batcher.points(lambda: of(5)), 10)
+        _, points = await asyncio.wait_for(batcher.points(lambda: of(5)), 10)
         batcher.stop()
+        return points.xy
 
-    asyncio.run(ask())
+    np.testing.assert_array_equal(asyncio.run(ask()), [[[5, 0], [0, 5]]])
 
 
 def test_nobody_waits_long_for_a_picture_that_is_slow_to_prepare() -> None:

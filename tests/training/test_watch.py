@@ -188,7 +188,8 @@ def test_a_target_too_narrow_for_the_cells_is_caught(maps: tuple[Recipe, fitting
 @pytest.mark.usefixtures("silent_maps")
 def test_distributions_are_not_judged(maps: tuple[Recipe, fitting.Data], fit):
     recipe, data = maps
-    fit(replace(recipe, epochs=1, head={"loss": "cross_entropy"}), data)
+    run = fit(replace(recipe, epochs=1, head={"loss": "cross_entropy"}), data)
+    assert len(history.read(run.out / "history.csv")) == 1, "it was not stopped"
 
 
 @pytest.mark.parametrize("sigma_cells", [1.5, 0.7])
