@@ -18,7 +18,7 @@ import numpy as np
 from fiducial.deploy.runtime import Network
 from fiducial.types import Keypoints
 
-PATIENCE_S = 0.005
+PATIENCE_S = 0.03
 
 
 class HasCrops(Protocol):
