@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=Size.parse, nargs="*", default=[Size(192, 256), Size(128, 128)])
     parser.add_argument("--points", type=int, default=17)
     parser.add_argument("--heads", nargs="*", default=[], help=f"of {', '.join(HEADS)} [all]; deeppose is always there")
-    parser.add_argument("--runtimes", nargs="*", default=list(cost.RUNTIMES))
+    parser.add_argument("--runtimes", nargs="*", default=list(cost.OF_RUN_FOLDERS))
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")

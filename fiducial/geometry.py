@@ -87,6 +87,13 @@ def corner_to_px(xy_corner: Array, size: Size) -> Array:
     return (xy_corner + 1) * _pair(size, xy_corner, -1) / 2
 
 
+def corner_linear_to_px(linear_corner: Array, size: Size) -> Array:
+    """2x2 maps of displacements [..., 2, 2], corner -> px: the identity stays the identity, and on a picture that is not
+    square a turn in the one is a shear in the other."""
+    sides = _pair(size, linear_corner[..., 0], -1)
+    return linear_corner * sides[:, None] / sides
+
+
 def px_to_share(xy: Array, size: Size) -> Array:
     """px -> share: x / W and y / H. The centre of the first pixel becomes 0, of the last (W - 1) / W."""
     return xy / _pair(size, xy)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from fiducial.geometry import Align
 from fiducial.models.card import Normalization
 from fiducial.types import Batch, Keypoints
 
@@ -45,6 +46,10 @@ class Head(nn.Module):
     training_only: tuple[str, ...] = ()
     # Whether its maps may all sink to zero while the loss looks fine; training watches those that may.
     may_collapse: bool = False
+    # Whether `fiducial fit` teaches it without labels, by what moves (`training/motion`); `loss` is for labelled points.
+    learns_without_labels: bool = False
+    # How the cells of `heatmaps` lie on the px of the input.
+    align: Align = "edge"
 
     @abstractmethod
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Any:

@@ -50,6 +50,12 @@ def unflip_coordinates(
     return geometry.mirror_frame(xy_frame[:, flip_order], size, frame)
 
 
+def unflip_linear_maps(maps: Float[Tensor, "b k 4 h w"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b k 4 h w"]:
+    """Maps of 2x2 matrices, row by row: what turned right turns left, so what is off the diagonal changes its sign."""
+    signs = maps.new_tensor([1.0, -1.0, -1.0, 1.0])[:, None, None]
+    return maps.flip(-1)[:, flip_order] * signs
+
+
 def unflip_vectors(
     x: Float[Tensor, "b k n"], y: Float[Tensor, "b k m"], flip_order: Int[Tensor, " k"], shift_bins: int = 0
 ) -> tuple[Float[Tensor, "b k n"], Float[Tensor, "b k m"]]:

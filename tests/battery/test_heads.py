@@ -33,8 +33,13 @@ VARIANTS = {
         {"upsampling": "deconvolution", "channels": 8, "loss": "smooth_l1"}, {"loss": "euclidean"},
     ],
     "rounding": [{}, {"two_class": True}, {"top_k": 4, "stride": 8}, {"decoder": "softmax"}],
+    "motion": [
+        {}, {"kernel": 3, "jacobian": "shared"}, {"upsampling": "none", "kernel": 3, "padding": 1, "jacobian": "none"},
+        {"stride": 8, "padding": 3, "temperature": 0.2},
+    ],
     "simcc": [{}, {"network": "rtmcc", "hidden": 32, "kernel": 3}, {"split": 3.0}, {"beta": 10.0}],
 }  # fmt: skip
+LR = {"motion": 0.0005}  # its temperature of 0.1 makes every step ten times as long
 CASES = [(method, variant) for method in catalog.methods() for variant in VARIANTS.get(method, [{}])]
 
 
@@ -49,6 +54,7 @@ REFUSED = {
     "rle": [{"dropout": 2.0}],
     "integral": [*MAPS, {"sharpness": 0.0}, {"sigma_cells": -1.0}, {"beta_unit": 0.0}, {"dsnt_weight": -1.0}],
     "rounding": [*MAPS, {"top_k": 0}, {"positive_weight": 0.0}, {"upsampling": "mixing", "stride": 4}],
+    "motion": [*MAPS, {"kernel": 4}, {"padding": 4}, {"padding": -1}, {"temperature": 0.0}, {"upsampling": "none", "padding": 0}],
     "simcc": [
         {"split": -1.0}, {"split": 0.001}, {"split": 1e9}, {"sigma_bins": [0.0, 2.0]}, {"kernel": 2}, {"hidden": 0},
         {"beta": 0.0}, {"network": "rtmcc", "kernel": 2},
@@ -179,7 +185,7 @@ def test_overfits_one_batch(case):
     xy = points_inside(SIZE, count=4, seed=5)
     torch.manual_seed(1)
     feature = torch.randn(4, LEVEL.channels, SIZE.h // LEVEL.stride, SIZE.w // LEVEL.stride)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=0.02, weight_decay=0)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=LR.get(case[0], 0.02), weight_decay=0)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.02, 250)  # a likelihood never stops moving by itself
     batch = batch_of(xy)
     for _ in range(250):
@@ -199,6 +205,8 @@ def test_gradients_reach_every_parameter(case):
     feature = torch.randn(3, LEVEL.channels, SIZE.h // LEVEL.stride, SIZE.w // LEVEL.stride)
     sum(head.loss(head(feature), batch_of(points_inside(SIZE))).values()).backward()
     silent = [name for name, parameter in head.named_parameters() if parameter.grad is None]
+    if head.learns_without_labels:  # labels have no Jacobians; what teaches these is tested in tests/training/motion
+        silent = [name for name in silent if not name.startswith("jacobian.")]
     assert not silent, "DDP takes parameters without gradient for an error"
 
 
@@ -210,6 +218,6 @@ def test_heatmaps_peak_where_the_points_are(case):
     grid = Size(maps.shape[-1], maps.shape[-2])
     cell = maps.flatten(2).argmax(-1)
     found = torch.stack([cell % grid.w, cell // grid.w], -1)
-    assert ((found - geometry.px_to_grid(xy, SIZE, grid)).abs() <= 0.5001).all()
+    assert ((found - geometry.px_to_grid(xy, SIZE, grid, head.align)).abs() <= 0.5001).all()
     assert maps.min() >= 0
     assert maps.max() <= 1

@@ -58,6 +58,7 @@ class Head(contracts.Head):
 
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
         super().__init__()
+        self.align = spec.align
         self.spec, self.size = spec, size
         self.may_collapse = not self._is_distribution
         self.upsample, channels, self.grid = upsampling.build(

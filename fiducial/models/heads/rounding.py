@@ -49,6 +49,7 @@ class Head(contracts.Head):
 
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
         super().__init__()
+        self.align = spec.align
         self.spec, self.size, self.points = spec, size, points
         self.upsample, channels, self.grid = upsampling.build(
             spec.upsampling, level, size, channels=spec.channels, stride=spec.stride

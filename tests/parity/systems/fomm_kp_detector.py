@@ -1,0 +1,68 @@
+"""The First-Order-Motion model's detector: hourglass, heatmaps, points and Jacobians, in evaluation and training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from parity.golden import Case, Tolerance
+from torch import Tensor
+
+from fiducial.geometry import Size
+from fiducial.models.backbones.hourglass import Hourglass, HourglassSpec
+from fiducial.models.checkpoints import fomm
+from fiducial.models.heads import motion
+
+TOLERANCE = {
+    "train*": Tolerance(absolute=1e-4),
+    "eval*.value": Tolerance(absolute=2e-5),
+    "eval*.heatmap": Tolerance(absolute=2e-5),
+    "*": Tolerance(absolute=1e-4),
+}
+
+
+def run(case: Case) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    images = {name.removeprefix("x"): image for name, image in case.given.items()}
+    for number, image in images.items():
+        backbone, head = build(case.config, image, case.weights)
+        values = evaluate(backbone.eval(), head.eval(), image)
+        found |= {f"eval{number}.{name}": value for name, value in values.items()}
+    last = max(images)
+    backbone, head = build(case.config, images[last], case.weights)
+    values = evaluate(backbone.train(), head.train(), images[last])
+    norm = backbone.network.down[0].norm
+    values |= {"rm_encoder_down_blocks_0": norm.running_mean, "rv_encoder_down_blocks_0": norm.running_var}
+    found |= {f"train{last}.{name}": value for name, value in values.items()}
+    return {name: found[name] for name in case.expected if name in found}
+
+
+def spec_of(config: dict[str, Any]) -> HourglassSpec:
+    return HourglassSpec(
+        config["block_expansion"], config["num_blocks"], config["max_features"], round(1 / config["scale_factor"])
+    )
+
+
+def build(config: dict[str, Any], image: Tensor, weights: dict[str, Tensor]) -> tuple[Hourglass, motion.Head]:
+    """Ours for an image's size, with the reference's weights."""
+    backbone = Hourglass(spec_of(config))
+    jacobian = "none" if not config["estimate_jacobian"] else "shared" if config["single_jacobian_map"] else "own"
+    spec = motion.Spec(temperature=config["temperature"], padding=config["pad"], jacobian=jacobian)
+    head = motion.Head(spec, backbone.levels[0], config["num_kp"], Size(image.shape[-1], image.shape[-2]))
+    ours = {fomm.our_name(name): value for name, value in weights.items() if name != "down.weight"}
+    of_backbone = {name.removeprefix("backbone."): v for name, v in ours.items() if name.startswith("backbone.")}
+    backbone.load_state_dict(of_backbone)
+    head.load_state_dict({name.removeprefix("head."): v for name, v in ours.items() if name.startswith("head.")})
+    return backbone, head
+
+
+@torch.no_grad()
+def evaluate(backbone: Hourglass, head: motion.Head, image: Tensor) -> dict[str, Tensor]:
+    feature = backbone(image)[0]
+    raw = head(feature)
+    frames = head.frames(raw)
+    assert frames.jacobian is not None
+    return {
+        "down": backbone.reduce(image), "feature_map": feature, "logits": raw.logits, "heatmap": head.probability(raw),
+        "jacobian_map": raw.jacobian.flatten(1, 2), "value": frames.xy_corner, "jacobian": frames.jacobian,
+    }  # fmt: skip
