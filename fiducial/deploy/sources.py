@@ -8,15 +8,15 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from fiducial.data import video
 from fiducial.data.images import read_image
 from fiducial.errors import UserError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif"}
 USUAL_RATE = Fraction(25)  # frames a second of a video or camera that doesn't say
 
 
@@ -62,7 +62,7 @@ def find(given: Sequence[str]) -> list[Source]:
                 seen.add(whole)
                 name = file.relative_to(path).as_posix() if path.is_dir() else file.name
                 name = _unique(name, whole, found)
-                found[name] = Source(name, file, "video" if file.suffix.lower() in VIDEO_SUFFIXES else "image")
+                found[name] = Source(name, file, "video" if file.suffix.lower() in video.SUFFIXES else "image")
     return list(found.values())
 
 
@@ -78,7 +78,7 @@ def count(found: Sequence[Source]) -> int | None:
 
 
 def _inside(folder: Path) -> list[Path]:
-    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    suffixes = IMAGE_SUFFIXES | video.SUFFIXES
     # Names that begin with a dot are other programs' notes, such as macOS's ._photo.jpg.
     files = [item for item in folder.rglob("*") if item.suffix.lower() in suffixes and not item.name.startswith(".")]
     if not files:
@@ -105,51 +105,21 @@ def _picture(source: Source) -> Generator[Frame, None, None]:
 
 def _video(source: Source) -> Generator[Frame, None, None]:
     """Frames until the end, or until the first that can't be decoded: then one problem says where."""
-    av = _library()
-    number, reason = 0, ""
-    try:
-        with av.open(str(source.path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            # One for all frames: its tables are made once, and anew only where size or pixel format change.
-            reformatter = av.video.reformatter.VideoReformatter()
-            start = None
-            for frame in container.decode(stream):
-                image = reformatter.reformat(frame, format="rgb24").to_ndarray()
-                image = np.ascontiguousarray(np.rot90(image, frame.rotation // 90))
-                shown = None if frame.pts is None else frame.pts * frame.time_base
-                start = shown if start is None else start
-                seconds = None if shown is None or start is None else shown - start
-                yield Frame(f"{source.name}#{number:06d}", image, rate=stream.average_rate, seconds=seconds)
-                number += 1
-            if number < stream.frames:  # a file cut short ends without an error
-                reason = f"{stream.frames} were declared"
-    except (av.FFmpegError, IndexError) as error:
-        reason = str(error)
-    if number == 0 and not reason:
-        reason = "there is none in it"
-    if reason:
-        yield Frame(f"{source.name}#{number:06d}", None, f"{source.path}: ends after {number} frames: {reason}")
+    number, pictures = 0, video.frames(source.path)
+    while True:
+        try:
+            image, rate, seconds = next(pictures)
+        except StopIteration as end:
+            if end.value:
+                problem = f"{source.path}: ends after {number} frames: {end.value}"
+                yield Frame(f"{source.name}#{number:06d}", None, problem)
+            return
+        yield Frame(f"{source.name}#{number:06d}", image, rate=rate, seconds=seconds)
+        number += 1
 
 
 def _declared_frames(source: Source) -> int:
-    """What a video's header says; 0 = nothing, or that the file can't be opened, of which `frames` will tell."""
-    if source.kind == "camera":
-        return 0
-    av = _library()
-    try:
-        with av.open(str(source.path)) as container:
-            return container.streams.video[0].frames
-    except (av.FFmpegError, IndexError):
-        return 0
-
-
-def _library() -> Any:
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise UserError("av is not installed: pip install 'fiducial[video]'") from error
-    return av
+    return 0 if source.kind == "camera" else video.declared_frames(source.path)
 
 
 def _camera(source: Source) -> Generator[Frame, None, None]:

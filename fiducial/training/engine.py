@@ -21,23 +21,19 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor
 
-from fiducial.data import loading
 from fiducial.errors import UserError
 from fiducial.training.history import History
 from fiducial.training.module import Training
-from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe
-from fiducial.training.watch import CollapseWatch, FiniteLoss
-from fiducial.types import Instances
-
-METRIC = "val/nme"
+from fiducial.training.watch import FiniteLoss
+from fiducial.training.work import Work
 
 
 @dataclass(frozen=True)
 class Best:
     """The best epoch of a run."""
 
-    weights: dict[str, Tensor]  # of the detector
+    weights: dict[str, Tensor]  # of the objective: those of the detector begin with `detector.`
     metrics: dict[str, float]
     epoch: int
     is_main_process: bool
@@ -51,27 +47,21 @@ def pick_device() -> torch.device:
 class Loaders(L.LightningDataModule):
     """Loaders are made inside the process that uses them: only there is its rank known."""
 
-    def __init__(self, train: Instances, validation: Instances, recipe: Recipe) -> None:
+    def __init__(self, work: Work) -> None:
         super().__init__()
-        self.train, self.validation, self.recipe = train, validation, recipe
+        self.work = work
 
     def train_dataloader(self) -> Any:
-        recipe, trainer = self.recipe, self.trainer
+        trainer = self.trainer
         assert trainer is not None
-        loader = loading.loader(
-            self.train, recipe.size, recipe.batch_size, recipe.augment, seed=recipe.seed, padding=recipe.padding,
-            workers=worker_count(recipe), rank=trainer.global_rank, world=trainer.world_size, strict=recipe.strict,
-        )  # fmt: skip
+        loader = self.work.train_loader(trainer.global_rank, trainer.world_size)
         # Lightning tells the sampler each new epoch, but not the one in which a run resumes.
         loader.sampler.set_epoch(trainer.current_epoch)  # type: ignore[attr-defined]
         return loader
 
     def val_dataloader(self) -> Any:
         # Every rank scores the whole of val: with parts of unequal length DDP would wait for a rank that has finished.
-        recipe = self.recipe
-        return loading.loader(
-            self.validation, recipe.size, recipe.batch_size, None, padding=recipe.padding, workers=worker_count(recipe)
-        )
+        return self.work.validation_loader()
 
 
 def worker_count(recipe: Recipe) -> int:
@@ -103,9 +93,7 @@ def steps_an_epoch(instances: int, batch_size: int, world: int) -> int:
 
 
 def run(
-    objective: Supervised,
-    train: Instances,
-    validation: Instances,
+    work: Work,
     recipe: Recipe,
     out: Path,
     *,
@@ -114,22 +102,23 @@ def run(
     progress: bool,
     echo: Callable[[str], None],
 ) -> Best:
-    """Trains to the end of the recipe (or until patience runs out) and returns the best epoch by val NME."""
+    """Trains to the end of the recipe (or until patience runs out) and returns the best epoch by val's metric."""
     _quiet()
-    total_steps = steps_an_epoch(len(train), recipe.batch_size, devices) * recipe.epochs
-    guard = FiniteLoss(train, echo)
-    module = Training(recipe, objective, validation, total_steps, guard)
+    objective, metric = work.objective, f"val/{work.scoring.metric}"
+    total_steps = steps_an_epoch(work.samples, recipe.batch_size, devices) * recipe.epochs
+    guard = FiniteLoss(work.where, echo)
+    module = Training(recipe, objective, work.scoring, total_steps, guard)
     objective.detector.channels_last = recipe.memory_format == "channels_last"
     if recipe.memory_format == "channels_last":
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     folder = out / "checkpoints"
     options: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = BestCheckpoint(folder, "best", monitor=METRIC, **options)
+    best = BestCheckpoint(folder, "best", monitor=metric, **options)
     last = ModelCheckpoint(folder, "last", **options)  # every epoch, after `best`, whose state it holds
     history = History(out, echo)
-    callbacks = [_averaging(recipe), CollapseWatch(), history, best, last]
+    callbacks = [_averaging(recipe), *work.watches, history, best, last]
     if recipe.patience is not None:
-        callbacks.append(EarlyStopping(METRIC, patience=recipe.patience))
+        callbacks.append(EarlyStopping(metric, patience=recipe.patience))
     if progress:
         callbacks.append(RichProgressBar())
     trainer = _trainer(
@@ -141,7 +130,7 @@ def run(
     try:
         trainer.fit(
             module,
-            datamodule=Loaders(train, validation, recipe),
+            datamodule=Loaders(work),
             ckpt_path=begun if resume and begun.exists() else None,
         )
     except SystemExit:  # Lightning's way to end after Ctrl-C
@@ -154,17 +143,18 @@ def run(
     return _best_of(best, history, trainer.is_global_zero)
 
 
-def find_lr(objective: Supervised, train: Instances, validation: Instances, recipe: Recipe) -> float:
+def find_lr(work: Work, recipe: Recipe) -> float:
     """Learning-rate finder (Smith, 2015), as Lightning has it: steepest fall of the loss on a rising rate."""
     _quiet()
+    objective = work.objective
     started = replace(recipe, optimizer=replace(recipe.optimizer, lr=1e-3))
-    module = Training(started, objective, validation, 10**6, FiniteLoss(train, lambda line: None))
+    module = Training(started, objective, work.scoring, 10**6, FiniteLoss(work.where, lambda line: None))
     trainer = _trainer(recipe, 1, max_epochs=100, logger=False, enable_progress_bar=False, enable_checkpointing=False)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     with contextlib.redirect_stderr(io.StringIO()):  # its own bar can't be switched off
         found = Tuner(trainer).lr_find(
             module,
-            datamodule=Loaders(train, validation, recipe),
+            datamodule=Loaders(work),
             min_lr=1e-6,
             max_lr=0.1,
             num_training=100,
@@ -234,7 +224,7 @@ def _averaging(recipe: Recipe) -> WeightAveraging | None:
 
 def _best_of(checkpoint: ModelCheckpoint, history: History, is_main_process: bool) -> Best:
     saved = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=False)
-    prefix = "objective.detector."
+    prefix = "objective."
     weights = {
         name.removeprefix(prefix): value for name, value in saved["state_dict"].items() if name.startswith(prefix)
     }

@@ -15,9 +15,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from fiducial import config
 from fiducial.data import annotations, augment, loading
@@ -27,8 +29,11 @@ from fiducial.models import detector as detectors
 from fiducial.models.card import Card, DetectorSpec
 from fiducial.models.detector import Detector
 from fiducial.training import engine, preflight
+from fiducial.training.module import PointErrors
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe
+from fiducial.training.watch import CollapseWatch
+from fiducial.training.work import Work
 from fiducial.types import Batch, Instances, Problem
 
 Echo = Callable[[str], None]
@@ -99,23 +104,33 @@ def fit(
         recipe = _settle(recipe, objective, data, devices, echo)
         out.mkdir(parents=True, exist_ok=True)
         config.write_json(out / "recipe.json", {"recipe": recipe, "data": data.fingerprint})
-    best = engine.run(
-        objective,
-        data.train,
-        data.validation,
-        recipe,
-        out,
-        resume=resume,
-        devices=devices,
-        progress=progress,
-        echo=echo,
-    )
+    work = supervised_work(objective, data, recipe)
+    best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress, echo=echo)
     metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, "train_instances": len(data.train)}
     card = Card(detector.spec, detector.backbone.licence, initialization, metrics)
     if best.is_main_process:
-        detector.load_state_dict(best.weights)
+        objective.load_state_dict(best.weights)
         detectors.save(detector.eval(), out, card)
     return card
+
+
+def supervised_work(objective: Supervised, data: Data, recipe: Recipe) -> Work:
+    """Labelled crops, scored by the error of their points."""
+    settings: dict[str, Any] = {"padding": recipe.padding, "workers": engine.worker_count(recipe)}
+
+    def train_loader(rank: int, world: int) -> DataLoader:
+        return loading.loader(
+            data.train, recipe.size, recipe.batch_size, recipe.augment,
+            seed=recipe.seed, rank=rank, world=world, strict=recipe.strict, **settings,
+        )  # fmt: skip
+
+    def validation_loader() -> DataLoader:
+        return loading.loader(data.validation, recipe.size, recipe.batch_size, None, **settings)
+
+    return Work(
+        objective, len(data.train), train_loader, validation_loader, PointErrors(data.validation), data.train.where,
+        watches=(CollapseWatch(),),
+    )  # fmt: skip
 
 
 def build_detector(recipe: Recipe, data: Data, echo: Echo) -> tuple[Detector, str]:
@@ -149,7 +164,7 @@ def _settle(recipe: Recipe, objective: Supervised, data: Data, devices: int, ech
         echo(f"fastest step: {precision} {layout} (ms a step: {table})")
         recipe = replace(recipe, precision=precision, memory_format=layout)  # type: ignore[arg-type]
     if recipe.optimizer.lr == "auto":
-        lr = engine.find_lr(objective, data.train, data.validation, recipe)
+        lr = engine.find_lr(supervised_work(objective, data, recipe), recipe)
         echo(f"learning rate found: {lr:.2g}")
         recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=lr))
     return recipe

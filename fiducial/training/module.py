@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from fiducial import geometry
 from fiducial.evaluation import metrics
 from fiducial.models.detector import Detector
-from fiducial.training.objective import Supervised
+from fiducial.training.objective import Objective
 from fiducial.training.recipe import OptimizerSpec, Recipe
 from fiducial.training.watch import FiniteLoss
+from fiducial.training.work import Scoring
 from fiducial.types import Batch, Instances
+
+BACKBONE = "detector.backbone."  # what its names in an objective begin with
 
 
 class Training(L.LightningModule):
-    """What Lightning's Trainer runs. `val/nme` is the metric that picks the best checkpoint."""
+    """What Lightning's Trainer runs. `val/` + the scoring's metric picks the best checkpoint."""
 
     def __init__(
-        self, recipe: Recipe, objective: Supervised, validation: Instances, total_steps: int, guard: FiniteLoss
+        self, recipe: Recipe, objective: Objective, scoring: Scoring, total_steps: int, guard: FiniteLoss
     ) -> None:
         super().__init__()
         self.recipe, self.objective = recipe, objective
-        self.truth, self.total_steps, self.guard = validation, total_steps, guard
+        self.scoring, self.total_steps, self.guard = scoring, total_steps, guard
         self.lr = recipe.optimizer.lr  # read and replaced by Lightning's learning-rate finder
-        self._predicted: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @property
     def detector(self) -> Detector:
@@ -40,7 +43,7 @@ class Training(L.LightningModule):
         self.objective.frozen = self.current_epoch < self.recipe.optimizer.freeze_epochs
         self.objective.train()
 
-    def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: Any, index: int) -> Float[Tensor, ""]:
         # Whatever a step draws (dropout) depends on seed, step and rank alone, so a resumed run is the same run; the
         # generator's state would not do, since Lightning makes its loaders' iterators at another time when it resumes.
         torch.manual_seed(
@@ -51,28 +54,43 @@ class Training(L.LightningModule):
         if not total.isfinite():
             self.guard.judge(self.objective, batch, self.global_step, float(self.lr))
             # A step that follows no sample: a gradient of zero, but one that every rank takes part in.
-            learning = self.detector.head if self.objective.frozen else self.detector
-            return torch.stack([(0 * parameter).sum() for parameter in learning.parameters()]).sum()
+            return torch.stack([(0 * parameter).sum() for _, parameter in learning(self.objective)]).sum()
         for name, value in losses.items():
             self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=len(batch.row))
         self.log("train/loss", total.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.row))
         return total
 
-    def validation_step(self, batch: Batch, index: int) -> None:
-        keypoints = self.detector.predict(batch.image)
-        self._predicted.append((batch.row, keypoints.xy, batch.image_to_crop))
+    def validation_step(self, batch: Any, index: int) -> None:
+        self.scoring.observe(self.objective, batch)
 
     def on_validation_epoch_end(self) -> None:
-        rows, xy, matrix = (torch.cat(column) for column in zip(*self._predicted, strict=True))
-        self._predicted.clear()
-        for name, value in validation_scores(self.truth, rows.cpu().numpy(), xy, matrix).items():
-            self.log(f"val/{name}", value, prog_bar=name == "nme", sync_dist=True)
+        for name, value in self.scoring.scores().items():
+            self.log(f"val/{name}", value, prog_bar=name == self.scoring.metric, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         spec = self.recipe.optimizer
-        optimizer = torch.optim.AdamW(parameter_groups(self.detector, spec, float(self.lr)), lr=float(self.lr))
+        optimizer = torch.optim.AdamW(parameter_groups(self.objective, spec, float(self.lr)), lr=float(self.lr))
         factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(spec, step / self.total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+
+
+class PointErrors:
+    """Scores labelled points: NME, by which the best epoch is chosen, and EPE."""
+
+    metric = "nme"
+
+    def __init__(self, truth: Instances) -> None:
+        self.truth = truth
+        self._predicted: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def observe(self, objective: Objective, batch: Batch) -> None:
+        keypoints = objective.detector.predict(batch.image)
+        self._predicted.append((batch.row, keypoints.xy, batch.image_to_crop))
+
+    def scores(self) -> dict[str, float]:
+        rows, xy, matrix = (torch.cat(column) for column in zip(*self._predicted, strict=True))
+        self._predicted.clear()
+        return validation_scores(self.truth, rows.cpu().numpy(), xy, matrix)
 
 
 def validation_scores(
@@ -88,11 +106,19 @@ def validation_scores(
     return {"nme": found.nme, "epe": found.epe}
 
 
-def parameter_groups(detector: Detector, spec: OptimizerSpec, lr: float) -> list[dict[str, Any]]:
+def learning(objective: Objective) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and parameters that a step changes."""
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad and not (objective.frozen and name.startswith(BACKBONE)):
+            yield name, parameter
+
+
+def parameter_groups(objective: Objective, spec: OptimizerSpec, lr: float) -> list[dict[str, Any]]:
     """Backbone and rest, each with and without weight decay (biases and norm scales have none)."""
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
-    for name, parameter in detector.named_parameters():
-        groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+    for name, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith(BACKBONE), parameter.ndim > 1), []).append(parameter)
     return [
         {
             "params": parameters,

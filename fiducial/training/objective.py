@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,29 +14,35 @@ from fiducial.models.detector import Detector, full_precision
 from fiducial.types import Batch
 
 
-class Objective(Protocol):
-    """All that training sees."""
+class Objective(nn.Module):
+    """All that training sees. Its parameters that want a gradient are trained; its detector is what is kept."""
 
-    def __call__(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Named losses; their sum is minimised."""
-        ...
+    detector: Detector
+    frozen = False  # the detector's backbone is used as it is, its norms too
+
+    @abstractmethod
+    def forward(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
+        """Named losses; their sum is minimised. `batch.row` has a row for each sample."""
+
+    @abstractmethod
+    def each(self, batch: Any) -> Float[Tensor, " b"]:
+        """The loss of each sample alone, by the present weights in the present mode."""
+
+    def train(self, mode: bool = True) -> Objective:
+        super().train(mode)
+        if self.frozen:
+            self.detector.backbone.eval()
+        return self
 
 
-class Supervised(nn.Module):
+class Supervised(Objective):
     """The head's own loss on labelled points."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector = detector
-        self.frozen = False  # the backbone is used as it is, its norms too
         # Of the last training step, where its maps may collapse: mean peak at labelled points, for the watch.
         self.mean_peak: Tensor | None = None
-
-    def train(self, mode: bool = True) -> Supervised:
-        super().train(mode)
-        if self.frozen:
-            self.detector.backbone.eval()
-        return self
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         raw = self._raw(batch)
@@ -47,7 +54,6 @@ class Supervised(nn.Module):
 
     @torch.no_grad()
     def each(self, batch: Batch) -> Tensor:
-        """[b]: the loss of each sample alone, by the present weights in the present mode."""
         return losses_of_rows(self.detector.head, self._raw(batch), batch)
 
     def _raw(self, batch: Batch) -> Any:

@@ -35,7 +35,8 @@ def overfit(
     passed, and gives no verdict where `max_seconds` run out first. Leaves the objective and torch's random numbers as
     they were."""
     with torch.random.fork_rng():
-        trial = copy.deepcopy(objective).to(device).train()
+        trial = copy.deepcopy(objective).to(device)
+        trial.train()
         batch = Batch(*(column.to(device) for column in batch))
         return _overfit(trial, batch, instances, lr, max_steps, max_seconds)
 
@@ -100,7 +101,8 @@ def _seconds_a_step(
     began = time.perf_counter()
     steps: dict[Variant, Callable[[], None]] = {}
     for variant in variants:
-        trial = copy.deepcopy(objective).to(device).train()
+        trial = copy.deepcopy(objective).to(device)
+        trial.train()
         trial.detector.channels_last = variant[1] == "channels_last"
         if trial.detector.channels_last:
             trial = trial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

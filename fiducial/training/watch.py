@@ -10,8 +10,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from fiducial.training.objective import Supervised
-from fiducial.types import Batch, Instances
+from fiducial.training.objective import Objective
+from fiducial.types import Batch
 
 
 class TrainingFailure(RuntimeError):
@@ -21,13 +21,13 @@ class TrainingFailure(RuntimeError):
 class FiniteLoss:
     """Judges a loss that is not finite: some annotations' fault (training goes on without them) or the weights'."""
 
-    def __init__(self, instances: Instances, echo: Callable[[str], None], limit: int = 20) -> None:
-        self.instances, self.echo, self.limit = instances, echo, limit
-        self.blamed: set[int] = set()  # rows of the instances
+    def __init__(self, where: Callable[[int], str], echo: Callable[[str], None], limit: int = 20) -> None:
+        self.where, self.echo, self.limit = where, echo, limit  # `where` says which sample a row is
+        self.blamed: set[int] = set()  # rows
         self.unexplained = 0  # steps whose loss was not finite though that of every sample alone was
 
-    def judge(self, objective: Supervised, batch: Batch, step: int, lr: float) -> None:
-        """Names the annotations to blame, each once. TrainingFailure where they are not the cause, or too many."""
+    def judge(self, objective: Objective, batch: Any, step: int, lr: float) -> None:
+        """Names the samples to blame, each once. TrainingFailure where they are not the cause, or too many."""
         bad = (~losses_in_evaluation(objective, batch).isfinite()).nonzero()[:, 0].tolist()
         if len(bad) == len(batch.row):
             raise TrainingFailure(
@@ -38,11 +38,11 @@ class FiniteLoss:
             self._note_unexplained(step, lr)
         for row in sorted({int(batch.row[i]) for i in bad} - self.blamed):
             self.blamed.add(row)
-            self.echo(f"{self.instances.where(row)}: its loss is not finite; steps with it are left out")
+            self.echo(f"{self.where(row)}: its loss is not finite; steps with it are left out")
         if len(self.blamed) > self.limit:
             raise TrainingFailure(
-                f"more than {self.limit} annotations gave losses that are not finite, first "
-                f"{self.instances.where(min(self.blamed))}. Look at their labels, or lower --lr (peak {lr:.2g})"
+                f"more than {self.limit} samples gave losses that are not finite, first "
+                f"{self.where(min(self.blamed))}. Look at their labels, or lower --lr (peak {lr:.2g})"
             )
 
     def _note_unexplained(self, step: int, lr: float) -> None:
@@ -106,7 +106,7 @@ class CollapseWatch(L.Callback):
             )
 
 
-def losses_in_evaluation(objective: Supervised, batch: Batch) -> Tensor:
+def losses_in_evaluation(objective: Objective, batch: Any) -> Tensor:
     """[b]: the loss of each sample alone in eval mode, in which no sample touches another or the norm statistics."""
     training = objective.training
     objective.eval()

@@ -77,7 +77,7 @@ def test_a_rate_that_is_held():
 
 def test_parameter_groups(objective: Supervised):
     spec = OptimizerSpec(weight_decay=0.07, backbone_lr=0.25)
-    groups = training_module.parameter_groups(objective.detector, spec, lr=0.2)
+    groups = training_module.parameter_groups(objective, spec, lr=0.2)
     chosen = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     named = dict(objective.detector.named_parameters())
     assert sorted(chosen) == sorted(map(id, named.values())), "each parameter once"
@@ -120,7 +120,7 @@ def copy_of(detector: Detector) -> dict[str, Tensor]:
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
-    monkeypatch.setattr(engine, "CollapseWatch", Recorder)
+    monkeypatch.setattr(fitting, "CollapseWatch", Recorder)
     return Recorder
 
 
@@ -217,7 +217,7 @@ def test_learning_rate_finder_leaves_no_trace(
     monkeypatch.chdir(tmp_path)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     few = replace(recipe, batch_size=4, optimizer=OptimizerSpec(lr="auto"))
-    rate = engine.find_lr(objective, data.train, data.validation, few)
+    rate = engine.find_lr(fitting.supervised_work(objective, data, few), few)
     assert 2e-4 < rate < 5e-2
     assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
     assert list(tmp_path.iterdir()) == []

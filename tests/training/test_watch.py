@@ -89,7 +89,7 @@ def test_every_label_nan_blames_the_learning_rate(recipe: Recipe, fit, poison):
 
 def test_too_many_nan_labels_are_a_failure(recipe: Recipe, data: fitting.Data, fit, poison):
     poison(*range(0, 48, 2))
-    with pytest.raises(TrainingFailure, match="more than 20 annotations gave losses that are not finite") as failure:
+    with pytest.raises(TrainingFailure, match="more than 20 samples gave losses that are not finite") as failure:
         fit(replace(recipe, epochs=9))
     assert data.train.where(0) in str(failure.value)
 
@@ -102,7 +102,7 @@ def test_a_head_that_gives_nan_for_one_picture(objective: Supervised, data: fitt
     blank_gives_nan(objective)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     lines: list[str] = []
-    guard = FiniteLoss(data.train, lines.append)
+    guard = FiniteLoss(data.train.where, lines.append)
     objective.train()
     for _ in range(2):
         guard.judge(objective, batch, 7, 0.25)
@@ -117,7 +117,7 @@ def test_a_head_that_gives_nan_for_one_picture(objective: Supervised, data: fitt
 def test_losses_that_no_sample_explains_are_not_passed_over(objective: Supervised, data: fitting.Data, batch: Batch):
     """Of no sample alone, but of the batch (its statistics, or an overflow in bf16): said once, then a failure."""
     lines: list[str] = []
-    guard = FiniteLoss(data.train, lines.append, limit=3)
+    guard = FiniteLoss(data.train.where, lines.append, limit=3)
     for step in range(3):
         guard.judge(objective, batch, step, 0.25)
     assert len(lines) == 1
