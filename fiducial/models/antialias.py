@@ -13,31 +13,34 @@ class AntiAlias(nn.Module):
     """[b, c, h, w] -> [b, c, ceil(h / factor), ceil(w / factor)].
 
     Pixel i of the result is around px i x factor (`Align` stride): it is *not* the mean of the cell that it covers.
-    Outside of the image is black, so borders darken. One strided convolution: the blur is computed only where it is
-    kept, 1 / factor^2 of it, with equal numbers."""
+    Outside of the image is black, so borders darken. A Gaussian is the product of two rows of taps, so there are two
+    convolutions, along x and along y, each of which computes only what is kept."""
 
-    weight: Float[Tensor, "c 1 side side"]
+    taps: Float[Tensor, "c 1 1 side"]
 
     def __init__(self, channels: int, factor: int) -> None:
         super().__init__()
         self.channels, self.factor = channels, factor
         # Computed, not learnt: not a part of files.
-        self.register_buffer("weight", kernel(factor).expand(channels, 1, -1, -1).contiguous(), persistent=False)
+        self.register_buffer("taps", taps(factor).expand(channels, 1, 1, -1).contiguous(), persistent=False)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _ _"]:
         if self.factor == 1:
             return image
-        return F.conv2d(
-            image, self.weight, stride=self.factor, padding=self.weight.shape[-1] // 2, groups=self.channels
-        )
+        if torch.is_autocast_enabled(image.device.type):
+            # An image has as many bits as bf16 has for a number, and depthwise convolutions gain nothing by it.
+            with torch.autocast(image.device.type, enabled=False):
+                return self(image.float())
+        reach = self.taps.shape[-1] // 2
+        image = F.conv2d(image, self.taps, stride=(1, self.factor), padding=(0, reach), groups=self.channels)
+        return F.conv2d(image, self.taps.mT, stride=(self.factor, 1), padding=(reach, 0), groups=self.channels)
 
 
-def kernel(factor: int) -> Float[Tensor, "1 1 side side"]:
-    """A Gaussian of standard deviation (factor - 1) / 2 px, of 2 round(4 sigma) + 1 taps a side, that sums to one."""
+def taps(factor: int) -> Float[Tensor, " side"]:
+    """A Gaussian of standard deviation (factor - 1) / 2 px, of 2 round(4 sigma) + 1 taps that sum to one."""
     sigma_px = (factor - 1) / 2
     if sigma_px == 0:
-        return torch.ones(1, 1, 1, 1)
+        return torch.ones(1)
     reach = round(4 * sigma_px)
-    taps = torch.exp(-(torch.arange(-reach, reach + 1, dtype=torch.float32) ** 2) / (2 * sigma_px**2))
-    square = taps[:, None] * taps[None, :]
-    return (square / square.sum())[None, None]
+    weights = torch.exp(-(torch.arange(-reach, reach + 1, dtype=torch.float32) ** 2) / (2 * sigma_px**2))
+    return weights / weights.sum()
