@@ -117,10 +117,8 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
         return detector.to(device), card
     card = load_card(path)
     detector = build(card.spec)
-    weights = _read_weights(path / "model.safetensors")
-    own = detector.state_dict()
-    wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
-    wrong += [name for name in weights if name not in own]
+    weights = read_weights(path / "model.safetensors")
+    wrong = differing(detector.state_dict(), weights)
     if wrong:
         raise UserError(
             f"{path / 'model.safetensors'}: {len(wrong)} tensors do not fit the network of model.json, first {wrong[0]!r}"
@@ -160,7 +158,14 @@ def _card_of(plan: checkpoints.Plan, path: Path, size: Size | None = None) -> Ca
     return Card(spec, licence="unknown", initialization=str(path))
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def differing(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
+    """Names that only one of them has, or whose shapes differ."""
+    wrong = [name for name in own if name not in given or given[name].shape != own[name].shape]
+    return wrong + [name for name in given if name not in own]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A file of ours; UserError where it can't be read."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -30,11 +30,11 @@ from fiducial.models.card import Card, DetectorSpec
 from fiducial.models.detector import Detector
 from fiducial.training import engine, preflight
 from fiducial.training.module import PointErrors
-from fiducial.training.objective import Supervised
+from fiducial.training.objective import Objective, Supervised
 from fiducial.training.recipe import Recipe
 from fiducial.training.watch import CollapseWatch
 from fiducial.training.work import Work
-from fiducial.types import Batch, Instances, Problem
+from fiducial.types import Batch, Instances, Problem, Skeleton
 
 Echo = Callable[[str], None]
 
@@ -91,9 +91,9 @@ def fit(
     would be worth nothing, UserError for a user's mistake."""
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0  # further processes of a run on several devices start here too
     if resume or not first:
-        recipe = _resumed_recipe(out, recipe if first else None, data)
-    elif (out / "model.json").exists() or (out / "checkpoints").exists():
-        raise UserError(f"{out}: holds a run already. Give another --out, or --resume to continue it")
+        recipe = resumed_recipe(out, recipe if first else None, data.fingerprint)
+    else:
+        refuse_other_run(out)
     augment.flip_probability(
         recipe.augment, data.train.skeleton
     )  # refuses to mirror what can't be, before anything is made
@@ -135,9 +135,12 @@ def supervised_work(objective: Supervised, data: Data, recipe: Recipe) -> Work:
 
 def build_detector(recipe: Recipe, data: Data, echo: Echo) -> tuple[Detector, str]:
     """An untrained detector for the data's points, and where its weights came from."""
-    spec = DetectorSpec(
-        recipe.backbone, recipe.method, recipe.head, recipe.size, data.train.skeleton, padding=recipe.padding
-    )
+    return detector_of(recipe, data.train.skeleton, echo)
+
+
+def detector_of(recipe: Recipe, skeleton: Skeleton, echo: Echo) -> tuple[Detector, str]:
+    """An untrained detector for a skeleton, and where its weights came from."""
+    spec = DetectorSpec(recipe.backbone, recipe.method, recipe.head, recipe.size, skeleton, padding=recipe.padding)
     if recipe.init is None:
         detector = detectors.build(spec, recipe.pretrained)
         return detector, detector.backbone.initialization
@@ -155,6 +158,16 @@ def _settle(recipe: Recipe, objective: Supervised, data: Data, devices: int, ech
         few = Batch(*(column[:8] for column in probe))
         lr = 1e-3 if recipe.optimizer.lr == "auto" else min(float(recipe.optimizer.lr), 3e-3)
         echo(preflight.overfit(objective, few, data.train, lr=lr, device=device))
+    recipe = with_fastest_step(recipe, objective, probe, device, echo)
+    if recipe.optimizer.lr == "auto":
+        lr = engine.find_lr(supervised_work(objective, data, recipe), recipe)
+        echo(f"learning rate found: {lr:.2g}")
+        recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=lr))
+    return recipe
+
+
+def with_fastest_step(recipe: Recipe, objective: Objective, probe: Any, device: torch.device, echo: Echo) -> Recipe:
+    """The recipe with precision and memory format that were timed where they are "auto"; `probe` is a batch."""
     precisions = ["fp32", "bf16"] if recipe.precision == "auto" else [recipe.precision]
     formats = ["channels_last", "contiguous"] if recipe.memory_format == "auto" else [recipe.memory_format]
     variants = [(precision, layout) for precision in precisions for layout in formats]
@@ -163,14 +176,16 @@ def _settle(recipe: Recipe, objective: Supervised, data: Data, devices: int, ech
         table = ", ".join(f"{p} {f} {value * 1e3:.0f}" for (p, f), value in seconds.items())
         echo(f"fastest step: {precision} {layout} (ms a step: {table})")
         recipe = replace(recipe, precision=precision, memory_format=layout)  # type: ignore[arg-type]
-    if recipe.optimizer.lr == "auto":
-        lr = engine.find_lr(supervised_work(objective, data, recipe), recipe)
-        echo(f"learning rate found: {lr:.2g}")
-        recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=lr))
     return recipe
 
 
-def _resumed_recipe(out: Path, asked: Recipe | None, data: Data) -> Recipe:
+def refuse_other_run(out: Path) -> None:
+    """UserError where a folder holds a run already."""
+    if (out / "model.json").exists() or (out / "checkpoints").exists():
+        raise UserError(f"{out}: holds a run already. Give another --out, or --resume to continue it")
+
+
+def resumed_recipe(out: Path, asked: Recipe | None, fingerprint: str) -> Recipe:
     """The recipe that the run began with; refused where what is asked for now, or the data, differ from it."""
     path = out / "recipe.json"
     if not path.exists():
@@ -186,6 +201,6 @@ def _resumed_recipe(out: Path, asked: Recipe | None, data: Data) -> Recipe:
         ]
         if differing:
             raise UserError(f"{out}: a run is resumed as it began, but {'; '.join(differing)}")
-    if values["data"] != data.fingerprint:
+    if values["data"] != fingerprint:
         raise UserError(f"{out}: the data differ from those that the run began with; resume with the same files")
     return recipe

@@ -6,12 +6,13 @@ import copy
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fiducial.training.objective import Supervised, losses_of_rows
+from fiducial.training.objective import Objective, Supervised, losses_of_rows
 from fiducial.training.watch import TrainingFailure
 from fiducial.types import Batch, Instances
 
@@ -83,7 +84,7 @@ def _overfit(
 
 
 def fastest_variant(
-    objective: Supervised, batch: Batch, device: torch.device, variants: list[Variant], max_seconds: float = 60
+    objective: Objective, batch: Any, device: torch.device, variants: list[Variant], max_seconds: float = 60
 ) -> tuple[Variant, dict[Variant, float]]:
     """Seconds a training step for each variant, the best of four rounds in which they take turns (what else a machine
     does then meets them all). The first variant is kept unless another is a tenth faster. Leaves everything as it was,
@@ -95,9 +96,9 @@ def fastest_variant(
 
 
 def _seconds_a_step(
-    objective: Supervised, batch: Batch, device: torch.device, variants: list[Variant], max_seconds: float
+    objective: Objective, batch: Any, device: torch.device, variants: list[Variant], max_seconds: float
 ) -> dict[Variant, float]:
-    batch = Batch(*(column.to(device) for column in batch))
+    batch = type(batch)(*(column.to(device) for column in batch))
     began = time.perf_counter()
     steps: dict[Variant, Callable[[], None]] = {}
     for variant in variants:
@@ -118,7 +119,7 @@ def _seconds_a_step(
     return seconds
 
 
-def _step_of(trial: Supervised, batch: Batch, device: torch.device, precision: str) -> Callable[[], None]:
+def _step_of(trial: Objective, batch: Any, device: torch.device, precision: str) -> Callable[[], None]:
     cast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
     def step() -> None:
@@ -138,7 +139,7 @@ def _timed(step: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def _total(objective: Supervised, batch: Batch) -> Float[Tensor, ""]:
+def _total(objective: Objective, batch: Any) -> Float[Tensor, ""]:
     return torch.stack(list(objective(batch).values())).sum()
 
 

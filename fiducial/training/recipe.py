@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from fiducial.data.augment import AugmentSpec
 from fiducial.geometry import Size
+from fiducial.training.motion.spec import MotionSpec
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,4 @@ class Recipe:
     workers: int | None = None  # loader processes; None = one less than the cores, at most 8
     preflight: bool = True  # overfit one small batch before anything else
     strict: bool = False  # bad samples are errors
+    motion: MotionSpec = MotionSpec()  # of methods that learn without labels alone

@@ -1,0 +1,73 @@
+"""Corner grids of maps, Gaussians on them, images sampled at them, and 2x2 matrices: what the networks of motion share.
+
+All places are in `xy_corner`: first and last pixel centres at -1 and +1, x first. A flow is *backward*: it holds, for
+each cell of the result, the place in the source where its colour comes from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from fiducial import geometry
+from fiducial.geometry import Size
+from fiducial.models import axes
+
+Padding = Literal["zeros", "border", "reflection"]  # what is outside of an image
+
+# A matrix whose determinant is smaller is taken for one of this determinant.
+LEAST_DETERMINANT = 1e-6
+
+
+def size_of(maps: Float[Tensor, "*any h w"]) -> Size:
+    return Size(maps.shape[-1], maps.shape[-2])
+
+
+def corner_grid(size: Size, like: Tensor) -> Float[Tensor, "h w 2"]:
+    """Places of the cells' centres, with the dtype and device of `like`: the flow that moves nothing."""
+    rows, columns = torch.meshgrid(axes.positions(size.h, like), axes.positions(size.w, like), indexing="ij")
+    return geometry.px_to_corner(torch.stack([columns, rows], -1), size)
+
+
+def gaussians(xy_corner: Float[Tensor, "b k 2"], size: Size, variance: float) -> Float[Tensor, "b k h w"]:
+    """Un-normalised Gaussians exp(-d^2 / (2 variance)) around the points, of which d is measured in `xy_corner`: wider
+    than high, in px, on a picture that is wider than high. Separable, so two vectors of exponentials a point."""
+    grid = corner_grid(size, xy_corner)
+    along_x = torch.exp(-((grid[0, :, 0] - xy_corner[..., 0:1]) ** 2) / (2 * variance))
+    along_y = torch.exp(-((grid[:, 0, 1] - xy_corner[..., 1:2]) ** 2) / (2 * variance))
+    return along_y[..., :, None] * along_x[..., None, :]
+
+
+def sample(
+    image: Float[Tensor, "b c h w"], xy_corner: Float[Tensor, "b rows columns 2"], *, align_corners: bool = True,
+    padding: Padding = "zeros",
+) -> Float[Tensor, "b c rows columns"]:  # fmt: skip
+    """The image's colours at places between its pixels, bilinear.
+
+    `align_corners=False` takes the same numbers for another frame, that of the outer edges: a picture sampled at its
+    own grid is then zoomed towards its centre and dark at its border. Published code does so when it runs on a torch
+    newer than 1.2; we have it for comparisons only."""
+    return F.grid_sample(image, xy_corner, mode="bilinear", padding_mode=padding, align_corners=align_corners)
+
+
+def resized(maps: Float[Tensor, "b c _ _"], size: Size) -> Float[Tensor, "b c _ _"]:
+    """Maps on a grid of another size whose outer edges are the same, bilinear; the same maps where the size is.
+
+    As in the published model, and for its flows not quite right: their numbers are of first and last *centres*. A flow
+    that moves nothing, doubled, moves the border's pixels by up to half a pixel of the result, at four times by 1.5."""
+    return maps if size_of(maps) == size else F.interpolate(maps, size=(size.h, size.w), mode="bilinear")
+
+
+def inverse(matrices: Float[Tensor, "*any 2 2"]) -> Float[Tensor, "*any 2 2"]:
+    """Inverses of 2x2 matrices in closed form.
+
+    A determinant closer to zero than `LEAST_DETERMINANT` is replaced by it with its sign, and gives no gradient there:
+    a network in training may come to a singular Jacobian, whose inverse would make all weights NaN at one stroke."""
+    a, b, c, d = matrices.flatten(-2).unbind(-1)
+    determinant = a * d - b * c
+    least = torch.full_like(determinant, LEAST_DETERMINANT).copysign(determinant)
+    determinant = torch.where(determinant.abs() < LEAST_DETERMINANT, least, determinant)
+    return torch.stack([d, -b, -c, a], -1).unflatten(-1, (2, 2)) / determinant[..., None, None]

@@ -1,0 +1,36 @@
+"""What is chosen for a run of method `motion` beyond what every run has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fiducial.data.clips import ClipSpec
+from fiducial.errors import expect
+from fiducial.models.motion.discriminator import DiscriminatorSpec
+from fiducial.models.motion.generator import GeneratorSpec
+from fiducial.models.motion.warps import WarpSpec
+
+
+@dataclass(frozen=True)
+class MotionSpec:
+    """Weights are the published ones."""
+
+    points: int = 10  # to be found
+    pairs: int = 1000  # of frames, an epoch
+    clips: ClipSpec = ClipSpec()
+    generator: GeneratorSpec = GeneratorSpec()
+    warp: WarpSpec = WarpSpec()
+    scales: tuple[float, ...] = (1, 0.5, 0.25, 0.125)  # of the pyramid on which pictures are compared
+    features: str | None = None  # file of VGG-19's weights; None = torch hub's cache, else random filters, as is said
+    perceptual_weight: float = 1.0  # times 10 for each layer
+    value_weight: float = 10.0  # of the points' equivariance
+    jacobian_weight: float = 10.0  # of the Jacobians'
+    discriminator: DiscriminatorSpec | None = None  # an adversary, for sharper pictures: --set motion.discriminator={}
+    adversarial_weight: float = 1.0
+    matching_weight: float = 10.0  # of the adversary's features
+
+    def __post_init__(self) -> None:
+        for name in ("points", "pairs"):
+            expect(getattr(self, name) >= 1, f"motion.{name}", getattr(self, name), "at least 1")
+        for name in ("perceptual_weight", "value_weight", "jacobian_weight", "adversarial_weight", "matching_weight"):
+            expect(getattr(self, name) >= 0, f"motion.{name}", getattr(self, name), "0 or more")
