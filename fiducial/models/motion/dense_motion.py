@@ -66,7 +66,9 @@ class DenseMotion(nn.Module):
         small = self.reduce(source)
         size = grids.size_of(small)
         heat = gaussian_differences(of_source, of_driving, size, self.spec.variance)
-        moved = sparse_motion(of_source, of_driving, size)
+        # Products of coordinates in bf16 would move everything by a quarter of a px.
+        with torch.autocast(source.device.type, enabled=False):
+            moved = sparse_motion(of_source, of_driving, size)
         # One sampling of a source that is not copied: the proposals' flows lie one below the other.
         deformed = grids.sample(small, moved.flatten(1, 2), align_corners=self.align_corners)
         deformed = deformed.unflatten(2, moved.shape[1:3]).transpose(1, 2)
@@ -79,6 +81,8 @@ class DenseMotion(nn.Module):
         """Both convolutions as one: a convolution of a single map costs as much as one of sixteen."""
         if self.occlusion is None:
             return self.mask(feature), None
+        assert self.mask.bias is not None
+        assert self.occlusion.bias is not None
         assert self.mask.bias is not None
         assert self.occlusion.bias is not None
         weight = torch.cat([self.mask.weight, self.occlusion.weight])

@@ -44,8 +44,9 @@ class Motion(Objective):
         discriminator: Discriminator | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.detector, self.generator, self.features = detector, generator, features
+        self.detector, self.generator = detector, generator
         self.discriminator, self.spec = discriminator, spec
+        self._fixed = [features]  # in a list, so that its 50 MB are in no checkpoint
         self.pyramid = Pyramid(3, spec.scales)
 
     def forward(self, batch: Pairs) -> dict[str, Float[Tensor, ""]]:
@@ -85,9 +86,10 @@ class Motion(Objective):
         spec, prediction = self.spec, found.generated.prediction.float()
         made, real = self.pyramid(prediction), self.pyramid(found.driving)
         weight = spec.perceptual_weight
-        losses = {"perceptual": weight * perceptual.perceptual_loss(self.features, made, real)}
-        if self.features.pixel_weight:
-            losses["pixels"] = weight * self.features.pixel_weight * perceptual.pixel_loss(made, real)
+        features = self._fixed[0].to(prediction.device)
+        losses = {"perceptual": weight * perceptual.perceptual_loss(features, made, real)}
+        if features.pixel_weight:
+            losses["pixels"] = weight * features.pixel_weight * perceptual.pixel_loss(made, real)
         xy, warped = found.of_driving.xy_corner, found.of_warped.xy_corner
         losses["value"] = spec.value_weight * warps.value_loss(xy, warped, found.warp)
         if found.of_driving.jacobian is not None and found.of_warped.jacobian is not None:
