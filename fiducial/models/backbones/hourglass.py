@@ -68,14 +68,9 @@ def build(name: str, pretrained: Pretrained = "auto") -> Hourglass:
     found = _NAME.fullmatch(name)
     assert found is not None
     _untrained.announce(name, pretrained)
-    usual = HourglassSpec()
-    width, blocks, widest, reduction = (int(value) if value else None for value in found.groups()[1:])
-    return Hourglass(
-        HourglassSpec(
-            width or usual.width, blocks or usual.blocks, widest or usual.widest, reduction or usual.reduction,
-            depthwise=found[1] is not None,
-        )
-    )  # fmt: skip
+    parts = ("width", "blocks", "widest", "reduction")
+    given = {part: int(value) for part, value in zip(parts, found.groups()[1:], strict=True) if value}
+    return Hourglass(HourglassSpec(**given, depthwise=found[1] is not None))
 
 
 class Hourglass(Backbone):
