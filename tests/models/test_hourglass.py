@@ -49,7 +49,7 @@ def test_names_say_which_network_it_is(name: str, spec: HourglassSpec) -> None:
 
 @pytest.mark.parametrize("name", ["hourglass_w0", "hourglass_b0", "hourglass_s0"])
 def test_nothing_of_nothing(name: str) -> None:
-    with pytest.raises(UserError, match=r"_[wbs]N\): got 0, expected at least 1"):
+    with pytest.raises(UserError, match=r"_[wbs]N\)=0: expected at least 1"):
         catalog.build_backbone(name, "no")
 
 
