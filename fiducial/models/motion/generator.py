@@ -30,10 +30,15 @@ class GeneratorSpec:
     downs: int = 2  # halvings before the features are moved, and doublings after
     residuals: int = 6  # blocks on the moved features
     dense_motion: DenseMotionSpec = DenseMotionSpec()
+    # Where the source shows it, its own pixels are taken, moved (Siarohin et al., "Motion representations for articulated
+    # animation", CVPR 2021): a start from the copied source instead of from grey. The published model of 2019 has it not.
+    shows_source: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("width", 1), ("widest", self.width), ("downs", 0), ("residuals", 0)):
             expect(getattr(self, name) >= least, f"generator.{name}", getattr(self, name), f"at least {least}")
+        possible = self.dense_motion.occlusion or not self.shows_source
+        expect(possible, "generator.shows_source", self.shows_source, "false without dense_motion.occlusion")
 
     def channels(self, level: int) -> int:
         """Of the map that was halved `level` times."""
@@ -79,11 +84,17 @@ class Generator(nn.Module):
         feature = self.residuals(feature)
         for block in self.up:
             feature = block(feature)
-        return Generated(self.final(feature).sigmoid(), self._moved(source, motion), motion)
+        made, moved = self.final(feature).to(source.dtype).sigmoid(), self._moved(source, motion)
+        if self.spec.shows_source and motion.occlusion is not None:
+            shown = grids.resized(motion.occlusion, size)
+            made = shown * moved + (1 - shown) * made
+        return Generated(made, moved, motion)
 
     def _moved(self, maps: Float[Tensor, "b c h w"], motion: Motion) -> Float[Tensor, "b c h w"]:
-        """Maps moved by the flow, which is brought to their size."""
-        flow = grids.resized(motion.deformation.permute(0, 3, 1, 2), grids.size_of(maps))
+        """Maps moved by the flow, which is brought to their size. Resized as the published model does it, a flow of
+        nothing moves pixels at the border; pixels that are shown must not."""
+        deformation = motion.deformation.permute(0, 3, 1, 2)
+        flow = grids.resized(deformation, grids.size_of(maps), align_corners=self.spec.shows_source)
         return grids.sample(maps, flow.permute(0, 2, 3, 1), align_corners=self.align_corners)
 
     def _check(self, size: Size) -> None:

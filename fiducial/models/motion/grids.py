@@ -53,12 +53,15 @@ def sample(
     return F.grid_sample(image, xy_corner, mode="bilinear", padding_mode=padding, align_corners=align_corners)
 
 
-def resized(maps: Float[Tensor, "b c _ _"], size: Size) -> Float[Tensor, "b c _ _"]:
-    """Maps on a grid of another size whose outer edges are the same, bilinear; the same maps where the size is.
+def resized(maps: Float[Tensor, "b c _ _"], size: Size, *, align_corners: bool = False) -> Float[Tensor, "b c _ _"]:
+    """Maps on a grid of another size, bilinear; the same maps where the size is. Outer edges are the same ones, or with
+    `align_corners` the first and last centres are.
 
-    As in the published model, and for its flows not quite right: their numbers are of first and last *centres*. A flow
-    that moves nothing, doubled, moves the border's pixels by up to half a pixel of the result, at four times by 1.5."""
-    return maps if size_of(maps) == size else F.interpolate(maps, size=(size.h, size.w), mode="bilinear")
+    The published model resizes its flows by edges, though their numbers are of centres: a flow that moves nothing,
+    doubled, then moves the border's pixels by up to half a pixel of the result, at four times by 1.5."""
+    if size_of(maps) == size:
+        return maps
+    return F.interpolate(maps, size=(size.h, size.w), mode="bilinear", align_corners=align_corners)
 
 
 def inverse(matrices: Float[Tensor, "*any 2 2"]) -> Float[Tensor, "*any 2 2"]:

@@ -143,3 +143,22 @@ def test_names_of_published_files():
     assert {name: names.our_generator_name(name) for name in theirs} == theirs
     assert set(theirs.values()) <= set(state)
     assert names.our_generator_name("dense_motion_network.down.weight") is None
+
+
+def test_what_does_not_move_and_is_shown_is_the_source_itself():
+    """With the source's own pixels shown, nothing moved and no occlusion the picture is the source, border included."""
+    spec = GeneratorSpec(8, 16, 1, 1, DenseMotionSpec(8, 2, 16, reduction=4), shows_source=True)
+    generator = Generator(spec, points=2).eval()
+    assert generator.dense_motion.occlusion is not None
+    with torch.no_grad():
+        generator.dense_motion.occlusion.weight.zero_()
+        generator.dense_motion.occlusion.bias.fill_(30.0)
+    source = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(2))
+    still = Frames(torch.tensor([[[0.2, -0.3], [-0.5, 0.1]]]), None)
+    with torch.no_grad():
+        torch.testing.assert_close(generator(source, still, still).prediction, source, atol=2e-5, rtol=0)
+
+
+def test_showing_the_source_needs_occlusion():
+    with pytest.raises(UserError, match="shows_source"):
+        GeneratorSpec(shows_source=True, dense_motion=DenseMotionSpec(occlusion=False))
