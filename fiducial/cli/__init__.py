@@ -14,7 +14,8 @@ import typer
 import fiducial
 from fiducial.errors import UserError
 
-COMMANDS = ("demo", "fit", "evaluate", "predict", "compare", "export", "profile", "serve")  # as help shows them
+# As help shows them.
+COMMANDS = ("demo", "fit", "distill", "evaluate", "predict", "animate", "compare", "export", "profile", "serve")
 app = typer.Typer(
     invoke_without_command=True,
     add_completion=False,
@@ -44,7 +45,11 @@ def main() -> None:
             raise
         code = _say(error)
     if code == STOPPED:
-        hints = {"fit": "; `fiducial fit` continues exactly with --resume", "compare": "; the same command continues"}
+        hints = {
+            "fit": "; `fiducial fit` continues exactly with --resume",
+            "distill": "; --resume continues exactly, a study the same command",
+            "compare": "; the same command continues",
+        }
         hint = hints.get(sys.argv[1] if len(sys.argv) > 1 else "", "")
         print(f"fiducial: stopped{hint}", file=sys.stderr)
     sys.exit(code)

@@ -6,20 +6,20 @@ boxes of a labelled set (whose labels are not used), are clips of one frame each
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-import re
-from collections.abc import Callable, Generator, Iterator
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from fiducial import config
-from fiducial.data import annotations, crops, formats, images, video
+from fiducial.data import clip_sources
+from fiducial.data.clip_sources import Source
 from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
-from fiducial.types import Instances, Problem
+from fiducial.types import Problem
 
 FRAMES, INDEX = "frames.u8", "clips.json"
 
@@ -30,14 +30,6 @@ class ClipSpec:
 
     frames: int = 600  # of a clip at most, evenly over its length where the file says how long it is
     held_out: tuple[str, ...] = ()  # names of clips that are only scored; () = folders named val or test, else a fifth
-
-
-class Source(NamedTuple):
-    """Where a clip's frames come from."""
-
-    name: str  # below DATA
-    split: str | None  # that a folder above it speaks of
-    pictures: Callable[[], Generator[np.ndarray, None, str]]  # crops; returns why it ended early, "" where it did not
 
 
 @dataclass(frozen=True)
@@ -65,9 +57,13 @@ class Clips:
     def rows(self, clip: int) -> range:
         return range(int(self.first[clip]), int(self.first[clip + 1]))
 
+    def clip_of(self, row: int) -> int:
+        """Whose frame that is."""
+        return int(np.searchsorted(self.first, row, side="right")) - 1
+
     def where(self, row: int) -> str:
         """Which frame that is, for messages."""
-        clip = int(np.searchsorted(self.first, row, side="right")) - 1
+        clip = self.clip_of(row)
         return f"{self.index.names[clip]}, frame {row - int(self.first[clip])}"
 
     def chosen(self, held_out: bool) -> list[int]:
@@ -79,118 +75,94 @@ class Clips:
         return [Problem(*entry) for entry in self.index.problems]
 
 
-def prepare(path: Path, size: Size, padding: float, spec: ClipSpec, folder: Path) -> Clips:
-    """The clips of DATA, made in `folder` or, where they are there already from the same sources, opened. UserError where
-    nothing can be used."""
-    found = sources(path, size, padding, spec.frames)
-    asked = hashlib.sha256(repr((stamp_of(path), size, padding, config.to_dict(spec))).encode()).hexdigest()[:16]
-    if (folder / INDEX).exists():
-        index = config.from_dict(Index, config.read_json(folder / INDEX), str(folder / INDEX))
-        if index.asked != asked:
-            raise UserError(f"{folder}: was made from other videos or settings; resume with the same, or remove it")
-    else:
-        index = _write(found, size, spec, folder, asked, path)
-    total = sum(index.counts)
-    frames = np.memmap(folder / FRAMES, np.uint8, mode="r", shape=(total, size.h, size.w, 3))
+def prepare(
+    path: Path, size: Size, padding: float, spec: ClipSpec, folder: Path, *,
+    images: Path | None = None, category: str | None = None, anew: bool = False,
+) -> Clips:  # fmt: skip
+    """The clips of DATA, made in `folder` or, where they are there already from the same sources, opened; `anew` makes
+    them again where they are of others, which else is refused. Of a run's folder, the one that `folder` is in, nothing
+    is a clip. `images` and `category` as of `annotations.load`. UserError where nothing can be used."""
+    files = clip_sources.files_of(path, folder.parent)
+    found, problems = clip_sources.find(path, files, size, padding, spec.frames, images, category)
+    _refuse_unknown(spec.held_out, [source.name for source in found], path)
+    settings = (_stamp_of(files), size, padding, config.to_dict(spec), str(images), category)
+    asked = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    index = _opened(folder, asked, anew)
+    if index is None:
+        index = _write(found, problems, size, spec, folder, asked, path)
+    return _clips(folder, index)
+
+
+def prepared(folder: Path) -> Clips:
+    """What lies in a folder that `prepare` made. UserError where it is none, or not whole."""
+    path = folder / INDEX
+    index = config.from_dict(Index, config.read_json(path), str(path))
+    if not _is_whole(folder, index):
+        raise UserError(f"{folder / FRAMES}: is missing or of another size than {path} says; make the frames again")
+    return _clips(folder, index)
+
+
+def _clips(folder: Path, index: Index) -> Clips:
+    frames = np.memmap(folder / FRAMES, np.uint8, mode="r", shape=_shape_of(index))
     return Clips(index, frames, np.concatenate([[0], np.cumsum(index.counts)]))
 
 
-def sources(path: Path, size: Size, padding: float, frames: int) -> list[Source]:
-    """The clips of DATA, by name. UserError where there are none."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
-    labelled = any(module.find(path) for module in annotations.format_modules())
-    found = list(_of_labelled(path, size, padding)) if labelled else []
-    files = [path] if path.is_file() else sorted(path.rglob("*"), key=_natural)
-    files = [file for file in files if file.is_file() and not file.name.startswith(".")]
-    found += [_of_video(file, path, size, frames) for file in files if file.suffix.lower() in video.SUFFIXES]
-    if not labelled:
-        pictures = [file for file in files if file.suffix in images.SUFFIXES]
-        found += [_of_files([file], path, size, frames) for file in pictures if path in (file, file.parent)]
-        folders = {file.parent: None for file in pictures if path.is_dir() and file.parent != path}
-        found += [_of_files([f for f in pictures if f.parent == each], path, size, frames) for each in folders]
-    if not found:
-        kinds = ", ".join(sorted(video.SUFFIXES | set(images.SUFFIXES)))
-        raise UserError(f"{path}: no videos, folders of frames or pictures in it (looked for {kinds})")
-    return found
-
-
-def stamp_of(path: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of all files: changes with them, without reading them."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+def _stamp_of(files: list[Path]) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of files: changes with them, without reading them."""
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
-def _of_video(file: Path, root: Path, size: Size, frames: int) -> Source:
-    def pictures() -> Generator[np.ndarray, None, str]:
-        step = max(1, -(-video.declared_frames(file) // frames))
-        decoded = video.frames(file)
-        number = kept = 0
-        while kept < frames:
-            try:
-                image = next(decoded).image
-            except StopIteration as end:
-                return f"ends after {number} frames: {end.value}" if end.value else ""
-            if number % step == 0:
-                kept += 1
-                yield crops.cut(image, None, size, 1.0)[0][0]
-            number += 1
-        return ""
-
-    name = file.name if root == file else file.relative_to(root).as_posix()
-    return Source(name, _split_of(name), pictures)
+def _opened(folder: Path, asked: str, anew: bool) -> Index | None:
+    """What is in the folder; None where it is to be made."""
+    if not (folder / INDEX).exists():
+        return None
+    index = config.from_dict(Index, config.read_json(folder / INDEX), str(folder / INDEX))
+    if index.asked != asked:
+        if anew:
+            return None
+        raise UserError(f"{folder}: was made from other videos or settings; resume with the same, or remove it")
+    return index if _is_whole(folder, index) else None
 
 
-def _of_files(files: list[Path], root: Path, size: Size, frames: int) -> Source:
-    """A folder's pictures in the order of the numbers in their names, or one picture."""
-    step = max(1, -(-len(files) // frames))
-
-    def pictures() -> Generator[np.ndarray, None, str]:
-        broken = []
-        for file in files[::step]:
-            try:
-                image = images.read_image(file)
-            except UserError as error:
-                broken.append(str(error))
-                continue
-            yield crops.cut(image, None, size, 1.0)[0][0]
-        return f"{len(broken)} pictures left out, first {broken[0]}" if broken else ""
-
-    whole = files[0] if len(files) == 1 and files[0].parent == root else files[0].parent
-    name = whole.name if root == files[0] else whole.relative_to(root).as_posix()
-    return Source(name, _split_of(name), pictures)
+def _is_whole(folder: Path, index: Index) -> bool:
+    frames = folder / FRAMES
+    return frames.exists() and frames.stat().st_size == math.prod(_shape_of(index))
 
 
-def _of_labelled(path: Path, size: Size, padding: float) -> Iterator[Source]:
-    """The boxes of a labelled set, each a still."""
-    for split in ("train", "val"):
-        instances, _ = annotations.load(path, split)
-
-        def picture(row: int, of: Instances = instances) -> Generator[np.ndarray, None, str]:
-            try:
-                image = of.images.read(int(of.image_row[row]))
-            except UserError as error:
-                return str(error)
-            yield crops.cut(image, of.box_xywh[row][None], size, padding)[0][0]
-            return ""
-
-        for row in np.flatnonzero(~instances.crowd).tolist():
-            name = f"{split}/{instances.annotation_id[row]}"
-            yield Source(name, split, lambda row=row, picture=picture: picture(row))
+def _shape_of(index: Index) -> tuple[int, int, int, int]:
+    return sum(index.counts), index.size.h, index.size.w, 3
 
 
-def _write(found: list[Source], size: Size, spec: ClipSpec, folder: Path, asked: str, path: Path) -> Index:
-    """Decodes everything into `folder`, the index last, so that a folder with an index is complete."""
+def _write(
+    found: list[Source], problems: list[Problem], size: Size, spec: ClipSpec, folder: Path, asked: str, path: Path
+) -> Index:
+    """Decodes everything into `folder`, the index last, so that a folder with an index is complete. Nothing stays where
+    it fails."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    partial = folder / f".{FRAMES}.partial"
+    try:
+        index = _decoded_into(partial, found, problems, size, spec, asked, path)
+    except BaseException:
+        partial.unlink()
+        raise
+    partial.replace(folder / FRAMES)
+    config.write_json(folder / INDEX, index)
+    return index
+
+
+def _decoded_into(
+    file: Path, found: list[Source], problems: list[Problem], size: Size, spec: ClipSpec, asked: str, path: Path
+) -> Index:
+    """All frames into one file, and what they are."""
     digest = hashlib.blake2b(digest_size=8)
     names: list[str] = []
     counts: list[int] = []
     splits: list[str | None] = []
-    problems: list[tuple[str, str, str]] = []
-    with (folder / FRAMES).open("wb") as file:
+    wrong = [(problem.file, problem.where, problem.what) for problem in problems]
+    with file.open("wb") as written:
         for source in found:
-            count, reason = 0, ""
-            pictures = source.pictures()
+            count, pictures = 0, source.pictures()
             while True:
                 try:
                     frame = next(pictures)
@@ -199,37 +171,32 @@ def _write(found: list[Source], size: Size, spec: ClipSpec, folder: Path, asked:
                     break
                 data = np.ascontiguousarray(frame).tobytes()
                 digest.update(data)
-                file.write(data)
+                written.write(data)
                 count += 1
             if reason:
-                problems.append((str(path / source.name if path.is_dir() else path), "", reason))
+                wrong.append((str(path / source.name if path.is_dir() else path), "", reason))
             if count:
                 names.append(source.name)
                 counts.append(count)
                 splits.append(source.split)
-            elif not reason:
-                problems.append((str(path / source.name), "", "there is no frame in it"))
     if not names:
-        (folder / FRAMES).unlink()
-        first = problems[0] if problems else ("", "", "")
-        raise UserError(f"{path}: no frame could be read; first {first[0]}: {first[2]}")
-    held_out = _held_out(names, splits, counts, spec.held_out, path)
-    index = Index(
-        size, tuple(names), tuple(counts), held_out, asked, digest.hexdigest(), _used(names, counts, held_out, splits, size),
-        tuple(problems),
-    )  # fmt: skip
-    config.write_json(folder / INDEX, index)
-    return index
+        raise UserError(f"{path}: no frame could be read; first {wrong[0][0]}: {wrong[0][2]}")
+    held_out = _held_out(names, splits, spec.held_out, path)
+    used = _used(names, counts, held_out, size)
+    return Index(size, tuple(names), tuple(counts), held_out, asked, digest.hexdigest(), used, tuple(wrong))
 
 
-def _held_out(
-    names: list[str], splits: list[str | None], counts: list[int], asked: tuple[str, ...], path: Path
-) -> tuple[bool, ...]:
-    """Which clips are only scored: the named ones, those in folders named val or test, else every fifth; at least one
-    clip stays on each side where there are two."""
+def _refuse_unknown(asked: tuple[str, ...], names: list[str], path: Path) -> None:
+    """Before anything is decoded."""
     unknown = [name for name in asked if name not in names]
     if unknown:
-        raise UserError(f"{path}: no clip {unknown[0]!r} to hold out." + did_you_mean(unknown[0], names))
+        near = difflib.get_close_matches(unknown[0], names, n=10, cutoff=0.3) or names[:10]
+        raise UserError(f"motion.clips.held_out: {path} has no clip {unknown[0]!r}." + did_you_mean(unknown[0], near))
+
+
+def _held_out(names: list[str], splits: list[str | None], asked: tuple[str, ...], path: Path) -> tuple[bool, ...]:
+    """Which clips are only scored: the named ones, those in folders named val or test, else every fifth; at least one
+    clip stays on each side where there are two."""
     if asked:
         chosen = [name in asked for name in names]
     elif any(split in ("val", "test") for split in splits):
@@ -243,7 +210,7 @@ def _held_out(
     return tuple(chosen)
 
 
-def _used(names: list[str], counts: list[int], held_out: tuple[bool, ...], splits: list[str | None], size: Size) -> str:
+def _used(names: list[str], counts: list[int], held_out: tuple[bool, ...], size: Size) -> str:
     """A line that says what is learnt from."""
     moving = [i for i, count in enumerate(counts) if count > 1]
     stills = len(counts) - len(moving)
@@ -255,13 +222,3 @@ def _used(names: list[str], counts: list[int], held_out: tuple[bool, ...], split
     out = [name for name, chosen in zip(names, held_out, strict=True) if chosen]
     shown = ", ".join(out[:4]) + (f" and {len(out) - 4} more" if len(out) > 4 else "")
     return f"{' and '.join(parts)}, cut to {size}; held out for scoring: {shown or 'none, the clip that is learnt from is scored'}"
-
-
-def _split_of(name: str) -> str | None:
-    """What the folders above a clip say."""
-    return next((split for part in Path(name).parts[:-1] if (split := formats.split_in_name(part))), None)
-
-
-def _natural(path: Path) -> tuple[object, ...]:
-    """Sorts frame10 after frame9."""
-    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.as_posix()))

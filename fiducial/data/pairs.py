@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,13 +38,17 @@ class PairDraw(NamedTuple):
 
 
 class PairSampler(Sampler[PairDraw]):
-    """Draws clips evenly, however long they are, and two different frames of each, by (seed, epoch, number of the pair)."""
+    """Draws clips evenly, however long they are, and two different frames of each, by (seed, epoch, number of the pair).
+    Where there are stills too, every second pair is one of them."""
 
     def __init__(
         self, clips: Clips, pairs: int, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1
     ) -> None:  # fmt: skip
         self.clips, self.pairs, self.seed, self.rank, self.world = clips, pairs, seed, rank, world
-        self.chosen = clips.chosen(held_out=False)
+        chosen = clips.chosen(held_out=False)
+        moving = [clip for clip in chosen if len(clips.rows(clip)) > 1]
+        stills = [clip for clip in chosen if len(clips.rows(clip)) == 1]
+        self.kinds = [kind for kind in (moving, stills) if kind]
         self.batch_size = max(1, min(batch_size, pairs // world))
         self.epoch = 0
 
@@ -62,18 +66,19 @@ class PairSampler(Sampler[PairDraw]):
 
     def _pair(self, number: int) -> list[int]:
         generator = augment.generator_of(self.seed, self.epoch, number)
-        rows = self.clips.rows(self.chosen[int(generator.integers(len(self.chosen)))])
+        chosen = self.kinds[number % len(self.kinds)]
+        rows = self.clips.rows(chosen[int(generator.integers(len(chosen)))])
         if len(rows) == 1:
             return [rows[0], rows[0]]
         return [rows[int(place)] for place in generator.choice(len(rows), 2, replace=False)]
 
 
 class ScoredPairs(Sampler[PairDraw]):
-    """The first frame of each held-out clip with frames evenly over it, in order. Without a held-out clip, of all."""
+    """The first frame of each of some clips with frames evenly over it, in order."""
 
-    def __init__(self, clips: Clips, batch_size: int) -> None:
+    def __init__(self, clips: Clips, batch_size: int, chosen: Sequence[int]) -> None:
         pairs: list[tuple[int, int]] = []
-        for clip in clips.chosen(held_out=True) or clips.chosen(held_out=False):
+        for clip in chosen:
             rows = clips.rows(clip)
             places = np.linspace(0, len(rows) - 1, min(len(rows), SCORED_A_CLIP + 1)).round().astype(int)
             pairs += [(rows[0], rows[int(place)]) for place in (places[1:] if len(places) > 1 else places)]
@@ -129,9 +134,15 @@ def train_loader(
     return _loader(PairDataset(clips, spec, seed), sampler, workers)
 
 
-def scored_loader(clips: Clips, batch_size: int, workers: int = 0) -> DataLoader:
-    """Pairs of the held-out clips."""
-    return _loader(PairDataset(clips, None), ScoredPairs(clips, batch_size), workers)
+def scored(clips: Clips) -> list[int]:
+    """The clips that a run is scored on: those held out, or all where there is none."""
+    return clips.chosen(held_out=True) or clips.chosen(held_out=False)
+
+
+def scored_loader(clips: Clips, batch_size: int, workers: int = 0, chosen: Sequence[int] | None = None) -> DataLoader:
+    """Pairs of the clips that are scored, or of those `chosen`; plain pictures."""
+    rows = ScoredPairs(clips, batch_size, scored(clips) if chosen is None else chosen)
+    return _loader(PairDataset(clips, None), rows, workers)
 
 
 def _loader(dataset: PairDataset, sampler: Sampler[PairDraw], workers: int) -> DataLoader:

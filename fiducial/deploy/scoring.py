@@ -8,7 +8,7 @@ decodes them at a half, a quarter or an eighth, which moved points by up to 0.5 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -22,12 +22,13 @@ from fiducial.deploy import runtime
 from fiducial.deploy.export_card import ExportCard
 from fiducial.deploy.runtime import Exported, Network
 from fiducial.errors import UserError
-from fiducial.evaluation import detector_report, evaluate
+from fiducial.evaluation import detector_report, evaluate, linear_map, linear_map_report
 from fiducial.evaluation.detector_report import About
 from fiducial.evaluation.evaluate import Evaluation, Found
+from fiducial.evaluation.linear_map import Cut, Predict
 from fiducial.geometry import Size
 from fiducial.models.card import Card, DetectorSpec
-from fiducial.types import Instances
+from fiducial.types import Instances, Problem
 
 BATCH = 16  # crops that go through a network together
 
@@ -111,6 +112,11 @@ def evaluate_model(
     if report is not None:
         import jinja2  # noqa: F401  # where it is missing, that is said at once
     scorer = scorer_of(model, flip_test)
+    if linear_map.is_discovered(scorer.card.spec.skeleton):
+        raise UserError(
+            f"{model}: its {len(scorer.card.spec.skeleton.points)} points were learnt without labels, so none of them is a "
+            f"point of {data}. `fiducial evaluate MODEL DATA --linear-map` measures what they know of the labelled ones"
+        )
     instances, skipped = annotations.load(data, split, images=images, category=category, strict=strict)
     instances = evaluate.match_points(instances, scorer.card.spec.skeleton.points, str(data))
     if sigmas is not None:
@@ -128,6 +134,94 @@ def evaluate_model(
         detector_report.write(report, page)
     summary = evaluate.summary_of(evaluation, model=str(model), data=str(data), split=split)
     return {**summary, "problems": problems}
+
+
+# ------------------------------------------------------------------------------------- points that were not labelled
+
+
+def evaluate_by_linear_map(
+    model: Path,
+    data: Path,
+    split: str,
+    *,
+    images: Path | None = None,
+    category: str | None = None,
+    strict: bool = False,
+    report: Path | None = None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """What a model's points know of the labelled ones (`evaluation/linear_map.py`): what `--json` writes, with the printed
+    `table` and lines about what was skipped as `problems`. `advance` hears how many crops of how many were looked at."""
+    if report is not None:
+        import jinja2  # noqa: F401  # where it is missing, that is said at once
+    if split == "train":
+        raise UserError("--split train: the map is fitted on train, so it is scored on another: --split val or test")
+    network = runtime.load(model).network
+    spec, by_torch = network.card.spec, runtime.family_of(model).NAME == "torch"
+    parts, skipped = zip(*(annotations.load(data, part, images=images, category=category, strict=strict)
+                           for part in ("train", split)), strict=True)  # fmt: skip
+    train, test = (
+        linear_map.usable(evaluate.match_points(part, parts[0].skeleton.points, str(data))) for part in parts
+    )
+    random, remark = _untrained(spec)
+    networks = {linear_map.MODEL: network.predict, **random}
+    done, total = itertools.count(1), len(train) + len(test)
+
+    def seen(instances: Instances) -> linear_map.Seen:
+        cuts = linear_map.cuts_of(instances, spec) if by_torch else _cuts(instances, spec)
+        return linear_map.see(networks, instances, spec.size, _counted(cuts, lambda: advance(next(done), total)))
+
+    train, test = seen(train), seen(test)
+    unread = [*train.problems, *test.problems]
+    if strict and unread:
+        raise UserError(f"{len(unread)} pictures can't be read, first {unread[0]}")
+    found = linear_map.scored(train, test)
+    problems = [str(problem) for problem in _once(skipped)] + unread + remark
+    if report is not None:
+        facts = {"method": spec.method, "backbone": spec.backbone, "input": str(spec.size), "runtime": network.runtime}
+        page = linear_map_report.page_of(
+            found, train, test, model=model, data=str(data), split=split, facts=facts, problems=problems,
+            device=network.runtime,
+        )  # fmt: skip
+        linear_map_report.write(report, page)
+    summary = linear_map_report.summary_of(found, train, test, model=str(model), data=str(data), split=split)
+    return {
+        **summary,
+        "table": linear_map_report.table(found),
+        "answer": linear_map_report.answer(found, train),
+        "problems": problems,
+    }
+
+
+def _untrained(spec: DetectorSpec) -> tuple[dict[str, Predict], list[str]]:
+    """The network with random weights, a few times; none, and a line about it, where there is no torch to build it."""
+    try:
+        device = evaluate.device_name()
+    except ModuleNotFoundError:
+        return {}, ["no row of random weights: building such networks needs torch: pip install 'fiducial[train]'"]
+    seeds = range(linear_map.SEEDS)
+    return {f"{linear_map.RANDOM}, seed {seed}": linear_map.untrained(spec, seed, device) for seed in seeds}, []
+
+
+def _cuts(instances: Instances, spec: DetectorSpec) -> Iterator[Cut]:
+    """Crops as `found_by` cuts them, batch by batch."""
+    unread: set[int] = set()
+    for start in range(0, len(instances), BATCH):
+        rows = np.arange(start, min(start + BATCH, len(instances)))
+        yield Cut(*_cut(instances, rows, spec, 0.0, unread))
+
+
+def _counted(cuts: Iterable[Cut], count: Callable[[], None]) -> Iterator[Cut]:
+    """Counts each crop once it was looked at."""
+    for cut in cuts:
+        yield cut
+        for _ in cut.row:
+            count()
+
+
+def _once(skipped: Iterable[list[Problem]]) -> list[Problem]:
+    """What is wrong in either split, notes about both only once."""
+    return list(dict.fromkeys(problem for part in skipped for problem in part))
 
 
 # --------------------------------------------------------------------------------------------- an exported file's crops

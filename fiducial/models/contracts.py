@@ -74,3 +74,8 @@ class Head(nn.Module):
     def heatmaps(self, raw: Any) -> Float[Tensor, "b k h w"] | None:
         """Maps in 0..1 for pictures; None where the method has no maps."""
         return None
+
+    def distribution(self, raw: Any) -> Float[Tensor, "b k h w"] | None:
+        """How probable each cell is to hold the point: maps that sum to one, with their gradients, by which networks are
+        compared. The cells lie on the px as `align` says. None where the method has none."""
+        return None

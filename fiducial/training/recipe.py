@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from fiducial.data.augment import AugmentSpec
 from fiducial.geometry import Size
+from fiducial.training.distillation.spec import DistillationSpec
 from fiducial.training.motion.spec import MotionSpec
 
 
@@ -51,3 +52,4 @@ class Recipe:
     preflight: bool = True  # overfit one small batch before anything else
     strict: bool = False  # bad samples are errors
     motion: MotionSpec = MotionSpec()  # of methods that learn without labels alone
+    distillation: DistillationSpec | None = None  # of `fiducial distill` alone

@@ -11,15 +11,22 @@ from typing import Any
 from fiducial import config
 from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
+from fiducial.models import catalog
+from fiducial.training.motion import recipes as motion_recipes
 from fiducial.training.recipe import Recipe
 
 
-def default(resume_from: Path | None = None) -> Recipe:
-    """The default recipe, or that of the run that is resumed."""
+def default(method: str | None = None, resume_from: Path | None = None) -> Recipe:
+    """What a method starts from (None = the usual one), or the recipe of the run that is resumed."""
     path = resume_from / "recipe.json" if resume_from is not None else None
-    if path is None or not path.exists():
-        return Recipe()
-    return config.from_dict(Recipe, config.read_json(path)["recipe"], str(path))
+    if path is not None and path.exists():
+        return config.from_dict(Recipe, config.read_json(path)["recipe"], str(path))
+    return motion_recipes.small() if method is not None and learns_without_labels(method) else Recipe()
+
+
+def learns_without_labels(method: str) -> bool:
+    """Whether a method is taught by what moves, not by labels; UserError for an unknown name."""
+    return bool(catalog.head_module(method).Head.learns_without_labels)
 
 
 def load(reference: str) -> Recipe:

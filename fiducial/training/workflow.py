@@ -16,9 +16,11 @@ from fiducial.evaluation import detector_report, evaluate
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.training import fit as fitting
-from fiducial.training import history
+from fiducial.training import history, recipes
+from fiducial.training.motion import fit as motion_fitting
+from fiducial.training.motion import report as motion_report
 from fiducial.training.recipe import OptimizerSpec, Recipe
-from fiducial.types import Instances
+from fiducial.types import Instances, Problem
 
 Echo = Callable[[str], None]
 
@@ -35,18 +37,26 @@ def fit_and_report(
     progress: bool = False,
     echo: Echo = print,
 ) -> dict[str, Any] | None:
-    """Trains, then scores the best weights on val and writes RUN/report.html. None in the helper processes of a run
-    on several devices."""
+    """Trains, then scores the best weights on val, or on the clips that were held out, and writes RUN/report.html. None
+    in the helper processes of a run on several devices."""
+    options: dict[str, Any] = {"resume": resume, "devices": devices, "progress": progress, "echo": echo}
+    if recipes.learns_without_labels(recipe.method):
+        _, clips = motion_fitting.fit(path, out, recipe, images=images, category=category, **options)
+        if not is_main():
+            return None
+        _write_problems(out, clips.problems)
+        objective = motion_fitting.load(out, evaluate.device_name())
+        settled = motion_fitting.recipe_of(out)
+        return motion_report.write(out, settled, clips, objective, data=str(path), command=_command())
     data = fitting.load_data(path, recipe, images=images, category=category)
     for problem in data.problems[:10] if is_main() else []:
         echo(str(problem))
     if len(data.problems) > 10 and is_main():
         echo(f".. and {len(data.problems) - 10} more, all in {out / 'problems.txt'}")
-    fitting.fit(data, out, recipe, resume=resume, devices=devices, progress=progress, echo=echo)
+    fitting.fit(data, out, recipe, **options)
     if not is_main():
         return None
-    if data.problems:
-        config.write_text(out / "problems.txt", "".join(f"{problem}\n" for problem in data.problems))
+    _write_problems(out, data.problems)
     return _report_of_run(out, data.validation, "val", str(path), [str(problem) for problem in data.problems])
 
 
@@ -90,7 +100,7 @@ def _report_of_run(out: Path, truth: Instances, split: str, data: str, problems:
         evaluation,
         detector_report.about_detector(detector, card, evaluation),
         title=f"{detector.spec.method} on {detector.spec.backbone}: {out.name}",
-        command=shlex.join(["fiducial", *sys.argv[1:]]),
+        command=_command(),
         history=history.read(out / "history.csv"),
         recipe=config.read_json(out / "recipe.json")["recipe"],
         data=data,
@@ -100,3 +110,12 @@ def _report_of_run(out: Path, truth: Instances, split: str, data: str, problems:
     page = detector_report.write(out / "report.html", report)
     files = {"model": out, "figures": out / "metrics.json", "report": page, "pictures": out / "pictures"}
     return {**summary, "files": {name: str(path) for name, path in files.items()}}
+
+
+def _command() -> str:
+    return shlex.join(["fiducial", *sys.argv[1:]])
+
+
+def _write_problems(out: Path, problems: list[Problem]) -> None:
+    if problems:
+        config.write_text(out / "problems.txt", "".join(f"{problem}\n" for problem in problems))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +23,17 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="COCO results JSON of any tool: evaluated against TRUTH.json; needs no torch.")
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test [test; with --linear-map val].", show_default=False)
+    ] = None,
+    linear_map: Annotated[
+        bool,
+        typer.Option(
+            "--linear-map",
+            help="For points that were learnt without labels, or are others: fit a linear map from them to the labelled "
+            "ones on train, score it, beside the mean shape and random weights.",
+        ),
+    ] = False,
     flip_test: Annotated[
         bool, typer.Option("--flip-test", help="Average over the picture and its mirror image.")
     ] = False,
@@ -45,9 +58,32 @@ def evaluate(
 
     fiducial evaluate shipped/model.onnx faces/ --report page.html
 
+    fiducial evaluate runs/motion faces/ --linear-map
+
     fiducial evaluate --predictions results.json annotations/test.json
     """
     quiet = json_file is not None and str(json_file) == "-"
+    if linear_map:
+        wrong = {"--predictions": predictions is not None, "--flip-test": flip_test, "--box-jitter": box_jitter > 0,
+                 "--sigmas": sigmas is not None, "--oks-nms": oks_nms is not None}  # fmt: skip
+        if any(wrong.values()):
+            raise UserError(
+                f"{next(name for name, given in wrong.items() if given)}: not with --linear-map; leave one out"
+            )
+        if model is None or data is None:
+            raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
+        _by_linear_map(
+            model,
+            data,
+            split or "val",
+            images,
+            category,
+            strict,
+            per_point=per_point,
+            report=report,
+            json_file=json_file,
+        )
+        return
     if predictions is not None:
         from fiducial.evaluation import results
 
@@ -63,7 +99,7 @@ def evaluate(
         from fiducial.deploy import scoring
 
         summary = scoring.evaluate_model(
-            model, data, split, images=images, category=category, strict=strict, flip_test=flip_test,
+            model, data, split or "test", images=images, category=category, strict=strict, flip_test=flip_test,
             box_jitter=box_jitter, report=report, sigmas=floats(sigmas),
         )  # fmt: skip
     for line in summary.pop("problems", []):
@@ -75,3 +111,43 @@ def evaluate(
             print_table(summary["per_point"])
         if report is not None:
             typer.echo(f"report: {report}")
+
+
+def _by_linear_map(
+    model: Path, data: Path, split: str, images: Path | None, category: str | None, strict: bool, *,
+    per_point: bool, report: Path | None, json_file: Path | None,
+) -> None:  # fmt: skip
+    from fiducial.deploy import scoring
+
+    quiet = json_file is not None and str(json_file) == "-"
+    with _progress(sys.stderr.isatty() and not quiet) as advance:
+        summary = scoring.evaluate_by_linear_map(
+            model, data, split, images=images, category=category, strict=strict, report=report, advance=advance
+        )
+    for line in summary.pop("problems"):
+        note(line)
+    table, answer = summary.pop("table"), summary.pop("answer")
+    write_figures(json_file, summary)
+    if quiet:
+        return
+    print_table(table)
+    for line in answer:
+        typer.echo(line)
+    if per_point:
+        print_table(summary["per_point"])
+    if report is not None:
+        typer.echo(f"report: {report}")
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, nothing in a pipe."""
+    if not shown:
+        yield lambda done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns: Any = (TextColumn("crops"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("crops", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption, StrictOption
+from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, StrictOption
 from fiducial.cli.output import note, print_figures, write_figures
 
 if TYPE_CHECKING:
@@ -16,12 +16,22 @@ if TYPE_CHECKING:
 
 
 def fit(
-    data: DataPath,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with annotations/{train,val,test}.json beside images/, any supported format's root, or one "
+            "annotation file. With --method motion: videos, folders of frames, pictures, or any of the former."
+        ),
+    ],
     out: Annotated[
         Path, typer.Option(file_okay=False, help="Folder of the run: weights, checkpoints, history, report.")
     ],
     method: Annotated[
-        str | None, typer.Option(help="heatmap (default), deeppose, rle, integral, simcc, rounding (docs/training.md).")
+        str | None,
+        typer.Option(
+            help="heatmap (default), deeppose, rle, integral, simcc, rounding, motion: points without labels, from video "
+            "(docs/training.md)."
+        ),
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="mobilenetv3_small_100 (default), hrnet_w32, unet_resnet18, any timm name.")
@@ -58,13 +68,15 @@ def fit(
     strict: StrictOption = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Train a detector on labelled images.
+    """Train a detector on labelled images, or on videos without labels.
 
     fiducial fit faces/ --out runs/faces --backbone mobilenetv3_small_100 --size 128x128 --epochs 60
+
+    fiducial fit videos/ --out runs/motion --method motion
     """
     from fiducial.training import recipes
 
-    base = recipes.load(recipe) if recipe else recipes.default(resume_from=out if resume else None)
+    base = recipes.load(recipe) if recipe else recipes.default(method, resume_from=out if resume else None)
     changes = {
         "method": method, "backbone": backbone, "size": size, "epochs": epochs, "batch_size": batch_size, "seed": seed,
         "points": points, "init": init, "pretrained": pretrained, "patience": patience, "lr": lr,

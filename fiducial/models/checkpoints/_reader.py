@@ -21,7 +21,7 @@ from torch import Tensor
 from fiducial.errors import UserError
 
 # What the tensors may be wrapped in, and prefixes that wrappers of networks leave on every name.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "ema", "state_dict_ema", "net", "weights")
+WRAPPERS = ("state_dict", "model", "model_state_dict", "ema", "state_dict_ema", "net", "weights", "kp_detector")
 PREFIXES = ("module.", "model.")
 CONVERT = (
     "If you trust the file, write its weights alone: python -c \"import torch; d = torch.load('{name}', "
@@ -48,14 +48,18 @@ class Contents:
         return "\n".join(text for text in texts if isinstance(text, str))
 
 
+def nested(path: Path) -> dict[str, Any]:
+    """What a `.pth`, `.pt` or `.safetensors` holds, as it is: of a system, the states of its networks by name. UserError
+    for whatever is none of these."""
+    loaded = _loaded(path)
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: holds a {type(loaded).__name__}; expected the states of networks by name")
+    return loaded
+
+
 def read(path: Path) -> Contents:
     """The tensors of a `.pth`, `.pt` or `.safetensors`, unwrapped. UserError for whatever is none of these."""
-    _refuse_what_is_no_weights(path)
-    with path.open("rb") as file:
-        start = file.read(16)
-    # By content: a safetensors file starts with the length of its JSON header.
-    loaded = _read_safetensors(path) if start[8:9] == b"{" else _read_pickle(path)
-    contents = unwrapped(path, loaded)
+    contents = unwrapped(path, _loaded(path))
     for name, tensor in contents.state.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{path}: {name} holds NaN or infinity; its training failed, take an earlier file")
@@ -80,6 +84,14 @@ def unwrapped(path: Path, loaded: Any) -> Contents:
     while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return Contents(path, state, meta)
+
+
+def _loaded(path: Path) -> Any:
+    _refuse_what_is_no_weights(path)
+    with path.open("rb") as file:
+        start = file.read(16)
+    # By content: a safetensors file starts with the length of its JSON header.
+    return _read_safetensors(path) if start[8:9] == b"{" else _read_pickle(path)
 
 
 def _refuse_what_is_no_weights(path: Path) -> None:

@@ -95,6 +95,13 @@ class Head(contracts.Head):
     def unflip(self, raw: Float[Tensor, "b k h w"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b k h w"]:
         return flipping.unflip_maps(raw, flip_order, shift_cells=1 if self.spec.align == "stride" else 0)
 
+    def distribution(self, raw: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        """The softmax of logits; of maps of peak 1 what is above zero, divided by its sum. A map without anything above
+        zero is even."""
+        if self._is_distribution:
+            return heatmaps.spatial_softmax(raw)
+        return heatmaps.normalised(raw.clamp_min(0) + 1e-9)
+
     def heatmaps(self, raw: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
         if not self._is_distribution:
             return raw.clamp(0, 1)

@@ -119,6 +119,10 @@ class Head(contracts.Head):
     def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
         return Raw(flipping.unflip_maps(raw.logits, flip_order), raw.scale_logit[:, flip_order])
 
+    def distribution(self, raw: Raw) -> Float[Tensor, "b k h w"]:
+        """The softmax whose mean is the point, before any `debias`."""
+        return heatmaps.spatial_softmax(raw.logits)
+
     def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
         probability = heatmaps.spatial_softmax(raw.logits)
         return probability / probability.amax((-2, -1), keepdim=True)

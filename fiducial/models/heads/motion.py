@@ -134,6 +134,9 @@ class Head(contracts.Head):
         order = flip_order if own else torch.arange(raw.jacobian.shape[1], device=flip_order.device)
         return Raw(flipping.unflip_maps(raw.logits, flip_order), flipping.unflip_linear_maps(raw.jacobian, order))
 
+    def distribution(self, raw: Raw) -> Float[Tensor, "b k h w"]:
+        return self.probability(raw)
+
     def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
         probability = self.probability(raw)
         return probability / probability.amax((-2, -1), keepdim=True)

@@ -94,6 +94,13 @@ class Head(contracts.Head):
         shift_cells = 1 if self.spec.align == "stride" else 0
         return torch.stack([flipping.unflip_maps(maps, flip_order, shift_cells) for maps in raw.unbind(1)], 1)
 
+    def distribution(self, raw: Float[Tensor, "b n k h w"]) -> Float[Tensor, "b k h w"]:
+        """What the decoder reads, over all cells: their chances, the loss's weighting undone (`rounding.top_k_mean`),
+        divided by their sum; or the softmax of their logits."""
+        if self.spec.decoder == "softmax":
+            return heatmaps.spatial_softmax(raw[:, -1])
+        return heatmaps.normalised((self._logits(raw) - math.log(self.spec.positive_weight)).sigmoid())
+
     def heatmaps(self, raw: Float[Tensor, "b n k h w"]) -> Float[Tensor, "b k h w"]:
         return self._logits(raw).sigmoid()
 

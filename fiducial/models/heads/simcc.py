@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from fiducial import geometry
 from fiducial.errors import expect
 from fiducial.geometry import Align, Size
-from fiducial.models import axes, contracts, flipping, heatmaps, losses, upsampling
+from fiducial.models import axes, contracts, distributions, flipping, heatmaps, losses, upsampling
 from fiducial.models.contracts import Level
+from fiducial.models.distributions import Cells
 from fiducial.models.rtmcc import RTMCC
 from fiducial.types import Batch, Keypoints
 
@@ -106,6 +107,16 @@ class Head(contracts.Head):
     def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
         shift_bins = 1 - round(self.spec.split) if self.spec.align == "stride" else 0
         return Raw(*flipping.unflip_vectors(raw.x, raw.y, flip_order, shift_bins))
+
+    def distribution(self, raw: Raw) -> Float[Tensor, "b k h w"]:
+        """The product of the axes' softmaxes, each brought from its bins onto the input's own cells of 4 px."""
+        bins = Cells(self.size, self.bins, self.spec.align)
+        cells = Cells(self.size, Size(*(max(1, side // 4) for side in self.size)), self.align)
+        along_x, along_y = (
+            distributions.resized_axis((logits * self.spec.beta).softmax(-1), bins, cells, axis)
+            for axis, logits in enumerate(raw)
+        )
+        return along_y[..., :, None] * along_x[..., None, :]
 
     def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
         """What the two axes say together, on the input's own cells of 4 px, peak 1."""

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
 from fiducial import config
+from fiducial.data import checking, pairs, skeletons
 from fiducial.data import clips as clips_of
-from fiducial.data import pairs, skeletons
 from fiducial.data.clips import Clips
+from fiducial.data.pairs import Pairs
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
 from fiducial.models.card import Card
@@ -28,6 +30,7 @@ from fiducial.training import engine
 from fiducial.training import fit as fitting
 from fiducial.training.motion.objective import Motion
 from fiducial.training.motion.scoring import ReconstructionErrors, SpreadWatch
+from fiducial.training.motion.taught import Taught
 from fiducial.training.recipe import Recipe
 from fiducial.training.work import Work
 from fiducial.types import Skeleton
@@ -37,27 +40,32 @@ Echo = Callable[[str], None]
 
 def fit(
     path: Path, out: Path, recipe: Recipe, *,
-    resume: bool = False, devices: int = 1, progress: bool = False, echo: Echo = print,
+    resume: bool = False, devices: int = 1, images: Path | None = None, category: str | None = None,
+    progress: bool = False, echo: Echo = print,
 ) -> tuple[Card, Clips]:  # fmt: skip
     """Trains and writes the run folder; returns the best detector's card and the clips."""
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    _refuse_what_is_about_labels(path, out, recipe)
     if resume or not first:
         # The frames of the run's own settings must be there, whatever is asked for now.
-        begun = config.from_dict(Recipe, config.read_json(_recipe_of(out))["recipe"], str(out / "recipe.json"))
-        clips = prepare(path, out, begun)
+        begun = recipe_of(out)
+        clips = prepare(path, out, begun, images=images, category=category)
         recipe = fitting.resumed_recipe(out, recipe if first else None, clips.index.digest)
+        objective, initialization = build(recipe, echo if first else lambda line: None)
     else:
         fitting.refuse_other_run(out)
-        clips = prepare(path, out, recipe)
-        echo(clips.index.used)
-        for problem in clips.problems[:10]:
-            echo(f"left out: {problem}")
-    torch.manual_seed(recipe.seed)
-    objective, initialization = build(recipe, echo if first else lambda line: None)
+        objective, initialization = build(recipe, echo)
+        _try(objective, recipe)
+        clips = prepare(path, out, recipe, images=images, category=category, anew=True)
+        _tell(clips, out, echo)
     work = work_of(objective, clips, recipe, echo)
     if first and not resume:
         probe = next(iter(work.train_loader(0, 1)))
         recipe = fitting.with_fastest_step(recipe, objective, probe, engine.pick_device(), echo)
+        if recipe.optimizer.lr == "auto":
+            lr = engine.find_lr(work_of(objective, clips, recipe, echo), recipe)
+            echo(f"learning rate found: {lr:.2g}")
+            recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=lr))
         config.write_json(out / "recipe.json", {"recipe": recipe, "data": clips.index.digest})
     best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress, echo=echo)
     metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, "train_clips": len(clips.chosen(False))}
@@ -70,20 +78,40 @@ def fit(
     return card, clips
 
 
-def prepare(path: Path, out: Path, recipe: Recipe) -> Clips:
+def prepare(
+    path: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    images: Path | None = None,
+    category: str | None = None,
+    anew: bool = False,
+) -> Clips:
     """The clips as the recipe wants them, in RUN/frames."""
-    return clips_of.prepare(path, recipe.size, recipe.padding, recipe.motion.clips, out / "frames")
+    folder, spec = out / "frames", recipe.motion.clips
+    clips = clips_of.prepare(
+        path, recipe.size, recipe.padding, spec, folder, images=images, category=category, anew=anew
+    )
+    wrong = checking.without_notes(clips.problems)
+    if recipe.strict and wrong:
+        raise UserError(f"{path}: {len(wrong)} things in it can't be used, first {wrong[0]}; correct or remove them")
+    return clips
 
 
 def build(recipe: Recipe, echo: Echo) -> tuple[Motion, str]:
     """The whole system, untrained but for what `--init` gives the detector, and where that came from."""
+    torch.manual_seed(recipe.seed)
     spec = recipe.motion
     detector, initialization = fitting.detector_of(recipe, numbered(spec.points), echo)
     check(detector)
     features, said = perceptual.feature_network(None if spec.features is None else Path(spec.features))
     echo(f"pictures are compared by {said}")
     adversary = None if spec.discriminator is None else Discriminator(spec.discriminator, spec.points)
-    return Motion(detector, Generator(spec.generator, spec.points), features, spec, adversary), initialization
+    generator = Generator(spec.generator, spec.points)
+    if spec.teacher is None:
+        return Motion(detector, generator, features, spec, adversary), initialization
+    teacher = load(Path(spec.teacher))
+    return Taught(detector, generator, features, spec, teacher, adversary), initialization
 
 
 def check(detector: Detector) -> None:
@@ -113,8 +141,42 @@ def work_of(objective: Motion, clips: Clips, recipe: Recipe, echo: Echo) -> Work
     )  # fmt: skip
 
 
-def _recipe_of(out: Path) -> Path:
+def recipe_of(out: Path) -> Recipe:
+    """What a run began with."""
     path = out / "recipe.json"
     if not path.exists():
         raise UserError(f"{out}: no run to resume (no recipe.json). Start it without --resume")
-    return path
+    return config.from_dict(Recipe, config.read_json(path)["recipe"], str(path))
+
+
+def load(out: Path, device: str = "cpu") -> Motion:
+    """The whole system of a run folder without its adversary, in eval mode: to be scored and looked at."""
+    spec = recipe_of(out).motion
+    detector, generator, _ = system.load(out, device)
+    return Motion(detector, generator, perceptual.RandomFeatures(), spec).to(device).eval()
+
+
+def _refuse_what_is_about_labels(path: Path, out: Path, recipe: Recipe) -> None:
+    if recipe.points is not None:
+        raise UserError(
+            "--points picks labelled points, and here they are found without labels: how many is --set motion.points=N"
+        )
+    if path.resolve() == out.resolve():
+        raise UserError(f"--out {out}: is the folder of the videos; give the run one of its own")
+
+
+@torch.no_grad()
+def _try(objective: Motion, recipe: Recipe) -> None:
+    """One black pair, so that a size that some part can't take is told before anything is decoded."""
+    black = torch.zeros(1, recipe.size.h, recipe.size.w, 3, dtype=torch.uint8)
+    with torch.random.fork_rng():
+        objective.eval()(Pairs(black, black, torch.tensor([False]), torch.tensor([0])))
+    objective.train()
+
+
+def _tell(clips: Clips, out: Path, echo: Echo) -> None:
+    echo(clips.index.used)
+    for problem in clips.problems[:10]:
+        echo(str(problem))
+    if len(clips.problems) > 10:
+        echo(f".. and {len(clips.problems) - 10} more, all in {out / 'problems.txt'}")

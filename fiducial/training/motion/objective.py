@@ -71,7 +71,8 @@ class Motion(Objective):
         """Points and local frames of pictures in 0..1, with gradients."""
         detector = self.detector
         normalised = (image * 255 - detector.mean) / detector.std
-        feature = detector.backbone(self._ordered(normalised))[detector.backbone.main]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            feature = detector.backbone(self._ordered(normalised))[detector.backbone.main]
         raw = full_precision(detector.head(feature))
         assert isinstance(detector.head, motion.Head)
         with torch.autocast(image.device.type, enabled=False):
@@ -95,6 +96,8 @@ class Motion(Objective):
         if found.of_driving.jacobian is not None and found.of_warped.jacobian is not None:
             turned = warps.jacobian_loss(found.of_driving.jacobian, found.of_warped.jacobian, warped, found.warp)
             losses["jacobian"] = spec.jacobian_weight * turned
+        if spec.separation_weight:
+            losses["separation"] = spec.separation_weight * separation(xy)
         if self.discriminator is not None:
             losses |= self._adversarial(self.discriminator, made, real, xy)
         return losses
@@ -120,6 +123,14 @@ class Motion(Objective):
         """In the memory order in which the networks are."""
         order = torch.channels_last if self.detector.channels_last else torch.contiguous_format
         return image.contiguous(memory_format=order)
+
+
+def separation(xy_corner: Float[Tensor, "b k 2"], least: float = 0.1) -> Float[Tensor, ""]:
+    """How much each pair of points is closer than the root of `least`, in squared distance: summed over ordered pairs of
+    different points, mean over pictures (Wang et al., CVPR 2021, appendix: keypoint prior loss, D_t = 0.1)."""
+    squared = (xy_corner[:, :, None] - xy_corner[:, None]).square().sum(-1)
+    others = ~torch.eye(xy_corner.shape[1], dtype=torch.bool, device=xy_corner.device)
+    return ((least - squared).clamp_min(0) * others).sum((1, 2)).mean()
 
 
 def _thirds(frames: Frames) -> tuple[Frames, Frames, Frames]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import lightning as L
@@ -62,11 +63,11 @@ class SpreadWatch(L.Callback):
         self.said: set[str] = set()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.current_epoch + 1 < self.epochs:
+        if trainer.current_epoch + 1 < self.epochs or not trainer.is_global_zero:
             return
         found = Spread(*(float(trainer.callback_metrics[f"val/{name}"]) for name in Spread._fields))
         for line in discovered.warnings_of(found):
-            kind = line.partition("(")[0]
+            kind = re.sub(r"[\d.]+", "", line)
             if kind not in self.said:
                 self.said.add(kind)
                 self.echo(

@@ -25,12 +25,19 @@ class MotionSpec:
     perceptual_weight: float = 1.0  # times 10 for each layer
     value_weight: float = 10.0  # of the points' equivariance
     jacobian_weight: float = 10.0  # of the Jacobians'
+    # Of keeping points apart ("keypoint prior", Wang et al., "One-shot free-view neural talking-head synthesis", CVPR 2021,
+    # there 10): in short runs most of them settle in one place without it. The published model of 2019 has it not.
+    separation_weight: float = 0.0
     discriminator: DiscriminatorSpec | None = None  # an adversary, for sharper pictures: --set motion.discriminator={}
     adversarial_weight: float = 1.0
     matching_weight: float = 10.0  # of the adversary's features
+    teacher: str | None = None  # a run of a larger system, whose points and pictures are learnt too
+    points_weight: float = 10.0  # of its points and Jacobians
+    taught_weight: float = 10.0  # of its pictures
 
     def __post_init__(self) -> None:
         for name in ("points", "pairs"):
             expect(getattr(self, name) >= 1, f"motion.{name}", getattr(self, name), "at least 1")
-        for name in ("perceptual_weight", "value_weight", "jacobian_weight", "adversarial_weight", "matching_weight"):
+        for name in ("perceptual_weight", "value_weight", "jacobian_weight", "separation_weight", "adversarial_weight",
+                     "matching_weight", "points_weight", "taught_weight"):  # fmt: skip
             expect(getattr(self, name) >= 0, f"motion.{name}", getattr(self, name), "0 or more")

@@ -1,0 +1,43 @@
+"""What is chosen for a run of `fiducial distill` beyond what every run has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fiducial.errors import expect
+
+Loss = Literal["L1", "L2", "L3", "none"]
+
+
+@dataclass(frozen=True)
+class DistillationSpec:
+    """Article B's losses, each a mean squared error between student and teacher times its weight."""
+
+    # L1 = keypoints and Jacobians; L2 = L1 and heatmaps; L3 = L2 and attention; none = without the teacher, by labels or
+    # else by motion: what the others are held against.
+    loss: Loss = "L1"
+    keypoints: float = 1.0  # of coordinates in -1..1
+    jacobians: float = 1.0  # of displacements in the same frame, so of scales around 1
+    # Of maps that sum to one. Their mean over the cells shrinks as the cells multiply (two maps with nothing in common
+    # differ by 2 over the number of cells at most), to a thousandth of the other terms. None = as many as the teacher's
+    # map has cells: the term is then the sum over the cells, 0 to 2, of the keypoints' size. The article's is 1.
+    heatmaps: float | None = None
+    attention: float = 1.0  # of maps of length one: 4 over their number of cells at most
+    power: float = 2.0  # of the activations, of which attention is the sum over channels
+    # Attention maps of length one; without, as in the article, strength counts too, which is of another order in each
+    # pair of networks: then `attention` must be chosen anew for each.
+    normalise: bool = True
+    # Backbone levels whose attention is compared, fine to coarse, from 0; negative = from the coarsest. None = the
+    # teacher's coarsest, and the student's coarsest that has as many cells or more.
+    teacher_level: int | None = None
+    student_level: int | None = None
+    # The teacher's answers to all plain crops are kept on disk. Without, it looks at each augmented crop anew, which
+    # augmentation that moves the crop needs.
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("keypoints", "jacobians", "attention"):
+            expect(getattr(self, name) >= 0, f"distillation.{name}", getattr(self, name), "0 or more")
+        expect(self.heatmaps is None or self.heatmaps >= 0, "distillation.heatmaps", self.heatmaps, "0 or more")
+        expect(self.power >= 1, "distillation.power", self.power, "at least 1")
