@@ -12,8 +12,8 @@ import numpy as np
 import fiducial
 from fiducial import config
 from fiducial.comparison import costs, galleries, results, statistics
+from fiducial.comparison.processes import cores, duration
 from fiducial.comparison.results import Comparison, Row
-from fiducial.comparison.run import cores, duration
 from fiducial.comparison.runs import NAMES
 from fiducial.comparison.scores import JITTERS
 from fiducial.comparison.statistics import Difference

@@ -9,17 +9,20 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
-from fiducial.comparison.run import CHILD, POLL_SECONDS, STOP_SECONDS, cores, duration, gpus, shares
 from fiducial.errors import UserError
 
 Echo = Callable[[str], None]
+CHILD = (sys.executable, "-m", "fiducial.comparison.child")
+POLL_SECONDS = 0.2
+STOP_SECONDS = 30  # for a run to end by itself after Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -36,39 +39,94 @@ class Task:
         return shlex.join(["fiducial", *self.arguments])
 
 
-def run_all(
-    tasks: Sequence[Task], outcome: Callable[[Task], str], *, jobs: int | None = None, echo: Echo = print
-) -> dict[str, str]:
-    """Runs them, `jobs` at a time (default: one, or one a GPU): name -> why it failed.
+class Board(Protocol):
+    """Hears what happens."""
 
-    `outcome` puts what a finished task has come to into words, "" where it has not come to anything. Raises
-    KeyboardInterrupt after Ctrl-C, when all have been told and have ended."""
+    def ended(self, task: Task, failure: str, seconds: float, waiting: Sequence[Task], running: Sequence[Task]) -> None:
+        """`failure`: why, "" where the process ended well."""
+        ...
+
+    def show(self, running: Sequence[Task]) -> None:
+        """Called some times a second."""
+        ...
+
+
+def run_all(tasks: Sequence[Task], board: Board, jobs: int) -> None:
+    """Runs them, `jobs` at a time. Raises KeyboardInterrupt after Ctrl-C, when all have been told and have ended."""
     devices = gpus()
-    jobs = min(jobs or max(1, len(devices)), max(1, len(tasks)))
     waiting, running = list(tasks), dict[int, _Job]()
-    failures: dict[str, str] = {}
-    seconds: list[float] = []
     try:
         while waiting or running:
             for slot in [slot for slot in range(jobs) if slot not in running][: len(waiting)]:
                 running[slot] = _Job.start(waiting.pop(0), jobs, devices[slot % len(devices)] if devices else None)
             for slot, job in list(running.items()):
-                if job.process.poll() is None:
-                    continue
-                del running[slot]
-                failure, took = job.failure(), time.monotonic() - job.began
-                reached = outcome(job.task)
-                if not reached:
-                    failures[job.task.name] = failure or "ended without a result"
-                seconds.append(took)
-                left = sum(seconds) / len(seconds) * (len(waiting) + len(running) / 2) / jobs
-                head = f"[{len(tasks) - len(waiting) - len(running)} of {len(tasks)}] {job.task.name}"
-                line = f"{head}: {reached or f'failed: {failures[job.task.name]}'}, {duration(took)}"
-                echo(line + (f"; about {duration(left)} left" if waiting or running else ""))
+                if job.process.poll() is not None:
+                    del running[slot]
+                    others = [other.task for other in running.values()]
+                    board.ended(job.task, job.failure(), time.monotonic() - job.began, waiting, others)
+            board.show([job.task for job in running.values()])
             time.sleep(POLL_SECONDS if running else 0)
     finally:
         _stop(list(running.values()))
-    return failures
+
+
+def jobs_of(asked: int | None, tasks: int) -> int:
+    """How many run at once: what is asked for, else one, or one a GPU; no more than there are."""
+    return min(asked or max(1, len(gpus())), max(1, tasks))
+
+
+class Lines:
+    """A board that says a line for each task that has ended. `outcome` puts what it has come to into words, "" where it
+    has not come to anything."""
+
+    def __init__(self, count: int, outcome: Callable[[Task], str], jobs: int, echo: Echo) -> None:
+        self.count, self.outcome, self.jobs, self.echo = count, outcome, jobs, echo
+        self.failures: dict[str, str] = {}
+        self.seconds: list[float] = []
+
+    def ended(self, task: Task, failure: str, seconds: float, waiting: Sequence[Task], running: Sequence[Task]) -> None:
+        reached = self.outcome(task)
+        if not reached:
+            self.failures[task.name] = failure or "ended without a result"
+        self.seconds.append(seconds)
+        left = sum(self.seconds) / len(self.seconds) * (len(waiting) + len(running) / 2) / self.jobs
+        head = f"[{self.count - len(waiting) - len(running)} of {self.count}] {task.name}"
+        line = f"{head}: {reached or f'failed: {self.failures[task.name]}'}, {duration(seconds)}"
+        self.echo(line + (f"; about {duration(left)} left" if waiting or running else ""))
+
+    def show(self, running: Sequence[Task]) -> None:
+        """Lines alone."""
+
+
+def gpus() -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES, of the GPUs that this process may use."""
+    import torch
+
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name for name in chosen.split(",") if name] if chosen is not None else None
+    count = torch.cuda.device_count()
+    return (names if names is not None else [str(i) for i in range(count)])[:count]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shares(count: int, jobs: int) -> tuple[int, int]:
+    """Threads and loader processes of each of `jobs` runs at once on `count` cores, so that they don't fight."""
+    own = max(1, count // jobs)
+    return own, max(1, min(8, own - 1))
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `3 min 12 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 @contextmanager
@@ -99,6 +157,7 @@ class _Job:
     @staticmethod
     def start(task: Task, jobs: int, device: str | None) -> _Job:
         task.folder.mkdir(parents=True, exist_ok=True)
+        # OMP_NUM_THREADS is an upper limit where the user has set it, on machines that do other work too.
         asked = os.environ.get("OMP_NUM_THREADS", "")
         threads = str(min(shares(cores(), jobs)[0], int(asked) if asked.isdigit() and int(asked) else cores()))
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}

@@ -7,27 +7,18 @@ A cell is finished when its folder has a model.json; one that has a recipe.json 
 
 from __future__ import annotations
 
-import os
-import shlex
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from fiducial.comparison import processes
 from fiducial.comparison.plan import Cell, Plan, fit_arguments
-from fiducial.errors import UserError
+from fiducial.comparison.processes import Task, duration
 from fiducial.models import detector as detectors
 from fiducial.training import history
 
 Echo = Callable[[str], None]
-CHILD = (sys.executable, "-m", "fiducial.comparison.child")
-POLL_SECONDS = 0.2
-STOP_SECONDS = 30  # for a run to end by itself after Ctrl-C
 
 
 def folder_of(out: Path, cell: Cell) -> Path:
@@ -51,61 +42,28 @@ def train(
     plan: Plan, out: Path, *, jobs: int | None = None, progress: bool = False, echo: Echo = print
 ) -> dict[str, str]:
     """Trains what is not finished, `jobs` cells at a time (default: one, or one a GPU): cell's name -> why it failed.
-
-    Cores are shared out between the jobs, GPUs in turn. Raises KeyboardInterrupt after Ctrl-C, when all runs have
-    written where they are."""
-    devices = gpus()
-    jobs = jobs or max(1, len(devices))
+    Raises KeyboardInterrupt after Ctrl-C, when all runs have written where they are."""
     waiting = [cell for cell in plan.cells if not is_finished(folder_of(out, cell))]
     kept = len(plan.cells) - len(waiting)
     if kept:
         echo(f"{kept} of {len(plan.cells)} runs are finished already")
+    jobs = processes.jobs_of(jobs, len(waiting))
     board = _Board(plan, out, jobs, progress, echo)
-    slots = list(range(min(jobs, max(1, len(waiting)))))
-    running: dict[int, _Job] = {}
     try:
-        while waiting or running:
-            for slot in [slot for slot in slots if slot not in running][: len(waiting)]:
-                running[slot] = _start(
-                    plan, waiting.pop(0), out, jobs, devices[slot % len(devices)] if devices else None
-                )
-            for slot, job in list(running.items()):
-                if job.process.poll() is not None:
-                    del running[slot]
-                    board.ended(job, waiting, [other.cell for other in running.values()])
-            board.show([job.cell for job in running.values()])
-            time.sleep(POLL_SECONDS if running else 0)
+        processes.run_all([_task_of(plan, cell, out, jobs) for cell in waiting], board, jobs)
     finally:
-        _stop(list(running.values()))
         board.close()
     return board.failures
 
 
-def gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES, of the GPUs that this process may use."""
-    import torch
-
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [name for name in chosen.split(",") if name] if chosen is not None else None
-    count = torch.cuda.device_count()
-    return (names if names is not None else [str(i) for i in range(count)])[:count]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def shares(count: int, jobs: int) -> tuple[int, int]:
-    """Threads and loader processes of each of `jobs` runs at once on `count` cores, so that they don't fight."""
-    own = max(1, count // jobs)
-    return own, max(1, min(8, own - 1))
-
-
-def _asked_threads() -> int | None:
-    """OMP_NUM_THREADS where the user has set it: an upper limit, on machines that do other work too."""
-    text = os.environ.get("OMP_NUM_THREADS", "")
-    return int(text) if text.isdigit() and int(text) > 0 else None
+def _task_of(plan: Plan, cell: Cell, out: Path, jobs: int) -> Task:
+    """The cell's command; resumed where it was begun."""
+    folder = folder_of(out, cell)
+    if cell.recipe.workers is None and jobs > 1:
+        workers = processes.shares(processes.cores(), jobs)[1]
+        cell = replace(cell, recipe=replace(cell.recipe, workers=workers))  # says nothing about what is learnt
+    resumes = ["--resume"] if (folder / "recipe.json").exists() else []
+    return Task(cell.name, folder, (*command_of(plan, cell, out)[1:], *resumes))
 
 
 def seconds_left(
@@ -125,99 +83,6 @@ def seconds_left(
         left = cell.recipe.epochs - len(histories.get(cell.name, ()))
         total += max(0, left) * known.get(cell.name.rpartition("-s")[0], usual)
     return total / min(jobs, max(1, len(cells)))
-
-
-def duration(seconds: float) -> str:
-    """`48 s`, `3 min 12 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-@contextmanager
-def alone(out: Path) -> Any:
-    """Only one comparison at a time works in a folder; a second one is refused. Given up with the process."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system: the user must look out for it
-        yield
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{out}: another `fiducial compare` is at work there; wait for it or end it") from None
-        yield
-
-
-# ------------------------------------------------------------------------------------------------------ one run
-
-
-@dataclass
-class _Job:
-    cell: Cell
-    folder: Path
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    log_start: int
-    began: float = field(default_factory=time.monotonic)
-
-    def failure(self) -> str:
-        """Its last line; "" where it went well. Whoever is killed can't say so itself."""
-        self.process.wait()
-        self.log.close()
-        if self.process.returncode == 0:
-            return ""
-        with (self.folder / "log.txt").open("rb") as file:
-            file.seek(self.log_start)
-            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        if self.process.returncode < 0:
-            name = signal.Signals(-self.process.returncode).name
-            return f"killed by {name}" + (", as happens when memory runs out" if name == "SIGKILL" else "")
-        said = lines[-1] if lines else ""
-        return said.removeprefix("fiducial: ") or f"ended with code {self.process.returncode}"
-
-
-def _start(plan: Plan, cell: Cell, out: Path, jobs: int, device: str | None) -> _Job:
-    folder = folder_of(out, cell)
-    folder.mkdir(parents=True, exist_ok=True)
-    threads, workers = shares(cores(), jobs)
-    threads = min(threads, _asked_threads() or threads)
-    if cell.recipe.workers is None and jobs > 1:
-        cell = replace(cell, recipe=replace(cell.recipe, workers=workers))  # says nothing about what is learnt
-    arguments = command_of(plan, cell, out)[1:]
-    if (folder / "recipe.json").exists():
-        arguments.append("--resume")
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    if device is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = device
-    log = (folder / "log.txt").open("ab")
-    log.write(f"\n$ {shlex.join(['fiducial', *arguments])}\n".encode())
-    log.flush()
-    # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
-    process = subprocess.Popen(
-        [*CHILD, *arguments],
-        stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True,
-    )  # fmt: skip
-    return _Job(cell, folder, process, log, log.tell())
-
-
-def _stop(jobs: Sequence[_Job]) -> None:
-    """Ends runs that are still going, each with its checkpoint written."""
-    for job in jobs:
-        with suppress(ProcessLookupError):
-            job.process.send_signal(signal.SIGINT)
-    for job in jobs:
-        try:
-            job.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            job.process.kill()
-            job.process.wait()
-        job.log.close()
 
 
 class _Board:
@@ -240,21 +105,20 @@ class _Board:
             self.task = self.bar.add_task("", total=sum(cell.recipe.epochs for cell in plan.cells), left="", runs="")
             self.bar.start()
 
-    def ended(self, job: _Job, waiting: Sequence[Cell], running: Sequence[Cell]) -> None:
-        failure, self.count = job.failure(), self.count + 1
-        took = duration(time.monotonic() - job.began)
-        head = f"[{self.count} of {len(self.plan.cells)}] {job.cell.name}"
-        if failure and not is_finished(job.folder):
-            self.failures[job.cell.name] = failure
+    def ended(self, task: Task, failure: str, seconds: float, waiting: Sequence[Task], running: Sequence[Task]) -> None:
+        self.count += 1
+        took = duration(seconds)
+        head = f"[{self.count} of {len(self.plan.cells)}] {task.name}"
+        if failure and not is_finished(task.folder):
+            self.failures[task.name] = failure
             line = f"{head}: failed after {took}: {failure}"
         else:
-            card = detectors.load_card(job.folder)
-            nme = card.metrics["val"]["nme"]
+            nme = detectors.load_card(task.folder).metrics["val"]["nme"]
             line = f"{head}: val NME {100 * nme:.2f} %, {took}" + (f"; after training: {failure}" if failure else "")
-        left = self._left([*waiting, *running])
+        left = self._left(self._cells([*waiting, *running]))
         self._say(line + (f"; {left} left" if left and (waiting or running) else ""))
 
-    def show(self, running: Sequence[Cell]) -> None:
+    def show(self, running: Sequence[Task]) -> None:
         if self.bar is None:
             return
         rows = self._histories()
@@ -263,7 +127,8 @@ class _Board:
         unfinished = [cell for cell in self.plan.cells
                       if cell.name not in self.failures and not is_finished(folder_of(self.out, cell))]  # fmt: skip
         names = ", ".join(
-            f"{cell.method} seed {cell.recipe.seed}: {len(rows[cell.name])}/{cell.recipe.epochs}" for cell in running
+            f"{cell.method} seed {cell.recipe.seed}: {len(rows[cell.name])}/{cell.recipe.epochs}"
+            for cell in self._cells(running)
         )
         ended = len(self.plan.cells) - len(unfinished)
         left, runs = self._left(unfinished), f"{ended} of {len(self.plan.cells)} runs"
@@ -272,6 +137,10 @@ class _Board:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+    def _cells(self, tasks: Sequence[Task]) -> list[Cell]:
+        names = {task.name for task in tasks}
+        return [cell for cell in self.plan.cells if cell.name in names]
 
     def _left(self, cells: Sequence[Cell]) -> str:
         seconds = seconds_left(cells, self._histories(), self.jobs)

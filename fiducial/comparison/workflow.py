@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fiducial import config
-from fiducial.comparison import costs, page, results, run, runs, scores
+from fiducial.comparison import costs, page, processes, results, run, runs, scores
 from fiducial.comparison import plan as plans
 from fiducial.comparison.plan import Cell, Plan
 from fiducial.comparison.results import Comparison
@@ -48,7 +48,7 @@ def compare(
     runs.refuse_unlike([*(each for _, each in _finished(plan, out)), *given], data.fingerprint, str(plan.data))
     _refuse_unbuildable(plan, data)
     _refuse_unknown_baseline(plan, given, baseline)
-    with run.alone(out):
+    with processes.alone(out):
         plans.keep(out, plan)
         failures = run.train(plan, out, jobs=jobs, progress=progress, echo=echo)
         return _write(_comparison(plan, data, out, others, scored, baseline, failures, echo), plan, out)

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 from comparison.small import quick_plan, write_run
 
-from fiducial.comparison import run
+from fiducial.comparison import processes, run
 from fiducial.comparison.plan import Cell
 from fiducial.errors import UserError
 from fiducial.training.recipe import Recipe
@@ -50,9 +50,9 @@ def out(tmp_path: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     card = write_run(tmp_path / "model", blobs, "deeppose", 0) / "model.json"
     folder.mkdir()
     (folder / "card.json").write_text(card.read_text())
-    monkeypatch.setattr(run, "CHILD", (sys.executable, "-c", STAND_IN))
-    monkeypatch.setattr(run, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(run, "gpus", list)
+    monkeypatch.setattr(processes, "CHILD", (sys.executable, "-c", STAND_IN))
+    monkeypatch.setattr(processes, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(processes, "gpus", list)
     return folder
 
 
@@ -97,8 +97,8 @@ def test_a_failing_cell_is_told_with_its_last_line_and_the_rest_goes_on(out: Pat
 def test_jobs_run_side_by_side_and_share_cores_and_gpus(
     out: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "gpus", lambda: ["4", "6"])
-    monkeypatch.setattr(run, "cores", lambda: 9)
+    monkeypatch.setattr(processes, "gpus", lambda: ["4", "6"])
+    monkeypatch.setattr(processes, "cores", lambda: 9)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     plan = quick_plan(blobs, "deeppose,heatmap")
     assert run.train(plan, out, jobs=None, echo=lambda line: None) == {}
@@ -110,9 +110,9 @@ def test_jobs_run_side_by_side_and_share_cores_and_gpus(
     more = quick_plan(blobs, "deeppose,heatmap", seeds=2)
     assert run.train(more, out, echo=lambda line: None) == {}
     assert call_of(out, more.cells[1].name)["threads"] == "3", "what the user says is the limit"
-    assert run.shares(2, 1) == (2, 1)
-    assert run.shares(2, 4) == (1, 1)
-    assert run.shares(64, 2) == (32, 8)
+    assert processes.shares(2, 1) == (2, 1)
+    assert processes.shares(2, 4) == (1, 1)
+    assert processes.shares(64, 2) == (32, 8)
 
 
 def test_time_left_goes_by_the_speed_measured() -> None:
@@ -121,14 +121,14 @@ def test_time_left_goes_by_the_speed_measured() -> None:
     assert run.seconds_left([quick, new], rows, 1) == 6 * 2 + 10 * 3, "what has not run is taken for the usual"
     assert run.seconds_left([quick, new], rows, 2) == 21
     assert run.seconds_left([slow], {slow.name: []}, 1) is None
-    assert [run.duration(seconds) for seconds in (47.6, 192, 7500)] == ["48 s", "3 min 12 s", "2 h 5 min"]
+    assert [processes.duration(seconds) for seconds in (47.6, 192, 7500)] == ["48 s", "3 min 12 s", "2 h 5 min"]
 
 
 def test_one_comparison_at_a_time_in_a_folder(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
-    with run.alone(tmp_path), pytest.raises(UserError, match="at work there"), run.alone(tmp_path):
+    with processes.alone(tmp_path), pytest.raises(UserError, match="at work there"), processes.alone(tmp_path):
         pass
-    with run.alone(tmp_path):
+    with processes.alone(tmp_path):
         pass
 
 

@@ -16,7 +16,7 @@ from fiducial.comparison.distillation import results
 from fiducial.comparison.distillation.measures import HeldOut, Measured
 from fiducial.comparison.distillation.results import CONTROL, Row, Verdict
 from fiducial.comparison.page import quantity
-from fiducial.comparison.run import duration
+from fiducial.comparison.processes import duration
 from fiducial.comparison.statistics import Spread
 from fiducial.deploy.profiling.machine import processor
 from fiducial.evaluation import pictures

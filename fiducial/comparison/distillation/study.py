@@ -14,7 +14,7 @@ from fiducial.comparison import processes
 from fiducial.comparison.distillation import arms as plans
 from fiducial.comparison.distillation import measures, page, results
 from fiducial.comparison.distillation.arms import Arm, Study, folder_of
-from fiducial.comparison.processes import Task
+from fiducial.comparison.processes import Lines, Task
 from fiducial.comparison.run import is_finished
 from fiducial.errors import UserError
 from fiducial.evaluation.report import write_report
@@ -97,7 +97,7 @@ def _train(
         method = "heatmap" if teacher.detector.head.learns_without_labels else recipe.method
         task = plans.pretraining_of(plan, out, str(recipe.size), method)
         echo(f"pre-training {plan.student} on {plan.pretrain_on}")
-        failures = processes.run_all([task], _outcome, echo=echo)
+        failures = _run([task], 1, echo)
         if failures:
             reason = f"there are no weights to start from: {failures['pretrained']}"
             failures |= {arm.name: reason for arm in waiting if arm.start == "transfer"}
@@ -105,7 +105,13 @@ def _train(
     for arm in waiting:
         plans.link(out, folder_of(out, arm))
     tasks = [plans.task_of(plan, out, arm) for arm in waiting]
-    return failures | processes.run_all(tasks, _outcome, jobs=jobs, echo=echo)
+    return failures | _run(tasks, processes.jobs_of(jobs, len(tasks)), echo)
+
+
+def _run(tasks: list[Task], jobs: int, echo: Echo) -> dict[str, str]:
+    board = Lines(len(tasks), _outcome, jobs, echo)
+    processes.run_all(tasks, board, jobs)
+    return board.failures
 
 
 def _outcome(task: Task) -> str:

@@ -215,9 +215,10 @@ def test_bands_hold_the_range():
 def test_commands_run_on_whatever_becomes_of_others(tmp_path: Path):
     lines: list[str] = []
     tasks = [Task("bad", tmp_path / "bad", ("nonsense",)), Task("good", tmp_path / "good", ("--version",))]
-    failures = processes.run_all(tasks, lambda task: "done" if task.name == "good" else "", jobs=2, echo=lines.append)
-    assert list(failures) == ["bad"]
-    assert "nonsense" in failures["bad"]
+    board = processes.Lines(2, lambda task: "done" if task.name == "good" else "", jobs=2, echo=lines.append)
+    processes.run_all(tasks, board, jobs=2)
+    assert list(board.failures) == ["bad"]
+    assert "nonsense" in board.failures["bad"]
     assert any(line.endswith("] good: done, 0 s") or "good: done" in line for line in lines)
     assert "$ fiducial --version" in (tmp_path / "good" / "log.txt").read_text()
     with (
