@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from torch.utils.data import DataLoader
 
-from fiducial.data import annotations, clips, frames, loading
+from fiducial.data import annotations, clip_sources, clips, frames, loading, video
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
@@ -102,8 +102,10 @@ class Labelled:
             if self.matches
             else f"whose {own} points are others than the teacher's {self.points}: labels are not used"
         )
+        videos = [file for file in clip_sources.files_of(Path(self.path)) if file.suffix.lower() in video.SUFFIXES]
+        left = f"; {len(videos)} videos in it are not used: give their folder alone to learn from them" if videos else ""
         return (
-            f"{self.path}: {len(self.data.train)} labelled crops of train, {len(self.data.validation)} of val, {labels}"
+            f"{self.path}: {len(self.data.train)} labelled crops of train, {len(self.data.validation)} of val, {labels}{left}"
         )
 
     def where(self, row: int) -> str:
