@@ -103,10 +103,10 @@ class Labelled:
             else f"whose {own} points are others than the teacher's {self.points}: labels are not used"
         )
         videos = [file for file in clip_sources.files_of(Path(self.path)) if file.suffix.lower() in video.SUFFIXES]
-        left = f"; {len(videos)} videos in it are not used: give their folder alone to learn from them" if videos else ""
-        return (
-            f"{self.path}: {len(self.data.train)} labelled crops of train, {len(self.data.validation)} of val, {labels}{left}"
+        left = (
+            f"; {len(videos)} videos in it are not used: give their folder alone to learn from them" if videos else ""
         )
+        return f"{self.path}: {len(self.data.train)} labelled crops of train, {len(self.data.validation)} of val, {labels}{left}"
 
     def where(self, row: int) -> str:
         return self.data.train.where(row)
