@@ -18,7 +18,7 @@ if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"
 
     WITH_SHAPES = ("models.contracts", "models.detector", "models.heads", "models.heatmaps", "models.losses",
                    "models.flipping", "models.axes", "models.flow", "models.regression", "models.rounding",
-                   "models.motion", "models.attention", "training.module", "training.objective", "training.preflight",
+                   "models.motion", "training.module", "training.objective", "training.preflight",
                    "training.motion")  # fmt: skip
     # The numeric tower: an int where a float is asked for is right.
     CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"

@@ -194,7 +194,7 @@ def test_the_method_brings_its_own_recipe() -> None:
     assert recipes.default("motion") == motion_recipes.small()
     assert recipes.default("heatmap") == recipes.default() == Recipe()
     chosen = recipes.changed(recipes.default("motion"), {"method": "motion", "epochs": 3}, ["motion.points=5"])
-    assert (chosen.backbone, chosen.epochs, chosen.motion.points) == ("hourglass_s2", 3, 5)
+    assert (chosen.backbone, chosen.epochs, chosen.motion.points) == ("hourglass_b4_m256_s2", 3, 5)
     assert chosen.motion.generator == motion_recipes.small().motion.generator
     from_file = Path(__file__).parents[3] / "recipes" / "motion.py"
     assert recipes.load(f"{from_file}:small") == motion_recipes.small()
@@ -209,7 +209,7 @@ def test_the_method_brings_its_own_recipe() -> None:
         (["--points", "1,2"], "how many is --set motion.points=N"),
         (["--images", "x"], "--images: is about annotations"),
         (["--category", "x"], "--category: is about annotations"),
-        (["--size", "66"], "a picture of 66x66 px: the generator needs sides that are multiples of 4"),
+        (["--size", "67"], "a picture of 67x67 px: the generator needs sides that are multiples of 2"),
         (["--set", 'motion.clips.held_out=["d.mp4"]'], "has no clip 'd.mp4'"),
         (["--set", "motion.features=none.pth"], "none.pth"),
         (["--resume"], "no run to resume"),
