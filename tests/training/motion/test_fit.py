@@ -209,7 +209,7 @@ def test_the_method_brings_its_own_recipe() -> None:
         (["--points", "1,2"], "how many is --set motion.points=N"),
         (["--images", "x"], "--images: is about annotations"),
         (["--category", "x"], "--category: is about annotations"),
-        (["--size", "67"], "a picture of 67x67 px: the generator needs sides that are multiples of 2"),
+        (["--size", "67"], "size 67x67: heatmaps on this backbone need multiples of 2, such as 68x68"),
         (["--set", 'motion.clips.held_out=["d.mp4"]'], "has no clip 'd.mp4'"),
         (["--set", "motion.features=none.pth"], "none.pth"),
         (["--resume"], "no run to resume"),
