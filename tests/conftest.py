@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from command_line import Run
 
 if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"):
     # Before any of these files is imported: the shapes in their signatures are checked at every call of a test. Only
@@ -133,3 +135,18 @@ def blob_onnx(blob_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("shipped") / "blobs"
     folder.mkdir()
     return onnx_export.write(*detectors.load(blob_model), folder, crop="inside", decode="own").file
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line: exit code, stdout, stderr."""
+    from fiducial import cli
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fiducial", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call

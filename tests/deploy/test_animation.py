@@ -6,19 +6,17 @@ import json
 import math
 import os
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from command_line import Run
 
 av = pytest.importorskip("av")
 torch = pytest.importorskip("torch")
 from training.motion.discs import disc_frames, write_pictures, write_video  # noqa: E402
 
-from fiducial import cli  # noqa: E402
 from fiducial.data import skeletons  # noqa: E402
 from fiducial.deploy import animate as animating  # noqa: E402
 from fiducial.deploy import animation  # noqa: E402
@@ -33,7 +31,6 @@ from fiducial.models.motion.dense_motion import DenseMotionSpec  # noqa: E402
 from fiducial.models.motion.generator import Generator, GeneratorSpec  # noqa: E402
 from fiducial.types import Skeleton  # noqa: E402
 
-Run = Callable[..., tuple[int, str, str]]
 POINTS, SIZE = 5, Size(64, 48)
 
 
@@ -67,20 +64,6 @@ def driving(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("pictures"), {"source.png": disc_frames(1, 4)[0]}) / "source.png"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line: exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fiducial", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 def random_frames(seed: int, jacobian: bool = True) -> Frames:

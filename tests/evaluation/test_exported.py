@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run
 
 pytest.importorskip("torch")
 
-from fiducial import cli
 from fiducial.data import annotations
 from fiducial.deploy import runtime, scoring
 from fiducial.errors import UserError
 from fiducial.types import Images, Instances
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def truth(blobs: Path) -> Instances:
     return annotations.load(blobs, "test")[0]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line: exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fiducial", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Run
 from deploy.test_without_torch import COMMAND, call
 
-from fiducial import cli, geometry
+from fiducial import geometry
 from fiducial.data import annotations, skeletons
 from fiducial.data.images import ArrayImages
 from fiducial.evaluation import linear_map
@@ -22,8 +22,6 @@ from fiducial.types import Instances, Keypoints, Normalizer, Skeleton
 
 SIZE = Size(40, 30)
 M = 4  # labelled points
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 def instances_of(xy: np.ndarray, labelled: np.ndarray | None = None) -> Instances:
@@ -220,20 +218,6 @@ def test_discovered_points_are_told_by_their_names() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- the command
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line: exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fiducial", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from safetensors.torch import load_file
 from training.motion.discs import disc_frames, write_pictures, write_video
 from training.test_resume import end_in_second_epoch, run
 
-from fiducial import cli
 from fiducial.data import pairs
 from fiducial.data.clips import ClipSpec
 from fiducial.errors import UserError
@@ -39,22 +38,6 @@ SMALL = ["--method", "motion", "--backbone", "hourglass_w8_b3_m32_s2", "--size",
              "motion.generator.residuals=1", "motion.generator.dense_motion.width=8",
              "motion.generator.dense_motion.widest=32", "motion.generator.dense_motion.blocks=3",
          ) for word in ("--set", setting))]  # fmt: skip
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command line: exit code, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fiducial", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 def fitted(discs: Path, out: Path, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
@@ -178,15 +161,13 @@ def test_points_have_one_colour_on_all_pictures(discs: Path, tmp_path: Path, rec
 # ------------------------------------------------------------------------------------------------------ the command
 
 
-def test_the_command(command: Command, discs: Path, tmp_path: Path) -> None:
-    code, out, err = command(
-        "fit", discs, "--out", tmp_path / "run", *SMALL, "--epochs", 1, "--json", tmp_path / "f.json"
-    )
+def test_the_command(run: Run, discs: Path, tmp_path: Path) -> None:
+    code, out, err = run("fit", discs, "--out", tmp_path / "run", *SMALL, "--epochs", 1, "--json", tmp_path / "f.json")
     assert code == 0, err
     assert [line.split()[0] for line in out.splitlines()[:4]] == ["reconstruction", "copy", "equivariance_px", "gain"]
     assert f"report: {tmp_path / 'run' / 'report.html'}" in out
     assert "metrics" in json.loads((tmp_path / "f.json").read_text())
-    code, _, err = command("fit", discs, "--out", tmp_path / "run", *SMALL, "--epochs", 1)
+    code, _, err = run("fit", discs, "--out", tmp_path / "run", *SMALL, "--epochs", 1)
     assert (code, "holds a run already" in err) == (2, True)
 
 
@@ -215,8 +196,8 @@ def test_the_method_brings_its_own_recipe() -> None:
         (["--resume"], "no run to resume"),
     ],
 )
-def test_what_is_refused(command: Command, discs: Path, tmp_path: Path, options: list[str], words: str) -> None:
-    code, _, err = command("fit", discs, "--out", tmp_path / "run", *SMALL, *options)
+def test_what_is_refused(run: Run, discs: Path, tmp_path: Path, options: list[str], words: str) -> None:
+    code, _, err = run("fit", discs, "--out", tmp_path / "run", *SMALL, *options)
     assert code == 2
     last = err.splitlines()[-1]
     assert words in last
@@ -224,17 +205,17 @@ def test_what_is_refused(command: Command, discs: Path, tmp_path: Path, options:
     assert not (tmp_path / "run").exists(), "nothing was made"
 
 
-def test_the_folder_of_the_videos_is_none_for_a_run(command: Command, discs: Path) -> None:
+def test_the_folder_of_the_videos_is_none_for_a_run(run: Run, discs: Path) -> None:
     before = sorted(discs.iterdir())
-    code, _, err = command("fit", discs, "--out", discs, *SMALL)
+    code, _, err = run("fit", discs, "--out", discs, *SMALL)
     assert (code, "is the folder of the videos" in err) == (2, True)
     assert sorted(discs.iterdir()) == before
 
 
-def test_strict(command: Command, discs: Path, tmp_path: Path) -> None:
+def test_strict(run: Run, discs: Path, tmp_path: Path) -> None:
     shutil.copytree(discs, tmp_path / "in")
     (tmp_path / "in" / "bad.mp4").write_bytes(b"no video" * 20)
-    code, _, err = command("fit", tmp_path / "in", "--out", tmp_path / "run", *SMALL, "--strict")
+    code, _, err = run("fit", tmp_path / "in", "--out", tmp_path / "run", *SMALL, "--strict")
     assert code == 2
     assert "1 things in it can't be used, first" in err
     assert "bad.mp4" in err
