@@ -14,16 +14,16 @@ from fiducial.training.distillation import teacher as teachers
 from fiducial.training.distillation.spec import DistillationSpec
 from fiducial.training.distillation.teacher import Teacher
 from fiducial.training.motion.spec import MotionSpec
-from fiducial.training.recipe import OptimizerSpec, Recipe
+from fiducial.training.recipe import Recipe
 
 LOSSES = ("L1", "L2", "L3", "none")
 # Only light and colours of what the student sees: the teacher's answer to the plain crop stays right.
 COLOURS = AugmentSpec(
     shift=0.0, scale=(1.0, 1.0), rotation_degrees=0.0, rotation_probability=0.0, flip=0.0, occlusion=0.0
 )
-# The published 7x7 convolutions are most of what a small student would cost.
-MOTION_HEAD = {"kernel": 3, "padding": 1}
-MOTION_LR = 1e-3  # a softmax at a temperature of 0.1 makes every step ten times as long
+# The published 7x7 convolutions are most of what a small student would cost. At the published temperature of 0.1 random maps
+# are peaks, and a mean under a peak has no gradient that would move it: such students stay a quarter of the side away.
+MOTION_HEAD = {"kernel": 3, "padding": 1, "temperature": 1.0}
 
 
 def recipe_of(
@@ -53,12 +53,9 @@ def _usual(teacher: Teacher, method: str) -> Recipe:
     spec = teacher.detector.spec
     head: dict[str, Any] = {}
     if teacher.detector.head.learns_without_labels and method == spec.method:
-        # What a Jacobian or a heatmap is, is the teacher's to say.
-        head = {**MOTION_HEAD, "temperature": spec.head["temperature"], "jacobian": spec.head["jacobian"]}
+        head = {**MOTION_HEAD, "jacobian": spec.head["jacobian"]}  # what a Jacobian is, is the teacher's to say
     own = teachers.settings_of_run(teacher.path).get("motion")
-    usual = OptimizerSpec()
     return Recipe(
-        optimizer=replace(usual, lr=MOTION_LR) if method == "motion" else usual,
         method=method, size=spec.size, padding=spec.padding, head=head, augment=COLOURS, preflight=False,
         distillation=DistillationSpec(),
         motion=recipes.default("motion").motion if own is None else config.from_dict(MotionSpec, own, str(teacher.path)),
