@@ -60,6 +60,11 @@ def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:
     raise UserError(f"{path}: no annotations in a known format. Known: {known}")
 
 
+def is_labelled(path: Path) -> bool:
+    """Whether a path holds annotations of a known format."""
+    return any(module.find(path) for module in format_modules())
+
+
 def format_modules() -> list[ModuleType]:
     """All formats: the files beside `formats/__init__.py`."""
     names = sorted(info.name for info in pkgutil.iter_modules(formats.__path__))

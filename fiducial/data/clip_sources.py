@@ -47,7 +47,7 @@ def find(
     path: Path, files: list[Path], size: Size, padding: float, frames: int, folder: Path | None, category: str | None
 ) -> tuple[list[Source], list[Problem]]:
     """The clips of DATA, by name, and what is wrong with annotations in it. UserError where there are none."""
-    labelled = any(module.find(path) for module in annotations.format_modules())
+    labelled = annotations.is_labelled(path)
     found, problems = _of_labelled(path, size, padding, folder, category) if labelled else ([], [])
     if not labelled and (folder is not None or category is not None):
         option = "--category" if folder is None else "--images"

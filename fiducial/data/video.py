@@ -28,6 +28,8 @@ def frames(path: Path) -> Generator[Decoded, None, str]:
     number = 0
     try:
         with av.open(str(path)) as container:
+            if not container.streams.video:
+                return "there is no picture in it, sound at most"
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             # One for all frames: its tables are made once, and anew only where size or pixel format change.
@@ -45,7 +47,7 @@ def frames(path: Path) -> Generator[Decoded, None, str]:
                 return "there is none in it"
             # A file cut short ends without an error.
             return f"{stream.frames} were declared" if number < stream.frames else ""
-    except (av.FFmpegError, IndexError) as error:
+    except av.FFmpegError as error:
         return str(error)
 
 

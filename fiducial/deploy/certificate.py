@@ -24,6 +24,7 @@ from fiducial.deploy.export_card import ExportCard
 from fiducial.deploy.runtime import Runtime
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, metrics
+from fiducial.evaluation.linear_map import is_discovered
 from fiducial.geometry import Size
 from fiducial.types import Instances, Keypoints
 
@@ -80,7 +81,8 @@ def certify(
     torch_side: Runtime, file: Path, card: ExportCard, data: Path | None, notes: Sequence[str] = ()
 ) -> Certificate:
     """Compares; UserError where fp32 is further off than the tolerance. `data`: where pictures and labels come from,
-    its val split or else another; None = drawn faces, which have no labels for other skeletons."""
+    its val split or else another; None = drawn faces, which have no labels for other skeletons. Of points that were learnt
+    without labels there is no metric, only the distance."""
     instances, source = _instances(data, torch_side)
     with tempfile.TemporaryDirectory() as folder:
         cases = _cases(instances, Path(folder))
@@ -107,7 +109,7 @@ def certify(
         facts["version"], card.precision, card.crop, card.decode, source,
         max(each.max_px for each in differences), float(np.mean([each.mean_px for each in differences])), largest_score,
         TOLERANCE_PX if card.precision == "fp32" else None,
-        None if data is None else _metric(instances, *real), tuple(differences), facts["without_torch"], tuple(notes),
+        None if data is None or is_discovered(torch_side.skeleton) else _metric(instances, *real), tuple(differences), facts["without_torch"], tuple(notes),
     )  # fmt: skip
     if made.tolerance_px is not None and not made.max_px <= made.tolerance_px:
         worst = max(differences, key=lambda each: each.max_px)
@@ -155,7 +157,8 @@ def _instances(data: Path | None, torch_side: Runtime) -> tuple[Instances, str]:
             if split == "train":
                 raise
             continue
-        found = evaluate.match_points(found, torch_side.skeleton.points, str(data))
+        if not is_discovered(torch_side.skeleton):  # else boxes are all that the data can give
+            found = evaluate.match_points(found, torch_side.skeleton.points, str(data))
         usable = np.flatnonzero(found.labelled.any(1) & ~found.crowd)
         if len(usable):
             rows = usable[np.linspace(0, len(usable) - 1, min(REAL, len(usable))).astype(int)]

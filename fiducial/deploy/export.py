@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fiducial import config
+from fiducial.data import annotations
 from fiducial.deploy import certificate, runtime
 from fiducial.deploy.certificate import Certificate
 from fiducial.deploy.export_card import Decode, Made, Where
@@ -105,10 +106,12 @@ def delegated(detector: Detector) -> Detector:
 
 
 def scored_on(model: Path) -> Path | None:
-    """The data of RUN/metrics.json, if they are still where they were."""
+    """The data of RUN/metrics.json, if they are still where they were and have boxes; videos have none."""
     path = model / "metrics.json"
     named = config.read_json(path).get("data") if path.exists() else None
-    return Path(named) if isinstance(named, str) and Path(named).exists() else None
+    if not isinstance(named, str) or not Path(named).exists():
+        return None
+    return Path(named) if annotations.is_labelled(Path(named)) else None
 
 
 @contextmanager

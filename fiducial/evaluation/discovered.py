@@ -39,10 +39,10 @@ def spread_of(xy: Float[np.ndarray, "n k 2"], size: Size) -> Spread:
     )
 
 
-def warnings_of(found: Spread) -> list[str]:
-    """What is wrong with where they lie, in words."""
+def warnings_of(found: Spread, points: int) -> list[str]:
+    """What is wrong with where they lie, in words. A single point can't be anywhere but in one place."""
     wrong = []
-    if found.spread < 0.06:
+    if points > 1 and found.spread < 0.06:
         wrong.append(f"the points sit together in one place (spread {found.spread:.3f} of the side)")
     if found.occupancy < 0.5:
         wrong.append(f"points lie on each other (they take {found.occupancy:.0%} of the cells that they could)")

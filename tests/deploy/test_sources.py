@@ -203,6 +203,18 @@ def test_a_video_without_a_frame_is_a_problem(tmp_path: Path) -> None:
     assert "clip.mkv: ends after 0 frames" in (found[0].problem or "")
 
 
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    found = all_frames(tmp_path / "clip.mkv")
+    assert [frame.problem for frame in found] == [
+        f"{tmp_path / 'clip.mkv'}: ends after 0 frames: there is no picture in it, sound at most"
+    ]
+
+
 def test_a_missing_source_is_said_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.jpg: no such file or folder"):
         sources.find([str(write_picture(tmp_path / "a.png", 1)), str(tmp_path / "nowhere.jpg")])

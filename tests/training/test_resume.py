@@ -26,7 +26,7 @@ def command(data: Path, out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "fiducial.cli", "fit", str(data), "--out", str(out), *OPTIONS, *more]
 
 
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def in_a_process(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, capture_output=True, text=True, timeout=300, env=ENVIRONMENT, check=False)
 
 
@@ -48,7 +48,7 @@ def end_in_second_epoch(arguments: list[str], out: Path, how: signal.Signals) ->
 def whole(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     out = tmp_path_factory.mktemp("resume") / "whole"
-    done = run(command(blobs, out))
+    done = in_a_process(command(blobs, out))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -61,7 +61,7 @@ def test_ended_and_resumed_a_run_ends_with_the_same_bits(blobs: Path, whole: Pat
         assert code == 130, errors
         assert errors.splitlines()[-1] == "fiducial: stopped; `fiducial fit` continues exactly with --resume"
     assert not (out / "model.json").exists(), "it was to be ended before its end"
-    resumed = run(command(blobs, out, "--resume"))
+    resumed = in_a_process(command(blobs, out, "--resume"))
     assert resumed.returncode == 0, resumed.stderr
     expected, found = (load_file(folder / "model.safetensors") for folder in (whole, out))
     assert expected.keys() == found.keys()
@@ -73,16 +73,16 @@ def test_ended_and_resumed_a_run_ends_with_the_same_bits(blobs: Path, whole: Pat
 
 
 def test_resume_refuses_other_settings_and_other_data(blobs: Path, whole: Path):
-    other = run(command(blobs, whole, "--resume", "--seed", "5"))
+    other = in_a_process(command(blobs, whole, "--resume", "--seed", "5"))
     assert other.returncode == 2
     assert "seed was 0 and is now 5" in other.stderr
-    again = run(command(blobs, whole))
+    again = in_a_process(command(blobs, whole))
     assert again.returncode == 2
     assert "holds a run already" in again.stderr
     written = (whole / "recipe.json").read_text()
     try:
         (whole / "recipe.json").write_text(json.dumps({**json.loads(written), "data": "0" * 16}))
-        moved = run(command(blobs, whole, "--resume"))
+        moved = in_a_process(command(blobs, whole, "--resume"))
     finally:
         (whole / "recipe.json").write_text(written)
     assert moved.returncode == 2
@@ -90,14 +90,14 @@ def test_resume_refuses_other_settings_and_other_data(blobs: Path, whole: Path):
 
 
 def test_nothing_to_resume(blobs: Path, tmp_path: Path):
-    done = run(command(blobs, tmp_path / "none", "--resume"))
+    done = in_a_process(command(blobs, tmp_path / "none", "--resume"))
     assert done.returncode == 2
     assert "no run to resume" in done.stderr
     assert not (tmp_path / "none").exists()
 
 
 def test_two_processes(blobs: Path, tmp_path: Path):
-    done = run(command(blobs, tmp_path / "two", "--devices", "2", "--json", "-"))
+    done = in_a_process(command(blobs, tmp_path / "two", "--devices", "2", "--json", "-"))
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.strip().splitlines()[-1])
     assert figures["count"] == 16, "each val instance once, whichever process saw it"

@@ -62,7 +62,7 @@ def material_of(
     of other videos are there)."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    if any(module.find(path) for module in annotations.format_modules()):
+    if annotations.is_labelled(path):
         data = fitting.load_data(path, recipe, images=images, category=category)
         matched = _with_points_of(data, teacher)
         return Labelled(matched or data, matched is not None, recipe.padding, teacher.offer.points, str(path))

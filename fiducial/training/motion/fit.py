@@ -137,7 +137,7 @@ def work_of(objective: Motion, clips: Clips, recipe: Recipe, echo: Echo) -> Work
 
     return Work(
         objective, recipe.motion.pairs, train_loader, lambda: pairs.scored_loader(clips, recipe.batch_size, workers),
-        ReconstructionErrors(recipe.size), clips.where, watches=(SpreadWatch(echo),),
+        ReconstructionErrors(recipe.size), clips.where, watches=(SpreadWatch(echo, recipe.motion.points),),
     )  # fmt: skip
 
 

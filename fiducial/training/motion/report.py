@@ -219,7 +219,7 @@ def _page(
         title=f"{recipe.method} on {recipe.backbone}: {out.name}",
         summary=[Fact(name.replace("_", " "), figures[name], MEANINGS[name]) for name in HEADLINE],
         command=command,
-        notes=notes_on(figures, clips),
+        notes=notes_on(figures, clips, recipe.motion.points),
         metrics=Table(
             ("metric", "value", "what it is"), [(name, figures[name], MEANINGS[name]) for name in MEANINGS],
             f"On {summary['split']}", f"{summary['count']} frames, each made from the first of its clip.",
@@ -237,10 +237,10 @@ def _page(
     )  # fmt: skip
 
 
-def notes_on(figures: Mapping[str, float], clips: Clips) -> list[str]:
+def notes_on(figures: Mapping[str, float], clips: Clips, points: int) -> list[str]:
     """What a reader must know before believing the figures."""
     spread = Spread(*(figures[name] for name in Spread._fields))
-    notes = [line[0].upper() + line[1:] + "." for line in discovered.warnings_of(spread)]
+    notes = [line[0].upper() + line[1:] + "." for line in discovered.warnings_of(spread, points)]
     if figures["gain"] <= 0:
         notes.append("The generated frames are no better than the source frame itself: the motion has not been learnt.")
     if not clips.chosen(held_out=True):

@@ -58,15 +58,15 @@ class ReconstructionErrors:
 class SpreadWatch(L.Callback):
     """Says when the points collapse, each complaint once, from the third epoch on: before, all sit in the middle."""
 
-    def __init__(self, echo: Callable[[str], None], epochs: int = 3) -> None:
-        self.echo, self.epochs = echo, epochs
+    def __init__(self, echo: Callable[[str], None], points: int, epochs: int = 3) -> None:
+        self.echo, self.points, self.epochs = echo, points, epochs
         self.said: set[str] = set()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.current_epoch + 1 < self.epochs or not trainer.is_global_zero:
             return
         found = Spread(*(float(trainer.callback_metrics[f"val/{name}"]) for name in Spread._fields))
-        for line in discovered.warnings_of(found):
+        for line in discovered.warnings_of(found, self.points):
             kind = re.sub(r"[\d.]+", "", line)
             if kind not in self.said:
                 self.said.add(kind)

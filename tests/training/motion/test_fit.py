@@ -17,7 +17,7 @@ import torch
 from command_line import Run
 from safetensors.torch import load_file
 from training.motion.discs import disc_frames, write_pictures, write_video
-from training.test_resume import end_in_second_epoch, run
+from training.test_resume import end_in_second_epoch, in_a_process
 
 from fiducial.data import pairs
 from fiducial.data.clips import ClipSpec
@@ -169,6 +169,27 @@ def test_the_command(run: Run, discs: Path, tmp_path: Path) -> None:
     assert "metrics" in json.loads((tmp_path / "f.json").read_text())
     code, _, err = run("fit", discs, "--out", tmp_path / "run", *SMALL, "--epochs", 1)
     assert (code, "holds a run already" in err) == (2, True)
+    code, _, err = run("export", tmp_path / "run", "--to", "onnx", "--out", tmp_path / "shipped")
+    assert code == 0, err
+    assert json.loads((tmp_path / "shipped" / "model.certificate.json").read_text())["data"] == "drawn faces"
+
+
+def test_a_system_taught_by_another(run: Run, discs: Path, tmp_path: Path) -> None:
+    """Its points and pictures are two more losses; it is no part of what is saved."""
+    assert run("fit", discs, "--out", tmp_path / "teacher", *SMALL, "--epochs", 1)[0] == 0
+    taught = (*SMALL, "--epochs", 2, "--set", f"motion.teacher={tmp_path / 'teacher'}")
+    code, _, err = run("fit", discs, "--out", tmp_path / "taught", *taught, "--set", "motion.generator.width=4")
+    assert code == 0, err
+    rows = history.read(tmp_path / "taught" / "history.csv")
+    assert all(row["train/points"] > 0 and row["train/taught"] > 0 for row in rows)
+    saved = torch.load(tmp_path / "taught" / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+    assert {name.split(".")[1] for name in saved} <= {"detector", "generator"}
+    for setting, words in (("motion.points=5", "motion.teacher has 4 points and the student 5"),
+                           ("motion.teacher=none", "none: ")):  # fmt: skip
+        code, _, err = run("fit", discs, "--out", tmp_path / "x", *taught, "--set", setting)
+        assert (code, words in err.splitlines()[-1]) == (2, True), err
+    code, _, err = run("fit", discs, "--out", tmp_path / "x", *taught, "--size", "32")
+    assert (code, "looks at 64x64 and the student at 32x32" in err.splitlines()[-1]) == (2, True), err
 
 
 def test_the_method_brings_its_own_recipe() -> None:
@@ -236,7 +257,7 @@ def test_other_settings_after_a_start_that_did_not_get_far(discs: Path, tmp_path
 def whole(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     out = tmp_path_factory.mktemp("resume") / "whole"
-    done = run(fit_command(discs, out))
+    done = in_a_process(fit_command(discs, out))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -251,7 +272,7 @@ def test_ended_and_resumed_a_run_ends_with_the_same_bits(discs: Path, whole: Pat
     code, errors = end_in_second_epoch(fit_command(discs, out), out, signal.SIGINT)
     assert code == 130, errors
     assert not (out / "model.json").exists(), "it was to be ended before its end"
-    resumed = run(fit_command(discs, out, "--resume"))
+    resumed = in_a_process(fit_command(discs, out, "--resume"))
     assert resumed.returncode == 0, resumed.stderr
     for name in ("model.safetensors", "generator.safetensors"):
         expected, found = (load_file(folder / name) for folder in (whole, out))

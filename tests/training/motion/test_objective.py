@@ -145,7 +145,7 @@ def ended_epoch(watch: SpreadWatch, epoch: int, **spread: float) -> None:
 
 def test_points_that_collapse_are_told_once_and_not_at_the_start() -> None:
     lines: list[str] = []
-    watch = SpreadWatch(lines.append)
+    watch = SpreadWatch(lines.append, points=4)
     assert Spread._fields == ("spread", "nearest", "occupancy", "moving")
     ended_epoch(watch, 1, spread=0.01)
     ended_epoch(watch, 3)
@@ -162,3 +162,9 @@ def test_points_that_collapse_are_told_once_and_not_at_the_start() -> None:
     ]
     ended_epoch(watch, 7, spread=0.03, occupancy=0.3, moving=0.3)
     assert len(lines) == 3
+
+
+def test_one_point_can_not_collapse() -> None:
+    lines: list[str] = []
+    ended_epoch(SpreadWatch(lines.append, points=1), 4, spread=0.0, nearest=0.0)
+    assert lines == []
