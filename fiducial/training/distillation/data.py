@@ -59,17 +59,15 @@ def material_of(
     images: Path | None = None, category: str | None = None, anew: bool = False,
 ) -> Material:  # fmt: skip
     """DATA as labelled crops where it has labels, else as frames, which are kept in RUN/frames (`anew`: also where those
-    of other videos are there)."""
+    of other videos are there). Where there are videos beside labels of other points than the teacher's, all are frames."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if annotations.is_labelled(path):
         data = fitting.load_data(path, recipe, images=images, category=category)
         matched = _with_points_of(data, teacher)
-        return Labelled(matched or data, matched is not None, recipe.padding, teacher.offer.points, str(path))
-    if images is not None or category is not None:
-        option = "--category" if images is None else "--images"
-        raise UserError(f"{option}: is about annotations, and {path} has none; leave it out")
-    return Unlabelled(path, out, recipe, teacher.offer.points, anew)
+        if matched is not None or not _videos_in(path):
+            return Labelled(matched or data, matched is not None, recipe.padding, teacher.offer.points, path)
+    return Unlabelled(path, out, recipe, teacher.offer.points, images, category, anew)
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Labelled:
     matches: bool  # labels are of the teacher's points
     padding: float
     points: int  # of the teacher
-    path: str
+    path: Path
 
     @property
     def truth(self) -> Instances | None:
@@ -102,10 +100,8 @@ class Labelled:
             if self.matches
             else f"whose {own} points are others than the teacher's {self.points}: labels are not used"
         )
-        videos = [file for file in clip_sources.files_of(Path(self.path)) if file.suffix.lower() in video.SUFFIXES]
-        left = (
-            f"; {len(videos)} videos in it are not used: give their folder alone to learn from them" if videos else ""
-        )
+        videos = len(_videos_in(self.path))
+        left = f"; {videos} videos in it are not used: give their folder alone to learn from them" if videos else ""
         return f"{self.path}: {len(self.data.train)} labelled crops of train, {len(self.data.validation)} of val, {labels}{left}"
 
     def where(self, row: int) -> str:
@@ -128,13 +124,15 @@ class Labelled:
 
 
 class Unlabelled:
-    """Frames of clips, whole; of a clip that is scored 60, evenly over it."""
+    """Frames of clips, whole, and pictures; of a clip that is scored 60, evenly over it."""
 
     truth = None
 
-    def __init__(self, path: Path, out: Path, recipe: Recipe, points: int, anew: bool) -> None:
+    def __init__(
+        self, path: Path, out: Path, recipe: Recipe, points: int, images: Path | None, category: str | None, anew: bool
+    ) -> None:
         self.path, self.out, self.points = path, out, points
-        self.recipe, self.anew = recipe, anew
+        self.recipe, self.images, self.category, self.anew = recipe, images, category, anew
         self.clips = self._prepared(recipe.size)
 
     @property
@@ -170,7 +168,14 @@ class Unlabelled:
         """Frames of the run's own size in RUN/frames, of the teacher's beside them."""
         folder = self.out / ("frames" if size == self.recipe.size else f"frames_{size}")
         spec = self.recipe.motion.clips
-        return clips.prepare(self.path, size, self.recipe.padding, spec, folder, anew=self.anew)
+        return clips.prepare(
+            self.path, size, self.recipe.padding, spec, folder,
+            images=self.images, category=self.category, anew=self.anew,
+        )  # fmt: skip
+
+
+def _videos_in(path: Path) -> list[Path]:
+    return [file for file in clip_sources.files_of(path) if file.suffix.lower() in video.SUFFIXES]
 
 
 def _with_points_of(data: fitting.Data, teacher: Teacher) -> fitting.Data | None:

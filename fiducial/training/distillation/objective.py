@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fiducial.errors import UserError
-from fiducial.models import attention
+from fiducial.models import attention, losses
 from fiducial.models.attention import Matching
 from fiducial.models.detector import Detector
 from fiducial.training.distillation.signals import Signals, Terms, corner_points, offer_of, on_cells, signals_of
@@ -45,25 +45,28 @@ class Distillation(Objective):
             return self.compared(found, teacher)
 
     def compared(self, student: Signals, teacher: Signals) -> dict[str, Float[Tensor, " b"]]:
-        """Mean squared errors, weighted, of each sample."""
+        """Errors, weighted, of each sample."""
         spec, terms, size = self.spec, self.terms, self.detector.spec.size
-        losses = {}
+        found = {}
         if terms.keypoints and spec.keypoints:
             apart = corner_points(student, size) - corner_points(teacher, size)
-            losses["keypoints"] = spec.keypoints * (apart**2).mean((1, 2))
+            found["keypoints"] = spec.keypoints * (apart**2).mean((1, 2))
         if terms.jacobians and spec.jacobians and student.jacobian is not None and teacher.jacobian is not None:
-            losses["jacobians"] = spec.jacobians * ((student.jacobian - teacher.jacobian) ** 2).mean((1, 2, 3))
+            found["jacobians"] = spec.jacobians * ((student.jacobian - teacher.jacobian) ** 2).mean((1, 2, 3))
         if terms.own_cells is not None and terms.cells is not None and student.maps is not None and spec.heatmaps != 0:
             assert teacher.maps is not None
             maps = on_cells(student.maps, terms.own_cells, terms.cells)
-            weight = terms.cells.grid.w * terms.cells.grid.h if spec.heatmaps is None else spec.heatmaps
-            losses["heatmaps"] = weight * ((maps - teacher.maps) ** 2).mean((1, 2, 3))
+            if spec.heatmap_distance == "kl":
+                apart, usual = losses.kl(teacher.maps, maps).mean(1), 1.0
+            else:
+                apart, usual = ((maps - teacher.maps) ** 2).mean((1, 2, 3)), teacher.maps[0, 0].numel()
+            found["heatmaps"] = (usual if spec.heatmaps is None else spec.heatmaps) * apart
         if self.matching is not None and student.feature is not None and spec.attention:
             assert teacher.feature is not None
             matched = self.matching(student.feature)
             apart = attention.attention_mse(matched, teacher.feature, spec.power, spec.normalise)
-            losses["attention"] = spec.attention * apart
-        return losses
+            found["attention"] = spec.attention * apart
+        return found
 
     def _of_student(self, image: UInt8[Tensor, "b h w 3"]) -> Signals:
         return signals_of(self.detector, image, self.terms.student_level, frozen=self.frozen)

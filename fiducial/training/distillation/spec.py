@@ -12,7 +12,7 @@ Loss = Literal["L1", "L2", "L3", "none"]
 
 @dataclass(frozen=True)
 class DistillationSpec:
-    """Article B's losses, each a mean squared error between student and teacher times its weight."""
+    """Article B's losses, each a mean squared error between student and teacher times its weight, if not said otherwise."""
 
     # L1 = keypoints and Jacobians; L2 = L1 and heatmaps; L3 = L2 and attention; none = without the teacher, by labels or
     # else by motion: what the others are held against.
@@ -23,6 +23,9 @@ class DistillationSpec:
     # differ by 2 over the number of cells at most), to a thousandth of the other terms. None = as many as the teacher's
     # map has cells: the term is then the sum over the cells, 0 to 2, of the keypoints' size. The article's is 1.
     heatmaps: float | None = None
+    # mse = the article's. kl = the divergence of the student's map from the teacher's in nats, weighed as it is (None = 1):
+    # it has a gradient also where two peaks do not touch, which a squared error of maps, or of a mean under a peak, has not.
+    heatmap_distance: Literal["mse", "kl"] = "mse"
     attention: float = 1.0  # of maps of length one: 4 over their number of cells at most
     power: float = 2.0  # of the activations, of which attention is the sum over channels
     # Attention maps of length one; without, as in the article, strength counts too, which is of another order in each

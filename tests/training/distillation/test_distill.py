@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from training.distillation.small import SETTINGS, detector_of, recipe_of, saved
+from training.motion.discs import write_video
 
 from fiducial import config
 from fiducial.data import annotations
@@ -88,6 +91,20 @@ def test_labels_of_other_points_are_not_used(distill: Any, motion_teacher: Teach
     summary, lines = distill(motion_teacher, blobs, tmp_path / "run", epochs=1)
     assert "whose 3 points are others than the teacher's 3: labels are not used" in " ".join(lines)
     assert "nme" not in summary["metrics"]
+
+
+def test_videos_beside_labels_of_other_points_are_all_looked_at(
+    distill: Any, motion_teacher: Teacher, blobs: Path, blob_teacher: Teacher, tmp_path: Path
+):
+    """Where the labels are the teacher's points they are what is looked at, and it says that the video is not."""
+    data = tmp_path / "data"
+    shutil.copytree(blobs, data)
+    write_video(data / "clip.mp4", [np.full((48, 64, 3), 20 * i, np.uint8) for i in range(8)])
+    _, lines = distill(motion_teacher, data, tmp_path / "run", epochs=1)
+    assert "56 frames to learn from, 16 to score on" in " ".join(lines)
+    _, lines = distill(blob_teacher, data, tmp_path / "other", student="mobilenetv3_small_050", epochs=1)
+    assert "48 labelled crops of train, 16 of val" in " ".join(lines)
+    assert "1 videos in it are not used" in " ".join(lines)
 
 
 def test_a_smaller_input_and_a_teacher_that_is_asked_every_time(

@@ -97,6 +97,19 @@ def test_weights_multiply_and_the_articles_heatmap_term_is_a_mean(motion_teacher
         objective_of(twin(student), motion_teacher, "L1", jacobians=0.0, keypoints=0.0)
 
 
+def test_maps_may_be_compared_by_their_divergence(motion_teacher: Teacher):
+    """By numpy, of two networks with the same cells."""
+    student, batch = detector_of(seed=1), crops(4)
+    found = objective_of(twin(student), motion_teacher, "L2", heatmap_distance="kl").eval()(batch)
+    with torch.no_grad():
+        own, theirs = (signals_of(each, batch.image).maps for each in (student, motion_teacher.detector))
+    assert own is not None
+    assert theirs is not None
+    p, q = theirs.numpy().astype(np.float64), own.numpy().astype(np.float64)
+    apart = (p * (np.log(p + 1e-30) - np.log(q + 1e-30))).sum((-2, -1)).mean()
+    assert float(found["heatmaps"].detach()) == pytest.approx(apart, rel=1e-3)
+
+
 def test_the_loss_of_each_sample_alone(motion_teacher: Teacher):
     objective, batch = objective_of(detector_of(seed=1), motion_teacher).eval(), crops(4)
     total = torch.stack(list(objective(batch).values())).sum()
