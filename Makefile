@@ -11,8 +11,9 @@ GOLDENS ?= ../shared/golden
 demo: $(INSTALLED)
 	$(BIN)/fiducial demo --out demo
 
+# A process a core; the tests of one file stay together, since they share what they make.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # Minutes of training each: resuming after kill -9, two processes, accuracy on real faces.
 test-long: $(INSTALLED)

@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 from command_line import Run
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes side by side have a core each; before torch and the runtimes are imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"):
     # Before any of these files is imported: the shapes in their signatures are checked at every call of a test. Only
     # files with shapes: elsewhere beartype would refuse what our own checks of a user's values are tested with.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +72,18 @@ class Clips:
         return [clip for clip, out in enumerate(self.index.held_out) if out == held_out]
 
     @property
+    def split(self) -> str:
+        """What is scored, in words."""
+        return "held-out clips" if self.chosen(held_out=True) else "the clips that were learnt from"
+
+    def grouped(self, chosen: Sequence[int]) -> list[tuple[str, list[int]]]:
+        """Each of the clips by its name, and all still pictures among them as one."""
+        counts, names = self.index.counts, self.index.names
+        stills = [clip for clip in chosen if counts[clip] == 1]
+        moving = [(names[clip], [clip]) for clip in chosen if counts[clip] > 1]
+        return [*moving, (f"{len(stills)} stills", stills)] if stills else moving
+
+    @property
     def problems(self) -> list[Problem]:
         return [Problem(*entry) for entry in self.index.problems]
 
@@ -80,9 +93,9 @@ def prepare(
     images: Path | None = None, category: str | None = None, anew: bool = False,
 ) -> Clips:  # fmt: skip
     """The clips of DATA, made in `folder` or, where they are there already from the same sources, opened; `anew` makes
-    them again where they are of others, which else is refused. Of a run's folder, the one that `folder` is in, nothing
-    is a clip. `images` and `category` as of `annotations.load`. UserError where nothing can be used."""
-    files = clip_sources.files_of(path, folder.parent)
+    them again where they are of others, which else is refused. Of a run's folder, the one that `folder` is in or, as
+    a study's, linked to, nothing is a clip. `images` and `category` as of `annotations.load`. UserError where nothing can be used."""
+    files = clip_sources.files_of(path, folder.resolve().parent)
     found, problems = clip_sources.find(path, files, size, padding, spec.frames, images, category)
     _refuse_unknown(spec.held_out, [source.name for source in found], path)
     settings = (_stamp_of(files), size, padding, config.to_dict(spec), str(images), category)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -19,7 +21,7 @@ SCORED_A_CLIP = 60  # frames of a held-out clip, evenly over it
 def scored_rows(clips: Clips) -> np.ndarray:
     """[n] frames of the held-out clips, evenly over each; without a held-out clip, of all."""
     chosen = clips.chosen(held_out=True) or clips.chosen(held_out=False)
-    return np.concatenate([_evenly(clips.rows(clip), SCORED_A_CLIP) for clip in chosen])
+    return np.concatenate([evenly(clips.rows(clip), SCORED_A_CLIP) for clip in chosen])
 
 
 def train_rows(clips: Clips) -> np.ndarray:
@@ -81,6 +83,7 @@ class Frames(Dataset[Batch]):
         return augment.recolour(self.spec, frame.copy(), generator), matrix
 
 
-def _evenly(rows: range, most: int) -> np.ndarray:
+def evenly(rows: Sequence[int] | np.ndarray, most: int) -> np.ndarray:
+    """At most so many of them, the first and the last among them."""
     places = np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)
     return np.array(rows)[np.unique(places)]

@@ -19,8 +19,10 @@ from fiducial.deploy.export_card import Decode, Made, Where
 from fiducial.deploy.runtime import Runtime
 from fiducial.deploy.runtimes.torch_runtime import TorchNetwork
 from fiducial.errors import UserError, did_you_mean
+from fiducial.evaluation.linear_map import is_discovered
 from fiducial.models.card import Card
 from fiducial.models.detector import Detector
+from fiducial.types import Skeleton
 
 TARGETS = ("onnx", "openvino", "ncnn")
 
@@ -43,7 +45,7 @@ def export_model(
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
     torch_side = Runtime(TorchNetwork(detector, card, model))
-    data = data or int8 or scored_on(model)
+    data = data or int8 or scored_on(model, detector.spec.skeleton)
     with staging(out) as folder:
         echo(f"exporting {model} to {to}")
         if int8 is None:
@@ -105,13 +107,16 @@ def delegated(detector: Detector) -> Detector:
     return other.eval()
 
 
-def scored_on(model: Path) -> Path | None:
-    """The data of RUN/metrics.json, if they are still where they were and have boxes; videos have none."""
+def scored_on(model: Path, skeleton: Skeleton) -> Path | None:
+    """The data of RUN/metrics.json, if they are still where they were and have boxes, which videos have not, and labels
+    of the points, which those of a student may not have; of points that were learnt without labels boxes are enough."""
     path = model / "metrics.json"
-    named = config.read_json(path).get("data") if path.exists() else None
+    figures = config.read_json(path) if path.exists() else {}
+    named = figures.get("data")
     if not isinstance(named, str) or not Path(named).exists():
         return None
-    return Path(named) if annotations.is_labelled(Path(named)) else None
+    fits = "nme" in figures.get("metrics", {}) or is_discovered(skeleton)
+    return Path(named) if fits and annotations.is_labelled(Path(named)) else None
 
 
 @contextmanager

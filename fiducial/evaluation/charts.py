@@ -98,6 +98,27 @@ def training_curves(
     return charts
 
 
+def over_epochs(rows: Sequence[Mapping[str, float]], title: str, columns: Sequence[str], note: str = "") -> list[Chart]:
+    """One chart of those of the columns that a history's rows have, none where they have none of them: `val/l1` is the
+    curve `l1`. Values that differ by more than 20 times have a logarithmic axis."""
+    curves = [
+        Curve(column.partition("/")[2] or column, [row["epoch"] for row in there], [row[column] for row in there])
+        for column in columns
+        if (there := [row for row in rows if column in row])
+    ]
+    drawn = line_chart(title, curves, "epoch", log_y=_spans_decades(curves)) if curves else ""
+    return [Chart(title, drawn, note)] if curves else []
+
+
+def losses(rows: Sequence[Mapping[str, float]]) -> list[Chart]:
+    """What was minimised, and the parts that it is the sum of."""
+    named = dict.fromkeys(name for row in rows for name in row if name.startswith("train/") and name != "train/loss")
+    return [
+        *over_epochs(rows, "Loss", ["train/loss"], "The sum of the named losses."),
+        *over_epochs(rows, "Named losses", list(named)),
+    ]
+
+
 def cumulative_errors(errors: Mapping[str, Sequence[float]], *, name: str = "NME", limit: float = 0.1) -> Chart:
     """The share of instances whose error is below x, for x up to `limit`; one curve a named list of errors [n].
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+import fiducial
 from fiducial import geometry
 from fiducial.errors import UserError
 from fiducial.evaluation import metrics
@@ -112,6 +114,14 @@ def device_name() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def made_by() -> str:
+    """The last line of a page that torch has made here: version, date, device."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {device}"
 
 
 def _picked(points: Keypoints, rows: np.ndarray) -> Keypoints:

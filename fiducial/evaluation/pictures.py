@@ -85,6 +85,15 @@ def draw_points(
     return canvas
 
 
+def crop_with_points(crop: np.ndarray, xy_unit: np.ndarray, skeleton: Skeleton, side: int = 208) -> np.ndarray:
+    """The crop with its longest side `side` px, and on it the points xy_unit [k, 2], 0..1 from edge to edge."""
+    own = _size(crop)
+    scale = side / max(own)
+    size = Size(max(1, round(own.w * scale)), max(1, round(own.h * scale)))
+    tile = cut_out(crop, geometry.resize(own, size), size)
+    return draw_points(tile, geometry.unit_to_px(np.asarray(xy_unit, np.float64), size), skeleton)
+
+
 def truth_and_prediction(
     image: np.ndarray, truth: np.ndarray, labelled: np.ndarray, predicted: np.ndarray, skeleton: Skeleton
 ) -> np.ndarray:

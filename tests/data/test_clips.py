@@ -36,6 +36,10 @@ def steps(count: int = 6) -> list[np.ndarray]:
     return [grey_level(level) for level in LEVELS[:count]]
 
 
+def write_frames(folder: Path, count: int) -> None:
+    write_pictures(folder, {f"{i}.png": picture for i, picture in enumerate(steps(count))})
+
+
 # -------------------------------------------------------------------------------------------------------- videos
 
 
@@ -267,6 +271,30 @@ def test_frames_that_are_not_whole_are_made_again(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is missing or of another size"):
         clips.prepared(tmp_path / "run" / "frames")
     np.testing.assert_array_equal(prepared(tmp_path / "in", tmp_path / "run").frames, expected)
+
+
+def test_a_study_inside_of_data_is_none_of_its_runs_clips(tmp_path: Path) -> None:
+    """Its runs look at frames that are linked to the study's, and write pictures."""
+    write_frames(tmp_path / "in" / "clip", 3)
+    study = tmp_path / "in" / "study"
+    whole = prepared(tmp_path / "in", study)
+    write_frames(study / "runs" / "first" / "pictures", 2)
+    (study / "runs" / "second").mkdir()
+    (study / "runs" / "second" / "frames").symlink_to(study / "frames")
+    found = prepared(tmp_path / "in", study / "runs" / "second", anew=False)
+    assert found.index == whole.index
+
+
+def test_clips_by_name_and_stills_as_one(tmp_path: Path) -> None:
+    write_frames(tmp_path / "in" / "clip", 3)
+    write_frames(tmp_path / "in", 2)
+    found = prepared(tmp_path / "in", tmp_path / "run")
+    names = found.index.names
+    both = found.grouped(range(3))
+    assert [name for name, _ in both] == ["clip", "2 stills"]
+    assert sorted(clip for _, some in both for clip in some) == [0, 1, 2]
+    assert both[0][1] == [names.index("clip")]
+    assert found.grouped([names.index("clip")]) == both[:1]
 
 
 def test_a_run_inside_of_data_is_none_of_its_clips(tmp_path: Path) -> None:

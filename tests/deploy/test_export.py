@@ -10,11 +10,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from fiducial import cli
+from fiducial import cli, config
 from fiducial.deploy import certificate, export, onnx_export, runtime
 from fiducial.deploy.certificate import Certificate
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
+from fiducial.types import Skeleton
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,14 @@ def test_what_can_not_be_written_or_is_exported_already(blob_model: Path, blob_o
         export.export_model(blob_model, "onnx", tmp_path / "file" / "out", echo=lambda line: None)
     with pytest.raises(UserError, match="is exported already"):
         export.export_model(blob_onnx, "onnx", tmp_path / "out", echo=lambda line: None)
+
+
+def test_data_without_labels_of_the_points_are_not_taken_for_the_certificate(blobs: Path, tmp_path: Path) -> None:
+    """As of a student whose labelled crops were of other points than its teacher's."""
+    named, found = Skeleton("own", ("left", "right")), Skeleton("motion2", ("point_0", "point_1"))
+    for metrics, skeleton, expected in (({"nme": 0.1}, named, blobs), ({}, named, None), ({}, found, blobs)):
+        config.write_json(tmp_path / "metrics.json", {"data": str(blobs), "metrics": metrics})
+        assert export.scored_on(tmp_path, skeleton) == expected
 
 
 def test_the_table_has_every_case(exported: tuple[Path, Certificate]) -> None:

@@ -54,6 +54,20 @@ def test_a_point_mapped_by_resize_lies_on_the_resized_picture(to: Size) -> None:
     np.testing.assert_allclose(centre_of_mass(drawn, bare), expected, atol=0.05)
 
 
+@pytest.mark.parametrize("size", [Size(64, 48), Size(300, 417)])
+def test_points_of_a_crop_lie_where_its_picture_is(size: Size) -> None:
+    """A bright block of a dark crop, and the dot drawn at its middle, in shares of the crop."""
+    crop = np.zeros((size.h, size.w, 3), np.uint8)
+    crop[size.h // 4 : size.h // 2, size.w // 4 : size.w // 2] = 255
+    unit = np.array([[(size.w // 4 + size.w // 2) / 2 / size.w, (size.h // 4 + size.h // 2) / 2 / size.h]])
+    bare = pictures.crop_with_points(crop, unit + 9, ONE)
+    dark = np.zeros_like(crop)
+    drawn = pictures.crop_with_points(dark, unit, replace(ONE, groups={"one": (0,)}))
+    assert max(drawn.shape[:2]) == 208
+    ground = pictures.crop_with_points(dark, unit + 9, ONE)
+    np.testing.assert_allclose(centre_of_mass(drawn, ground), centre_of_mass(bare, ground), atol=0.3)
+
+
 def test_the_dot_has_the_size_of_its_disc() -> None:
     white = pictures.draw_points(canvas(Size(2501, 1300)), np.array([[600.4, 700.7]]), ONE, colour=(255, 255, 255))
     assert (white == 255).all(-1).sum() == pytest.approx(np.pi * (np.sqrt(2501) / 4) ** 2, rel=0.1)

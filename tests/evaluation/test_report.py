@@ -303,6 +303,19 @@ def test_training_curves_read_what_the_logger_writes() -> None:
     assert single.svg.count("<circle") == 1, "one epoch is a dot"
 
 
+def test_a_history_s_columns_over_its_epochs() -> None:
+    rows = [
+        {"epoch": 0, "lr": 1.0, "train/loss": 3.0, "train/points": 2.0},
+        {"epoch": 1, "val/l1": 5.0, "train/loss": 1.0},
+    ]
+    (chart,) = charts.over_epochs(rows, "T", ["val/l1", "lr", "val/none"], "note")
+    assert (chart.title, chart.note) == ("T", "note")
+    assert [name in chart.svg for name in (">l1<", ">lr<", ">none<")] == [True, True, False]
+    assert charts.over_epochs(rows, "T", ["val/none"]) == []
+    assert [chart.title for chart in charts.losses(rows)] == ["Loss", "Named losses"]
+    assert charts.losses([]) == []
+
+
 def test_values_of_many_sizes_get_a_logarithmic_axis() -> None:
     (chart,) = charts.training_curves({"epoch": [0, 1, 2], "lr": [1e-1, 1e-2, 1e-3]})
     (curve,) = curves(chart.svg)

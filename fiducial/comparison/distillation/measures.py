@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from fiducial.comparison.distillation.arms import Arm, folder_of
+from fiducial.data import frames
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.training import history
 from fiducial.training.distillation import scoring
-from fiducial.training.distillation.signals import signals_of
 from fiducial.training.distillation.teacher import Teacher, parameters_of
 from fiducial.training.distillation.workflow import Shared
 from fiducial.types import Batch
@@ -57,12 +57,8 @@ class HeldOut:
 def held_out(shared: Shared, size: Size) -> HeldOut:
     batches = list(shared.material.plain_loader(True, size, BATCH))
     images = torch.cat([batch.image for batch in batches])
-
-    def evenly(count: int) -> np.ndarray:
-        return np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
-
-    shown = evenly(SHOWN)
-    return HeldOut(batches, images[shown].numpy(), shown, images[evenly(LOOKED_AT)])
+    shown, looked_at = (frames.evenly(range(len(images)), count) for count in (SHOWN, LOOKED_AT))
+    return HeldOut(batches, images[shown].numpy(), shown, images[looked_at])
 
 
 def of_arm(arm: Arm, out: Path, shared: Shared, teacher: Teacher, crops: HeldOut) -> Measured:
@@ -92,12 +88,9 @@ def of_teacher(shared: Shared, teacher: Teacher, crops: HeldOut, size: Size) -> 
 @torch.no_grad()
 def _errors(detector: Detector, shared: Shared, teacher: Teacher, crops: HeldOut) -> dict[str, np.ndarray]:
     device, parts = detector.mean.device, []
+    distances = scoring.Distances(shared.scored, shared.student, teacher.offer, None)
     for batch in crops.batches:
-        here = Batch(*(column.to(device) for column in batch))
-        found = signals_of(detector, here.image)
-        each = scoring.parts_of(
-            found, shared.scored(here), detector.spec.size, shared.student.cells, teacher.offer.cells
-        )
+        each = distances.compared(detector, Batch(*(column.to(device) for column in batch))).parts
         parts.append({name: value.cpu().numpy() for name, value in each.items()})
     errors = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     if shared.material.truth is not None:

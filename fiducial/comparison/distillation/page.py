@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import fiducial
-from fiducial import geometry
 from fiducial.comparison import statistics
 from fiducial.comparison.distillation import results
 from fiducial.comparison.distillation.measures import HeldOut, Measured
@@ -27,7 +26,6 @@ from fiducial.geometry import Size
 from fiducial.training.distillation.scoring import DISTANCE, MEANINGS
 from fiducial.types import Skeleton
 
-TILE = 208  # px, the longest side of a picture of points
 COLUMNS = {DISTANCE: ("distance px", 1.0, 2), "jacobian_error": ("Jacobian error", 1.0, 3),
            "heatmap_divergence": ("heatmap divergence", 1.0, 3), "nme": ("NME %", 100.0, 2)}  # fmt: skip
 
@@ -155,16 +153,9 @@ def _band(row: Row, column: str, series: int) -> Band | None:
 def _points(rows: Sequence[Row], teacher: Measured, crops: HeldOut, skeleton: Skeleton) -> Gallery:
     """One picture a held-out crop: the teacher's points and those of the first seed of each row."""
     shown = [("teacher", teacher), *((row.name, row.runs[0]) for row in rows)]
-    own = Size(crops.shown.shape[2], crops.shown.shape[1])
-    scale = TILE / max(own)
-    tile = Size(round(own.w * scale), round(own.h * scale))
     wide = []
     for i, row in enumerate(crops.shown_rows.tolist()):
-        crop = pictures.cut_out(crops.shown[i], geometry.resize(own, tile), tile)
-        tiles = [
-            pictures.draw_points(crop, geometry.unit_to_px(run.shown_unit[i].astype(np.float64), tile), skeleton)
-            for _, run in shown
-        ]
+        tiles = [pictures.crop_with_points(crops.shown[i], run.shown_unit[i], skeleton) for _, run in shown]
         captions = [f"{name} {_px(run, row)}".strip() for name, run in shown]
         wide.append(
             Picture(

@@ -41,7 +41,16 @@ class Material(Protocol):
     @property
     def problems(self) -> list[Problem]: ...
 
-    def where(self, row: int) -> str: ...
+    def where(self, row: int, scored: bool = False) -> str: ...
+
+    @property
+    def split(self) -> str:
+        """What is scored, in words."""
+        ...
+
+    def groups(self) -> list[tuple[str, np.ndarray]]:
+        """Name and scored rows of each clip, of all still pictures together; nothing where crops are of no clips."""
+        ...
 
     def rows(self, scored: bool) -> np.ndarray:
         """Which `batch.row` there are, rising."""
@@ -104,8 +113,13 @@ class Labelled:
         left = f"; {videos} videos in it are not used: give their folder alone to learn from them" if videos else ""
         return f"{self.path}: {len(self.data.train)} labelled crops of train, {len(self.data.validation)} of val, {labels}{left}"
 
-    def where(self, row: int) -> str:
-        return self.data.train.where(row)
+    split = "val"
+
+    def where(self, row: int, scored: bool = False) -> str:
+        return self._part(scored).where(row)
+
+    def groups(self) -> list[tuple[str, np.ndarray]]:
+        return []
 
     def rows(self, scored: bool) -> np.ndarray:
         return np.arange(len(self._part(scored)))
@@ -148,8 +162,18 @@ class Unlabelled:
         counts = len(self.rows(False)), len(self.rows(True))
         return f"{self.path}: {counts[0]} frames to learn from, {counts[1]} to score on ({self.clips.index.used})"
 
-    def where(self, row: int) -> str:
+    @property
+    def split(self) -> str:
+        return self.clips.split
+
+    def where(self, row: int, scored: bool = False) -> str:
         return self.clips.where(row)
+
+    def groups(self) -> list[tuple[str, np.ndarray]]:
+        rows = self.rows(True)
+        clips = np.array([self.clips.clip_of(row) for row in rows.tolist()])
+        found = self.clips.grouped(np.unique(clips).tolist())
+        return [(name, rows[np.isin(clips, some)]) for name, some in found]
 
     def rows(self, scored: bool) -> np.ndarray:
         return frames.scored_rows(self.clips) if scored else frames.train_rows(self.clips)

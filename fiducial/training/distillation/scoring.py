@@ -5,6 +5,8 @@ another thing: it is measured on generated video with a network for face alignme
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -60,6 +62,14 @@ def parts_of(
     return parts
 
 
+class Compared(NamedTuple):
+    """Student and teacher on one batch."""
+
+    student: Signals
+    teacher: Signals
+    parts: dict[str, Float[Tensor, " b"]]  # of `parts_of`
+
+
 class Distances:
     """Scores of a student, or of a network that learnt the same points without the teacher. `metric` picks the epoch."""
 
@@ -72,12 +82,20 @@ class Distances:
         self._points: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # row, student's and teacher's xy, matrix
 
     @torch.no_grad()
+    def compared(self, detector: Detector, batch: Batch) -> Compared:
+        """Crop by crop; nothing is remembered."""
+        found, teacher = signals_of(detector, batch.image), self.answers(batch)
+        parts = parts_of(found, teacher, self.student.size, self.student.cells, self.teacher.cells)
+        return Compared(found, teacher, parts)
+
     def observe(self, objective: Objective, batch: Batch) -> None:
-        size = self.student.size
-        found, teacher = signals_of(objective.detector, batch.image), self.answers(batch)
-        self._parts.append(parts_of(found, teacher, size, self.student.cells, self.teacher.cells))
+        self.add(batch, self.compared(objective.detector, batch))
+
+    def add(self, batch: Batch, found: Compared) -> None:
+        """For `scores`."""
+        self._parts.append(found.parts)
         if self.truth is not None:
-            own, theirs = (geometry.unit_to_px(of.xy_unit, size) for of in (found, teacher))
+            own, theirs = (geometry.unit_to_px(of.xy_unit, self.student.size) for of in (found.student, found.teacher))
             self._points.append((batch.row, own, theirs, batch.image_to_crop))
 
     def scores(self) -> dict[str, float]:

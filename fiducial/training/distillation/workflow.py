@@ -1,5 +1,6 @@
 """`fiducial distill`: a teacher, a student's name and pictures in, a run folder out, as of any run and besides
 
+RUN/metrics.json, RUN/report.html, RUN/pictures/    how far it is from the teacher: see `report`
 RUN/teacher/           the teacher's answers; not needed after training
 RUN/frames/            of videos and pictures without labels, as they were learnt from; not needed after training"""
 
@@ -21,14 +22,14 @@ from fiducial.models.card import Card
 from fiducial.models.detector import Detector
 from fiducial.training import engine, recipes
 from fiducial.training import fit as fitting
-from fiducial.training.distillation import cache, choices
+from fiducial.training.distillation import cache, choices, report
 from fiducial.training.distillation import data as materials
 from fiducial.training.distillation import teacher as teachers
 from fiducial.training.distillation.cache import Index
 from fiducial.training.distillation.choices import refuse_unlike, spec_of
 from fiducial.training.distillation.data import Material
 from fiducial.training.distillation.objective import Distillation
-from fiducial.training.distillation.scoring import Distances
+from fiducial.training.distillation.scoring import DISTANCE, Distances
 from fiducial.training.distillation.signals import Offer, Terms, offer_of, terms_of, why_not
 from fiducial.training.distillation.teacher import Answers, Asked, Teacher
 from fiducial.training.motion import fit as motion
@@ -62,11 +63,13 @@ def distill(
     options: dict[str, Any] = {"resume": resume, "devices": devices, "progress": progress, "echo": echo}
     if student.terms is None and material.truth is None:
         card = _by_motion(path, out, asked, material, teacher, images=images, category=category, **options)
-        return _summary(out, card, teacher, path) if first else None
+        files = {"model": str(out), "history": str(out / "history.csv")}
+        return {**_about(card, teacher, path), "metrics": card.metrics["val"], "files": files} if first else None
     if not begins:
         recipe = fitting.resumed_recipe(out, asked if first else None, material.fingerprint)
         _refuse_other_teacher(out, teacher)
-    work = _work(student, teacher, material, out, recipe, progress, say)
+    distances = _distances(student, teacher, material, out, recipe, progress, say)
+    work = _work(student, teacher, material, distances, out, recipe, progress, say)
     if begins:
         recipe = _settle(recipe, work, say)
         told = {"recipe": recipe, "data": material.fingerprint, "teacher": teacher.told()}
@@ -81,7 +84,8 @@ def distill(
         return None
     work.objective.load_state_dict(best.weights)
     detectors.save(student.detector.eval(), out, card)
-    return _summary(out, card, teacher, path)
+    about = _about(card, teacher, path)
+    return report.write(out, recipe, teacher, material, distances, work.validation_loader(), about=about)
 
 
 @dataclass(frozen=True)
@@ -147,18 +151,26 @@ def _student(recipe: Recipe, teacher: Teacher, echo: Echo) -> Student:
     return Student(detector, initialization, offer, terms)
 
 
-def _work(
+def _distances(
     student: Student, teacher: Teacher, material: Material, out: Path, recipe: Recipe, progress: bool, echo: Echo
-) -> Work:
-    """Crops, what is minimised on them, and the distance to the teacher's answers as the score."""
-    spec, terms = spec_of(recipe), student.terms
+) -> Distances:
+    """To the teacher's answers to what is scored; a student that learns from labels is chosen by them."""
     both = _of_both(student.offer, teacher.offer)
     scored = _answers(teacher, material, out, recipe, both, None, scored=True, progress=progress, echo=echo)
-    distances = Distances(scored, student.offer, teacher.offer, material.truth)
+    metric = "nme" if student.terms is None else DISTANCE
+    return Distances(scored, student.offer, teacher.offer, material.truth, metric)
+
+
+def _work(
+    student: Student, teacher: Teacher, material: Material, distances: Distances, out: Path, recipe: Recipe,
+    progress: bool, echo: Echo,
+) -> Work:  # fmt: skip
+    """Crops, what is minimised on them, and the distance to the teacher's answers as the score."""
+    spec, terms = spec_of(recipe), student.terms
     watches: tuple[Any, ...] = ()
     if terms is None:
         objective: Objective = Supervised(student.detector)
-        distances.metric, watches = "nme", (CollapseWatch(),)
+        watches = (CollapseWatch(),)
     else:
         answers: Answers = Asked(teacher.detector, terms.teacher_level)
         if spec.cache:
@@ -257,12 +269,11 @@ def _licence(detector: Detector, teacher: Teacher) -> str:
     return own if own == theirs else f"{own}; taught by a model of licence: {theirs}"
 
 
-def _summary(out: Path, card: Card, teacher: Teacher, path: Path) -> dict[str, Any]:
-    files = {"model": out, "history": out / "history.csv"}
+def _about(card: Card, teacher: Teacher, path: Path) -> dict[str, Any]:
+    """What is known of a run besides its figures."""
     return {
         "teacher": str(teacher.path), "data": str(path), "loss": card.metrics.get("loss", "none"),
         "epoch": card.metrics["epoch"],
         "student_parameters": teachers.parameters_of(detectors.build(card.spec)),
         "teacher_parameters": teachers.parameters_of(teacher.detector),
-        "metrics": card.metrics["val"], "files": {name: str(file) for name, file in files.items()},
     }  # fmt: skip

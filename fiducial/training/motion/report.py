@@ -8,8 +8,8 @@ sit over all clips and people, and how training went.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-import fiducial
 from fiducial import config
 from fiducial.data import pairs
 from fiducial.data.clips import Clips
 from fiducial.data.pairs import SCORED_A_CLIP, PairDataset, PairDraw, Pairs
-from fiducial.evaluation import charts, discovered, motion_sheets
-from fiducial.evaluation.charts import Chart, Curve
+from fiducial.evaluation import charts, discovered, evaluate, motion_sheets
+from fiducial.evaluation.charts import Chart
 from fiducial.evaluation.discovered import Spread
 from fiducial.evaluation.motion_sheets import Tile
 from fiducial.evaluation.report import Fact, Gallery, Picture, Report, Section, Table, write_report
@@ -60,7 +59,7 @@ def write(
     summary = {
         "model": str(out),
         "data": data,
-        "split": "held-out clips" if clips.chosen(held_out=True) else "the clips that were learnt from",
+        "split": clips.split,
         "count": len(pairs.ScoredPairs(clips, 1, chosen)),
         "metrics": figures,
         "clips": rows,
@@ -91,11 +90,8 @@ def score(objective: Motion, clips: Clips, recipe: Recipe, chosen: Sequence[int]
 
 def clip_rows(objective: Motion, clips: Clips, recipe: Recipe, chosen: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each scored clip, and one for all still pictures, which are moved by random warps."""
-    moving = [clip for clip in chosen if clips.index.counts[clip] > 1]
-    stills = [clip for clip in chosen if clips.index.counts[clip] == 1]
-    groups = [(clips.index.names[clip], [clip]) for clip in moving] + [(f"{len(stills)} stills", stills)] * bool(stills)
     rows = []
-    for name, some in groups:
+    for name, some in clips.grouped(chosen):
         found = score(objective, clips, recipe, some)
         kept = {key: found[key] for key in ("reconstruction", "copy", "gain", "equivariance_px")}
         frames = sum(clips.index.counts[clip] for clip in some)
@@ -198,7 +194,6 @@ def _page(
     command: str,
 ) -> Report:  # fmt: skip
     figures, index = summary["metrics"], clips.index
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     clip_table = Table(
         ("clip", "frames", "scored", "reconstruction", "copy", "gain", "equivariance px"),
         [tuple(row.values()) for row in summary["clips"]],
@@ -233,7 +228,7 @@ def _page(
         },
         problems=summary["left_out"],
         recipe=config.to_dict(recipe),
-        made_by=f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {device}",
+        made_by=evaluate.made_by(),
     )  # fmt: skip
 
 
@@ -251,20 +246,9 @@ def notes_on(figures: Mapping[str, float], clips: Clips, points: int) -> list[st
 def curves(rows: Sequence[Mapping[str, float]]) -> list[Chart]:
     """Losses, the figures of the scored clips, and the learning rate, over the epochs."""
 
-    def chart(title: str, names: Sequence[str], note: str = "") -> list[Chart]:
-        there = [name for name in names if any(name in row for row in rows)]
-        drawn = [
-            Curve(
-                name.partition("/")[2] or name, *([row[key] for row in rows if name in row] for key in ("epoch", name))
-            )
-            for name in there
-        ]
-        return [Chart(title, charts.line_chart(title, drawn, "epoch"), note)] if drawn else []
-
-    losses = dict.fromkeys(name for row in rows for name in row if name.startswith("train/") and name != "train/loss")
+    chart = partial(charts.over_epochs, rows)
     return [
-        *chart("Loss", ["train/loss"], "The sum of the named losses."),
-        *chart("Named losses", list(losses)),
+        *charts.losses(rows),
         *chart(
             "Reconstruction", ["val/reconstruction", "val/copy"], "The lower the first below the second, the better."
         ),
