@@ -28,7 +28,8 @@ def distill(
     loss: Annotated[
         str | None,
         typer.Option(
-            help="L1 = points and Jacobians, L2 = and heatmaps, L3 = and attention; none = without the teacher [L1]."
+            help="L1 = points and Jacobians, L2 = and heatmaps, L3 = and attention, KL = L1 and the heatmaps' divergence; "
+            "none = without the teacher [KL where both have heatmaps, else L1]."
         ),
     ] = None,
     method: Annotated[str | None, typer.Option(help="The student's method [the teacher's].")] = None,
@@ -49,7 +50,7 @@ def distill(
         bool, typer.Option("--study", help="Compare losses, initialisations and the student without the teacher.")
     ] = False,
     seeds: Annotated[int | None, typer.Option(min=1, help="Study: runs of each, from --seed up [3].")] = None,
-    losses: Annotated[str | None, typer.Option(help="Study: some of L1,L2,L3 [all that the pair can have].")] = None,
+    losses: Annotated[str | None, typer.Option(help="Study: some of L1,L2,L3,KL [all that the pair can have].")] = None,
     transfer: Annotated[
         Path | None, typer.Option(help="Study: weights of the student's backbone to start from, against random ones.")
     ] = None,
@@ -63,7 +64,7 @@ def distill(
 ) -> None:
     """Teach a small detector by a large one: its answers are the labels.
 
-    fiducial distill --teacher runs/motion videos/ --student squeeze_unet --loss L1 --out runs/student
+    fiducial distill --teacher runs/motion videos/ --student squeeze_unet --out runs/student
 
     fiducial distill --teacher runs/motion videos/ --student squeeze_unet --study --seeds 3 --out study
 

@@ -23,7 +23,7 @@ from fiducial.errors import UserError
 from fiducial.models import detector as detectors
 
 Start = Literal["random", "transfer"]
-LOSSES = ("L1", "L2", "L3")
+LOSSES = ("L1", "L2", "L3", "KL")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Study:
 
 
 def losses_of(text: str | None) -> tuple[str, ...] | None:
-    """`L1,L3`; None = all that the pair can have."""
+    """`L1,KL`; None = all that the pair can have."""
     if text is None:
         return None
     losses = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

@@ -220,6 +220,7 @@ def _measured(commands: Sequence[str]) -> Section:
         "Every run has the same student, pictures, order of pictures (by its seed) and number of steps. Each run's best epoch "
         "on held-out crops is measured, with averaged weights.",
         "Losses: L1 = mean squared error of points and of Jacobians, in -1..1; L2 = L1 and that of heatmaps that sum to one; "
-        "L3 = L2 and that of attention maps of the two networks' coarsest levels. The recipe below has their weights.",
+        "L3 = L2 and that of attention maps of the two networks' coarsest levels; KL = L1 and the divergence of the student's "
+        "heatmaps from the teacher's. The recipe below has their weights.",
     ]
     return Section("How it was measured", lines, commands=commands)

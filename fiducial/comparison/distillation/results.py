@@ -116,7 +116,7 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     by_arm = {(row.first.loss, row.first.start): row for row in rows}
     for (loss, start), row in by_arm.items():
         base = by_arm.get(("L1", start))
-        if loss in ("L2", "L3") and base is not None:
+        if loss not in ("L1", "none") and base is not None:
             found.append(_verdict(row, base, DISTANCE))
     for (loss, start), row in by_arm.items():
         other = by_arm.get((loss, "random"))

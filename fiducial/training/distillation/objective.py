@@ -56,7 +56,7 @@ class Distillation(Objective):
         if terms.own_cells is not None and terms.cells is not None and student.maps is not None and spec.heatmaps != 0:
             assert teacher.maps is not None
             maps = on_cells(student.maps, terms.own_cells, terms.cells)
-            if spec.heatmap_distance == "kl":
+            if spec.loss == "KL":
                 apart, usual = losses.kl(teacher.maps, maps).mean(1), 1.0
             else:
                 apart, usual = ((maps - teacher.maps) ** 2).mean((1, 2, 3)), teacher.maps[0, 0].numel()

@@ -5,7 +5,7 @@ at the same part of the picture, its outer edges coincide."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from fiducial.models.attention import Shape
 from fiducial.models.detector import Detector, full_precision
 from fiducial.models.distributions import Cells, resized
 from fiducial.models.motion import grids
-from fiducial.training.distillation.spec import DistillationSpec
+from fiducial.training.distillation.spec import WITH_HEATMAPS, DistillationSpec
 
 
 class Signals(NamedTuple):
@@ -163,7 +163,7 @@ def terms_of(student: Offer, teacher: Offer, spec: DistillationSpec) -> Terms:
         words.append(
             "how sure the student is (its sigma, and the score made of it) is learnt from labels: here it means nothing"
         )
-    cells = (student.cells, teacher.cells) if spec.loss in ("L2", "L3") else (None, None)
+    cells = (student.cells, teacher.cells) if spec.loss in WITH_HEATMAPS else (None, None)
     levels: tuple[int, int] | tuple[None, None] = (None, None)
     if spec.loss == "L3":
         levels = _levels(student, teacher, spec)
@@ -175,9 +175,16 @@ def terms_of(student: Offer, teacher: Offer, spec: DistillationSpec) -> Terms:
     return Terms(student.teachable, jacobians, *cells, *levels, tuple(words))
 
 
+def decided(student: Offer, teacher: Offer, spec: DistillationSpec) -> DistillationSpec:
+    """The loss of a pair, where it was left open."""
+    if spec.loss != "auto":
+        return spec
+    return replace(spec, loss="L1" if why_not(student, teacher, spec)["KL"] else "KL")
+
+
 def why_not(student: Offer, teacher: Offer, spec: DistillationSpec) -> dict[str, str]:
     """Each loss and why it can't be for a pair, "" where it can."""
-    return {loss: _missing(student, teacher, spec, loss) for loss in ("L1", "L2", "L3")}
+    return {loss: _missing(student, teacher, spec, loss) for loss in ("L1", "L2", "L3", "KL")}
 
 
 def _missing(student: Offer, teacher: Offer, spec: DistillationSpec, loss: str) -> str:
@@ -187,7 +194,7 @@ def _missing(student: Offer, teacher: Offer, spec: DistillationSpec, loss: str) 
             f"the student's decoder ({student.method}) lets no gradient pass from its points; its head has another "
             "(--set head.decoder=soft)"
         )
-    if loss in ("L2", "L3"):
+    if loss in WITH_HEATMAPS:
         without = [name for name, offer in (("student", student), ("teacher", teacher)) if offer.cells is None]
         if without:
             method = student.method if without[0] == "student" else teacher.method

@@ -7,25 +7,26 @@ from typing import Literal
 
 from fiducial.errors import expect
 
-Loss = Literal["L1", "L2", "L3", "none"]
+Loss = Literal["auto", "L1", "L2", "L3", "KL", "none"]
+WITH_HEATMAPS = ("L2", "L3", "KL")
 
 
 @dataclass(frozen=True)
 class DistillationSpec:
-    """Article B's losses, each a mean squared error between student and teacher times its weight, if not said otherwise."""
+    """Article B's losses, each a mean squared error between student and teacher times its weight, and one more."""
 
-    # L1 = keypoints and Jacobians; L2 = L1 and heatmaps; L3 = L2 and attention; none = without the teacher, by labels or
-    # else by motion: what the others are held against.
-    loss: Loss = "L1"
+    # L1 = keypoints and Jacobians; L2 = L1 and heatmaps; L3 = L2 and attention; KL = L1 and the heatmaps' divergence, which
+    # has a gradient also where two peaks do not touch, as a squared error of maps, or of means under peaks, has not.
+    # none = without the teacher, by labels or else by motion: what the others are held against. auto = KL where the pair
+    # has heatmaps, else L1.
+    loss: Loss = "auto"
     keypoints: float = 1.0  # of coordinates in -1..1
     jacobians: float = 1.0  # of displacements in the same frame, so of scales around 1
     # Of maps that sum to one. Their mean over the cells shrinks as the cells multiply (two maps with nothing in common
     # differ by 2 over the number of cells at most), to a thousandth of the other terms. None = as many as the teacher's
-    # map has cells: the term is then the sum over the cells, 0 to 2, of the keypoints' size. The article's is 1.
+    # map has cells: the term is then the sum over the cells, 0 to 2, of the keypoints' size. The article's is 1. Of KL, in
+    # nats, None = 1.
     heatmaps: float | None = None
-    # mse = the article's. kl = the divergence of the student's map from the teacher's in nats, weighed as it is (None = 1):
-    # it has a gradient also where two peaks do not touch, which a squared error of maps, or of a mean under a peak, has not.
-    heatmap_distance: Literal["mse", "kl"] = "mse"
     attention: float = 1.0  # of maps of length one: 4 over their number of cells at most
     power: float = 2.0  # of the activations, of which attention is the sum over channels
     # Attention maps of length one; without, as in the article, strength counts too, which is of another order in each

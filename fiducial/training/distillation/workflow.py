@@ -30,7 +30,8 @@ from fiducial.training.distillation.choices import refuse_unlike, spec_of
 from fiducial.training.distillation.data import Material
 from fiducial.training.distillation.objective import Distillation
 from fiducial.training.distillation.scoring import DISTANCE, Distances
-from fiducial.training.distillation.signals import Offer, Terms, offer_of, terms_of, why_not
+from fiducial.training.distillation.signals import Offer, Terms, decided, offer_of, terms_of, why_not
+from fiducial.training.distillation.spec import DistillationSpec
 from fiducial.training.distillation.teacher import Answers, Asked, Teacher
 from fiducial.training.motion import fit as motion
 from fiducial.training.objective import Objective, Supervised
@@ -56,6 +57,7 @@ def distill(
     else:
         recipe = _begun(out)
     student = _student(recipe, teacher, say)
+    recipe = replace(recipe, distillation=student.spec)
     material = materials.material_of(path, out, recipe, teacher, images=images, category=category, anew=begins)
     say(material.said)
     for problem in material.problems[:10]:
@@ -128,11 +130,12 @@ def share(
 
 @dataclass(frozen=True)
 class Student:
-    """What is trained, and what of the teacher it is held against (None: it learns without)."""
+    """What is trained, by which loss, and what of the teacher it is held against (None: it learns without)."""
 
     detector: Detector
     initialization: str
     offer: Offer
+    spec: DistillationSpec
     terms: Terms | None
 
 
@@ -140,15 +143,17 @@ def _student(recipe: Recipe, teacher: Teacher, echo: Echo) -> Student:
     """Before any picture is looked at, so that a wrong name or an impossible pair is told at once."""
     torch.manual_seed(recipe.seed)
     detector, initialization = fitting.detector_of(recipe, teacher.detector.spec.skeleton, echo)
-    offer, spec = offer_of(detector), spec_of(recipe)
+    offer = offer_of(detector)
+    spec = decided(offer, teacher.offer, spec_of(recipe))
     terms = None if spec.loss == "none" else terms_of(offer, teacher.offer, spec)
     own, theirs = (teachers.parameters_of(each) for each in (detector, teacher.detector))
     echo(f"student: {own:,} parameters, teacher: {theirs:,} ({theirs / own:.1f} times as many)")
     if recipe.method == teacher.detector.spec.method and choices.MOTION_HEAD.items() <= recipe.head.items():
         echo("the student's head has 3x3 convolutions; --set head.kernel=7 --set head.padding=0 for the published ones")
+    echo(f"loss: {spec.loss}")
     for word in () if terms is None else terms.words:
         echo(word)
-    return Student(detector, initialization, offer, terms)
+    return Student(detector, initialization, offer, spec, terms)
 
 
 def _distances(

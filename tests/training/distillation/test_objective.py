@@ -97,10 +97,10 @@ def test_weights_multiply_and_the_articles_heatmap_term_is_a_mean(motion_teacher
         objective_of(twin(student), motion_teacher, "L1", jacobians=0.0, keypoints=0.0)
 
 
-def test_maps_may_be_compared_by_their_divergence(motion_teacher: Teacher):
+def test_kl_is_the_divergence_of_the_students_maps_from_the_teachers(motion_teacher: Teacher):
     """By numpy, of two networks with the same cells."""
     student, batch = detector_of(seed=1), crops(4)
-    found = objective_of(twin(student), motion_teacher, "L2", heatmap_distance="kl").eval()(batch)
+    found = objective_of(twin(student), motion_teacher, "KL").eval()(batch)
     with torch.no_grad():
         own, theirs = (signals_of(each, batch.image).maps for each in (student, motion_teacher.detector))
     assert own is not None

@@ -13,7 +13,7 @@ from fiducial import geometry
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models.heads import motion
-from fiducial.training.distillation.signals import Offer, offer_of, signals_of, terms_of
+from fiducial.training.distillation.signals import Offer, decided, offer_of, signals_of, terms_of
 from fiducial.training.distillation.spec import DistillationSpec
 
 METHODS = {"motion": {}, "heatmap": {}, "integral": {}, "rounding": {}, "simcc": {}, "deeppose": {}, "rle": {}}
@@ -109,6 +109,13 @@ def test_an_impossible_loss_names_the_possible_ones(student: str, teacher: str, 
         terms_of(offer(student), offer(teacher), spec(loss))
     assert all(word in str(error.value) for word in words), error.value
     assert str(error.value).endswith("L1")
+
+
+def test_a_loss_that_is_left_open_is_of_maps_where_both_have_them():
+    heatmap, deeppose = offer("heatmap"), offer("deeppose")
+    assert decided(heatmap, offer("motion"), DistillationSpec()).loss == "KL"
+    assert decided(deeppose, heatmap, DistillationSpec(keypoints=2.0)) == spec("L1", keypoints=2.0)
+    assert decided(heatmap, deeppose, spec("L2")).loss == "L2", "what was asked for stays, for its own message"
 
 
 def test_a_decoder_without_a_gradient_learns_by_maps_alone():
