@@ -168,7 +168,13 @@ def _method(entry: str, common: Recipe, options: dict[str, Any], settings: Seque
     else:
         base, options = common, {**options, "method": name}
     own_settings = [f"head.{setting}" for setting in own]
-    return Method(label, recipes.changed(base, options, [*settings, *own_settings]))
+    recipe = recipes.changed(base, options, [*settings, *own_settings])
+    if recipes.learns_without_labels(recipe.method):
+        raise UserError(
+            f"--methods: {recipe.method!r} finds points of its own, whose error against labels there is not. Its runs are "
+            "compared by `fiducial evaluate RUN DATA --linear-map`, its students by `fiducial distill --study`"
+        )
+    return Method(label, recipe)
 
 
 def _parts(entry: str) -> tuple[str, str, list[str]]:

@@ -65,6 +65,7 @@ def test_recipes_of_their_own(tmp_path: Path) -> None:
         (":x=1", [":x=1", "LABEL=", "METHOD"]),
         ("@nowhere.py:f", ["nowhere.py:f", "FILE.py:FUNCTION"]),
         ("@nowhere.py", ["@nowhere.py", "FILE.py:FUNCTION"]),
+        ("deeppose,motion", ["'motion' finds points of its own", "--linear-map"]),
     ],
 )
 def test_wrong_entries_are_named(text: str, words: list[str]) -> None:
