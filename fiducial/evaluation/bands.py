@@ -42,7 +42,7 @@ def band_chart(title: str, bands: Sequence[Band], x_label: str, y_label: str, no
     bottom = top + PLOT_HEIGHT
     parts = [charts.text_at(4, top - 9, y_label), *_grid(x_axis, y_axis, bottom)]
     for i, band in enumerate(shown):
-        parts.append(_line(np.array([[LEFT, LINE * i + 10], [LEFT + 26, LINE * i + 10]]), band.series))
+        parts.append(charts.series_line(np.array([[LEFT, LINE * i + 10], [LEFT + 26, LINE * i + 10]]), band.series))
         parts.append(charts.text_at(LEFT + 33, LINE * i + 14, charts.shortened(band.name, 46)))
     for draw in (_area, _mean):
         parts += [draw(band, x_axis, y_axis, top, bottom) for band in shown]
@@ -81,13 +81,4 @@ def _mean(band: Band, x_axis: Axis, y_axis: Axis, top: float, bottom: float) -> 
     if len(pixels) == 1:
         x, y = pixels[0]
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" style="fill:{charts.series_colour(band.series)}"/>'
-    return _line(pixels, band.series)
-
-
-def _line(pixels: np.ndarray, series: int) -> str:
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
-    dash = charts.DASHES[series % len(charts.DASHES)] or "none"
-    style = (
-        f"fill:none;stroke:{charts.series_colour(series)};stroke-width:2;stroke-linejoin:round;stroke-dasharray:{dash}"
-    )
-    return f'<polyline points="{points}" style="{style}"/>'
+    return charts.series_line(pixels, band.series)

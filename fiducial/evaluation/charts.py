@@ -180,7 +180,7 @@ def _plot(title: str, curves: Sequence[Curve], x_axis: Axis, y_axis: Axis, steps
     parts = []
     for i, curve in enumerate(curves):
         y = LINE * i + 10
-        parts.append(_path([(LEFT, y), (LEFT + 26, y)], i))
+        parts.append(series_line([(LEFT, y), (LEFT + 26, y)], i))
         parts.append(text_at(LEFT + 33, y + 4, shortened(curve.name, 46)))
     if y_axis.label:
         parts.append(text_at(4, top - 9, y_axis.label))
@@ -196,7 +196,7 @@ def _plot(title: str, curves: Sequence[Curve], x_axis: Axis, y_axis: Axis, steps
     for i, curve in enumerate(curves):
         x, y = _finite(curve)
         pixels = np.stack([LEFT + PLOT_WIDTH * x_axis.fraction(x), bottom - PLOT_HEIGHT * y_axis.fraction(y)], axis=1)
-        parts.append(_path(_thinned(pixels), i))
+        parts.append(series_line(_thinned(pixels), i))
         if len(pixels) <= 40 and not steps:  # a run of one epoch is a dot, and would be nothing as a line
             parts += [
                 f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2.2" style="fill:{series_colour(i)}"/>' for px, py in pixels
@@ -251,9 +251,11 @@ def series_colour(i: int) -> str:
     return f"var(--series-{i % len(SERIES) + 1},{SERIES[i % len(SERIES)]})"
 
 
-def _path(pixels: Any, i: int) -> str:
+def series_line(pixels: Any, series: int) -> str:
+    """A line through [n, 2] px of the drawing; no two of the first 36 series have both colour and dashes in common."""
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
-    style = f"fill:none;stroke:{series_colour(i)};stroke-width:2;stroke-linejoin:round;stroke-dasharray:{DASHES[(i + i // 6) % 6] or 'none'}"
+    dash = DASHES[(series + series // len(SERIES)) % len(DASHES)] or "none"
+    style = f"fill:none;stroke:{series_colour(series)};stroke-width:2;stroke-linejoin:round;stroke-dasharray:{dash}"
     return f'<polyline points="{points}" style="{style}"/>'
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fiducial.evaluation import charts, pictures, report
+from fiducial.evaluation.bands import Band, band_chart
 from fiducial.evaluation.report import Fact, Gallery, Picture, Report, Table, render, write_report
 from fiducial.geometry import Size
 from fiducial.types import Instances, Keypoints, Skeleton
@@ -312,6 +313,7 @@ def test_a_history_s_columns_over_its_epochs() -> None:
     assert (chart.title, chart.note) == ("T", "note")
     assert [name in chart.svg for name in (">l1<", ">lr<", ">none<")] == [True, True, False]
     assert charts.over_epochs(rows, "T", ["val/none"]) == []
+
     assert [chart.title for chart in charts.losses(rows)] == ["Loss", "Named losses"]
     assert charts.losses([]) == []
 
@@ -345,3 +347,11 @@ def test_numbers_as_text() -> None:
     assert [charts.number_text(value) for value in pairs] == list(pairs.values())
     assert charts.number_text(np.float32(0.5)) == "0.5000"
     assert charts.number_text(float("nan")) == "–"
+
+
+def test_many_curves_can_be_told_apart():
+    """Also where there are more than colours, in both kinds of charts."""
+    lines = [charts.Curve(str(i), [0, 1], [i, i]) for i in range(9)]
+    areas = [Band(str(i), np.array([0, 1]), np.array([[i, i]]), i) for i in range(9)]
+    for svg in (charts.line_chart("t", lines, "x"), band_chart("t", areas, "x", "y").svg):
+        assert len(set(re.findall(r'<polyline [^>]*style="([^"]*)"', svg))) == 9
