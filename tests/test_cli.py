@@ -53,7 +53,7 @@ def process(*arguments: str, code: str | None = None) -> subprocess.CompletedPro
     start = ["-m", "fiducial.cli"] if code is None else ["-c", code]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *start, *arguments], capture_output=True, text=True, timeout=120, env=environment, check=False
+        [sys.executable, *start, *arguments], capture_output=True, text=True, timeout=300, env=environment, check=False
     )
 
 

@@ -72,6 +72,6 @@ def test_killed_continued_and_with_a_failing_method(blobs: Path, tmp_path: Path)
     assert lines[1].startswith(f"[2 of 6] {SECOND}: val NME ")
     assert sum("failed after" in line for line in lines) == 2
 
-    changed = subprocess.run([*command, "--epochs", "3"], capture_output=True, text=True, timeout=120, env=environment, check=False)  # fmt: skip
+    changed = subprocess.run([*command, "--epochs", "3"], capture_output=True, text=True, timeout=300, env=environment, check=False)  # fmt: skip
     assert changed.returncode == 2
     assert "epochs was 2 and is now 3" in changed.stderr

@@ -68,7 +68,7 @@ class Served:
         return self.ask("POST", target, body, {"Content-Type": kind})
 
     def ask(self, method: str, target: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, target, body, headers or {})
             found = connection.getresponse()

@@ -249,7 +249,7 @@ class Camera:
 
     def read(self) -> tuple[bool, np.ndarray]:
         if self.frames % 6 == 1:
-            assert self.taken.acquire(timeout=20)
+            assert self.taken.acquire(timeout=60)
         if self.frames == 40:
             raise KeyboardInterrupt
         self.frames += 1

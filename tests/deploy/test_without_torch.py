@@ -32,7 +32,7 @@ COMMAND = PRELUDE + "from fiducial.cli import main\nmain()\n"
 
 def call(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
     )
 
 
@@ -101,5 +101,5 @@ def test_the_base_install(blobs: Path, blob_onnx: Path, tmp_path: Path) -> None:
         ["predict", blob_onnx, blobs / "images" / "test_0.png", "--out", tmp_path / "out"],
         ["evaluate", blob_onnx, blobs, "--json", tmp_path / "figures.json"],
     ):
-        subprocess.run([python, "-m", "fiducial.cli", *words], check=True, cwd=tmp_path, timeout=120)
+        subprocess.run([python, "-m", "fiducial.cli", *words], check=True, cwd=tmp_path, timeout=300)
     assert json.loads((tmp_path / "figures.json").read_text())["count"] == 16

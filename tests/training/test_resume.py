@@ -40,7 +40,7 @@ def end_in_second_epoch(arguments: list[str], out: Path, how: signal.Signals) ->
     while not (out / "checkpoints" / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(how)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     return process.returncode, errors
 
 

@@ -318,7 +318,7 @@ def test_the_answers_of_another_run_are_used(distill: Any, motion_teacher: Teach
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"loss": "L9"}, "--loss 'L9': expected L1, L2, L3, none"),
+        ({"loss": "L9"}, "--loss 'L9': expected L1, L2, L3, KL, none"),
         ({"student": None}, "--student: missing"),
         ({"student": "squeeze_une"}, "Did you mean 'squeeze_unet'"),
         ({"size": "64x64"}, "the teacher looks at 64x48; expected the same shape"),
