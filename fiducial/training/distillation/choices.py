@@ -21,6 +21,10 @@ LOSSES = ("L1", "L2", "L3", "KL", "none")
 COLOURS = AugmentSpec(
     shift=0.0, scale=(1.0, 1.0), rotation_degrees=0.0, rotation_probability=0.0, flip=0.0, occlusion=0.0
 )
+# Where the teacher is asked about each crop anew, crops are moved as well.
+MOVED = AugmentSpec(
+    shift=0.08, scale=(0.8, 1.25), rotation_degrees=20.0, rotation_probability=0.6, flip=None, occlusion=0.0
+)
 # The published 7x7 convolutions are most of what a small student would cost. At the published temperature of 0.1 random maps
 # are peaks, and a mean under a peak has no gradient that would move it: such students stay a quarter of the side away.
 MOTION_HEAD = {"kernel": 3, "padding": 1, "temperature": 1.0}
@@ -42,7 +46,11 @@ def recipe_of(
     if loss is not None:
         base = replace(base, distillation=replace(base.distillation or DistillationSpec(), loss=loss))  # type: ignore[arg-type]
     given = {"backbone": student, "method": method, **options}
-    return recipes.changed(base, {name: value for name, value in given.items() if value is not None}, settings)
+    given = {name: value for name, value in given.items() if value is not None}
+    recipe = recipes.changed(base, given, settings)
+    if resume_from is None and not spec_of(recipe).cache:
+        recipe = recipes.changed(replace(base, augment=MOVED), given, settings)
+    return recipe
 
 
 def spec_of(recipe: Recipe) -> DistillationSpec:

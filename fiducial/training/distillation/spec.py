@@ -36,8 +36,8 @@ class DistillationSpec:
     # teacher's coarsest, and the student's coarsest that has as many cells or more.
     teacher_level: int | None = None
     student_level: int | None = None
-    # The teacher's answers to all plain crops are kept on disk. Without, it looks at each augmented crop anew, which
-    # augmentation that moves the crop needs.
+    # The teacher's answers to all plain crops are kept on disk. Without, it looks at each augmented crop anew, and crops
+    # are moved too: students come nearer to it, in twice the time.
     cache: bool = True
 
     def __post_init__(self) -> None:

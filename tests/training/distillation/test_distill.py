@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from fiducial.evaluation.charts import number_text
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.training import history
-from fiducial.training.distillation import report, scoring, workflow
+from fiducial.training.distillation import choices, report, scoring, workflow
 from fiducial.training.distillation.data import Unlabelled
 from fiducial.training.distillation.scoring import DISTANCE
 from fiducial.training.distillation.teacher import Asked, Teacher
@@ -117,15 +118,12 @@ def test_a_smaller_input_and_a_teacher_that_is_asked_every_time(
 ):
     """Moved crops can only be asked about anew; sizes differ."""
     out = tmp_path / "run"
-    settings = [
-        "distillation.cache=false",
-        "augment.shift=0.1",
-        "augment.rotation_degrees=10",
-        "augment.rotation_probability=1",
-    ]
+    settings = ["distillation.cache=false", "augment.shift=0.1"]
     summary, _ = distill(
         motion_teacher, clips, out, *settings, loss="L3", size="128x96", student="hourglass_w8_b3_m8_s2"
     )
+    augment = config.from_dict(Recipe, config.read_json(out / "recipe.json")["recipe"]).augment
+    assert augment == replace(choices.MOVED, shift=0.1), "what is given, on top of what moves them"
     assert not (out / "teacher" / "train").exists()
     assert detectors.load_card(out).spec.size == Size(128, 96)
     assert summary["metrics"][DISTANCE] == pytest.approx(128 * summary["metrics"]["student_teacher_distance_share"])
