@@ -204,7 +204,10 @@ def _refuse_unknown(asked: tuple[str, ...], names: list[str], path: Path) -> Non
     unknown = [name for name in asked if name not in names]
     if unknown:
         near = difflib.get_close_matches(unknown[0], names, n=10, cutoff=0.3) or names[:10]
-        raise UserError(f"motion.clips.held_out: {path} has no clip {unknown[0]!r}." + did_you_mean(unknown[0], near))
+        raise UserError(
+            f"motion.clips.held_out: {path} has no clip {unknown[0]!r}.{did_you_mean(unknown[0], near)} Students hold out what "
+            "their teacher did; --set motion.clips.held_out=[] chooses anew"
+        )
 
 
 def _held_out(names: list[str], splits: list[str | None], asked: tuple[str, ...], path: Path) -> tuple[bool, ...]:

@@ -237,7 +237,7 @@ def test_unknown_names_are_refused_before_anything_is_decoded(tmp_path: Path, mo
     write_video(tmp_path / "in" / "alpha.mp4", steps(2))
     write_video(tmp_path / "in" / "beta.mp4", steps(2))
     monkeypatch.setattr(video, "frames", None)
-    with pytest.raises(UserError, match=r"has no clip 'alhpa\.mp4'\. Did you mean 'alpha\.mp4'\?"):
+    with pytest.raises(UserError, match=r"has no clip 'alhpa\.mp4'\. Did you mean 'alpha\.mp4'\?.*held_out=\[\]"):
         prepared(tmp_path / "in", tmp_path / "run", ClipSpec(held_out=("alhpa.mp4",)))
     assert not (tmp_path / "run").exists()
 
