@@ -93,8 +93,9 @@ def prepare(
     images: Path | None = None, category: str | None = None, anew: bool = False,
 ) -> Clips:  # fmt: skip
     """The clips of DATA, made in `folder` or, where they are there already from the same sources, opened; `anew` makes
-    them again where they are of others, which else is refused. Of a run's folder, the one that `folder` is in or, as
-    a study's, linked to, nothing is a clip. `images` and `category` as of `annotations.load`. UserError where nothing can be used."""
+    them again where they are of others, which else is refused. Of a run's folder, the one that `folder` is in or, as a
+    study's, linked to, nothing is a clip. `images` and `category` as of `annotations.load`. UserError where nothing can
+    be used."""
     files = clip_sources.files_of(path, folder.resolve().parent)
     found, problems = clip_sources.find(path, files, size, padding, spec.frames, images, category)
     _refuse_unknown(spec.held_out, [source.name for source in found], path)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fiducial import geometry
-from fiducial.data import augment, crops
+from fiducial.data import augment, crops, evenly
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.clips import Clips
 from fiducial.data.loading import Draw, ImageGroupedSampler
@@ -21,7 +19,8 @@ SCORED_A_CLIP = 60  # frames of a held-out clip, evenly over it
 def scored_rows(clips: Clips) -> np.ndarray:
     """[n] frames of the held-out clips, evenly over each; without a held-out clip, of all."""
     chosen = clips.chosen(held_out=True) or clips.chosen(held_out=False)
-    return np.concatenate([evenly(clips.rows(clip), SCORED_A_CLIP) for clip in chosen])
+    rows = [np.array(clips.rows(clip)) for clip in chosen]
+    return np.concatenate([some[evenly.places(len(some), SCORED_A_CLIP)] for some in rows])
 
 
 def train_rows(clips: Clips) -> np.ndarray:
@@ -81,9 +80,3 @@ class Frames(Dataset[Batch]):
         if not np.array_equal(matrix, geometry.identity()):
             frame = crops.crop_of(frame, None, matrix, size)
         return augment.recolour(self.spec, frame.copy(), generator), matrix
-
-
-def evenly(rows: Sequence[int] | np.ndarray, most: int) -> np.ndarray:
-    """At most so many of them, the first and the last among them."""
-    places = np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)
-    return np.array(rows)[np.unique(places)]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fiducial.data import augment
+from fiducial.data import augment, evenly
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.clips import Clips
 from fiducial.types import Problem
@@ -80,7 +80,7 @@ class ScoredPairs(Sampler[PairDraw]):
         pairs: list[tuple[int, int]] = []
         for clip in chosen:
             rows = clips.rows(clip)
-            places = np.linspace(0, len(rows) - 1, min(len(rows), SCORED_A_CLIP + 1)).round().astype(int)
+            places = evenly.places(len(rows), SCORED_A_CLIP + 1)
             pairs += [(rows[0], rows[int(place)]) for place in (places[1:] if len(places) > 1 else places)]
         self.rows, self.batch_size = np.array(pairs), batch_size
 

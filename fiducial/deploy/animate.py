@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from fiducial.data import clip_sources, crops, video
+from fiducial.data import clip_sources, crops, evenly, video
 from fiducial.data.images import read_image
 from fiducial.deploy import animation, drawings, sources
 from fiducial.deploy import boxes as boxes_files
@@ -120,8 +120,7 @@ class _Sampled:
 
     def chosen(self) -> list[_Sample]:
         frames = self.kept + ([self.last] if self.last is not None and self.last is not self.kept[-1] else [])
-        places = np.unique(np.linspace(0, len(frames) - 1, min(SHOWN, len(frames))).round().astype(int))
-        return [frames[place] for place in places.tolist()]
+        return [frames[place] for place in evenly.places(len(frames), SHOWN).tolist()]
 
 
 def _sheet(puppet: Puppet, samples: list[_Sample]) -> np.ndarray:

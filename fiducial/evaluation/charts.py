@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fiducial.data import evenly
 from fiducial.types import Skeleton
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
@@ -242,9 +243,7 @@ def _range(values: np.ndarray, log: bool = False) -> tuple[float, float]:
 
 def _thinned(pixels: np.ndarray, most: int = 800) -> np.ndarray:
     """Curves of very many points would weigh down the page, and no screen shows them."""
-    if len(pixels) <= most:
-        return pixels
-    return pixels[np.unique(np.linspace(0, len(pixels) - 1, most).round().astype(int))]
+    return pixels[evenly.places(len(pixels), most)]
 
 
 def series_colour(i: int) -> str:

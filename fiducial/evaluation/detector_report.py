@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fiducial
+from fiducial.data import evenly
 from fiducial.evaluation import charts, pictures
 from fiducial.evaluation.evaluate import Evaluation
 from fiducial.evaluation.report import Fact, Gallery, Picture, Report, Table, evaluation_galleries, write_report
@@ -121,7 +122,7 @@ def heatmap_gallery(detector: Detector, instances: Instances, errors: np.ndarray
     from fiducial.models.detector import full_precision
 
     order = np.argsort(np.where(np.isnan(errors), np.inf, errors), kind="stable")[: int(np.isfinite(errors).sum())]
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))] if len(order) else order
+    chosen = order[evenly.places(len(order), count)]
     if not len(chosen):
         return []
     some = instances.select(chosen)

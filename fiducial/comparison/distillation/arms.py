@@ -21,9 +21,9 @@ from fiducial.comparison.run import is_finished
 from fiducial.data import annotations
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
+from fiducial.training.distillation.spec import TAUGHT
 
 Start = Literal["random", "transfer"]
-LOSSES = ("L1", "L2", "L3", "KL")
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def losses_of(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     losses = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    wrong = [loss for loss in losses if loss not in LOSSES]
+    wrong = [loss for loss in losses if loss not in TAUGHT]
     if wrong or not losses:
-        raise UserError(f"--losses {text!r}: expected some of {', '.join(LOSSES)}, separated by commas")
+        raise UserError(f"--losses {text!r}: expected some of {', '.join(TAUGHT)}, separated by commas")
     return losses
 
 

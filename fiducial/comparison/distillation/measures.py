@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fiducial.comparison.distillation.arms import Arm, folder_of
-from fiducial.data import frames
+from fiducial.data import evenly
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
@@ -57,7 +57,7 @@ class HeldOut:
 def held_out(shared: Shared, size: Size) -> HeldOut:
     batches = list(shared.material.plain_loader(True, size, BATCH))
     images = torch.cat([batch.image for batch in batches])
-    shown, looked_at = (frames.evenly(range(len(images)), count) for count in (SHOWN, LOOKED_AT))
+    shown, looked_at = (evenly.places(len(images), count) for count in (SHOWN, LOOKED_AT))
     return HeldOut(batches, images[shown].numpy(), shown, images[looked_at])
 
 

@@ -22,6 +22,7 @@ from fiducial.models import detector as detectors
 from fiducial.training.distillation import choices, workflow
 from fiducial.training.distillation import teacher as teachers
 from fiducial.training.distillation.scoring import DISTANCE
+from fiducial.training.distillation.spec import TAUGHT
 from fiducial.training.distillation.teacher import Teacher
 from fiducial.training.distillation.workflow import Shared
 from fiducial.training.recipe import Recipe
@@ -58,14 +59,14 @@ def study(
 
 def _possible(asked: tuple[str, ...] | None, why_not: dict[str, str], echo: Echo) -> tuple[str, ...]:
     possible = tuple(loss for loss, reason in why_not.items() if not reason)
-    impossible = [loss for loss in asked or plans.LOSSES if loss not in possible]
+    impossible = [loss for loss in asked or TAUGHT if loss not in possible]
     if impossible and (asked is not None or not possible):
         raise UserError(
             f"--losses: {impossible[0]}: {why_not[impossible[0]]}. Possible for this pair: {', '.join(possible) or 'none'}"
         )
     for loss in impossible:
         echo(f"{loss} is left out: {why_not[loss]}")
-    return tuple(loss for loss in asked or plans.LOSSES if loss in possible)
+    return tuple(loss for loss in asked or TAUGHT if loss in possible)
 
 
 def _has_control(shared: Shared, teacher: Teacher) -> bool:

@@ -11,12 +11,12 @@ from fiducial.data.augment import AugmentSpec
 from fiducial.errors import UserError
 from fiducial.training import recipes
 from fiducial.training.distillation import teacher as teachers
-from fiducial.training.distillation.spec import DistillationSpec
+from fiducial.training.distillation.spec import TAUGHT, DistillationSpec
 from fiducial.training.distillation.teacher import Teacher
 from fiducial.training.motion.spec import MotionSpec
 from fiducial.training.recipe import Recipe
 
-LOSSES = ("L1", "L2", "L3", "KL", "none")
+LOSSES = (*TAUGHT, "none")
 # Only light and colours of what the student sees: the teacher's answer to the plain crop stays right.
 COLOURS = AugmentSpec(
     shift=0.0, scale=(1.0, 1.0), rotation_degrees=0.0, rotation_probability=0.0, flip=0.0, occlusion=0.0

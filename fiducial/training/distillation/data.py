@@ -83,6 +83,8 @@ def material_of(
 class Labelled:
     """Instances cut out by their boxes."""
 
+    split = "val"
+
     data: fitting.Data
     matches: bool  # labels are of the teacher's points
     padding: float
@@ -112,8 +114,6 @@ class Labelled:
         videos = len(_videos_in(self.path))
         left = f"; {videos} videos in it are not used: give their folder alone to learn from them" if videos else ""
         return f"{self.path}: {len(self.data.train)} labelled crops of train, {len(self.data.validation)} of val, {labels}{left}"
-
-    split = "val"
 
     def where(self, row: int, scored: bool = False) -> str:
         return self._part(scored).where(row)

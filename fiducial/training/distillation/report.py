@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fiducial import config
-from fiducial.data import frames
+from fiducial.data import evenly
 from fiducial.evaluation import charts, evaluate, motion_sheets, pictures
 from fiducial.evaluation.charts import Chart
 from fiducial.evaluation.report import Fact, Gallery, Picture, Report, Section, Table, write_report
@@ -93,9 +93,10 @@ def write(
 
 def score(detector: Detector, material: Material, distances: Distances, crops: Iterable[Batch]) -> Scored:
     """One pass over the scored crops; pictures of those alone that are shown stay in memory."""
-    chosen = frames.evenly(material.rows(scored=True), SHOWN)
+    scored = material.rows(scored=True)
+    chosen = scored[evenly.places(len(scored), SHOWN)]
     rows, px = [], []
-    evenly: list[Crop] = []
+    shown: list[Crop] = []
     worst: list[Crop] = []
     for batch in crops:
         here = Batch(*(column.to(detector.mean.device) for column in batch))
@@ -109,9 +110,9 @@ def score(detector: Detector, material: Material, distances: Distances, crops: I
         ]
         rows += [crop.row for crop in some]
         px += [crop.px for crop in some]
-        evenly += [crop for crop in some if crop.row in chosen]
+        shown += [crop for crop in some if crop.row in chosen]
         worst = heapq.nlargest(SHOWN, [*worst, *some], key=lambda crop: crop.px)
-    return Scored(distances.scores(), np.array(rows), np.array(px), evenly, worst)
+    return Scored(distances.scores(), np.array(rows), np.array(px), shown, worst)
 
 
 def clip_rows(scored: Scored, groups: Sequence[tuple[str, np.ndarray]], size: Size) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from fiducial.models.attention import Shape
 from fiducial.models.detector import Detector, full_precision
 from fiducial.models.distributions import Cells, resized
 from fiducial.models.motion import grids
-from fiducial.training.distillation.spec import WITH_HEATMAPS, DistillationSpec
+from fiducial.training.distillation.spec import TAUGHT, WITH_HEATMAPS, DistillationSpec
 
 
 class Signals(NamedTuple):
@@ -184,7 +184,7 @@ def decided(student: Offer, teacher: Offer, spec: DistillationSpec) -> Distillat
 
 def why_not(student: Offer, teacher: Offer, spec: DistillationSpec) -> dict[str, str]:
     """Each loss and why it can't be for a pair, "" where it can."""
-    return {loss: _missing(student, teacher, spec, loss) for loss in ("L1", "L2", "L3", "KL")}
+    return {loss: _missing(student, teacher, spec, loss) for loss in TAUGHT}
 
 
 def _missing(student: Offer, teacher: Offer, spec: DistillationSpec, loss: str) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 from fiducial.errors import expect
 
 Loss = Literal["auto", "L1", "L2", "L3", "KL", "none"]
+TAUGHT = ("L1", "L2", "L3", "KL")  # by a teacher
 WITH_HEATMAPS = ("L2", "L3", "KL")
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fiducial import config
-from fiducial.data import pairs
+from fiducial.data import evenly, pairs
 from fiducial.data.clips import Clips
 from fiducial.data.pairs import SCORED_A_CLIP, PairDataset, PairDraw, Pairs
 from fiducial.evaluation import charts, discovered, evaluate, motion_sheets
@@ -182,8 +182,7 @@ def _on_device(objective: Motion, batch: Pairs) -> Pairs:
 
 def _evenly(items: Sequence[int], most: int) -> list[int]:
     """At most so many of them, the first and the last among them."""
-    places = np.unique(np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int))
-    return [items[place] for place in places.tolist()] if items else []
+    return [items[place] for place in evenly.places(len(items), most).tolist()]
 
 
 # ------------------------------------------------------------------------------------------------------------ page
