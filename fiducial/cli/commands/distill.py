@@ -42,7 +42,7 @@ def distill(
     lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random; equal seeds give equal runs [0].")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting: distillation.heatmaps=1, head.kernel=7, ..")
+        list[str] | None, typer.Option("--set", help="Any setting: distillation.cache=false (nearer, slower), ..")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out exactly.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a machine without.")] = 1,
