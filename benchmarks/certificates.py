@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 from head_latency import settle
 
+from fiducial.card import Card, DetectorSpec
 from fiducial.data import annotations
-from fiducial.deploy import export
 from fiducial.errors import UserError
+from fiducial.export import export
 from fiducial.geometry import Size
 from fiducial.models import catalog
 from fiducial.models import detector as detectors
-from fiducial.models.card import Card, DetectorSpec
 
 
 def untrained(data: Path, folder: Path) -> list[Path]:

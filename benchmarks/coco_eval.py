@@ -148,7 +148,8 @@ def main() -> int:
                 cpu_seconds[name].append(used)
                 numbers[name] = json.loads(line)
     bare, imports = (
-        min(timed(["-c", code])[0] for _ in range(5)) for code in ("import numpy", "import fiducial.evaluation.results")
+        min(timed(["-c", code])[0] for _ in range(5))
+        for code in ("import numpy", "import fiducial.evaluation.predictions")
     )
 
     expected = np.array(numbers["pycocotools"])
@@ -164,7 +165,7 @@ def main() -> int:
     for name in CONTESTANTS:
         wall_ratio, cpu_ratio = best["pycocotools"] / best[name], cpu["pycocotools"] / cpu[name]
         print(f"{name:18}{best[name]:9.2f}{wall_ratio:15.1f}{cpu[name]:13.2f}{cpu_ratio:15.1f}{difference[name]:20.1e}")
-    print(f"start-up: import numpy {bare * 1e3:.0f} ms, import fiducial.evaluation.results {imports * 1e3:.0f} ms")
+    print(f"start-up: import numpy {bare * 1e3:.0f} ms, import fiducial.evaluation.predictions {imports * 1e3:.0f} ms")
     agree = max(difference.values()) <= 1e-9
     if not agree:
         print("the ten numbers DISAGREE")

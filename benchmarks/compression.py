@@ -19,8 +19,9 @@ import numpy as np
 
 import fiducial
 from fiducial.data import video
-from fiducial.deploy import cost, export
+from fiducial.export import export
 from fiducial.models import detector as detectors
+from fiducial.runtime import cost
 
 TARGETS = {"onnxruntime": "onnx", "openvino": "openvino", "ncnn": "ncnn"}
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import cv2
 
-from fiducial.data.faces import face_points, render_face
+from fiducial.drawnfaces import face_points, render_face
 from fiducial.geometry import Size
 
 

@@ -34,11 +34,12 @@ import torch
 from torch import Tensor, nn
 
 from fiducial import geometry
-from fiducial.deploy import onnx_export, runtime
+from fiducial.card import Card, DetectorSpec
+from fiducial.export import onnx_export
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.models.card import Card, DetectorSpec
 from fiducial.models.detector import Detector
+from fiducial.runtime import runtime
 from fiducial.types import Skeleton
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

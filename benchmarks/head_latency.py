@@ -3,7 +3,7 @@
     python benchmarks/head_latency.py [--sizes 192x256 128x128] [--points 17] [--heads NAME ..] [--rounds 7] [--json]
 
 Random weights; each (method, runtime) in a process of its own, bound to one core and one thread, all asked in turn in
-one run (`fiducial/deploy/cost.py`). `clock` is the median of the whole with its 10th and 90th percentile; all else is CPU time,
+one run (`fiducial/runtime/cost.py`). `clock` is the median of the whole with its 10th and 90th percentile; all else is CPU time,
 which hardly minds other programs: `network` without decode, `whole` with it, and the median over rounds of the ratio to
 deeppose. `MB` is the memory of the model itself, `off` the largest distance from torch's answer, px. Two promises are
 judged at the end, by the whole in ONNX Runtime: a separable heatmap head costs at most 1.6 times what regression costs,
@@ -22,14 +22,14 @@ from typing import Any
 
 import torch
 
-from fiducial.deploy import cost
-from fiducial.deploy.cost import Cost, Job, Latency
-from fiducial.deploy.onnx_export import example_crops
+from fiducial.card import Card, DetectorSpec
+from fiducial.export.onnx_export import example_crops
 from fiducial.geometry import Size
 from fiducial.models import catalog
 from fiducial.models import detector as detectors
-from fiducial.models.card import Card, DetectorSpec
 from fiducial.models.detector import Detector
+from fiducial.runtime import cost
+from fiducial.runtime.cost import Cost, Job, Latency
 from fiducial.types import Skeleton
 
 # Name -> method and its settings; a method that has none here joins under its own name with its defaults.

@@ -17,9 +17,9 @@ import tempfile
 from pathlib import Path
 
 from fiducial.cli.output import note, print_table
-from fiducial.deploy.int8 import decide, verdict
-from fiducial.deploy.int8.verdict import Verdict
 from fiducial.errors import UserError
+from fiducial.export.int8 import decide, verdict
+from fiducial.export.int8.verdict import Verdict
 from fiducial.models import detector as detectors
 
 

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from fiducial.data import crops, video
-from fiducial.deploy import animation
-from fiducial.deploy.animation import Puppet, System
+from fiducial.motion import animation
+from fiducial.motion.animation import Puppet, System
 
 
 def frames(file: Path, count: int, system: System) -> np.ndarray:

@@ -41,7 +41,7 @@ import numpy as np
 from fiducial import geometry
 from fiducial.data import crops
 from fiducial.data.images import decode_image
-from fiducial.deploy import runtime
+from fiducial.runtime import runtime
 cv2.setNumThreads(1)
 threads = int(sys.argv[4]) or None
 run, data, seconds = runtime.load(Path(sys.argv[1]), threads=threads), Path(sys.argv[2]).read_bytes(), float(sys.argv[3])

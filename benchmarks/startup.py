@@ -22,8 +22,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fiducial.card import Card, DetectorSpec
 from fiducial.geometry import Size
-from fiducial.models.card import Card, DetectorSpec
 from fiducial.types import Skeleton
 
 HEAVY = ("torch", "lightning", "timm", "onnxruntime", "cv2", "matplotlib", "rich", "pydantic", "numpy")
@@ -58,7 +58,7 @@ def write_files(folder: Path) -> tuple[Path, Path]:
 def write_model(folder: Path) -> Path | None:
     """FOLDER/model.onnx; None, with a word, where torch is missing."""
     try:
-        from fiducial.deploy import onnx_export
+        from fiducial.export import onnx_export
         from fiducial.models import detector as detectors
     except ModuleNotFoundError as error:
         print(f"no {error.name}: without `predict` and `evaluate` of a model")

@@ -33,11 +33,12 @@ import cv2
 import numpy as np
 
 from fiducial import geometry
-from fiducial.deploy import drawings, looking, predict, runtime, sources
-from fiducial.deploy.runtime import Runtime
-from fiducial.deploy.smoothing import OneEuro, Smoother
-from fiducial.deploy.sources import Frame, Source
-from fiducial.deploy.tracking import Tracker
+from fiducial.predict import drawings, predict, sources
+from fiducial.predict.smoothing import OneEuro, Smoother
+from fiducial.predict.sources import Frame, Source
+from fiducial.predict.tracking import Tracker
+from fiducial.runtime import runtime
+from fiducial.runtime.runtime import Runtime
 from fiducial.types import Keypoints
 
 RATE, SECONDS, NOISE = 30, 5, 2.0

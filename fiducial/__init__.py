@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fiducial.deploy.runtime import Runtime
+from fiducial.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from fiducial.runtime.runtime import Runtime
 
 
 def load(model: str) -> Runtime:
@@ -16,6 +16,6 @@ def load(model: str) -> Runtime:
     image is uint8 RGB [h, w, 3], boxes [n, 4] xywh px (None = the whole image)."""
     from pathlib import Path
 
-    from fiducial.deploy import runtime
+    from fiducial.runtime import runtime
 
     return runtime.load(Path(model))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from fiducial.training.motion import recipes
+from fiducial.motion import recipes
 from fiducial.training.recipe import Recipe
 
 

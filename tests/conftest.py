@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from command_line import Run
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Processes side by side have a core each; before torch and the runtimes are imported.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Networks this small run slower on more threads, and processes side by side have a core each. Before torch and the
+# runtimes are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"):
     # Before any of these files is imported: the shapes in their signatures are checked at every call of a test. Only
@@ -24,8 +24,7 @@ if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"
 
     WITH_SHAPES = ("models.contracts", "models.detector", "models.heads", "models.heatmaps", "models.losses",
                    "models.flipping", "models.axes", "models.flow", "models.regression", "models.rounding",
-                   "models.motion", "training.module", "training.objective", "training.preflight",
-                   "training.motion")  # fmt: skip
+                   "training.module", "training.objective", "training.preflight", "motion")  # fmt: skip
     # The numeric tower: an int where a float is asked for is right.
     CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
     install_import_hook([f"fiducial.{module}" for module in WITH_SHAPES], CHECKER)
@@ -112,9 +111,9 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blob_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder for `blobs`: untrained, but its points depend on the picture."""
     torch = pytest.importorskip("torch")
+    from fiducial.card import Card, DetectorSpec
     from fiducial.geometry import Size
     from fiducial.models import detector as detectors
-    from fiducial.models.card import Card, DetectorSpec
     from fiducial.types import Skeleton
 
     skeleton = Skeleton("blobs", ("red", "green", "blue"), edges=((0, 1), (1, 2)))
@@ -133,7 +132,7 @@ def blob_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blob_onnx(blob_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`blob_model` as `fiducial export --to onnx` writes it, without its certificate."""
     pytest.importorskip("onnxscript")
-    from fiducial.deploy import onnx_export
+    from fiducial.export import onnx_export
     from fiducial.models import detector as detectors
 
     folder = tmp_path_factory.mktemp("shipped") / "blobs"

@@ -11,16 +11,28 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Rooms in the order in which data walks through them; see docs/architecture.md.
 ORDER = [
+    "version",
     "errors",
     "geometry",
     "types",
+    "files",
     "config",
+    "card",
     "data",
+    "drawnfaces",
     "models",
+    "runtime",
     "evaluation",
+    "report",
     "training",
-    "deploy",
+    "export",
+    "predict",
+    "profiling",
+    "serve",
+    "motion",
+    "distill",
     "comparison",
+    "reference",
     "cli",
 ]
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from fiducial.deploy import onnx_export
+from fiducial.card import DetectorSpec
+from fiducial.export import onnx_export
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.models.card import DetectorSpec
 from fiducial.models.detector import Detector
 from fiducial.types import Skeleton
 

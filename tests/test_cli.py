@@ -190,12 +190,12 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 
 
 def test_a_failure_is_one_line_with_code_1(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from fiducial.evaluation import results
+    from fiducial.evaluation import predictions
 
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("no luck")
 
-    monkeypatch.setattr(results, "evaluate_results", fail)
+    monkeypatch.setattr(predictions, "evaluate_results", fail)
     result = run("evaluate", "--predictions", tmp_path / "a", tmp_path / "b")
     assert result == (1, "", "fiducial: ZeroDivisionError: no luck (--debug shows where)\n")
     monkeypatch.setattr(sys, "argv", ["fiducial", "evaluate", "--debug", "--predictions", "a", "b"])
@@ -204,12 +204,12 @@ def test_a_failure_is_one_line_with_code_1(run: Run, monkeypatch: pytest.MonkeyP
 
 
 def test_control_c_is_one_line_with_code_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fiducial.evaluation import results
+    from fiducial.evaluation import predictions
 
     def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results, "evaluate_results", stop)
+    monkeypatch.setattr(predictions, "evaluate_results", stop)
     assert run("evaluate", "--predictions", "a", "b") == (130, "", "fiducial: stopped\n")
 
 

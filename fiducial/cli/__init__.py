@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-import fiducial
 from fiducial.errors import UserError
+from fiducial.version import __version__
 
 # As help shows them.
 COMMANDS = ("demo", "fit", "distill", "evaluate", "predict", "animate", "compare", "export", "profile", "serve")
@@ -104,7 +104,7 @@ def _extra_of(module: str) -> str | None:
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(fiducial.__version__)
+        typer.echo(__version__)
         raise typer.Exit
 
 

@@ -13,13 +13,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import fiducial
 from fiducial import config
 from fiducial.comparison.runs import NAMES, Run, Variant
-from fiducial.deploy import cost
-from fiducial.deploy.cost import Cost, Latency
-from fiducial.deploy.profiling.machine import processor
 from fiducial.models import detector as detectors
+from fiducial.profiling.machine import processor
+from fiducial.runtime import cost
+from fiducial.runtime.cost import Cost, Latency
+from fiducial.version import __version__
 
 THREADS = 1
 
@@ -77,7 +77,7 @@ def machine(runtimes: Sequence[str]) -> dict[str, Any]:
     return {
         "processor": processor(),
         "threads": THREADS,
-        "fiducial": fiducial.__version__,
+        "fiducial": __version__,
         **{name: metadata.version(name) for name in runtimes},
     }
 

@@ -8,9 +8,9 @@ from pathlib import PurePath
 import numpy as np
 
 from fiducial.comparison.results import Comparison, Row, percent
-from fiducial.evaluation import pictures
-from fiducial.evaluation.report import Gallery, Picture, instance_tile
 from fiducial.geometry import Size
+from fiducial.report import pictures
+from fiducial.report.page import Gallery, Picture, instance_tile
 from fiducial.types import Instances
 
 WORST = 4  # pictures of each method

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-import fiducial
 from fiducial import config
 from fiducial.comparison import costs, galleries, results, statistics
 from fiducial.comparison.processes import cores, duration
@@ -17,11 +16,12 @@ from fiducial.comparison.results import Comparison, Row
 from fiducial.comparison.runs import NAMES
 from fiducial.comparison.scores import JITTERS
 from fiducial.comparison.statistics import Difference
-from fiducial.deploy.profiling.machine import processor
-from fiducial.evaluation import charts
-from fiducial.evaluation.charts import Chart, Curve
-from fiducial.evaluation.report import Figure, Report, Section, Table
-from fiducial.evaluation.scatter import Dot, scatter
+from fiducial.profiling.machine import processor
+from fiducial.report import charts
+from fiducial.report.charts import Chart, Curve
+from fiducial.report.page import Figure, Report, Section, Table
+from fiducial.report.scatter import Dot, scatter
+from fiducial.version import __version__
 
 MOST_CURVES = 8
 MOST_POINTS = 24
@@ -63,7 +63,7 @@ def report_of(comparison: Comparison, *, command: str, fit_commands: Sequence[st
         },
         problems=comparison.problems,
         recipe={} if shown is None else config.to_dict(shown.variant.runs[0].recipe),
-        made_by=f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {processor()}."
+        made_by=f"Fiducial {__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {processor()}."
         + ("" if shown is None else f" The recipe is that of {shown.name}."),
     )
 

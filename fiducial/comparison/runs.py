@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from fiducial import config
+from fiducial.card import Card
 from fiducial.comparison.plan import Cell
-from fiducial.deploy import cost, scoring
-from fiducial.deploy.export_card import ExportCard
 from fiducial.errors import UserError
+from fiducial.evaluation import scoring
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.models.card import Card
+from fiducial.runtime import cost
+from fiducial.runtime.export_card import ExportCard
 from fiducial.training import history
 from fiducial.training.recipe import Recipe
 

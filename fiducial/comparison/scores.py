@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from fiducial.comparison.runs import Run, Variant
-from fiducial.deploy import scoring
 from fiducial.errors import UserError
-from fiducial.evaluation import metrics
+from fiducial.evaluation import metrics, scoring
 from fiducial.types import Instances, Keypoints
 
 JITTERS = (0.0, 0.05, 0.1, 0.2)  # of the boxes' sides

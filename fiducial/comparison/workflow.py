@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fiducial import config
+from fiducial.card import DetectorSpec
 from fiducial.comparison import costs, page, processes, results, run, runs, scores
 from fiducial.comparison import plan as plans
 from fiducial.comparison.plan import Cell, Plan
@@ -20,9 +21,8 @@ from fiducial.comparison.runs import Run, Variant
 from fiducial.data import annotations
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
-from fiducial.evaluation.report import write_report
 from fiducial.models import detector as detectors
-from fiducial.models.card import DetectorSpec
+from fiducial.report.page import write_report
 from fiducial.training import fit as fitting
 from fiducial.training import recipes
 from fiducial.training.recipe import Recipe

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-import fiducial
 from fiducial import geometry
 from fiducial.errors import UserError
 from fiducial.evaluation import metrics
 from fiducial.evaluation.metrics import Metrics
 from fiducial.geometry import Size
 from fiducial.types import Instances, Keypoints
+from fiducial.version import __version__
 
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector
@@ -121,7 +121,7 @@ def made_by() -> str:
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {device}"
+    return f"Fiducial {__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {device}"
 
 
 def _picked(points: Keypoints, rows: np.ndarray) -> Keypoints:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from fiducial.card import Normalization
 from fiducial.geometry import Align
-from fiducial.models.card import Normalization
 from fiducial.types import Batch, Keypoints
 
 

@@ -15,10 +15,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from fiducial import config
+from fiducial.card import FORMAT_VERSION, Card, DetectorSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import catalog, checkpoints
-from fiducial.models.card import FORMAT_VERSION, Card, DetectorSpec
 from fiducial.models.contracts import Backbone, Head
 from fiducial.models.pretrained import Pretrained
 from fiducial.types import Keypoints

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from torch import nn
 
+from fiducial.card import Normalization
 from fiducial.errors import UserError
-from fiducial.models.card import Normalization
 from fiducial.models.torchvision_shim import ensure_torchvision
 
 # auto: weights where they can be had, random with a warning where not. yes: weights or an error. no: random.

@@ -22,11 +22,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from fiducial import config
+from fiducial.card import Card, DetectorSpec
 from fiducial.data import annotations, augment, loading
 from fiducial.data.augment import AugmentSpec
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
-from fiducial.models.card import Card, DetectorSpec
 from fiducial.models.detector import Detector
 from fiducial.training import engine, preflight
 from fiducial.training.module import PointErrors

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fiducial.data.augment import AugmentSpec
+from fiducial.distill.spec import DistillationSpec
 from fiducial.geometry import Size
-from fiducial.training.distillation.spec import DistillationSpec
-from fiducial.training.motion.spec import MotionSpec
+from fiducial.motion.spec import MotionSpec
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from fiducial import config
 from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
 from fiducial.models import catalog
-from fiducial.training.motion import recipes as motion_recipes
+from fiducial.motion import recipes as motion_recipes
 from fiducial.training.recipe import Recipe
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from fiducial import config
-from fiducial.data.faces import procedural_faces
-from fiducial.evaluation import detector_report, evaluate
+from fiducial.drawnfaces import procedural_faces
+from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
+from fiducial.motion import fit as motion_fitting
+from fiducial.motion import report as motion_report
+from fiducial.report import detector_report
 from fiducial.training import fit as fitting
 from fiducial.training import history, recipes
-from fiducial.training.motion import fit as motion_fitting
-from fiducial.training.motion import report as motion_report
 from fiducial.training.recipe import OptimizerSpec, Recipe
 from fiducial.types import Instances, Problem
 

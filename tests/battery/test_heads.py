@@ -212,7 +212,7 @@ def test_gradients_reach_every_parameter(case):
     feature = torch.randn(3, LEVEL.channels, SIZE.h // LEVEL.stride, SIZE.w // LEVEL.stride)
     sum(head.loss(head(feature), batch_of(points_inside(SIZE))).values()).backward()
     silent = [name for name, parameter in head.named_parameters() if parameter.grad is None]
-    if head.learns_without_labels:  # labels have no Jacobians; what teaches these is tested in tests/training/motion
+    if head.learns_without_labels:  # labels have no Jacobians; what teaches these is tested in tests/motion
         silent = [name for name in silent if not name.startswith("jacobian.")]
     assert not silent, "DDP takes parameters without gradient for an error"
 

@@ -13,13 +13,14 @@ import onnx
 import pytest
 from settled import SIZE, SKELETON, settled
 
-from fiducial.deploy import export, export_card, onnx_export, runtime
-from fiducial.deploy.runtime import Family, Runtime
-from fiducial.deploy.runtimes.torch_runtime import TorchNetwork
+from fiducial.card import Card
 from fiducial.errors import UserError
+from fiducial.export import export, onnx_export
 from fiducial.models import catalog
-from fiducial.models.card import Card
 from fiducial.models.detector import Detector
+from fiducial.runtime import export_card, runtime
+from fiducial.runtime.runtime import Family, Runtime
+from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 
 TARGETS = {"onnxruntime": "onnx", "openvino": "openvino", "ncnn": "ncnn"}  # of `--to`
 EXPORTED = [family for family in runtime.families() if family.NAME != "torch"]

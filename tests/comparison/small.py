@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from fiducial import config
+from fiducial.card import Card
 from fiducial.comparison.plan import Plan, cells_of, methods_of
-from fiducial.deploy import cost
-from fiducial.deploy.cost import Latency
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.models.card import Card
+from fiducial.runtime import cost
+from fiducial.runtime.cost import Latency
 from fiducial.training import fit as fitting
 from fiducial.training.recipe import Recipe
 

@@ -21,10 +21,10 @@ from conftest import write_blobs
 from fiducial import cli, config
 from fiducial.comparison import costs, results, run, runs, scores, workflow
 from fiducial.comparison.plan import Plan, keep
-from fiducial.deploy import cost, scoring
 from fiducial.errors import UserError
-from fiducial.evaluation import evaluate
+from fiducial.evaluation import evaluate, scoring
 from fiducial.models import detector as detectors
+from fiducial.runtime import cost
 from fiducial.training import fit as fitting
 from fiducial.training.recipe import OptimizerSpec, Recipe
 from fiducial.training.watch import TrainingFailure
@@ -166,7 +166,7 @@ def test_seeds_are_no_part_of_a_name(blobs: Path, tmp_path: Path) -> None:
 
 def export(run_folder: Path, folder: Path) -> Path:
     """FOLDER/model.onnx."""
-    onnx_export = pytest.importorskip("fiducial.deploy.onnx_export")
+    onnx_export = pytest.importorskip("fiducial.export.onnx_export")
     folder.mkdir()
     return onnx_export.write(*detectors.load(run_folder), folder, crop="inside", decode="own").file
 

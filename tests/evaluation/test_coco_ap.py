@@ -222,7 +222,7 @@ def test_imports_no_framework():
     code = """
 import sys
 import numpy as np
-import fiducial.evaluation.results
+import fiducial.evaluation.predictions
 from fiducial.evaluation import coco
 of = [np.zeros(shape) for shape in ((1, 3, 2), (1, 4), 1)]
 no = [np.zeros(shape, dtype=bool) for shape in ((1, 3), 1, 1)]

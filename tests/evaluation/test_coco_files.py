@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fiducial.errors import UserError
-from fiducial.evaluation.results import evaluate_results
+from fiducial.evaluation.predictions import evaluate_results
 
 NAMES = ["a", "b", "c"]
 SIGMAS = [0.05, 0.06, 0.08]

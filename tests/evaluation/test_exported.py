@@ -14,8 +14,9 @@ from command_line import Run
 pytest.importorskip("torch")
 
 from fiducial.data import annotations
-from fiducial.deploy import runtime, scoring
 from fiducial.errors import UserError
+from fiducial.evaluation import scoring
+from fiducial.runtime import runtime
 from fiducial.types import Images, Instances
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from fiducial import cli, geometry
-from fiducial.deploy import predict, runtime
 from fiducial.errors import UserError
 from fiducial.evaluation import coco, suppression
-from fiducial.evaluation.results import evaluate_results
+from fiducial.evaluation.predictions import evaluate_results
+from fiducial.predict import predict
+from fiducial.runtime import runtime
 from fiducial.types import Keypoints, Skeleton
 
 SIGMAS = np.array([0.05, 0.06, 0.08])

@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fiducial.card import Card, DetectorSpec, Normalization
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import contracts
 from fiducial.models import detector as detectors
-from fiducial.models.card import Card, DetectorSpec, Normalization
 from fiducial.models.contracts import Backbone, Level
 from fiducial.models.detector import Detector
 from fiducial.models.heads import deeppose, heatmap

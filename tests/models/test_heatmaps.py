@@ -10,10 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from fiducial import config, geometry  # noqa: E402
+from fiducial.card import DetectorSpec  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import heatmaps  # noqa: E402
-from fiducial.models.card import DetectorSpec  # noqa: E402
 from fiducial.models.contracts import Level  # noqa: E402
 from fiducial.models.detector import build  # noqa: E402
 from fiducial.models.heads import deeppose, heatmap  # noqa: E402

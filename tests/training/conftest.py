@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 
+from fiducial.card import Card
 from fiducial.data import loading
 from fiducial.data.augment import AugmentSpec
 from fiducial.geometry import Size
-from fiducial.models.card import Card
 from fiducial.training import fit as fitting
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe
 from fiducial.types import Batch
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small run slower on more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fiducial.card import Card
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.models.card import Card
 from fiducial.models.detector import Detector
 from fiducial.training import engine, history
 from fiducial.training import fit as fitting

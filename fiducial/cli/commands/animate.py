@@ -50,8 +50,8 @@ def animate(
 
     fiducial animate photo.jpg talking.mp4 --model runs/motion --out moved.mp4
     """
-    from fiducial.deploy import animate as animating
     from fiducial.geometry import Size
+    from fiducial.motion import animate as animating
 
     try:
         side = None if size is None else Size.parse(size)

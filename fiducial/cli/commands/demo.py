@@ -20,7 +20,7 @@ def demo(
 
     fiducial demo --out demo
     """
-    from fiducial.deploy import certificate, export
+    from fiducial.export import certificate, export
     from fiducial.training import workflow
 
     summary = workflow.demo(out, epochs=epochs, seed=seed, progress=sys.stderr.isatty(), echo=note)

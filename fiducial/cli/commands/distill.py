@@ -91,8 +91,8 @@ def distill(
         )  # fmt: skip
         summary: dict[str, Any] | None = studies.study(plan, out, losses=losses_of(losses), jobs=jobs, **shown)
     else:
-        from fiducial.training.distillation import choices, workflow
-        from fiducial.training.distillation import teacher as teachers
+        from fiducial.distill import choices, workflow
+        from fiducial.distill import teacher as teachers
 
         known = teachers.load(teacher)
         recipe = choices.recipe_of(
@@ -122,7 +122,7 @@ def _show(summary: dict[str, Any]) -> None:
         for line in summary["answer"]:
             typer.echo(line)
     else:
-        from fiducial.training.distillation.scoring import DISTANCE, MEANINGS
+        from fiducial.distill.scoring import DISTANCE, MEANINGS
 
         print_figures(summary["metrics"])
         if DISTANCE in summary["metrics"]:

@@ -60,7 +60,7 @@ def evaluate(
 
     fiducial evaluate runs/motion faces/ --linear-map
 
-    fiducial evaluate --predictions results.json annotations/test.json
+    fiducial evaluate --predictions predictions.json annotations/test.json
     """
     quiet = json_file is not None and str(json_file) == "-"
     if linear_map:
@@ -85,18 +85,18 @@ def evaluate(
         )
         return
     if predictions is not None:
-        from fiducial.evaluation import results
+        from fiducial.evaluation import predictions as any_tools
 
         truth = data or model
         if truth is None or (data is not None and model is not None):
             raise UserError("evaluate --predictions RESULTS.json TRUTH.json: expected exactly one truth file")
-        summary = results.evaluate_results(predictions, truth, sigmas=floats(sigmas), strict=strict, oks_nms=oks_nms)
+        summary = any_tools.evaluate_results(predictions, truth, sigmas=floats(sigmas), strict=strict, oks_nms=oks_nms)
     else:
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA`, or --predictions RESULTS.json TRUTH.json")
         if oks_nms is not None:
             raise UserError("--oks-nms: only with --predictions; a model's points are one to an instance of the data")
-        from fiducial.deploy import scoring
+        from fiducial.evaluation import scoring
 
         summary = scoring.evaluate_model(
             model, data, split or "test", images=images, category=category, strict=strict, flip_test=flip_test,
@@ -117,7 +117,7 @@ def _by_linear_map(
     model: Path, data: Path, split: str, images: Path | None, category: str | None, strict: bool, *,
     per_point: bool, report: Path | None, json_file: Path | None,
 ) -> None:  # fmt: skip
-    from fiducial.deploy import scoring
+    from fiducial.evaluation import scoring
 
     quiet = json_file is not None and str(json_file) == "-"
     with _progress(sys.stderr.isatty() and not quiet) as advance:

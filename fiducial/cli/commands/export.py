@@ -44,8 +44,8 @@ def export(
 
     fiducial export runs/faces --to openvino --int8 faces/ --max-drop 0.01 --out shipped
     """
-    from fiducial.deploy import certificate
-    from fiducial.deploy import export as exporting
+    from fiducial.export import certificate
+    from fiducial.export import export as exporting
 
     if crop not in ("inside", "outside"):
         raise UserError(f"--crop {crop!r}: expected inside or outside")

@@ -56,8 +56,8 @@ def predict(
 
     fiducial predict runs/faces photo.jpg holiday/ clip.mp4 --out found
     """
-    from fiducial.deploy import predict as prediction
-    from fiducial.deploy.smoothing import OneEuro
+    from fiducial.predict import predict as prediction
+    from fiducial.predict.smoothing import OneEuro
 
     printed = str(json_file) == "-"
     with tempfile.TemporaryDirectory() as folder:

@@ -36,7 +36,7 @@ def profile(
 
     fiducial profile --backbone resnet18 --method simcc --size 192x256 --runtime openvino
     """
-    from fiducial.deploy.profiling import grouping, page, workflow
+    from fiducial.profiling import grouping, page, workflow
 
     grouping.check(by)
     random = (backbone, method, size, points)
@@ -53,7 +53,7 @@ def profile(
     rows = page.table(found, by)  # refused before anything is written
     write_figures(json_file, page.summary(found, by))
     if out is not None:
-        from fiducial.evaluation.report import write_report
+        from fiducial.report.page import write_report
 
         write_report(out, page.report(found, by, shlex.join(["fiducial", *sys.argv[1:]])))
     if str(json_file) != "-":

@@ -28,8 +28,8 @@ def serve(
 
     curl --data-binary @photo.jpg 'http://127.0.0.1:8000/predict?boxes=[[10,20,200,200]]'
     """
-    from fiducial.deploy.serving import server
-    from fiducial.deploy.serving.limits import Limits
+    from fiducial.serve import server
+    from fiducial.serve.limits import Limits
 
     limits = Limits(
         max_bytes=max_bytes, max_pixels=max_pixels, max_boxes=max_boxes, max_in_flight=max_in_flight, timeout_s=timeout,

@@ -19,9 +19,9 @@ from fiducial import config
 from fiducial.comparison.processes import Task
 from fiducial.comparison.run import is_finished
 from fiducial.data import annotations
+from fiducial.distill.spec import TAUGHT
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
-from fiducial.training.distillation.spec import TAUGHT
 
 Start = Literal["random", "transfer"]
 

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from fiducial.comparison.distillation.arms import Arm, folder_of
-from fiducial.data import evenly
+from fiducial.data import sampling
+from fiducial.distill import scoring
+from fiducial.distill.teacher import Teacher, parameters_of
+from fiducial.distill.workflow import Shared
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.training import history
-from fiducial.training.distillation import scoring
-from fiducial.training.distillation.teacher import Teacher, parameters_of
-from fiducial.training.distillation.workflow import Shared
 from fiducial.types import Batch
 
 BATCH = 32
@@ -57,7 +57,7 @@ class HeldOut:
 def held_out(shared: Shared, size: Size) -> HeldOut:
     batches = list(shared.material.plain_loader(True, size, BATCH))
     images = torch.cat([batch.image for batch in batches])
-    shown, looked_at = (evenly.places(len(images), count) for count in (SHOWN, LOOKED_AT))
+    shown, looked_at = (sampling.places(len(images), count) for count in (SHOWN, LOOKED_AT))
     return HeldOut(batches, images[shown].numpy(), shown, images[looked_at])
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-import fiducial
 from fiducial.comparison import statistics
 from fiducial.comparison.distillation import results
 from fiducial.comparison.distillation.measures import HeldOut, Measured
@@ -17,14 +16,15 @@ from fiducial.comparison.distillation.results import CONTROL, Row, Verdict
 from fiducial.comparison.page import quantity
 from fiducial.comparison.processes import duration
 from fiducial.comparison.statistics import Spread
-from fiducial.deploy.profiling.machine import processor
-from fiducial.evaluation import pictures
-from fiducial.evaluation.bands import Band, band_chart
-from fiducial.evaluation.charts import Chart
-from fiducial.evaluation.report import Fact, Figure, Gallery, Picture, Report, Section, Table
+from fiducial.distill.scoring import DISTANCE, MEANINGS
 from fiducial.geometry import Size
-from fiducial.training.distillation.scoring import DISTANCE, MEANINGS
+from fiducial.profiling.machine import processor
+from fiducial.report import pictures
+from fiducial.report.bands import Band, band_chart
+from fiducial.report.charts import Chart
+from fiducial.report.page import Fact, Figure, Gallery, Picture, Report, Section, Table
 from fiducial.types import Skeleton
+from fiducial.version import __version__
 
 COLUMNS = {DISTANCE: ("distance px", 1.0, 2), "jacobian_error": ("Jacobian error", 1.0, 3),
            "heatmap_divergence": ("heatmap divergence", 1.0, 3), "nme": ("NME %", 100.0, 2)}  # fmt: skip
@@ -49,7 +49,7 @@ def report_of(
         sections=[_alone(rows, teacher), *_differences(found), *_failures(failures), _measured(commands)],
         data=data,
         recipe=recipe,
-        made_by=f"Fiducial {fiducial.__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {processor()}",
+        made_by=f"Fiducial {__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {processor()}",
     )
 
 

@@ -15,7 +15,7 @@ from fiducial.comparison import statistics
 from fiducial.comparison.distillation.arms import Arm
 from fiducial.comparison.distillation.measures import Measured
 from fiducial.comparison.statistics import Difference, Spread
-from fiducial.training.distillation.scoring import DISTANCE
+from fiducial.distill.scoring import DISTANCE
 
 CONTROL = "without the teacher"
 UNITS = {DISTANCE: ("px", 1.0, 2), "nme": ("% NME", 100.0, 2)}

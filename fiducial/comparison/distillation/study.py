@@ -16,15 +16,15 @@ from fiducial.comparison.distillation import measures, page, results
 from fiducial.comparison.distillation.arms import Arm, Study, folder_of
 from fiducial.comparison.processes import Lines, Task
 from fiducial.comparison.run import is_finished
+from fiducial.distill import choices, workflow
+from fiducial.distill import teacher as teachers
+from fiducial.distill.scoring import DISTANCE
+from fiducial.distill.spec import TAUGHT
+from fiducial.distill.teacher import Teacher
+from fiducial.distill.workflow import Shared
 from fiducial.errors import UserError
-from fiducial.evaluation.report import write_report
 from fiducial.models import detector as detectors
-from fiducial.training.distillation import choices, workflow
-from fiducial.training.distillation import teacher as teachers
-from fiducial.training.distillation.scoring import DISTANCE
-from fiducial.training.distillation.spec import TAUGHT
-from fiducial.training.distillation.teacher import Teacher
-from fiducial.training.distillation.workflow import Shared
+from fiducial.report.page import write_report
 from fiducial.training.recipe import Recipe
 from fiducial.training.watch import TrainingFailure
 

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fiducial.card import Normalization
 from fiducial.errors import expect
 from fiducial.models.antialias import AntiAlias
 from fiducial.models.backbones import _untrained
 from fiducial.models.backbones._grids import doubled, halved
-from fiducial.models.card import Normalization
 from fiducial.models.contracts import Backbone, Level
 from fiducial.models.pretrained import Pretrained
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from fiducial.card import Normalization
 from fiducial.data import skeletons
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.models.card import Normalization
 from fiducial.models.checkpoints._reader import Contents
 from fiducial.types import Skeleton
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from fiducial.card import Normalization
 from fiducial.data import skeletons
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models.backbones.hourglass import HourglassSpec
-from fiducial.models.card import Normalization
 from fiducial.models.checkpoints._plan import Draft, Plan, Shapes
 from fiducial.models.checkpoints._reader import Contents
 from fiducial.types import Skeleton

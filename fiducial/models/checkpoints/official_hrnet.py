@@ -6,7 +6,7 @@ statistics of RGB, its HRNets on RGB."""
 
 from __future__ import annotations
 
-from fiducial.models.card import Normalization
+from fiducial.card import Normalization
 from fiducial.models.checkpoints import _trunks
 from fiducial.models.checkpoints._plan import (
     Draft,

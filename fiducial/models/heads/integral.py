@@ -17,7 +17,17 @@ from torch import Tensor
 from fiducial import geometry
 from fiducial.errors import expect
 from fiducial.geometry import Size
-from fiducial.models import contracts, flipping, flow, heatmaps, integral, losses, regression, rounding, upsampling
+from fiducial.models import (
+    contracts,
+    flipping,
+    heatmaps,
+    integral,
+    losses,
+    normalizing_flow,
+    regression,
+    rounding,
+    upsampling,
+)
 from fiducial.models.contracts import Level
 from fiducial.models.upsampling import Upsampling
 from fiducial.types import Batch, Keypoints
@@ -68,11 +78,11 @@ class Head(contracts.Head):
         )
         self.final = upsampling.final(channels, points)
         self.scale: regression.PooledLinear | None = None
-        self.likelihood: flow.Likelihood | None = None
+        self.likelihood: normalizing_flow.Likelihood | None = None
         if spec.loss == "rle":
             self.scale = regression.PooledLinear(level.channels, points, 2)
-            torch.nn.init.constant_(self.scale.bias, flow.first_scale_logit())
-            self.likelihood = flow.Likelihood()
+            torch.nn.init.constant_(self.scale.bias, normalizing_flow.first_scale_logit())
+            self.likelihood = normalizing_flow.Likelihood()
 
     def forward(self, feature: Float[Tensor, "b c _ _"]) -> Raw:
         logits = self.final(self.upsample(feature)) * self.spec.sharpness

@@ -1,4 +1,4 @@
-"""Method `rle`: coordinates by regression under a learnt likelihood (Li et al., ICCV 2021; `models/flow.py`).
+"""Method `rle`: coordinates by regression under a learnt likelihood (Li et al., ICCV 2021; `models/normalizing_flow.py`).
 
 The network of `deeppose` with two more numbers a point: how far x and y may be off. At equal cost it is more exact,
 and it says how sure it is."""
@@ -15,7 +15,7 @@ from torch import Tensor
 from fiducial import geometry
 from fiducial.errors import expect
 from fiducial.geometry import Frame, Size
-from fiducial.models import contracts, flipping, flow, regression
+from fiducial.models import contracts, flipping, normalizing_flow, regression
 from fiducial.models.contracts import Level
 from fiducial.types import Batch, Keypoints
 
@@ -24,7 +24,7 @@ from fiducial.types import Batch, Keypoints
 class Spec:
     """Choices of the method."""
 
-    base: flow.Base = "laplace"  # density that the flow refines
+    base: normalizing_flow.Base = "laplace"  # density that the flow refines
     residual: bool = True  # False: the flow alone has to be the density
     dropout: float = 0.0  # of the pooled features
     frame: Frame = "unit"  # of the outputs; share where weights of MMPose are used
@@ -49,9 +49,9 @@ class Head(contracts.Head):
         super().__init__()
         self.spec, self.size = spec, size
         self.linear = regression.PooledLinear(level.channels, points, 4, spec.dropout)
-        start = flow.first_scale_logit()
+        start = normalizing_flow.first_scale_logit()
         self.linear.bias.data = torch.tensor([0.5, 0.5, start, start]).repeat(points)
-        self.likelihood = flow.Likelihood(spec.base, spec.residual)
+        self.likelihood = normalizing_flow.Likelihood(spec.base, spec.residual)
 
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Raw:
         return Raw(*self.linear(feature).split(2, -1))

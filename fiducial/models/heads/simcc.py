@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from fiducial import geometry
 from fiducial.errors import expect
 from fiducial.geometry import Align, Size
-from fiducial.models import axes, contracts, distributions, flipping, heatmaps, losses, upsampling
+from fiducial.models import axes, contracts, flipping, heatmaps, losses, resizing, upsampling
 from fiducial.models.contracts import Level
-from fiducial.models.distributions import Cells
-from fiducial.models.rtmcc import RTMCC
+from fiducial.models.heads._rtmcc import RTMCC
+from fiducial.models.resizing import Cells
 from fiducial.types import Batch, Keypoints
 
 MOST_BINS = 1 << 14
@@ -113,7 +113,7 @@ class Head(contracts.Head):
         bins = Cells(self.size, self.bins, self.spec.align)
         cells = Cells(self.size, Size(*(max(1, side // 4) for side in self.size)), self.align)
         along_x, along_y = (
-            distributions.resized_axis((logits * self.spec.beta).softmax(-1), bins, cells, axis)
+            resizing.resized_axis((logits * self.spec.beta).softmax(-1), bins, cells, axis)
             for axis, logits in enumerate(raw)
         )
         return along_y[..., :, None] * along_x[..., None, :]

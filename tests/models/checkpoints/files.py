@@ -12,11 +12,11 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
+from fiducial.card import DetectorSpec  # noqa: E402
 from fiducial.data import skeletons  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import detector  # noqa: E402
-from fiducial.models.card import DetectorSpec  # noqa: E402
 from fiducial.models.detector import Detector  # noqa: E402
 from fiducial.types import Skeleton  # noqa: E402
 

@@ -24,10 +24,10 @@ from models.checkpoints.files import (  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from fiducial.card import DetectorSpec  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import checkpoints, detector  # noqa: E402
-from fiducial.models.card import DetectorSpec  # noqa: E402
 from fiducial.models.checkpoints import _reader  # noqa: E402
 
 

@@ -6,7 +6,7 @@ from parity.golden import Case, Tolerance
 from torch import Tensor
 
 from fiducial.geometry import Size
-from fiducial.models import vector_codecs
+from fiducial.reference import vector_codecs
 
 TOLERANCE = {
     "*weights": Tolerance(),

@@ -6,7 +6,7 @@ from parity.golden import Case, Tolerance
 from torch import Tensor
 
 from fiducial.geometry import Size
-from fiducial.models import codecs
+from fiducial.reference import codecs
 
 TOLERANCE = {
     "combined.heatmaps": Tolerance(absolute=1e-6, relative=5e-7),  # offsets are of tens of radii

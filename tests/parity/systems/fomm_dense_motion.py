@@ -7,9 +7,9 @@ from parity.golden import Case, Tolerance
 from torch import Tensor
 
 from fiducial.models.heads.motion import Frames
-from fiducial.models.motion import dense_motion, grids
-from fiducial.models.motion.dense_motion import DenseMotion, DenseMotionSpec
-from fiducial.models.motion.names import our_dense_motion_name
+from fiducial.motion import dense_motion, grids
+from fiducial.motion.dense_motion import DenseMotion, DenseMotionSpec
+from fiducial.motion.names import our_dense_motion_name
 
 VARIANTS = {"ac1": True, "ac0": False}
 TOLERANCE = {

@@ -7,8 +7,8 @@ from parity.systems.fomm_dense_motion import VARIANTS
 from parity.systems.fomm_kp_detector import build
 from torch import Tensor
 
-from fiducial.models.motion import warps
-from fiducial.models.motion.warps import Warp
+from fiducial.motion import warps
+from fiducial.motion.warps import Warp
 
 TOLERANCE = {
     "*.loss_*": Tolerance(absolute=1e-4, relative=1e-4),

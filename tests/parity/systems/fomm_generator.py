@@ -7,9 +7,9 @@ from parity.golden import Case, Tolerance
 from parity.systems.fomm_dense_motion import VARIANTS, frames, parts
 from torch import Tensor
 
-from fiducial.models.motion.dense_motion import DenseMotionSpec
-from fiducial.models.motion.generator import Generator, GeneratorSpec
-from fiducial.models.motion.names import our_generator_name
+from fiducial.motion.dense_motion import DenseMotionSpec
+from fiducial.motion.generator import Generator, GeneratorSpec
+from fiducial.motion.names import our_generator_name
 
 TOLERANCE = {"*": Tolerance(absolute=1e-4)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from parity.golden import Case, Tolerance
 from torch import Tensor
 
-from fiducial.models.motion.perceptual import Pyramid, RandomFeatures, perceptual_loss
+from fiducial.motion.perceptual import Pyramid, RandomFeatures, perceptual_loss
 
 TOLERANCE = {"loss": Tolerance(relative=1e-5), "*": Tolerance(absolute=1e-5)}
 

@@ -6,7 +6,7 @@ import torch
 from parity.golden import Case, Tolerance
 from torch import Tensor
 
-from fiducial.models.flow import RealNVP, negative_log_likelihood
+from fiducial.models.normalizing_flow import RealNVP, negative_log_likelihood
 
 TOLERANCE = {
     "*.loss": Tolerance(relative=2e-5),

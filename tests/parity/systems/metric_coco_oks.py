@@ -14,7 +14,7 @@ from torch import Tensor
 from fiducial.data.skeletons import COCO17
 from fiducial.evaluation import coco
 from fiducial.evaluation.coco_files import Findings, TruthTable, read_detections, read_truth
-from fiducial.evaluation.results import evaluate_results
+from fiducial.evaluation.predictions import evaluate_results
 
 TOLERANCE = {
     "oks": Tolerance(absolute=1e-300, relative=1e-12),

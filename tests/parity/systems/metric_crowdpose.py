@@ -9,7 +9,7 @@ import torch
 from parity.golden import Case, Tolerance
 from torch import Tensor
 
-from fiducial.evaluation.results import evaluate_results
+from fiducial.evaluation.predictions import evaluate_results
 
 TOLERANCE = {"*": Tolerance(absolute=1e-9)}
 SIGMAS = np.array([0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89, 0.79, 0.79]) / 10

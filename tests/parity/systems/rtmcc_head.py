@@ -7,7 +7,7 @@ from parity.golden import Case, Tolerance
 from torch import Tensor
 
 from fiducial.geometry import Size
-from fiducial.models.rtmcc import RTMCC, Activation
+from fiducial.models.heads._rtmcc import RTMCC, Activation
 
 ACTIVATIONS: dict[str, Activation] = {"SiLU": "silu", "ReLU": "relu"}
 

@@ -1,0 +1,47 @@
+"""What must be known about a detector besides its weights: how to build it, what its points are, where it came from.
+
+It travels as JSON, beside the weights in a run folder and inside exported files; reading it needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fiducial.geometry import Size
+from fiducial.types import Skeleton
+from fiducial.version import __version__
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """(image - mean) / std per RGB channel, for images in 0..255."""
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # ImageNet
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """What must be known to build the network anew."""
+
+    backbone: str
+    method: str
+    head: dict[str, Any]  # fields of the method's Spec, complete
+    size: Size
+    skeleton: Skeleton
+    normalization: Normalization | None = None  # None = the backbone's own, written out when it is built
+    padding: float = 1.25  # boxes are enlarged by this before they are cut out
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Card:
+    """What travels with the weights besides the network's own spec."""
+
+    spec: DetectorSpec
+    licence: str = "Apache-2.0"
+    initialization: str = "random"  # where the backbone's weights came from before training
+    metrics: dict[str, Any] = field(default_factory=dict)
+    fiducial_version: str = __version__

@@ -1,0 +1,184 @@
+"""The teacher's answers to all plain crops, asked for once and kept on disk:
+
+    RUN/teacher/train, RUN/teacher/val      rows.npy, xy_unit.npy, jacobian.npy (float32), maps.npy, feature.npy (float16)
+    RUN/teacher/*/index.json                whose answers to what; written last
+
+A folder with an index is complete. It is used again by the run that made it and by any other with the same teacher and
+the same crops; answers of another teacher, or to other crops, are refused."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fiducial import config
+from fiducial.distill.signals import Signals
+from fiducial.distill.teacher import Asked
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.models import heatmaps
+from fiducial.types import Batch
+
+Echo = Callable[[str], None]
+INDEX = "index.json"
+LARGEST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Index:
+    """What lies in a folder of answers."""
+
+    teacher: str  # fingerprint
+    data: str  # fingerprint of the crops' source
+    size: Size  # of the crops, the teacher's own
+    padding: float
+    count: int
+    held: tuple[str, ...]  # fields of Signals
+    level: int | None  # of the backbone, whose map `feature` is
+
+
+class Kept:
+    """Answers looked up by `batch.row`. Maps are normalised again after their rounding to float16."""
+
+    def __init__(self, folder: Path, wanted: tuple[str, ...]) -> None:
+        self.rows = np.load(folder / "rows.npy")
+        self.columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in wanted}
+
+    def __deepcopy__(self, memo: Any) -> Kept:
+        return self  # read only, and a copy would take the files into memory
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Signals:
+        rows = batch.row.cpu().numpy()
+        places = np.searchsorted(self.rows, rows)
+        assert (self.rows[places.clip(max=len(self.rows) - 1)] == rows).all(), "a crop that the teacher was not asked"
+
+        def column(name: str) -> Tensor:
+            values = torch.from_numpy(np.ascontiguousarray(self.columns[name][places])).float()
+            return values.to(batch.row.device, non_blocking=True)
+
+        found = {name: column(name) for name in self.columns}
+        if "maps" in found:
+            found["maps"] = heatmaps.normalised(found["maps"])
+        return Signals(**found)
+
+
+def kept(
+    folder: Path, asked: Asked, wanted: Index, crops: Callable[[], Iterable[Batch]], *,
+    progress: bool = False, echo: Echo = print,
+) -> Kept:  # fmt: skip
+    """The answers in `folder`, made there where it is not there yet. `crops` gives all crops once, rows rising."""
+    if (folder / INDEX).exists():
+        found = config.from_dict(Index, config.read_json(folder / INDEX), str(folder / INDEX))
+        _refuse_other(folder, found, wanted)
+    else:
+        _make(folder, asked, wanted, crops(), progress, echo)
+    return Kept(folder, wanted.held)
+
+
+def _refuse_other(folder: Path, found: Index, wanted: Index) -> None:
+    """More than is wanted may be there."""
+    names = {"teacher": "teacher's weights", "data": "data", "size": "teacher's size", "padding": "padding"}
+    differing = [
+        f"the {word} were {getattr(found, name)} and are now {getattr(wanted, name)}"
+        for name, word in names.items()
+        if getattr(found, name) != getattr(wanted, name)
+    ]
+    lacking = [name for name in wanted.held if name not in found.held]
+    if "feature" in wanted.held and found.level != wanted.level:
+        differing.append(f"the attention's level was {found.level} and is now {wanted.level}")
+    if lacking and not differing:
+        differing.append(f"it has no {' and '.join(lacking)}, which this loss needs")
+    if differing:
+        raise UserError(
+            f"{folder}: holds answers of a teacher to other crops: {'; '.join(differing)}. Give another --out, or remove "
+            "that folder"
+        )
+
+
+def _make(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], progress: bool, echo: Echo) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        with _Bar(f"asking the teacher about {folder.name}", wanted.count, progress) as bar:
+            rows = _write(beside, asked, wanted, crops, bar, echo)
+        np.save(beside / "rows.npy", np.concatenate(rows))
+        config.write_json(beside / INDEX, wanted)
+        beside.chmod(0o755)
+        if folder.exists():  # without an index: of a run that was ended while it was copied
+            shutil.rmtree(folder)
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write(
+    folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], bar: _Bar, echo: Echo
+) -> list[np.ndarray]:
+    """One file a field, filled batch by batch; the rows in the order in which they came."""
+    files: dict[str, np.ndarray] = {}
+    rows: list[np.ndarray] = []
+    done = 0
+    for batch in crops:
+        found = asked(batch)._asdict()
+        if not files:
+            _refuse_too_large(folder, {name: found[name] for name in wanted.held}, wanted.count, echo)
+        for name in wanted.held:
+            values = found[name].float().cpu().numpy()
+            if name not in files:
+                kind = np.float16 if name in ("maps", "feature") else np.float32
+                shape = (wanted.count, *values.shape[1:])
+                files[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, shape)
+            files[name][done : done + len(values)] = values.clip(-LARGEST, LARGEST)
+        rows.append(batch.row.cpu().numpy())
+        done += len(batch.row)
+        bar.advance(len(batch.row))
+    for file in files.values():
+        file.flush()  # type: ignore[attr-defined]
+    return rows
+
+
+def _refuse_too_large(folder: Path, first: dict[str, Tensor], count: int, echo: Echo) -> None:
+    each = {name: value[0].numel() * (2 if name in ("maps", "feature") else 4) for name, value in first.items()}
+    needed, free = count * sum(each.values()), shutil.disk_usage(folder).free
+    if needed > 0.95 * free:
+        raise UserError(
+            f"{folder.parent}: the teacher's answers to {count} crops need {needed / 2**30:.1f} GiB and there are "
+            f"{free / 2**30:.1f}: give --out on another disk, or --set distillation.cache=false"
+        )
+    if needed > 2**28:
+        echo(f"the teacher's answers to {count} crops take {needed / 2**20:.0f} MiB in {folder.parent}")
+
+
+class _Bar:
+    """On a terminal, how far it is."""
+
+    def __init__(self, text: str, total: int, shown: bool) -> None:
+        self.text, self.total, self.shown = text, total, shown
+        self.bar: Any = None
+
+    def __enter__(self) -> _Bar:
+        if self.shown:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self.bar = Progress(console=Console(stderr=True), transient=True)
+            self.task = self.bar.add_task(self.text, total=self.total)
+            self.bar.start()
+        return self
+
+    def advance(self, count: int) -> None:
+        if self.bar is not None:
+            self.bar.advance(self.task, count)
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()

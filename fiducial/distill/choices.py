@@ -1,0 +1,99 @@
+"""What a run of `fiducial distill` begins with, and what would let student and teacher look at different things."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fiducial import config
+from fiducial.data.augment import AugmentSpec
+from fiducial.distill import teacher as teachers
+from fiducial.distill.spec import TAUGHT, DistillationSpec
+from fiducial.distill.teacher import Teacher
+from fiducial.errors import UserError
+from fiducial.motion.spec import MotionSpec
+from fiducial.training import recipes
+from fiducial.training.recipe import Recipe
+
+LOSSES = (*TAUGHT, "none")
+# Only light and colours of what the student sees: the teacher's answer to the plain crop stays right.
+COLOURS = AugmentSpec(
+    shift=0.0, scale=(1.0, 1.0), rotation_degrees=0.0, rotation_probability=0.0, flip=0.0, occlusion=0.0
+)
+# Where the teacher is asked about each crop anew, crops are moved as well.
+MOVED = AugmentSpec(
+    shift=0.08, scale=(0.8, 1.25), rotation_degrees=20.0, rotation_probability=0.6, flip=None, occlusion=0.0
+)
+# The published 7x7 convolutions are most of what a small student would cost. At the published temperature of 0.1 random maps
+# are peaks, and a mean under a peak has no gradient that would move it: such students stay a quarter of the side away.
+MOTION_HEAD = {"kernel": 3, "padding": 1, "temperature": 1.0}
+
+
+def recipe_of(
+    teacher: Teacher, student: str | None, loss: str | None, method: str | None, options: dict[str, Any],
+    settings: list[str], *, resume_from: Path | None = None,
+) -> Recipe:  # fmt: skip
+    """What a run begins with: the teacher's method, points, size and padding; options and `--set`s on top."""
+    if loss is not None and loss not in LOSSES:
+        raise UserError(f"--loss {loss!r}: expected {', '.join(LOSSES)} (none = without the teacher, for comparison)")
+    if resume_from is not None and (resume_from / "recipe.json").exists():
+        base = recipes.default(resume_from=resume_from)
+    elif student is None:
+        raise UserError("--student: missing; expected a backbone, such as squeeze_unet or mobilenetv3_small_100")
+    else:
+        base = _usual(teacher, method or teacher.detector.spec.method)
+    if loss is not None:
+        base = replace(base, distillation=replace(base.distillation or DistillationSpec(), loss=loss))  # type: ignore[arg-type]
+    given = {"backbone": student, "method": method, **options}
+    given = {name: value for name, value in given.items() if value is not None}
+    recipe = recipes.changed(base, given, settings)
+    if resume_from is None and not spec_of(recipe).cache:
+        recipe = recipes.changed(replace(base, augment=MOVED), given, settings)
+    return recipe
+
+
+def spec_of(recipe: Recipe) -> DistillationSpec:
+    return recipe.distillation or DistillationSpec()
+
+
+def _usual(teacher: Teacher, method: str) -> Recipe:
+    spec = teacher.detector.spec
+    head: dict[str, Any] = {}
+    if teacher.detector.head.learns_without_labels and method == spec.method:
+        head = {**MOTION_HEAD, "jacobian": spec.head["jacobian"]}  # what a Jacobian is, is the teacher's to say
+    own = teachers.settings_of_run(teacher.path).get("motion")
+    return Recipe(
+        method=method, size=spec.size, padding=spec.padding, head=head, augment=COLOURS, preflight=False,
+        distillation=DistillationSpec(),
+        motion=recipes.default("motion").motion if own is None else config.from_dict(MotionSpec, own, str(teacher.path)),
+    )  # fmt: skip
+
+
+def refuse_unlike(recipe: Recipe, teacher: Teacher, out: Path, *, is_study: bool = False) -> None:
+    """What would let student and teacher look at different things."""
+    spec, augment, theirs = spec_of(recipe), recipe.augment, teacher.offer.size
+    if recipe.size.w * theirs.h != recipe.size.h * theirs.w:
+        raise UserError(
+            f"--size {recipe.size}: the teacher looks at {theirs}; expected the same shape, so that both see the same part "
+            "of a picture"
+        )
+    if recipe.padding != teacher.detector.spec.padding:
+        raise UserError(
+            f"--set padding={recipe.padding}: the teacher's boxes are enlarged by {teacher.detector.spec.padding}; expected "
+            "the same, so that both see the same part of a picture"
+        )
+    if recipe.points is not None:
+        raise UserError("points: the student finds the teacher's points, all of them; leave the setting out")
+    moves = {"shift": augment.shift, "rotation_degrees": augment.rotation_degrees * augment.rotation_probability,
+             "flip": augment.flip is None or augment.flip, "scale": augment.scale != (1.0, 1.0)}  # fmt: skip
+    moving = [name for name, moved in moves.items() if moved]
+    if moving and spec.cache and spec.loss != "none":
+        raise UserError(
+            f"augment.{moving[0]} moves the crops, and the teacher's answers are kept for crops that are not moved; "
+            "--set distillation.cache=false asks it about each crop anew"
+        )
+    if (out / "study.json").exists() and not is_study:
+        raise UserError(f"--out {out}: holds a study; give another --out, or --study to continue it")
+    if out.resolve() == teacher.path.resolve():
+        raise UserError(f"--out {out}: is the teacher's folder; give the student one of its own")

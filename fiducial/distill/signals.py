@@ -1,0 +1,235 @@
+"""What a detector says of a crop that another can be taught by: points, Jacobians, distributions, a map of its backbone.
+
+Everything is in frames that do not depend on the input's size, since student and teacher may have other ones: both look
+at the same part of the picture, its outer edges coincide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from fiducial import geometry
+from fiducial.distill.spec import TAUGHT, WITH_HEATMAPS, DistillationSpec
+from fiducial.distill.transfer import Shape
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.models import losses
+from fiducial.models.detector import Detector, full_precision
+from fiducial.models.resizing import Cells, resized
+from fiducial.motion import grids
+
+
+class Signals(NamedTuple):
+    """Of b crops; None is what the detector has not, or was not asked for."""
+
+    xy_unit: Float[Tensor, "b k 2"]
+    jacobian: Float[Tensor, "b k 2 2"] | None = None  # of displacements in corner
+    maps: Float[Tensor, "b k h w"] | None = None  # the head's distribution, each sums to one
+    feature: Float[Tensor, "b c _ _"] | None = None  # the backbone's level whose attention is compared
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a detector has to say."""
+
+    method: str
+    size: Size
+    points: int
+    jacobians: bool
+    cells: Cells | None  # of its distributions
+    levels: tuple[Shape, ...]  # of its backbone, fine to coarse
+    teachable: bool  # a gradient passes from its points to its weights
+    sigmas: bool  # it says how sure it is by a spread that it has learnt
+
+
+def signals_of(
+    detector: Detector, image: UInt8[Tensor, "b h w 3"], level: int | None = None, *, frozen: bool = False
+) -> Signals:
+    """What the detector says of crops of its own size, in its present mode, with gradients where they are on; none
+    into a backbone that is `frozen`."""
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+        features = detector.features(image)
+    raw = full_precision(detector.head(features[detector.backbone.main]))
+    size = detector.spec.size
+    with torch.autocast(image.device.type, enabled=False):
+        found = detector.head.decode(raw)
+        maps = detector.head.distribution(raw)
+        xy_unit = geometry.px_to_unit(found.xy, size)
+        # The other way round the same product gives px to corner: (S A' S^-1)' = S^-1 A S.
+        turned = None if found.jacobian is None else geometry.corner_linear_to_px(found.jacobian.mT, size).mT
+    return Signals(xy_unit, turned, maps, None if level is None else features[level].float())
+
+
+def offer_of(detector: Detector) -> Offer:
+    """Found out by a black crop in eval mode, which leaves the detector as it was."""
+    size, was_training = detector.spec.size, detector.training
+    black = torch.zeros(1, size.h, size.w, 3, dtype=torch.uint8, device=detector.mean.device)
+    detector.eval()
+    try:
+        with torch.no_grad():
+            features = detector.features(black)
+            sigmas = detector.predict(black).sigma is not None
+        with torch.enable_grad():
+            found = signals_of(detector, black)
+    finally:
+        detector.train(was_training)
+    cells = None if found.maps is None else Cells(size, grids.size_of(found.maps), detector.head.align)
+    levels = tuple(Shape(feature.shape[1], grids.size_of(feature)) for feature in features)
+    return Offer(
+        detector.spec.method, size, found.xy_unit.shape[1], found.jacobian is not None, cells, levels,
+        found.xy_unit.requires_grad, sigmas,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------ comparing
+
+
+def corner_points(found: Signals, size: Size) -> Float[Tensor, "b k 2"]:
+    """In the corner frame of crops of `size`."""
+    return geometry.px_to_corner(geometry.unit_to_px(found.xy_unit, size), size)
+
+
+def on_cells(maps: Float[Tensor, "b k _ _"], own: Cells, other: Cells) -> Float[Tensor, "b k _ _"]:
+    """A student's maps on its teacher's cells."""
+    return resized(maps, own, other)
+
+
+def distance_px(student: Signals, teacher: Signals, size: Size) -> Float[Tensor, "b k"]:
+    """Euclidean, in px of the student's input."""
+    apart = geometry.spread_to_px(student.xy_unit - teacher.xy_unit, size)
+    return torch.linalg.vector_norm(apart, dim=-1)
+
+
+def jacobian_error(student: Float[Tensor, "b k 2 2"], teacher: Float[Tensor, "b k 2 2"]) -> Float[Tensor, "b k"]:
+    """Mean |1 - J_t^-1 J_s| over the four entries: 0 where the student's local frame is the teacher's, whatever that is."""
+    unit = torch.eye(2, dtype=student.dtype, device=student.device)
+    return (unit - grids.inverse(teacher) @ student).abs().mean((-2, -1))
+
+
+def divergence(
+    student: Float[Tensor, "b k _ _"], own: Cells, teacher: Float[Tensor, "b k h w"], cells: Cells
+) -> Float[Tensor, "b k"]:
+    """Jensen-Shannon divergence of the maps on the teacher's cells, 0 to ln 2."""
+    return losses.js(on_cells(student, own, cells), teacher)
+
+
+# -------------------------------------------------------------------------------------------------- which losses
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Which quantities are compared for a pair, and what a user must know about it."""
+
+    keypoints: bool
+    jacobians: bool
+    own_cells: Cells | None = None  # of the student's maps, where heatmaps are compared
+    cells: Cells | None = None  # of the teacher's
+    student_level: int | None = None  # where attention is compared
+    teacher_level: int | None = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def heatmaps(self) -> bool:
+        return self.cells is not None
+
+    @property
+    def attention(self) -> bool:
+        return self.teacher_level is not None
+
+
+def terms_of(student: Offer, teacher: Offer, spec: DistillationSpec) -> Terms:
+    """What the spec's loss compares for this pair. UserError where it can't, which says which losses can."""
+    reasons = why_not(student, teacher, spec)
+    if reasons[spec.loss]:
+        possible = [loss for loss, reason in reasons.items() if not reason]
+        raise UserError(
+            f"--loss {spec.loss}: {reasons[spec.loss]}. Possible for this pair: {', '.join(possible) or 'none of them'}"
+        )
+    words = []
+    jacobians = student.jacobians and teacher.jacobians
+    if not jacobians:
+        without = [name for name, offer in (("student", student), ("teacher", teacher)) if not offer.jacobians]
+        whose = f"the {without[0]} has" if len(without) == 1 else "student and teacher have"
+        words.append(f"{whose} no Jacobians: L1 is of points alone")
+    if not student.teachable:
+        words.append(
+            f"the student's decoder lets no gradient pass from its points ({student.method}): it learns by maps"
+        )
+    if student.sigmas:
+        words.append(
+            "how sure the student is (its sigma, and the score made of it) is learnt from labels: here it means nothing"
+        )
+    cells = (student.cells, teacher.cells) if spec.loss in WITH_HEATMAPS else (None, None)
+    levels: tuple[int, int] | tuple[None, None] = (None, None)
+    if spec.loss == "L3":
+        levels = _levels(student, teacher, spec)
+        own, theirs = student.levels[levels[0]], teacher.levels[levels[1]]
+        words.append(
+            f"attention: the student's level {levels[0]} ({own.channels} channels, {own.grid} cells) against the teacher's "
+            f"{levels[1]} ({theirs.channels}, {theirs.grid})"
+        )
+    return Terms(student.teachable, jacobians, *cells, *levels, tuple(words))
+
+
+def decided(student: Offer, teacher: Offer, spec: DistillationSpec) -> DistillationSpec:
+    """The loss of a pair, where it was left open."""
+    if spec.loss != "auto":
+        return spec
+    return replace(spec, loss="L1" if why_not(student, teacher, spec)["KL"] else "KL")
+
+
+def why_not(student: Offer, teacher: Offer, spec: DistillationSpec) -> dict[str, str]:
+    """Each loss and why it can't be for a pair, "" where it can."""
+    return {loss: _missing(student, teacher, spec, loss) for loss in TAUGHT}
+
+
+def _missing(student: Offer, teacher: Offer, spec: DistillationSpec, loss: str) -> str:
+    """Why a loss can't be for this pair, "" where it can."""
+    if loss == "L1" and not student.teachable:
+        return (
+            f"the student's decoder ({student.method}) lets no gradient pass from its points; its head has another "
+            "(--set head.decoder=soft)"
+        )
+    if loss in WITH_HEATMAPS:
+        without = [name for name, offer in (("student", student), ("teacher", teacher)) if offer.cells is None]
+        if without:
+            method = student.method if without[0] == "student" else teacher.method
+            return f"compares heatmaps, and the {without[0]}'s method {method!r} has none"
+    if loss == "L3":
+        try:
+            _levels(student, teacher, spec)
+        except UserError as error:
+            return str(error)
+    return ""
+
+
+def _levels(student: Offer, teacher: Offer, spec: DistillationSpec) -> tuple[int, int]:
+    """The student's and the teacher's level whose attention is compared, from 0."""
+    of_teacher = _index(spec.teacher_level, teacher, "teacher_level", -1)
+    grid = teacher.levels[of_teacher].grid
+
+    def fits(shape: Shape) -> bool:
+        return shape.grid.w >= grid.w and shape.grid.h >= grid.h
+
+    deepest = max((i for i, shape in enumerate(student.levels) if fits(shape)), default=-1)
+    of_student = _index(spec.student_level, student, "student_level", deepest)
+    own = student.levels[of_student].grid
+    if not fits(student.levels[of_student]):
+        raise UserError(
+            f"the student's map of {own} cells (distillation.student_level={of_student}) is coarser than the teacher's of "
+            f"{grid}; choose a finer level of the student's or a coarser one of the teacher's (distillation.teacher_level)"
+        )
+    return of_student, of_teacher
+
+
+def _index(asked: int | None, offer: Offer, name: str, usual: int) -> int:
+    count = len(offer.levels)
+    number = usual if asked is None else asked
+    if not -count <= number < count:
+        shapes = ", ".join(f"{i}: {shape.grid}" for i, shape in enumerate(offer.levels))
+        raise UserError(f"distillation.{name}={number}: the backbone has {count} levels ({shapes})")
+    return number % count

@@ -1,0 +1,164 @@
+"""Paints the unrolled skin of a head.
+
+The picture is a texture for the meshes. Beside the skin lie three patches: hair, plain skin (ears, neck), cloth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from fiducial import geometry
+from fiducial.drawnfaces.curves import smooth_curve
+from fiducial.drawnfaces.features import Shape, face_shapes
+from fiducial.drawnfaces.head import MIRROR, Expression, Head
+from fiducial.drawnfaces.looks import Colour, Hair, Looks
+from fiducial.geometry import Matrix, Size
+
+LOW, HIGH = np.array([-1.3, -1.3]), np.array([1.3, 1.6])  # the part of the unrolled skin that is painted
+PATCH = 0.5  # width of the patches' column; each takes a third of the height
+SHARP = 0.6  # px: less blur than that is not worth its time
+SHIFT = 5  # OpenCV draws polygons in 1/32 px
+
+
+@dataclass
+class Canvas:
+    """A picture that is painted on in units of the unrolled skin."""
+
+    image: np.ndarray  # [h, w, 3] uint8
+    placed: Matrix  # unrolled skin -> px
+
+    def draw(self, px: np.ndarray, shape: Shape, inside_px: np.ndarray | None) -> None:
+        """Blend a shape whose polygon is at px [n, 2], within the polygon at `inside_px`."""
+        blur = shape.soft * self.placed[0, 0]
+        height, width = self.image.shape[:2]
+        reach = 2.5 * blur + 2
+        (low_x, low_y), (high_x, high_y) = px.min(0).tolist(), px.max(0).tolist()
+        left, top = max(int(low_x - reach), 0), max(int(low_y - reach), 0)
+        area = Size(min(int(high_x + reach) + 2, width) - left, min(int(high_y + reach) + 2, height) - top)
+        if min(area) <= 0:
+            return
+        if blur < SHARP and inside_px is None:
+            region = self.image[top : top + area.h, left : left + area.w]
+            filled = cv2.fillPoly(region.copy(), [fixed(px - [left, top])], shape.colour.tolist(), cv2.LINE_AA, SHIFT)
+            region[:] = (
+                filled if shape.alpha > 0.98 else cv2.addWeighted(filled, shape.alpha, region, 1 - shape.alpha, 0)
+            )
+            return
+        # Very soft shapes need few pixels.
+        fewer = max(int(blur / 1.5), 1)
+        drawn = Size(max(area.w // fewer, 1), max(area.h // fewer, 1))
+        local = geometry.crop(np.array([left, top, *area]), drawn)
+        mask = _filled(geometry.transform(local, px), drawn)
+        if blur >= SHARP:
+            mask = cv2.GaussianBlur(mask, (0, 0), blur / fewer)
+        if inside_px is not None:
+            mask = cv2.min(mask, _filled(geometry.transform(local, inside_px), drawn))
+        if fewer > 1:
+            mask = cv2.resize(mask, (area.w, area.h), interpolation=cv2.INTER_LINEAR)
+        self.blend(mask, shape.colour, shape.alpha, left, top)
+
+    def blend(self, mask: np.ndarray, colour: Colour, alpha: float, left: int = 0, top: int = 0) -> None:
+        """Blend a colour where `mask` [h, w] uint8 says so, at (left, top) of the picture."""
+        region = self.image[top : top + mask.shape[0], left : left + mask.shape[1]]
+        weight = cv2.convertScaleAbs(mask, alpha=alpha)
+        added = cv2.merge([cv2.convertScaleAbs(weight, alpha=min(float(value), 255) / 255) for value in colour])
+        rest = cv2.bitwise_not(cv2.merge([weight, weight, weight]))
+        region[:] = cv2.add(cv2.multiply(region, rest, scale=1 / 255), added)
+
+
+def paint(
+    head: Head, expression: Expression, looks: Looks, scale: float, random: np.random.Generator
+) -> tuple[Canvas, np.ndarray]:
+    """The texture at `scale` px a unit, and where it is hair, [h, w] uint8."""
+    extent = HIGH - LOW + [PATCH, 0.0]
+    size = Size(*np.ceil(extent * scale).astype(int).tolist())
+    placed = geometry.compose(geometry.translation(-LOW[0], -LOW[1]), geometry.scaling(scale, scale))
+    canvas = Canvas(_lively(looks.skin, looks.mottling, (40, 40), size, random), placed)
+    _draw_all(canvas, head, face_shapes(head.points, expression, looks, random))
+    hair_mask = np.zeros(canvas.image.shape[:2], np.uint8)
+    if looks.hair is not None:
+        _paint_hair(canvas, head, looks.hair, hair_mask, random)
+    _paint_patches(canvas, looks, random)
+    return canvas, hair_mask
+
+
+def _draw_all(canvas: Canvas, head: Head, shapes: list[Shape]) -> None:
+    """Shapes of the frontal layout onto the unrolled skin, all corners at once: a call costs more than a corner."""
+    clips = [shape.inside for shape in shapes if shape.inside is not None]
+    outlines = [*(shape.xy for shape in shapes), *clips]
+    px = geometry.transform(canvas.placed, head.unroll(np.concatenate(outlines)))
+    parts = np.split(px, np.cumsum([len(outline) for outline in outlines])[:-1])
+    rest = iter(parts[len(shapes) :])
+    for shape, part in zip(shapes, parts, strict=False):
+        canvas.draw(part, shape, None if shape.inside is None else next(rest))
+
+
+def fixed(px: np.ndarray) -> np.ndarray:
+    """Fixed-point corners for OpenCV."""
+    return np.round(px * 2**SHIFT).astype(np.int32)
+
+
+def _filled(px: np.ndarray, size: Size) -> np.ndarray:
+    """Mask [h, w] uint8 of a polygon."""
+    mask = np.zeros((size.h, size.w), np.uint8)
+    return cv2.fillPoly(mask, [fixed(px)], (255.0,), cv2.LINE_AA, SHIFT)
+
+
+def patch_place(number: int, part: np.ndarray) -> np.ndarray:
+    """Texture place, on the unrolled skin, of `part` [..., 2] (0..1 each way) of patch 0 hair, 1 skin, 2 cloth."""
+    third = (HIGH[1] - LOW[1]) / 3
+    inset = 0.04 + 0.92 * part
+    return np.array([HIGH[0], LOW[1] + number * third]) + inset * [PATCH, third]
+
+
+def noise(random: np.random.Generator, cells: tuple[int, int], size: Size) -> np.ndarray:
+    """Smooth noise [h, w] float32, about -1..1: `cells` (across, down) random values, enlarged."""
+    coarse = random.standard_normal((max(cells[1], 1), max(cells[0], 1)), np.float32) * 0.6
+    return cv2.resize(coarse, (size.w, size.h), interpolation=cv2.INTER_LINEAR)
+
+
+def _lively(
+    colour: Colour, strength: float, cells: tuple[int, int], size: Size, random: np.random.Generator
+) -> np.ndarray:
+    """A colour that is lighter here and darker there, [h, w, 3] uint8."""
+    gain = 1 + strength * noise(random, cells, size)
+    return cv2.merge([cv2.convertScaleAbs(gain, alpha=float(value)) for value in colour])
+
+
+def _paint_hair(canvas: Canvas, head: Head, hair: Hair, mask: np.ndarray, random: np.random.Generator) -> None:
+    wide = head.points[16, 0] / 0.85
+    t = hair.temple * wide
+    right = np.array([(-0.9 * wide, 0.2), (-t - 0.06, 0.05), (-t - 0.02, -0.2), (-t + 0.08, -0.42), (-0.3, 0.0)])
+    edge = np.concatenate([right, [(0.0, 0.0)], (right * MIRROR)[::-1]])
+    edge[4:7, 1] = hair.line + np.array([0.03, 0, 0.03]) + hair.parting * np.array([-1, 0, 1])
+    edge[[3, 7], 1] = np.minimum(edge[[3, 7], 1], hair.line + 0.3)
+    curve = smooth_curve(edge, 8)
+    curve[:, 1] += hair.ragged * random.standard_normal(len(curve)) * (curve[:, 1] < -0.15)
+    around = np.array([(4.0, 0.1), (4.0, -4.0), (-4.0, -4.0), (-4.0, 0.1)])
+    area = np.concatenate([head.unroll(curve), around])
+    cv2.fillPoly(mask, [fixed(geometry.transform(canvas.placed, area))], (255.0,), cv2.LINE_AA, SHIFT)
+    height, width = mask.shape
+    reach = max(round(0.06 * canvas.placed[0, 0]), 1)
+    canvas.blend(cv2.blur(cv2.blur(mask, (2 * reach, 2 * reach)), (reach, reach)), canvas.image[0, 0] * 0.4, 0.35)
+    strands = _lively(hair.colour, 0.28, (width // 3, 6), Size(width, height), random)
+    edge = cv2.blur(mask, (reach // 2 * 2 + 1, reach // 2 * 2 + 1))
+    over = cv2.merge([edge, edge, edge])
+    under = cv2.multiply(canvas.image, cv2.bitwise_not(over), scale=1 / 255)
+    canvas.image[:] = cv2.add(under, cv2.multiply(strands, over, scale=1 / 255))
+
+
+def _paint_patches(canvas: Canvas, looks: Looks, random: np.random.Generator) -> None:
+    """Hair, skin and cloth beside the unrolled skin."""
+    height, width = canvas.image.shape[:2]
+    left, third = int((HIGH[0] - LOW[0]) * canvas.placed[0, 0]), height // 3
+    cell = Size(width - left, third)
+    colour = looks.hair.colour if looks.hair is not None else looks.skin
+    canvas.image[:third, left:] = _lively(colour, 0.28, (24, 4), cell, random)
+    canvas.image[third : 2 * third, left:] = looks.skin.astype(np.uint8)
+    cloth = _lively(looks.cloth, 0.15, (5, 3), cell, random)
+    if random.random() < 0.5:  # an open jacket with a shirt
+        opening = np.array([[0.38, 0], [0.62, 0], [0.5, random.uniform(0.4, 1.2)]]) * [cell.w, cell.h]
+        cv2.fillPoly(cloth, [opening.astype(np.int32)], np.clip(looks.shirt, 0, 255).tolist(), cv2.LINE_AA)
+    canvas.image[2 * third : 3 * third, left:] = cloth

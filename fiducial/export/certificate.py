@@ -1,0 +1,273 @@
+"""The certificate of an export: the file, loaded by its runtime in a process of its own without torch, against torch on
+real and on adversarial pictures. A file that is further off than the tolerance is not shipped.
+
+Both sides read the same picture files. The distance is that of a point in x or y, in px of the picture."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fiducial.data import annotations
+from fiducial.data.images import read_image
+from fiducial.drawnfaces import procedural_faces
+from fiducial.errors import UserError
+from fiducial.evaluation import evaluate, metrics
+from fiducial.geometry import Size
+from fiducial.motion.linear_map import is_discovered
+from fiducial.runtime.export_card import ExportCard
+from fiducial.runtime.runtime import Runtime
+from fiducial.types import Instances, Keypoints
+
+TOLERANCE_PX = 0.05  # of fp32; what bf16 and int8 cost is judged by the metric
+REAL = 40  # instances that both sides are scored on
+VARIED = 6  # of them, that the adversarial pictures are made of
+HUGE_PX = 4000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Torch and the file on one kind of picture."""
+
+    case: str
+    pictures: int
+    instances: int
+    max_px: float
+    mean_px: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is written beside the file. `metric` is the NME of both sides on the labelled pictures, None without labels."""
+
+    file: str
+    bytes: int
+    model: str
+    runtime: str
+    runtime_version: str
+    precision: str
+    crop: str
+    decode: str
+    data: str
+    max_px: float
+    mean_px: float
+    max_score: float
+    tolerance_px: float | None  # None: no limit of px, the metric decides
+    metric: dict[str, Any] | None
+    cases: tuple[Difference, ...]
+    without_torch: bool
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Pictures of one kind, as files, with the boxes of each (None = the whole picture)."""
+
+    name: str
+    files: tuple[Path, ...]
+    boxes: tuple[np.ndarray | None, ...]
+
+
+def certify(
+    torch_side: Runtime, file: Path, card: ExportCard, data: Path | None, notes: Sequence[str] = ()
+) -> Certificate:
+    """Compares; UserError where fp32 is further off than the tolerance. `data`: where pictures and labels come from,
+    its val split or else another; None = drawn faces, which have no labels for other skeletons. Of points that were learnt
+    without labels there is no metric, only the distance."""
+    instances, source = _instances(data, torch_side)
+    with tempfile.TemporaryDirectory() as folder:
+        cases = _cases(instances, Path(folder))
+        answers, facts = _in_a_process_of_its_own(file, cases, Path(folder))
+        differences, largest_score = [], 0.0
+        real = None
+        for case, found in zip(cases, answers, strict=True):
+            pictures = [read_image(path) for path in case.files]
+            expected = [torch_side(picture, box) for picture, box in zip(pictures, case.boxes, strict=True)]
+            off = np.concatenate([np.abs(a.xy - b.xy).ravel() for a, b in zip(expected, found, strict=True)])
+            off = np.where(np.isfinite(off), off, np.inf)  # a NaN is no answer
+            differences.append(
+                Difference(
+                    case.name, len(pictures), sum(len(a.xy) for a in expected), float(off.max()), float(off.mean())
+                )
+            )
+            largest_score = max(
+                largest_score, *(float(np.abs(a.score - b.score).max()) for a, b in zip(expected, found, strict=True))
+            )
+            real = (expected, found) if case.name == "real" else real
+    assert real is not None
+    made = Certificate(
+        file.name, sum(part.stat().st_size for part in _parts(file)), str(torch_side.network.path), card.runtime,
+        facts["version"], card.precision, card.crop, card.decode, source,
+        max(each.max_px for each in differences), float(np.mean([each.mean_px for each in differences])), largest_score,
+        TOLERANCE_PX if card.precision == "fp32" else None,
+        None if data is None or is_discovered(torch_side.skeleton) else _metric(instances, *real), tuple(differences), facts["without_torch"], tuple(notes),
+    )  # fmt: skip
+    if made.tolerance_px is not None and not made.max_px <= made.tolerance_px:
+        worst = max(differences, key=lambda each: each.max_px)
+        raise UserError(
+            f"{card.runtime}: its points are up to {worst.max_px:.3g} px from torch's ({worst.case}); the limit is "
+            f"{made.tolerance_px} px. Nothing was written. Try another runtime, or another decoder of the method"
+        )
+    return made
+
+
+def table(made: Certificate) -> list[dict[str, Any]]:
+    """Rows for people."""
+    return [
+        {"pictures": each.case, "instances": each.instances, "max |dx| px": each.max_px, "mean |dx| px": each.mean_px}
+        for each in made.cases
+    ]
+
+
+def lines(made: Certificate) -> list[str]:
+    """The rest, for people."""
+    limit = "no limit of px" if made.tolerance_px is None else f"limit {made.tolerance_px} px"
+    found = [
+        f"{made.runtime} {made.runtime_version}, {made.precision}, {made.bytes / 1e6:.2f} MB: "
+        f"at most {made.max_px:.2g} px from torch ({limit}), scores at most {made.max_score:.2g}; on {made.data}"
+    ]
+    if made.metric is not None:
+        found.append(f"NME of {made.metric['count']}: torch {made.metric['torch']:.5f}, file {made.metric['file']:.5f}")
+    return found
+
+
+def _parts(file: Path) -> list[Path]:
+    """All files of a model: those that share its name up to the first dot."""
+    stem = file.name.partition(".")[0]
+    return [part for part in file.parent.iterdir() if part.name.partition(".")[0] == stem]
+
+
+def _instances(data: Path | None, torch_side: Runtime) -> tuple[Instances, str]:
+    """Some labelled instances, spread over the split, and where they are from."""
+    if data is None:
+        return procedural_faces(REAL, seed=11, size=Size(256, 256)), "drawn faces"
+    for split in ("val", "test", "train"):
+        try:
+            found, _ = annotations.load(data, split)
+        except UserError:
+            if split == "train":
+                raise
+            continue
+        if not is_discovered(torch_side.skeleton):  # else boxes are all that the data can give
+            found = evaluate.match_points(found, torch_side.skeleton.points, str(data))
+        usable = np.flatnonzero(found.labelled.any(1) & ~found.crowd)
+        if len(usable):
+            rows = usable[np.linspace(0, len(usable) - 1, min(REAL, len(usable))).astype(int)]
+            return found.select(rows), f"{data} {split}"
+    raise UserError(f"{data}: has no labelled instance to compare with")
+
+
+def _cases(instances: Instances, folder: Path) -> list[_Case]:
+    """Pictures as they are, and as a runtime would rather not have them."""
+    numbers = iter(range(10**6))
+
+    def saved(picture: np.ndarray, orientation: int = 1) -> Path:
+        path = folder / f"{next(numbers)}.{'png' if orientation == 1 else 'jpg'}"
+        there, encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        assert there
+        content = encoded.tobytes()
+        path.write_bytes(content if orientation == 1 else _with_orientation(content, orientation))
+        return path
+
+    rows, read = [], {}
+    for row in range(len(instances)):
+        image = int(instances.image_row[row])
+        try:
+            read[row] = instances.images.read(image)
+        except UserError:
+            continue
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{instances.source}: none of its pictures can be read")
+    boxes = {row: instances.box_xywh[row][None].astype(np.float32) for row in rows}
+    some = rows[:: max(1, len(rows) // VARIED)][:VARIED]
+    real = _Case("real", tuple(saved(read[row]) for row in rows), tuple(boxes[row] for row in rows))
+    file_of = dict(zip(rows, real.files, strict=True))
+
+    def varied(name: str, change: Any, count: int = VARIED) -> _Case:
+        """`change(picture, box [1, 4])` -> picture or file, boxes."""
+        changed = [change(read[row], boxes[row]) for row in some[:count]]
+        return _Case(
+            name,
+            tuple(file if isinstance(file, Path) else saved(file) for file, _ in changed),
+            tuple(box for _, box in changed),
+        )
+
+    def resized(picture: np.ndarray, box: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+        share = side / max(picture.shape[:2])
+        size = (max(1, round(picture.shape[1] * share)), max(1, round(picture.shape[0] * share)))
+        return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_LINEAR), box * share
+
+    shift = np.array([[0.5, 0.5, 0, 0]], np.float32)
+    several = np.array([[0, 0, 1, 1], [-0.1, 0.05, 1.2, 1], [0.4, 0.3, 0.2, 0.3], [0.2, -0.6, 1, 1], [-3, -2, 7, 6]])
+    noise = np.random.default_rng(0)
+    return [
+        real,
+        _Case("whole picture", tuple(file_of[row] for row in some), (None,) * len(some)),
+        varied("five boxes at once", lambda p, b: (p, _within(b, several))),
+        varied("box half outside", lambda p, b: (p, b + shift * [[b[0, 2], b[0, 3], 0, 0]])),
+        varied("box outside", lambda p, b: (p, b + np.array([[3 * p.shape[1], 0, 0, 0]], np.float32))),
+        varied("small picture", lambda p, b: resized(p, b, 24)),
+        _Case("picture of 1 px", (saved(read[some[0]][:1, :1]),), (None,)),
+        varied("huge picture", lambda p, b: resized(p, b, HUGE_PX), 2),
+        varied("grey", lambda p, b: (cv2.cvtColor(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), b)),
+        varied("noise", lambda p, b: (noise.integers(0, 256, p.shape, dtype=np.uint8), b)),
+        varied("turned by EXIF", lambda p, b: (saved(np.rot90(p), orientation=6), b)),
+    ]  # fmt: skip
+
+
+def _within(box: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Boxes given as shares of a box: x and y from its corner, sides of its sides."""
+    sides = np.concatenate([box[0, 2:], box[0, 2:]])
+    return (np.concatenate([box[0, :2], [0, 0]]) + shares * sides).astype(np.float32)
+
+
+def _with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """A JPEG with an EXIF segment that holds nothing but the orientation (tag 0x0112, one SHORT)."""
+    tiff = b"II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00" + bytes([orientation, 0, 0, 0]) + bytes(4)
+    segment = b"Exif\x00\x00" + tiff
+    return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+
+
+def _in_a_process_of_its_own(
+    file: Path, cases: list[_Case], folder: Path
+) -> tuple[list[list[Keypoints]], dict[str, Any]]:
+    """What the file answers, by `certificate_worker`; and the version of its runtime."""
+    task = [
+        {"files": [str(path) for path in case.files], "boxes": [None if b is None else b.tolist() for b in case.boxes]}
+        for case in cases
+    ]
+    (folder / "task.json").write_text(json.dumps(task))
+    command = [sys.executable, "-m", "fiducial.export.certificate_worker", str(file), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+        raise UserError(f"{file.name} does not run in its runtime: {lines[-1]}. Nothing was written")
+    found = np.load(folder / "answers.npz")
+    answers = [
+        [Keypoints(found[f"{i}_{j}_xy"], found[f"{i}_{j}_score"]) for j in range(len(case.files))]
+        for i, case in enumerate(cases)
+    ]
+    return answers, json.loads(done.stdout.splitlines()[-1])
+
+
+def _metric(instances: Instances, expected: list[Keypoints], found: list[Keypoints]) -> dict[str, Any] | None:
+    """NME of both sides on the same instances."""
+    if len(expected) != len(instances):
+        return None  # some pictures could not be read
+    values = {}
+    for name, side in (("torch", expected), ("file", found)):
+        joined = Keypoints(np.concatenate([each.xy for each in side]), np.concatenate([each.score for each in side]))
+        values[name] = metrics.score(instances, joined).numbers()["nme"]
+    if None in values.values():
+        return None
+    return {"name": "nme", "count": len(instances), **values, "difference": values["file"] - values["torch"]}

@@ -1,0 +1,143 @@
+"""`fiducial export`: a run folder becomes one file of another runtime, with its certificate; or nothing is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from fiducial import config
+from fiducial.card import Card
+from fiducial.data import annotations
+from fiducial.errors import UserError, did_you_mean
+from fiducial.export import certificate
+from fiducial.export.certificate import Certificate
+from fiducial.models.detector import Detector
+from fiducial.motion.linear_map import is_discovered
+from fiducial.runtime import runtime
+from fiducial.runtime.export_card import Decode, Made, Where
+from fiducial.runtime.runtime import Runtime
+from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
+from fiducial.types import Skeleton
+
+TARGETS = ("onnx", "openvino", "ncnn")
+
+
+def export_model(
+    model: Path, to: str, out: Path, *, data: Path | None = None, crop: Where = "inside", decode: Decode = "own",
+    int8: Path | None = None, max_drop: float = 0.01, echo: Callable[[str], None] = print,
+) -> tuple[Path, Certificate]:  # fmt: skip
+    """Writes OUT/model.* and OUT/model.certificate.json; the file's path and the certificate.
+
+    `data`: labelled pictures for the certificate; None = those that the run was last scored on, where they are still
+    there, else drawn faces. All is made in a folder beside and moved when the certificate holds; a file of an earlier
+    export is replaced then.
+
+    `int8`: data to try 8-bit whole numbers with; they are taken where they are faster and NME rises by at most the share
+    `max_drop` of itself (OUT/model.int8.json says why or why not)."""
+    detector, card = load_detector(model)
+    if decode == "matmul":
+        detector = delegated(detector)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file, expected a folder")
+    torch_side = Runtime(TorchNetwork(detector, card, model))
+    data = data or int8 or scored_on(model, detector.spec.skeleton)
+    with staging(out) as folder:
+        echo(f"exporting {model} to {to}")
+        if int8 is None:
+            made = write(detector, card, to, folder, crop=crop, decode=decode)
+        else:
+            from fiducial.export.int8 import decide
+
+            made, _ = decide.export(
+                detector, card, to, folder, data=int8, max_drop=max_drop, crop=crop, decode=decode, echo=echo
+            )
+        for note in made.notes:
+            echo(note)
+        echo("comparing the file with torch, in a process of its own")
+        proof = certificate.certify(torch_side, made.file, made.card, data, made.notes)
+        config.write_json(folder / "model.certificate.json", proof)
+        move(folder, out)
+    return out / made.file.name, proof
+
+
+def write(detector: Detector, card: Card, to: str, folder: Path, *, crop: Where, decode: Decode) -> Made:
+    """The files of one target in `folder`, not compared with anything yet."""
+    if to not in TARGETS:
+        raise UserError(f"--to {to!r}: no such target.{did_you_mean(to, TARGETS)}")
+    if to == "openvino":
+        from fiducial.export import openvino_export
+
+        return openvino_export.write(detector, card, folder, decode=decode)
+    if to == "ncnn":
+        from fiducial.export import ncnn_export
+
+        return ncnn_export.write(detector, card, folder, decode=decode)
+    from fiducial.export import onnx_export
+
+    return onnx_export.write(detector, card, folder, crop=crop, decode=decode)
+
+
+def load_detector(model: Path) -> tuple[Detector, Card]:
+    """The detector of a run folder, on the CPU, its arithmetic in the plain order: what is exported."""
+    from fiducial.models import detector as detectors
+
+    if runtime.family_of(model).NAME != "torch":
+        raise UserError(f"{model}: is exported already; give the run folder that it was made from")
+    return detectors.load(model)
+
+
+def delegated(detector: Detector) -> Detector:
+    """The same weights, read by softmax and products: the method's `soft` decoder where it has several."""
+    from fiducial.models import detector as detectors
+
+    head = detector.spec.head
+    if "decoder" not in head or head["decoder"] == "soft":
+        return detector
+    try:
+        spec = replace(detector.spec, head={**head, "decoder": "soft"})
+        other = detectors.build(spec)
+    except UserError as error:
+        raise UserError(f"--decode matmul: method {detector.spec.method} has no such decoder: {error}") from error
+    other.load_state_dict(detector.state_dict())
+    return other.eval()
+
+
+def scored_on(model: Path, skeleton: Skeleton) -> Path | None:
+    """The data of RUN/metrics.json, if they are still where they were and have boxes, which videos have not, and labels
+    of the points, which those of a student may not have; of points that were learnt without labels boxes are enough."""
+    path = model / "metrics.json"
+    figures = config.read_json(path) if path.exists() else {}
+    named = figures.get("data")
+    if not isinstance(named, str) or not Path(named).exists():
+        return None
+    fits = "nme" in figures.get("metrics", {}) or is_discovered(skeleton)
+    return Path(named) if fits and annotations.is_labelled(Path(named)) else None
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """A folder beside OUT that is gone afterwards, whatever happens; UserError where none can be made."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.exists() and not os.access(out, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"--out {out}: can't be written: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move(folder: Path, out: Path) -> None:
+    """All files of `folder` into `out`; those of equal names are replaced."""
+    out.mkdir(exist_ok=True)
+    for file in sorted(folder.iterdir()):
+        file.replace(out / file.name)

@@ -1,0 +1,116 @@
+"""Published checkpoints of the First-Order-Motion model (Siarohin et al., NeurIPS 2019), such as vox-cpk.pth.tar: detector
+and generator of one file, which holds the states `generator`, `kp_detector`, `discriminator` and those of the optimizers.
+
+What the networks are is read from their tensors' shapes: the files do not say it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fiducial.errors import UserError
+from fiducial.models import detector as detectors
+from fiducial.models.checkpoints import _reader, fomm
+from fiducial.models.checkpoints._plan import COUNTERS, Shapes
+from fiducial.models.checkpoints._reader import Contents
+from fiducial.models.detector import Detector
+from fiducial.motion.dense_motion import DenseMotionSpec
+from fiducial.motion.generator import Generator, GeneratorSpec
+from fiducial.motion.names import our_generator_name
+
+_HOURGLASS = "dense_motion_network.hourglass."
+_COMPUTED = ("sums",)  # buffers that no file holds
+
+
+def load(path: Path, device: str = "cpu") -> tuple[Detector, Generator]:
+    """Both, in eval mode, every weight taken. UserError where the file lacks one of them, or where they do not fit each
+    other; a warning says what the detector was taken for."""
+    contents = generator_of(_reader.nested(path), path)
+    spec, points = spec_of(contents)
+    detector, _, report = detectors.load_checkpoint(path)
+    warnings.warn(report, stacklevel=2)
+    own = len(detector.spec.skeleton.points)
+    if own != points:
+        raise UserError(f"{path}: its detector finds {own} points and its generator takes {points}; expected as many")
+    generator = Generator(spec, points)
+    generator.load_state_dict(_fitting(generator, contents), strict=False)  # what may be missing was looked at just now
+    return detector.to(device), generator.eval().to(device)
+
+
+def generator_of(loaded: dict[str, Any], path: Path) -> Contents:
+    """The generator's tensors by their published names; UserError for a file without it or without the detector."""
+    wanted = ("generator", "kp_detector")
+    missing = [name for name in wanted if not isinstance(loaded.get(name), dict)]
+    if missing:
+        there = ", ".join(map(str, list(loaded)[:6])) or "nothing"
+        raise UserError(
+            f"{path}: has no {' and no '.join(missing)} (it holds {there}), so nothing can be animated; expected a checkpoint "
+            "of the whole First-Order-Motion model, such as vox-cpk.pth.tar, or the folder of a run of `fiducial fit VIDEOS "
+            "--method motion`"
+        )
+    contents = _reader.unwrapped(path, loaded["generator"])
+    broken = next((name for name, tensor in contents.state.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise UserError(f"{path}: generator: {broken} holds NaN or infinity; its training failed, take an earlier file")
+    return contents
+
+
+def spec_of(contents: Contents) -> tuple[GeneratorSpec, int]:
+    """What the generator is, and how many points it takes. A width that two blocks share is the widest; the variance of
+    the points' Gaussians, which no tensor shows, is the published one."""
+    shapes = contents.shapes
+    for name in (
+        "first.conv.weight",
+        "final.weight",
+        "dense_motion_network.mask.weight",
+        f"{_HOURGLASS}encoder.down_blocks.0.conv.weight",
+    ):
+        if name not in shapes:
+            raise UserError(f"{contents.path}: generator: no tensor {name}; expected the First-Order-Motion model's")
+    width, channels = shapes["first.conv.weight"][:2]
+    if channels != 3:
+        raise UserError(f"{contents.path}: generator: made for pictures of {channels} channels; expected 3, RGB")
+    downs, widest = _growth(shapes, r"down_blocks\.(\d+)\.conv\.weight", width)
+    # The names of the detector's hourglass are the same.
+    own = {
+        re.sub(r"^hourglass\.", "predictor.", name.removeprefix("dense_motion_network.")): shape
+        for name, shape in shapes.items()
+        if name.startswith("dense_motion_network.")
+    }
+    hourglass = fomm.spec_of(own)
+    dense_motion = DenseMotionSpec(
+        hourglass.width, hourglass.blocks, hourglass.widest, hourglass.reduction, occlusion="occlusion.weight" in own
+    )
+    residuals = len({name.split(".")[1] for name in shapes if name.startswith("bottleneck.")})
+    spec = GeneratorSpec(width, max(widest, width), downs, residuals, dense_motion=dense_motion)
+    return spec, own["mask.weight"][0] - 1
+
+
+def _growth(shapes: Shapes, pattern: str, width: int) -> tuple[int, int]:
+    """How many blocks there are, and the widest that they may be: that of a block that did not double, else the usual."""
+    widths = {int(found[1]): shape[0] for name, shape in shapes.items() if (found := re.fullmatch(pattern, name))}
+    grown = [width, *(widths[i] for i in sorted(widths))]
+    capped = next((after for before, after in itertools.pairwise(grown) if after != 2 * before), None)
+    return len(widths), capped or max(GeneratorSpec().widest, grown[-1])
+
+
+def _fitting(generator: Generator, contents: Contents) -> dict[str, Tensor]:
+    """The tensors under our names. UserError where one is missing, too many or of another shape."""
+    named = {our_generator_name(name): tensor for name, tensor in contents.state.items()}
+    given = {name: tensor for name, tensor in named.items() if name is not None}
+    wrong = [
+        name
+        for name in detectors.differing(generator.state_dict(), given)
+        if not name.endswith((*COUNTERS, *_COMPUTED))
+    ]
+    if wrong:
+        raise UserError(
+            f"{contents.path}: generator: {len(wrong)} tensors do not fit the network that the others tell of, first "
+            f"{wrong[0]!r}; expected the First-Order-Motion model as it was published"
+        )
+    return given

@@ -1,0 +1,100 @@
+"""Sheets of pictures with points that nobody named: each point has one colour on all of them, so that the eye can tell
+whether it marks the same place in every frame and on every person. Numpy and OpenCV only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from fiducial import geometry
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.report import pictures
+
+SIDE = 160  # px of a tile's longest side, so that points of small pictures can be told apart
+
+
+class Tile(NamedTuple):
+    """A picture of a sheet."""
+
+    image: np.ndarray  # uint8 RGB [h, w, 3]
+    caption: str = ""
+
+
+def legend(points: int) -> dict[str, pictures.Colour]:
+    """Each point's colour, by its number."""
+    return {str(i): (int(r), int(g), int(b)) for i, (r, g, b) in enumerate(pictures.hues(points))}
+
+
+def enlarged(image: np.ndarray, xy: np.ndarray | None = None, side: int = SIDE) -> np.ndarray:
+    """The picture with its longest side `side` px, and where there are points xy [k, 2], px of `image`, they are on it."""
+    own = Size(image.shape[1], image.shape[0])
+    factor = side / max(own)
+    size = Size(max(1, round(own.w * factor)), max(1, round(own.h * factor)))
+    tile = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA)
+    if xy is None:
+        return tile
+    return dotted(tile, geometry.transform(geometry.resize(own, size), np.asarray(xy, np.float64)))
+
+
+def dotted(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Dots at xy [k, 2] on a copy, all of one size however close they are: also where many lie on each other that is to
+    be seen. Points outside the picture, and NaN, are not drawn."""
+    canvas, radius = np.ascontiguousarray(image).copy(), max(image.shape[:2]) / 45
+    inside = ((xy >= -0.5) & (xy <= np.array(image.shape[1::-1]) - 0.5)).all(-1)
+    for colour, grown in ((None, radius + 1), (pictures.hues(len(xy)), radius)):
+        for i in np.flatnonzero(inside):
+            shade = pictures.OUTLINE if colour is None else colour[i].tolist()
+            place = [round(float(value) * 64) for value in xy[i]]
+            cv2.circle(canvas, place, round(grown * 64), shade, -1, cv2.LINE_AA, 6)
+    return canvas
+
+
+def framed(image: np.ndarray) -> np.ndarray:
+    """The picture with a bright edge, which marks it among others."""
+    edge = 3
+    inner = image[edge:-edge, edge:-edge]
+    return cv2.copyMakeBorder(inner, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=pictures.ERROR)
+
+
+def tail(name: str, length: int = 20) -> str:
+    """The end of a name, by which those of one folder differ."""
+    return name if len(name) <= length else f"..{name[2 - length :]}"
+
+
+def sheet(rows: Sequence[Sequence[Tile]], points: int = 0) -> np.ndarray:
+    """Rows of tiles, short ones filled up; below them the colours of so many points."""
+    columns = max(1, *(len(row) for row in rows)) if rows else 1
+    ground = Tile(np.full((8, 8, 3), pictures.GROUND, np.uint8))
+    tiles = [tile for row in rows for tile in (*row, *[ground] * (columns - len(row)))]
+    whole = pictures.contact_sheet([tile.image for tile in tiles], [tile.caption for tile in tiles], columns)
+    return whole if points == 0 else np.concatenate([whole, _colours(points, whole.shape[1])])
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """The picture as a file, written beside and renamed; folders are made."""
+    encoded, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise UserError(f"{path}: a picture of {image.shape[1]}x{image.shape[0]} px can't be written as PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data.tobytes())
+    partial.replace(path)
+
+
+def _colours(points: int, width: int) -> np.ndarray:
+    """A strip of `width` px: a dot and a number a point, in as many lines as it takes."""
+    height, step = 20, 44
+    across = max(1, width // step)
+    strip = np.full((height * math.ceil(points / across), width, 3), pictures.GROUND, np.uint8)
+    font = cv2.FontFace("sans")
+    for number, colour in enumerate(pictures.hues(points)):
+        x, y = step * (number % across) + 9, height * (number // across)
+        cv2.circle(strip, (x, y + 10), 6, colour.tolist(), -1, cv2.LINE_AA)
+        cv2.putText(strip, str(number), (x + 11, y + 15), pictures.TEXT, font, 13, 450)
+    return strip

@@ -1,0 +1,65 @@
+"""A small motion system taught by a large one: beside the frames themselves it learns the teacher's points, local frames
+and generated pictures (article B's last step; distillation of generators: Li et al., "GAN compression", CVPR 2020)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from fiducial.errors import UserError
+from fiducial.models.detector import Detector
+from fiducial.models.heads.motion import Frames
+from fiducial.motion import perceptual
+from fiducial.motion.discriminator import Discriminator
+from fiducial.motion.generator import Generator
+from fiducial.motion.objective import Motion
+from fiducial.motion.pairs import Pairs
+from fiducial.motion.perceptual import FeatureNetwork
+from fiducial.motion.spec import MotionSpec
+
+
+class Taught(Motion):
+    """The teacher is frozen, in eval mode, and in no checkpoint. Both see the same pictures in the same batch."""
+
+    def __init__(
+        self, detector: Detector, generator: Generator, features: FeatureNetwork, spec: MotionSpec, teacher: Motion,
+        discriminator: Discriminator | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(detector, generator, features, spec, discriminator)
+        theirs, ours = (len(some.spec.skeleton.points) for some in (teacher.detector, detector))
+        if theirs != ours:
+            raise UserError(
+                f"motion.teacher has {theirs} points and the student {ours}; use --set motion.points={theirs}"
+            )
+        if teacher.detector.spec.size != detector.spec.size:
+            raise UserError(
+                f"motion.teacher looks at {teacher.detector.spec.size} and the student at {detector.spec.size}; use --size "
+                f"{teacher.detector.spec.size}"
+            )
+        self._teacher = [teacher.eval().requires_grad_(False)]
+
+    def forward(self, batch: Pairs) -> dict[str, Float[Tensor, ""]]:
+        found = self.reconstruct(batch, torch.Generator().manual_seed(int(torch.randint(2**31, ()))))
+        teacher = self._teacher[0].to(batch.source.device)
+        with torch.no_grad():
+            source = self._unit(batch.source)
+            of_source, of_driving = teacher.frames(source), teacher.frames(found.driving)
+            made = teacher.generator(source, of_source, of_driving).prediction
+        with torch.autocast(batch.source.device.type, enabled=False):
+            losses = self._losses(found)
+            pairs = ((found.of_source, of_source), (found.of_driving, of_driving))
+            points = torch.stack([frames_difference(ours, theirs) for ours, theirs in pairs]).mean()
+            losses["points"] = self.spec.points_weight * points
+            levels = (self.pyramid(found.generated.prediction.float()), self.pyramid(made.float()))
+            losses["taught"] = self.spec.taught_weight * perceptual.pixel_loss(*levels)
+        return losses
+
+
+def frames_difference(ours: Frames, theirs: Frames) -> Float[Tensor, ""]:
+    """Article B's L1: MSE of the points in xy_corner, and that of the Jacobians where both have them."""
+    difference = F.mse_loss(ours.xy_corner, theirs.xy_corner)
+    if ours.jacobian is None or theirs.jacobian is None:
+        return difference
+    return difference + F.mse_loss(ours.jacobian, theirs.jacobian)

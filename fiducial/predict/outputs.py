@@ -1,0 +1,97 @@
+"""What predict writes about the points it found: COCO results JSON, and a table in CSV.
+
+Both are kept on disk until they are whole, since a camera may run for hours, and appear only then."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from fiducial.predict.boxes import Boxes
+from fiducial.predict.sources import Frame
+from fiducial.types import Keypoints, Skeleton
+
+Entry = dict[str, Any]  # of a COCO results file
+Write = Callable[[list[Entry]], None]  # takes the entries of a frame
+
+
+def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
+    """Entries of a COCO results file, one an instance.
+
+    Besides COCO's own: `file_name` lets people find the picture again, `seconds` its time in the video, `track_id` the
+    same instance in other frames, and `keypoint_sigmas` says, where the method knows, how far off x and y of each point
+    may be, px."""
+    made = []
+    for i in range(len(found.xy)):
+        points = np.column_stack([found.xy[i], found.score[i]]).astype(float)
+        entry: Entry = {
+            "image_id": given.image_id,
+            "category_id": given.category_ids[i] if given.category_ids else 1,
+            "keypoints": [round(value, 3) for value in points.ravel().tolist()],
+            "score": round(float(found.score[i].mean()), 5),
+            "file_name": frame.name,
+        }
+        if frame.seconds is not None:
+            entry["seconds"] = round(float(frame.seconds), 6)
+        if given.track_ids:
+            entry["track_id"] = given.track_ids[i]
+        if given.xywh:
+            entry["bbox"] = given.xywh[i]
+        if found.sigma is not None:
+            entry["keypoint_sigmas"] = [round(float(value), 3) for value in found.sigma[i].ravel()]
+        made.append(entry)
+    return made
+
+
+@contextmanager
+def writing_json(target: Path) -> Iterator[Write]:
+    """A list of entries, one a line."""
+    with _appearing(target) as file:
+        before = "["
+
+        def write(made: list[Entry]) -> None:
+            nonlocal before
+            for entry in made:
+                file.write(before + json.dumps(entry, allow_nan=False))
+                before = ",\n"
+
+        yield write
+        file.write("]\n" if before != "[" else "[]\n")
+
+
+@contextmanager
+def writing_csv(target: Path, skeleton: Skeleton) -> Iterator[Write]:
+    """One row an instance: `file_name`, `seconds` (empty for pictures), `image_id`, `track_id` (empty where who is who is
+    not known), `score`, then `NAME_x`, `NAME_y` (px) and `NAME_score` of each point."""
+    columns = [f"{name}_{what}" for name in skeleton.points for what in ("x", "y", "score")]
+    with _appearing(target) as file:
+        table = csv.writer(file, lineterminator="\n")
+        names = ("file_name", "seconds", "image_id", "track_id", "score")
+        table.writerow([*names, *columns])
+        yield lambda made: table.writerows(
+            [*(entry.get(name, "") for name in names), *entry["keypoints"]] for entry in made
+        )
+
+
+@contextmanager
+def _appearing(target: Path) -> Iterator[TextIO]:
+    """A file that is there, whole, when the context ends without an error; folders are made only then."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
+        yield file
+        file.seek(0)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            with open(partial, "w", encoding="utf-8", newline="") as copy:
+                shutil.copyfileobj(file, copy)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,129 @@
+"""`fiducial profile`: a run folder in any runtime, an exported file in its own, or a network of random weights."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fiducial.card import Card
+from fiducial.errors import UserError, did_you_mean
+from fiducial.profiling import advice, machine, timing
+from fiducial.profiling.parts import Measured, Profile
+from fiducial.runtime import cost, cost_worker, runtime
+
+TARGETS = {"onnxruntime": "onnx", "openvino": "openvino", "ncnn": "ncnn"}  # of `fiducial export`, by runtime
+RUNTIMES = ("torch", *TARGETS)
+
+
+def profile_model(
+    model: Path, name: str | None = None, *, threads: int = 1, seconds: float = 3.0, echo: Callable[[str], None] = print
+) -> Profile:
+    """Of one crop, uint8 in and Keypoints out. `name`: the runtime, None = torch for a run folder, for a file its own; a
+    run folder is exported for another one, into a folder that is gone afterwards. Takes `seconds` and some more."""
+    own = runtime.family_of(model).NAME
+    name = name or own
+    if name not in RUNTIMES:
+        raise UserError(f"--runtime {name!r}: no such name.{did_you_mean(name, RUNTIMES)}")
+    if own not in ("torch", name):
+        raise UserError(f"--runtime {name}: {model} runs in {own} alone. Give the run folder that it was made from")
+    peak = machine.measure(threads)
+    with ExitStack() as stack:
+        file = model
+        if name != own:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            echo(f"exporting {model} for {name}")
+            file = exported(model, name, folder)
+        echo(f"timing {model} in {name}, {threads} thread{'s' if threads > 1 else ''}")
+        measure = _in_torch if name == "torch" else _in_its_runtime
+        card, precision, found = measure(file, threads, seconds)
+        memory = memory_bytes(file, name)
+    profile = Profile(
+        str(model), name, threads, str(card.spec.size), precision, found.whole_ms, found.layers, peak, found.how, memory
+    )  # fmt: skip
+    if advice.wants_another_runtime(profile):
+        profile = replace(profile, elsewhere_ms=_in_onnxruntime(model, threads, echo))
+    return profile
+
+
+def profile_random(
+    backbone: str | None, method: str | None, size: str | None, points: int, name: str | None = None, *, threads: int = 1,
+    seconds: float = 3.0, echo: Callable[[str], None] = print,
+) -> Profile:  # fmt: skip
+    """The same for a network that has learnt nothing: times do not depend on what it knows."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = random_model(Path(folder), backbone, method, size, points)
+        profile = profile_model(
+            model, name, threads=threads, seconds=seconds, echo=lambda line: echo(line.replace(str(model), model.name))
+        )
+        return replace(profile, model=model.name)
+
+
+def random_model(folder: Path, backbone: str | None, method: str | None, size: str | None, points: int) -> Path:
+    """A run folder in `folder` with a network that has learnt nothing, for its time; None = the recipe's choice."""
+    from fiducial.card import DetectorSpec
+    from fiducial.models import detector as detectors
+    from fiducial.training import recipes
+    from fiducial.training.recipe import Recipe
+    from fiducial.types import Skeleton
+
+    given = {"backbone": backbone, "method": method, "size": size}
+    recipe = recipes.changed(Recipe(), {name: value for name, value in given.items() if value is not None}, [])
+    skeleton = Skeleton("points", tuple(str(i) for i in range(points)))
+    detector = detectors.build(DetectorSpec(recipe.backbone, recipe.method, dict(recipe.head), recipe.size, skeleton))
+    path = folder / f"{recipe.method} on {recipe.backbone}, random weights"
+    detectors.save(detector, path, Card(detector.spec))
+    return path
+
+
+def memory_bytes(file: Path, name: str) -> int | None:
+    """The most that a process of its own needs for it above one that has only the runtime."""
+    return cost.measure(file, repeats=2, rounds=1)[name].model_memory_bytes
+
+
+def exported(model: Path, name: str, folder: Path) -> Path:
+    """A run folder's file for a runtime, its crop outside; not compared with torch."""
+    from fiducial.export import export
+
+    detector, card = export.load_detector(model)
+    return export.write(detector, card, TARGETS[name], folder, crop="outside", decode="own").file
+
+
+def _in_torch(model: Path, threads: int, seconds: float) -> tuple[Card, str, Measured]:
+    from fiducial.models import detector as detectors
+    from fiducial.profiling import torch_modules
+
+    detector, card = detectors.load(model)
+    return card, "fp32", torch_modules.measure(detector, threads, seconds)
+
+
+def _in_its_runtime(file: Path, threads: int, seconds: float) -> tuple[Card, str, Measured]:
+    """An exported file."""
+    # Any: each module takes its own runtime's network.
+    network: Any = runtime.load(file, threads=threads).network
+    if network.runtime == "onnxruntime":
+        from fiducial.profiling import onnxruntime_nodes as parts
+    elif network.runtime == "openvino":
+        from fiducial.profiling import openvino_nodes as parts
+    else:
+        from fiducial.profiling import ncnn_layers as parts
+    return network.card, network.export.precision, parts.measure(network, threads, seconds)
+
+
+def _in_onnxruntime(model: Path, threads: int, echo: Callable[[str], None]) -> tuple[tuple[str, float], ...]:
+    """The whole there, for advice; () where it has no form there."""
+    echo(f"timing {model} in onnxruntime, to compare")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            network = runtime.load(exported(model, "onnxruntime", Path(folder)), threads=threads).network
+        except (UserError, ModuleNotFoundError):
+            return ()
+        size = network.card.spec.size
+        crop = cost_worker.noise(size.h, size.w)
+        ms, _ = timing.in_turns(
+            lambda: network.predict(crop), lambda: None, 0.5, clock=timing.clock_for(threads)
+        )  # fmt: skip
+        return (("ONNX Runtime", ms),)

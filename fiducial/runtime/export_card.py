@@ -1,0 +1,86 @@
+"""What travels in an exported file: the detector's card and what was done to it, as a block of metadata.
+
+The block is two texts, `fiducial` (JSON) and `fiducial_sha256` (of that JSON), so that a file of others, one that a newer
+version wrote, and one that was altered are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fiducial import config
+from fiducial.card import Card
+from fiducial.errors import UserError
+from fiducial.types import Keypoints
+
+EXPORT_VERSION = 1
+KEY, DIGEST = "fiducial", "fiducial_sha256"
+Precision = Literal["fp32", "bf16", "int8"]
+Where = Literal["inside", "outside"]
+Decode = Literal["own", "matmul"]
+
+
+@dataclass(frozen=True)
+class ExportCard:
+    """A detector in another runtime's file."""
+
+    card: Card
+    runtime: str
+    # Of Keypoints, in the order in which the file gives them: xy, score, sigma, jacobian.
+    outputs: tuple[str, ...]
+    crop: Where = "inside"  # outside: the file takes uint8 crops of the card's size, and the runtime package cuts them
+    decode: Decode = "own"  # matmul: by softmax and products alone, for delegates
+    precision: Precision = "fp32"
+    export_version: int = EXPORT_VERSION
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an exporter wrote: the file that is loaded, its card, and what people should know about it."""
+
+    file: Path
+    card: ExportCard
+    notes: tuple[str, ...] = ()
+
+
+def to_metadata(card: ExportCard) -> dict[str, str]:
+    """The block."""
+    text = json.dumps(config.to_dict(card), allow_nan=False, sort_keys=True)
+    return {KEY: text, DIGEST: _digest(text)}
+
+
+def of_metadata(block: Mapping[str, Any], path: Path, runtime: str) -> ExportCard:
+    """Reads the block of the file `path`, which is to be of `runtime`; UserError says what is wrong with it."""
+    text, digest = block.get(KEY), block.get(DIGEST)
+    if not isinstance(text, str):
+        raise UserError(f"{path}: not exported by Fiducial (its metadata has no {KEY!r}). Make it by `fiducial export`")
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: its metadata {KEY!r} are no JSON: {error}. Export the model anew") from error
+    version = values.get("export_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > EXPORT_VERSION:
+        raise UserError(f"{path}: export version {version}; this Fiducial reads up to {EXPORT_VERSION}. Update it")
+    if digest != _digest(text):
+        raise UserError(f"{path}: its metadata were altered after the export (their digest differs). Export it anew")
+    card = config.from_dict(ExportCard, values, str(path))
+    if card.runtime != runtime:
+        raise UserError(f"{path}: its metadata are those of a file of {card.runtime}, not of {runtime}. Export it anew")
+    return card
+
+
+def no_points(card: ExportCard) -> Keypoints:
+    """The answer to no box at all: arrays with zero rows."""
+    k = len(card.card.spec.skeleton.points)
+    shapes = {"xy": (0, k, 2), "score": (0, k), "sigma": (0, k, 2), "jacobian": (0, k, 2, 2)}
+    return Keypoints(**{name: np.zeros(shapes[name], np.float32) for name in card.outputs})
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

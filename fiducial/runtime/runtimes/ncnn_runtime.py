@@ -1,0 +1,130 @@
+"""ncnn: files of `fiducial export --to ncnn`, on the CPU. Extra `ncnn`.
+
+ncnn runs the network, one crop at a time and in float32; the decode beside it is an ONNX graph (`ncnn_export.py`)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fiducial import config
+from fiducial.card import Normalization
+from fiducial.errors import UserError
+from fiducial.runtime import export_card
+from fiducial.runtime.export_card import ExportCard
+from fiducial.types import Keypoints
+
+NAME = "ncnn"
+PARTS = {"param": "model.ncnn.param", "bin": "model.ncnn.bin", "decode": "model.decode.onnx"}
+
+
+def matches(path: Path) -> bool:
+    return path.suffix.lower() == ".param"
+
+
+def load(path: Path, threads: int | None = None, flip_test: bool = False) -> NcnnNetwork:
+    """`threads`: None = as many as the machine has cores. All files of the export must be beside each other, unchanged:
+    ncnn itself reads a damaged file without an error, or crashes."""
+    import onnxruntime
+
+    library()
+    if flip_test:
+        raise UserError(f"{path}: --flip-test needs the run folder; an exported file holds the plain network")
+    stem = path.name.removesuffix(".param").removesuffix(".ncnn")
+    about = path.with_name(f"{stem}.ncnn.json")
+    if not about.exists():
+        raise UserError(f"{path}: not exported by Fiducial (no {about.name} beside it). Make it by `fiducial export`")
+    block = config.read_json(about)
+    card = export_card.of_metadata(block if isinstance(block, dict) else {}, about, NAME)
+    files = {part: path.with_name(name.replace("model", stem, 1)) for part, name in PARTS.items()}
+    digests = block.get("files")
+    for part, file in files.items():
+        if not file.is_file():
+            raise UserError(f"{path}: {file.name} is not beside it; copy all files of the export")
+        if not isinstance(digests, dict) or digest(file) != digests.get(PARTS[part]):
+            raise UserError(f"{file}: was cut short or altered after the export (its digest differs). Export it anew")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    decode = onnxruntime.InferenceSession(str(files["decode"]), options, providers=["CPUExecutionProvider"])
+    return NcnnNetwork(network_of(files["param"], files["bin"], threads), decode, card, path)
+
+
+def library() -> Any:
+    """The package, or the command that installs it."""
+    try:
+        import ncnn
+    except ModuleNotFoundError as error:
+        raise UserError("ncnn is not installed: pip install 'fiducial[ncnn]'") from error
+    return ncnn
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def network_of(param: Path, weights: Path, threads: int | None) -> Any:
+    """ncnn's Net, in float32 throughout."""
+    ncnn = library()
+    net = ncnn.Net()
+    net.opt.num_threads = threads or os.cpu_count() or 1
+    for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+        setattr(net.opt, option, False)
+    if net.load_param(str(param)) != 0 or net.load_model(str(weights)) != 0:
+        raise UserError(f"{param}: ncnn can't load it")
+    return net
+
+
+def loads_in_a_process_of_its_own(param: Path, weights: Path) -> tuple[bool, str]:
+    """Whether ncnn loads a network, and what it said: it may crash instead of saying no."""
+    code = (
+        "import sys, ncnn; net = ncnn.Net(); "
+        "sys.exit(1 if net.load_param(sys.argv[1]) or net.load_model(sys.argv[2]) else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(param), str(weights)], capture_output=True, text=True, check=False
+    )
+    lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+    return done.returncode == 0 and "failed" not in done.stderr and "not exists" not in done.stderr, lines[0]
+
+
+class NcnnNetwork:
+    """A network, its decode and its card."""
+
+    runtime = NAME
+
+    def __init__(self, net: Any, decode: Any, export: ExportCard, path: Path) -> None:
+        self.net, self.decode, self.export, self.card, self.path = net, decode, export, export.card, path
+        self._raw = [(each.name, each.shape[1:]) for each in decode.get_inputs()]
+        normalization = self.card.spec.normalization or Normalization()
+        self._mean = list(normalization.mean)
+        self._scale = [1 / value for value in normalization.std]
+
+    def predict(self, crops: np.ndarray) -> Keypoints:
+        if len(crops) == 0:
+            return export_card.no_points(self.export)
+        each = [self._network(crop) for crop in crops]
+        raw = {name: np.stack([parts[i] for parts in each]) for i, (name, _) in enumerate(self._raw)}
+        found = self.decode.run(None, raw)
+        return Keypoints(**dict(zip(self.export.outputs, found, strict=True)))
+
+    def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
+        """None: the crop is never in the file."""
+
+    def _network(self, crop: np.ndarray) -> list[np.ndarray]:
+        """The parts of the raw output of one crop."""
+        ncnn = library()
+
+        height, width = crop.shape[:2]
+        planes = ncnn.Mat.from_pixels(np.ascontiguousarray(crop), ncnn.Mat.PixelType.PIXEL_RGB, width, height)
+        planes.substract_mean_normalize(self._mean, self._scale)
+        with self.net.create_extractor() as extractor:
+            extractor.input("in0", planes)
+            # Copies: the extractor's memory ends with it.
+            return [np.array(extractor.extract(f"out{i}")[1]).reshape(shape) for i, (_, shape) in enumerate(self._raw)]

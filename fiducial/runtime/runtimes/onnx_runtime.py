@@ -1,0 +1,98 @@
+"""ONNX Runtime: files of `fiducial export --to onnx`, on the CPU. In the base install.
+
+Several crops go one by one through the network, as many at a time as there are threads. On a CPU that is quicker than one
+batch: the maps of one crop stay in the core's cache, where those of eight don't, and the threads need not meet after every
+layer (`benchmarks/export_overhead.py`)."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fiducial.data import crops as cutting
+from fiducial.errors import UserError
+from fiducial.runtime import export_card
+from fiducial.types import Keypoints
+
+NAME = "onnxruntime"
+
+
+def matches(path: Path) -> bool:
+    return path.suffix.lower() == ".onnx"
+
+
+def load(path: Path, threads: int | None = None, flip_test: bool = False) -> OnnxNetwork:
+    """`threads`: None = as many as the machine has cores."""
+    if flip_test:
+        raise UserError(f"{path}: --flip-test needs the run folder; an exported file holds the plain network")
+    threads = threads or os.cpu_count() or 1
+    session = session_of(path, threads)
+    card = export_card.of_metadata(session.get_modelmeta().custom_metadata_map, path, NAME)
+    return OnnxNetwork(session, card, path, threads)
+
+
+def session_of(path: Path, threads: int) -> Any:
+    """onnxruntime's session; UserError where it refuses the file."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings are about its own optimisations
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common class of their own
+        reason = str(error).splitlines()[0].rpartition(" : ")[2]
+        raise UserError(f"{path}: ONNX Runtime can't load it: {reason}") from error
+
+
+class OnnxNetwork:
+    """A session and its card."""
+
+    runtime = NAME
+
+    def __init__(self, session: Any, export: export_card.ExportCard, path: Path, threads: int) -> None:
+        self.session, self.export, self.card, self.path, self.threads = session, export, export.card, path, threads
+        self._no_image = np.zeros((1, 1, 3), np.uint8)
+        self._no_boxes = np.zeros((0, 4), np.float32)
+
+    def predict(self, crops: np.ndarray) -> Keypoints:
+        if len(crops) == 0:
+            return export_card.no_points(self.export)
+        if len(crops) == 1:
+            return Keypoints(**dict(zip(self.export.outputs, self._of_one(self.session, crops), strict=True)))
+        run = partial(self._of_one, self._for_many)
+        mapped = map if self.threads == 1 else self._pool.map
+        each = list(mapped(run, np.split(crops, len(crops))))
+        columns = [np.concatenate(parts) for parts in zip(*each, strict=True)]
+        return Keypoints(**dict(zip(self.export.outputs, columns, strict=True)))
+
+    @cached_property
+    def _for_many(self) -> Any:
+        """The same file for crops side by side, a thread each; made when there are several for the first time."""
+        return self.session if self.threads == 1 else session_of(self.path, 1)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="fiducial-crops")
+
+    def _of_one(self, session: Any, crop: np.ndarray) -> list[np.ndarray]:
+        feed = {"crops": crop}
+        if self.export.crop == "inside":
+            feed |= {"image": self._no_image, "boxes": self._no_boxes}
+        return session.run(None, feed)
+
+    def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
+        """Through the crop in the file, in px of the image; None where the file has none."""
+        boxes, _ = cutting.checked_boxes(image, boxes_xywh, 1.0)
+        if self.export.crop == "outside":
+            return None
+        if len(boxes) == 0:
+            return export_card.no_points(self.export)
+        given = self._no_boxes if boxes_xywh is None else boxes.astype(np.float32)
+        found = self.session.run(None, {"image": np.ascontiguousarray(image), "boxes": given})
+        return Keypoints(**dict(zip(self.export.outputs, found, strict=True)))

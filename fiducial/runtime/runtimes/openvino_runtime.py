@@ -1,0 +1,96 @@
+"""OpenVINO: files of `fiducial export --to openvino`, on the CPU. Extra `openvino`.
+
+What is called fp32 is computed so: OpenVINO's own choice on newer CPUs is bf16. Crops go one by one through a network of a
+static batch of one, which on a CPU is quicker a crop than a batch of eight, static or not, and does not need to be
+compiled anew for each number of boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fiducial.errors import UserError
+from fiducial.runtime import export_card
+from fiducial.runtime.export_card import ExportCard
+from fiducial.types import Keypoints
+
+NAME = "openvino"
+SECTION = "fiducial"  # of the file's rt_info
+
+
+def matches(path: Path) -> bool:
+    return path.suffix.lower() == ".xml"
+
+
+def load(path: Path, threads: int | None = None, flip_test: bool = False) -> OpenvinoNetwork:
+    """`threads`: None = as many as the machine has cores."""
+    openvino = library()
+    if flip_test:
+        raise UserError(f"{path}: --flip-test needs the run folder; an exported file holds the plain network")
+    if not path.with_suffix(".bin").exists():
+        raise UserError(f"{path}: its weights {path.with_suffix('.bin').name} are not beside it; copy both files")
+    core = openvino.Core()
+    try:
+        model = core.read_model(path)
+    except RuntimeError as error:
+        raise UserError(f"{path}: OpenVINO can't read it: {last_line(error)}") from error
+    card = export_card.of_metadata(metadata_of(model), path, NAME)
+    return OpenvinoNetwork(core, model, card, path, threads)
+
+
+def library() -> Any:
+    """The package, or the command that installs it."""
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise UserError("openvino is not installed: pip install 'fiducial[openvino]'") from error
+    return openvino
+
+
+def metadata_of(model: Any) -> Mapping[str, str]:
+    """The texts of the file's block; empty where it has none."""
+    names = (export_card.KEY, export_card.DIGEST)
+    return {
+        name: model.get_rt_info([SECTION, name]).astype(str) for name in names if model.has_rt_info([SECTION, name])
+    }
+
+
+def last_line(error: Exception) -> str:
+    """Of OpenVINO's messages the last line says what was wrong."""
+    return next(line.strip() for line in reversed(str(error).splitlines()) if line.strip())
+
+
+def settings(card: ExportCard, threads: int | None) -> dict[str, Any]:
+    """How a file is compiled. int8 computes what is left of it in fp32."""
+    chosen = {"INFERENCE_PRECISION_HINT": "bf16" if card.precision == "bf16" else "f32", "NUM_STREAMS": 1}
+    return chosen | ({} if threads is None else {"INFERENCE_NUM_THREADS": threads})
+
+
+class OpenvinoNetwork:
+    """A compiled network and its card."""
+
+    runtime = NAME
+
+    def __init__(self, core: Any, model: Any, export: ExportCard, path: Path, threads: int | None) -> None:
+        self.export, self.card, self.path = export, export.card, path
+        size = self.card.spec.size
+        model.reshape([1, size.h, size.w, 3])
+        self.compiled = core.compile_model(model, "CPU", settings(export, threads))
+        self._request = self.compiled.create_infer_request()
+
+    def predict(self, crops: np.ndarray) -> Keypoints:
+        if len(crops) == 0:
+            return export_card.no_points(self.export)
+        found = []
+        for i in range(len(crops)):
+            answer = self._request.infer([crops[i : i + 1]], share_inputs=True)
+            # Copies: the request's own arrays are written to by the next one.
+            found.append([np.array(answer[number]) for number in range(len(self.export.outputs))])
+        columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        return Keypoints(**dict(zip(self.export.outputs, columns, strict=True)))
+
+    def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
+        """None: the crop is never in the file."""

@@ -1,0 +1,59 @@
+"""torch: run folders, and other projects' files of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fiducial.types import Keypoints
+
+if TYPE_CHECKING:
+    from fiducial.card import Card
+    from fiducial.models.detector import Detector
+
+NAME = "torch"
+SUFFIXES = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar"}
+
+
+def matches(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES or (path.is_dir() and (path / "model.safetensors").exists())
+
+
+def load(path: Path, threads: int | None = None, flip_test: bool = False) -> TorchNetwork:
+    """On this machine's accelerator or CPU."""
+    import torch
+
+    from fiducial.models import detector as detectors
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    detector, card = detectors.load(path, "cuda" if torch.cuda.is_available() else "cpu")
+    return TorchNetwork(detector, card, path, flip_test)
+
+
+class TorchNetwork:
+    """A detector in eval mode, on the device where it is."""
+
+    runtime = NAME
+
+    def __init__(self, detector: Detector, card: Card, path: Path, flip_test: bool = False) -> None:
+        self.detector, self.card, self.path, self.flip_test = detector, card, path, flip_test
+        if flip_test:
+            _ = card.spec.skeleton.flip_order  # refused at once where it is unknown
+
+    def predict(self, crops: np.ndarray) -> Keypoints:
+        import torch
+
+        device = self.detector.get_buffer("mean").device
+        return self.detector.predict(torch.from_numpy(crops).to(device), self.flip_test).numpy()
+
+    def heatmaps(self, crops: np.ndarray) -> np.ndarray | None:
+        """[n, k, h, w] in 0..1, for pictures; None where the method has no maps."""
+        import torch
+
+        device = self.detector.get_buffer("mean").device
+        with torch.inference_mode():
+            maps = self.detector.head.heatmaps(self.detector(torch.from_numpy(crops).to(device)))
+        return None if maps is None else maps.float().cpu().numpy()

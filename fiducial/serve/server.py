@@ -1,0 +1,81 @@
+"""A model behind a port. SIGTERM or Ctrl-C ends it: what was accepted is answered, what comes then gets 503."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import cv2
+
+from fiducial.errors import UserError
+from fiducial.runtime import runtime
+from fiducial.serve.limits import Limits
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from uvicorn import Server
+
+
+def serve(
+    model: Path, host: str, port: int, limits: Limits, threads: int | None = None, echo: Callable[[str], None] = print
+) -> None:
+    """Blocks. `port` 0 takes a free one; the address is said when requests are taken. `threads` are the network's."""
+    try:
+        import python_multipart  # noqa: F401  which Starlette would ask for at the first form
+        import uvicorn  # noqa: F401
+
+        from fiducial.serve import app as application
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'fiducial[serve]'") from error
+    bound = _bound(host, port)
+    try:
+        app = application.create(runtime.load(model, threads=threads), limits)
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{bound.getsockname()[1]}"
+        gc.freeze()  # what lives as long as the server is not looked through again and again
+        cv2.setNumThreads(1)  # requests are what runs side by side
+        bound.listen(2048)
+        echo(f"serving {model} on {address}/ (what it takes: {address}/openapi.json); Ctrl-C ends")
+        _server(app, limits).run(sockets=[bound])
+    finally:
+        bound.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise UserError(f"--host {host} --port {port}: can't be taken: {error}. Try --port 0 for a free one") from error
+    return made
+
+
+def _server(app: FastAPI, limits: Limits) -> Server:
+    import uvicorn
+
+    service = app.state.service
+
+    class Draining(uvicorn.Server):
+        """Listens on, to say 503, until the last request is answered; a second signal ends at once."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if service.draining:
+                self.should_exit = self.force_exit = True
+            service.draining = True
+
+        async def on_tick(self, counter: int) -> bool:
+            return await super().on_tick(counter) or (service.draining and service.in_flight == 0)
+
+    return Draining(
+        uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, ws="none",
+            timeout_keep_alive=30, timeout_graceful_shutdown=int(limits.timeout_s) + 1,
+        )
+    )  # fmt: skip

@@ -1,0 +1,116 @@
+"""A loaded model and what its requests share: threads that decode, the batches, and the gate."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+
+from fiducial import geometry
+from fiducial.data import crops as cutting
+from fiducial.geometry import Size
+from fiducial.runtime.runtime import Runtime
+from fiducial.serve import answers
+from fiducial.serve.batching import Batcher
+from fiducial.serve.counters import Measures
+from fiducial.serve.limits import Limits, Refused
+from fiducial.serve.pictures import picture_of
+
+
+@runtime_checkable
+class ShowsHeatmaps(Protocol):
+    """What some networks offer besides points; exported files don't."""
+
+    def heatmaps(self, crops: np.ndarray) -> np.ndarray | None:
+        """uint8 RGB crops [n, h, w, 3] -> [n, k, h, w] in 0..1; None where the method has none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded picture's crops. The picture itself is gone."""
+
+    size: Size
+    crops: np.ndarray  # [n, h, w, 3] uint8
+    image_to_crop: np.ndarray  # [n, 3, 3]
+    first_box: np.ndarray  # [4] what the first crop shows, edge frame
+
+
+class Service:
+    """Used by one event loop."""
+
+    def __init__(self, run: Runtime, limits: Limits) -> None:
+        self.run, self.limits = run, limits
+        spec = run.card.spec
+        self.title = f"{run.skeleton.name} by {spec.method} on {spec.backbone}, {run.network.runtime}"
+        self.in_flight, self.draining = 0, False
+        black = np.zeros((2, spec.size.h, spec.size.w, 3), np.uint8)
+        for count in (1, 2):  # what a runtime makes when it is first used is made now
+            run.network.predict(black[:count])
+        self.has_heatmaps = isinstance(run.network, ShowsHeatmaps) and run.network.heatmaps(black[:1]) is not None
+        self.measures = Measures()
+        # No more threads than cores: decoded pictures are large.
+        self._batcher: Batcher[Prepared] = Batcher(
+            run.network, limits.max_batch, os.cpu_count() or 1, self.measures.batch
+        )
+        self.measures.watch("fiducial_in_flight", "Requests that are being answered", lambda: self.in_flight)
+        self.measures.watch("fiducial_waiting", "Pictures that no batch has taken yet", self._batcher.waiting)
+
+    @property
+    def ready(self) -> bool:
+        """Whether another request would be taken."""
+        return not self.draining and self.in_flight < self.limits.max_in_flight
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """A place for one request, or Refused."""
+        if self.draining:
+            raise Refused(503, "the server is stopping", {"Connection": "close"})
+        if not self.ready:
+            raise Refused(429, "too many requests at a time; try again after a second", {"Retry-After": "1"})
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    def stop(self) -> None:
+        """After the last request."""
+        self._batcher.stop()
+
+    async def answer(
+        self, data: bytes, boxes: np.ndarray | None, name: str = "image", heatmap: bool = False
+    ) -> answers.Answer:
+        """To one picture; `name` is for messages."""
+        start = time.perf_counter()
+        prepared, found = await self._batcher.points(partial(self._prepare, data, boxes, name))
+        found = found.mapped(geometry.invert(prepared.image_to_crop))
+        ms = (time.perf_counter() - start) * 1e3
+        answer = answers.answer(self.title, self.run.skeleton.points, prepared.size, found, ms)
+        if heatmap and self.has_heatmaps and len(prepared.crops):
+            answer.heatmap = await asyncio.to_thread(self._heatmap, prepared)
+        return answer
+
+    def _prepare(self, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
+        picture, spec = picture_of(data, self.limits, name), self.run.card.spec
+        crops, image_to_crop = cutting.cut(picture, boxes, spec.size, spec.padding)
+        checked, padding = cutting.checked_boxes(picture, boxes, spec.padding)
+        first = geometry.fit_aspect(checked[0], spec.size, padding) if len(checked) else np.full(4, np.nan)
+        return Prepared(Size(picture.shape[1], picture.shape[0]), crops, image_to_crop, first)
+
+    def _heatmap(self, prepared: Prepared) -> answers.Heatmap:
+        assert isinstance(self.run.network, ShowsHeatmaps)
+        maps = self.run.network.heatmaps(prepared.crops[:1])
+        assert maps is not None
+        grey = np.clip(maps[0].max(0) * 255, 0, 255).astype(np.uint8)
+        x, y, w, h = prepared.first_box.tolist()
+        return answers.Heatmap(base64.b64encode(cv2.imencode(".png", grey)[1].tobytes()).decode(), (x, y, w, h))

@@ -1,0 +1,365 @@
+"""Whole runs: what a folder holds, that it goes on exactly, and what is refused."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from distill.small import SETTINGS, detector_of, recipe_of, saved
+from motion.discs import write_video
+from safetensors.torch import load_file
+
+from fiducial import config
+from fiducial.data import annotations
+from fiducial.distill import choices, report, scoring, workflow
+from fiducial.distill.data import Unlabelled
+from fiducial.distill.scoring import DISTANCE
+from fiducial.distill.teacher import Asked, Teacher
+from fiducial.errors import UserError
+from fiducial.evaluation import evaluate
+from fiducial.geometry import Size
+from fiducial.models import detector as detectors
+from fiducial.motion.clips import prepared
+from fiducial.report import pictures
+from fiducial.report.charts import number_text
+from fiducial.training import history
+from fiducial.training.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def blob_teacher(blob_model: Path) -> Teacher:
+    from fiducial.distill import teacher as teachers
+
+    return teachers.load(blob_model)
+
+
+# ---------------------------------------------------------------------------------------------------- what is made
+
+
+def test_frames_without_labels(distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    summary, lines = distill(motion_teacher, clips, out, loss="L3", epochs=3)
+    assert "24 frames to learn from, 12 to score on (3 clips of 36 frames" in " ".join(lines)
+    rows = history.read(out / "history.csv")
+    names = {f"train/{name}" for name in ("keypoints", "jacobians", "heatmaps", "attention", "loss")}
+    assert names <= set(rows[0])
+    assert len(rows) == 3
+    assert summary["metrics"][DISTANCE] == pytest.approx(min(row[f"val/{DISTANCE}"] for row in rows), rel=1e-5)
+    assert set(summary["metrics"]) <= set(scoring.MEANINGS)
+    detector, card = detectors.load(out)  # refuses a tensor too many: the matching is not shipped
+    assert not any("matching" in name for name in load_file(out / "model.safetensors"))
+    assert detector.spec.skeleton == motion_teacher.detector.spec.skeleton
+    assert (card.spec.head["kernel"], card.spec.head["padding"]) == (3, 1)
+    assert card.metrics["teacher"]["fingerprint"] == motion_teacher.fingerprint
+    assert card.metrics["loss"] == "L3"
+    written = config.read_json(out / "recipe.json")
+    assert config.from_dict(Recipe, written["recipe"]).distillation is not None
+    assert written["teacher"]["path"] == str(motion_teacher.path)
+
+
+def test_it_learns(distill: Any, clips: Path, tmp_path: Path):
+    """Points of a teacher that looks at the picture."""
+    teacher = saved(detector_of("integral", seed=2), tmp_path / "teacher")
+    _, _ = distill(teacher, clips, tmp_path / "run", epochs=25, loss="L2")
+    rows = history.read(tmp_path / "run" / "history.csv")
+    assert rows[-1]["train/loss"] < 0.2 * rows[0]["train/loss"]
+
+
+def test_labelled_crops_and_what_evaluate_says_of_the_student(
+    distill: Any, blob_teacher: Teacher, blobs: Path, tmp_path: Path
+):
+    out = tmp_path / "run"
+    summary, lines = distill(blob_teacher, blobs, out, student="mobilenetv3_small_050", epochs=2)
+    assert "48 labelled crops of train, 16 of val, whose labels score student and teacher" in " ".join(lines)
+    assert "student and teacher have no Jacobians: L1 is of points alone" in lines
+    truth, _ = annotations.load(blobs, "val")
+    for name, folder in (("nme", out), ("teacher_nme", blob_teacher.path)):
+        detector, _ = detectors.load(folder)
+        assert summary["metrics"][name] == pytest.approx(
+            evaluate.evaluate_detector(detector, truth).metrics.nme, rel=1e-4
+        )
+
+
+def test_labels_of_other_points_are_not_used(distill: Any, motion_teacher: Teacher, blobs: Path, tmp_path: Path):
+    """As many points by chance: a teacher that found its own did not mean these."""
+    summary, lines = distill(motion_teacher, blobs, tmp_path / "run", epochs=1)
+    assert "whose 3 points are others than the teacher's 3: labels are not used" in " ".join(lines)
+    assert "nme" not in summary["metrics"]
+
+
+def test_videos_beside_labels_of_other_points_are_all_looked_at(
+    distill: Any, motion_teacher: Teacher, blobs: Path, blob_teacher: Teacher, tmp_path: Path
+):
+    """Where the labels are the teacher's points they are what is looked at, and it says that the video is not."""
+    data = tmp_path / "data"
+    shutil.copytree(blobs, data)
+    write_video(data / "clip.mp4", [np.full((48, 64, 3), 20 * i, np.uint8) for i in range(8)])
+    _, lines = distill(motion_teacher, data, tmp_path / "run", epochs=1)
+    assert "56 frames to learn from, 16 to score on" in " ".join(lines)
+    _, lines = distill(blob_teacher, data, tmp_path / "other", student="mobilenetv3_small_050", epochs=1)
+    assert "48 labelled crops of train, 16 of val" in " ".join(lines)
+    assert "1 videos in it are not used" in " ".join(lines)
+
+
+def test_a_smaller_input_and_a_teacher_that_is_asked_every_time(
+    distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path
+):
+    """Moved crops can only be asked about anew; sizes differ."""
+    out = tmp_path / "run"
+    settings = ["distillation.cache=false", "augment.shift=0.1"]
+    summary, _ = distill(
+        motion_teacher, clips, out, *settings, loss="L3", size="128x96", student="hourglass_w8_b3_m8_s2"
+    )
+    augment = config.from_dict(Recipe, config.read_json(out / "recipe.json")["recipe"]).augment
+    assert augment == replace(choices.MOVED, shift=0.1), "what is given, on top of what moves them"
+    assert not (out / "teacher" / "train").exists()
+    assert detectors.load_card(out).spec.size == Size(128, 96)
+    assert summary["metrics"][DISTANCE] == pytest.approx(128 * summary["metrics"]["student_teacher_distance_share"])
+
+
+# --------------------------------------------------------------------------------------------------------- the page
+
+
+def page_of(out: Path) -> str:
+    return html.unescape((out / "report.html").read_text())
+
+
+def apart_px(out: Path, teacher: Teacher, crops: np.ndarray) -> np.ndarray:
+    """[n] By what both predict; for inputs of one size."""
+    student, _ = detectors.load(out)
+    image = torch.from_numpy(crops)
+    own, theirs = (each.predict(image).numpy().xy for each in (student, teacher.detector))
+    return np.linalg.norm(own - theirs, axis=-1).mean(1)
+
+
+def test_the_page_of_clips(distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):
+    data, out = tmp_path / "in", tmp_path / "run"
+    shutil.copytree(clips, data)
+    for still in range(2):
+        shutil.copy(clips / "clip0" / f"{5 * still}.png", data / f"{still}.png")
+    (data / "bad.mp4").write_bytes(b"no video" * 20)
+    names = '["clip1","clip2","0.png","1.png"]'
+    summary, _ = distill(motion_teacher, data, out, f"motion.clips.held_out={names}", loss="L3", epochs=3)
+    assert json.loads((out / "metrics.json").read_text()) == {k: v for k, v in summary.items() if k != "files"}
+    found = prepared(out / "frames")
+    px = {name: apart_px(out, motion_teacher, np.array(found.frames[[row for clip in some for row in found.rows(clip)]]))
+          for name, some in found.grouped(found.chosen(held_out=True))}  # fmt: skip
+    assert {row["clip"]: row["crops"] for row in summary["clips"]} == {"clip1": 12, "clip2": 12, "2 stills": 2}
+    for row in summary["clips"]:
+        assert row[DISTANCE] == pytest.approx(px[row["clip"]].mean(), rel=1e-4)
+        assert row[f"{DISTANCE}_share"] == pytest.approx(row[DISTANCE] / 64)
+    every = np.concatenate(list(px.values()))
+    assert summary["metrics"][DISTANCE] == pytest.approx(every.mean(), rel=1e-4)
+    assert (summary["count"], summary["split"], len(summary["left_out"])) == (26, "held-out clips", 1)
+
+    page, worst = page_of(out), max(px, key=lambda name: px[name].max())
+    where = f"{worst}, frame {px[worst].argmax()}" if worst != "2 stills" else f"{px[worst].argmax()}.png, frame 0"
+    for words in (f"{every.mean():.2f} px, {100 * every.mean() / 64:.2f} %", f"From {every.max():.2f} px ({where}) to ",
+                  f"to {np.sort(every)[-12]:.2f} px", "12 of 26 scored crops", "Clip by clip", "2 stills", "bad.mp4",
+                  "chose the epoch", str(motion_teacher.path), motion_teacher.fingerprint, "distillation.loss",
+                  *(scoring.MEANINGS[name] for name in summary["metrics"]), "Named losses", ">attention<",
+                  "Distance to the teacher", "Loss L1 on scored crops", "Learning rate"):  # fmt: skip
+        assert words in page, words
+    own, theirs = (sum(value.numel() for value in each.parameters()) for each in
+                   (detectors.load(out)[0], motion_teacher.detector))  # fmt: skip
+    assert f"{own:,}" in page
+    assert f"{theirs:,}, {theirs / own:.1f} times as many" in page
+    for name in ("points", "worst"):
+        picture = cv2.imread(str(out / "pictures" / f"{name}.png"))
+        assert picture is not None
+        assert picture.shape[1] > 4 * 208
+        assert picture.shape[0] > 6 * 156, "twelve pairs, two in a row"
+    assert set(summary["files"]) == {"model", "history", "figures", "report", "pictures"}
+    assert all(Path(path).exists() for path in summary["files"].values())
+
+
+def test_a_student_that_is_its_teacher_is_0_px_away(motion_teacher: Teacher, clips: Path, tmp_path: Path):
+    """Both halves of each pair show the same then."""
+    recipe = recipe_of(motion_teacher)
+    own = Unlabelled(clips, tmp_path / "run", recipe, 3, None, None, anew=True)
+    distances = scoring.Distances(Asked(motion_teacher.detector), motion_teacher.offer, motion_teacher.offer, None)
+    scored = report.score(motion_teacher.detector, own, distances, own.plain_loader(True, recipe.size, 5))
+    assert scored.figures[DISTANCE] == 0
+    assert [crop.row for crop in scored.evenly] == list(range(24, 36))
+    skeleton = motion_teacher.detector.spec.skeleton
+    one = scored.evenly[6]
+    sheet = report.sheet([one], own, skeleton)
+    width = sheet.shape[1] // 2
+    tile = pictures.crop_with_points(np.array(own.clips.frames[30]), one.student_unit, skeleton)
+    for left in (0, width):
+        np.testing.assert_array_equal(sheet[: len(tile), left : left + tile.shape[1]], tile)
+
+
+def test_the_page_of_labelled_crops(distill: Any, blob_teacher: Teacher, blobs: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    summary, _ = distill(blob_teacher, blobs, out, student="mobilenetv3_small_050", epochs=1)
+    page = page_of(out)
+    assert (summary["split"], summary["count"], summary["clips"]) == ("val", 16, [])
+    assert "Clip by clip" not in page
+    for name in ("nme", "teacher_nme"):
+        assert f"{number_text(summary['metrics'][name])}</div>" in page
+    truth, _ = annotations.load(blobs, "val")
+    assert any(f"px ({truth.where(row)}) to" in page for row in range(16)), "named as val has it"
+    distill(blob_teacher, blobs, tmp_path / "alone", loss="none", student="mobilenetv3_small_050", epochs=1)
+    assert "learnt without the teacher" in page_of(tmp_path / "alone")
+    assert "learnt without the teacher" not in page
+
+
+# ------------------------------------------------------------------------------------------------ without the teacher
+
+
+def test_by_labels_alone(distill: Any, blob_teacher: Teacher, blobs: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    summary, _ = distill(blob_teacher, blobs, out, loss="none", student="mobilenetv3_small_050")
+    rows = history.read(out / "history.csv")
+    assert {"train/smooth_l1", "val/nme", f"val/{DISTANCE}"} <= set(rows[0])
+    least = min(row["val/nme"] for row in rows)
+    assert summary["metrics"]["nme"] == pytest.approx(least, rel=1e-5), "its epoch is chosen by labels"
+
+
+def test_by_motion_alone_in_as_many_steps(distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):
+    settings = ["motion.generator.width=4", "motion.generator.widest=8", "motion.generator.residuals=1",
+                "motion.generator.dense_motion.width=4", "motion.generator.dense_motion.widest=8",
+                "motion.generator.dense_motion.blocks=2", "motion.scales=[1,0.5]"]  # fmt: skip
+    summary, _ = distill(motion_teacher, clips, tmp_path / "run", *settings, loss="none", epochs=2)
+    assert "equivariance_px" in summary["metrics"]
+    assert DISTANCE not in summary["metrics"], "its points are its own"
+    steps = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=False)["global_step"]
+    assert steps == 2 * (24 // 8)
+
+
+def test_nothing_to_learn_from(distill: Any, blob_teacher: Teacher, clips: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="--loss none: there is nothing to learn from"):
+        distill(blob_teacher, clips, tmp_path / "run", loss="none", student="mobilenetv3_small_050")
+
+
+# ------------------------------------------------------------------------------------------------------- resuming
+
+
+def command(teacher: Path, data: Path, out: Path, *more: str) -> list[str]:
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    return [sys.executable, "-m", "fiducial.cli", "distill", "--teacher", str(teacher), str(data), "--out", str(out),
+            "--student", "hourglass_w8_b2_m8_s2", "--loss", "L3", "--epochs", "12", "--batch-size", "8", *settings, *more]  # fmt: skip
+
+
+def test_killed_and_resumed_a_run_ends_with_the_same_bits(motion_teacher: Teacher, clips: Path, tmp_path: Path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+    done = run(command(motion_teacher.path, clips, whole))
+    assert done.returncode == 0, done.stderr
+    process = subprocess.Popen(
+        command(motion_teacher.path, clips, killed),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    deadline = time.monotonic() + 200
+    while (
+        not (killed / "checkpoints" / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline
+    ):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "model.json").exists(), "it was to be ended before its end"
+    resumed = run(command(motion_teacher.path, clips, killed, "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    states = [
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"] for folder in (whole, killed)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (whole, killed))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    refused = run(command(motion_teacher.path, clips, killed, "--resume", "--seed", "3"))
+    assert (refused.returncode, "seed was 0 and is now 3" in refused.stderr) == (2, True), refused.stderr
+    other = saved(detector_of(seed=8), tmp_path / "other")
+    refused = run(command(other.path, clips, killed, "--resume"))
+    assert refused.returncode == 2, refused.stderr
+    assert "resumed with the teacher that it began with" in refused.stderr
+    summary = json.loads(
+        run(command(motion_teacher.path, clips, tmp_path / "json", "--json", "-")).stdout.splitlines()[-1]
+    )
+    assert summary["loss"] == "L3"
+
+
+def test_the_answers_of_another_run_are_used(distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):
+    """A study's arms share them; what is learnt is the same as with answers of their own."""
+    first, _ = distill(motion_teacher, clips, tmp_path / "first", loss="L3")
+    second = tmp_path / "second"
+    second.mkdir()
+    for name in ("teacher", "frames"):
+        (second / name).symlink_to(tmp_path / "first" / name)
+    stamp = (tmp_path / "first" / "teacher" / "train" / "index.json").stat().st_mtime_ns
+    again, _ = distill(motion_teacher, clips, second, loss="L3")
+    assert again["metrics"] == first["metrics"]
+    assert (tmp_path / "first" / "teacher" / "train" / "index.json").stat().st_mtime_ns == stamp
+
+
+# ---------------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"loss": "L9"}, "--loss 'L9': expected L1, L2, L3, KL, none"),
+        ({"student": None}, "--student: missing"),
+        ({"student": "squeeze_une"}, "Did you mean 'squeeze_unet'"),
+        ({"size": "64x64"}, "the teacher looks at 64x48; expected the same shape"),
+        ({"set": "padding=1.3"}, "boxes are enlarged by 1.0; expected the same"),
+        ({"set": "points=[0,1]"}, "all of them"),
+        ({"set": "augment.rotation_degrees=5"}, None),  # with a probability of 0 nothing turns
+        ({"set": "augment.shift=0.1"}, "augment.shift moves the crops.*cache=false"),
+        ({"set": "augment.flip=0.5"}, "augment.flip moves the crops"),
+        ({"set": "distillation.heatmap=1"}, "Did you mean 'heatmaps'"),
+        ({"method": "deeppose", "loss": "L2"}, "Possible for this pair: L1"),
+        ({"method": "heatmp"}, "Did you mean 'heatmap'"),
+    ],
+)
+def test_what_can_not_be_is_told_before_anything_is_made(
+    motion_teacher: Teacher, clips: Path, tmp_path: Path, changes: dict[str, Any], words: str | None
+):
+    options = {"loss": "L1", "student": "hourglass_w8_b2_m8_s2", "method": None, **changes}
+    setting = options.pop("set", None)
+
+    def run() -> None:
+        recipe = recipe_of(motion_teacher, *([setting] if setting else []), epochs=1, **options)
+        workflow.distill(motion_teacher, clips, tmp_path / "run", recipe, echo=lambda line: None)
+
+    if words is None:
+        run()
+        return
+    with pytest.raises(UserError, match=words):
+        run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_taken(distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="is the teacher's folder"):
+        distill(motion_teacher, clips, motion_teacher.path)
+    distill(motion_teacher, clips, tmp_path / "run", epochs=1)
+    with pytest.raises(UserError, match="holds a run already"):
+        distill(motion_teacher, clips, tmp_path / "run", epochs=1)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a study"):
+        distill(motion_teacher, clips, tmp_path / "study", epochs=1)
+    with pytest.raises(UserError, match="no run to resume"):
+        distill(motion_teacher, clips, tmp_path / "none", resume=True)
+    with pytest.raises(UserError, match="no such file or folder"):
+        distill(motion_teacher, tmp_path / "nowhere", tmp_path / "other")

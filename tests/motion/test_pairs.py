@@ -1,0 +1,176 @@
+"""Pairs of frames: which are drawn is a function of seed, epoch and number; both frames of a pair are varied alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from fiducial.data.augment import AugmentSpec  # noqa: E402
+from fiducial.geometry import Size  # noqa: E402
+from fiducial.motion import pairs  # noqa: E402
+from fiducial.motion.clips import Clips, Index  # noqa: E402
+from fiducial.motion.pairs import PairDataset, PairDraw, Pairs, PairSampler  # noqa: E402
+
+SIZE = Size(12, 10)
+COUNTS, HELD_OUT = (3, 40, 1, 20), (False, False, False, True)
+ALL = AugmentSpec(flip=0.5, blur=0.5, noise=0.5, occlusion=0.5)
+
+
+def clips_of(counts: tuple[int, ...] = COUNTS, held_out: tuple[bool, ...] = HELD_OUT, seed: int = 0) -> Clips:
+    """Noise; no two frames are alike."""
+    names = tuple(f"{i}.mp4" for i in range(len(counts)))
+    frames = np.random.default_rng(seed).integers(0, 256, (sum(counts), SIZE.h, SIZE.w, 3), dtype=np.uint8)
+    return Clips(Index(SIZE, names, counts, held_out, "", "", ""), frames, np.concatenate([[0], np.cumsum(counts)]))
+
+
+def drawn(sampler: PairSampler, epoch: int = 0) -> np.ndarray:
+    """[n, 2] rows of an epoch."""
+    sampler.set_epoch(epoch)
+    return np.concatenate([draw.rows for draw in sampler])
+
+
+def epoch_of(clips: Clips, spec: AugmentSpec, *, seed: int = 0, epoch: int = 0, batch: int = 4) -> list[Pairs]:
+    loader = pairs.train_loader(clips, 24, batch, spec, seed=seed)
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def joined(batches: list[Pairs]) -> Pairs:
+    return Pairs(*(torch.cat(column) for column in zip(*batches, strict=True)))
+
+
+# ---------------------------------------------------------------------------------------------------------- draws
+
+
+def test_two_different_frames_of_one_clip_that_is_not_held_out() -> None:
+    clips = clips_of()
+    rows = drawn(PairSampler(clips, 3000, 30))
+    assert rows.shape == (3000, 2)
+    clip = np.searchsorted(clips.first, rows, side="right") - 1
+    assert (clip[:, 0] == clip[:, 1]).all()
+    assert set(clip[:, 0]) == {0, 1, 2}
+    still = clip[:, 0] == 2
+    assert (rows[still] == 43).all(), "a clip of one frame has no other"
+    assert (rows[~still, 0] != rows[~still, 1]).all()
+    # Every second pair is a still. Evenly over the others, however long they are: 750 each, standard deviation 19; and
+    # over a clip's frames.
+    np.testing.assert_array_equal(still, np.arange(3000) % 2 == 1)
+    assert np.bincount(clip[:, 0]) == pytest.approx([750, 750, 1500], abs=80)
+    assert np.bincount(rows[clip[:, 0] == 0].ravel()) == pytest.approx(
+        np.full(3, 2 * (clip[:, 0] == 0).sum() / 3), rel=0.1
+    )
+
+
+def test_draws_depend_on_seed_epoch_and_number_alone() -> None:
+    clips = clips_of()
+    first = drawn(PairSampler(clips, 24, 4))
+    np.testing.assert_array_equal(drawn(PairSampler(clips, 24, 4)), first)
+    np.testing.assert_array_equal(drawn(PairSampler(clips, 24, 6)), first)
+    sampler = PairSampler(clips, 24, 4)
+    assert (drawn(sampler, 1) != first).any()
+    np.testing.assert_array_equal(drawn(sampler, 0), first)
+    assert (drawn(PairSampler(clips, 24, 4, seed=1)) != first).any()
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_the_pairs_of_one(world: int) -> None:
+    clips = clips_of()
+    samplers = [PairSampler(clips, 25, 4, rank=rank, world=world) for rank in range(world)]
+    draws = [draw for sampler in samplers for draw in sampler]
+    numbers = [draw.first + place for draw in draws for place in range(4)]
+    assert len(set(numbers)) == len(numbers) == world * 4 * (25 // (4 * world))
+    assert len({len(sampler) for sampler in samplers}) == 1
+    alone = drawn(PairSampler(clips, 24, 4))
+    for draw in draws:
+        np.testing.assert_array_equal(draw.rows, alone[draw.first : draw.first + 4])
+
+
+def test_fewer_pairs_than_a_batch() -> None:
+    sampler = PairSampler(clips_of(), 3, 8)
+    assert len(sampler) == 1
+    assert drawn(sampler).shape == (3, 2)
+
+
+# -------------------------------------------------------------------------------------------------------- batches
+
+
+def test_plain_pairs_are_the_frames() -> None:
+    clips = clips_of()
+    batch = joined(epoch_of(clips, AugmentSpec.none()))
+    rows = drawn(PairSampler(clips, 24, 4))
+    np.testing.assert_array_equal(batch.source.numpy(), clips.frames[rows[:, 0]])
+    np.testing.assert_array_equal(batch.driving.numpy(), clips.frames[rows[:, 1]])
+    np.testing.assert_array_equal(batch.row.numpy(), rows[:, 1])
+    np.testing.assert_array_equal(batch.still.numpy(), rows[:, 0] == rows[:, 1])
+    assert 0 < batch.still.sum() < 24
+
+
+def test_both_frames_of_a_pair_are_varied_alike() -> None:
+    """What is alike before is alike after, though other pairs look different."""
+    clips = clips_of((1, 1, 1), (False, False, False))
+    batch = joined(epoch_of(clips, ALL))
+    assert torch.equal(batch.source, batch.driving)
+    plain = torch.from_numpy(clips.frames[batch.row.numpy()])
+    assert ((batch.source != plain).flatten(1).any(1)).all()
+    assert len({sample.numpy().tobytes() for sample in batch.source}) == 24
+
+
+def test_mirrored_together_half_of_the_time() -> None:
+    clips = clips_of((2,), (False,))
+    some = AugmentSpec.none()
+    found = []
+    for flip in (None, 0.0, 1.0):
+        spec = AugmentSpec(**{**vars(some), "flip": flip})
+        loader = pairs.train_loader(clips, 400, 40, spec)
+        batch = joined(list(loader))
+        rows = drawn(PairSampler(clips, 400, 40))
+        mirrored = [
+            [np.array_equal(part[i], clips.frames[rows[i, k]][:, ::-1]) for k, part in enumerate(batch[:2])]
+            for i in range(400)
+        ]
+        assert all(one == other for one, other in mirrored)
+        found.append(np.mean(mirrored))
+    assert found[0] == pytest.approx(0.5, abs=0.1)
+    assert found[1:] == [0, 1]
+
+
+def test_a_batch_is_the_same_whoever_makes_it() -> None:
+    """Not the frames on disk, not the batch it is in, not what was made before."""
+    clips = clips_of()
+    before = clips.frames.copy()
+    whole, again = (joined(epoch_of(clips, ALL, batch=batch)) for batch in (4, 8))
+    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
+    np.testing.assert_array_equal(clips.frames, before)
+    other = joined(epoch_of(clips, ALL, epoch=1))
+    assert not torch.equal(whole.source, other.source)
+    rows = np.array([[0, 1]])
+    dataset = PairDataset(clips, ALL)
+    one, same, third = (dataset[PairDraw(0, number, rows)].source for number in (7, 7, 8))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, third)
+
+
+# --------------------------------------------------------------------------------------------------------- scored
+
+
+def test_scored_pairs_lead_from_the_first_frame_evenly_over_held_out_clips() -> None:
+    clips = clips_of()
+    batch = joined(list(pairs.scored_loader(clips, 5)))
+    assert pairs.scored(clips) == [3]
+    places = batch.row.numpy() - 44
+    np.testing.assert_array_equal(places, np.linspace(0, 19, 13).round()[1:])
+    np.testing.assert_array_equal(batch.source.numpy(), np.repeat(clips.frames[44:45], 12, axis=0))
+    np.testing.assert_array_equal(batch.driving.numpy(), clips.frames[batch.row.numpy()])
+    assert not batch.still.any()
+
+
+def test_scored_without_held_out_clips_and_of_some() -> None:
+    clips = clips_of(held_out=(False,) * 4)
+    assert pairs.scored(clips) == [0, 1, 2, 3]
+    batch = joined(list(pairs.scored_loader(clips, 5)))
+    assert len(batch.row) == 2 + 12 + 1 + 12
+    assert batch.still.sum() == 1, "a still is its own pair, to be moved by a warp"
+    some = joined(list(pairs.scored_loader(clips, 5, chosen=[0])))
+    assert some.row.tolist() == [1, 2]
