@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +14,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fiducial import files
 from fiducial.errors import UserError, did_you_mean
 
 Spec = TypeVar("Spec")
@@ -61,35 +60,8 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Written beside and renamed, so that no half-written file is ever seen."""
-    write_text(path, json.dumps(to_dict(value), indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """As `write_json`, for text."""
-    if path.exists() and not path.is_file():  # /dev/null, a pipe: what is there is written to, not replaced
-        path.write_text(text, encoding="utf-8")
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def read_json(path: Path) -> Any:
-    """The file's JSON; a clear line where it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
+    """Writes a spec, or plain JSON with specs in it, whole or not at all."""
+    files.write_json(path, to_dict(value))
 
 
 def _set(spec: Any, names: list[str], value: Any, path: str) -> Any:

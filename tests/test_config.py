@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.types import Normalizer, Skeleton
@@ -99,7 +99,7 @@ def test_writing_leaves_the_old_file_when_it_fails(tmp_path):
     config.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
         config.write_json(path, {"a": float("nan")})
-    assert config.read_json(path) == {"a": 1}
+    assert files.read_json(path) == {"a": 1}
     assert [item.name for item in path.parent.iterdir()] == ["file.json"], "nothing half-written stays"
 
 
@@ -107,7 +107,7 @@ def test_broken_json_names_the_file(tmp_path):
     path = tmp_path / "broken.json"
     path.write_text("{")
     with pytest.raises(UserError, match=r"broken\.json: not JSON"):
-        config.read_json(path)
+        files.read_json(path)
 
 
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     found: list[str] = []
     reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
     reader.start()
-    config.write_text(pipe, "figures")
+    files.write_text(pipe, "figures")
     reader.join(10)
     assert found == ["figures"]
     assert pipe.is_fifo()

@@ -4,6 +4,7 @@ heavy imports stay inside it."""
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from fiducial.errors import UserError
+from fiducial.files import command_line
 from fiducial.version import __version__
 
 # As help shows them.
@@ -38,6 +40,7 @@ def main() -> None:
         sys.argv.remove("--debug")
     else:
         warnings.showwarning = _show_warning
+    command_line.set(shlex.join(["fiducial", *sys.argv[1:]]))
     try:
         code = app(standalone_mode=False, prog_name="fiducial")
     except Exception as error:

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.comparison.runs import NAMES, Run, Variant
 from fiducial.models import detector as detectors
 from fiducial.profiling.machine import processor
@@ -49,7 +49,7 @@ def measure(
     used = {runtime for first in firsts.values() for runtime in cost.runtimes_of(first.path)}
     runtimes = [runtime for runtime in NAMES if runtime in used]
     measured_on = {"machine": machine(runtimes), "models": {name: first.digest for name, first in firsts.items()}}
-    kept = config.read_json(cache) if cache.exists() else None
+    kept = files.read_json(cache) if cache.exists() else None
     if kept is None or kept["measured_on"] != measured_on:
         echo(f"timing {len(firsts)} models in {', '.join(NAMES[runtime] for runtime in runtimes)}")
         static = {name: _static(first) for name, first in firsts.items()}

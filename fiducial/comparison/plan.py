@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.training import recipes
@@ -149,7 +149,7 @@ def keep(out: Path, plan: Plan) -> None:
     """Writes OUT/plan.json; refused where another plan was begun there, unless this one only adds to it."""
     path, now = out / "plan.json", plan.written()
     if path.exists():
-        then = config.read_json(path)
+        then = files.read_json(path)
         if not (isinstance(then, dict) and then.keys() >= now.keys() and isinstance(then["cells"], dict)):
             raise UserError(f"{path}: not a plan of `fiducial compare`; give another --out")
         differing = changes(then, now)

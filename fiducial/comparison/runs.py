@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.card import Card
 from fiducial.comparison.plan import Cell
 from fiducial.errors import UserError
@@ -87,7 +87,7 @@ def read(folder: Path, name: str | None = None) -> Run:
         )
     if not (folder / "model.safetensors").exists():
         raise UserError(f"{folder}: its weights, model.safetensors, are missing; train it again or leave it out")
-    card, values = detectors.load_card(folder), config.read_json(path)
+    card, values = detectors.load_card(folder), files.read_json(path)
     return Run(name or folder.name, folder, card, config.from_dict(Recipe, values["recipe"], str(path)), values["data"])
 
 

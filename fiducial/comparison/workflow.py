@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.card import DetectorSpec
 from fiducial.comparison import costs, page, processes, results, run, runs, scores
 from fiducial.comparison import plan as plans
@@ -21,6 +20,7 @@ from fiducial.comparison.runs import Run, Variant
 from fiducial.data import annotations
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
+from fiducial.files import command_line
 from fiducial.models import detector as detectors
 from fiducial.report.page import write_report
 from fiducial.training import fit as fitting
@@ -168,16 +168,16 @@ def _predictions(variant: Variant, instances: Instances, out: Path, split: str) 
 
 def _write(comparison: Comparison, plan: Plan, out: Path) -> dict[str, Any]:
     commands = [shlex.join(run.command_of(plan, cell, out)) for cell in plan.cells]
-    report = page.report_of(comparison, command=shlex.join(["fiducial", *sys.argv[1:]]), fit_commands=commands)
+    report = page.report_of(comparison, command=command_line.get(), fit_commands=commands)
     figures = results.as_json(comparison)
     config.write_json(out / "results.json", figures)
-    config.write_text(out / "results.csv", results.as_csv(comparison))
-    files = {
+    files.write_text(out / "results.csv", results.as_csv(comparison))
+    written = {
         "report": write_report(out / "report.html", report),
         "table": out / "results.csv",
         "figures": out / "results.json",
     }
-    return {**figures, "files": {name: str(path) for name, path in files.items()}}
+    return {**figures, "files": {name: str(path) for name, path in written.items()}}
 
 
 def plan_of(

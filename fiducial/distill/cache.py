@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.distill.signals import Signals
 from fiducial.distill.teacher import Asked
 from fiducial.errors import UserError
@@ -77,7 +77,7 @@ def kept(
 ) -> Kept:  # fmt: skip
     """The answers in `folder`, made there where it is not there yet. `crops` gives all crops once, rows rising."""
     if (folder / INDEX).exists():
-        found = config.from_dict(Index, config.read_json(folder / INDEX), str(folder / INDEX))
+        found = config.from_dict(Index, files.read_json(folder / INDEX), str(folder / INDEX))
         _refuse_other(folder, found, wanted)
     else:
         _make(folder, asked, wanted, crops(), progress, echo)

@@ -9,8 +9,6 @@ worst, and how training went.
 from __future__ import annotations
 
 import heapq
-import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from fiducial.distill.data import Material
 from fiducial.distill.scoring import DISTANCE, MEANINGS, Distances
 from fiducial.distill.teacher import Teacher
 from fiducial.evaluation import evaluate
+from fiducial.files import command_line
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
@@ -150,7 +149,7 @@ def _page(
     return Report(
         title=f"{recipe.backbone} {taught} {teacher.detector.spec.backbone}: {out.name}",
         summary=_facts(figures, summary),
-        command=shlex.join(["fiducial", *sys.argv[1:]]),
+        command=command_line.get(),
         notes=_notes(material, summary, recipe, loss),
         metrics=Table(
             ("metric", "value", "what it is"),

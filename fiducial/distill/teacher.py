@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch.nn import functional as F
 
-from fiducial import config
+from fiducial import files
 from fiducial.card import Card
 from fiducial.distill.signals import Offer, Signals, offer_of, signals_of
 from fiducial.geometry import Size
@@ -93,4 +93,4 @@ class Asked:
 def settings_of_run(path: Path) -> dict[str, Any]:
     """The recipe that the teacher was trained by, as plain values; {} where its folder has none."""
     file = path / "recipe.json"
-    return config.read_json(file).get("recipe", {}) if file.is_file() else {}
+    return files.read_json(file).get("recipe", {}) if file.is_file() else {}

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.card import Card
 from fiducial.distill import cache, choices, report
 from fiducial.distill import data as materials
@@ -262,7 +262,7 @@ def _begun(out: Path) -> Recipe:
 
 
 def _refuse_other_teacher(out: Path, teacher: Teacher) -> None:
-    then = config.read_json(out / "recipe.json").get("teacher", {})
+    then = files.read_json(out / "recipe.json").get("teacher", {})
     if then.get("fingerprint") != teacher.fingerprint:
         raise UserError(
             f"{out}: a run is resumed with the teacher that it began with, {then.get('path')}; {teacher.path} has other weights"

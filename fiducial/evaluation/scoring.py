@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from fiducial import config, geometry
+from fiducial import files, geometry
 from fiducial.card import Card, DetectorSpec
 from fiducial.data import annotations, augment, crops
 from fiducial.errors import UserError
@@ -128,7 +128,7 @@ def evaluate_model(
     if strict and evaluation.problems:
         raise UserError(f"{len(evaluation.problems)} pictures can't be read, first {evaluation.problems[0]}")
     if report is not None:
-        recipe = config.read_json(model / "recipe.json")["recipe"] if (model / "recipe.json").exists() else {}
+        recipe = files.read_json(model / "recipe.json")["recipe"] if (model / "recipe.json").exists() else {}
         page = detector_report.report_of(
             evaluation, scorer.about(evaluation), title=f"{model.name} on {split} of {data.name}", data=str(data),
             split=split, recipe=recipe, problems=problems,

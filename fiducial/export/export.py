@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.card import Card
 from fiducial.data import annotations
 from fiducial.errors import UserError, did_you_mean
@@ -112,7 +112,7 @@ def scored_on(model: Path, skeleton: Skeleton) -> Path | None:
     """The data of RUN/metrics.json, if they are still where they were and have boxes, which videos have not, and labels
     of the points, which those of a student may not have; of points that were learnt without labels boxes are enough."""
     path = model / "metrics.json"
-    figures = config.read_json(path) if path.exists() else {}
+    figures = files.read_json(path) if path.exists() else {}
     named = figures.get("data")
     if not isinstance(named, str) or not Path(named).exists():
         return None

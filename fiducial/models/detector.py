@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.card import FORMAT_VERSION, Card, DetectorSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -101,7 +101,7 @@ def load_card(folder: Path) -> Card:
             f"{folder}: no trained model here (no model.json). Give the folder that `fiducial fit --out` made, or a file "
             "of weights of a project that docs/weights.md names"
         )
-    values = config.read_json(path)
+    values = files.read_json(path)
     version = values.get("spec", {}).get("format_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UserError(f"{path}: format version {version}; this Fiducial reads up to {FORMAT_VERSION}. Update it")

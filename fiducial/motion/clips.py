@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
 from fiducial.motion import clip_sources
@@ -110,7 +110,7 @@ def prepare(
 def prepared(folder: Path) -> Clips:
     """What lies in a folder that `prepare` made. UserError where it is none, or not whole."""
     path = folder / INDEX
-    index = config.from_dict(Index, config.read_json(path), str(path))
+    index = config.from_dict(Index, files.read_json(path), str(path))
     if not _is_whole(folder, index):
         raise UserError(f"{folder / FRAMES}: is missing or of another size than {path} says; make the frames again")
     return _clips(folder, index)
@@ -130,7 +130,7 @@ def _opened(folder: Path, asked: str, anew: bool) -> Index | None:
     """What is in the folder; None where it is to be made."""
     if not (folder / INDEX).exists():
         return None
-    index = config.from_dict(Index, config.read_json(folder / INDEX), str(folder / INDEX))
+    index = config.from_dict(Index, files.read_json(folder / INDEX), str(folder / INDEX))
     if index.asked != asked:
         if anew:
             return None

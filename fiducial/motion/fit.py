@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.card import Card
 from fiducial.data import checking, skeletons
 from fiducial.errors import UserError
@@ -146,7 +146,7 @@ def recipe_of(out: Path) -> Recipe:
     path = out / "recipe.json"
     if not path.exists():
         raise UserError(f"{out}: no run to resume (no recipe.json). Start it without --resume")
-    return config.from_dict(Recipe, config.read_json(path)["recipe"], str(path))
+    return config.from_dict(Recipe, files.read_json(path)["recipe"], str(path))
 
 
 def load(out: Path, device: str = "cpu") -> Motion:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.card import Card
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
@@ -44,7 +44,7 @@ def load(folder: Path, device: str = "cpu") -> tuple[Detector, Generator, Card]:
             f"{folder}: has no generator (no generator.json), so nothing can be animated; expected the folder of a run of "
             "`fiducial fit VIDEOS --method motion`"
         )
-    values = config.read_json(path)
+    values = files.read_json(path)
     if values.get("format_version", 0) > FORMAT_VERSION:
         raise UserError(
             f"{path}: format version {values['format_version']}; this Fiducial reads up to {FORMAT_VERSION}"

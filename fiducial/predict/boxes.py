@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fiducial import config
+from fiducial import files
 from fiducial.errors import UserError
 
 
@@ -59,7 +59,7 @@ def read(path: Path, strict: bool = False) -> BoxesFile:
     """Boxes of a COCO file: {"images", "annotations"}, each annotation with `image_id` and `bbox`; crowds are left out.
 
     Boxes without an area or of unknown images are left out and listed; `strict` makes them an error."""
-    values = config.read_json(path)
+    values = files.read_json(path)
     if not isinstance(values, dict) or not all(isinstance(values.get(key), list) for key in ("images", "annotations")):
         raise UserError(
             f"{path}: expected COCO JSON with lists `images` and `annotations` (each with image_id and bbox)"

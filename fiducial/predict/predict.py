@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fiducial import config
+from fiducial import files
 from fiducial.errors import UserError
 from fiducial.predict import boxes as boxes_files
 from fiducial.predict import drawings, outputs, pipeline, sources
@@ -42,7 +42,7 @@ class Done:
     @property
     def results(self) -> list[outputs.Entry]:
         """As in the COCO results file."""
-        return config.read_json(self.json_file)
+        return files.read_json(self.json_file)
 
 
 def predict_sources(

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fiducial import config, geometry
+from fiducial import files, geometry
 from fiducial.geometry import Size
 from fiducial.report import pictures
 from fiducial.report.charts import Chart, number_text
@@ -111,7 +111,7 @@ def write_report(path: Path, report: Report) -> Path:
     """The page, written beside and renamed; `path` again."""
     # A file name that is not UTF-8 reaches us with lone surrogates, which no page can hold.
     page = render(report).encode("utf-8", "replace").decode("utf-8")
-    config.write_text(path, page)
+    files.write_text(path, page)
     return path
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.card import Card, DetectorSpec
 from fiducial.data import annotations, augment, loading
 from fiducial.data.augment import AugmentSpec
@@ -190,7 +190,7 @@ def resumed_recipe(out: Path, asked: Recipe | None, fingerprint: str) -> Recipe:
     path = out / "recipe.json"
     if not path.exists():
         raise UserError(f"{out}: no run to resume (no recipe.json). Start it without --resume")
-    values = config.read_json(path)
+    values = files.read_json(path)
     recipe = config.from_dict(Recipe, values["recipe"], str(path))
     if asked is not None:
         now, then = (config.flat(config.to_dict(some)) for some in (asked, recipe))

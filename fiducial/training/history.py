@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 
-from fiducial import config
+from fiducial import files
 
 
 class History(L.Callback):
@@ -38,7 +38,7 @@ class History(L.Callback):
         for problem in loader.dataset.problems() if loader is not None else ():
             self.echo(f"left out: {problem}")
         if trainer.is_global_zero:
-            config.write_text(self.path, as_csv(self.rows))
+            files.write_text(self.path, as_csv(self.rows))
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}

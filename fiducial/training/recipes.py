@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
 from fiducial.models import catalog
@@ -20,7 +20,7 @@ def default(method: str | None = None, resume_from: Path | None = None) -> Recip
     """What a method starts from (None = the usual one), or the recipe of the run that is resumed."""
     path = resume_from / "recipe.json" if resume_from is not None else None
     if path is not None and path.exists():
-        return config.from_dict(Recipe, config.read_json(path)["recipe"], str(path))
+        return config.from_dict(Recipe, files.read_json(path)["recipe"], str(path))
     return motion_recipes.small() if method is not None and learns_without_labels(method) else Recipe()
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.drawnfaces import procedural_faces
 from fiducial.evaluation import evaluate
+from fiducial.files import command_line
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.motion import fit as motion_fitting
@@ -48,7 +47,7 @@ def fit_and_report(
         _write_problems(out, clips.problems)
         objective = motion_fitting.load(out, evaluate.device_name())
         settled = motion_fitting.recipe_of(out)
-        return motion_report.write(out, settled, clips, objective, data=str(path), command=_command())
+        return motion_report.write(out, settled, clips, objective, data=str(path), command=command_line.get())
     data = fitting.load_data(path, recipe, images=images, category=category)
     for problem in data.problems[:10] if is_main() else []:
         echo(str(problem))
@@ -101,22 +100,18 @@ def _report_of_run(out: Path, truth: Instances, split: str, data: str, problems:
         evaluation,
         detector_report.about_detector(detector, card, evaluation),
         title=f"{detector.spec.method} on {detector.spec.backbone}: {out.name}",
-        command=_command(),
+        command=command_line.get(),
         history=history.read(out / "history.csv"),
-        recipe=config.read_json(out / "recipe.json")["recipe"],
+        recipe=files.read_json(out / "recipe.json")["recipe"],
         data=data,
         split=split,
         problems=[*problems, *evaluation.problems],
     )
     page = detector_report.write(out / "report.html", report)
-    files = {"model": out, "figures": out / "metrics.json", "report": page, "pictures": out / "pictures"}
-    return {**summary, "files": {name: str(path) for name, path in files.items()}}
-
-
-def _command() -> str:
-    return shlex.join(["fiducial", *sys.argv[1:]])
+    written = {"model": out, "figures": out / "metrics.json", "report": page, "pictures": out / "pictures"}
+    return {**summary, "files": {name: str(path) for name, path in written.items()}}
 
 
 def _write_problems(out: Path, problems: list[Problem]) -> None:
     if problems:
-        config.write_text(out / "problems.txt", "".join(f"{problem}\n" for problem in problems))
+        files.write_text(out / "problems.txt", "".join(f"{problem}\n" for problem in problems))

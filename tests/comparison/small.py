@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.card import Card
 from fiducial.comparison.plan import Plan, cells_of, methods_of
 from fiducial.geometry import Size
@@ -40,7 +40,7 @@ def write_run(folder: Path, data: Path, method: str, seed: int, **changes: Any) 
     detectors.save(detector.eval(), folder, card)
     config.write_json(folder / "recipe.json", {"recipe": recipe, "data": loaded.fingerprint})
     rows = "".join(f"{epoch},{0.3 - 0.05 * epoch},{2 + seed}\n" for epoch in range(3))
-    config.write_text(folder / "history.csv", f"epoch,val/nme,seconds\n{rows}")
+    files.write_text(folder / "history.csv", f"epoch,val/nme,seconds\n{rows}")
     return folder
 
 

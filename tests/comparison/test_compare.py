@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 from comparison.small import quick_plan, untimed, write_run
 from conftest import write_blobs
 
-from fiducial import cli, config
+from fiducial import cli, files
 from fiducial.comparison import costs, results, run, runs, scores, workflow
 from fiducial.comparison.plan import Plan, keep
 from fiducial.errors import UserError
@@ -210,7 +210,7 @@ def test_exported_files_alone(blobs: Path, blob_onnx: Path, tmp_path: Path) -> N
     assert (row["name"], row["seeds"], figures["runtimes"]) == ("blobs (ONNX Runtime)", [], ["onnxruntime"])
     assert row["latency"]["onnxruntime"]["error"] == ""
     assert row["latency"]["onnxruntime"]["ms"] > 0
-    assert config.read_json(tmp_path / "out" / "costs.json")["measured_on"]["machine"].keys().isdisjoint({"torch"})
+    assert files.read_json(tmp_path / "out" / "costs.json")["measured_on"]["machine"].keys().isdisjoint({"torch"})
     truth = fitting.load_data(blobs, Recipe()).validation
     assert row["nme"]["mean"] == pytest.approx(scoring.scorer_of(blob_onnx).evaluate(truth).metrics.nme, rel=1e-6)
 

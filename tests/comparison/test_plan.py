@@ -10,7 +10,7 @@ import pytest
 import typer
 from comparison.small import quick_plan
 
-from fiducial import cli, config
+from fiducial import cli, files
 from fiducial.comparison import plan as plans
 from fiducial.comparison.plan import Cell, Plan, cells_of, fit_arguments, methods_of
 from fiducial.data.augment import AugmentSpec
@@ -126,7 +126,7 @@ def test_a_plan_may_grow_and_nothing_else(tmp_path: Path) -> None:
     plans.keep(tmp_path, plan)
     larger = quick_plan(tmp_path / "data", "deeppose,heatmap,soft=heatmap:decoder=soft", seeds=3)
     plans.keep(tmp_path, larger)
-    assert len(config.read_json(tmp_path / "plan.json")["cells"]) == 9
+    assert len(files.read_json(tmp_path / "plan.json")["cells"]) == 9
     refused = {
         "data was": replace(larger, data=tmp_path / "other"),
         "category was None and is now cats": replace(larger, category="cats"),

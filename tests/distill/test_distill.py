@@ -22,7 +22,7 @@ from distill.small import SETTINGS, detector_of, recipe_of, saved
 from motion.discs import write_video
 from safetensors.torch import load_file
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.data import annotations
 from fiducial.distill import choices, report, scoring, workflow
 from fiducial.distill.data import Unlabelled
@@ -65,7 +65,7 @@ def test_frames_without_labels(distill: Any, motion_teacher: Teacher, clips: Pat
     assert (card.spec.head["kernel"], card.spec.head["padding"]) == (3, 1)
     assert card.metrics["teacher"]["fingerprint"] == motion_teacher.fingerprint
     assert card.metrics["loss"] == "L3"
-    written = config.read_json(out / "recipe.json")
+    written = files.read_json(out / "recipe.json")
     assert config.from_dict(Recipe, written["recipe"]).distillation is not None
     assert written["teacher"]["path"] == str(motion_teacher.path)
 
@@ -123,7 +123,7 @@ def test_a_smaller_input_and_a_teacher_that_is_asked_every_time(
     summary, _ = distill(
         motion_teacher, clips, out, *settings, loss="L3", size="128x96", student="hourglass_w8_b3_m8_s2"
     )
-    augment = config.from_dict(Recipe, config.read_json(out / "recipe.json")["recipe"]).augment
+    augment = config.from_dict(Recipe, files.read_json(out / "recipe.json")["recipe"]).augment
     assert augment == replace(choices.MOVED, shift=0.1), "what is given, on top of what moves them"
     assert not (out / "teacher" / "train").exists()
     assert detectors.load_card(out).spec.size == Size(128, 96)

@@ -239,7 +239,7 @@ def test_auto_is_settled_and_written(recipe: Recipe, fit: Any, monkeypatch: pyte
     monkeypatch.setattr(engine, "find_lr", lambda *others: 0.0123)
     run = fit(replace(recipe, epochs=1, precision="auto", optimizer=OptimizerSpec(lr="auto"), preflight=True))
     assert [line.split(":")[0] for line in run.lines] == ["pre-flight", "fastest step", "learning rate found"]
-    written = fitting.config.read_json(run.out / "recipe.json")["recipe"]
+    written = fitting.files.read_json(run.out / "recipe.json")["recipe"]
     assert written["optimizer"]["lr"] == 0.0123
     assert written["precision"] in ("fp32", "bf16")
 
@@ -310,7 +310,7 @@ def test_a_subset_of_the_points(blobs: Path, recipe: Recipe, fit: Any):
     detector, card = detectors.load(run.out)
     assert card.spec.skeleton.points == ("blue", "red")
     assert detector.predict(torch.zeros(5, 48, 64, 3, dtype=torch.uint8)).xy.shape == (5, 2, 2)
-    assert fitting.config.read_json(run.out / "recipe.json")["recipe"]["points"] == [2, 0]
+    assert fitting.files.read_json(run.out / "recipe.json")["recipe"]["points"] == [2, 0]
 
 
 def test_a_point_that_is_not_there(blobs: Path, recipe: Recipe):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +10,7 @@ import typer
 from fiducial.cli.options import JsonOption
 from fiducial.cli.output import note, print_table, write_figures
 from fiducial.errors import UserError
+from fiducial.files import command_line
 
 
 def profile(
@@ -55,7 +54,7 @@ def profile(
     if out is not None:
         from fiducial.report.page import write_report
 
-        write_report(out, page.report(found, by, shlex.join(["fiducial", *sys.argv[1:]])))
+        write_report(out, page.report(found, by, command_line.get()))
     if str(json_file) != "-":
         print_table(rows)
         for line in page.lines(found):

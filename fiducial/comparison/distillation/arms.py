@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.comparison.processes import Task
 from fiducial.comparison.run import is_finished
 from fiducial.data import annotations
@@ -104,7 +104,7 @@ def keep(out: Path, study: Study, fingerprint: str) -> None:
     """Writes OUT/study.json; refused where another study was begun there, unless this one only adds to it."""
     path, now = out / "study.json", study.written(fingerprint)
     if path.exists():
-        then = config.read_json(path)
+        then = files.read_json(path)
         differing = [
             f"{name} was {_words(then.get(name))} and is now {_words(value)}"
             for name, value in now.items()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.comparison import processes
 from fiducial.comparison.distillation import arms as plans
 from fiducial.comparison.distillation import measures, page, results
@@ -23,6 +21,7 @@ from fiducial.distill.spec import TAUGHT
 from fiducial.distill.teacher import Teacher
 from fiducial.distill.workflow import Shared
 from fiducial.errors import UserError
+from fiducial.files import command_line
 from fiducial.models import detector as detectors
 from fiducial.report.page import write_report
 from fiducial.training.recipe import Recipe
@@ -146,17 +145,17 @@ def _write(
     commands = [plans.task_of(plan, out, arm).command.removesuffix(" --resume") for arm in arms]
     report = page.report_of(
         rows, of_teacher, found, crops, teacher.detector.spec.skeleton,
-        title=f"{plan.student} taught by {teacher.detector.spec.backbone}", command=shlex.join(["fiducial", *sys.argv[1:]]),
+        title=f"{plan.student} taught by {teacher.detector.spec.backbone}", command=command_line.get(),
         commands=commands, failures=failures, notes=notes, data={**about, "used": shared.material.said},
         recipe=config.to_dict(recipe),
     )  # fmt: skip
     figures = results.as_json(rows, of_teacher, found, **about, failures=failures, notes=notes)
     config.write_json(out / "results.json", figures)
-    config.write_text(out / "results.csv", results.as_csv(rows))
-    files = {
+    files.write_text(out / "results.csv", results.as_csv(rows))
+    written = {
         "report": write_report(out / "report.html", report), "table": out / "results.csv", "figures": out / "results.json",
     }  # fmt: skip
-    return {**figures, "files": {name: str(path) for name, path in files.items()}}
+    return {**figures, "files": {name: str(path) for name, path in written.items()}}
 
 
 def short_table(figures: dict[str, Any]) -> list[dict[str, Any]]:

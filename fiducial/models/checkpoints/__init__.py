@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from torch import Tensor, nn
 
-from fiducial import config
+from fiducial import files
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models.checkpoints import _reader, timm
@@ -142,7 +142,7 @@ def _by_names(contents: Contents, own: list[str], backbone: str) -> Plan:
     card = contents.path.parent / "model.json"
     if contents.path.name != "model.safetensors" or not card.exists():
         return plan
-    spec = config.read_json(card).get("spec", {})  # of a run of ours: what its head is
+    spec = files.read_json(card).get("spec", {})  # of a run of ours: what its head is
     skeleton = Skeleton("of the run", tuple(spec["skeleton"]["points"]))
     return replace(plan, method=spec["method"], skeleton=skeleton, size=Size(*spec["size"]), size_from="by its card")
 

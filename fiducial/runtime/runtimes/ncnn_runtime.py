@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fiducial import config
+from fiducial import files
 from fiducial.card import Normalization
 from fiducial.errors import UserError
 from fiducial.runtime import export_card
@@ -40,20 +40,20 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Ncn
     about = path.with_name(f"{stem}.ncnn.json")
     if not about.exists():
         raise UserError(f"{path}: not exported by Fiducial (no {about.name} beside it). Make it by `fiducial export`")
-    block = config.read_json(about)
+    block = files.read_json(about)
     card = export_card.of_metadata(block if isinstance(block, dict) else {}, about, NAME)
-    files = {part: path.with_name(name.replace("model", stem, 1)) for part, name in PARTS.items()}
-    digests = block.get("files")
-    for part, file in files.items():
+    parts = {part: path.with_name(name.replace("model", stem, 1)) for part, name in PARTS.items()}
+    digests = block.get("parts")
+    for part, file in parts.items():
         if not file.is_file():
-            raise UserError(f"{path}: {file.name} is not beside it; copy all files of the export")
+            raise UserError(f"{path}: {file.name} is not beside it; copy all parts of the export")
         if not isinstance(digests, dict) or digest(file) != digests.get(PARTS[part]):
             raise UserError(f"{file}: was cut short or altered after the export (its digest differs). Export it anew")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    decode = onnxruntime.InferenceSession(str(files["decode"]), options, providers=["CPUExecutionProvider"])
-    return NcnnNetwork(network_of(files["param"], files["bin"], threads), decode, card, path)
+    decode = onnxruntime.InferenceSession(str(parts["decode"]), options, providers=["CPUExecutionProvider"])
+    return NcnnNetwork(network_of(parts["param"], parts["bin"], threads), decode, card, path)
 
 
 def library() -> Any:

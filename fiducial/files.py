@@ -1,0 +1,116 @@
+"""Small things that every room needs around files and the machine: writing whole or not at all, JSON, CSV, cores."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fiducial.errors import UserError
+
+if TYPE_CHECKING:  # help is there before NumPy would be
+    import numpy as np
+
+Echo = Callable[[str], None]  # takes a line for the person who waits
+
+# The command line that is being obeyed, for pages; set by `cli.main`, empty where Python called.
+command_line: ContextVar[str] = ContextVar("command_line", default="")
+
+
+def silent(line: str) -> None:
+    """Takes a line and says nothing: an `Echo` for callers that want none."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary name in the folder of `path`; what was written there becomes `path` in one step at the end.
+
+    On an exception nothing is left of it and an older `path` stays as it was. The temporary name ends as `path` does,
+    since libraries choose a format by the ending. Raises UserError where the folder can't be written.
+
+    >>> with replacing(Path("table.csv")) as partial:
+    ...     partial.write_text("a,b")
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    except OSError as error:
+        raise UserError(f"{path}: can't be written: {error.strerror}; choose another place or make room") from error
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        partial.chmod(0o644)
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: can't be written: {error.strerror or error}; make room or choose another place"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all. What is no plain file (/dev/null, a pipe) is written to, not replaced."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes plain JSON (dicts, lists, numbers, text), whole or not at all. A NaN is a ValueError: JSON has none."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a file's JSON. Raises UserError that names the file where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from error
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Makes CSV of rows; its columns are all names that occur, in the order in which they are met. None is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def digest(parts: Iterable[np.ndarray | bytes | str]) -> str:
+    """Digests arrays and text into 16 hexadecimal digits, the same on every machine."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(data if isinstance(data, bytes) else data.tobytes())
+    return total.hexdigest()[:16]
+
+
+def finite(value: float | None) -> float | None:
+    """Gives the number, or None where it is none that JSON can hold (NaN, infinite)."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def cores() -> int:
+    """Counts the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,78 @@
+"""Files are whole or not there, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fiducial import files
+from fiducial.errors import UserError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_failure_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a.json", "old")
+
+    def fail() -> None:
+        with files.replacing(tmp_path / "a.json") as partial:
+            partial.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert names(tmp_path) == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "old"
+
+
+def test_the_temporary_file_lies_beside_and_ends_alike(tmp_path: Path) -> None:
+    """A rename is one step on one file system alone; libraries choose a format by the ending."""
+    with files.replacing(tmp_path / "new" / "a.png") as partial:
+        assert (partial.parent, partial.suffix) == (tmp_path / "new", ".png")
+        partial.write_bytes(b"x")
+    assert names(tmp_path / "new") == ["a.png"]
+    assert (tmp_path / "new" / "a.png").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_in_the_place_of_a_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    with pytest.raises(UserError, match=r"b\.txt: can't be written"):
+        files.write_text(tmp_path / "a" / "b.txt", "x")
+
+
+def test_pipes_and_devices_are_written_to_not_replaced() -> None:
+    files.write_text(Path(os.devnull), "x")
+    assert not Path(os.devnull).is_file()
+
+
+def test_csv_has_every_column_once() -> None:
+    rows = [{"a": 1, "b": "x,\n"}, {"c": None, "a": 2}]
+    back = list(csv.DictReader(io.StringIO(files.csv_text(rows))))
+    assert back == [{"a": "1", "b": "x,\n", "c": ""}, {"a": "2", "b": "", "c": ""}]
+
+
+def test_json_that_json_has_not_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert names(tmp_path) == []
+    for text in ("{", "[" * 100_000, "\udcff"):
+        (tmp_path / "b.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+        with pytest.raises(UserError, match=r"b\.json: not JSON"):
+            files.read_json(tmp_path / "b.json")
+
+
+def test_a_digest_sees_every_part() -> None:
+    parts = [np.arange(6), "x", b"y"]
+    assert files.digest(parts) == files.digest(parts)
+    assert len({files.digest(parts), files.digest(parts[::-1]), files.digest([np.arange(7), "x", b"y"])}) == 3
+
+
+def test_finite() -> None:
+    assert [files.finite(value) for value in (1.5, float("nan"), float("inf"), None)] == [1.5, None, None, None]
