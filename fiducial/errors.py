@@ -3,11 +3,54 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
-class UserError(ValueError):
+class Failure(Exception):
+    """A failure that the command line tells in one line: `where: what`; it ends with `exit_code`.
+
+    `UserError("a.json", "not JSON; export it again")` or, where there is no place to name, `UserError("what")`. Both
+    parts stay apart, so that whoever lists the place itself can leave it out. It keeps its kind on the way out of
+    another process: pickled, or by `to_json` and `of_json`."""
+
+    exit_code = 1
+
+    def __init__(self, where: object, what: str = "") -> None:
+        super().__init__(where, what)
+        self.where, self.what = (str(where), what) if what else ("", str(where))
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+    def about(self, where: object) -> str:
+        """Gives the message for a list that names `where` itself: without it."""
+        return self.what if self.where == str(where) else str(self)
+
+
+class UserError(Failure, ValueError):
     """Bad input: says what was wrong, what was expected and what to do. Never a bug of ours."""
+
+    exit_code = 2
+
+
+def to_json(error: BaseException) -> dict[str, str]:
+    """Describes an error for another process: {"kind", "where", "what"}, and "module" of a package that is missing."""
+    if isinstance(error, Failure):
+        kind = "user" if isinstance(error, UserError) else "failure"
+        return {"kind": kind, "where": error.where, "what": error.what}
+    first = next(iter(str(error).splitlines()), "")
+    what = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    return {"kind": "other", "where": "", "what": what, "module": missing}
+
+
+def of_json(values: Mapping[str, str]) -> Exception:
+    """Makes the error again that `to_json` described; what was no `Failure` becomes one, or ModuleNotFoundError."""
+    if values.get("module"):
+        return ModuleNotFoundError(values["what"].partition(": ")[2], name=values["module"])
+    where, what = values["where"], values["what"]
+    kind = UserError if values["kind"] == "user" else Failure
+    return kind(where, what) if where else kind(what)
 
 
 def expect(fits: bool, setting: str, value: object, expected: str) -> None:

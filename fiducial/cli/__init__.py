@@ -4,20 +4,22 @@ heavy imports stay inside it."""
 from __future__ import annotations
 
 import importlib
+import pkgutil
+import re
 import shlex
 import sys
 import warnings
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fiducial.errors import UserError
+from fiducial.cli import commands
+from fiducial.errors import Failure
 from fiducial.files import command_line
 from fiducial.version import __version__
 
-# As help shows them.
-COMMANDS = ("demo", "fit", "distill", "evaluate", "predict", "animate", "compare", "export", "profile", "serve")
 app = typer.Typer(
     invoke_without_command=True,
     add_completion=False,
@@ -48,13 +50,9 @@ def main() -> None:
             raise
         code = _say(error)
     if code == STOPPED:
-        hints = {
-            "fit": "; `fiducial fit` continues exactly with --resume",
-            "distill": "; --resume continues exactly, a study the same command",
-            "compare": "; the same command continues",
-        }
-        hint = hints.get(sys.argv[1] if len(sys.argv) > 1 else "", "")
-        print(f"fiducial: stopped{hint}", file=sys.stderr)
+        command = COMMANDS.get(sys.argv[1] if len(sys.argv) > 1 else "")
+        hint = getattr(command, "AFTER_STOP", "")
+        print(f"fiducial: stopped{hint and '; '}{hint}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -65,10 +63,10 @@ def _show_warning(message: Warning | str, category: type, filename: str, *rest: 
 
 
 def _say(error: BaseException) -> int:
-    """The line for the user and the exit code."""
-    if isinstance(error, UserError):
+    """Prints the line for the user and gives the exit code."""
+    if isinstance(error, Failure):
         print(f"fiducial: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     if isinstance(error, USAGE_ERROR):
         context = getattr(error, "ctx", None)
         command = "fiducial" if context is None else context.command_path
@@ -78,31 +76,24 @@ def _say(error: BaseException) -> int:
     if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
         print(f"fiducial: {error.name} is not installed: pip install 'fiducial[{extra}]'", file=sys.stderr)
         return 2
-    failed = "" if type(error).__name__ == "TrainingFailure" else f"{type(error).__name__}: "
-    hint = "" if failed == "" else " (--debug shows where)"
-    print(f"fiducial: {failed}{error}{hint}", file=sys.stderr)
+    print(f"fiducial: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
     return 1
 
 
 def _extra_of(module: str) -> str | None:
-    extras = {
-        "train": (
-            "torch",
-            "lightning",
-            "timm",
-            "safetensors",
-            "matplotlib",
-            "jinja2",
-            "tensorboard",
-            "onnx",
-            "onnxscript",
-        ),
-        "openvino": ("openvino", "nncf"),
-        "ncnn": ("ncnn", "pnnx"),
-        "serve": ("fastapi", "uvicorn", "starlette", "prometheus_client", "python_multipart"),
-        "video": ("av",),
-    }
-    return next((extra for extra, modules in extras.items() if module.partition(".")[0] in modules), None)
+    """Finds the extra that brings a module, by what the installed package says that it needs."""
+    package = module.partition(".")[0].replace("_", "-").lower()
+    names = {package, f"py{package}"}  # yaml is pyyaml's
+    try:
+        needs = metadata.requires("fiducial") or []
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return None
+    for need in needs:
+        requirement, _, marker = need.partition(";")
+        name = re.split(r"[^\w-]", requirement.strip(), maxsplit=1)[0].replace("_", "-").lower()
+        if name in names and (extra := re.search(r"extra == ['\"]([\w-]+)", marker)):
+            return extra[1]
+    return None
 
 
 def _version(value: bool) -> None:
@@ -124,5 +115,15 @@ def _options(
         raise typer.Exit(2)
 
 
-for _name in COMMANDS:
-    app.command(_name)(getattr(importlib.import_module(f"fiducial.cli.commands.{_name}"), _name))
+def _commands() -> dict[str, Any]:
+    """Finds the files in `commands/`, in the order in which help shows them: by `ORDER`, then by name."""
+    modules = [
+        importlib.import_module(each.name) for each in pkgutil.iter_modules(commands.__path__, f"{commands.__name__}.")
+    ]
+    modules.sort(key=lambda module: (getattr(module, "ORDER", 100), module.__name__))
+    return {module.__name__.rpartition(".")[2]: module for module in modules}
+
+
+COMMANDS = _commands()
+for _name, _module in COMMANDS.items():
+    app.command(_name)(getattr(_module, _name))

@@ -213,7 +213,7 @@ def _broken_pictures(table: Table, rows: np.ndarray, verify: bool, image_size: n
             try:
                 image_size[row] = _verified_size(path, images.declared_size(row))
             except UserError as error:
-                broken[row] = str(error).removeprefix(f"{path}: ")
+                broken[row] = error.about(path)
     return broken
 
 

@@ -99,7 +99,7 @@ def decode_image(data: bytes, name: str, reduce: int = 1, declared: Size | None 
     header = parse_header(data)
     problem = _cut_short(data, header)
     if problem:
-        raise UserError(f"{name}: {problem}; fetch or export the picture again")
+        raise UserError(name, f"{problem}; fetch or export the picture again")
     stored = header is not None and keeps_stored(header, declared)
     turning = cv2.IMREAD_IGNORE_ORIENTATION if stored else 0
     buffer = np.frombuffer(data, np.uint8)
@@ -143,13 +143,13 @@ def file_header(path: Path) -> Header | None:
                     file.seek(max(length - 1024, header.data_start))
                     head = head[: header.data_start] + file.read()
     except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from error
+        raise UserError(path, f"can't be read: {error.strerror}") from error
     problem = _cut_short(head, header)
     if problem and header is not None and length > HEAD_BYTES:
         # Some cameras append kilobytes after the end of the picture.
         problem = _cut_short(path.read_bytes(), header)
     if problem:
-        raise UserError(f"{path}: {problem}; fetch or export the picture again")
+        raise UserError(path, f"{problem}; fetch or export the picture again")
     return header
 
 
@@ -231,7 +231,7 @@ def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from error
+        raise UserError(path, f"can't be read: {error.strerror}") from error
 
 
 def _decoded(buffer: np.ndarray, flags: int, name: str) -> np.ndarray:
@@ -240,9 +240,9 @@ def _decoded(buffer: np.ndarray, flags: int, name: str) -> np.ndarray:
     try:
         image = cv2.imdecode(buffer, flags)
     except cv2.error as error:
-        raise UserError(f"{name}: the picture can't be decoded: {error.err}") from error
+        raise UserError(name, f"the picture can't be decoded: {error.err}") from error
     if image is None:
-        raise UserError(f"{name}: not a picture, or a damaged one; expected JPEG, PNG or another kind OpenCV reads")
+        raise UserError(name, "not a picture, or a damaged one; expected JPEG, PNG or another kind OpenCV reads")
     return image
 
 
@@ -251,7 +251,7 @@ def _to_rgb8(image: np.ndarray, name: str) -> np.ndarray:
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if image.dtype != np.uint8:
-        raise UserError(f"{name}: {image.dtype} pixels; expected 8 or 16 bits a channel, convert the picture first")
+        raise UserError(name, f"{image.dtype} pixels; expected 8 or 16 bits a channel, convert the picture first")
     if image.ndim == 2 or image.shape[2] == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     rgb = image[:, :, 2::-1]

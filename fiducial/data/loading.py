@@ -222,7 +222,7 @@ class Crops(Dataset[Batch]):
         try:
             picture = self.instances.images.read(image_row)
         except UserError as error:
-            return str(error).removeprefix(f"{name}: ")
+            return error.about(name)
         if size is not None and not _is_reduced(picture, size):
             return f"the picture is {picture.shape[1]}x{picture.shape[0]}, but the annotations say {size}"
         return "the picture could not be read at first, but can be now"

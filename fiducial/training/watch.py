@@ -10,11 +10,12 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from fiducial.errors import Failure
 from fiducial.training.objective import Objective
 from fiducial.types import Batch
 
 
-class TrainingFailure(RuntimeError):
+class TrainingFailure(Failure, RuntimeError):
     """The run can't go on, or would be worth nothing; the message says why and what to change."""
 
 

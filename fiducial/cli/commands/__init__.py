@@ -1,0 +1,3 @@
+"""One file = one command, found here by its name: a function named as the file.
+
+`ORDER` places it in the help (small ones first), `AFTER_STOP` says how to go on after Ctrl-C."""

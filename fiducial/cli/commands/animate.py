@@ -13,6 +13,8 @@ import typer
 from fiducial.cli.output import note
 from fiducial.errors import UserError
 
+ORDER = 60
+
 
 def animate(
     source: Annotated[Path, typer.Argument(help="The picture that is to move, or a video: its first frame.")],

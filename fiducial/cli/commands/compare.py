@@ -12,6 +12,9 @@ from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOpt
 from fiducial.cli.output import note, print_table, write_figures
 from fiducial.errors import UserError
 
+ORDER = 70
+AFTER_STOP = "the same command continues"
+
 
 def compare(
     data: DataPath,

@@ -10,6 +10,8 @@ import typer
 
 from fiducial.cli.output import note, print_figures
 
+ORDER = 10
+
 
 def demo(
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of everything that comes out.")] = Path("demo"),

@@ -12,6 +12,9 @@ from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption
 from fiducial.cli.output import note, print_figures, print_table, write_figures
 from fiducial.errors import UserError
 
+ORDER = 30
+AFTER_STOP = "--resume continues exactly, a study the same command"
+
 
 def distill(
     data: Annotated[

@@ -14,6 +14,8 @@ from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, Stric
 from fiducial.cli.output import floats, note, print_figures, print_table, write_figures
 from fiducial.errors import UserError
 
+ORDER = 40
+
 
 def evaluate(
     model: Annotated[Path | None, typer.Argument(help="A run folder, or a file of `fiducial export`.")] = None,

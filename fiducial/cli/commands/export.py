@@ -12,6 +12,8 @@ from fiducial.cli.options import JsonOption
 from fiducial.cli.output import note, print_table, write_figures
 from fiducial.errors import UserError
 
+ORDER = 80
+
 
 def export(
     model: Annotated[Path, typer.Argument(help="A run folder, or another project's file of weights.")],

@@ -14,6 +14,9 @@ from fiducial.cli.output import note, print_figures, write_figures
 if TYPE_CHECKING:
     from fiducial.training.recipe import Recipe
 
+ORDER = 20
+AFTER_STOP = "`fiducial fit` continues exactly with --resume"
+
 
 def fit(
     data: Annotated[

@@ -12,6 +12,8 @@ import typer
 from fiducial.cli.options import StrictOption
 from fiducial.cli.output import note
 
+ORDER = 50
+
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A run folder, or a file that `fiducial export` made.")],

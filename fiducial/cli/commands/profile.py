@@ -12,6 +12,8 @@ from fiducial.cli.output import note, print_table, write_figures
 from fiducial.errors import UserError
 from fiducial.files import command_line
 
+ORDER = 90
+
 
 def profile(
     model: Annotated[Path | None, typer.Argument(help="A run folder, or a file of `fiducial export`.")] = None,

@@ -9,6 +9,8 @@ import typer
 
 from fiducial.cli.output import note
 
+ORDER = 100
+
 
 def serve(
     model: Annotated[Path, typer.Argument(help="An exported file, or a run folder.")],

@@ -64,7 +64,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
         try:
             size = upright_size(picture)
         except UserError as error:
-            problems.append(Problem(str(picture), "", str(error).removeprefix(f"{picture}: ") + "; left out"))
+            problems.append(Problem(str(picture), "", error.about(picture) + "; left out"))
             continue
         for number, line in enumerate(read_text(label_file).splitlines(), 1):
             try:
