@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # neither is there without the extra `train`
     from torch import Tensor
 
 Pairs = tuple[tuple[int, int], ...]
+NOTE = "note"  # `Problem.where` of what was concluded or assumed, and is not wrong
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,46 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in the data: which file, which annotation or image, what, and what was done about it."""
+    """One thing wrong in the data: which file, which annotation or image, what, and what was done about it. Or a note:
+    what was concluded or assumed about them."""
 
     file: str
-    where: str  # "annotation 17", "image 4", "line 12"; "" for the file as a whole
+    where: str  # "annotation 17", "image 4", "line 12"; "" for the file as a whole; NOTE for a note
     what: str
+
+    @property
+    def is_note(self) -> bool:
+        """Says whether this is a note, not a fault."""
+        return self.where == NOTE
 
     def __str__(self) -> str:
         return f"{self.file}: {self.where + ': ' if self.where else ''}{self.what}"
+
+
+@dataclass
+class Findings:
+    """What is said about a source while it is read: entries that were left out, and what was assumed."""
+
+    source: str  # the annotation file or folder
+    problems: list[Problem] = field(default_factory=list)  # with the notes among them
+
+    def add(self, where: str, what: str, file: str | None = None) -> None:
+        """Adds an entry that can't be used; `where` and `what` as in `Problem`."""
+        self.problems.append(Problem(self.source if file is None else file, where, what))
+
+    def note(self, what: str) -> None:
+        """Adds what was concluded or assumed."""
+        self.problems.append(Problem(self.source, NOTE, what))
+
+    @property
+    def wrong(self) -> list[Problem]:
+        """Lists what is wrong, without the notes."""
+        return [problem for problem in self.problems if not problem.is_note]
+
+    @property
+    def notes(self) -> list[Problem]:
+        """Lists the notes."""
+        return [problem for problem in self.problems if problem.is_note]
 
 
 class Images(Protocol):
@@ -148,16 +181,23 @@ class Instances:
 
     skeleton: Skeleton
     images: Images
-    image_id: np.ndarray  # [m] int64
+    image_id: np.ndarray  # [m] int64; objects as they stand in the file where one is no whole number below 2^63
     image_size: np.ndarray  # [m, 2] int32 (w, h) as declared; 0 = not declared
     image_row: np.ndarray  # [n] int64: row of image_id
-    annotation_id: np.ndarray  # [n] int64
+    annotation_id: np.ndarray  # [n] int64, or objects as in image_id
     xy: np.ndarray  # [n, k, 2] float32, px of the image; 0 where not labelled
     visibility: np.ndarray  # [n, k] uint8: 0 not labelled, 1 labelled but hidden, 2 visible
     box_xywh: np.ndarray  # [n, 4] float32, edge frame
     area: np.ndarray  # [n] float32, px^2: COCO's `area` (OKS divides by it)
     crowd: np.ndarray  # [n] bool
     source: str = ""  # the annotation file or folder, for messages
+    # [n] bool: crowds and instances without points, which evaluation counts neither as found nor as missed. None: those
+    # that the other columns show.
+    ignored: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.ignored is None:
+            object.__setattr__(self, "ignored", self.crowd | ~self.labelled.any(1))
 
     def __len__(self) -> int:
         return len(self.image_row)
@@ -169,14 +209,24 @@ class Instances:
 
     def select(self, rows: np.ndarray) -> Instances:
         """Some of the instances (indices or mask); all images stay."""
-        columns = ("image_row", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd")
+        columns = ("image_row", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd", "ignored")
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
     def pick_points(self, indices: Sequence[int]) -> Instances:
         """A subset of points. Boxes and areas stay those of the whole instance, so that crops stay the same."""
         picked = list(indices)
         skeleton = self.skeleton.pick(picked)
-        return replace(self, skeleton=skeleton, xy=self.xy[:, picked], visibility=self.visibility[:, picked])
+        visibility = self.visibility[:, picked]
+        ignored = self.ignored | ~(visibility > 0).any(1)
+        return replace(self, skeleton=skeleton, xy=self.xy[:, picked], visibility=visibility, ignored=ignored)
+
+    def label_bytes(self) -> Iterator[bytes]:
+        """Gives the bytes of ids, points and boxes, for digests that change with any label. Equal for equal labels on
+        every machine, also where ids are objects."""
+        ids = self.annotation_id
+        yield repr(ids.tolist()).encode() if ids.dtype == object else ids.tobytes()
+        for column in (self.image_row, self.xy, self.visibility, self.box_xywh):
+            yield column.tobytes()
 
     def where(self, row: int) -> str:
         """`FILE: annotation ID (IMAGE)`, for messages about one instance."""

@@ -20,14 +20,15 @@ SPLITS = formats.SPLITS
 
 def load(
     path: Path, split: str, images: Path | None = None, *,
-    category: str | None = None, strict: bool = False, verify: bool = True,
+    category: str | None = None, strict: bool = False, verify: bool = True, ignored: bool = False,
 ) -> tuple[Instances, list[Problem]]:  # fmt: skip
     """The instances of one split ("train", "val", "test"; "all" for everything there is), and what is wrong with
     others.
 
     `path` is a folder or a file of any format in `formats/`; `images` names the folder of pictures where it isn't
     beside. Broken instances are left out and listed; `strict` makes them an error. `verify` opens every picture (some
-    50 microseconds each) to find those cut short or of another size than declared.
+    50 microseconds each) to find those cut short or of another size than declared. `ignored` keeps instances that have a box
+    and no labelled point, as COCO's evaluation needs them.
 
     Splits that the source doesn't have: with no val, a tenth of the pictures of train becomes val, and with no test
     either another tenth becomes test, by a hash of the picture's name, so that it is the same ones at any time, in any
@@ -38,7 +39,7 @@ def load(
     table = module.read(path, files, images, category)
     if carved:
         table = _keep_share(table, own, carved)
-    instances, problems = checking.check(table, verify)
+    instances, problems = checking.check(table, verify, ignored)
     wrong = checking.without_notes(problems)
     if strict and wrong:
         raise UserError(f"{len(wrong)} broken in split {split!r}: {checking.summary(wrong)}; correct or remove them")

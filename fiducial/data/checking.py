@@ -15,12 +15,11 @@ from fiducial import geometry
 from fiducial.data.images import FileImages, file_header, keeps_stored, upright_size
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.types import Images, Instances, Problem, Skeleton
+from fiducial.types import NOTE, Images, Instances, Problem, Skeleton
 
 # A box made from points is enlarged by this much of itself on each side: points lie on a body, not around it.
 ABSURD = 10  # longest sides of a picture; no true point lies so far outside of it
 BOX_MARGIN = 0.1
-NOTE = "note"
 
 
 class Label(NamedTuple):
@@ -82,14 +81,14 @@ class Table:
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
-def check(table: Table, verify: bool = True) -> tuple[Instances, list[Problem]]:
+def check(table: Table, verify: bool = True, ignored: bool = False) -> tuple[Instances, list[Problem]]:
     """The sound instances of a table, and a line for each one left out.
 
     Left out as broken: v other than 0, 1 or 2; a labelled point without finite coordinates, or absurdly far outside of the
     declared picture (one such label can outweigh all others in a loss); a box of no area or wholly
     outside the declared picture; an annotation id met before; a picture that is missing, cut short or not of the
     declared size (the last two only if `verify`, which opens every file). Left out without a word: no labelled point,
-    unless it is a crowd. A missing box is made from the points, a missing area is the box's."""
+    unless it is a crowd or `ignored` asks for them, and it has a box. A missing box is made from the points, a missing area is the box's."""
     xy, visibility = table.keypoints[..., :2], table.keypoints[..., 2]
     valued = np.isin(visibility, (0, 1, 2))
     finite = np.isfinite(xy).all(-1)
@@ -127,7 +126,7 @@ def check(table: Table, verify: bool = True) -> tuple[Instances, list[Problem]]:
     leave_out(no_area, "its box {box} has no area, expected [x, y, w, h] with w and h above 0")
     leave_out(given & _outside(table), "its box {box} lies outside the picture of {size}")
 
-    silent = ~labelled.any(1) & (~table.crowd | ~given)
+    silent = ~labelled.any(1) & ~((table.crowd | ignored) & given)
     image_size = table.image_size.copy()
     broken_images = _broken_pictures(table, np.unique(table.image_row[~bad & ~silent]), verify, image_size)
     counts = np.bincount(table.image_row[~bad & ~silent], minlength=len(table.images))
@@ -158,7 +157,7 @@ def check(table: Table, verify: bool = True) -> tuple[Instances, list[Problem]]:
 
 def without_notes(problems: Sequence[Problem]) -> list[Problem]:
     """What is wrong, without what was merely concluded."""
-    return [problem for problem in problems if problem.where != NOTE]
+    return [problem for problem in problems if not problem.is_note]
 
 
 def summary(problems: Sequence[Problem], shown: int = 3) -> str:

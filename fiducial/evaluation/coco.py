@@ -31,49 +31,20 @@ NUMBERS = {"": (ALL, 0), "50": (0, 0), "75": (5, 0), "_medium": (ALL, 1), "_larg
 
 
 @dataclass(frozen=True)
-class Truth:
-    """n labelled instances on m images, k points each, as columns. Double precision: AP is a matter of thresholds."""
-
-    image_id: np.ndarray  # [m] int64, ascending: equal scores are ranked in this order
-    image_row: np.ndarray  # [n] int64: row of image_id
-    xy: np.ndarray  # [n, k, 2], px
-    labelled: np.ndarray  # [n, k] bool
-    box_xywh: np.ndarray  # [n, 4]
-    area: np.ndarray  # [n], px^2
-    crowd: np.ndarray  # [n] bool: many detections may be matched to it, none counts
-    ignored: np.ndarray  # [n] bool: crowds and instances without points, which are neither found nor missed
-
-    @classmethod
-    def of(cls, instances: Instances) -> Truth:
-        """The truth that `Instances` hold."""
-        order = np.argsort(instances.image_id, kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        return cls(
-            image_id=instances.image_id[order],
-            image_row=place[instances.image_row],
-            xy=instances.xy.astype(np.float64),
-            labelled=instances.labelled,
-            box_xywh=instances.box_xywh.astype(np.float64),
-            area=instances.area.astype(np.float64),
-            crowd=instances.crowd,
-            ignored=instances.crowd | ~instances.labelled.any(1),
-        )
-
-
-@dataclass(frozen=True)
 class Detections:
     """d detected instances, in the order in which they were given: it decides between equal scores."""
 
-    image_row: np.ndarray  # [d] int64: row of Truth.image_id
+    image_row: np.ndarray  # [d] int64: row of the truth's image_id
     xy: np.ndarray  # [d, k, 2], px
     score: np.ndarray  # [d]
 
     @classmethod
-    def of(cls, keypoints: Keypoints, truth: Truth) -> Detections:
-        """One detection for each instance of the truth, row by row; its score is the mean of its points' scores."""
+    def of(cls, keypoints: Keypoints, truth: Instances) -> Detections:
+        """Makes a detection of each instance of the truth but crowds, which nobody looks for as one; its score is the
+        mean of its points' scores."""
+        one = ~truth.crowd
         xy, score = keypoints.xy.astype(np.float64), keypoints.score.astype(np.float64).mean(1)
-        return cls(truth.image_row, xy, score)
+        return cls(truth.image_row[one], xy[one], score[one])
 
 
 class Pairs(NamedTuple):
@@ -84,7 +55,7 @@ class Pairs(NamedTuple):
     oks: np.ndarray  # [p]
 
 
-def average_precision(truth: Truth, detections: Detections, sigmas: np.ndarray) -> dict[str, float]:
+def average_precision(truth: Instances, detections: Detections, sigmas: np.ndarray) -> dict[str, float]:
     """The ten numbers of a COCO keypoint evaluation, in 0..1, or -1 where there is no truth to find.
 
     AP: mean precision at 101 recalls and OKS 0.50 to 0.95; AR: mean recall at those OKS; per area also (medium is
@@ -97,20 +68,20 @@ def average_precision(truth: Truth, detections: Detections, sigmas: np.ndarray) 
     }
 
 
-def curves(truth: Truth, detections: Detections, sigmas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def curves(truth: Instances, detections: Detections, sigmas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Precision [thresholds, recalls, areas], made monotone, and the recall reached [thresholds, areas]; -1 where there
     is no truth to find."""
-    order, _ = _best_of_each_image(detections)
+    order, _ = _best_of_each_image(truth, detections)
     found = _match_and_accumulate(truth, detections, order, similarities(truth, detections, sigmas, order))
     return np.asarray(found["precision"])[..., 0, :, 0], np.asarray(found["recall"])[:, 0, :, 0]
 
 
-def matches(truth: Truth, detections: Detections, sigmas: np.ndarray, least_oks: float = 0.5) -> np.ndarray:
+def matches(truth: Instances, detections: Detections, sigmas: np.ndarray, least_oks: float = 0.5) -> np.ndarray:
     """Row of the truth that each detection is matched to by COCO's rules, [d]; -1: none, or not among the image's best.
 
     In order of score each takes the best truth that is left; one that is matched to an ignored truth counts for
     nothing."""
-    order, _ = _best_of_each_image(detections)
+    order, _ = _best_of_each_image(truth, detections)
     pairs = similarities(truth, detections, sigmas, order)
     found = _match_and_accumulate(truth, detections, order, pairs, np.array([least_oks]), AREAS[:1])["matched"]
     taken = np.full(len(detections.score), -1)
@@ -120,18 +91,16 @@ def matches(truth: Truth, detections: Detections, sigmas: np.ndarray, least_oks:
     return taken
 
 
-def of_images(truth: Truth, detections: Detections, kept: np.ndarray) -> tuple[Truth, Detections]:
+def of_images(truth: Instances, detections: Detections, kept: np.ndarray) -> tuple[Instances, Detections]:
     """Truth and detections on some of the images only: kept [m] bool."""
-    new_row = np.cumsum(kept) - 1
-    there, seen = kept[truth.image_row], kept[detections.image_row]
-    columns = (truth.xy, truth.labelled, truth.box_xywh, truth.area, truth.crowd, truth.ignored)
-    return (
-        Truth(truth.image_id[kept], new_row[truth.image_row[there]], *(column[there] for column in columns)),
-        Detections(new_row[detections.image_row[seen]], detections.xy[seen], detections.score[seen]),
-    )
+    seen = kept[detections.image_row]
+    found = Detections(detections.image_row[seen], detections.xy[seen], detections.score[seen])
+    return truth.select(kept[truth.image_row]), found
 
 
-def similarities(truth: Truth, detections: Detections, sigmas: np.ndarray, order: np.ndarray | None = None) -> Pairs:
+def similarities(
+    truth: Instances, detections: Detections, sigmas: np.ndarray, order: np.ndarray | None = None
+) -> Pairs:
     """OKS of every detection with every truth of its image. `order` picks and orders detections; Pairs.detection
     then counts in it.
 
@@ -173,25 +142,35 @@ def oks(apart: np.ndarray, area: np.ndarray, sigmas: np.ndarray, counted: np.nda
     return (np.exp(-exponent) * counted).sum(1) / np.maximum(counted.sum(1), 1)
 
 
-def _oks(xy: np.ndarray, truth: Truth, row: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+def _oks(xy: np.ndarray, truth: Instances, row: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
     """OKS of p detections xy [p, k, 2] with the truths of these rows [p] -> [p]."""
     counted = truth.labelled[row]
-    apart = xy - truth.xy[row]
+    apart = xy - truth.xy[row].astype(np.float64)
     (empty,) = np.nonzero(~counted.any(1))
     if len(empty):
-        box = truth.box_xywh[row[empty], None]
+        box = truth.box_xywh[row[empty], None].astype(np.float64)
         low, high = box[..., :2] - box[..., 2:], box[..., :2] + 2 * box[..., 2:]
         apart[empty] = np.maximum(low - xy[empty], 0) + np.maximum(xy[empty] - high, 0)
         counted[empty] = True
-    return oks(apart, truth.area[row], sigmas, counted)
+    return oks(apart, truth.area[row].astype(np.float64), sigmas, counted)
 
 
-def _best_of_each_image(detections: Detections) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the detections that count, and their rank by score in their image, sorted by image, then rank."""
-    order = np.lexsort((-detections.score, detections.image_row))
-    image = detections.image_row[order]
+def _best_of_each_image(truth: Instances, detections: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the detections that count, and their rank by score in their image, sorted by image id, then rank."""
+    image_place = _places(truth.image_id)[detections.image_row]
+    order = np.lexsort((-detections.score, image_place))
+    image = image_place[order]
     rank = np.arange(len(order)) - np.searchsorted(image, image)
     return order[rank < MAX_DETECTIONS], rank[rank < MAX_DETECTIONS]
+
+
+def _places(image_id: np.ndarray) -> np.ndarray:
+    """[m] the place of each image by its id, numbers before text: equal scores are ranked in this order."""
+    ids = image_id.tolist()
+    order = sorted(range(len(ids)), key=lambda row: (isinstance(ids[row], str), ids[row]))
+    places = np.empty(len(ids), np.int64)
+    places[order] = np.arange(len(ids))
+    return places
 
 
 def _of_same_image(left: np.ndarray, right: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -205,7 +184,7 @@ def _of_same_image(left: np.ndarray, right: np.ndarray, images: int) -> tuple[np
 
 
 def _match_and_accumulate(
-    truth: Truth,
+    truth: Instances,
     detections: Detections,
     order: np.ndarray,
     pairs: Pairs,
@@ -216,13 +195,14 @@ def _match_and_accumulate(
     one category and one limit of detections; -1 where there is no truth to find. `matched` has a key "d_t" for each
     match at any threshold and area, both numbered as in `_dataset`."""
     library = _library()
-    images, image_row = range(len(truth.image_id)), detections.image_row[order]
+    images, places = range(len(truth.image_id)), _places(truth.image_id)
+    image_row = places[detections.image_row[order]]
     values = pairs.oks.tolist()
     rows = [values[start:stop] for start, stop in _bounds(pairs.detection, len(order))]
     # Of each image its detections' OKS, and none at all where it has no truth.
     tables = [[list(filter(None, rows[start:stop]))] for start, stop in _bounds(image_row, len(images))]
     extent = np.ptp(detections.xy[order], axis=1).prod(1)
-    wanted = _dataset(library, truth.image_row, area=truth.area, iscrowd=truth.crowd, ignore=truth.ignored)
+    wanted = _dataset(library, places[truth.image_row], area=truth.area, iscrowd=truth.crowd, ignore=truth.ignored)
     found = _dataset(library, image_row, area=extent, score=detections.score[order])
     rules = SimpleNamespace(
         iouThrs=thresholds.tolist(),

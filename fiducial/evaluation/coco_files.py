@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from fiducial.data.images import ArrayImages
 from fiducial.errors import UserError, did_you_mean
 from fiducial.evaluation import coco
-from fiducial.types import Problem
+from fiducial.types import Instances, Problem, Skeleton
 
 Numbers = tuple[float, ...]  # tuples and no lists: the garbage collector lets go of them
 Entry = TypeVar("Entry", bound=msgspec.Struct)
@@ -92,7 +93,7 @@ class Findings:
 class TruthTable:
     """What a truth file says about one category."""
 
-    truth: coco.Truth
+    truth: Instances
     annotation_id: np.ndarray  # [n] int64
     image_size: np.ndarray  # [m, 2] (w, h) as declared; 0 = not declared
     crowd_index: np.ndarray | None  # [m] CrowdPose's measure of crowding in 0..1; None where an image has none
@@ -129,17 +130,23 @@ def read_truth(findings: Findings, category: str | None = None, use_area: bool =
     # As pycocotools: the file's own count says whether an instance is to be found at all.
     empty = [entry.num_keypoints == 0 for entry in sound]
     uncounted = np.array([entry.num_keypoints is None for entry in sound], dtype=bool)
-    truth = coco.Truth(
+    names = chosen.keypoints or tuple(f"point_{i}" for i in range(count))
+    in_order = [images[number] for number in image_id.tolist()]
+    truth = Instances(
+        skeleton=Skeleton(chosen.name or "points", names),
+        images=ArrayImages([]),
+        image_size=np.array([(image.width, image.height) for image in in_order]).reshape(-1, 2),
+        annotation_id=np.array([entry.id for entry in sound], dtype=np.int64),
+        source=str(findings.file),
         image_id=image_id,
         image_row=np.searchsorted(image_id, np.array([entry.image_id for entry in sound], dtype=np.int64)),
         xy=np.where(labelled[..., None], points[..., :2], 0.0),
-        labelled=labelled,
+        visibility=points[..., 2].astype(np.uint8),
         box_xywh=box,
         area=np.where(missing | (not use_area), box_area, np.array(area, dtype=np.float64)),
         crowd=crowd,
         ignored=crowd | np.array(empty, dtype=bool) | (uncounted & ~labelled.any(1)),
     )
-    in_order = [images[number] for number in image_id.tolist()]
     crowding = [-1.0 if image.crowd_index is None else image.crowd_index for image in in_order]
     return TruthTable(
         truth=truth,

@@ -110,9 +110,8 @@ def score(
     )
     found = replace(found, counts=Counts.of(rows))
     if skeleton.sigmas is not None:
-        truth = coco.Truth.of(instances)
-        detections = coco.Detections.of(keypoints, truth)
-        found = replace(found, oks=coco.average_precision(truth, detections, np.array(skeleton.sigmas)))
+        detections = coco.Detections.of(keypoints, instances)
+        found = replace(found, oks=coco.average_precision(instances, detections, np.array(skeleton.sigmas)))
     return found
 
 

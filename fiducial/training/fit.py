@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -52,8 +51,8 @@ class Data:
         """Changes with any label, so that a resumed run can tell that its data are those it began with."""
         digest = hashlib.sha256()
         for part in (self.train, self.validation):
-            for column in (part.annotation_id, part.image_row, part.xy, part.visibility, part.box_xywh):
-                digest.update(np.ascontiguousarray(column).tobytes())
+            for data in part.label_bytes():
+                digest.update(data)
         return digest.hexdigest()[:16]
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fiducial.data.images import ArrayImages
 from fiducial.data.skeletons import COCO17
 from fiducial.errors import UserError
 from fiducial.evaluation import coco
 from fiducial.evaluation.coco_files import Findings, read_detections, read_truth
+from fiducial.types import Instances, Skeleton
 
 TEN = ("ap", "ap50", "ap75", "ap_medium", "ap_large", "ar", "ar50", "ar75", "ar_medium", "ar_large")
 SIGMAS = np.array(COCO17.sigmas)
@@ -143,18 +145,21 @@ def test_order_of_files_and_ids_of_annotations_do_not_matter(tmp_path: Path):
     assert ours(truth, results, sigmas) == pytest.approx(before, abs=1e-12)
 
 
-def small(count: int = 3) -> tuple[coco.Truth, coco.Detections, np.ndarray]:
+def small(count: int = 3) -> tuple[Instances, coco.Detections, np.ndarray]:
     """`count` images with one instance each, found perfectly."""
     xy = np.random.default_rng(3).uniform(10, 70, (count, 2, 2))
-    truth = coco.Truth(
+    truth = Instances(
+        skeleton=Skeleton("pair", ("a", "b")),
+        images=ArrayImages([]),
         image_id=np.arange(count) * 5,
+        image_size=np.zeros((count, 2), np.int32),
         image_row=np.arange(count),
+        annotation_id=np.arange(count),
         xy=xy,
-        labelled=np.ones((count, 2), dtype=bool),
+        visibility=np.full((count, 2), 2, np.uint8),
         box_xywh=np.tile([10.0, 10, 60, 61], (count, 1)),
         area=np.full(count, 2000.0),
         crowd=np.zeros(count, dtype=bool),
-        ignored=np.zeros(count, dtype=bool),
     )
     return truth, coco.Detections(np.arange(count), xy.copy(), np.linspace(0.9, 0.3, count)), np.array([0.05, 0.07])
 
@@ -177,7 +182,7 @@ def test_oks_by_hand():
     pairs = coco.similarities(truth, moved, sigmas)
     expected = (np.exp(-25 / (2 * 2000 * (2 * 0.05) ** 2)) + 1) / 2
     assert pairs.oks == pytest.approx(np.full(3, expected), rel=1e-12)
-    blind = replace(truth, labelled=np.zeros((3, 2), dtype=bool))
+    blind = replace(truth, visibility=np.zeros((3, 2), np.uint8))
     inside = coco.similarities(blind, moved, sigmas)
     assert inside.oks == pytest.approx(np.ones(3))  # within three times the box, any place will do
 
@@ -209,8 +214,7 @@ def test_no_images_and_images_of_one_kind_only():
     # One image is missed, another has a detection and nothing to find, as the third of four by score.
     missed = replace(detections, **{name: getattr(detections, name)[1:] for name in ("image_row", "xy", "score")})
     kept = np.array([True, True, False, True])
-    columns = ("image_row", "xy", "labelled", "box_xywh", "area", "crowd", "ignored")
-    fewer = replace(truth, **{name: getattr(truth, name)[kept] for name in columns})
+    fewer = truth.select(kept)
     found = coco.average_precision(fewer, missed, sigmas)
     # Of three truths two are found: at rank 1 with precision 1, at rank 3 with 2 / 3; 101 recalls, 34 up to 1 / 3.
     assert found["ar"] == pytest.approx(2 / 3, abs=1e-12)
@@ -224,11 +228,14 @@ import sys
 import numpy as np
 import fiducial.evaluation.predictions
 from fiducial.evaluation import coco
-of = [np.zeros(shape) for shape in ((1, 3, 2), (1, 4), 1)]
-no = [np.zeros(shape, dtype=bool) for shape in ((1, 3), 1, 1)]
-rows = np.zeros(1, dtype=int)
-truth = coco.Truth(rows, rows, of[0], no[0], of[1], of[2], *no[1:])
-coco.average_precision(truth, coco.Detections(rows, of[0], of[2]), np.ones(3))
+from fiducial.data.images import ArrayImages
+from fiducial.types import Instances, Skeleton
+rows, no = np.zeros(1, dtype=int), np.zeros(1, dtype=bool)
+truth = Instances(
+    Skeleton("s", ("a", "b", "c")), ArrayImages([]), rows, np.zeros((1, 2)), rows, rows, np.zeros((1, 3, 2)),
+    np.zeros((1, 3)), np.zeros((1, 4)), np.zeros(1), no,
+)
+coco.average_precision(truth, coco.Detections(rows, np.zeros((1, 3, 2)), np.zeros(1)), np.ones(3))
 print(sorted({name.split('.')[0] for name in sys.modules}))
 from faster_coco_eval import COCOeval_faster
 """

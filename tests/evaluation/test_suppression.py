@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from fiducial import cli, geometry
+from fiducial.data.images import ArrayImages
 from fiducial.errors import UserError
 from fiducial.evaluation import coco, suppression
 from fiducial.evaluation.predictions import evaluate_results
 from fiducial.predict import predict
 from fiducial.runtime import runtime
-from fiducial.types import Keypoints, Skeleton
+from fiducial.types import Instances, Keypoints, Skeleton
 
 SIGMAS = np.array([0.05, 0.06, 0.08])
 SHAPE = np.array([[20.0, 30], [61, 44], [35, 71]])
@@ -149,10 +150,20 @@ def test_images_do_not_mix():
 
 def test_one_formula_of_oks():
     """A detection against a truth of the same area is a detection against a detection."""
-    truth = coco.Truth(
-        np.array([1]), np.array([0]), SHAPE[None], np.ones((1, 3), bool), np.array([[15.0, 25, 70, 40]]),
-        np.array([AREA]), np.zeros(1, bool), np.zeros(1, bool),
-    )  # fmt: skip
+    rows = np.zeros(1, int)
+    truth = Instances(
+        skeleton=Skeleton("three", ("a", "b", "c")),
+        images=ArrayImages([]),
+        image_id=rows,
+        image_size=np.zeros((1, 2), np.int32),
+        image_row=rows,
+        annotation_id=rows,
+        xy=SHAPE[None],
+        visibility=np.full((1, 3), 2, np.uint8),
+        box_xywh=np.array([[15.0, 25, 70, 40]]),
+        area=np.array([AREA]),
+        crowd=np.zeros(1, bool),
+    )
     detections = coco.Detections(np.array([0]), copies(5), np.array([0.5]))
     assert coco.similarities(truth, detections, SIGMAS).oks == pytest.approx([similarity(5)], rel=1e-12)
 
