@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -56,13 +56,22 @@ def loader(
     draws = ImageGroupedSampler(
         rows, instances.image_row, batch_size, seed=seed, training=training, rank=rank, world=world
     )
+    return loader_of(crops, draws, workers)
+
+
+def loader_of(dataset: Dataset[Any], draws: Sampler[Any] | Sequence[Any], workers: int) -> DataLoader:
+    """Makes the loader of a dataset whose items are whole batches: `dataset[draw]` for each of `draws`, in their order.
+
+    Every draw says all that its batch depends on, so that `workers` processes, or none, make the same batches. The
+    loader draws its processes' seeds from a generator of its own: how often it is iterated moves no one else's dice."""
     return DataLoader(
-        crops,
-        batch_size=None,  # the sampler's items are batches already
+        dataset,
+        batch_size=None,  # an item is a batch already
         sampler=draws,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(0),
     )
 
 
@@ -98,10 +107,11 @@ class ImageGroupedSampler(Sampler[Draw]):
         return len(range(self.rank, batches, self.world))
 
     def __iter__(self) -> Iterator[Draw]:
-        order = self.order() if self.training else self.rows
+        # Of the whole pass, whenever the next epoch is chosen.
+        order, epoch = (self.order(), self.epoch) if self.training else (self.rows, _EVALUATION)
         for index in range(len(self)):
             start = (index * self.world + self.rank) * self.batch_size
-            yield Draw(self.epoch if self.training else _EVALUATION, order[start : start + self.batch_size])
+            yield Draw(epoch, order[start : start + self.batch_size])
 
     def order(self) -> np.ndarray:
         """All rows, pictures shuffled, the instances of one picture adjacent."""

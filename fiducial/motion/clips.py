@@ -72,6 +72,11 @@ class Clips:
         return [clip for clip, out in enumerate(self.index.held_out) if out == held_out]
 
     @property
+    def scored(self) -> list[int]:
+        """The clips that a run is scored on: those held out, or all where none is."""
+        return self.chosen(held_out=True) or self.chosen(held_out=False)
+
+    @property
     def split(self) -> str:
         """What is scored, in words."""
         return "held-out clips" if self.chosen(held_out=True) else "the clips that were learnt from"

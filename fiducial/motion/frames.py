@@ -1,4 +1,4 @@
-"""Frames of clips one by one, as batches of crops without labels: what a teacher is asked about."""
+"""Single frames of clips as batches of crops without labels: what a teacher is asked about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fiducial import geometry
-from fiducial.data import augment, crops, sampling
+from fiducial.data import augment, crops, loading, sampling
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.loading import Draw, ImageGroupedSampler
 from fiducial.motion.clips import Clips
@@ -17,34 +17,40 @@ SCORED_A_CLIP = 60  # frames of a held-out clip, evenly over it
 
 
 def scored_rows(clips: Clips) -> np.ndarray:
-    """[n] frames of the held-out clips, evenly over each; without a held-out clip, of all."""
-    chosen = clips.chosen(held_out=True) or clips.chosen(held_out=False)
-    rows = [np.array(clips.rows(clip)) for clip in chosen]
-    return np.concatenate([some[sampling.places(len(some), SCORED_A_CLIP)] for some in rows])
+    """Lists the frames [n] to score on: at most 60 of each scored clip, evenly over it."""
+    rows = [np.array(clips.rows(clip)) for clip in clips.scored]
+    return np.concatenate([of_clip[sampling.places(len(of_clip), SCORED_A_CLIP)] for of_clip in rows])
 
 
 def train_rows(clips: Clips) -> np.ndarray:
-    """[n] all frames to learn from."""
+    """Lists all frames [n] to learn from."""
     return np.concatenate([np.array(clips.rows(clip)) for clip in clips.chosen(held_out=False)])
 
 
 def loader(
-    clips: Clips, rows: np.ndarray, points: int, batch_size: int, spec: AugmentSpec | None, *,
-    seed: int = 0, workers: int = 0, rank: int = 0, world: int = 1,
-) -> DataLoader:  # fmt: skip
-    """Batches of the frames `rows`, none of whose `points` are labelled. With a `spec`: training, shuffled by (seed,
-    epoch), augmented, whole batches only. With None: plain, in order, each once."""
-    # Each frame is a picture of its own.
+    clips: Clips,
+    rows: np.ndarray,
+    points: int,
+    batch_size: int,
+    spec: AugmentSpec | None,
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader:
+    """Loads batches of the frames `rows`, none of whose `points` are labelled.
+
+    With a `spec`: for training, shuffled by (seed, epoch), augmented by (seed, epoch, row), whole batches only. With
+    None: as they are, in order, each once."""
+    # Each frame is an image of its own.
     sampler = ImageGroupedSampler(
         rows, np.arange(len(clips.frames)), batch_size, seed=seed, training=spec is not None, rank=rank, world=world
     )
-    return DataLoader(
-        Frames(clips, points, spec, seed), batch_size=None, sampler=sampler, num_workers=workers,
-        persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
-    )  # fmt: skip
+    return loading.loader_of(FrameBatches(clips, points, spec, seed), sampler, workers)
 
 
-class Frames(Dataset[Batch]):
+class FrameBatches(Dataset[Batch]):
     """Makes the batches; `row` counts all frames of the clips."""
 
     def __init__(self, clips: Clips, points: int, spec: AugmentSpec | None, seed: int = 0) -> None:
@@ -63,16 +69,16 @@ class Frames(Dataset[Batch]):
         return Batch(*(torch.from_numpy(part) for part in (images, xy, labelled, matrices, draw.rows.astype(np.int64))))
 
     def problems(self) -> list[Problem]:
-        """What could not be read was left out when the clips were prepared."""
+        """Lists nothing: what can't be read is left out when the clips are prepared."""
         return []
 
     def _frame(self, row: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The frame, moved and recoloured where there is a spec, and how it was moved."""
+        """Gives the frame, with a `spec` moved and recoloured, and the matrix by which it was moved."""
         frame, size = self.clips.frames[row], self.clips.index.size
         if self.spec is None:
             return frame, geometry.identity()
         generator = augment.generator_of(self.seed, epoch, row)
-        # Points without names: a mirrored picture has them where the teacher finds them.
+        # Points without names: a mirrored image has them where the teacher finds them.
         flip = 0.5 if self.spec.flip is None else self.spec.flip
         matrix, _ = augment.sample_map(
             self.spec, geometry.whole_image_box(size), size, padding=1.0, flip=flip, generator=generator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fiducial.data import augment, sampling
+from fiducial.data import augment, loading, sampling
 from fiducial.data.augment import AugmentSpec
 from fiducial.motion.clips import Clips
 from fiducial.types import Problem
@@ -43,56 +42,39 @@ class PairSampler(Sampler[PairDraw]):
 
     def __init__(
         self, clips: Clips, pairs: int, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.clips, self.pairs, self.seed, self.rank, self.world = clips, pairs, seed, rank, world
-        chosen = clips.chosen(held_out=False)
-        moving = [clip for clip in chosen if len(clips.rows(clip)) > 1]
-        stills = [clip for clip in chosen if len(clips.rows(clip)) == 1]
+        learnt = clips.chosen(held_out=False)
+        moving = [clip for clip in learnt if len(clips.rows(clip)) > 1]
+        stills = [clip for clip in learnt if len(clips.rows(clip)) == 1]
         self.kinds = [kind for kind in (moving, stills) if kind]
         self.batch_size = max(1, min(batch_size, pairs // world))
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch that the next pass draws for."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return max(1, self.pairs // (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[PairDraw]:
+        epoch = self.epoch  # of the whole pass, whenever the next is chosen
         for index in range(len(self)):
             first = (index * self.world + self.rank) * self.batch_size
             numbers = range(first, first + self.batch_size)
-            yield PairDraw(self.epoch, first, np.array([self._pair(number) for number in numbers]))
+            yield PairDraw(epoch, first, np.array([self._pair(epoch, number) for number in numbers]))
 
-    def _pair(self, number: int) -> list[int]:
-        generator = augment.generator_of(self.seed, self.epoch, number)
-        chosen = self.kinds[number % len(self.kinds)]
-        rows = self.clips.rows(chosen[int(generator.integers(len(chosen)))])
+    def _pair(self, epoch: int, number: int) -> list[int]:
+        generator = augment.generator_of(self.seed, epoch, number)
+        clips_of_kind = self.kinds[number % len(self.kinds)]
+        rows = self.clips.rows(clips_of_kind[int(generator.integers(len(clips_of_kind)))])
         if len(rows) == 1:
             return [rows[0], rows[0]]
         return [rows[int(place)] for place in generator.choice(len(rows), 2, replace=False)]
 
 
-class ScoredPairs(Sampler[PairDraw]):
-    """The first frame of each of some clips with frames evenly over it, in order."""
-
-    def __init__(self, clips: Clips, batch_size: int, chosen: Sequence[int]) -> None:
-        pairs: list[tuple[int, int]] = []
-        for clip in chosen:
-            rows = clips.rows(clip)
-            places = sampling.places(len(rows), SCORED_A_CLIP + 1)
-            pairs += [(rows[0], rows[int(place)]) for place in (places[1:] if len(places) > 1 else places)]
-        self.rows, self.batch_size = np.array(pairs), batch_size
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.batch_size)
-
-    def __iter__(self) -> Iterator[PairDraw]:
-        for start in range(0, len(self.rows), self.batch_size):
-            yield PairDraw(0, start, self.rows[start : start + self.batch_size])
-
-
-class PairDataset(Dataset[Pairs]):
+class PairBatches(Dataset[Pairs]):
     """Makes the batches. With a `spec`, both frames of a pair get the same mirroring, light and colours."""
 
     def __init__(self, clips: Clips, spec: AugmentSpec | None, seed: int = 0) -> None:
@@ -111,42 +93,47 @@ class PairDataset(Dataset[Pairs]):
         return Pairs(source, driving, rows[:, 0] == rows[:, 1], rows[:, 1])
 
     def problems(self) -> list[Problem]:
-        """What could not be read was left out when the clips were prepared."""
+        """Lists nothing: what can't be read is left out when the clips are prepared."""
         return []
 
     def _vary(self, spec: AugmentSpec, pair: np.ndarray, epoch: int, number: int) -> None:
         # A point of no name has no other side: mirroring needs no flip pairs here.
-        mirrors = augment.generator_of(self.seed + 1, epoch, number).random() < (
-            0.5 if spec.flip is None else spec.flip
-        )
+        flip = 0.5 if spec.flip is None else spec.flip
+        mirrors = augment.generator_of(self.seed + 1, epoch, number).random() < flip
         for frame in pair:
-            same = augment.generator_of(self.seed + 2, epoch, number)
-            varied = augment.recolour(spec, frame[:, ::-1].copy() if mirrors else frame.copy(), same)
-            frame[:] = varied
+            generator = augment.generator_of(self.seed + 2, epoch, number)  # the same for both
+            frame[:] = augment.recolour(spec, frame[:, ::-1].copy() if mirrors else frame.copy(), generator)
 
 
 def train_loader(
-    clips: Clips, pairs: int, batch_size: int, spec: AugmentSpec, *,
-    seed: int = 0, workers: int = 0, rank: int = 0, world: int = 1,
-) -> DataLoader:  # fmt: skip
-    """`pairs` of the clips to learn from, an epoch."""
+    clips: Clips,
+    pairs: int,
+    batch_size: int,
+    spec: AugmentSpec,
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader:
+    """Loads `pairs` pairs an epoch of the clips to learn from."""
     sampler = PairSampler(clips, pairs, batch_size, seed=seed, rank=rank, world=world)
-    return _loader(PairDataset(clips, spec, seed), sampler, workers)
+    return loading.loader_of(PairBatches(clips, spec, seed), sampler, workers)
 
 
-def scored(clips: Clips) -> list[int]:
-    """The clips that a run is scored on: those held out, or all where there is none."""
-    return clips.chosen(held_out=True) or clips.chosen(held_out=False)
+def scored_pairs(clips: Clips, chosen: Sequence[int]) -> np.ndarray:
+    """Lists the pairs [n, 2] that some clips are scored by: the first frame of each with at most 12 others of it, evenly
+    over the clip. A still is paired with itself."""
+    pairs: list[tuple[int, int]] = []
+    for clip in chosen:
+        rows = clips.rows(clip)
+        places = sampling.places(len(rows), SCORED_A_CLIP + 1)
+        pairs += [(rows[0], rows[int(place)]) for place in (places[1:] if len(places) > 1 else places)]
+    return np.array(pairs)
 
 
 def scored_loader(clips: Clips, batch_size: int, workers: int = 0, chosen: Sequence[int] | None = None) -> DataLoader:
-    """Pairs of the clips that are scored, or of those `chosen`; plain pictures."""
-    rows = ScoredPairs(clips, batch_size, scored(clips) if chosen is None else chosen)
-    return _loader(PairDataset(clips, None), rows, workers)
-
-
-def _loader(dataset: PairDataset, sampler: Sampler[PairDraw], workers: int) -> DataLoader:
-    return DataLoader(
-        dataset, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )  # fmt: skip
+    """Loads the pairs that the scored clips, or those `chosen`, are scored by: in order, as they are."""
+    rows = scored_pairs(clips, clips.scored if chosen is None else chosen)
+    draws = [PairDraw(0, start, rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
+    return loading.loader_of(PairBatches(clips, None), draws, workers)

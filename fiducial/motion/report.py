@@ -25,7 +25,7 @@ from fiducial.motion import collapse, pairs, sheets
 from fiducial.motion.clips import Clips
 from fiducial.motion.collapse import Spread
 from fiducial.motion.objective import Motion
-from fiducial.motion.pairs import SCORED_A_CLIP, PairDataset, PairDraw, Pairs
+from fiducial.motion.pairs import SCORED_A_CLIP, PairBatches, PairDraw, Pairs
 from fiducial.motion.scoring import ReconstructionErrors
 from fiducial.motion.sheets import Tile
 from fiducial.report import charts
@@ -55,14 +55,14 @@ def write(
 ) -> dict[str, Any]:
     """Scores the system, writes figures, pictures and the page, and returns the figures and where the files are."""
     objective.eval()
-    chosen = pairs.scored(clips)
+    chosen = clips.scored
     figures = score(objective, clips, recipe, chosen)
     rows = clip_rows(objective, clips, recipe, chosen)
     summary = {
         "model": str(out),
         "data": data,
         "split": clips.split,
-        "count": len(pairs.ScoredPairs(clips, 1, chosen)),
+        "count": len(pairs.scored_pairs(clips, chosen)),
         "metrics": figures,
         "clips": rows,
         "left_out": [str(problem) for problem in clips.problems],
@@ -97,7 +97,7 @@ def clip_rows(objective: Motion, clips: Clips, recipe: Recipe, chosen: Sequence[
         found = score(objective, clips, recipe, some)
         kept = {key: found[key] for key in ("reconstruction", "copy", "gain", "equivariance_px")}
         frames = sum(clips.index.counts[clip] for clip in some)
-        rows.append({"clip": name, "frames": frames, "pairs": len(pairs.ScoredPairs(clips, 1, some)), **kept})
+        rows.append({"clip": name, "frames": frames, "pairs": len(pairs.scored_pairs(clips, some)), **kept})
     return rows
 
 
@@ -152,7 +152,7 @@ def reconstruction_sheet(objective: Motion, clips: Clips, chosen: Sequence[int])
     for clip in [*_evenly(moving, MOST_ROWS - 2), *_evenly(stills, 2)]:
         source, driving = _most_different(clips, clip)
         draw = PairDraw(0, 0, np.array([[source, driving]]))
-        batch = _on_device(objective, PairDataset(clips, None)[draw])
+        batch = _on_device(objective, PairBatches(clips, None)[draw])
         found = objective.reconstruct(batch, torch.Generator().manual_seed(0))
         made, moved, real = (
             _bytes(part[0]) for part in (found.generated.prediction, found.generated.deformed, found.driving)

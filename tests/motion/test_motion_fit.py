@@ -195,7 +195,7 @@ def test_the_method_brings_its_own_recipe() -> None:
     chosen = recipes.changed(recipes.default("motion"), {"method": "motion", "epochs": 3}, ["motion.points=5"])
     assert (chosen.backbone, chosen.epochs, chosen.motion.points) == ("hourglass_b4_m256_s2", 3, 5)
     assert chosen.motion.generator == motion_recipes.small().motion.generator
-    from_file = Path(__file__).parents[3] / "recipes" / "motion.py"
+    from_file = Path(__file__).parents[2] / "recipes" / "motion.py"
     assert recipes.load(f"{from_file}:small") == motion_recipes.small()
     assert recipes.load(f"{from_file}:full") == motion_recipes.full()
     with pytest.raises(UserError, match=r"method 'moton': no such name\. Did you mean 'motion'\?"):

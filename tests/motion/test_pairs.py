@@ -9,9 +9,9 @@ torch = pytest.importorskip("torch")
 
 from fiducial.data.augment import AugmentSpec  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
-from fiducial.motion import pairs  # noqa: E402
+from fiducial.motion import frames, pairs  # noqa: E402
 from fiducial.motion.clips import Clips, Index  # noqa: E402
-from fiducial.motion.pairs import PairDataset, PairDraw, Pairs, PairSampler  # noqa: E402
+from fiducial.motion.pairs import PairBatches, PairDraw, Pairs, PairSampler  # noqa: E402
 
 SIZE = Size(12, 10)
 COUNTS, HELD_OUT = (3, 40, 1, 20), (False, False, False, True)
@@ -146,10 +146,41 @@ def test_a_batch_is_the_same_whoever_makes_it() -> None:
     other = joined(epoch_of(clips, ALL, epoch=1))
     assert not torch.equal(whole.source, other.source)
     rows = np.array([[0, 1]])
-    dataset = PairDataset(clips, ALL)
+    dataset = PairBatches(clips, ALL)
     one, same, third = (dataset[PairDraw(0, number, rows)].source for number in (7, 7, 8))
     assert torch.equal(one, same)
     assert not torch.equal(one, third)
+
+
+LOADERS = {
+    "pairs": lambda clips, workers: pairs.train_loader(clips, 24, 4, ALL, seed=5, workers=workers),
+    "frames": lambda clips, workers: frames.loader(
+        clips, frames.train_rows(clips), 3, 4, AugmentSpec(flip=None), seed=5, workers=workers
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_batches_depend_on_seed_and_epoch_alone(kind: str) -> None:
+    """Not on the number of processes, nor on whether the epoch before was loaded; and nobody else's dice are moved."""
+    clips = clips_of()
+
+    def epochs(workers: int, first: int) -> list[list[bytes]]:
+        loader = LOADERS[kind](clips, workers)
+        torch.manual_seed(1)
+        loaded = []
+        for epoch in range(first, 3):
+            loader.sampler.set_epoch(epoch)
+            loaded.append([column.numpy().tobytes() for batch in loader for column in batch])
+        assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(1)))
+        return loaded
+
+    expected = epochs(0, 0)
+    assert expected[0] != expected[1] != expected[2]
+    for workers in (1, 2):
+        assert epochs(workers, 0) == expected
+        assert epochs(workers, 2) == expected[2:], "as after --resume"
+    assert epochs(0, 2) == expected[2:]
 
 
 # --------------------------------------------------------------------------------------------------------- scored
@@ -158,7 +189,7 @@ def test_a_batch_is_the_same_whoever_makes_it() -> None:
 def test_scored_pairs_lead_from_the_first_frame_evenly_over_held_out_clips() -> None:
     clips = clips_of()
     batch = joined(list(pairs.scored_loader(clips, 5)))
-    assert pairs.scored(clips) == [3]
+    assert clips.scored == [3]
     places = batch.row.numpy() - 44
     np.testing.assert_array_equal(places, np.linspace(0, 19, 13).round()[1:])
     np.testing.assert_array_equal(batch.source.numpy(), np.repeat(clips.frames[44:45], 12, axis=0))
@@ -168,7 +199,7 @@ def test_scored_pairs_lead_from_the_first_frame_evenly_over_held_out_clips() -> 
 
 def test_scored_without_held_out_clips_and_of_some() -> None:
     clips = clips_of(held_out=(False,) * 4)
-    assert pairs.scored(clips) == [0, 1, 2, 3]
+    assert clips.scored == [0, 1, 2, 3]
     batch = joined(list(pairs.scored_loader(clips, 5)))
     assert len(batch.row) == 2 + 12 + 1 + 12
     assert batch.still.sum() == 1, "a still is its own pair, to be moved by a warp"
