@@ -16,6 +16,7 @@ ORDER = [
     "geometry",
     "types",
     "files",
+    "progress",
     "config",
     "card",
     "data",

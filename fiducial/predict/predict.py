@@ -1,36 +1,35 @@
-"""`fiducial predict`: points drawn on pictures and videos, COCO results JSON that evaluate and other tools read, CSV."""
+"""`fiducial predict`: points drawn on images and videos, COCO results JSON that evaluate and other tools read, CSV."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fiducial import files
 from fiducial.errors import UserError
+from fiducial.files import Echo
 from fiducial.predict import boxes as boxes_files
-from fiducial.predict import drawings, outputs, pipeline, sources
+from fiducial.predict import drawings, outputs, sources
 from fiducial.predict.boxes import BoxesFile
 from fiducial.predict.drawings import Draw
 from fiducial.predict.outputs import Write
-from fiducial.predict.pipeline import Choices, Seen
+from fiducial.predict.pipeline import PLAIN, Choices, FramePoints, Pipeline
 from fiducial.predict.prefetch import Items, ahead
-from fiducial.predict.smoothing import OneEuro
 from fiducial.predict.sources import Source
+from fiducial.progress import Advance, progress
 from fiducial.report import pictures
 from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Skeleton
 
-Echo = Callable[[str], None]
-
 
 @dataclass(frozen=True)
-class Done:
+class Prediction:
     """What came out."""
 
     images: int
@@ -41,7 +40,7 @@ class Done:
 
     @property
     def results(self) -> list[outputs.Entry]:
-        """As in the COCO results file."""
+        """Reads the entries of the COCO results file."""
         return files.read_json(self.json_file)
 
 
@@ -51,94 +50,93 @@ def predict_sources(
     out: Path,
     *,
     boxes: Path | None = None,
-    track: bool = False,
-    smooth: OneEuro | None = None,
-    flip_test: bool = False,
-    oks_nms: float | None = None,
-    strict: bool = False,
+    choices: Choices = PLAIN,
     json_file: Path | None = None,
     csv_file: Path | None = None,
-    progress: bool = False,
+    bar: bool = False,
     echo: Echo = print,
-) -> Done:
-    """Runs the model over all frames: pictures under `out`, results in `json_file` (default OUT/results.json) and, where
-    given, in `csv_file`.
+) -> Prediction:
+    """Finds points on all frames of images, folders, videos and cameras, and writes drawings and results.
 
-    A frame that can't be read, a broken box and a picture that the boxes file doesn't name are reported and left out;
-    they are errors where `strict`, or where there is nothing else. Whatever can be wrong in the arguments is said
-    before anything is written. `oks_nms`: of boxes that hold the same instance, by the OKS of their points above it, the
-    one with the best score stays."""
+    `names` are paths or `camera:N`. Drawings go under `out`, results into `json_file` (default OUT/results.json) and, where
+    given, as a table into `csv_file`. `boxes` is a COCO file that says where the instances are; without it there is one
+    in each image. `bar` draws the progress on a terminal; else `echo` hears of it every ten seconds, and always of what
+    is left out.
+
+    A frame that can't be read, a broken box and an image that the boxes file doesn't name are said and left out. UserError
+    where `choices.strict`, where nothing else is there, and for whatever is wrong with the arguments: that is said before
+    anything is written."""
     json_file = json_file or out / "results.json"
     _check_outputs(out, json_file, csv_file)
     found = sources.find(names)
-    _check_videos(found, track, smooth, boxes)
+    _check_videos(found, choices, boxes)
     problems: list[str] = []
     total: int | None = None
 
     def report(problem: str) -> None:
-        if strict or total == 1:
+        if choices.strict or total == 1:
             raise UserError(problem)
         problems.append(problem)
         echo(problem)
 
-    wanted = None if boxes is None else boxes_files.read(boxes, strict)
+    wanted = None if boxes is None else boxes_files.read(boxes, choices.strict)
     if wanted is not None:
         for problem in wanted.problems:
             report(problem)
         found = _with_boxes(found, wanted, report)
     targets = drawings.targets(found, out)
     total = sources.count(found)
-    run = runtime.load(model, flip_test)
-    if oks_nms is not None:
+    run = runtime.load(model, choices.flip_test)
+    if choices.oks_nms is not None:
         _check_suppression(model, run, boxes)
-    choices = Choices(wanted, track, smooth, oks_nms)
-    numbers = itertools.count(1)
+    pipeline = Pipeline(run, choices, wanted, report, echo)
     start = time.monotonic()
-    with _writing(json_file, csv_file, run.skeleton) as write, _progress(total, progress) as advance:
+    shown = progress("predict", total, "frames", bar=bar, echo=echo)
+    with _writing(json_file, csv_file, run.skeleton) as write, shown as advance:
         output = _Output(run.skeleton, write, advance)
-        for some in _stretches(found):
-            output.take(pipeline.seen(some, run, choices, numbers, report, echo), targets)
+        for in_one_go in _stretches(found):
+            output.take(pipeline.look_at(in_one_go), targets)
         if output.images == 0:
-            raise UserError(f"no picture could be read: {problems[0] if problems else names}")
-    return Done(output.images, output.instances, time.monotonic() - start, json_file, problems)
+            raise UserError(f"no image could be read: {problems[0] if problems else names}")
+    return Prediction(output.images, output.instances, time.monotonic() - start, json_file, problems)
 
 
 def _stretches(found: list[Source]) -> Iterator[list[Source]]:
     """Sources that are read in one go: each camera is one of its own."""
-    for _, some in itertools.groupby(found, lambda source: source.kind == "camera" and source.name):
-        yield list(some)
+    for _, stretch in itertools.groupby(found, lambda source: source.kind == "camera" and source.name):
+        yield list(stretch)
 
 
 @dataclass
 class _Output:
-    """Writes what was seen."""
+    """Writes what was found."""
 
     skeleton: Skeleton
     write: Write
-    advance: Callable[[], None]
+    advance: Advance
     images: int = 0
     instances: int = 0
 
-    def take(self, seen: Items[Seen], targets: dict[str, Path]) -> None:
+    def take(self, looked_at: Items[FramePoints], targets: dict[str, Path]) -> None:
         """Writes a frame while the next is looked at.
 
         A camera has no end: Ctrl-C is how people stop it, and what was seen until then is kept."""
-        with closing(ahead(seen)) as ready:
-            for source, frames in itertools.groupby(ready, lambda each: each.source):
+        with closing(ahead(looked_at)) as ready:
+            for source, frames in itertools.groupby(ready, lambda item: item.source):
                 stopped = suppress(KeyboardInterrupt) if source.kind == "camera" else nullcontext()
                 with drawings.drawing(source, targets[source.name]) as draw, stopped:
-                    for each in frames:
-                        self.put(each, draw)
+                    for item in frames:
+                        self._put(item, draw)
 
-    def put(self, seen: Seen, draw: Draw) -> None:
-        entries = outputs.entries(seen.frame, seen.given, seen.found)
-        picture = seen.image
-        for xy, score in zip(seen.found.xy, seen.found.score, strict=True):
-            picture = pictures.draw_points(picture, xy, self.skeleton, score=score)
-        draw(seen.frame, picture)
+    def _put(self, item: FramePoints, draw: Draw) -> None:
+        entries = outputs.entries(item.frame, item.boxes, item.points)
+        drawing = item.image
+        for xy, score in zip(item.points.xy, item.points.score, strict=True):
+            drawing = pictures.draw_points(drawing, xy, self.skeleton, score=score)
+        draw(item.frame, drawing)
         self.write(entries)
         self.images, self.instances = self.images + 1, self.instances + len(entries)
-        self.advance()
+        self.advance(1)
 
 
 @contextmanager
@@ -150,8 +148,8 @@ def _writing(json_file: Path, csv_file: Path | None, skeleton: Skeleton) -> Iter
             writers.append(opened.enter_context(outputs.writing_csv(csv_file, skeleton)))
 
         def write(entries: list[outputs.Entry]) -> None:
-            for each in writers:
-                each(entries)
+            for writer in writers:
+                writer(entries)
 
         yield write
 
@@ -167,11 +165,12 @@ def _check_outputs(out: Path, json_file: Path, csv_file: Path | None) -> None:
             raise UserError(f"{option}: nothing can be written in {there}; give a folder that is yours")
 
 
-def _check_videos(found: list[Source], track: bool, smooth: OneEuro | None, boxes: Path | None) -> None:
-    option = "--track" if track else "--smooth"
-    if (track or smooth is not None) and all(source.kind == "image" for source in found):
-        raise UserError(f"{option} is about videos and cameras, and there are only pictures")
-    if smooth is not None and boxes is not None and not track:
+def _check_videos(found: list[Source], choices: Choices, boxes: Path | None) -> None:
+    option = "--track" if choices.track else "--smooth"
+    smooth = choices.smooth is not None
+    if (choices.track or smooth) and all(source.kind == "image" for source in found):
+        raise UserError(f"{option} is about videos and cameras, and there are only images")
+    if smooth and boxes is not None and not choices.track:
         raise UserError("--smooth must know who is who from frame to frame, which --boxes doesn't say: add --track")
 
 
@@ -205,30 +204,3 @@ def _check_suppression(model: Path, run: Runtime, boxes: Path | None) -> None:
             f"--oks-nms needs sigmas, and the skeleton {run.skeleton.name!r} of {model} has none. Train with the "
             "category's field `sigmas` (one number a point), or leave --oks-nms out"
         )
-
-
-@contextmanager
-def _progress(total: int | None, shown: bool) -> Iterator[Callable[[], None]]:
-    """A bar with frames a second on a terminal, nothing in a pipe."""
-    if not shown:
-        yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("predict"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    start, done = time.monotonic(), 0
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("predict", total=total, speed="")
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, advance=1, speed=f"{done / (time.monotonic() - start):.1f} frames/s")
-
-        yield advance

@@ -17,6 +17,7 @@ from fiducial.errors import UserError
 from fiducial.evaluation import coco, suppression
 from fiducial.evaluation.predictions import evaluate_results
 from fiducial.predict import predict
+from fiducial.predict.pipeline import Choices
 from fiducial.runtime import runtime
 from fiducial.types import Instances, Keypoints, Skeleton
 
@@ -251,7 +252,12 @@ def test_prediction_keeps_the_best_box_of_an_instance(
     monkeypatch.setattr(runtime, "load", lambda model, flip_test: TwoPointsOfABox())
     for limit, kept in ((None, BOXES), (0.5, BOXES[1:])):
         done = predict.predict_sources(
-            tmp_path, pictures[:2], tmp_path / "out", boxes=Path(pictures[2]), oks_nms=limit, echo=lambda line: None
+            tmp_path,
+            pictures[:2],
+            tmp_path / "out",
+            boxes=Path(pictures[2]),
+            choices=Choices(oks_nms=limit),
+            echo=lambda line: None,
         )
         assert [entry["bbox"] for entry in done.results] == [BOXES[0], *kept]
         assert [entry["category_id"] for entry in done.results] == [3, *range(7 - len(kept), 7)]
@@ -261,5 +267,7 @@ def test_prediction_keeps_the_best_box_of_an_instance(
 def test_prediction_refuses_what_it_can_not_compare(pictures: list[str], blob_model: Path, tmp_path: Path):
     for boxes, said in ((None, "give them by --boxes"), (Path(pictures[2]), "'blobs' of .* has none")):
         with pytest.raises(UserError, match=said):
-            predict.predict_sources(blob_model, pictures[:2], tmp_path / "out", boxes=boxes, oks_nms=0.9)
+            predict.predict_sources(
+                blob_model, pictures[:2], tmp_path / "out", boxes=boxes, choices=Choices(oks_nms=0.9)
+            )
         assert not (tmp_path / "out").exists()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.predict import boxes as boxes_files
 from fiducial.predict import drawings, predict, sources
+from fiducial.predict.pipeline import Choices
 from fiducial.predict.predict import predict_sources
 from fiducial.predict.smoothing import OneEuro
 from fiducial.runtime import runtime
@@ -168,7 +171,9 @@ def test_an_unreadable_picture_is_reported_and_the_others_done(blob_model: Path,
     assert "b.jpg" in said[0]
     assert [entry["image_id"] for entry in done.results] == [1, 3]
     with pytest.raises(UserError, match=r"b\.jpg"):
-        predict_sources(blob_model, [str(tmp_path / "in")], tmp_path / "strict", strict=True, echo=quiet)
+        predict_sources(
+            blob_model, [str(tmp_path / "in")], tmp_path / "strict", choices=Choices(strict=True), echo=quiet
+        )
     assert not (tmp_path / "strict" / "results.json").exists()
 
 
@@ -343,7 +348,9 @@ def test_broken_boxes_are_listed_and_left_out(
     assert len(found.problems) == 1
     assert message in found.problems[0]
     with pytest.raises(UserError) as error:
-        predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", boxes=path, strict=True, echo=quiet)
+        predict_sources(
+            blob_model, [str(two_pictures)], tmp_path / "out", boxes=path, choices=Choices(strict=True), echo=quiet
+        )
     assert message in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -480,9 +487,21 @@ def points_of(entries: list[dict[str, Any]]) -> np.ndarray:
     return np.array([entry["keypoints"] for entry in entries]).reshape(len(entries), -1, 3)
 
 
+def test_long_sources_say_how_far_they_are_without_a_terminal(
+    blob_model: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "progress", partial(predict.progress, every_s=0))
+    said: list[str] = []
+    predict_sources(blob_model, [str(clip)], tmp_path / "out", echo=said.append)
+    assert len(said) == 24
+    assert re.fullmatch(r"predict: 12 of 24 frames, [\d.]+ a second, \d+ s left", said[11])
+
+
 def test_smoothing_calms_points_and_nothing_else(blob_model: Path, clip: Path, tmp_path: Path) -> None:
     raw = predict_sources(blob_model, [str(clip)], tmp_path / "raw", echo=quiet).results
-    calm = predict_sources(blob_model, [str(clip)], tmp_path / "calm", smooth=OneEuro(), echo=quiet).results
+    calm = predict_sources(
+        blob_model, [str(clip)], tmp_path / "calm", choices=Choices(smooth=OneEuro()), echo=quiet
+    ).results
     assert [{**entry, "keypoints": 0} for entry in raw] == [{**entry, "keypoints": 0} for entry in calm]
     before, after = points_of(raw), points_of(calm)
     assert (before[..., 2] == after[..., 2]).all()
@@ -495,7 +514,7 @@ def test_boxes_and_numbers_of_followed_instances(blob_model: Path, clip: Path, t
     """The boxes file names the video; frames get ids that the file doesn't have."""
     path = coco_file(tmp_path / "b.json", lambda content: content["images"][1].update(file_name="clip.mp4"))
     done = predict_sources(
-        blob_model, [str(clip)], tmp_path / "out", boxes=path, track=True, smooth=OneEuro(), echo=quiet
+        blob_model, [str(clip)], tmp_path / "out", boxes=path, choices=Choices(track=True, smooth=OneEuro()), echo=quiet
     )
     assert (done.images, done.instances, done.problems) == (24, 48, [])
     first = done.results[:2]
@@ -513,13 +532,17 @@ def test_boxes_of_later_frames_start_anew(blob_model: Path, clip: Path, tmp_path
             image["file_name"] = f"clip.mp4#{number:06d}"
 
     path = coco_file(tmp_path / "b.json", rename)
-    done = predict_sources(blob_model, [str(clip)], tmp_path / "out", boxes=path, track=True, echo=quiet)
+    done = predict_sources(
+        blob_model, [str(clip)], tmp_path / "out", boxes=path, choices=Choices(track=True), echo=quiet
+    )
     assert done.problems == [f"{path}: has no image named 'clip.mp4#000000' nor 3 more of this video; left out"]
     named = {entry["file_name"][-2:]: entry["image_id"] for entry in done.results}
     assert (named["04"], named["10"], len(named)) == (11, 12, 20)
     assert [entry["track_id"] for entry in done.results[:10]] == [1] * 6 + [2, 3] * 2
     with pytest.raises(UserError, match=r"has no image named 'clip\.mp4#000000'"):
-        predict_sources(blob_model, [str(clip)], tmp_path / "new", boxes=path, track=True, strict=True, echo=quiet)
+        predict_sources(
+            blob_model, [str(clip)], tmp_path / "new", boxes=path, choices=Choices(track=True, strict=True), echo=quiet
+        )
     assert not (tmp_path / "new").exists() or files_in(tmp_path / "new") == []
 
 
@@ -531,7 +554,9 @@ def test_a_lost_instance_is_told_once(blob_model: Path, clip: Path, tmp_path: Pa
         content["annotations"][0]["bbox"] = [500, 500, 30, 30]
 
     path = coco_file(tmp_path / "b.json", outside)
-    done = predict_sources(blob_model, [str(clip)], tmp_path / "out", boxes=path, track=True, echo=said.append)
+    done = predict_sources(
+        blob_model, [str(clip)], tmp_path / "out", boxes=path, choices=Choices(track=True), echo=said.append
+    )
     assert said == [
         "clip.mp4#000000: instance 1: it left the picture, so it was lost; later ones of this video show as new track_ids"
     ]
@@ -556,8 +581,8 @@ def test_a_table_of_the_points(blob_model: Path, clip: Path, two_pictures: Path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"track": True}, "--track is about videos and cameras"),
-        ({"smooth": OneEuro()}, "--smooth is about videos and cameras"),
+        ({"choices": Choices(track=True)}, "--track is about videos and cameras"),
+        ({"choices": Choices(smooth=OneEuro())}, "--smooth is about videos and cameras"),
         ({"csv_file": Path("a.jpg/b/c.csv")}, r"--csv: nothing can be written in a\.jpg"),
         ({"json_file": Path("a.jpg/c.json")}, r"--json: nothing can be written in a\.jpg"),
     ],
@@ -574,5 +599,10 @@ def test_what_can_not_be_is_said_before_anything_is_done(
 def test_boxes_alone_do_not_say_who_is_who(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--smooth must know who is who .* add --track"):
         predict_sources(
-            tmp_path, [str(clip)], tmp_path / "out", boxes=tmp_path / "b.json", smooth=OneEuro(), echo=quiet
+            tmp_path,
+            [str(clip)],
+            tmp_path / "out",
+            boxes=tmp_path / "b.json",
+            choices=Choices(smooth=OneEuro()),
+            echo=quiet,
         )

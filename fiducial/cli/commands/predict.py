@@ -59,16 +59,24 @@ def predict(
     fiducial predict runs/faces photo.jpg holiday/ clip.mp4 --out found
     """
     from fiducial.predict import predict as prediction
+    from fiducial.predict.pipeline import Choices
     from fiducial.predict.smoothing import OneEuro
 
+    one_euro = None if smooth is None else OneEuro(smooth)
+    choices = Choices(track=track, smooth=one_euro, flip_test=flip_test, oks_nms=oks_nms, strict=strict)
     printed = str(json_file) == "-"
     with tempfile.TemporaryDirectory() as folder:
-        json_path = Path(folder) / "results.json" if printed else json_file
         done = prediction.predict_sources(
-            model, sources, out, boxes=boxes, track=track, smooth=None if smooth is None else OneEuro(smooth),
-            flip_test=flip_test, oks_nms=oks_nms, strict=strict, json_file=json_path, csv_file=csv_file,
-            progress=sys.stderr.isatty(), echo=note,
-        )  # fmt: skip
+            model,
+            sources,
+            out,
+            boxes=boxes,
+            choices=choices,
+            json_file=Path(folder) / "results.json" if printed else json_file,
+            csv_file=csv_file,
+            bar=sys.stderr.isatty(),
+            echo=note,
+        )
         if printed:
             typer.echo(done.json_file.read_text(encoding="utf-8"), nl=False)
             return

@@ -1,0 +1,77 @@
+"""How far long work has come: a bar on a terminal, elsewhere a line every ten seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from fiducial.files import Echo
+
+Advance = Callable[[int], None]  # takes how many more are done
+
+
+@contextmanager
+def progress(
+    what: str,
+    total: int | None,
+    unit: str,
+    *,
+    bar: bool,
+    echo: Echo,
+    every_s: float = 10.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Advance]:
+    """Shows how many of `total` things are done, how fast, and how long the rest will take; None = nobody knows how many.
+
+    With `bar` it is drawn on stderr and gone at the end. Without, `echo` gets a line when `every_s` seconds have passed
+    since the last one, so that short work says nothing.
+
+    >>> with progress("predict", 2, "frames", bar=False, echo=print) as advance:
+    ...     advance(1)
+    """
+    start, done = clock(), 0
+
+    def speed() -> float:
+        return done / max(clock() - start, 1e-9)
+
+    if not bar:
+        last = start
+
+        def say(count: int) -> None:
+            nonlocal done, last
+            done += count
+            if clock() - last >= every_s:
+                last = clock()
+                echo(line(what, unit, done, total, speed()))
+
+        yield say
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what, total=total, speed="")
+
+        def draw(count: int) -> None:
+            nonlocal done
+            done += count
+            shown.update(task, advance=count, speed=f"{speed():.1f} {unit}/s")
+
+        yield draw
+
+
+def line(what: str, unit: str, done: int, total: int | None, per_second: float) -> str:
+    """Writes how far it is: "predict: 340 of 1200 frames, 34.0 a second, 25 s left"."""
+    of = "" if total is None else f" of {total}"
+    left = "" if total is None or per_second <= 0 else f", {duration(max(total - done, 0) / per_second)} left"
+    return f"{what}: {done}{of} {unit}, {per_second:.1f} a second{left}"
+
+
+def duration(seconds: float) -> str:
+    """Writes a time as people say it: "25 s", "3 min", "2 h 5 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

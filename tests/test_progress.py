@@ -1,0 +1,48 @@
+"""Lines about long work: when they come, and what they say."""
+
+from __future__ import annotations
+
+import pytest
+
+from fiducial.progress import duration, progress
+
+
+def lines_of(total: int | None, seconds_each: float, count: int) -> list[str]:
+    now, lines = [100.0], []
+    with progress("predict", total, "frames", bar=False, echo=lines.append, clock=lambda: now[0]) as advance:
+        for _ in range(count):
+            now[0] += seconds_each
+            advance(1)
+    return lines
+
+
+def test_a_line_every_ten_seconds() -> None:
+    assert lines_of(1200, 0.5, 70) == [
+        "predict: 20 of 1200 frames, 2.0 a second, 10 min left",
+        "predict: 40 of 1200 frames, 2.0 a second, 10 min left",
+        "predict: 60 of 1200 frames, 2.0 a second, 10 min left",
+    ]
+    assert lines_of(None, 4, 3) == ["predict: 3 frames, 0.2 a second"], "a camera has no end"
+    assert lines_of(100, 0.09, 100) == [], "short work says nothing"
+
+
+def test_more_than_was_declared() -> None:
+    """A video's own count may be wrong."""
+    assert lines_of(2, 5, 4)[-1] == "predict: 4 of 2 frames, 0.2 a second, 0 s left"
+
+
+def test_a_bar_is_drawn_on_stderr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    with progress("predict", 3, "frames", bar=True, echo=pytest.fail) as advance:
+        advance(3)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "predict" in err
+    assert "frames/s" in err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5900, "98 min"), (7500, "2 h 5 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
