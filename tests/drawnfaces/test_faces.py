@@ -23,7 +23,7 @@ from fiducial.geometry import Size
 SIZE = Size(96, 80)
 DIGEST = """
 import hashlib
-from fiducial.data import faces
+from fiducial import drawnfaces as faces
 from fiducial.geometry import Size
 def digest(index):
     face = faces.render_face(5, index, Size(96, 80))

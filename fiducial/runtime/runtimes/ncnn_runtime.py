@@ -43,7 +43,7 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Ncn
     block = files.read_json(about)
     card = export_card.of_metadata(block if isinstance(block, dict) else {}, about, NAME)
     parts = {part: path.with_name(name.replace("model", stem, 1)) for part, name in PARTS.items()}
-    digests = block.get("parts")
+    digests = block.get("files")
     for part, file in parts.items():
         if not file.is_file():
             raise UserError(f"{path}: {file.name} is not beside it; copy all parts of the export")
