@@ -46,7 +46,7 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Ncn
     digests = block.get("files")
     for part, file in parts.items():
         if not file.is_file():
-            raise UserError(f"{path}: {file.name} is not beside it; copy all parts of the export")
+            raise UserError(f"{path}: {file.name} is not beside it; copy all files of the export")
         if not isinstance(digests, dict) or digest(file) != digests.get(PARTS[part]):
             raise UserError(f"{file}: was cut short or altered after the export (its digest differs). Export it anew")
     options = onnxruntime.SessionOptions()
