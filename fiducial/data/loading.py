@@ -107,15 +107,18 @@ class ImageGroupedSampler(Sampler[Draw]):
         return len(range(self.rank, batches, self.world))
 
     def __iter__(self) -> Iterator[Draw]:
-        # Of the whole pass, whenever the next epoch is chosen.
-        order, epoch = (self.order(), self.epoch) if self.training else (self.rows, _EVALUATION)
+        # The epoch is the one in which iteration begins, with loader processes, which read ahead, and without.
+        return self._draws(self.epoch if self.training else _EVALUATION)
+
+    def _draws(self, epoch: int) -> Iterator[Draw]:
+        order = self.order(epoch) if self.training else self.rows
         for index in range(len(self)):
             start = (index * self.world + self.rank) * self.batch_size
             yield Draw(epoch, order[start : start + self.batch_size])
 
-    def order(self) -> np.ndarray:
+    def order(self, epoch: int) -> np.ndarray:
         """All rows, pictures shuffled, the instances of one picture adjacent."""
-        generator = augment.generator_of(self.seed, self.epoch, 2**64 - 1)
+        generator = augment.generator_of(self.seed, epoch, 2**64 - 1)
         place = generator.permutation(int(self.image_row.max()) + 1)
         return self.rows[np.argsort(place[self.image_row[self.rows]], kind="stable")]
 

@@ -59,7 +59,10 @@ class PairSampler(Sampler[PairDraw]):
         return max(1, self.pairs // (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[PairDraw]:
-        epoch = self.epoch  # of the whole pass, whenever the next is chosen
+        # The epoch is the one in which iteration begins, with loader processes, which read ahead, and without.
+        return self._draws(self.epoch)
+
+    def _draws(self, epoch: int) -> Iterator[PairDraw]:
         for index in range(len(self)):
             first = (index * self.world + self.rank) * self.batch_size
             numbers = range(first, first + self.batch_size)

@@ -16,13 +16,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor
 
 from fiducial.errors import UserError
-from fiducial.training.history import History
+from fiducial.training.checkpoints import Checkpoints, WholeFiles
+from fiducial.training.history import History, Patience
 from fiducial.training.module import Training
 from fiducial.training.recipe import Recipe
 from fiducial.training.watch import FiniteLoss
@@ -55,8 +56,9 @@ class Loaders(L.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         loader = self.work.train_loader(trainer.global_rank, trainer.world_size)
-        # Lightning tells the sampler each new epoch, but not the one in which a run resumes.
-        loader.sampler.set_epoch(trainer.current_epoch)  # type: ignore[attr-defined]
+        # Lightning tells the sampler each new epoch, but begins to iterate before it does so where a run is resumed.
+        # `trainer.current_epoch` is then one behind: a checkpoint is written before its epoch counts as completed.
+        loader.sampler.set_epoch(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return loader
 
     def val_dataloader(self) -> Any:
@@ -68,23 +70,6 @@ def worker_count(recipe: Recipe) -> int:
     """Loader processes: the recipe's, else one less than the cores, at most 8, at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return recipe.workers if recipe.workers is not None else max(1, min(8, cores - 1))
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Remembers the best epoch also when the run's folder was moved before it was resumed."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        here = str(self.dirpath)
-        super().load_state_dict(_moved(state_dict, str(state_dict["dirpath"]), here))
-
-
-def _moved(value: Any, old: str, new: str) -> Any:
-    """Paths under one folder as paths under another, wherever they are in a state."""
-    if isinstance(value, str):
-        return new + value[len(old) :] if value.startswith(old) else value
-    if isinstance(value, dict):
-        return {_moved(key, old, new): _moved(item, old, new) for key, item in value.items()}
-    return value
 
 
 def steps_an_epoch(instances: int, batch_size: int, world: int) -> int:
@@ -111,27 +96,23 @@ def run(
     objective.detector.channels_last = recipe.memory_format == "channels_last"
     if recipe.memory_format == "channels_last":
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    folder = out / "checkpoints"
-    options: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = BestCheckpoint(folder, "best", monitor=metric, **options)
-    last = ModelCheckpoint(folder, "last", **options)  # every epoch, after `best`, whose state it holds
-    history = History(out, echo)
-    callbacks = [_averaging(recipe), *work.watches, history, best, last]
+    history = History(out, metric, echo)
+    checkpoints = Checkpoints(out / "checkpoints", history)
+    callbacks = [_averaging(recipe), *work.watches, history, checkpoints]
     if recipe.patience is not None:
-        callbacks.append(EarlyStopping(metric, patience=recipe.patience))
+        callbacks.append(Patience(history, recipe.patience))
     if progress:
         callbacks.append(RichProgressBar())
     trainer = _trainer(
         recipe, devices, max_epochs=recipe.epochs, default_root_dir=out, enable_progress_bar=progress,
         callbacks=[callback for callback in callbacks if callback is not None],
-        logger=TensorBoardLogger(out, "tensorboard", version=""),
+        logger=TensorBoardLogger(out, "tensorboard", version=""), plugins=[WholeFiles()],
     )  # fmt: skip
-    begun = folder / "last.ckpt"
     try:
         trainer.fit(
             module,
             datamodule=Loaders(work),
-            ckpt_path=begun if resume and begun.exists() else None,
+            ckpt_path=checkpoints.last if resume and checkpoints.last.exists() else None,
         )
     except SystemExit:  # Lightning's way to end after Ctrl-C
         if trainer.interrupted:
@@ -140,7 +121,7 @@ def run(
     except UserError as error:
         # From a loader process it comes with that process's traceback before it.
         raise UserError(str(error).strip().splitlines()[-1].removeprefix("fiducial.errors.UserError: ")) from None
-    return _best_of(best, history, trainer.is_global_zero)
+    return _best_of(checkpoints, trainer.is_global_zero)
 
 
 def find_lr(work: Work, recipe: Recipe) -> float:
@@ -222,14 +203,14 @@ def _averaging(recipe: Recipe) -> WeightAveraging | None:
     return WeightAveraging(multi_avg_fn=update)
 
 
-def _best_of(checkpoint: ModelCheckpoint, history: History, is_main_process: bool) -> Best:
-    saved = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=False)
+def _best_of(checkpoints: Checkpoints, is_main_process: bool) -> Best:
+    saved = torch.load(checkpoints.best, map_location="cpu", weights_only=False)
     prefix = "objective."
     weights = {
         name.removeprefix(prefix): value for name, value in saved["state_dict"].items() if name.startswith(prefix)
     }
     epoch = int(saved["epoch"])
-    row = next(row for row in history.rows if row["epoch"] == epoch)
+    row = next(row for row in checkpoints.history.rows if row["epoch"] == epoch)
     metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
     return Best(weights, metrics, epoch, is_main_process)
 

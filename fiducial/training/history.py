@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +18,15 @@ class History(L.Callback):
     """Rows of logged values. They travel in the checkpoint, so a resumed run's history has no gap and no repeats
     (Lightning's own CSV logger starts a new file)."""
 
-    def __init__(self, out: Path, echo: Callable[[str], None]) -> None:
-        self.path, self.echo = out / "history.csv", echo
+    def __init__(self, out: Path, metric: str, echo: Callable[[str], None]) -> None:
+        self.path, self.metric, self.echo = out / "history.csv", metric, echo
         self.rows: list[dict[str, float]] = []
         self.began = time.perf_counter()
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The row with the lowest val metric, the first of equal ones."""
+        return best_of(self.rows, self.metric)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.began = time.perf_counter()
@@ -38,7 +43,7 @@ class History(L.Callback):
         for problem in loader.dataset.problems() if loader is not None else ():
             self.echo(f"left out: {problem}")
         if trainer.is_global_zero:
-            files.write_text(self.path, as_csv(self.rows))
+            files.write_text(self.path, files.csv_text(self.rows))
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -47,14 +52,25 @@ class History(L.Callback):
         self.rows = list(state_dict["rows"])
 
 
-def as_csv(rows: list[dict[str, float]]) -> str:
-    """One line a row, all names of all rows as columns."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+class Patience(L.Callback):
+    """Ends a run after so many epochs without a better one. What has been waited is counted in the history, so that a
+    run which is resumed after it had ended goes no epoch further."""
+
+    def __init__(self, history: History, epochs: int) -> None:
+        self.history, self.epochs = history, epochs
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if self.history.rows:
+            self.on_train_epoch_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        waited = self.history.rows[-1]["epoch"] - self.history.best["epoch"]
+        trainer.should_stop = trainer.should_stop or waited >= self.epochs
+
+
+def best_of(rows: list[dict[str, float]], metric: str) -> dict[str, float]:
+    """Picks the row with the lowest `metric`, the first of equal ones; one that is no number is worse than any."""
+    return min(rows, key=lambda row: math.inf if math.isnan(row[metric]) else row[metric])
 
 
 def read(path: Path) -> list[dict[str, float]]:

@@ -180,14 +180,14 @@ def test_ranks_get_disjoint_rows_and_equal_counts(count: int, batch: int, world:
     rows = np.concatenate([draw.rows for items in draws for draw in items])
     assert len(set(rows.tolist())) == len(rows) > count - batch * world
     assert {len(draw.rows) for items in draws for draw in items} == {min(batch, count // world)}
-    order = ranks[0].order()
+    order = ranks[0].order(ranks[0].epoch)
     assert sorted(order.tolist()) == list(range(count))
     # Instances of one picture are neighbours, pictures are not in order.
     assert (np.diff(image_row[order]) != 0).sum() == len(set(image_row.tolist())) - 1
     if count > 7:
         assert order.tolist() != sorted(order.tolist())
         ranks[0].set_epoch(1)
-        assert order.tolist() != ranks[0].order().tolist()
+        assert order.tolist() != ranks[0].order(ranks[0].epoch).tolist()
 
 
 def test_evaluation_keeps_order_and_every_row(people: Instances) -> None:

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +13,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from distill.small import SETTINGS, detector_of, recipe_of, saved
+from distill.small import detector_of, recipe_of, saved
 from motion.discs import write_video
 from safetensors.torch import load_file
+from training.killing import FIXED, Stage, in_processes
+from training.test_resume import assert_ended_as_told, assert_the_same_run, ended_at
 
 from fiducial import config, files
 from fiducial.data import annotations
@@ -249,53 +246,66 @@ def test_nothing_to_learn_from(distill: Any, blob_teacher: Teacher, clips: Path,
 # ------------------------------------------------------------------------------------------------------- resuming
 
 
-def command(teacher: Path, data: Path, out: Path, *more: str) -> list[str]:
-    settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    return [sys.executable, "-m", "fiducial.cli", "distill", "--teacher", str(teacher), str(data), "--out", str(out),
-            "--student", "hourglass_w8_b2_m8_s2", "--loss", "L3", "--epochs", "12", "--batch-size", "8", *settings, *more]  # fmt: skip
+def arguments(teacher: Path, data: Path, out: Path, *more: str) -> list[str]:
+    """As users type it, with the default's loader processes."""
+    return ["distill", "--teacher", str(teacher), str(data), "--out", str(out), "--student", "hourglass_w8_b2_m8_s2",
+            "--loss", "L3", "--epochs", "5", "--batch-size", "8", *FIXED, "--set", "pretrained=no", *more]  # fmt: skip
 
 
-def test_killed_and_resumed_a_run_ends_with_the_same_bits(motion_teacher: Teacher, clips: Path, tmp_path: Path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+@pytest.fixture(scope="module")
+def whole(motion_teacher: Teacher, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("resume")
+    (ended,) = in_processes([Stage(arguments(motion_teacher.path, clips, folder / "whole"))], folder / "said")
+    assert ended.code == 0, ended.errors
+    return folder / "whole"
 
-    def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(arguments, capture_output=True, text=True, timeout=300, env=environment, check=False)
 
-    done = run(command(motion_teacher.path, clips, whole))
-    assert done.returncode == 0, done.stderr
-    process = subprocess.Popen(
-        command(motion_teacher.path, clips, killed),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-    deadline = time.monotonic() + 200
-    while (
-        not (killed / "checkpoints" / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline
-    ):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / "model.json").exists(), "it was to be ended before its end"
-    resumed = run(command(motion_teacher.path, clips, killed, "--resume"))
-    assert resumed.returncode == 0, resumed.stderr
-    states = [
-        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"] for folder in (whole, killed)
-    ]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    ours, theirs = (load_file(folder / "model.safetensors") for folder in (whole, killed))
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    refused = run(command(motion_teacher.path, clips, killed, "--resume", "--seed", "3"))
-    assert (refused.returncode, "seed was 0 and is now 3" in refused.stderr) == (2, True), refused.stderr
+# Three steps an epoch.
+SOME = [("begun", 1, "SIGKILL"), ("step", 4, "SIGINT"), ("writing", 2, "SIGKILL")]
+MORE = [("writing", 1, "SIGKILL"), ("step", 2, "SIGTERM"), ("step", 4, "SIGKILL"), ("between", 2, "SIGKILL"),
+        ("validation", 1, "SIGKILL"), ("step", 7, "SIGINT"), ("between", 3, "SIGKILL"), ("trained", 1, "SIGKILL")]  # fmt: skip
+
+
+def test_ended_and_resumed_a_run_ends_with_the_same_bits(
+    motion_teacher: Teacher, clips: Path, whole: Path, tmp_path: Path
+):
+    ended = tmp_path / "ended"
+    stages = ended_at(SOME, lambda *more: arguments(motion_teacher.path, clips, ended, *more))
+    assert_ended_as_told(in_processes(stages, tmp_path / "said"), SOME)
+    assert_the_same_run(whole, ended)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cache", ["true", "false"])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_ended_anywhere(motion_teacher: Teacher, clips: Path, tmp_path: Path, workers: int, cache: str):
+    setting = ["--set", f"workers={workers}", "--set", f"distillation.cache={cache}"]
+
+    def command(out: str, *more: str) -> list[str]:
+        return arguments(motion_teacher.path, clips, tmp_path / out, *setting, *more)
+
+    stages = [Stage(command("whole")), *ended_at(MORE, lambda *more: command("ended", *more))]
+    first, *ended = in_processes(stages, tmp_path / "said")
+    assert first.code == 0, first.errors
+    assert_ended_as_told(ended, MORE)
+    assert_the_same_run(tmp_path / "whole", tmp_path / "ended")
+
+
+def test_what_a_run_is_not_resumed_with(run: Any, motion_teacher: Teacher, clips: Path, whole: Path, tmp_path: Path):
+    code, _, err = run(*arguments(motion_teacher.path, clips, whole, "--resume", "--seed", "3"))
+    assert (code, "seed was 0 and is now 3" in err) == (2, True), err
     other = saved(detector_of(seed=8), tmp_path / "other")
-    refused = run(command(other.path, clips, killed, "--resume"))
-    assert refused.returncode == 2, refused.stderr
-    assert "resumed with the teacher that it began with" in refused.stderr
-    summary = json.loads(
-        run(command(motion_teacher.path, clips, tmp_path / "json", "--json", "-")).stdout.splitlines()[-1]
+    code, _, err = run(*arguments(other.path, clips, whole, "--resume"))
+    assert (code, "resumed with the teacher that it began with" in err) == (2, True), err
+
+
+def test_figures_as_json(run: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):
+    code, out, err = run(
+        *arguments(motion_teacher.path, clips, tmp_path / "json", "--epochs", "1", "--set", "workers=0", "--json", "-")
     )
-    assert summary["loss"] == "L3"
+    assert code == 0, err
+    assert json.loads(out.splitlines()[-1])["loss"] == "L3"
 
 
 def test_the_answers_of_another_run_are_used(distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ import pytest
 import torch
 from command_line import Run
 from motion.discs import disc_frames, write_pictures, write_video
-from safetensors.torch import load_file
-from training.test_resume import end_in_second_epoch, in_a_process
+from training.killing import Stage, in_processes
+from training.test_resume import assert_ended_as_told, assert_the_same_run, ended_at
 
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -253,31 +251,36 @@ def test_other_settings_after_a_start_that_did_not_get_far(discs: Path, tmp_path
 @pytest.fixture(scope="module")
 def whole(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
-    out = tmp_path_factory.mktemp("resume") / "whole"
-    done = in_a_process(fit_command(discs, out))
-    assert done.returncode == 0, done.stderr
-    return out
+    folder = tmp_path_factory.mktemp("resume")
+    (ended,) = in_processes([Stage(fit_arguments(discs, folder / "whole"))], folder / "said")
+    assert ended.code == 0, ended.errors
+    return folder / "whole"
 
 
-def fit_command(data: Path, out: Path, *more: str) -> list[str]:
-    """As users type it, light and colours varied."""
-    return [sys.executable, "-m", "fiducial.cli", "fit", str(data), "--out", str(out), *SMALL, "--epochs", "8", *more]
+def fit_arguments(data: Path, out: Path, *more: str) -> list[str]:
+    """As users type it, light and colours varied, with the default's loader processes."""
+    return ["fit", str(data), "--out", str(out), *SMALL, "--set", "workers=null", "--epochs", "4", *more]
+
+
+# Four steps an epoch.
+SOME = [("step", 2, "SIGKILL"), ("step", 6, "SIGINT"), ("writing", 2, "SIGKILL")]
+MORE = [("begun", 1, "SIGKILL"), ("writing", 1, "SIGKILL"), ("step", 5, "SIGTERM"), ("between", 2, "SIGKILL"),
+        ("step", 9, "SIGKILL"), ("validation", 1, "SIGINT"), ("between", 3, "SIGKILL"), ("trained", 1, "SIGKILL")]  # fmt: skip
 
 
 def test_ended_and_resumed_a_run_ends_with_the_same_bits(discs: Path, whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "ended"
-    code, errors = end_in_second_epoch(fit_command(discs, out), out, signal.SIGINT)
-    assert code == 130, errors
-    assert not (out / "model.json").exists(), "it was to be ended before its end"
-    resumed = in_a_process(fit_command(discs, out, "--resume"))
-    assert resumed.returncode == 0, resumed.stderr
-    for name in ("model.safetensors", "generator.safetensors"):
-        expected, found = (load_file(folder / name) for folder in (whole, out))
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[key], found[key]) for key in expected)
-    assert len((out / "history.csv").read_text().splitlines()) == 1 + 8
-    figures = [json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (whole, out)]
-    assert figures[0] == figures[1]
+    stages = ended_at(SOME, lambda *more: fit_arguments(discs, tmp_path / "ended", *more))
+    assert_ended_as_told(in_processes(stages, tmp_path / "said"), SOME)
+    assert_the_same_run(whole, tmp_path / "ended")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_ended_anywhere(discs: Path, whole: Path, tmp_path: Path, workers: int) -> None:
+    setting = ["--set", f"workers={workers}"]
+    stages = ended_at(MORE, lambda *more: fit_arguments(discs, tmp_path / "ended", *setting, *more))
+    assert_ended_as_told(in_processes(stages, tmp_path / "said"), MORE)
+    assert_the_same_run(whole, tmp_path / "ended")
 
 
 def test_resume_refuses_other_settings_and_other_videos(discs: Path, whole: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fiducial import files
 from fiducial.card import Card
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -370,6 +371,6 @@ def test_init_of_another_backbone_is_refused(blob_model: Path, recipe: Recipe, d
 def test_history_as_csv_has_all_columns(tmp_path: Path):
     rows = [{"epoch": 0.0, "a": math.pi}, {"epoch": 1.0, "b": 2.5}]
     path = tmp_path / "history.csv"
-    path.write_text(history.as_csv(rows))
+    path.write_text(files.csv_text(rows))
     assert history.read(path) == rows
     assert history.read(tmp_path / "none.csv") == []

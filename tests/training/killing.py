@@ -1,0 +1,172 @@
+"""Commands that end before their end: each in a process of its own, which gets a real signal at a place that is named.
+
+    python killing.py STAGES.json RESULTS.json
+
+The processes are forked from one that has imported everything, so that a stage takes as long as its training."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TESTS = Path(__file__).parent.parent
+# What decides about bits and is "auto" else. Loader processes are the default's.
+FIXED = ["--set", "precision=fp32", "--set", "memory_format=contiguous"]
+
+
+class Stage(NamedTuple):
+    """One process: its command line, and the place at which it gets a signal."""
+
+    arguments: list[str]
+    place: str = ""  # a name of PLACES; "" = it comes to its end
+    count: int = 0  # which step, or which time that the place is come to, from 1
+    how: str = "SIGKILL"
+
+
+class Ended(NamedTuple):
+    """How a stage ended."""
+
+    code: int  # -9 where it was killed
+    errors: str
+
+
+def in_processes(stages: list[Stage], folder: Path, environment: dict[str, str] | None = None) -> list[Ended]:
+    """Runs the stages one after the other; `folder` takes what they say."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan, results = folder / "stages.json", folder / "results.json"
+    plan.write_text(json.dumps(stages))
+    paths = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, __file__, str(plan), str(results)], capture_output=True, text=True, timeout=600, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **(environment or {})},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [Ended(*entry) for entry in json.loads(results.read_text())]
+
+
+# ------------------------------------------------------------------------------- inside the process that forks
+
+
+def main(plan: Path, results: Path) -> None:
+    import fiducial.distill.workflow
+    import fiducial.training.engine
+    import fiducial.training.workflow  # noqa: F401
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that were started in the background ignore it
+    ended = []
+    for number, entry in enumerate(json.loads(plan.read_text())):
+        errors = plan.parent / f"{number}.stderr"
+        ended.append(Ended(_forked(Stage(*entry), errors), errors.read_text()))
+    results.write_text(json.dumps(ended))
+
+
+def _forked(stage: Stage, errors: Path) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            for stream, target in ((1, os.devnull), (2, str(errors))):
+                os.dup2(os.open(target, os.O_WRONLY | os.O_CREAT, 0o644), stream)
+            code = _obey(stage)
+        finally:
+            sys.stderr.flush()
+            os._exit(code if "code" in locals() else 99)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _obey(stage: Stage) -> int:
+    from fiducial import cli
+
+    if stage.place:
+        PLACES[stage.place](stage)
+    sys.argv = ["fiducial", *stage.arguments]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _patched(owner: Any, name: str, stage: Stage, before: Callable[..., None] | None = None) -> None:
+    """Sends the signal as a function is called for the `count`th time; `before` does what is half done by then."""
+    original, calls = getattr(owner, name), 0
+
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == stage.count:
+            if before is not None and stage.how == "SIGKILL":
+                before(original, *arguments)
+            os.kill(os.getpid(), signal.Signals[stage.how])
+        return original(*arguments, **options)
+
+    setattr(owner, name, wrapper)
+
+
+def _at_step(stage: Stage) -> None:
+    from fiducial.training.module import Training
+
+    original = Training.training_step
+
+    def training_step(self: Any, batch: Any, index: int) -> Any:
+        if self.global_step == stage.count:
+            os.kill(os.getpid(), signal.Signals[stage.how])
+        return original(self, batch, index)
+
+    Training.training_step = training_step  # type: ignore[method-assign]
+
+
+def _while_writing(stage: Stage) -> None:
+    """Half of a checkpoint is on disk."""
+    import torch
+
+    def half(save: Callable[..., None], checkpoint: Any, file: Any) -> None:
+        whole = io.BytesIO()
+        save(checkpoint, whole)
+        file.write(whole.getvalue()[: whole.tell() // 2])
+        file.flush()
+
+    _patched(torch, "save", stage, half)
+
+
+def _between_last_and_best(stage: Stage) -> None:
+    from fiducial.training.checkpoints import Checkpoints
+
+    _patched(Checkpoints, "_name_the_best", stage)
+
+
+def _before_training(stage: Stage) -> None:
+    from fiducial.training import engine
+
+    _patched(engine, "run", stage)
+
+
+def _before_saving(stage: Stage) -> None:
+    from fiducial.models import detector
+
+    _patched(detector, "save", stage)
+
+
+def _in_validation(stage: Stage) -> None:
+    from fiducial.training.module import Training
+
+    _patched(Training, "on_validation_epoch_end", stage)
+
+
+PLACES: dict[str, Callable[[Stage], None]] = {
+    "step": _at_step,
+    "writing": _while_writing,
+    "between": _between_last_and_best,
+    "begun": _before_training,
+    "trained": _before_saving,
+    "validation": _in_validation,
+}
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
