@@ -20,8 +20,7 @@ import numpy as np
 import torch
 
 from fiducial.data import crops, video
-from fiducial.motion import animation
-from fiducial.motion.animation import Puppet, System
+from fiducial.motion import Puppet, System
 
 
 def frames(file: Path, count: int, system: System) -> np.ndarray:
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    systems = {str(run): animation.load(run) for run in options.runs}
+    systems = {str(run): System.open(run) for run in options.runs}
     first = next(iter(systems.values()))
     clips = [frames(file, options.frames + 1, first) for file in options.on]
     copying = float(np.mean([error(clip[:1], clip[1:]) for clip in clips]))

@@ -1,144 +1,281 @@
-"""A picture moved as others do: how points are carried over from them, and what the generator of a run without labels, or
-of a published file, makes of it (First order motion model: Siarohin et al., NeurIPS 2019, section 3.3).
-
-Only `System` needs torch, which is imported when one is loaded."""
+"""`fiducial animate`: a video in which an image moves as another video does, and a sheet of some of its frames."""
 
 from __future__ import annotations
 
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from fiducial import geometry
+from fiducial.data import crops, sampling, video
+from fiducial.data.images import read_image
 from fiducial.errors import UserError
-from fiducial.evaluation import evaluate
-from fiducial.runtime import runtime
+from fiducial.files import Echo
+from fiducial.geometry import Size
+from fiducial.motion import clip_sources, sheets
+from fiducial.motion.puppet import Puppet
+from fiducial.motion.sheets import Tile
+from fiducial.motion.system import System
+from fiducial.predict import boxes as boxes_files
+from fiducial.predict import drawings, sources
+from fiducial.predict.boxes import BoxesFile
+from fiducial.predict.prefetch import ahead
+from fiducial.predict.sources import Frame, Source
+from fiducial.progress import progress
 
-if TYPE_CHECKING:
-    from fiducial.models.detector import Detector
-    from fiducial.models.heads.motion import Frames
-    from fiducial.motion.generator import Generator
-
-
-class Moved(NamedTuple):
-    """Some driving frames and what was made of them."""
-
-    generated: np.ndarray  # [n, h, w, 3] uint8
-    driving_xy: np.ndarray  # [n, k, 2] px of the crops
-    xy: np.ndarray  # [n, k, 2] where the source's points were moved to
-
-
-# ----------------------------------------------------------------------------------------------------------- points
+BATCH = 8  # frames that go through the networks together
+SHOWN = 6  # driving frames on the sheet
 
 
-def hull_area(xy: np.ndarray) -> float:
-    """Of the convex hull of points [k, 2]; 0 of fewer than three, and of points on a line."""
-    hull = cv2.convexHull(np.asarray(xy, np.float32))[:, 0].astype(np.float64)
-    x, y = hull[:, 0], hull[:, 1]
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+@dataclass(frozen=True)
+class Animation:
+    """What came out."""
+
+    frames: int
+    seconds: float  # that it took, without loading the model
+    scale: float | None  # by which the driving points' ways were multiplied; None where their places were taken
+    video: Path
+    sheet: Path
+    problems: list[str]
 
 
-def hull_scale(source_xy: np.ndarray, driving_xy: np.ndarray) -> float:
-    """How much larger the source's points [k, 2] are spread than the driving ones: the root of the ratio of their convex
-    hulls' areas (`adapt_movement_scale` of the published code); 1 where one of them has none."""
-    own, other = hull_area(source_xy), hull_area(driving_xy)
-    return (own / other) ** 0.5 if own > 0 and other > 0 else 1.0
+def animate(
+    model: Path,
+    source: Path,
+    driving: Path,
+    out: Path,
+    *,
+    absolute: bool = False,
+    boxes: Path | None = None,
+    size: Size | None = None,
+    only: bool = False,
+    bar: bool = False,
+    echo: Echo = print,
+) -> Animation:
+    """Writes the video `out`, in which an image moves as others do, and beside it a sheet of its frames in PNG.
+
+    Args:
+        model: a run folder with a generator, or a published checkpoint.
+        source: the image that is to move, or a video, whose first frame it is.
+        driving: a video, a folder of frames or an image. One that ends early gives what can be read, and says where.
+        absolute: take the driving points themselves; else their motion since the first frame, scaled to the source.
+        boxes: COCO file with one box for the source, for the driving video (for all its frames) or both.
+        size: of each image in the video, px; None = the network's.
+        only: the generated frames alone, without source and driving frames beside them.
+        bar: draw the progress on a terminal; else `echo` hears of it every ten seconds.
+
+    Raises UserError for what is wrong with the arguments, before anything is written."""
+    image, frames_source = _first_image(source), _driving(driving)
+    wanted = None if boxes is None else boxes_files.read(boxes)
+    sheet = out.with_suffix(".png")
+    _check_outputs(out, sheet, source, frames_source.files)
+    system = System.open(model)
+    tile = _tile_size(size, system.size)
+    source_box, driving_box = _boxes(wanted, source, frames_source)
+
+    def cut(image: np.ndarray, box: np.ndarray | None, size: Size) -> np.ndarray:
+        return crops.cut(image, box, size, system.padding)[0][0]
+
+    puppet = Puppet(system, cut(image, source_box, system.size), absolute)
+    still = cut(image, source_box, tile)
+    problems: list[str] = []
+    sampled, count, start = _Sampled(), 0, time.monotonic()
+    with (
+        closing(ahead(clip_sources.frames_of(frames_source.files))) as frames,
+        drawings.drawing(Source(out.name, out, "video"), out) as draw,
+        progress("animate", frames_source.count, "frames", bar=bar, echo=echo) as advance,
+    ):
+        for batch in _batches(frames, problems, echo):
+            driving_crops = np.stack([cut(image, driving_box, system.size) for _, image in batch])
+            moved = puppet(driving_crops)
+            for i, (frame, image) in enumerate(batch):
+                generated = _resized(moved.generated[i], tile)
+                beside = [] if only else [still, cut(image, driving_box, tile)]
+                draw(frame, np.concatenate([*beside, generated], axis=1))
+                sampled.add(_Sample(count, driving_crops[i], moved.generated[i], moved.driving_xy[i], moved.xy[i]))
+                count += 1
+                advance(1)
+        if count == 0:
+            raise UserError(
+                driving,
+                f"no frame could be read: {problems[0] if problems else 'it is empty'}; expected a video, a folder of frames "
+                "or an image",
+            )
+        sheets.write_png(sheet, _sheet(puppet, sampled.chosen()))
+    return Animation(count, time.monotonic() - start, puppet.scale, out, sheet, problems)
 
 
-def relative(source: Frames, first: Frames, driving: Frames, scale: float) -> Frames:
-    """The source's points, each moved as the driving one has moved since the first frame, times `scale`, and its frames
-    turned likewise: J_d J_d0^-1 J_s. So differences of build between source and driving picture do not matter."""
-    from fiducial.models.heads.motion import Frames
-    from fiducial.motion import grids
-
-    xy_corner = source.xy_corner + scale * (driving.xy_corner - first.xy_corner)
-    if source.jacobian is None or first.jacobian is None or driving.jacobian is None:
-        return Frames(xy_corner, None)
-    return Frames(xy_corner, driving.jacobian @ grids.inverse(first.jacobian) @ source.jacobian)
+class _Sample(NamedTuple):
+    number: int
+    driving: np.ndarray  # [h, w, 3]
+    generated: np.ndarray
+    driving_xy: np.ndarray  # [k, 2]
+    xy: np.ndarray
 
 
-def _repeated(frames: Frames, count: int) -> Frames:
-    """Those of the first picture, `count` times."""
-    from fiducial.models.heads.motion import Frames
+@dataclass
+class _Sampled:
+    """Some of the frames of a video whose length nobody knows, evenly over it, and the last."""
 
-    xy_corner, jacobian = frames.xy_corner[:1].expand(count, -1, -1), frames.jacobian
-    return Frames(xy_corner, None if jacobian is None else jacobian[:1].expand(count, -1, -1, -1))
+    step: int = 1
+    kept: list[_Sample] = field(default_factory=list)
+    last: _Sample | None = None
 
+    def add(self, sample: _Sample) -> None:
+        self.last = sample
+        if sample.number % self.step:
+            return
+        self.kept.append(sample)
+        if len(self.kept) > 4 * SHOWN:
+            self.step *= 2
+            self.kept = self.kept[::2]
 
-class System:
-    """A detector and a generator, and the source that is to move."""
-
-    def __init__(self, detector: Detector, generator: Generator, device: str = "cpu") -> None:
-        self.detector, self.generator, self.device = detector, generator, device
-        self.size, self.padding = detector.spec.size, detector.spec.padding
-
-    def frames(self, cut: np.ndarray) -> Frames:
-        """Of crops [n, h, w, 3]."""
-        import torch
-
-        from fiducial.models.detector import full_precision
-        from fiducial.models.heads import motion
-
-        with torch.inference_mode():
-            head = self.detector.head
-            assert isinstance(head, motion.Head)
-            return head.frames(full_precision(self.detector(torch.from_numpy(cut).to(self.device))))
-
-    def px(self, frames: Frames) -> np.ndarray:
-        """[n, k, 2]: their points on the crops."""
-        return geometry.corner_to_px(frames.xy_corner, self.size).float().cpu().numpy()
-
-    def generate(self, source: np.ndarray, of_source: Frames, of_driving: Frames) -> np.ndarray:
-        """[n, h, w, 3]: the source's crop [h, w, 3] with its points at those n places."""
-        import torch
-
-        count = len(of_driving.xy_corner)
-        with torch.inference_mode():
-            picture = torch.from_numpy(source).to(self.device).permute(2, 0, 1)[None].float() / 255
-            pictures = picture.expand(count, -1, -1, -1)
-            made = self.generator(pictures, _repeated(of_source, count), of_driving).prediction
-            return (made.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    def chosen(self) -> list[_Sample]:
+        frames = self.kept + ([self.last] if self.last is not None and self.last is not self.kept[-1] else [])
+        return [frames[place] for place in sampling.places(len(frames), SHOWN).tolist()]
 
 
-def load(model: Path) -> System:
-    """A run folder with a generator, or a published checkpoint, on this machine's accelerator or CPU. UserError where there
-    is nothing that animates."""
-    if runtime.is_exported(model):
+def _sheet(puppet: Puppet, samples: list[_Sample]) -> np.ndarray:
+    """Source and driving frames; below each driving frame what was made of it."""
+    source_xy = puppet.system.px(puppet.of_source)[0]
+    above = [Tile(sheets.enlarged(puppet.source, source_xy), "source")]
+    below = [Tile(np.full((8, 8, 3), 34, np.uint8))]
+    for sample in samples:
+        above.append(Tile(sheets.enlarged(sample.driving, sample.driving_xy), f"driving, frame {sample.number}"))
+        below.append(Tile(sheets.enlarged(sample.generated, sample.xy), "generated"))
+    return sheets.sheet([above, below], len(source_xy))
+
+
+def _batches(frames: Iterator[Frame], problems: list[str], echo: Echo) -> Iterator[list[tuple[Frame, np.ndarray]]]:
+    """Frames that can be read with their images, a few at a time; what is wrong with others is said."""
+
+    def readable() -> Iterator[tuple[Frame, np.ndarray]]:
+        for frame in frames:
+            if frame.image is not None:
+                yield frame, frame.image
+            else:
+                problems.append(str(frame.problem))
+                echo(problems[-1])
+
+    images = readable()
+    while batch := list(itertools.islice(images, BATCH)):
+        yield batch
+
+
+def _resized(image: np.ndarray, size: Size) -> np.ndarray:
+    own = Size(image.shape[1], image.shape[0])
+    if own == size:
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if size.w > own.w else cv2.INTER_AREA)
+
+
+# -------------------------------------------------------------------------------------------------------- what is given
+
+
+@dataclass(frozen=True)
+class _Driving:
+    """Where the motion comes from."""
+
+    path: Path
+    files: list[Path]  # the video, or images in the order of the numbers in their names
+
+    @property
+    def is_video(self) -> bool:
+        return self.files[0].suffix.lower() in video.SUFFIXES
+
+    @property
+    def count(self) -> int | None:
+        """How many frames there are, where that is known before."""
+        return (video.declared_frames(self.files[0]) or None) if self.is_video else len(self.files)
+
+    @property
+    def names(self) -> list[str]:
+        """The names by which a file of boxes may know it."""
+        return [self.path.name, self.files[0].name, *([f"{self.files[0].name}#000000"] if self.is_video else [])]
+
+
+def _driving(path: Path) -> _Driving:
+    """UserError for what is neither a video nor a folder of frames nor an image."""
+    suffixes = sources.IMAGE_SUFFIXES | video.SUFFIXES
+    if not path.exists():
+        raise UserError(path, "no such file or folder; expected the video to move by, or a folder of its frames")
+    files = [file for file in clip_sources.files_of(path) if file.suffix.lower() in suffixes]
+    if not files:
+        known = ", ".join(sorted(suffixes))
+        raise UserError(path, f"expected a video, a folder of frames or an image to move by (one of {known})")
+    videos = [file for file in files if file.suffix.lower() in video.SUFFIXES]
+    if videos and len(files) > 1:
+        raise UserError(path, f"holds {len(files)} videos and images; give one video, such as {videos[0]}")
+    return _Driving(path, files)
+
+
+def _first_image(path: Path) -> np.ndarray:
+    """An image, or the first frame of a video."""
+    if not path.exists():
+        raise UserError(path, "no such file; expected the image that is to move")
+    if path.is_dir():
+        raise UserError(path, "is a folder; expected the image that is to move, or a video of whose first frame it is")
+    if path.suffix.lower() not in video.SUFFIXES:
+        return read_image(path)
+    frame = next(sources.frames(Source(path.name, path, "video")), None)
+    if frame is None or frame.image is None:
+        raise UserError(f"{frame.problem if frame is not None else path}; expected an image, or a video with a frame")
+    return frame.image
+
+
+def _boxes(wanted: BoxesFile | None, source: Path, driving: _Driving) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """[1, 4] each: where to look in the source, and in all driving frames; None = the whole image."""
+    if wanted is None:
+        return None, None
+    of_source, of_driving = (_box(wanted, names) for names in ([source.name, f"{source.name}#000000"], driving.names))
+    if of_source is None and of_driving is None:
         raise UserError(
-            f"{model}: an exported detector, which has no generator; give the folder of the run, of `fiducial fit VIDEOS "
-            "--method motion`, or a published checkpoint of the First-Order-Motion model"
+            wanted.path,
+            f"has no image named {source.name!r} or {driving.names[0]!r}; `file_name` must be the name of SOURCE or of "
+            "DRIVING, whose box is taken for all its frames",
         )
-    from fiducial.motion import official, system
-
-    if not model.exists():
-        raise UserError(f"{model}: no such file or folder; expected a run folder with a generator")
-    device = evaluate.device_name()
-    if (model.parent / "generator.json").exists():  # a file of a run folder
-        model = model.parent
-    detector, generator = official.load(model, device) if model.is_file() else system.load(model, device)[:2]
-    return System(detector, generator, device)
+    return of_source, of_driving
 
 
-class Puppet:
-    """The source, moved batch by batch; the first driving frame of all is what motion is measured against."""
+def _box(wanted: BoxesFile, names: list[str]) -> np.ndarray | None:
+    for name in names:
+        boxes = wanted.of(name)
+        if boxes is not None and len(boxes.xywh) != 1:
+            raise UserError(wanted.path, f"{len(boxes.xywh)} boxes for {name!r}; expected one, of what moves")
+        if boxes is not None:
+            return boxes.array()
+    return None
 
-    def __init__(self, system: System, source: np.ndarray, absolute: bool) -> None:
-        self.system, self.source, self.absolute = system, source, absolute
-        self.of_source = system.frames(source[None])
-        self.scale: float | None = None
-        self._first: Frames | None = None
 
-    def __call__(self, driving: np.ndarray) -> Moved:
-        """Driving crops [n, h, w, 3], in order."""
-        system, of_driving = self.system, self.system.frames(driving)
-        target = of_driving
-        if not self.absolute:
-            if self._first is None:
-                self._first = _repeated(of_driving, 1)
-                own, other = (system.px(frames)[0] for frames in (self.of_source, self._first))
-                self.scale = hull_scale(own, other)
-            target = relative(self.of_source, self._first, of_driving, self.scale or 1.0)
-        generated = system.generate(self.source, self.of_source, target)
-        return Moved(generated, system.px(of_driving), system.px(target))
+def _tile_size(asked: Size | None, network: Size) -> Size:
+    """Of each image in the video."""
+    if asked is None:
+        return network
+    if asked.w * network.h != asked.h * network.w:
+        twice = Size(2 * network.w, 2 * network.h)
+        raise UserError(
+            f"--size {asked}", f"the model makes images of {network}; expected the same shape, such as {twice}"
+        )
+    return asked
+
+
+def _check_outputs(out: Path, sheet: Path, source: Path, driving: list[Path]) -> None:
+    """That all can be written at the end."""
+    option = f"--out {out}"
+    if out.suffix.lower() != ".mp4":
+        raise UserError(option, "expected a name that ends in .mp4")
+    if out.is_dir():
+        raise UserError(option, "is a folder, expected the name of a video")
+    originals = {path.resolve() for path in (source, *driving)}
+    for path in (out, sheet):
+        if path.resolve() in originals:
+            raise UserError(option, f"{path} is one of the sources and would be overwritten; give another name")
+    parent = next(folder for folder in (out.resolve().parent, *out.resolve().parents) if folder.exists())
+    if not parent.is_dir():
+        raise UserError(option, f"{parent} is a file, expected a folder")

@@ -1,136 +1,128 @@
-"""What clips come from: videos, GIFs, folders of frames, still pictures, the boxes of a labelled set. Each gives its
-pictures cut to the network's input, one after the other, and says why it ended early."""
+"""What clips are made of: videos, GIFs, folders of frames, still images, the boxes of a labelled set."""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from fiducial.data import annotations, crops, formats, images, video
+from fiducial.data import annotations, formats, images, video
 from fiducial.errors import UserError
-from fiducial.geometry import Size
+from fiducial.predict import sources
+from fiducial.predict.sources import Frame, Source
 from fiducial.types import Instances, Problem
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class ClipSource:
     """Where a clip's frames come from."""
 
     name: str  # below DATA
     split: str | None  # that a folder above it speaks of
-    pictures: Callable[[], Generator[np.ndarray, None, str]]  # crops; returns why it ended early, "" where it did not
+    frames: Callable[[], Iterator[Frame]]  # in order; what can't be read has a problem
+    box_xywh: np.ndarray | None = None  # [1, 4] what is looked at; None = the whole frame
 
 
 def files_of(path: Path, without: Path | None = None) -> list[Path]:
-    """A file itself, or the files in a folder by the numbers in their names; none that are hidden, or in a folder
-    `without` below it."""
+    """Lists a file itself, or the files in a folder by the numbers in their names: frame9 before frame10.
+
+    Hidden files are left out, and those in the folder `without` where it lies below `path`."""
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
+        raise UserError(path, "no such file or folder")
     if path.is_file():
         return [path]
     files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
     if without is not None and path.resolve() in without.resolve().parents:
         files = [file for file in files if without.resolve() not in file.resolve().parents]
-    return sorted(files, key=natural_order)
+    return sorted(files, key=_natural_order)
 
 
-def natural_order(path: Path) -> tuple[object, ...]:
-    """A key that sorts frame10 after frame9."""
-    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.as_posix()))
+def frames_of(files: list[Path]) -> Generator[Frame, None, None]:
+    """Reads images, or the frames of videos, one after the other."""
+    for file in files:
+        kind = "video" if file.suffix.lower() in video.SUFFIXES else "image"
+        yield from sources.frames(Source(file.name, file, kind))
 
 
 def find(
-    path: Path, files: list[Path], size: Size, padding: float, frames: int, folder: Path | None, category: str | None
-) -> tuple[list[Source], list[Problem]]:
-    """The clips of DATA, by name, and what is wrong with annotations in it. UserError where there are none."""
+    path: Path, files: list[Path], most_frames: int, folder: Path | None, category: str | None
+) -> tuple[list[ClipSource], list[Problem]]:
+    """Finds the clips of DATA and what is wrong with annotations in it; nothing is decoded.
+
+    `files` are those of `files_of(path)`; a clip gives at most `most_frames`, evenly over it; `folder` and `category` as
+    of `annotations.load`. UserError where there are no clips."""
     labelled = annotations.is_labelled(path)
-    found, problems = _of_labelled(path, size, padding, folder, category) if labelled else ([], [])
+    clips, problems = _of_labelled(path, folder, category) if labelled else ([], [])
     if not labelled and (folder is not None or category is not None):
         option = "--category" if folder is None else "--images"
-        raise UserError(f"{option}: is about annotations, and {path} has none; leave it out")
-    found += [_of_video(file, path, size, frames) for file in files if file.suffix.lower() in video.SUFFIXES]
+        raise UserError(option, f"is about annotations, and {path} has none; leave it out")
+    clips += [_of_video(file, path, most_frames) for file in files if file.suffix.lower() in video.SUFFIXES]
     if not labelled:
-        pictures = [file for file in files if file.suffix in images.SUFFIXES]
-        found += [_of_files([file], path, size, frames) for file in pictures if path in (file, file.parent)]
-        folders: dict[Path, list[Path]] = {}
-        for file in pictures:
+        image_files = [file for file in files if file.suffix in images.SUFFIXES]
+        clips += [_of_images([file], path, most_frames) for file in image_files if path in (file, file.parent)]
+        by_folder: dict[Path, list[Path]] = {}
+        for file in image_files:
             if path not in (file, file.parent):
-                folders.setdefault(file.parent, []).append(file)
-        found += [_of_files(some, path, size, frames) for some in folders.values()]
-    if not found:
+                by_folder.setdefault(file.parent, []).append(file)
+        clips += [_of_images(in_folder, path, most_frames) for in_folder in by_folder.values()]
+    if not clips:
         kinds = ", ".join(sorted(video.SUFFIXES | {suffix.lower() for suffix in images.SUFFIXES}))
-        raise UserError(f"{path}: no videos, folders of frames or pictures in it (looked for {kinds})")
-    return found, problems
+        raise UserError(path, f"no videos, folders of frames or images in it (looked for {kinds})")
+    return clips, problems
 
 
-def _of_video(file: Path, root: Path, size: Size, frames: int) -> Source:
-    def pictures() -> Generator[np.ndarray, None, str]:
-        step = max(1, -(-video.declared_frames(file) // frames))
-        number = kept = 0
-        with closing(video.frames(file)) as decoded:
-            while kept < frames:
-                try:
-                    image = next(decoded).image
-                except StopIteration as end:
-                    return f"ends after {number} frames: {end.value}" if end.value else ""
-                if number % step == 0:
-                    kept += 1
-                    yield crops.cut(image, None, size, 1.0)[0][0]
-                number += 1
-        return ""
+def _of_video(file: Path, root: Path, most: int) -> ClipSource:
+    def frames() -> Iterator[Frame]:
+        step = max(1, -(-video.declared_frames(file) // most))
+        with closing(frames_of([file])) as decoded:
+            for number, frame in enumerate(itertools.islice(decoded, step * (most - 1) + 1)):
+                if number % step == 0 or frame.problem is not None:
+                    yield frame
 
     name = file.name if root == file else file.relative_to(root).as_posix()
-    return Source(name, _split_of(name), pictures)
+    return ClipSource(name, _split_of(name), frames)
 
 
-def _of_files(files: list[Path], root: Path, size: Size, frames: int) -> Source:
-    """A folder's pictures in the order of the numbers in their names, or one picture."""
-    step = max(1, -(-len(files) // frames))
-
-    def pictures() -> Generator[np.ndarray, None, str]:
-        broken = []
-        for file in files[::step]:
-            try:
-                image = images.read_image(file)
-            except UserError as error:
-                broken.append(str(error))
-                continue
-            yield crops.cut(image, None, size, 1.0)[0][0]
-        return f"{len(broken)} pictures left out, first {broken[0]}" if broken else ""
-
+def _of_images(files: list[Path], root: Path, most: int) -> ClipSource:
+    """A folder's images in order, or one image."""
+    step = max(1, -(-len(files) // most))
     whole = files[0] if root in (files[0], files[0].parent) else files[0].parent
     name = whole.name if root == whole else whole.relative_to(root).as_posix()
-    return Source(name, _split_of(name), pictures)
+    return ClipSource(name, _split_of(name), lambda: frames_of(files[::step]))
 
 
-def _of_labelled(
-    path: Path, size: Size, padding: float, folder: Path | None, category: str | None
-) -> tuple[list[Source], list[Problem]]:
+def _of_labelled(path: Path, folder: Path | None, category: str | None) -> tuple[list[ClipSource], list[Problem]]:
     """The boxes of a labelled set, each a still, and what is wrong with others."""
-    found, problems = [], []
-    own = annotations.find(path)[1]
-    for split in [split for split in ("train", "val") if split in own or "train" in own]:
+    clips, problems = [], []
+    splits = annotations.find(path)[1]
+    for split in [split for split in ("train", "val") if split in splits or "train" in splits]:
         instances, wrong = annotations.load(path, split, folder, category=category)
         problems += wrong
-
-        def picture(row: int, of: Instances = instances) -> Generator[np.ndarray, None, str]:
-            try:
-                image = of.images.read(int(of.image_row[row]))
-            except UserError as error:
-                return str(error)
-            yield crops.cut(image, of.box_xywh[row][None], size, padding)[0][0]
-            return ""
-
         for row in np.flatnonzero(~instances.crowd).tolist():
-            name = f"{split}/{instances.annotation_id[row]}"
-            found.append(Source(name, split, lambda row=row, picture=picture: picture(row)))
-    return found, problems
+            name, box_xywh = f"{split}/{instances.annotation_id[row]}", instances.box_xywh[row][None]
+            clips.append(ClipSource(name, split, _still(name, instances, row), box_xywh))
+    return clips, problems
+
+
+def _still(name: str, instances: Instances, row: int) -> Callable[[], Iterator[Frame]]:
+    def frames() -> Iterator[Frame]:
+        try:
+            yield Frame(name, instances.images.read(int(instances.image_row[row])))
+        except UserError as error:
+            yield Frame(name, None, error)
+
+    return frames
 
 
 def _split_of(name: str) -> str | None:
     """What the folders above a clip say."""
     return next((split for part in Path(name).parts[:-1] if (split := formats.split_in_name(part))), None)
+
+
+def _natural_order(path: Path) -> tuple[object, ...]:
+    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.as_posix()))

@@ -21,9 +21,9 @@ from fiducial.models.checkpoints._reader import Contents
 from fiducial.models.detector import Detector
 from fiducial.motion.dense_motion import DenseMotionSpec
 from fiducial.motion.generator import Generator, GeneratorSpec
-from fiducial.motion.names import our_generator_name
 
-_HOURGLASS = "dense_motion_network.hourglass."
+_DENSE_MOTION = "dense_motion_network."
+_HOURGLASS = f"{_DENSE_MOTION}hourglass."
 _COMPUTED = ("sums",)  # buffers that no file holds
 
 
@@ -114,3 +114,20 @@ def _fitting(generator: Generator, contents: Contents) -> dict[str, Tensor]:
             f"{wrong[0]!r}; expected the First-Order-Motion model as it was published"
         )
     return given
+
+
+def our_generator_name(theirs: str) -> str | None:
+    """Translates the name of a generator's tensor, those of its dense motion network included; None for one that is computed
+    here. Those of the detector: `models/checkpoints/fomm.py`."""
+    if theirs.startswith(_DENSE_MOTION):
+        ours = our_dense_motion_name(theirs.removeprefix(_DENSE_MOTION))
+        return None if ours is None else f"dense_motion.{ours}"
+    name = re.sub(r"^(down|up)_blocks\.", r"\1.", theirs)
+    return re.sub(r"^bottleneck\.r(\d+)\.", r"residuals.\1.", name)
+
+
+def our_dense_motion_name(theirs: str) -> str | None:
+    """Translates the name of a tensor of the dense motion network alone; None for one that is computed here, its filter."""
+    if theirs == "down.weight":
+        return None
+    return re.sub(r"^hourglass\.(?:en|de)coder\.(down|up)_blocks\.", r"network.\1.", theirs)

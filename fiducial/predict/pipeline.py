@@ -80,7 +80,7 @@ class Pipeline:
             for _, frame in frames:
                 number = next(self.numbers)
                 if frame.image is None:
-                    self.report(frame.problem or frame.name)
+                    self.report(str(frame.problem))
                     continue
                 answer = look(frame, frame.image, number)
                 if answer is None:

@@ -31,11 +31,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture to look at, or the reason why there is none."""
+    """One image to look at, or the reason why there is none."""
 
     name: str  # of the image file, or VIDEO#NUMBER; unique in a run
     image: np.ndarray | None  # uint8 RGB [h, w, 3], upright
-    problem: str | None = None
+    problem: UserError | None = None
     rate: Fraction | None = None  # frames a second of the video that it belongs to, on average
     seconds: Fraction | None = None  # when it is shown, from the first frame of the video; None where it doesn't say
 
@@ -50,12 +50,12 @@ def find(given: Sequence[str]) -> list[Source]:
     for text in given:
         if text.startswith("camera:"):
             if not text.removeprefix("camera:").isdigit():
-                raise UserError(f"{text!r}: expected camera:NUMBER, such as camera:0")
+                raise UserError(repr(text), "expected camera:NUMBER, such as camera:0")
             found[text] = Source(text.replace(":", ""), Path(text), "camera")
             continue
         path = Path(text)
         if not path.exists():
-            raise UserError(f"{path}: no such file or folder")
+            raise UserError(path, "no such file or folder")
         for file in _inside(path) if path.is_dir() else [path]:
             whole = file.resolve()
             if whole not in seen:
@@ -68,7 +68,7 @@ def find(given: Sequence[str]) -> list[Source]:
 
 def frames(source: Source) -> Generator[Frame, None, None]:
     """The frames of one source, read as they are asked for. What can't be read comes out as a frame with a problem."""
-    return {"image": _picture, "video": _video, "camera": _camera}[source.kind](source)
+    return {"image": _image, "video": _video, "camera": _camera}[source.kind](source)
 
 
 def count(found: Sequence[Source]) -> int | None:
@@ -82,7 +82,7 @@ def _inside(folder: Path) -> list[Path]:
     # Names that begin with a dot are other programs' notes, such as macOS's ._photo.jpg.
     files = [item for item in folder.rglob("*") if item.suffix.lower() in suffixes and not item.name.startswith(".")]
     if not files:
-        raise UserError(f"{folder}: no images in this folder (looked for {', '.join(sorted(suffixes))})")
+        raise UserError(folder, f"no images in this folder (looked for {', '.join(sorted(suffixes))})")
     return sorted(files)
 
 
@@ -96,22 +96,22 @@ def _unique(name: str, whole: Path, used: dict[str, Source]) -> str:
     return name
 
 
-def _picture(source: Source) -> Generator[Frame, None, None]:
+def _image(source: Source) -> Generator[Frame, None, None]:
     try:
         yield Frame(source.name, read_image(source.path))
     except UserError as error:
-        yield Frame(source.name, None, str(error))
+        yield Frame(source.name, None, error)
 
 
 def _video(source: Source) -> Generator[Frame, None, None]:
     """Frames until the end, or until the first that can't be decoded: then one problem says where."""
-    number, pictures = 0, video.frames(source.path)
+    number, decoded = 0, video.frames(source.path)
     while True:
         try:
-            image, rate, seconds = next(pictures)
+            image, rate, seconds = next(decoded)
         except StopIteration as end:
             if end.value:
-                problem = f"{source.path}: ends after {number} frames: {end.value}"
+                problem = UserError(source.path, f"ends after {number} frames: {end.value}")
                 yield Frame(f"{source.name}#{number:06d}", None, problem)
             return
         yield Frame(f"{source.name}#{number:06d}", image, rate=rate, seconds=seconds)
@@ -129,15 +129,15 @@ def _camera(source: Source) -> Generator[Frame, None, None]:
     camera = cv2.VideoCapture(int(source.name.removeprefix("camera")))
     try:
         if not camera.isOpened():
-            raise UserError(f"{source.path}: no such camera, or it is in use")
+            raise UserError(source.path, "no such camera, or it is in use")
         rate = Fraction(camera.get(cv2.CAP_PROP_FPS) or USUAL_RATE).limit_denominator(1001)
         start = time.monotonic()
         for number in itertools.count():
-            there, picture = camera.read()
-            if not there:
+            is_there, image_bgr = camera.read()
+            if not is_there:
                 return
             seconds = Fraction(time.monotonic() - start).limit_denominator(1_000_000)
-            image = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            image = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
             yield Frame(f"{source.name}#{number:06d}", image, rate=rate, seconds=seconds)
     finally:
         camera.release()

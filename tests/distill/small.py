@@ -6,9 +6,11 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from fiducial import config, files
 from fiducial.card import Card, DetectorSpec
 from fiducial.distill import choices
 from fiducial.distill import teacher as teachers
@@ -16,6 +18,7 @@ from fiducial.distill.teacher import Teacher
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
+from fiducial.motion.clips import FRAMES, INDEX, ClipIndex, Clips
 from fiducial.training.recipe import Recipe
 from fiducial.types import Batch, Skeleton
 
@@ -73,3 +76,10 @@ def recipe_of(
     **options: Any,
 ) -> Recipe:  # fmt: skip
     return choices.recipe_of(teacher, student, loss, method, {**SMALL, **options}, [*SETTINGS, *settings])
+
+
+def clips_in(folder: Path) -> Clips:
+    """What a run has kept in its folder of frames."""
+    index = config.from_dict(ClipIndex, files.read_json(folder / INDEX), str(folder))
+    frames = np.fromfile(folder / FRAMES, np.uint8).reshape(index.shape)
+    return Clips(index, frames, np.concatenate([[0], np.cumsum(index.counts)]))

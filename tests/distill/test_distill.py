@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from distill.small import detector_of, recipe_of, saved
+from distill.small import clips_in, detector_of, recipe_of, saved
 from motion.discs import write_video
 from safetensors.torch import load_file
 from training.killing import FIXED, Stage, in_processes
@@ -29,7 +29,6 @@ from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.motion.clips import prepared
 from fiducial.report import pictures
 from fiducial.report.charts import number_text
 from fiducial.training import history
@@ -151,7 +150,7 @@ def test_the_page_of_clips(distill: Any, motion_teacher: Teacher, clips: Path, t
     names = '["clip1","clip2","0.png","1.png"]'
     summary, _ = distill(motion_teacher, data, out, f"motion.clips.held_out={names}", loss="L3", epochs=3)
     assert json.loads((out / "metrics.json").read_text()) == {k: v for k, v in summary.items() if k != "files"}
-    found = prepared(out / "frames")
+    found = clips_in(out / "frames")
     px = {name: apart_px(out, motion_teacher, np.array(found.frames[[row for clip in some for row in found.rows(clip)]]))
           for name, some in found.grouped(found.chosen(held_out=True))}  # fmt: skip
     assert {row["clip"]: row["crops"] for row in summary["clips"]} == {"clip1": 12, "clip2": 12, "2 stills": 2}

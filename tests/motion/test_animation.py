@@ -23,12 +23,12 @@ from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import detector as detectors  # noqa: E402
 from fiducial.models.heads.motion import Frames  # noqa: E402
-from fiducial.motion import animate as animating  # noqa: E402
-from fiducial.motion import animation  # noqa: E402
+from fiducial.motion import animation, clip_sources, puppet  # noqa: E402
 from fiducial.motion import system as systems  # noqa: E402
-from fiducial.motion.animation import Puppet, System  # noqa: E402
 from fiducial.motion.dense_motion import DenseMotionSpec  # noqa: E402
 from fiducial.motion.generator import Generator, GeneratorSpec  # noqa: E402
+from fiducial.motion.puppet import Puppet  # noqa: E402
+from fiducial.motion.system import System  # noqa: E402
 from fiducial.types import Skeleton  # noqa: E402
 
 POINTS, SIZE = 5, Size(64, 48)
@@ -81,7 +81,7 @@ def cuts(count: int, seed: int = 0) -> np.ndarray:
 
 def test_a_driving_picture_that_has_not_moved_leaves_the_source_s_own_points() -> None:
     source, first = random_frames(1), random_frames(2)
-    found = animation.relative(source, first, first, 1.7)
+    found = puppet.relative(source, first, first, 1.7)
     torch.testing.assert_close(found.xy_corner, source.xy_corner)
     torch.testing.assert_close(found.jacobian, source.jacobian)
 
@@ -89,7 +89,7 @@ def test_a_driving_picture_that_has_not_moved_leaves_the_source_s_own_points() -
 def test_a_translation_moves_the_source_by_the_same_times_the_scale() -> None:
     source, first = random_frames(1), random_frames(2)
     shift = torch.tensor([0.2, -0.1])
-    found = animation.relative(source, first, Frames(first.xy_corner + shift, first.jacobian), 1.5)
+    found = puppet.relative(source, first, Frames(first.xy_corner + shift, first.jacobian), 1.5)
     torch.testing.assert_close(found.xy_corner, source.xy_corner + 1.5 * shift)
     torch.testing.assert_close(found.jacobian, source.jacobian)
 
@@ -101,56 +101,56 @@ def test_the_source_turns_as_the_driving_picture_has_turned() -> None:
     assert first.jacobian is not None
     angle = 0.4
     turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    found = animation.relative(source, first, Frames(first.xy_corner, turn @ first.jacobian), 1.0)
+    found = puppet.relative(source, first, Frames(first.xy_corner, turn @ first.jacobian), 1.0)
     torch.testing.assert_close(found.jacobian, turn @ source.jacobian)
-    without = animation.relative(*(random_frames(seed, jacobian=False) for seed in (1, 2, 3)), 1.0)
+    without = puppet.relative(*(random_frames(seed, jacobian=False) for seed in (1, 2, 3)), 1.0)
     assert without.jacobian is None
 
 
 def test_area_of_the_hull() -> None:
     """A rectangle with points inside of it; a triangle; what has no area."""
     rectangle = np.array([[1, 2], [5, 2], [5, 9], [1, 9], [3, 4], [2, 8], [1, 5]])
-    assert animation.hull_area(rectangle) == pytest.approx(28)
-    assert animation.hull_area(np.array([[0.0, 0], [4, 0], [1, 3]])) == pytest.approx(6)
+    assert puppet.hull_area(rectangle) == pytest.approx(28)
+    assert puppet.hull_area(np.array([[0.0, 0], [4, 0], [1, 3]])) == pytest.approx(6)
     for none in ([[1, 1]], [[1, 1], [2, 5]], [[0, 0], [1, 1], [3, 3]], [[2, 2]] * 4):
-        assert animation.hull_area(np.array(none)) == pytest.approx(0, abs=1e-6)
+        assert puppet.hull_area(np.array(none)) == pytest.approx(0, abs=1e-6)
 
 
 def test_scale_of_hulls() -> None:
     """Of points that are the others, three times as far apart, turned and elsewhere; 1 where one has no area."""
     points = np.random.default_rng(0).uniform(0, 20, (8, 2))
     turned = points @ np.array([[0.8, -0.6], [0.6, 0.8]]) * 3 + [7, -2]
-    assert animation.hull_scale(turned, points) == pytest.approx(3, rel=1e-4)
-    assert animation.hull_scale(points, turned) == pytest.approx(1 / 3, rel=1e-4)
-    assert animation.hull_scale(points, np.ones((8, 2))) == 1
-    assert animation.hull_scale(np.ones((8, 2)), points) == 1
+    assert puppet.hull_scale(turned, points) == pytest.approx(3, rel=1e-4)
+    assert puppet.hull_scale(points, turned) == pytest.approx(1 / 3, rel=1e-4)
+    assert puppet.hull_scale(points, np.ones((8, 2))) == 1
+    assert puppet.hull_scale(np.ones((8, 2)), points) == 1
 
 
 @pytest.mark.parametrize("jacobian", ["own", "shared", "none"])
 def test_relative_motion_begins_with_the_source(jacobian: str) -> None:
     """Its first frame is what the generator makes of the source with its own points."""
     system, source, driving = system_of(jacobian), cuts(1, 4)[0], cuts(5)
-    puppet = Puppet(system, source, absolute=False)
-    moved = puppet(driving)
-    own = system.px(puppet.of_source)
+    moving = Puppet(system, source, absolute=False)
+    moved = moving(driving)
+    own = system.px(moving.of_source)
     np.testing.assert_allclose(moved.xy[0], own[0], atol=1e-4)
     np.testing.assert_allclose(
-        moved.generated[0].astype(int), system.generate(source, puppet.of_source, puppet.of_source)[0], atol=1
+        moved.generated[0].astype(int), system.generate(source, moving.of_source, moving.of_source)[0], atol=1
     )
     assert np.abs(moved.xy[2] - moved.xy[0]).max() > 0.1
-    assert puppet.scale is not None
-    expected = own[0] + puppet.scale * (moved.driving_xy[2] - moved.driving_xy[0])
+    assert moving.scale is not None
+    expected = own[0] + moving.scale * (moved.driving_xy[2] - moved.driving_xy[0])
     np.testing.assert_allclose(moved.xy[2], expected, atol=1e-3)
-    assert puppet.scale == pytest.approx(animation.hull_scale(own[0], moved.driving_xy[0]))
+    assert moving.scale == pytest.approx(puppet.hull_scale(own[0], moved.driving_xy[0]))
 
 
 def test_absolute_takes_the_driving_points() -> None:
     system, driving = system_of(), cuts(3)
-    puppet = Puppet(system, cuts(1, 4)[0], absolute=True)
-    moved = puppet(driving)
+    moving = Puppet(system, cuts(1, 4)[0], absolute=True)
+    moved = moving(driving)
     np.testing.assert_array_equal(moved.xy, moved.driving_xy)
     np.testing.assert_allclose(moved.xy, system.detector.predict(torch.from_numpy(driving)).xy.numpy(), atol=1e-4)
-    assert puppet.scale is None
+    assert moving.scale is None
 
 
 @pytest.mark.parametrize("absolute", [False, True])
@@ -158,8 +158,8 @@ def test_batches_change_nothing(absolute: bool) -> None:
     """The first frame of all is what motion is measured against, not the first of a batch."""
     source, driving = cuts(1, 4)[0], cuts(5)
     whole = Puppet(system_of(), source, absolute)(driving)
-    puppet = Puppet(system_of(), source, absolute)
-    parts = [puppet(driving[:2]), puppet(driving[2:])]
+    moving = Puppet(system_of(), source, absolute)
+    parts = [moving(driving[:2]), moving(driving[2:])]
     np.testing.assert_allclose(np.concatenate([part.xy for part in parts]), whole.xy, atol=1e-4)
     np.testing.assert_allclose(np.concatenate([part.generated for part in parts]).astype(int), whole.generated, atol=1)
 
@@ -188,7 +188,7 @@ def test_a_video_beside_its_sources(run: Run, model: Path, source: Path, driving
     assert frames[:, :, :6].max() < 40
     assert np.abs(frames[5, :, 64:128].astype(int) - frames[0, :, 64:128]).mean() > 2, "the driving picture moves"
     assert np.abs(frames[5, :, :64].astype(int) - frames[0, :, :64]).mean() < 2, "the source does not"
-    system = animation.load(model)
+    system = System.open(model)
     from fiducial.data import crops
 
     pictures = [crops.cut(image, None, SIZE, 1.0)[0][0] for image in (disc_frames(1, 4)[0], *read(driving))]
@@ -224,9 +224,9 @@ def test_one_frame_a_folder_and_the_first_frame_of_a_video(
 
 def test_the_order_of_a_folder_s_frames(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "frames", {f"f{number}.png": disc_frames(1)[0] for number in (10, 9, 1, 100)})
-    given = animating._driving(folder)
+    given = animation._driving(folder)
     assert [file.name for file in given.files] == ["f1.png", "f9.png", "f10.png", "f100.png"]
-    assert [frame.name for frame in given.frames()] == ["f1.png", "f9.png", "f10.png", "f100.png"]
+    assert [frame.name for frame in clip_sources.frames_of(given.files)] == ["f1.png", "f9.png", "f10.png", "f100.png"]
     assert given.count == 4
 
 
@@ -270,20 +270,20 @@ def test_boxes(run: Run, model: Path, source: Path, driving: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "options"),
     [
-        ("missing.png: no such file; expected the picture that is to move", {"source": "missing.png"}),
+        ("missing.png: no such file; expected the image that is to move", {"source": "missing.png"}),
         ("notes.txt", {"source": "notes.txt"}),
         ("missing: no such file or folder; expected the video to move by", {"driving": "missing"}),
-        ("notes.txt: expected a video, a folder of frames or a picture to move by", {"driving": "notes.txt"}),
+        ("notes.txt: expected a video, a folder of frames or an image to move by", {"driving": "notes.txt"}),
         ("bad.mp4: no frame could be read: .*bad.mp4: ends after 0 frames", {"driving": "bad.mp4"}),
-        ("bad.mp4: ends after 0 frames.*; expected a picture, or a video with a frame", {"source": "bad.mp4"}),
-        ("holds 2 videos and pictures; give one video, such as", {"driving": "videos"}),
+        ("bad.mp4: ends after 0 frames.*; expected an image, or a video with a frame", {"source": "bad.mp4"}),
+        ("holds 2 videos and images; give one video, such as", {"driving": "videos"}),
         ("missing: no such file or folder; expected a run folder with a generator", {"model": "missing"}),
         ("has no generator .no generator.json., so nothing can be animated", {"model": "blob_model"}),
         ("an exported detector, which has no generator", {"model": "blob_onnx"}),
         ("notes.txt: not a model", {"model": "notes.txt"}),
         ("out.avi: expected a name that ends in .mp4", {"out": "out.avi"}),
         ("is one of the sources and would be overwritten", {"driving": "videos/a.mp4", "out": "videos/a.mp4"}),
-        ("the model makes pictures of 64x48; expected the same shape, such as 128x96", {"size": "64"}),
+        ("the model makes images of 64x48; expected the same shape, such as 128x96", {"size": "64"}),
         ("--size 'x': expected WIDTHxHEIGHT", {"size": "x"}),
     ],
 )
@@ -313,24 +313,25 @@ def test_what_is_refused(
 def test_a_failure_on_the_way_leaves_nothing(
     model: Path, source: Path, driving: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(total: int | None) -> None:
+    def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(animation, "_resized", stop)
     with pytest.raises(KeyboardInterrupt):
-        animating.animate(model, source, driving, tmp_path / "x.mp4", advance=stop)
+        animation.animate(model, source, driving, tmp_path / "x.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_sheet_shows_frames_evenly_over_videos_of_any_length() -> None:
     for count in (1, 2, 5, 24, 25, 200, 1000):
-        sampled = animating._Sampled()
+        sampled = animation._Sampled()
         for number in range(count):
-            sampled.add(animating._Sample(number, *[np.zeros(1)] * 4))
+            sampled.add(animation._Sample(number, *[np.zeros(1)] * 4))
         numbers = [sample.number for sample in sampled.chosen()]
-        assert len(numbers) == min(count, animating.SHOWN)
+        assert len(numbers) == min(count, animation.SHOWN)
         assert numbers[0] == 0
         assert numbers[-1] == count - 1
-        assert len(sampled.kept) <= 4 * animating.SHOWN
+        assert len(sampled.kept) <= 4 * animation.SHOWN
         if count > 1:
             gaps = np.diff(numbers)
             assert gaps.max() <= 1.6 * (count - 1) / (len(numbers) - 1) + 1
@@ -347,7 +348,7 @@ def test_a_published_checkpoint(run: Run, source: Path, driving: Path, tmp_path:
     assert said.startswith("11 frames")
     assert read(tmp_path / "moved.mp4").shape == (11, 128, 3 * 128, 3)
     with pytest.warns(UserWarning, match="First-Order-Motion model: motion on hourglass_w4_b3_m16_s2"):
-        animation.load(path)
+        System.open(path)
     torch.save({"kp_detector": states[0]}, path)
     code, _, err = run("animate", source, driving, "--model", path, "--out", tmp_path / "again.mp4")
     assert code == 2
@@ -362,4 +363,4 @@ def test_too_many_boxes(tmp_path: Path) -> None:
     annotations = [{"id": i, "image_id": 1, "bbox": [0, 0, 9, 9]} for i in (1, 2)]
     file.write_text(json.dumps({"images": images, "annotations": annotations}))
     with pytest.raises(UserError, match=r"2 boxes for 'a.png'; expected one, of what moves"):
-        animating._box(boxes.read(file), ["a.png"])
+        animation._box(boxes.read(file), ["a.png"])

@@ -11,7 +11,7 @@ from fiducial import geometry  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models.heads.motion import Frames  # noqa: E402
-from fiducial.motion import names  # noqa: E402
+from fiducial.motion import official  # noqa: E402
 from fiducial.motion.dense_motion import DenseMotionSpec  # noqa: E402
 from fiducial.motion.generator import DoublingBlock, Generator, GeneratorSpec  # noqa: E402
 
@@ -140,9 +140,9 @@ def test_names_of_published_files():
         "dense_motion_network.mask.weight": "dense_motion.mask.weight",
         "dense_motion_network.occlusion.bias": "dense_motion.occlusion.bias",
     }
-    assert {name: names.our_generator_name(name) for name in theirs} == theirs
+    assert {name: official.our_generator_name(name) for name in theirs} == theirs
     assert set(theirs.values()) <= set(state)
-    assert names.our_generator_name("dense_motion_network.down.weight") is None
+    assert official.our_generator_name("dense_motion_network.down.weight") is None
 
 
 def test_what_does_not_move_and_is_shown_is_the_source_itself():

@@ -97,7 +97,7 @@ def test_stills_alone(tmp_path: Path, recipe: Recipe) -> None:
     frames = {f"{seed}.png": disc_frames(1, seed)[0] for seed in range(6)}
     write_pictures(tmp_path / "in", frames)
     summary, lines = fitted(tmp_path / "in", tmp_path / "run", recipe)
-    assert "6 still pictures" in lines[1]
+    assert "6 still images" in lines[1]
     [row] = summary["clips"]
     assert (row["clip"], row["pairs"]) == ("1 stills", 1)
     assert summary["metrics"]["copy"] > 0

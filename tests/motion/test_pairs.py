@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from fiducial.data.augment import AugmentSpec  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.motion import frames, pairs  # noqa: E402
-from fiducial.motion.clips import Clips, Index  # noqa: E402
+from fiducial.motion.clips import ClipIndex, Clips  # noqa: E402
 from fiducial.motion.pairs import PairBatches, PairDraw, Pairs, PairSampler  # noqa: E402
 
 SIZE = Size(12, 10)
@@ -22,7 +22,7 @@ def clips_of(counts: tuple[int, ...] = COUNTS, held_out: tuple[bool, ...] = HELD
     """Noise; no two frames are alike."""
     names = tuple(f"{i}.mp4" for i in range(len(counts)))
     frames = np.random.default_rng(seed).integers(0, 256, (sum(counts), SIZE.h, SIZE.w, 3), dtype=np.uint8)
-    return Clips(Index(SIZE, names, counts, held_out, "", "", ""), frames, np.concatenate([[0], np.cumsum(counts)]))
+    return Clips(ClipIndex(SIZE, names, counts, held_out, "", "", ""), frames, np.concatenate([[0], np.cumsum(counts)]))
 
 
 def drawn(sampler: PairSampler, epoch: int = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fiducial.models.heads.motion import Frames
 from fiducial.motion import dense_motion, grids
 from fiducial.motion.dense_motion import DenseMotion, DenseMotionSpec
-from fiducial.motion.names import our_dense_motion_name
+from fiducial.motion.official import our_dense_motion_name
 
 VARIANTS = {"ac1": True, "ac0": False}
 TOLERANCE = {

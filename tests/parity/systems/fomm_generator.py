@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fiducial.motion.dense_motion import DenseMotionSpec
 from fiducial.motion.generator import Generator, GeneratorSpec
-from fiducial.motion.names import our_generator_name
+from fiducial.motion.official import our_generator_name
 
 TOLERANCE = {"*": Tolerance(absolute=1e-4)}
 
