@@ -1,202 +1,174 @@
-"""What is looked at: the crops of a labelled set, whose labels only score, or the frames of videos and pictures."""
+"""What is looked at: the crops of a labelled set, whose labels only score, or the frames of videos and images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from torch.utils.data import DataLoader
 
 from fiducial.data import annotations, loading, video
+from fiducial.data.augment import AugmentSpec
 from fiducial.distill.teacher import Teacher
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
 from fiducial.motion import clip_sources, clips, frames
+from fiducial.motion.clips import Clips
 from fiducial.training import engine
 from fiducial.training import fit as fitting
 from fiducial.training.recipe import Recipe
 from fiducial.types import Instances, Problem
 
+NO_CLIPS: tuple[tuple[str, np.ndarray], ...] = ()
 
-class Material(Protocol):
-    """Crops to learn from, and others to score on."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Changes with the data, and not with the size in which they are cut."""
-        ...
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Crops to learn from, and others to score on. `batch.row` is the row of the instances that a crop is of."""
 
-    @property
-    def said(self) -> str:
-        """A line for people."""
-        ...
+    said: str  # a line for people
+    fingerprint: str  # changes with the data, and not with the size in which they are cut
+    padding: float  # of the boxes
+    instances: Callable[[bool, Size], Instances]  # scored or learnt from; frames are kept in the size of the crops
+    learnt_rows: np.ndarray  # [n] rising
+    scored_rows: np.ndarray  # [m] rising
+    truth: Instances | None  # labels of what is scored, of the teacher's points; None where there are none
+    split: str  # what is scored, in words
+    clips: tuple[
+        tuple[str, np.ndarray], ...
+    ]  # name and scored rows of each, of all still images together; () = no clips
+    name: Callable[[bool, int], str]  # of a row, scored or learnt from, for messages
+    problems: list[Problem]
 
-    @property
-    def truth(self) -> Instances | None:
-        """Labels of what is scored, of the teacher's points; None where there are none."""
-        ...
-
-    @property
-    def problems(self) -> list[Problem]: ...
-
-    def where(self, row: int, scored: bool = False) -> str: ...
-
-    @property
-    def split(self) -> str:
-        """What is scored, in words."""
-        ...
-
-    def groups(self) -> list[tuple[str, np.ndarray]]:
-        """Name and scored rows of each clip, of all still pictures together; nothing where crops are of no clips."""
-        ...
+    def where(self, row: int, scored: bool = False) -> str:
+        """Names a crop for messages."""
+        return self.name(scored, row)
 
     def rows(self, scored: bool) -> np.ndarray:
-        """Which `batch.row` there are, rising."""
-        ...
+        """Lists which `batch.row` there are, rising."""
+        return self.scored_rows if scored else self.learnt_rows
 
-    def train_loader(self, recipe: Recipe, rank: int, world: int) -> DataLoader: ...
+    def train_loader(self, recipe: Recipe, rank: int, world: int) -> DataLoader:
+        """Loads whole batches of the crops to learn from, shuffled and augmented by the recipe's seed and the epoch."""
+        return self._loader(
+            False,
+            recipe.size,
+            recipe.batch_size,
+            recipe.augment,
+            seed=recipe.seed,
+            workers=engine.worker_count(recipe),
+            strict=recipe.strict,
+            rank=rank,
+            world=world,
+        )
 
     def plain_loader(self, scored: bool, size: Size, batch_size: int, workers: int = 0) -> DataLoader:
-        """All crops once, in order, not augmented, cut in any size."""
-        ...
+        """Loads all crops once, in order, not augmented, cut in any size."""
+        return self._loader(scored, size, batch_size, None, workers=workers)
+
+    def _loader(
+        self,
+        scored: bool,
+        size: Size,
+        batch_size: int,
+        spec: AugmentSpec | None,
+        *,
+        seed: int = 0,
+        workers: int = 0,
+        strict: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> DataLoader:
+        instances, training = self.instances(scored, size), spec is not None
+        draws = loading.ImageGroupedSampler(
+            self.rows(scored), instances.image_row, batch_size, seed=seed, training=training, rank=rank, world=world
+        )
+        # Frames of clips are decoded already: nothing is gained by keeping them once more.
+        cache_bytes = 0 if self.clips else loading.CACHE_BYTES
+        crops = loading.Crops(
+            instances, size, spec, seed=seed, padding=self.padding, strict=strict, cache_bytes=cache_bytes
+        )
+        return loading.loader_of(crops, draws, workers)
 
 
 def material_of(
-    path: Path, out: Path, recipe: Recipe, teacher: Teacher, *,
-    images: Path | None = None, category: str | None = None, anew: bool = False,
-) -> Material:  # fmt: skip
-    """DATA as labelled crops where it has labels, else as frames, which are kept in RUN/frames (`anew`: also where those
-    of other videos are there). Where there are videos beside labels of other points than the teacher's, all are frames."""
+    path: Path,
+    out: Path,
+    recipe: Recipe,
+    teacher: Teacher,
+    *,
+    images: Path | None = None,
+    category: str | None = None,
+    anew: bool = False,
+) -> Material:
+    """Reads DATA as labelled crops where it has labels, else as frames, which are kept in RUN/frames.
+
+    Where there are videos beside labels of other points than the teacher's, all are frames. `anew` replaces frames of
+    other videos that lie in RUN/frames; `images` and `category` as of `annotations.load`."""
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
+        raise UserError(path, "no such file or folder")
     if annotations.is_labelled(path):
         data = fitting.load_data(path, recipe, images=images, category=category)
         matched = _with_points_of(data, teacher)
         if matched is not None or not _videos_in(path):
-            return Labelled(matched or data, matched is not None, recipe.padding, teacher.offer.points, path)
-    return Unlabelled(path, out, recipe, teacher.offer.points, images, category, anew)
+            return _labelled(matched or data, matched is not None, recipe.padding, teacher.offer.points, path)
+
+    def prepared(size: Size) -> Clips:
+        """Frames of the run's size in RUN/frames, of the teacher's beside them."""
+        folder, spec = out / ("frames" if size == recipe.size else f"frames_{size}"), recipe.motion.clips
+        return clips.prepare(path, size, recipe.padding, spec, folder, images=images, category=category, anew=anew)
+
+    return _unlabelled(path, prepared(recipe.size), prepared, teacher.offer.points)
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Instances cut out by their boxes."""
-
-    split = "val"
-
-    data: fitting.Data
-    matches: bool  # labels are of the teacher's points
-    padding: float
-    points: int  # of the teacher
-    path: Path
-
-    @property
-    def truth(self) -> Instances | None:
-        return self.data.validation if self.matches else None
-
-    @property
-    def fingerprint(self) -> str:
-        return self.data.fingerprint
-
-    @property
-    def problems(self) -> list[Problem]:
-        return self.data.problems
-
-    @property
-    def said(self) -> str:
-        own = len(self.data.validation.skeleton.points)
-        labels = (
-            "whose labels score student and teacher"
-            if self.matches
-            else f"whose {own} points are others than the teacher's {self.points}: labels are not used"
-        )
-        videos = len(_videos_in(self.path))
-        left = f"; {videos} videos in it are not used: give their folder alone to learn from them" if videos else ""
-        return f"{self.path}: {len(self.data.train)} labelled crops of train, {len(self.data.validation)} of val, {labels}{left}"
-
-    def where(self, row: int, scored: bool = False) -> str:
-        return self._part(scored).where(row)
-
-    def groups(self) -> list[tuple[str, np.ndarray]]:
-        return []
-
-    def rows(self, scored: bool) -> np.ndarray:
-        return np.arange(len(self._part(scored)))
-
-    def train_loader(self, recipe: Recipe, rank: int, world: int) -> DataLoader:
-        return loading.loader(
-            self.data.train, recipe.size, recipe.batch_size, recipe.augment, seed=recipe.seed, rank=rank, world=world,
-            strict=recipe.strict, padding=self.padding, workers=engine.worker_count(recipe),
-        )  # fmt: skip
-
-    def plain_loader(self, scored: bool, size: Size, batch_size: int, workers: int = 0) -> DataLoader:
-        return loading.loader(self._part(scored), size, batch_size, None, padding=self.padding, workers=workers)
-
-    def _part(self, scored: bool) -> Instances:
-        return self.data.validation if scored else self.data.train
+def _labelled(data: fitting.Data, matches: bool, padding: float, teacher_points: int, path: Path) -> Material:
+    """Instances cut out by their boxes; `matches`: their labels are of the teacher's points."""
+    train, validation = data.train, data.validation
+    labels = (
+        "whose labels score student and teacher"
+        if matches
+        else f"whose {len(validation.skeleton.points)} points are others than the teacher's {teacher_points}: labels are not "
+        "used"
+    )
+    videos = len(_videos_in(path))
+    left = f"; {videos} videos in it are not used: give their folder alone to learn from them" if videos else ""
+    return Material(
+        said=f"{path}: {len(train)} labelled crops of train, {len(validation)} of val, {labels}{left}",
+        fingerprint=data.fingerprint,
+        padding=padding,
+        instances=lambda scored, size: validation if scored else train,
+        learnt_rows=np.arange(len(train)),
+        scored_rows=np.arange(len(validation)),
+        truth=validation if matches else None,
+        split="val",
+        clips=NO_CLIPS,
+        name=lambda scored, row: (validation if scored else train).where(row),
+        problems=data.problems,
+    )
 
 
-class Unlabelled:
-    """Frames of clips, whole, and pictures; of a clip that is scored 60, evenly over it."""
-
-    truth = None
-
-    def __init__(
-        self, path: Path, out: Path, recipe: Recipe, points: int, images: Path | None, category: str | None, anew: bool
-    ) -> None:
-        self.path, self.out, self.points = path, out, points
-        self.recipe, self.images, self.category, self.anew = recipe, images, category, anew
-        self.clips = self._prepared(recipe.size)
-
-    @property
-    def fingerprint(self) -> str:
-        return self.clips.index.digest
-
-    @property
-    def problems(self) -> list[Problem]:
-        return self.clips.problems
-
-    @property
-    def said(self) -> str:
-        counts = len(self.rows(False)), len(self.rows(True))
-        return f"{self.path}: {counts[0]} frames to learn from, {counts[1]} to score on ({self.clips.index.used})"
-
-    @property
-    def split(self) -> str:
-        return self.clips.split
-
-    def where(self, row: int, scored: bool = False) -> str:
-        return self.clips.where(row)
-
-    def groups(self) -> list[tuple[str, np.ndarray]]:
-        rows = self.rows(True)
-        clips = np.array([self.clips.clip_of(row) for row in rows.tolist()])
-        found = self.clips.grouped(np.unique(clips).tolist())
-        return [(name, rows[np.isin(clips, some)]) for name, some in found]
-
-    def rows(self, scored: bool) -> np.ndarray:
-        return frames.scored_rows(self.clips) if scored else frames.train_rows(self.clips)
-
-    def train_loader(self, recipe: Recipe, rank: int, world: int) -> DataLoader:
-        return frames.loader(
-            self.clips, self.rows(False), self.points, recipe.batch_size, recipe.augment, seed=recipe.seed,
-            workers=engine.worker_count(recipe), rank=rank, world=world,
-        )  # fmt: skip
-
-    def plain_loader(self, scored: bool, size: Size, batch_size: int, workers: int = 0) -> DataLoader:
-        own = self.clips if size == self.recipe.size else self._prepared(size)
-        return frames.loader(own, self.rows(scored), self.points, batch_size, None, workers=workers)
-
-    def _prepared(self, size: Size) -> clips.Clips:
-        """Frames of the run's own size in RUN/frames, of the teacher's beside them."""
-        folder = self.out / ("frames" if size == self.recipe.size else f"frames_{size}")
-        spec = self.recipe.motion.clips
-        return clips.prepare(
-            self.path, size, self.recipe.padding, spec, folder,
-            images=self.images, category=self.category, anew=self.anew,
-        )  # fmt: skip
+def _unlabelled(path: Path, whole: Clips, prepared: Callable[[Size], Clips], points: int) -> Material:
+    """Frames of clips, whole, and images; of a clip that is scored 60, evenly over it."""
+    learnt, scored = frames.train_rows(whole), frames.scored_rows(whole)
+    clip_of_row = np.array([whole.clip_of(row) for row in scored.tolist()])
+    groups = whole.grouped(np.unique(clip_of_row).tolist())
+    used = whole.index.used
+    return Material(
+        said=f"{path}: {len(learnt)} frames to learn from, {len(scored)} to score on ({used})",
+        fingerprint=whole.index.digest,
+        padding=1.0,
+        instances=lambda _, size: frames.instances_of(whole if size == whole.index.size else prepared(size), points),
+        learnt_rows=learnt,
+        scored_rows=scored,
+        truth=None,
+        split=whole.split,
+        clips=tuple((name, scored[np.isin(clip_of_row, members)]) for name, members in groups),
+        name=lambda _, row: whole.where(row),
+        problems=whole.problems,
+    )
 
 
 def _videos_in(path: Path) -> list[Path]:
@@ -204,14 +176,17 @@ def _videos_in(path: Path) -> list[Path]:
 
 
 def _with_points_of(data: fitting.Data, teacher: Teacher) -> fitting.Data | None:
-    """The data with the teacher's points, where they have them: by name, or as many of a labelled teacher's."""
-    own, wanted = data.validation.skeleton.points, teacher.detector.spec.skeleton.points
-    named = set(wanted) <= set(own)
-    in_order = (
-        len(own) == len(wanted) and not set(own) & set(wanted) and not teacher.detector.head.learns_without_labels
+    """The data with the teacher's points, found by name or, of a teacher that was taught by labels, by their number; None
+    where the data do not have them."""
+    names, wanted = data.validation.skeleton.points, teacher.detector.spec.skeleton.points
+    by_name = set(wanted) <= set(names)
+    by_number = (
+        len(names) == len(wanted) and not set(names) & set(wanted) and not teacher.detector.head.learns_without_labels
     )
-    if not named and not in_order:
+    if not by_name and not by_number:
         return None
-    train, validation = (evaluate.match_points(part, wanted, part.source) for part in (data.train, data.validation))
-    some = [part.select(np.flatnonzero(part.labelled.any(1))) for part in (train, validation)]
-    return replace(data, train=some[0], validation=some[1]) if all(map(len, some)) else None
+    train, validation = (
+        part.select(np.flatnonzero(part.labelled.any(1)))
+        for part in (evaluate.match_points(part, wanted, part.source) for part in (data.train, data.validation))
+    )
+    return replace(data, train=train, validation=validation) if len(train) and len(validation) else None

@@ -69,7 +69,7 @@ def write(
     files are. `about`: what else is known of the run, for the figures."""
     detector, _ = detectors.load(out, evaluate.device_name())
     scored = score(detector, material, distances, crops)
-    clips = clip_rows(scored, material.groups(), detector.spec.size)
+    clips = clip_rows(scored, material.clips, detector.spec.size)
     summary = {
         **about, "split": material.split, "count": len(scored.rows), "metrics": scored.figures, "clips": clips,
         "left_out": [str(problem) for problem in material.problems],

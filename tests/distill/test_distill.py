@@ -22,7 +22,7 @@ from training.test_resume import assert_ended_as_told, assert_the_same_run, ende
 from fiducial import config, files
 from fiducial.data import annotations
 from fiducial.distill import choices, report, scoring, workflow
-from fiducial.distill.data import Unlabelled
+from fiducial.distill.data import material_of
 from fiducial.distill.scoring import DISTANCE
 from fiducial.distill.teacher import Asked, Teacher
 from fiducial.errors import UserError
@@ -185,7 +185,7 @@ def test_the_page_of_clips(distill: Any, motion_teacher: Teacher, clips: Path, t
 def test_a_student_that_is_its_teacher_is_0_px_away(motion_teacher: Teacher, clips: Path, tmp_path: Path):
     """Both halves of each pair show the same then."""
     recipe = recipe_of(motion_teacher)
-    own = Unlabelled(clips, tmp_path / "run", recipe, 3, None, None, anew=True)
+    own = material_of(clips, tmp_path / "run", recipe, motion_teacher)
     distances = scoring.Distances(Asked(motion_teacher.detector), motion_teacher.offer, motion_teacher.offer, None)
     scored = report.score(motion_teacher.detector, own, distances, own.plain_loader(True, recipe.size, 5))
     assert scored.figures[DISTANCE] == 0
@@ -194,7 +194,7 @@ def test_a_student_that_is_its_teacher_is_0_px_away(motion_teacher: Teacher, cli
     one = scored.evenly[6]
     sheet = report.sheet([one], own, skeleton)
     width = sheet.shape[1] // 2
-    tile = pictures.crop_with_points(np.array(own.clips.frames[30]), one.student_unit, skeleton)
+    tile = pictures.crop_with_points(own.instances(True, recipe.size).images.read(30), one.student_unit, skeleton)
     for left in (0, width):
         np.testing.assert_array_equal(sheet[: len(tile), left : left + tile.shape[1]], tile)
 

@@ -7,6 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.utils.data import DataLoader  # noqa: E402
+
+from fiducial.data import loading  # noqa: E402
 from fiducial.data.augment import AugmentSpec  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.motion import frames, pairs  # noqa: E402
@@ -152,11 +155,17 @@ def test_a_batch_is_the_same_whoever_makes_it() -> None:
     assert not torch.equal(one, third)
 
 
+def frames_loader(clips: Clips, workers: int) -> DataLoader:
+    """As distillation loads frames."""
+    instances, rows = frames.instances_of(clips, 3), frames.train_rows(clips)
+    draws = loading.ImageGroupedSampler(rows, instances.image_row, 4, seed=5)
+    crops = loading.Crops(instances, SIZE, AugmentSpec(flip=None), seed=5, padding=1.0, cache_bytes=0)
+    return loading.loader_of(crops, draws, workers)
+
+
 LOADERS = {
     "pairs": lambda clips, workers: pairs.train_loader(clips, 24, 4, ALL, seed=5, workers=workers),
-    "frames": lambda clips, workers: frames.loader(
-        clips, frames.train_rows(clips), 3, 4, AugmentSpec(flip=None), seed=5, workers=workers
-    ),
+    "frames": frames_loader,
 }
 
 
@@ -205,3 +214,22 @@ def test_scored_without_held_out_clips_and_of_some() -> None:
     assert batch.still.sum() == 1, "a still is its own pair, to be moved by a warp"
     some = joined(list(pairs.scored_loader(clips, 5, chosen=[0])))
     assert some.row.tolist() == [1, 2]
+
+
+# --------------------------------------------------------------------------------------------------------- frames
+
+
+def test_frames_are_whole_and_as_they_are_without_augmentation() -> None:
+    clips = clips_of()
+    instances = frames.instances_of(clips, 3)
+    rows = frames.scored_rows(clips)
+    np.testing.assert_array_equal(rows, range(44, 64))
+    batch = loading.Crops(instances, SIZE, None, padding=1.0, cache_bytes=0)[loading.Draw(0, rows)]
+    np.testing.assert_array_equal(batch.image.numpy(), clips.frames[rows])
+    assert torch.equal(batch.row, torch.from_numpy(rows))
+    assert torch.equal(batch.image_to_crop, torch.eye(3).expand(20, 3, 3))
+    assert not batch.labelled.any()
+    assert batch.xy.shape == (20, 3, 2)
+    assert instances.images.name(44) == "3.mp4, frame 0"
+    long = clips_of((200,), (False,))
+    np.testing.assert_array_equal(frames.scored_rows(long), np.linspace(0, 199, 60).round())
