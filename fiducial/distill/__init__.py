@@ -1,2 +1,54 @@
-"""One detector taught by another, larger one: what it says of a picture is the target (article B: a Squeeze U-Net from the
-First-Order-Motion model's hourglass)."""
+"""One detector taught by another, larger one: what it says of an image is the target.
+
+    teacher, signals        the frozen network, and what can be compared between two detectors
+    data                    labelled crops or frames of clips, to learn from and to score on
+    cache                   the teacher's answers, asked once
+    spec, choices           what is chosen for a run, and what a run begins with
+    transfer, objective     what is minimised
+    scoring, report         how far the student is from its teacher
+    workflow                a run
+
+Other rooms use the names below, nothing else; each is imported when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fiducial.distill.choices import recipe_of as recipe_of
+    from fiducial.distill.scoring import DISTANCE as DISTANCE
+    from fiducial.distill.scoring import MEANINGS as MEANINGS
+    from fiducial.distill.scoring import Distances as Distances
+    from fiducial.distill.scoring import unlabelled_scores as unlabelled_scores
+    from fiducial.distill.spec import TAUGHT as TAUGHT
+    from fiducial.distill.teacher import Teacher as Teacher
+    from fiducial.distill.teacher import load as load_teacher  # noqa: F401
+    from fiducial.distill.teacher import parameters_of as parameters_of
+    from fiducial.distill.workflow import Shared as Shared
+    from fiducial.distill.workflow import distill as distill
+    from fiducial.distill.workflow import share as share
+    from fiducial.distill.workflow import student_of as student_of
+
+_WHERE = {
+    "DISTANCE": "scoring.DISTANCE",
+    "MEANINGS": "scoring.MEANINGS",
+    "TAUGHT": "spec.TAUGHT",
+    "Distances": "scoring.Distances",
+    "Shared": "workflow.Shared",
+    "Teacher": "teacher.Teacher",
+    "distill": "workflow.distill",
+    "load_teacher": "teacher.load",
+    "parameters_of": "teacher.parameters_of",
+    "recipe_of": "choices.recipe_of",
+    "share": "workflow.share",
+    "student_of": "workflow.student_of",
+    "unlabelled_scores": "scoring.unlabelled_scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _WHERE[name].partition(".")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)

@@ -20,15 +20,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fiducial.motion.animation import Animation, animate
-    from fiducial.motion.puppet import Puppet
-    from fiducial.motion.system import System
+    from fiducial.motion.animation import Animation as Animation
+    from fiducial.motion.animation import animate as animate
+    from fiducial.motion.puppet import Puppet as Puppet
+    from fiducial.motion.system import System as System
 
-_MODULES = {"Animation": "animation", "animate": "animation", "Puppet": "puppet", "System": "system"}
-__all__ = ["Animation", "Puppet", "System", "animate"]
+_WHERE = {
+    "Animation": "animation.Animation",
+    "Puppet": "puppet.Puppet",
+    "System": "system.System",
+    "animate": "animation.animate",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    module, _, attribute = _WHERE[name].partition(".")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
