@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,20 @@ from fiducial.comparison.scores import JITTERS
 from fiducial.comparison.statistics import Difference
 from fiducial.profiling.machine import processor
 from fiducial.report import charts
-from fiducial.report.charts import Chart, Curve
-from fiducial.report.page import Figure, Report, Section, Table
-from fiducial.report.scatter import Dot, scatter
-from fiducial.version import __version__
+from fiducial.report.charts import Curve, Dot, scatter
+from fiducial.report.page import (
+    Charts,
+    Commands,
+    Figure,
+    Page,
+    Section,
+    Table,
+    data_section,
+    failed_section,
+    gallery_sections,
+    recipe_section,
+)
+from fiducial.report.plot import Chart
 
 MOST_CURVES = 8
 MOST_POINTS = 24
@@ -36,35 +45,41 @@ NOISE_NOTE = (
 )
 
 
-def report_of(comparison: Comparison, *, command: str, fit_commands: Sequence[str]) -> Report:
-    """The page, ready to be written."""
+def page_of(comparison: Comparison, fit_commands: Sequence[str]) -> Page:
+    """Makes the page; `fit_commands` are those that trained its runs."""
     best = comparison.best
     # A recipe is what the others may be held against; that of the best, unless it is an exported file.
     shown = next((row for row in comparison.rows if row.variant.runs[0].recipe is not None), None)
     skeleton = comparison.instances.skeleton
-    return Report(
+    return Page(
         title=f"Methods compared on {Path(comparison.data).name}",
         answer=results.answer(comparison),
-        command=command,
         notes=notes(comparison),
-        metrics=main_table(comparison),
-        metrics_heading="Results",
-        charts=drawn(comparison),
-        galleries=[galleries.worst_of_each(comparison), galleries.disagreements(comparison)],
-        points=point_table(comparison),
-        sections=[_seeds(comparison), *_differences(comparison), *_failures(comparison), _measured(fit_commands)],
-        data={
-            "data": comparison.data,
-            "split": comparison.split,
-            "instances scored": len(comparison.instances),
-            "instances to train on": best.variant.runs[0].card.metrics.get("train_instances"),
-            "points": len(skeleton.points),
-            "errors are over": skeleton.normalizer.name,
-        },
-        problems=comparison.problems,
-        recipe={} if shown is None else config.to_dict(shown.variant.runs[0].recipe),
-        made_by=f"Fiducial {__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {processor()}."
-        + ("" if shown is None else f" The recipe is that of {shown.name}."),
+        sections=[
+            Section("Results", [main_table(comparison)]),
+            Section("Charts", [Charts(drawn(comparison))]),
+            *gallery_sections([galleries.worst_of_each(comparison), galleries.disagreements(comparison)]),
+            Section("Points", [point_table(comparison)]),
+            Section("Seeds and noise", [seed_table(comparison)]),
+            _differences(comparison),
+            failed_section(comparison.failures),
+            _measured(fit_commands),
+            data_section(
+                {
+                    "data": comparison.data,
+                    "split": comparison.split,
+                    "instances scored": len(comparison.instances),
+                    "instances to train on": best.variant.runs[0].card.metrics.get("train_instances"),
+                    "points": len(skeleton.points),
+                    "errors are over": skeleton.normalizer.name,
+                },
+                comparison.problems,
+            ),
+            recipe_section(
+                {} if shown is None else config.to_dict(shown.variant.runs[0].recipe), shown.name if shown else ""
+            ),
+        ],
+        device=processor(),
     )
 
 
@@ -174,29 +189,23 @@ def drawn(comparison: Comparison) -> list[Chart]:
     few = rows[:MOST_CURVES]
     left_out = f" The best {len(few)} of {len(rows)}." if len(few) < len(rows) else ""
     errors = {row.name: row.scores.instance_nme.mean(0).tolist() for row in few}
-    cumulative = charts.cumulative_errors(errors, name="NME", limit=_limit(rows))
     jitter = [
         Curve(row.name, [100 * jitter for jitter in JITTERS], (100 * row.scores.jitter_nme.mean(0)).tolist())
         for row in few
     ]
-    title = "Disturbed boxes"
-    disturbed = Chart(
-        title,
-        charts.line_chart(title, jitter, "boxes disturbed by up to, % of their sides", y_label="NME %"),
-        f"A detector's boxes are not the labels'. The same boxes for all methods; a flat curve is robust.{left_out}",
-    )
     return [
         *(_against_time(rows, runtime) for runtime in comparison.runtimes),
-        Chart(cumulative.title, cumulative.svg, cumulative.note + left_out),
-        disturbed,
+        charts.cumulative_errors(errors, note=left_out),
+        charts.lines(
+            "Disturbed boxes",
+            jitter,
+            "boxes disturbed by up to, % of their sides",
+            y_label="NME %",
+            note="A detector's boxes are not the labels'. The same boxes for all methods; a flat curve is robust."
+            + left_out,
+        ),
         *_training(few, left_out),
     ]
-
-
-def _limit(rows: Sequence[Row]) -> float:
-    """Where the curves of cumulative errors end: at 0.1 as in papers, unless half of the worst method's lie near it."""
-    median = max(float(np.nanmedian(row.scores.instance_nme)) for row in rows)
-    return next((limit for limit in (0.1, 0.2, 0.5) if median < 0.7 * limit), 1.0)
 
 
 def _against_time(rows: Sequence[Row], runtime: str) -> Chart:
@@ -229,7 +238,7 @@ def _training(rows: Sequence[Row], left_out: str) -> list[Chart]:
     titles = "Training, by epoch", "Training, by time"
     notes = f"NME on val after each epoch, mean over seeds.{left_out}", "The same over the minutes that it took here."
     return [
-        Chart(title, charts.line_chart(title, curves, label, y_label="NME % (logarithmic)", log_y=True), note)
+        charts.lines(title, curves, label, y_label="NME % (logarithmic)", log_y=True, note=note)
         for title, curves, label, note in zip(titles, (by_epoch, by_time), ("epoch", "minutes"), notes, strict=True)
     ]
 
@@ -261,25 +270,11 @@ def _tinted(value: float, low: float, high: float) -> Figure:
     return Figure(f"{100 * value:.2f}", 0.6 * (value - low) / (high - low) if high > low else 0.0)
 
 
-def _seeds(comparison: Comparison) -> Section:
-    return Section("Seeds and noise", tables=[seed_table(comparison)])
-
-
-def _differences(comparison: Comparison) -> list[Section]:
-    if not comparison.differing:
-        return []
+def _differences(comparison: Comparison) -> Section:
     names = [row.name for row in comparison.rows]
     rows = [(key, *(_plain(row.get(name)) for name in names)) for key, row in comparison.differing.items()]
     line = "Besides the method and its head, the recipes differ in this; a difference in accuracy may come from it."
-    return [Section("Differences", [line], [Table(("setting", *names), rows)])]
-
-
-def _failures(comparison: Comparison) -> list[Section]:
-    if not comparison.failures:
-        return []
-    rows = list(comparison.failures.items())
-    line = "These runs did not finish and are in no figure above. The same command tries them again."
-    return [Section("Failed runs", [line], [Table(("run", "its last line"), rows)])]
+    return Section("Differences", [line, Table(("setting", *names), rows)] if rows else [])
 
 
 def _measured(fit_commands: Sequence[str]) -> Section:
@@ -297,7 +292,7 @@ def _measured(fit_commands: Sequence[str]) -> Section:
         "Accuracy: each run's best epoch by NME on val, averaged weights. All methods see the same boxes and, with the "
         "same seed, the same order of instances with the same augmentation.",
     ]
-    return Section("How it was measured", lines, commands=fit_commands)
+    return Section("How it was measured", [*lines, Commands(fit_commands)])
 
 
 def _plain(value: object) -> str:

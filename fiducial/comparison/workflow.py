@@ -20,9 +20,8 @@ from fiducial.comparison.runs import Run, Variant
 from fiducial.data import annotations
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
-from fiducial.files import command_line
 from fiducial.models import detector as detectors
-from fiducial.report.page import write_report
+from fiducial.report.page import write_page
 from fiducial.training import fit as fitting
 from fiducial.training import recipes
 from fiducial.training.recipe import Recipe
@@ -168,12 +167,11 @@ def _predictions(variant: Variant, instances: Instances, out: Path, split: str) 
 
 def _write(comparison: Comparison, plan: Plan, out: Path) -> dict[str, Any]:
     commands = [shlex.join(run.command_of(plan, cell, out)) for cell in plan.cells]
-    report = page.report_of(comparison, command=command_line.get(), fit_commands=commands)
     figures = results.as_json(comparison)
     config.write_json(out / "results.json", figures)
     files.write_text(out / "results.csv", results.as_csv(comparison))
     written = {
-        "report": write_report(out / "report.html", report),
+        "report": write_page(out / "report.html", page.page_of(comparison, commands)),
         "table": out / "results.csv",
         "figures": out / "results.json",
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +14,6 @@ from fiducial.evaluation import metrics
 from fiducial.evaluation.metrics import Metrics
 from fiducial.geometry import Size
 from fiducial.types import Instances, Keypoints
-from fiducial.version import __version__
 
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector
@@ -114,14 +112,6 @@ def device_name() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def made_by() -> str:
-    """The last line of a page that torch has made here: version, date, device."""
-    import torch
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return f"Fiducial {__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {device}"
 
 
 def _picked(points: Keypoints, rows: np.ndarray) -> Keypoints:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from fiducial import files, geometry
+from fiducial import geometry
 from fiducial.card import Card, DetectorSpec
 from fiducial.data import annotations, augment, crops
 from fiducial.errors import UserError
@@ -128,12 +128,16 @@ def evaluate_model(
     if strict and evaluation.problems:
         raise UserError(f"{len(evaluation.problems)} pictures can't be read, first {evaluation.problems[0]}")
     if report is not None:
-        recipe = files.read_json(model / "recipe.json")["recipe"] if (model / "recipe.json").exists() else {}
-        page = detector_report.report_of(
-            evaluation, scorer.about(evaluation), title=f"{model.name} on {split} of {data.name}", data=str(data),
-            split=split, recipe=recipe, problems=problems,
-        )  # fmt: skip
-        detector_report.write(report, page)
+        detector_report.write(
+            report,
+            evaluation,
+            scorer.about(evaluation),
+            folder=model,
+            title=f"{model.name} on {split} of {data.name}",
+            data=str(data),
+            split=split,
+            problems=problems,
+        )
     summary = evaluate.summary_of(evaluation, model=str(model), data=str(data), split=split)
     return {**summary, "problems": problems}
 
@@ -181,11 +185,18 @@ def evaluate_by_linear_map(
     problems = [str(problem) for problem in _once(skipped)] + unread + remark
     if report is not None:
         facts = {"method": spec.method, "backbone": spec.backbone, "input": str(spec.size), "runtime": network.runtime}
-        page = linear_map_report.page_of(
-            found, train, test, model=model, data=str(data), split=split, facts=facts, problems=problems,
+        linear_map_report.write(
+            report,
+            found,
+            train,
+            test,
+            model=model,
+            data=str(data),
+            split=split,
+            facts=facts,
+            problems=problems,
             device=network.runtime,
-        )  # fmt: skip
-        linear_map_report.write(report, page)
+        )
     summary = linear_map_report.summary_of(found, train, test, model=str(model), data=str(data), split=split)
     return {
         **summary,

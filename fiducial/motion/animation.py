@@ -18,9 +18,8 @@ from fiducial.data.images import read_image
 from fiducial.errors import UserError
 from fiducial.files import Echo
 from fiducial.geometry import Size
-from fiducial.motion import clip_sources, sheets
+from fiducial.motion import clip_sources
 from fiducial.motion.puppet import Puppet
-from fiducial.motion.sheets import Tile
 from fiducial.motion.system import System
 from fiducial.predict import boxes as boxes_files
 from fiducial.predict import drawings, sources
@@ -28,6 +27,8 @@ from fiducial.predict.boxes import BoxesFile
 from fiducial.predict.prefetch import ahead
 from fiducial.predict.sources import Frame, Source
 from fiducial.progress import progress
+from fiducial.report import pictures, sheets
+from fiducial.report.sheets import Tile
 
 BATCH = 8  # frames that go through the networks together
 SHOWN = 6  # driving frames on the sheet
@@ -107,7 +108,7 @@ def animate(
                 f"no frame could be read: {problems[0] if problems else 'it is empty'}; expected a video, a folder of frames "
                 "or an image",
             )
-        sheets.write_png(sheet, _sheet(puppet, sampled.chosen()))
+        pictures.write(sheet, _sheet(puppet, sampled.chosen()))
     return Animation(count, time.monotonic() - start, puppet.scale, out, sheet, problems)
 
 

@@ -1,8 +1,7 @@
-"""What a linear map made of a model's points: figures for JSON and the terminal, and a page with faces."""
+"""Reports what a linear map made of a model's points: figures for JSON and the terminal, and a page with faces."""
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,27 +9,41 @@ from typing import Any
 
 import numpy as np
 
-from fiducial import geometry
+from fiducial import files, geometry
 from fiducial.evaluation import metrics
 from fiducial.geometry import Size
-from fiducial.motion import sheets
 from fiducial.motion.linear_map import MEAN_SHAPE, MODEL, RANDOM, Scored, Seen
-from fiducial.motion.sheets import Tile
-from fiducial.report import charts, pictures
-from fiducial.report.page import Fact, Gallery, Picture, Report, Table, write_report
-from fiducial.version import __version__
+from fiducial.report import charts, pictures, sheets
+from fiducial.report.galleries import descending
+from fiducial.report.page import (
+    Charts,
+    Fact,
+    Gallery,
+    Page,
+    Picture,
+    Section,
+    Table,
+    data_section,
+    gallery_sections,
+    write_images,
+    write_page,
+)
+from fiducial.report.sheets import Tile
 
-TILE = Size(192, 192)
+TILE = 192  # px of a tile's longest side
 SHOWN, COLUMNS = 12, 6  # faces of a gallery, and a row
 MOST_COLOURS = 20  # points that a legend can tell apart
 NAMES = ("nme", "nmae", "epe", "auc", "fr@0.1", "pck@0.05", "pck@0.1")
+SHOWN_METRICS = ("nme", "epe", "auc", "fr@0.1")  # of the table
 
 
 def summary_of(
-    found: Mapping[str, Scored], train: Seen, test: Seen, *, model: str, data: str, split: str
+    ways: Mapping[str, Scored], train: Seen, test: Seen, *, model: str, data: str, split: str
 ) -> dict[str, Any]:
-    """Fractions, not percent; None where there was nothing to measure."""
-    best = found[MODEL]
+    """Gives the figures for JSON: fractions, not percent; None where there was nothing to measure.
+
+    ways: the points of the model, the mean shape, and networks with random weights, each through its own map."""
+    best = ways[MODEL]
     assert best.map is not None
     inputs, outputs = best.map.weights.shape
     return {
@@ -44,82 +57,73 @@ def summary_of(
         "normalizer": best.metrics.normalizer,
         "map": {"inputs": inputs, "outputs": outputs, "bias": False, "ridge": best.map.ridge},
         "metrics": numbers(best),
-        "baselines": {"mean_shape": numbers(found[MEAN_SHAPE]), **_random(found)},
-        "per_point": per_point(found),
+        "baselines": {"mean_shape": numbers(ways[MEAN_SHAPE]), **_random(ways)},
+        "per_point": per_point(ways),
     }
 
 
-def numbers(one: Scored) -> dict[str, float | None]:
-    """Of distances alone: points that a map made have no score."""
-    known = one.metrics.numbers()
-    return {name: known[name] for name in NAMES}
+def numbers(way: Scored) -> dict[str, float | None]:
+    """Gives the metrics of distances alone: points that a map made have no score."""
+    metrics_of_all = way.metrics.numbers()
+    return {name: metrics_of_all[name] for name in NAMES}
 
 
-def random_runs(found: Mapping[str, Scored]) -> list[Scored]:
-    """Networks with random weights."""
-    return [one for name, one in found.items() if name.startswith(RANDOM)]
+def random_runs(ways: Mapping[str, Scored]) -> list[Scored]:
+    """Gives the networks with random weights."""
+    return [way for name, way in ways.items() if name.startswith(RANDOM)]
 
 
-def _random(found: Mapping[str, Scored]) -> dict[str, Any]:
-    runs = [one.metrics.nme for one in random_runs(found)]
-    if not runs:
+def _random(ways: Mapping[str, Scored]) -> dict[str, Any]:
+    nme = [way.metrics.nme for way in random_runs(ways)]
+    if not nme:
         return {}
-    each = [value if math.isfinite(value) else None for value in runs]
-    values = {"nme": _mean(runs), "nme_low": min(runs), "nme_high": max(runs)}
-    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-    return {"random_weights": {**finite, "each": each}}
+    values = {"nme": _mean(nme), "nme_low": min(nme), "nme_high": max(nme)}
+    rounded = {name: files.finite(value) for name, value in values.items()}
+    return {"random_weights": {**rounded, "each": [files.finite(value) for value in nme]}}
 
 
-def per_point(found: Mapping[str, Scored]) -> list[dict[str, Any]]:
-    """A row a labelled point: its NME by each way to it."""
-    random = random_runs(found)
+def per_point(ways: Mapping[str, Scored]) -> list[dict[str, Any]]:
+    """Gives a row a labelled point: its NME by each way to it."""
+    random = random_runs(ways)
     rows = []
-    for i, point in enumerate(found[MODEL].metrics.points):
+    for i, point in enumerate(ways[MODEL].metrics.points):
         row = {
-            "name": point.name, "count": point.count, "nme": point.nme, "epe": point.epe,
-            "mean_shape_nme": found[MEAN_SHAPE].metrics.points[i].nme,
-        }  # fmt: skip
-        if random:
-            row["random_nme"] = _mean([one.metrics.points[i].nme for one in random])
-        rows.append({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
-    return rows
-
-
-def table(found: Mapping[str, Scored]) -> list[dict[str, Any]]:
-    """A row for each way to the labelled points, the best figures of papers first."""
-    rows = []
-    for name, one in ((MODEL, found[MODEL]), (MEAN_SHAPE, found[MEAN_SHAPE])):
-        known = numbers(one)
-        rows.append(
-            {
-                "points from": name,
-                **{key: _shown(known[key]) for key in ("nme", "epe", "auc", "fr@0.1")},
-                "range of nme": "",
-            }
-        )
-    runs = random_runs(found)
-    if runs:
-        each = [numbers(one) for one in runs]
-        means = {
-            key: _mean([math.nan if row[key] is None else float(row[key] or 0) for row in each])
-            for key in ("nme", "epe", "auc", "fr@0.1")
+            "name": point.name,
+            "count": point.count,
+            "nme": files.finite(point.nme),
+            "epe": files.finite(point.epe),
+            "mean_shape_nme": files.finite(ways[MEAN_SHAPE].metrics.points[i].nme),
         }
-        nme = [one.metrics.nme for one in runs]
-        rows.append({
-            "points from": f"{RANDOM} ({len(runs)} seeds)", **{key: _shown(value) for key, value in means.items()},
-            "range of nme": f"{min(nme):.4f} to {max(nme):.4f}",
-        })  # fmt: skip
+        if random:
+            row["random_nme"] = files.finite(_mean([way.metrics.points[i].nme for way in random]))
+        rows.append(row)
     return rows
 
 
-def answer(found: Mapping[str, Scored], train: Seen) -> list[str]:
-    """In words."""
-    best, shape, runs = found[MODEL], found[MEAN_SHAPE].metrics.nme, random_runs(found)
+def table(ways: Mapping[str, Scored]) -> list[dict[str, Any]]:
+    """Gives a row for each way to the labelled points, the best figures of papers first."""
+    rows = [
+        {"points from": name, **{key: _nan(numbers(ways[name])[key]) for key in SHOWN_METRICS}, "range of nme": ""}
+        for name in (MODEL, MEAN_SHAPE)
+    ]
+    runs = random_runs(ways)
+    if runs:
+        nme = [way.metrics.nme for way in runs]
+        means = {key: _mean([_nan(numbers(way)[key]) for way in runs]) for key in SHOWN_METRICS}
+        spread = f"{min(nme):.4f} to {max(nme):.4f}"
+        rows.append({"points from": f"{RANDOM} ({len(runs)} seeds)", **means, "range of nme": spread})
+    return rows
+
+
+def answer(ways: Mapping[str, Scored], train: Seen) -> list[str]:
+    """Says the result in words."""
+    best, shape, runs = ways[MODEL], ways[MEAN_SHAPE].metrics.nme, random_runs(ways)
     assert best.map is not None
     inputs, outputs = (side // 2 for side in best.map.weights.shape)
     against = f"the mean shape alone is {shape:.2%} off"
     if runs:
-        against += f", the same network with random weights {_mean([one.metrics.nme for one in runs]):.2%}"
+        random = _mean([way.metrics.nme for way in runs])
+        against += f", the same network with random weights {random:.2%}"
     lines = [
         f"A linear map of the model's {inputs} points finds the {outputs} labelled ones to {best.metrics.nme:.2%} of the "
         f"{best.metrics.normalizer}; {against}."
@@ -135,99 +139,113 @@ def answer(found: Mapping[str, Scored], train: Seen) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ page
 
 
-def page_of(
-    found: Mapping[str, Scored], train: Seen, test: Seen, *, model: Path, data: str, split: str, facts: Mapping[str, Any],
-    problems: Sequence[str], device: str,
-) -> Report:  # fmt: skip
-    """Everything that is known, with faces."""
-    best = found[MODEL]
-    rows = table(found)
-    points = per_point(found)
-    errors = {name: one.metrics.instance_nme.tolist() for name, one in found.items()}
-    return Report(
+def write(
+    path: Path,
+    ways: Mapping[str, Scored],
+    train: Seen,
+    test: Seen,
+    *,
+    model: Path,
+    data: str,
+    split: str,
+    facts: Mapping[str, Any],
+    problems: Sequence[str],
+    device: str,
+) -> Path:
+    """Writes the page, and its sheets of faces in a folder `pictures` beside it.
+
+    facts: what else is known of the model, by name; device: what it was computed on."""
+    best, shown = ways[MODEL], galleries(test, ways[MODEL])
+    write_images(path.parent / "pictures", shown, ".png")
+    rows, points = table(ways), per_point(ways)
+    page = Page(
         title=f"{model.name}: its points on {split} of {Path(data).name}, through a linear map",
-        answer=answer(found, train),
-        summary=[
+        answer=answer(ways, train),
+        facts=[
             Fact("NME", best.metrics.nme, f"mean error over the {best.metrics.normalizer}, through the map"),
-            *[Fact(name, row["nme"], "the same figure") for name, row in zip(("mean shape", RANDOM), rows[1:], strict=False)],
+            *(Fact(row["points from"], row["nme"], "the same figure") for row in rows[1:]),
         ],
-        metrics=Table(tuple(rows[0]), [tuple(row.values()) for row in rows], f"On {split}", _note(found, train)),
-        charts=[
-            charts.cumulative_errors(errors, name="NME"),
-            charts.point_bars(test.instances.skeleton, [point.nme for point in best.metrics.points], name="NME"),
+        sections=[
+            Section("Metrics", [_table(rows, f"On {split}", _note(ways, train))]),
+            Section(
+                "Charts",
+                [
+                    Charts(
+                        [
+                            charts.cumulative_errors({name: way.metrics.instance_nme for name, way in ways.items()}),
+                            charts.point_bars(
+                                test.instances.skeleton, [point.nme for point in best.metrics.points], name="NME"
+                            ),
+                        ]
+                    )
+                ],
+            ),
+            *gallery_sections(shown),
+            Section("Points", [_table(points, "Point by point")]),
+            data_section(
+                {
+                    "data": data,
+                    "fitted on": f"train, {len(train.instances)} instances",
+                    "scored on": f"{split}, {best.metrics.count} instances",
+                    "left out": best.metrics.left_out,
+                    **facts,
+                },
+                problems,
+            ),
         ],
-        galleries=galleries(test, best),
-        points=Table(tuple(points[0]), [tuple(row.values()) for row in points], "Point by point"),
-        data={"data": data, "fitted on": f"train, {len(train.instances)} instances",
-              "scored on": f"{split}, {best.metrics.count} instances", "left out": best.metrics.left_out, **facts},
-        problems=list(problems),
-        made_by=f"Fiducial {__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {device}",
-    )  # fmt: skip
+        device=device,
+    )
+    return write_page(path, page)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], title: str, note: str = "") -> Table:
+    return Table(tuple(rows[0]), [tuple(row.values()) for row in rows], title, note)
 
 
 def galleries(test: Seen, best: Scored) -> list[Gallery]:
-    """The worst faces, and some drawn by lot: above what the model found, below truth and what the map made of it."""
+    """Shows the worst faces, and some drawn by lot: above the model's points, below truth and what the map made of them."""
     errors = best.metrics.instance_nme
-    measured = np.flatnonzero(np.isfinite(errors))
-    worst = measured[np.argsort(-errors[measured], kind="stable")][:SHOWN]
-    drawn = np.random.default_rng(0).permutation(measured)[:SHOWN]
+    worst = descending(errors)
+    sample = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(errors)))
     count = test.points[MODEL].shape[1]
+    colours = count if count <= MOST_COLOURS else 0
     legend = {"truth": pictures.TRUTH, "through the map": pictures.PREDICTION, "error": pictures.ERROR}
     shown = []
-    for title, rows in (("A random sample", drawn), ("Worst first", worst)):
-        if not len(rows):
+    for title, ranked in (("A random sample", sample), ("Worst first", worst)):
+        if not len(ranked):
             continue
-        pairs = [_pair(test, best, row) for row in rows.tolist()]
+        pairs = [_pair(test, best, row) for row in ranked[:SHOWN].tolist()]
         lines = [pairs[start : start + COLUMNS] for start in range(0, len(pairs), COLUMNS)]
-        named = count if count <= MOST_COLOURS else 0
-        image = sheets.sheet([[pair[i] for pair in line] for line in lines for i in (0, 1)], named)
-        picture = Picture(
-            image, f"{len(rows)} of {len(measured)}: above the {count} points that were found, each in its colour"
-        )
-        shown.append(
-            Gallery(title, [picture], "Below each: truth, and what the map made of these points.", legend, wide=True)
-        )
+        image = sheets.sheet([[pair[i] for pair in line] for line in lines for i in (0, 1)], colours)
+        caption = f"{len(pairs)} of {len(worst)}: above the model's {count} points, each in its colour"
+        note = "Below each: truth, and what the map made of these points."
+        shown.append(Gallery(title, [Picture(image, caption)], note, legend, wide=True))
     return shown
 
 
 def _pair(test: Seen, best: Scored, row: int) -> tuple[Tile, Tile]:
-    """The crop with what was found, and with truth and mapped points."""
-    some = test.instances
-    image = some.images.read(int(some.image_row[row]))
+    """Draws the crop with the model's points, and with truth and mapped points."""
+    instances = test.instances
+    image = instances.images.read(int(instances.image_row[row]))
     side = max(test.size)
-    tile = Size(round(test.size.w * TILE.w / side), round(test.size.h * TILE.h / side))
-    matrix = geometry.compose(test.image_to_crop[row], geometry.resize(test.size, tile))
-    picture = pictures.cut_out(image, matrix, tile)
-    found = geometry.unit_to_px(test.points[MODEL][row] + 0.5, tile)
-    truth, mapped = (geometry.transform(matrix, np.asarray(xy[row], np.float64)) for xy in (some.xy, best.xy))
-    both = pictures.truth_and_prediction(picture, truth, some.labelled[row], mapped, some.skeleton)
-    return Tile(sheets.dotted(picture, found)), Tile(both, f"NME {best.metrics.instance_nme[row]:.3f}")
+    size = Size(round(test.size.w * TILE / side), round(test.size.h * TILE / side))
+    matrix = geometry.compose(test.image_to_crop[row], geometry.resize(test.size, size))
+    crop = pictures.cut_out(image, matrix, size)
+    model_xy = geometry.unit_to_px(test.points[MODEL][row] + 0.5, size)
+    truth, mapped = (geometry.transform(matrix, np.asarray(xy[row], np.float64)) for xy in (instances.xy, best.xy))
+    compared = pictures.truth_and_prediction(crop, truth, instances.labelled[row], mapped, instances.skeleton)
+    return Tile(sheets.dotted(crop, model_xy)), Tile(compared, f"NME {best.metrics.instance_nme[row]:.3f}")
 
 
-def _note(found: Mapping[str, Scored], train: Seen) -> str:
-    maps = {name: one.map for name, one in found.items() if one.map is not None}
-    ridges = {name: linear.ridge for name, linear in maps.items() if linear.ridge}
-    kind = (
-        "Least squares without bias"
-        if not ridges
-        else "Least squares without bias, with a ridge for "
-        + ", ".join(f"{name} ({value:g})" for name, value in ridges.items())
-    )
+def _note(ways: Mapping[str, Scored], train: Seen) -> str:
+    ridges = [f"{name} ({way.map.ridge:g})" for name, way in ways.items() if way.map is not None and way.map.ridge]
+    kind = f"Least squares without bias{', with a ridge for ' if ridges else ''}{', '.join(ridges)}"
     return f"{kind}, fitted on the {len(train.instances)} instances of train, each row by a map of its own."
-
-
-def write(path: Path, report: Report) -> Path:
-    """The page, and its sheets in a folder `pictures` beside it."""
-    for gallery in report.galleries:
-        name = gallery.title.lower().replace(" ", "_")
-        for picture in gallery.pictures:
-            sheets.write_png(path.parent / "pictures" / f"{name}.png", picture.image)
-    return write_report(path, report)
 
 
 def _mean(values: Sequence[float]) -> float:
     return metrics.mean(np.array(values, np.float64))
 
 
-def _shown(value: float | None) -> float:
+def _nan(value: float | None) -> float:
     return math.nan if value is None else value

@@ -9,7 +9,6 @@ sit over all clips and people, and how training went.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,16 @@ from torch import Tensor
 
 from fiducial import config
 from fiducial.data import sampling
-from fiducial.evaluation import evaluate
-from fiducial.motion import collapse, pairs, sheets
+from fiducial.motion import collapse, pairs
 from fiducial.motion.clips import Clips
 from fiducial.motion.collapse import Spread
 from fiducial.motion.objective import Motion
 from fiducial.motion.pairs import SCORED_A_CLIP, PairBatches, PairDraw, Pairs
 from fiducial.motion.scoring import ReconstructionErrors
-from fiducial.motion.sheets import Tile
-from fiducial.report import charts
-from fiducial.report.charts import Chart
-from fiducial.report.page import Fact, Gallery, Picture, Report, Section, Table, write_report
-from fiducial.training import history
+from fiducial.report import pictures, sheets
+from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, torch_device, write_page
+from fiducial.report.run_page import files_of, page_of_run, read_run
+from fiducial.report.sheets import Tile
 from fiducial.training.recipe import Recipe
 
 MOST_ROWS = 16  # of a sheet
@@ -48,12 +45,15 @@ MEANINGS = {
     "moving": "share of the points that move by more than 1 % of the side between frames",
 }
 HEADLINE = ("reconstruction", "gain", "equivariance_px", "moving")
+CURVES = (
+    ("Reconstruction", ["val/reconstruction", "val/copy"], "The lower the first below the second, the better."),
+    ("Equivariance, px", ["val/equivariance_px"], "How far points are off when the image is warped."),
+    ("Where the points are", [f"val/{name}" for name in Spread._fields], ""),
+)
 
 
-def write(
-    out: Path, recipe: Recipe, clips: Clips, objective: Motion, *, data: str, command: str = ""
-) -> dict[str, Any]:
-    """Scores the system, writes figures, pictures and the page, and returns the figures and where the files are."""
+def write(out: Path, recipe: Recipe, clips: Clips, objective: Motion, *, data: str) -> dict[str, Any]:
+    """Scores the system, writes figures, pictures and the page, and gives the figures and where the files are."""
     objective.eval()
     chosen = clips.scored
     figures = score(objective, clips, recipe, chosen)
@@ -68,15 +68,11 @@ def write(
         "left_out": [str(problem) for problem in clips.problems],
     }
     points, reconstruction = points_sheet(objective, clips), reconstruction_sheet(objective, clips, chosen)
-    files = {
-        "model": out, "figures": out / "metrics.json", "report": out / "report.html", "pictures": out / "pictures"
-    }  # fmt: skip
-    sheets.write_png(files["pictures"] / "points.png", points)
-    sheets.write_png(files["pictures"] / "reconstruction.png", reconstruction)
-    page = _page(out, recipe, clips, summary, points, reconstruction, command)
-    write_report(files["report"], page)
-    config.write_json(files["figures"], summary)
-    return {**summary, "files": {name: str(path) for name, path in files.items()}}
+    pictures.write(out / "pictures" / "points.png", points)
+    pictures.write(out / "pictures" / "reconstruction.png", reconstruction)
+    config.write_json(out / "metrics.json", summary)
+    write_page(out / "report.html", _page(out, recipe, clips, summary, points, reconstruction))
+    return {**summary, "files": files_of(out)}
 
 
 # --------------------------------------------------------------------------------------------------------- figures
@@ -191,46 +187,62 @@ def _evenly(items: Sequence[int], most: int) -> list[int]:
 
 
 def _page(
-    out: Path, recipe: Recipe, clips: Clips, summary: Mapping[str, Any], points: np.ndarray, reconstruction: np.ndarray,
-    command: str,
-) -> Report:  # fmt: skip
-    figures, index = summary["metrics"], clips.index
+    out: Path,
+    recipe: Recipe,
+    clips: Clips,
+    summary: Mapping[str, Any],
+    points: np.ndarray,
+    reconstruction: np.ndarray,
+) -> Page:
+    figures, index, run = summary["metrics"], clips.index, read_run(out)
+    metric_table = Table(
+        ("metric", "value", "what it is"),
+        [(name, figures[name], meaning) for name, meaning in MEANINGS.items()],
+        f"On {summary['split']}",
+        f"{summary['count']} frames, each made from the first of its clip.",
+    )
     clip_table = Table(
         ("clip", "frames", "scored", "reconstruction", "copy", "gain", "equivariance px"),
         [tuple(row.values()) for row in summary["clips"]],
-    )  # fmt: skip
-    galleries = [
-        Gallery(
-            "Points", [Picture(points, f"{recipe.motion.points} points over frames of the clips, rows are clips")],
-            "Each point has one colour everywhere. It is worth something where it marks the same place on everyone. Frames "
-            "with a bright edge were held out.",
-            sheets.legend(recipe.motion.points), wide=True,
-        ),
-        Gallery(
-            "Reconstruction", [Picture(reconstruction, "Source, driving frame, generated, source moved")],
-            "Of each clip the scored frame that differs most from the first one: what is hardest to make.", wide=True,
-        ),
-    ]  # fmt: skip
-    return Report(
+    )
+    return page_of_run(
+        run,
         title=f"{recipe.method} on {recipe.backbone}: {out.name}",
-        summary=[Fact(name.replace("_", " "), figures[name], MEANINGS[name]) for name in HEADLINE],
-        command=command,
+        facts=[Fact(name.replace("_", " "), figures[name], MEANINGS[name]) for name in HEADLINE],
         notes=notes_on(figures, clips, recipe.motion.points),
-        metrics=Table(
-            ("metric", "value", "what it is"), [(name, figures[name], MEANINGS[name]) for name in MEANINGS],
-            f"On {summary['split']}", f"{summary['count']} frames, each made from the first of its clip.",
-        ),
-        charts=curves(history.read(out / "history.csv")),
-        galleries=galleries,
-        sections=[Section("Clip by clip", tables=[clip_table])],
+        results=[Section("Metrics", [metric_table])],
+        drawn=run.charts(*CURVES),
+        shown=_galleries(recipe.motion.points, points, reconstruction),
+        details=[Section("Clip by clip", [clip_table])],
         data={
-            "data": summary["data"], "used": index.used, "clips to learn from": len(clips.chosen(held_out=False)),
-            "clips held out": len(clips.chosen(held_out=True)), "frames": sum(index.counts),
+            "data": summary["data"],
+            "used": index.used,
+            "clips to learn from": len(clips.chosen(held_out=False)),
+            "clips held out": len(clips.chosen(held_out=True)),
+            "frames": sum(index.counts),
         },
         problems=summary["left_out"],
-        recipe=config.to_dict(recipe),
-        made_by=evaluate.made_by(),
-    )  # fmt: skip
+        device=torch_device(),
+    )
+
+
+def _galleries(count: int, points: np.ndarray, reconstruction: np.ndarray) -> list[Gallery]:
+    return [
+        Gallery(
+            "Points",
+            [Picture(points, f"{count} points over frames of the clips, rows are clips")],
+            "Each point has one colour everywhere. It is worth something where it marks the same place on everyone. "
+            "Frames with a bright edge were held out.",
+            sheets.legend(count),
+            wide=True,
+        ),
+        Gallery(
+            "Reconstruction",
+            [Picture(reconstruction, "Source, driving frame, generated, source moved")],
+            "Of each clip the scored frame that differs most from the first one: what is hardest to make.",
+            wide=True,
+        ),
+    ]
 
 
 def notes_on(figures: Mapping[str, float], clips: Clips, points: int) -> list[str]:
@@ -242,18 +254,3 @@ def notes_on(figures: Mapping[str, float], clips: Clips, points: int) -> list[st
     if not clips.chosen(held_out=True):
         notes.append("No clip was held out: these are frames that were learnt from. Add clips to see what is general.")
     return notes
-
-
-def curves(rows: Sequence[Mapping[str, float]]) -> list[Chart]:
-    """Losses, the figures of the scored clips, and the learning rate, over the epochs."""
-
-    chart = partial(charts.over_epochs, rows)
-    return [
-        *charts.losses(rows),
-        *chart(
-            "Reconstruction", ["val/reconstruction", "val/copy"], "The lower the first below the second, the better."
-        ),
-        *chart("Equivariance, px", ["val/equivariance_px"], "How far points are off when the picture is warped."),
-        *chart("Where the points are", [f"val/{name}" for name in Spread._fields]),
-        *chart("Learning rate", ["lr"]),
-    ]

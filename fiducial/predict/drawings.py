@@ -52,7 +52,7 @@ def drawing(source: Source, target: Path) -> AbstractContextManager[Draw]:
 
 @contextmanager
 def _image(target: Path) -> Iterator[Draw]:
-    yield lambda frame, picture: pictures.write_jpeg(target, picture)
+    yield lambda frame, picture: pictures.write(target, picture)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
-"""A profile as a picture: parts inside of parts from left to right, each as high as it takes time (an icicle, or flame
-graph turned on its side, so that names are read as they are written)."""
+"""Draws a profile: parts inside of parts from left to right, each as high as it takes time.
+
+This is an icicle, or flame graph turned on its side, so that names are read as they are written."""
 
 from __future__ import annotations
 
@@ -8,13 +9,14 @@ from dataclasses import dataclass, field
 from html import escape
 
 from fiducial.profiling.parts import Layer, Profile
+from fiducial.report.plot import GROUND, LINE, SERIES, WIDTH, rect, series_colour, svg_of, text_at
 
-WIDTH, HEIGHT, LEGEND_LINE = 400, 760, 17  # units; as the other charts
+HEIGHT = 760  # units
 TEXT = 10
 LETTER = 0.56 * TEXT  # width of one, about
-COLOURS = 6  # of the page: --series-1 .. ; the kinds that take the most time have one, all others are grey
+COLOURS = len(SERIES)  # the kinds that take the most time have one, all others are grey
 OWN_CODE = "(own code)"
-PLAIN = "var(--line, #d9dce2)"
+GREY = "var(--line,#d9dce2)"
 
 
 @dataclass
@@ -28,24 +30,17 @@ class Part:
 
 
 def icicle(profile: Profile) -> str:
-    """One <svg> element; every layer that has taken time is in it, with its figures as a tooltip."""
+    """Makes one <svg> element; every layer that has taken time is in it, with its figures as a tooltip."""
     root = shortened(tree(profile.layers))
     kinds = _slowest_kinds(profile.layers)
-    depth = _depth(root)
-    legend = LEGEND_LINE * ((len(kinds) + 1) // 2) + 8
-    parts = [f"<g font-size='{TEXT}' fill='currentColor'>"]
-    parts += _legend(kinds)
-    if root.ms > 0:
-        parts += _drawn(root, 0, 0.0, WIDTH / depth, HEIGHT / root.ms, profile.whole_ms, kinds, legend)
-    label = f"Time by part: {profile.model} in {profile.runtime}"
-    return (
-        f"<svg viewBox='0 0 {WIDTH} {HEIGHT + legend}' role='img' aria-label='{escape(label, quote=True)}'>"
-        + "".join(parts) + "</g></svg>"
-    )  # fmt: skip
+    legend = LINE * ((len(kinds) + 1) // 2) + 8
+    drawing = _Drawing(kinds, WIDTH / _depth(root), HEIGHT / root.ms if root.ms > 0 else 0.0, profile.whole_ms)
+    title = f"Time by part: {profile.model} in {profile.runtime}"
+    return svg_of(title, HEIGHT + legend, [*_legend(kinds), *drawing.parts(root, 0, legend)], TEXT)
 
 
 def tree(layers: Sequence[Layer]) -> Part:
-    """By the layers' paths; layers of one path are below it, its own code too where other parts are inside."""
+    """Makes a tree of the layers' paths; layers of one path are below it, its own code too where other parts are inside."""
     root = Part("all")
     for layer in layers:
         here = root
@@ -62,8 +57,9 @@ def tree(layers: Sequence[Layer]) -> Part:
 
 
 def shortened(part: Part) -> Part:
-    """Where only one thing inside a part divides further, the two are one, `encoder.network`, with the code of both; where
-    a part is one layer, it is that layer."""
+    """Joins a part with the only thing inside it that divides further: `encoder.network`, with the code of both.
+
+    A part that is one layer becomes that layer."""
     inside = {key: shortened(inner) for key, inner in part.inside.items()}
     if len(inside) == 1 and not part.kind and (only := next(iter(inside.values()))).kind:
         return Part(part.name, part.ms, only.kind)
@@ -87,40 +83,44 @@ def _slowest_kinds(layers: Sequence[Layer]) -> list[str]:
     return sorted(totals, key=lambda kind: -totals[kind])[:COLOURS]
 
 
-def _drawn(
-    part: Part, column: int, top: float, width: float, per_ms: float, whole_ms: float, kinds: Sequence[str], offset: float
-) -> Iterator[str]:  # fmt: skip
-    """The part and, right of it, what is inside."""
-    height = part.ms * per_ms
-    if height <= 0:
-        return
-    x, y = column * width, offset + top
-    span = WIDTH - x if part.kind else width  # what has nothing inside goes on to the edge
-    fill = f"var(--series-{kinds.index(part.kind) + 1})" if part.kind in kinds else PLAIN
-    says = f"{part.name}{f' ({part.kind})' if part.kind else ''}: {part.ms:.3f} ms, {part.ms / whole_ms:.1%}"
-    yield (
-        f"<g><title>{escape(says)}</title><rect x='{x:.1f}' y='{y:.2f}' width='{span:.1f}' height='{height:.2f}' "
-        f"fill='{fill}' fill-opacity='.5' stroke='var(--ground, #fff)' stroke-width='.5'/>"
-    )
-    if height >= TEXT + 1:
-        room = int((span - 6) / LETTER)
-        share = f"{part.ms / whole_ms:.0%}"
-        choices = [
-            f"{part.name} {part.kind if part.kind != part.name else ''} {share}",
-            f"{part.name} {share}",
-            part.name,
-        ]
-        text = next((" ".join(each.split()) for each in choices if len(each) <= room), f"{part.name[: room - 1]}…")
-        yield f"<text x='{x + 3:.1f}' y='{y + min(height / 2, 40) + TEXT * 0.36:.2f}'>{escape(text)}</text>"
-    yield "</g>"
-    for inner in part.inside.values():
-        yield from _drawn(inner, column + 1, top, width, per_ms, whole_ms, kinds, offset)
-        top += inner.ms * per_ms
+@dataclass(frozen=True)
+class _Drawing:
+    """How parts are drawn."""
+
+    kinds: Sequence[str]  # that have a colour
+    column_width: float
+    per_ms: float  # height
+    whole_ms: float
+
+    def parts(self, part: Part, column: int, top: float) -> Iterator[str]:
+        """Draws the part and, right of it, what is inside."""
+        height = part.ms * self.per_ms
+        if height <= 0:
+            return
+        x = column * self.column_width
+        width = WIDTH - x if part.kind else self.column_width  # what has nothing inside goes on to the edge
+        fill = series_colour(self.kinds.index(part.kind)) if part.kind in self.kinds else GREY
+        kind = f" ({part.kind})" if part.kind else ""
+        yield f"<g><title>{escape(f'{part.name}{kind}: {part.ms:.3f} ms, {part.ms / self.whole_ms:.1%}')}</title>"
+        yield rect(x, top, width, height, f"fill:{fill};fill-opacity:.5;stroke:{GROUND};stroke-width:.5")
+        if height >= TEXT + 1:
+            yield text_at(x + 3, top + min(height / 2, 40) + TEXT * 0.36, self._text(part, int((width - 6) / LETTER)))
+        yield "</g>"
+        for inner in part.inside.values():
+            yield from self.parts(inner, column + 1, top)
+            top += inner.ms * self.per_ms
+
+    def _text(self, part: Part, room: int) -> str:
+        """As much of name, kind and share as there is room for, in letters."""
+        share = f"{part.ms / self.whole_ms:.0%}"
+        kind = f"{part.kind} " if part.kind != part.name and part.kind else ""
+        candidates = (f"{part.name} {kind}{share}", f"{part.name} {share}", part.name)
+        return next((text for text in candidates if len(text) <= room), f"{part.name[: room - 1]}…")
 
 
 def _legend(kinds: Sequence[str]) -> Iterator[str]:
     """Two a line."""
     for i, kind in enumerate(kinds):
-        x, y = (i % 2) * WIDTH / 2, (i // 2) * LEGEND_LINE
-        yield f"<rect x='{x}' y='{y}' width='10' height='10' fill='var(--series-{i + 1})' fill-opacity='.5'/>"
-        yield f"<text x='{x + 15}' y='{y + 9}'>{escape(kind)}</text>"
+        x, y = (i % 2) * WIDTH / 2, (i // 2) * LINE
+        yield rect(x, y, 10, 10, f"fill:{series_colour(i)};fill-opacity:.5")
+        yield text_at(x + 15, y + 9, kind)

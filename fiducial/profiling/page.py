@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from typing import Any
 
 from fiducial.profiling import grouping, icicle
 from fiducial.profiling.advice import advice
 from fiducial.profiling.grouping import REST, Row
 from fiducial.profiling.parts import Profile, Shape
-from fiducial.report.charts import Chart
-from fiducial.report.page import Fact, Figure, Report, Section, Table
-from fiducial.version import __version__
+from fiducial.report.page import Charts, Fact, Figure, Page, Section, Table
+from fiducial.report.plot import Chart
 
 COLUMNS = ("", "layers", "in", "out", "parameters", "MACs", "ms", "share", "floor ms", "of peak", "out KiB")
 NOTE = (
@@ -70,29 +68,32 @@ def summary(profile: Profile, by: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def report(profile: Profile, by: str | None, command: str) -> Report:
-    """The page."""
+def page_of(profile: Profile, by: str | None) -> Page:
+    """Makes the page: advice, rows `by` what was asked for, the picture, the other ways to group, how it was measured."""
     said = lines(profile)
     count = len(advice(profile))
-    others = [each for each in ("type", "layer") if each != by]
-    return Report(
+    floor = profile.machine.floor_ms(profile.macs)
+    return Page(
         title=f"Where the time goes: {profile.model} in {profile.runtime}",
         answer=said[:count],
-        summary=[
+        facts=[
             Fact("ms a crop", profile.whole_ms, f"{profile.size} px, {profile.threads} thread(s), {profile.precision}"),
-            Fact("floor, ms", profile.machine.floor_ms(profile.macs), "its multiply-adds at the machine's peak"),
+            Fact("floor, ms", floor, "its multiply-adds at the machine's peak"),
             Fact("of peak", f"{profile.of_peak:.0%}", f"{profile.machine.gflops:.0f} GFLOP/s in fp32, measured"),
             Fact("parameters", f"{profile.parameters:,}", f"{profile.macs / 1e6:,.1f} M multiply-adds"),
         ],
-        command=command,
-        metrics=_table(grouping.rows(profile, by), NOTE),
-        metrics_heading="Parts",
-        charts=[Chart("Time by part", icicle.icicle(profile), PICTURE_NOTE)],
         sections=[
-            Section(f"By {each}", tables=[_table(grouping.rows(profile, each))]) for each in others
-        ] + [Section("How it was measured", lines=said[count:])],
-        made_by=f"Fiducial {__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {profile.machine.processor}.",
-    )  # fmt: skip
+            Section("Parts", [_table(grouping.rows(profile, by), NOTE)]),
+            Section("Charts", [Charts([Chart("Time by part", icicle.icicle(profile), PICTURE_NOTE)])]),
+            *(
+                Section(f"By {grouped}", [_table(grouping.rows(profile, grouped))])
+                for grouped in ("type", "layer")
+                if grouped != by
+            ),
+            Section("How it was measured", said[count:]),
+        ],
+        device=profile.machine.processor,
+    )
 
 
 def _table(rows: list[Row], note: str = "") -> Table:

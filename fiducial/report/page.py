@@ -1,38 +1,34 @@
-"""The report: one HTML file that holds everything it shows, to be read on a phone, on a desk and on paper.
+"""A page: one HTML file that holds everything it shows, to be read on a phone, on a desk and on paper.
 
-It takes plain values, so that whatever was measured can be shown: evaluation and comparison fill the same `Report`."""
+A page is a title, what must be known first, and a list of sections; a section is a heading and blocks: sentences,
+tables, charts, galleries, settings, lists, commands. Blocks take plain values, so that whatever was measured can be
+shown. Which command wrote the page, when, with which version and on what is added here, once for all pages."""
 
 from __future__ import annotations
 
-import base64
+import datetime
 import json
-import math
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
-from fiducial import files, geometry
+from fiducial import files
 from fiducial.geometry import Size
 from fiducial.report import pictures
-from fiducial.report.charts import Chart, number_text
-from fiducial.types import Instances, Keypoints
+from fiducial.report.charts import number_text
+from fiducial.report.plot import Chart
+from fiducial.version import __version__
 
-MOST_PROBLEMS = 50  # listed; the rest is counted
 LONGEST_SIDE = 1600  # px; larger pictures are shrunk to it
-TILE = Size(224, 224)
 
 
-@dataclass(frozen=True)
-class Fact:
-    """One figure of the summary: a float is shown with four digits, text as it is."""
-
-    name: str
-    value: Any
-    meaning: str = ""  # what it means, in a sentence
+# --------------------------------------------------------------------------------------------------------- blocks
+# `kind` is the block's macro in the template; an empty block has length 0 and is left out.
 
 
 @dataclass(frozen=True)
@@ -54,11 +50,26 @@ class Table:
     rows: Sequence[Sequence[Any]]
     title: str = ""
     note: str = ""
+    kind: ClassVar[str] = "table"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Charts side by side as far as the page is wide."""
+
+    charts: Sequence[Chart]
+    kind: ClassVar[str] = "charts"
+
+    def __len__(self) -> int:
+        return len(self.charts)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An RGB uint8 picture [h, w, 3]. `alt` says what is seen to those who don't see it; default: the caption."""
+    """An RGB uint8 image [h, w, 3]. `alt` says what is seen to those who don't see it; default: the caption."""
 
     image: np.ndarray
     caption: str
@@ -74,54 +85,109 @@ class Gallery:
     note: str = ""
     legend: Mapping[str, pictures.Colour] = field(default_factory=dict)
     wide: bool = False
+    kind: ClassVar[str] = "gallery"
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Names with one value each, in columns."""
+
+    values: Mapping[str, Any]
+    kind: ClassVar[str] = "settings"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Lines one below the other; those after the first `most` are counted."""
+
+    title: str
+    lines: Sequence[str]
+    most: int = 50
+    kind: ClassVar[str] = "listing"
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Commands as they can be typed."""
+
+    lines: Sequence[str]
+    kind: ClassVar[str] = "commands"
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+Block = str | Table | Charts | Gallery | Settings | Listing | Commands  # text is a sentence or more
+
+
+# ----------------------------------------------------------------------------------------------------------- page
 
 
 @dataclass(frozen=True)
 class Section:
-    """Something more under a heading of its own: sentences, tables, commands as they can be typed."""
+    """Blocks under a heading, which the page's contents link to. A section of empty blocks is left out."""
 
     heading: str
-    lines: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    commands: Sequence[str] = ()
+    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True)
-class Report:
-    """What the page shows, in this order; what is empty is left out."""
+class Fact:
+    """One figure of the summary: a float is shown with four digits, text as it is."""
+
+    name: str
+    value: Any
+    meaning: str = ""  # what it means, in a sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What is shown, in this order; what is empty is left out."""
 
     title: str
     answer: Sequence[str] = ()  # in words, the most important first
-    summary: Sequence[Fact] = ()
-    command: str = ""  # as it can be typed again
-    notes: Sequence[str] = ()  # warnings: what a reader must know before believing the figures
-    metrics: Table | None = None
-    charts: Sequence[Chart] = ()
-    galleries: Sequence[Gallery] = ()
-    points: Table | None = None
+    facts: Sequence[Fact] = ()
+    notes: Sequence[str] = ()  # what a reader must know before believing the figures
     sections: Sequence[Section] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)  # counts and names
-    problems: Sequence[str] = ()  # what was skipped in the data, and why
-    recipe: Mapping[str, Any] = field(default_factory=dict)  # nested, as `config.to_dict` gives it
-    made_by: str = ""  # version, date, device: the last line
-    metrics_heading: str = "Metrics"
+    device: str = ""  # what it was computed on, for the last line
 
 
-def write_report(path: Path, report: Report) -> Path:
-    """The page, written beside and renamed; `path` again."""
+def write_page(path: Path, page: Page) -> Path:
+    """Writes the page, whole or not at all, and gives `path` back."""
     # A file name that is not UTF-8 reaches us with lone surrogates, which no page can hold.
-    page = render(report).encode("utf-8", "replace").decode("utf-8")
-    files.write_text(path, page)
+    files.write_text(path, render(page).encode("utf-8", "replace").decode("utf-8"))
     return path
 
 
-def render(report: Report) -> str:
-    """The page as HTML. All text in it is escaped; it refers to nothing outside itself and holds no scripts."""
+def write_images(folder: Path, galleries: Sequence[Gallery], ending: str = ".jpg") -> None:
+    """Writes each gallery that has pictures as one image, GALLERY_TITLE.jpg: what the page shows, to be passed on."""
+    for gallery in galleries:
+        if not gallery.pictures:
+            continue
+        name = gallery.title.lower().replace(" ", "_")
+        if gallery.wide and len(gallery.pictures) == 1:  # a sheet with its own captions
+            pictures.write(folder / f"{name}{ending}", gallery.pictures[0].image)
+            continue
+        tiles = [picture.image for picture in gallery.pictures]
+        captions = [picture.caption for picture in gallery.pictures]
+        pictures.write(folder / f"{name}{ending}", pictures.contact_sheet(tiles, captions, 1 if gallery.wide else 4))
+
+
+def render(page: Page) -> str:
+    """Makes the page's HTML. All text in it is escaped; it refers to nothing outside itself and holds no scripts."""
     import jinja2
 
-    folder = Path(__file__).parent / "templates"
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -130,13 +196,63 @@ def render(report: Report) -> str:
     environment.filters.update(number=number_text, jpeg=jpeg_uri)
     environment.tests["numeric"] = lambda value: isinstance(value, (int, float, np.number, Figure)) or value is None
     environment.tests["tinted"] = lambda value: isinstance(value, Figure) and value.tint > 0
-    return environment.get_template("report.html.j2").render(
-        report=report, recipe=flat(report.recipe), most_problems=MOST_PROBLEMS
+    sections = [(section.heading, [block for block in section.blocks if block]) for section in page.sections]
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        sections=[(heading, blocks) for heading, blocks in sections if blocks],
+        command=files.command_line.get(),
+        made_by=", ".join(
+            filter(None, (f"Fiducial {__version__}", f"{datetime.datetime.now():%Y-%m-%d %H:%M}", page.device))
+        ),
     )
 
 
+def torch_device() -> str:
+    """Names what torch computes on here."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+
+
+def jpeg_uri(image: np.ndarray, quality: int = 80) -> str:
+    """Makes a data URI of an image, shrunk to `LONGEST_SIDE` where it is larger."""
+    shrink = max(image.shape[:2]) / LONGEST_SIDE
+    if shrink > 1:
+        size = Size(max(1, round(image.shape[1] / shrink)), max(1, round(image.shape[0] / shrink)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return "data:image/jpeg;base64," + b64encode(pictures.jpeg_bytes(image, quality)).decode()
+
+
+# ------------------------------------------------------------------------------------ sections that many pages have
+
+
+def gallery_sections(shown: Sequence[Gallery]) -> list[Section]:
+    """Makes a section of each gallery, under its title."""
+    return [Section(gallery.title, [gallery]) for gallery in shown]
+
+
+def data_section(values: Mapping[str, Any], problems: Sequence[str]) -> Section:
+    """Says what was used and what was left out of it, and why."""
+    title = f"{len(problems)} problem{'s' if len(problems) != 1 else ''} met in the data"
+    return Section("Data", [Settings(values), Listing(title, problems)])
+
+
+def recipe_section(recipe: Mapping[str, Any], of: str = "") -> Section:
+    """Lists a recipe's settings by the names that --set takes; `of` says whose they are where there are several."""
+    settings = Settings(flat(recipe))
+    whose = f"Those of {of}. " if of else ""
+    return Section("Recipe", [f"{whose}Each name can be changed with --set NAME=VALUE.", settings] if settings else [])
+
+
+def failed_section(failures: Mapping[str, str]) -> Section:
+    """Lists runs that did not finish, each with the last line that it said."""
+    line = "These runs did not finish and are in no figure above. The same command tries them again."
+    table = Table(("run", "its last line"), list(failures.items()))
+    return Section("Failed runs", [line, table] if failures else [])
+
+
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as `a.b.c` -> text, the names that `--set` takes."""
+    """Makes `a.b.c` -> text of nested settings, the names that `--set` takes."""
     settings = {}
     for name, value in nested.items():
         if isinstance(value, Mapping) and value:
@@ -144,64 +260,3 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             settings[prefix + str(name)] = value if isinstance(value, str) else json.dumps(value, default=str)
     return settings
-
-
-def jpeg_uri(image: np.ndarray, quality: int = 80) -> str:
-    """The picture as a data URI."""
-    shrink = max(image.shape[:2]) / LONGEST_SIDE
-    if shrink > 1:
-        size = Size(max(1, round(image.shape[1] / shrink)), max(1, round(image.shape[0] / shrink)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return "data:image/jpeg;base64," + base64.b64encode(pictures.jpeg_bytes(image, quality)).decode()
-
-
-def evaluation_galleries(
-    instances: Instances,
-    keypoints: Keypoints,
-    errors: np.ndarray,
-    *,
-    worst: int = 24,
-    random: int = 12,
-    size: Size = TILE,
-    error_name: str = "NME",
-    seed: int = 0,
-) -> list[Gallery]:
-    """The instances with the largest errors, worst first, and a fair sample of all: each cut out by its box with
-    truth and prediction drawn. keypoints [n, k] in px of the images; errors [n], NaN = not measured, not shown.
-    Galleries without a picture are left out. Raises UserError for an image that can't be read."""
-    errors = np.asarray(errors, float)
-    measured = np.flatnonzero(~np.isnan(errors))
-    descending = measured[np.argsort(-errors[measured], kind="stable")]
-    sample = np.random.default_rng(seed).permutation(measured)[:random]
-    predicted = np.asarray(keypoints.numpy().xy, np.float64)
-
-    def picture(row: int) -> Picture:
-        name = PurePath(instances.images.name(int(instances.image_row[row]))).name
-        caption = f"{error_name} {number_text(errors[row])}, {name}, annotation {instances.annotation_id[row]}"
-        tile = instance_tile(instances, row, predicted[row], size)
-        return Picture(tile, caption, f"Truth and prediction: {caption}")
-
-    legend = {"truth": pictures.TRUTH, "prediction": pictures.PREDICTION, "error": pictures.ERROR}
-    chosen = (
-        ("Worst first", descending[:worst], f"The largest errors of {len(measured)} instances."),
-        ("A random sample", sample, f"Drawn by lot from all {len(measured)} instances: what to expect."),
-    )
-    return [
-        Gallery(title, [picture(int(row)) for row in rows], note, legend) for title, rows, note in chosen if len(rows)
-    ]
-
-
-def instance_tile(instances: Instances, row: int, predicted: np.ndarray, size: Size) -> np.ndarray:
-    """One instance cut out by its box, with some surroundings, on a tile of `size`, truth and prediction drawn.
-    Where the box is of no use, its labelled points or else the whole image take its place."""
-    image = instances.images.read(int(instances.image_row[row]))
-    box = instances.box_xywh[row].astype(np.float64)
-    if not (np.isfinite(box).all() and min(box[2:]) > 0):
-        box = geometry.box_of_points(instances.xy[row].astype(np.float64), instances.labelled[row], margin=0.2)
-    if math.isnan(box[0]):
-        box = geometry.whole_image_box(Size(image.shape[1], image.shape[0]))
-    matrix = geometry.crop(geometry.fit_aspect(box, size, padding=1.25), size)
-    truth = geometry.transform(matrix, instances.xy[row].astype(np.float64))
-    found = geometry.transform(matrix, np.asarray(predicted, np.float64))
-    tile = pictures.cut_out(image, matrix, size)
-    return pictures.truth_and_prediction(tile, truth, instances.labelled[row], found, instances.skeleton)

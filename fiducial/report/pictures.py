@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fiducial import geometry
+from fiducial import files, geometry
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.types import Skeleton
@@ -238,13 +238,16 @@ def jpeg_bytes(image: np.ndarray, quality: int = 92) -> bytes:
     return data.tobytes()
 
 
-def write_jpeg(path: Path, image: np.ndarray) -> None:
-    """The picture as a file, written beside and renamed; folders are made."""
-    data = jpeg_bytes(image)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+def write(path: Path, image: np.ndarray) -> None:
+    """Writes an image [h, w, 3] as JPEG or PNG, by the ending of its name, whole or not at all; folders are made."""
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        data = jpeg_bytes(image)
+    else:
+        encoded, buffer = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        if not encoded:
+            raise UserError(f"{path}: an image of {image.shape[1]}x{image.shape[0]} px can't be written as PNG")
+        data = buffer.tobytes()
+    files.write_bytes(path, data)
 
 
 def _size(image: np.ndarray) -> Size:

@@ -11,14 +11,14 @@ from typing import Any
 from fiducial import config, files
 from fiducial.drawnfaces import procedural_faces
 from fiducial.evaluation import evaluate
-from fiducial.files import command_line
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.motion import fit as motion_fitting
 from fiducial.motion import report as motion_report
 from fiducial.report import detector_report
+from fiducial.report.run_page import files_of
 from fiducial.training import fit as fitting
-from fiducial.training import history, recipes
+from fiducial.training import recipes
 from fiducial.training.recipe import OptimizerSpec, Recipe
 from fiducial.types import Instances, Problem
 
@@ -47,7 +47,7 @@ def fit_and_report(
         _write_problems(out, clips.problems)
         objective = motion_fitting.load(out, evaluate.device_name())
         settled = motion_fitting.recipe_of(out)
-        return motion_report.write(out, settled, clips, objective, data=str(path), command=command_line.get())
+        return motion_report.write(out, settled, clips, objective, data=str(path))
     data = fitting.load_data(path, recipe, images=images, category=category)
     for problem in data.problems[:10] if is_main() else []:
         echo(str(problem))
@@ -96,20 +96,17 @@ def _report_of_run(out: Path, truth: Instances, split: str, data: str, problems:
     evaluation = evaluate.evaluate_detector(detector, truth)
     summary = evaluate.summary_of(evaluation, model=str(out), data=data, split=split)
     config.write_json(out / "metrics.json", summary)
-    report = detector_report.report_of(
+    detector_report.write(
+        out / "report.html",
         evaluation,
         detector_report.about_detector(detector, card, evaluation),
+        folder=out,
         title=f"{detector.spec.method} on {detector.spec.backbone}: {out.name}",
-        command=command_line.get(),
-        history=history.read(out / "history.csv"),
-        recipe=files.read_json(out / "recipe.json")["recipe"],
         data=data,
         split=split,
         problems=[*problems, *evaluation.problems],
     )
-    page = detector_report.write(out / "report.html", report)
-    written = {"model": out, "figures": out / "metrics.json", "report": page, "pictures": out / "pictures"}
-    return {**summary, "files": {name: str(path) for name, path in written.items()}}
+    return {**summary, "files": files_of(out)}
 
 
 def _write_problems(out: Path, problems: list[Problem]) -> None:

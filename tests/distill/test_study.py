@@ -24,7 +24,6 @@ from fiducial.distill.scoring import DISTANCE
 from fiducial.distill.teacher import Teacher
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.report.bands import Band, band_chart
 
 TINY_GENERATOR = (
     "motion.generator.width=4", "motion.generator.widest=8", "motion.generator.residuals=1", "motion.scales=[1]",
@@ -196,17 +195,6 @@ def test_against_no_teacher_where_there_are_labels():
     assert "-1.00 px" in said[0]
     assert "-1.00 % NME" in said[1]
     assert "with one seed each another seed may turn it round" in said[1]
-
-
-def test_bands_hold_the_range():
-    y = np.array([[4.0, 2.0, np.nan], [6.0, 3.0, 1.0]])
-    chart = band_chart("t", [Band("a", np.array([1, 2, 3]), y, 0)], "epoch", "px")
-    polygon = chart.svg.split('<polygon points="')[1].split('"')[0].split()
-    assert len(polygon) == 6, "least and largest at three epochs"
-    heights = [float(point.split(",")[1]) for point in polygon]
-    assert heights[0] > heights[5], "the least lies lower on the page"
-    assert heights[2] == heights[3], "one run alone has no range"
-    assert "nothing to show" in band_chart("t", [Band("a", np.array([1]), np.array([[np.nan]]), 0)], "epoch", "px").svg
 
 
 # ------------------------------------------------------------------------------------------------------ processes

@@ -20,9 +20,10 @@ from training.test_resume import assert_ended_as_told, assert_the_same_run, ende
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.motion import fit as fitting
-from fiducial.motion import pairs, report, sheets, system
+from fiducial.motion import pairs, report, system
 from fiducial.motion import recipes as motion_recipes
 from fiducial.motion.clips import ClipSpec
+from fiducial.report import pictures
 from fiducial.training import history, recipes, workflow
 from fiducial.training.recipe import OptimizerSpec, Recipe
 
@@ -148,7 +149,7 @@ def test_points_have_one_colour_on_all_pictures(discs: Path, tmp_path: Path, rec
     assert all(len(frames) == 6 and clips.where(frames[-1]).endswith(", frame 11") for frames in rows)
     objective = fitting.build(recipe, lambda line: None)[0].eval()
     sheet = report.points_sheet(objective, clips)
-    edges = (sheet == sheets.pictures.ERROR).all(-1)
+    edges = (sheet == pictures.ERROR).all(-1)
     assert edges[:160].any(), "the clip that was held out"
     assert not edges[200:].any()
 

@@ -10,7 +10,6 @@ import typer
 from fiducial.cli.options import JsonOption
 from fiducial.cli.output import note, print_table, write_figures
 from fiducial.errors import UserError
-from fiducial.files import command_line
 
 ORDER = 90
 
@@ -54,9 +53,9 @@ def profile(
     rows = page.table(found, by)  # refused before anything is written
     write_figures(json_file, page.summary(found, by))
     if out is not None:
-        from fiducial.report.page import write_report
+        from fiducial.report.page import write_page
 
-        write_report(out, page.report(found, by, command_line.get()))
+        write_page(out, page.page_of(found, by))
     if str(json_file) != "-":
         print_table(rows)
         for line in page.lines(found):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,11 +19,24 @@ from fiducial.distill.scoring import DISTANCE, MEANINGS
 from fiducial.geometry import Size
 from fiducial.profiling.machine import processor
 from fiducial.report import pictures
-from fiducial.report.bands import Band, band_chart
-from fiducial.report.charts import Chart
-from fiducial.report.page import Fact, Figure, Gallery, Picture, Report, Section, Table
+from fiducial.report.charts import Band, bands
+from fiducial.report.page import (
+    Charts,
+    Commands,
+    Fact,
+    Figure,
+    Gallery,
+    Page,
+    Picture,
+    Section,
+    Table,
+    data_section,
+    failed_section,
+    gallery_sections,
+    recipe_section,
+)
+from fiducial.report.plot import Chart
 from fiducial.types import Skeleton
-from fiducial.version import __version__
 
 COLUMNS = {DISTANCE: ("distance px", 1.0, 2), "jacobian_error": ("Jacobian error", 1.0, 3),
            "heatmap_divergence": ("heatmap divergence", 1.0, 3), "nme": ("NME %", 100.0, 2)}  # fmt: skip
@@ -32,24 +44,27 @@ COLUMNS = {DISTANCE: ("distance px", 1.0, 2), "jacobian_error": ("Jacobian error
 
 def report_of(
     rows: Sequence[Row], teacher: Measured, found: Sequence[Verdict], crops: HeldOut, skeleton: Skeleton, *,
-    title: str, command: str, commands: Sequence[str], failures: Mapping[str, str], notes: Sequence[str],
+    title: str, commands: Sequence[str], failures: Mapping[str, str], notes: Sequence[str],
     data: Mapping[str, Any], recipe: Mapping[str, Any],
-) -> Report:  # fmt: skip
+) -> Page:  # fmt: skip
     """The page, ready to be written."""
-    return Report(
+    return Page(
         title=title,
         answer=results.answer(rows, found),
-        summary=_facts(rows, teacher),
-        command=command,
+        facts=_facts(rows, teacher),
         notes=[*_notes(rows, crops), *notes],
-        metrics=main_table(rows, teacher),
-        metrics_heading="Results",
-        charts=_charts(rows),
-        galleries=[_points(rows, teacher, crops, skeleton)],
-        sections=[_alone(rows, teacher), *_differences(found), *_failures(failures), _measured(commands)],
-        data=data,
-        recipe=recipe,
-        made_by=f"Fiducial {__version__}, {datetime.datetime.now():%Y-%m-%d %H:%M}, {processor()}",
+        sections=[
+            Section("Results", [main_table(rows, teacher)]),
+            Section("Charts", [Charts(_charts(rows))]),
+            *gallery_sections([_points(rows, teacher, crops, skeleton)]),
+            _alone(rows, teacher),
+            *_differences(found),
+            failed_section(failures),
+            _measured(commands),
+            data_section(data, []),
+            recipe_section(recipe),
+        ],
+        device=processor(),
     )
 
 
@@ -133,11 +148,9 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
     )  # fmt: skip
     drawn = []
     for column, title, label, note in wanted:
-        bands = [band for i, row in enumerate(rows) if (band := _band(row, column, i)) is not None]
-        if bands:
-            drawn.append(
-                band_chart(title, bands, "epoch", label, f"{note} Lines: mean over seeds; areas: their range.")
-            )
+        kinds = [band for i, row in enumerate(rows) if (band := _band(row, column, i)) is not None]
+        if kinds:
+            drawn.append(bands(title, kinds, "epoch", label, f"{note} Lines: mean over seeds; areas: their range."))
     return drawn
 
 
@@ -183,7 +196,7 @@ def _alone(rows: Sequence[Row], teacher: Measured) -> Section:
         "both as shares of the side. Occupancy: cells of 8x8 with a point in them, of as many as there could be. Moving: share "
         "of the points that move from crop to crop.",
     ]
-    return Section("Without comparing", lines, [Table(("", *names.values()), table, "Mean over seeds")])
+    return Section("Without comparing", [*lines, Table(("", *names.values()), table, "Mean over seeds")])
 
 
 def _differences(found: Sequence[Verdict]) -> list[Section]:
@@ -205,14 +218,7 @@ def _differences(found: Sequence[Verdict]) -> list[Section]:
         "that holds the difference with a probability of 95 %. Within noise: it holds 0, or the ranges over seeds touch."
     )
     columns = ("", "in", "difference", "95 % interval", "smaller in", "")
-    return [Section("Differences", tables=[Table(columns, rows, "", note)])]
-
-
-def _failures(failures: Mapping[str, str]) -> list[Section]:
-    if not failures:
-        return []
-    line = "These runs did not finish and are in no figure above. The same command tries them again."
-    return [Section("Failed runs", [line], [Table(("run", "its last line"), list(failures.items()))])]
+    return [Section("Differences", [Table(columns, rows, "", note)])]
 
 
 def _measured(commands: Sequence[str]) -> Section:
@@ -223,4 +229,4 @@ def _measured(commands: Sequence[str]) -> Section:
         "L3 = L2 and that of attention maps of the two networks' coarsest levels; KL = L1 and the divergence of the student's "
         "heatmaps from the teacher's. The recipe below has their weights.",
     ]
-    return Section("How it was measured", lines, commands=commands)
+    return Section("How it was measured", [*lines, Commands(commands)])

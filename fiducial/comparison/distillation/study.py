@@ -21,9 +21,8 @@ from fiducial.distill.spec import TAUGHT
 from fiducial.distill.teacher import Teacher
 from fiducial.distill.workflow import Shared
 from fiducial.errors import UserError
-from fiducial.files import command_line
 from fiducial.models import detector as detectors
-from fiducial.report.page import write_report
+from fiducial.report.page import write_page
 from fiducial.training.recipe import Recipe
 from fiducial.training.watch import TrainingFailure
 
@@ -145,7 +144,7 @@ def _write(
     commands = [plans.task_of(plan, out, arm).command.removesuffix(" --resume") for arm in arms]
     report = page.report_of(
         rows, of_teacher, found, crops, teacher.detector.spec.skeleton,
-        title=f"{plan.student} taught by {teacher.detector.spec.backbone}", command=command_line.get(),
+        title=f"{plan.student} taught by {teacher.detector.spec.backbone}",
         commands=commands, failures=failures, notes=notes, data={**about, "used": shared.material.said},
         recipe=config.to_dict(recipe),
     )  # fmt: skip
@@ -153,7 +152,7 @@ def _write(
     config.write_json(out / "results.json", figures)
     files.write_text(out / "results.csv", results.as_csv(rows))
     written = {
-        "report": write_report(out / "report.html", report), "table": out / "results.csv", "figures": out / "results.json",
+        "report": write_page(out / "report.html", report), "table": out / "results.csv", "figures": out / "results.json",
     }  # fmt: skip
     return {**figures, "files": {name: str(path) for name, path in written.items()}}
 

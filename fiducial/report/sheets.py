@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from fiducial import geometry
-from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.report import pictures
 
@@ -67,24 +65,15 @@ def tail(name: str, length: int = 20) -> str:
     return name if len(name) <= length else f"..{name[2 - length :]}"
 
 
-def sheet(rows: Sequence[Sequence[Tile]], points: int = 0) -> np.ndarray:
-    """Rows of tiles, short ones filled up; below them the colours of so many points."""
+def sheet(rows: Sequence[Sequence[Tile]], colours_of: int = 0) -> np.ndarray:
+    """Lays out rows of tiles, short ones filled up; below them the colours of so many points."""
     columns = max(1, *(len(row) for row in rows)) if rows else 1
     ground = Tile(np.full((8, 8, 3), pictures.GROUND, np.uint8))
     tiles = [tile for row in rows for tile in (*row, *[ground] * (columns - len(row)))]
     whole = pictures.contact_sheet([tile.image for tile in tiles], [tile.caption for tile in tiles], columns)
-    return whole if points == 0 else np.concatenate([whole, _colours(points, whole.shape[1])])
-
-
-def write_png(path: Path, image: np.ndarray) -> None:
-    """The picture as a file, written beside and renamed; folders are made."""
-    encoded, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not encoded:
-        raise UserError(f"{path}: a picture of {image.shape[1]}x{image.shape[0]} px can't be written as PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data.tobytes())
-    partial.replace(path)
+    if colours_of == 0:
+        return whole
+    return np.concatenate([whole, _colours(colours_of, whole.shape[1])])
 
 
 def _colours(points: int, width: int) -> np.ndarray:

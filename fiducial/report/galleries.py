@@ -1,0 +1,126 @@
+"""Shows instances with truth and prediction: the worst, a fair sample, and what heatmaps look like."""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fiducial import geometry
+from fiducial.data import sampling
+from fiducial.geometry import Size
+from fiducial.report import pictures
+from fiducial.report.charts import number_text
+from fiducial.report.page import Gallery, Picture
+from fiducial.types import Batch, Instances, Keypoints
+
+if TYPE_CHECKING:
+    from fiducial.models.detector import Detector
+
+TILE = Size(224, 224)
+LEGEND = {"truth": pictures.TRUTH, "prediction": pictures.PREDICTION, "error": pictures.ERROR}
+
+
+def evaluation_galleries(
+    instances: Instances,
+    keypoints: Keypoints,
+    errors: np.ndarray,
+    *,
+    worst: int = 24,
+    random: int = 12,
+    size: Size = TILE,
+    error_name: str = "NME",
+    seed: int = 0,
+) -> list[Gallery]:
+    """Shows the instances with the largest errors, worst first, and a fair sample of all.
+
+    Each is cut out by its box with truth and prediction drawn. keypoints [n, k] in px of the images; errors [n],
+    NaN = not measured, not shown. Galleries without a picture are left out. Raises UserError for an image that can't
+    be read."""
+    errors = np.asarray(errors, float)
+    measured = np.flatnonzero(~np.isnan(errors))
+    sample = np.random.default_rng(seed).permutation(measured)[:random]
+    predicted = np.asarray(keypoints.numpy().xy, np.float64)
+
+    def picture(row: int) -> Picture:
+        caption = f"{error_name} {number_text(errors[row])}, {instance_name(instances, row)}"
+        tile = instance_tile(instances, row, predicted[row], size)
+        return Picture(tile, caption, f"Truth and prediction: {caption}")
+
+    chosen = (
+        ("Worst first", descending(errors)[:worst], f"The largest errors of {len(measured)} instances."),
+        ("A random sample", sample, f"Drawn by lot from all {len(measured)} instances: what to expect."),
+    )
+    return [
+        Gallery(title, [picture(int(row)) for row in rows], note, LEGEND) for title, rows, note in chosen if len(rows)
+    ]
+
+
+def descending(errors: np.ndarray) -> np.ndarray:
+    """Gives the rows of the largest errors first; those that are NaN are left out."""
+    measured = np.flatnonzero(~np.isnan(errors))
+    return measured[np.argsort(-errors[measured], kind="stable")]
+
+
+def instance_name(instances: Instances, row: int) -> str:
+    """Names an instance by its image's file and its annotation."""
+    image = PurePath(instances.images.name(int(instances.image_row[row]))).name
+    return f"{image}, annotation {instances.annotation_id[row]}"
+
+
+def instance_tile(instances: Instances, row: int, predicted: np.ndarray, size: Size = TILE) -> np.ndarray:
+    """Cuts one instance out by its box, with some surroundings, onto a tile of `size`, truth and prediction drawn.
+
+    Where the box is of no use, its labelled points or else the whole image take its place. predicted [k, 2] px of the
+    image."""
+    image = instances.images.read(int(instances.image_row[row]))
+    box = instances.box_xywh[row].astype(np.float64)
+    if not (np.isfinite(box).all() and min(box[2:]) > 0):
+        box = geometry.box_of_points(instances.xy[row].astype(np.float64), instances.labelled[row], margin=0.2)
+    if math.isnan(box[0]):
+        box = geometry.whole_image_box(Size(image.shape[1], image.shape[0]))
+    matrix = geometry.crop(geometry.fit_aspect(box, size, padding=1.25), size)
+    truth = geometry.transform(matrix, instances.xy[row].astype(np.float64))
+    predicted = geometry.transform(matrix, np.asarray(predicted, np.float64))
+    tile = pictures.cut_out(image, matrix, size)
+    return pictures.truth_and_prediction(tile, truth, instances.labelled[row], predicted, instances.skeleton)
+
+
+def heatmap_gallery(detector: Detector, instances: Instances, errors: np.ndarray, count: int = 6) -> list[Gallery]:
+    """Shows image, truth's heatmaps merged, the prediction's merged, and single ones, from the best instance to the worst.
+
+    Nothing for methods without heatmaps. errors [n], NaN = not measured, not shown."""
+    import torch
+
+    from fiducial.data import loading
+    from fiducial.models.detector import full_precision
+
+    best_first = descending(errors)[::-1]
+    chosen = best_first[sampling.places(len(best_first), count)]
+    if not len(chosen):
+        return []
+    selected = instances.select(chosen)
+    spec = detector.spec
+    batch = next(iter(loading.loader(selected, spec.size, len(selected), None, padding=spec.padding)))
+    batch = Batch(*(column.to(detector.mean.device) for column in batch))
+    with torch.inference_mode():
+        predicted = detector.head.heatmaps(full_precision(detector(batch.image)))
+        truth = detector.head.heatmaps(detector.head.encode(batch))
+    if predicted is None or truth is None:
+        return []
+    truth = truth * batch.labelled[..., None, None]
+    panels = []
+    for i, row in enumerate(batch.row.tolist()):
+        name = PurePath(selected.images.name(int(selected.image_row[row]))).name
+        panel = pictures.heatmap_panel(
+            batch.image[i].cpu().numpy(),
+            truth[i].cpu().numpy(),
+            predicted[i].cpu().numpy(),
+            selected.skeleton.points,
+            colours=pictures.point_colours(selected.skeleton),
+        )
+        panels.append(Picture(panel, f"{name}, NME {number_text(errors[chosen[row]])}"))
+    note = "From the best instance to the worst. Above: image, truth, prediction; below: each point's own map."
+    return [Gallery("Heatmaps", panels, note, wide=True)]

@@ -1,0 +1,127 @@
+"""The page of a run folder: what every run has, whatever it learnt from."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fiducial import files
+from fiducial.report import charts
+from fiducial.report.page import (
+    Charts,
+    Fact,
+    Gallery,
+    Page,
+    Section,
+    Settings,
+    data_section,
+    gallery_sections,
+    recipe_section,
+)
+from fiducial.report.plot import Chart
+
+# What may lie beside a page, in the order in which it is listed.
+BESIDE = {
+    "model.safetensors": "the weights of the best epoch, averaged",
+    "model.json": "how the network is built, its points, where its weights came from",
+    "metrics.json": "the figures of this page",
+    "history.csv": "a row an epoch",
+    "recipe.json": "the settings",
+    "problems.txt": "what was left out of the data",
+    "checkpoints": "what --resume goes on from",
+    "pictures": "the pictures of this page",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder tells of itself; empty where `folder` holds no run, as for an exported file."""
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    history: Sequence[Mapping[str, float]]  # a row an epoch, as in history.csv
+    best_epoch: int | None  # from 1; its weights were kept
+
+    def charts(self, *wanted: tuple[str, Sequence[str], str]) -> list[Chart]:
+        """Draws losses, then (title, columns of the history, note), then the learning rate, each with the best epoch."""
+        drawn = charts.losses(self.history, self.best_epoch)
+        for title, columns, note in (*wanted, ("Learning rate", ["lr"], "")):
+            drawn += charts.over_epochs(self.history, title, columns, note, best_epoch=self.best_epoch)
+        return drawn
+
+
+def read_run(folder: Path) -> Run:
+    """Reads recipe, history and best epoch of a run folder, as far as they are there."""
+    recipe, card, history = (folder / name for name in ("recipe.json", "model.json", "history.csv"))
+    best = files.read_json(card)["metrics"].get("epoch") if card.is_file() else None
+    return Run(
+        folder,
+        files.read_json(recipe)["recipe"] if recipe.is_file() else {},
+        _numbers(history) if history.is_file() else [],
+        None if best is None else int(best) + 1,
+    )
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """Names what a command has written into a run folder, for its last lines."""
+    written = {
+        "model": "",
+        "history": "history.csv",
+        "figures": "metrics.json",
+        "report": "report.html",
+        "pictures": "pictures",
+    }
+    return {name: str(folder / file) for name, file in written.items() if (folder / file).exists()}
+
+
+def page_of_run(
+    run: Run,
+    *,
+    title: str,
+    results: Sequence[Section],
+    drawn: Sequence[Chart],
+    shown: Sequence[Gallery],
+    data: Mapping[str, Any],
+    device: str,
+    facts: Sequence[Fact] = (),
+    notes: Sequence[str] = (),
+    details: Sequence[Section] = (),
+    problems: Sequence[str] = (),
+) -> Page:
+    """Makes the page: results, charts, galleries, details, then the data, the recipe and the files."""
+    beside = {name: meaning for name, meaning in BESIDE.items() if (run.folder / name).exists()} if run.history else {}
+    return Page(
+        title=title,
+        facts=[*facts, *_best(run)],
+        notes=[*notes, *_warnings(run)],
+        sections=[
+            *results,
+            Section("Charts", [Charts(drawn)]),
+            *gallery_sections(shown),
+            *details,
+            data_section(data, problems),
+            recipe_section(run.recipe),
+            Section("Files of the run", [Settings(beside)]),
+        ],
+        device=device,
+    )
+
+
+def _best(run: Run) -> list[Fact]:
+    if run.best_epoch is None or not run.history:
+        return []
+    return [Fact("best epoch", f"{run.best_epoch} of {len(run.history)}", "its weights were kept")]
+
+
+def _warnings(run: Run) -> list[str]:
+    if run.best_epoch != 1 or len(run.history) < 2:
+        return []
+    return ["The first epoch was the best one: what was learnt after it made the model no better."]
+
+
+def _numbers(path: Path) -> list[dict[str, float]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
