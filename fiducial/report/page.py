@@ -240,7 +240,7 @@ def data_section(values: Mapping[str, Any], problems: Sequence[str]) -> Section:
 def recipe_section(recipe: Mapping[str, Any], of: str = "") -> Section:
     """Lists a recipe's settings by the names that --set takes; `of` says whose they are where there are several."""
     settings = Settings(flat(recipe))
-    whose = f"Those of {of}. " if of else ""
+    whose = f"The recipe is that of {of}. " if of else ""
     return Section("Recipe", [f"{whose}Each name can be changed with --set NAME=VALUE.", settings] if settings else [])
 
 
