@@ -1,7 +1,7 @@
 """What a detector says of a crop that another can be taught by: points, Jacobians, distributions, a map of its backbone.
 
-Everything is in frames that do not depend on the input's size, since student and teacher may have other ones: both look
-at the same part of the picture, its outer edges coincide."""
+Everything is in frames that do not depend on the input's size, which may differ between student and teacher: both look at
+the same part of the image, and the outer edges of their crops coincide."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fiducial.motion import grids
 
 
 class Signals(NamedTuple):
-    """Of b crops; None is what the detector has not, or was not asked for."""
+    """What is said of b crops. None: the detector does not have it, or was not asked for it."""
 
     xy_unit: Float[Tensor, "b k 2"]
     jacobian: Float[Tensor, "b k 2 2"] | None = None  # of displacements in corner
@@ -34,7 +34,7 @@ class Signals(NamedTuple):
 
 @dataclass(frozen=True)
 class Offer:
-    """What a detector has to say."""
+    """What a detector can say, and in which shapes."""
 
     method: str
     size: Size
@@ -49,23 +49,24 @@ class Offer:
 def signals_of(
     detector: Detector, image: UInt8[Tensor, "b h w 3"], level: int | None = None, *, frozen: bool = False
 ) -> Signals:
-    """What the detector says of crops of its own size, in its present mode, with gradients where they are on; none
-    into a backbone that is `frozen`."""
+    """Asks a detector about crops of its size, in its present mode, with gradients where they are on.
+
+    `level` is the backbone's level whose map is wanted too; no gradient goes into a backbone that is `frozen`."""
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
         features = detector.features(image)
     raw = full_precision(detector.head(features[detector.backbone.main]))
     size = detector.spec.size
     with torch.autocast(image.device.type, enabled=False):
-        found = detector.head.decode(raw)
+        points = detector.head.decode(raw)
         maps = detector.head.distribution(raw)
-        xy_unit = geometry.px_to_unit(found.xy, size)
+        xy_unit = geometry.px_to_unit(points.xy, size)
         # The other way round the same product gives px to corner: (S A' S^-1)' = S^-1 A S.
-        turned = None if found.jacobian is None else geometry.corner_linear_to_px(found.jacobian.mT, size).mT
-    return Signals(xy_unit, turned, maps, None if level is None else features[level].float())
+        jacobian = None if points.jacobian is None else geometry.corner_linear_to_px(points.jacobian.mT, size).mT
+    return Signals(xy_unit, jacobian, maps, None if level is None else features[level].float())
 
 
 def offer_of(detector: Detector) -> Offer:
-    """Found out by a black crop in eval mode, which leaves the detector as it was."""
+    """Finds out what a detector can say, by a black crop in eval mode; the detector is left as it was."""
     size, was_training = detector.spec.size, detector.training
     black = torch.zeros(1, size.h, size.w, 3, dtype=torch.uint8, device=detector.mean.device)
     detector.eval()
@@ -74,38 +75,44 @@ def offer_of(detector: Detector) -> Offer:
             features = detector.features(black)
             sigmas = detector.predict(black).sigma is not None
         with torch.enable_grad():
-            found = signals_of(detector, black)
+            signals = signals_of(detector, black)
     finally:
         detector.train(was_training)
-    cells = None if found.maps is None else Cells(size, grids.size_of(found.maps), detector.head.align)
+    cells = None if signals.maps is None else Cells(size, grids.size_of(signals.maps), detector.head.align)
     levels = tuple(Shape(feature.shape[1], grids.size_of(feature)) for feature in features)
     return Offer(
-        detector.spec.method, size, found.xy_unit.shape[1], found.jacobian is not None, cells, levels,
-        found.xy_unit.requires_grad, sigmas,
-    )  # fmt: skip
+        method=detector.spec.method,
+        size=size,
+        points=signals.xy_unit.shape[1],
+        jacobians=signals.jacobian is not None,
+        cells=cells,
+        levels=levels,
+        teachable=signals.xy_unit.requires_grad,
+        sigmas=sigmas,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ comparing
 
 
-def corner_points(found: Signals, size: Size) -> Float[Tensor, "b k 2"]:
-    """In the corner frame of crops of `size`."""
-    return geometry.px_to_corner(geometry.unit_to_px(found.xy_unit, size), size)
+def corner_points(signals: Signals, size: Size) -> Float[Tensor, "b k 2"]:
+    """Gives the points in the corner frame of crops of `size`."""
+    return geometry.px_to_corner(geometry.unit_to_px(signals.xy_unit, size), size)
 
 
 def on_cells(maps: Float[Tensor, "b k _ _"], own: Cells, other: Cells) -> Float[Tensor, "b k _ _"]:
-    """A student's maps on its teacher's cells."""
+    """Brings a student's maps from its own cells to the teacher's (`other`)."""
     return resized(maps, own, other)
 
 
 def distance_px(student: Signals, teacher: Signals, size: Size) -> Float[Tensor, "b k"]:
-    """Euclidean, in px of the student's input."""
+    """Measures the distance of each point from the teacher's, in px of crops of `size`."""
     apart = geometry.spread_to_px(student.xy_unit - teacher.xy_unit, size)
     return torch.linalg.vector_norm(apart, dim=-1)
 
 
 def jacobian_error(student: Float[Tensor, "b k 2 2"], teacher: Float[Tensor, "b k 2 2"]) -> Float[Tensor, "b k"]:
-    """Mean |1 - J_t^-1 J_s| over the four entries: 0 where the student's local frame is the teacher's, whatever that is."""
+    """Averages |1 - J_t^-1 J_s| over the four entries: 0 where the student's local frame is the teacher's, whatever that is."""
     unit = torch.eye(2, dtype=student.dtype, device=student.device)
     return (unit - grids.inverse(teacher) @ student).abs().mean((-2, -1))
 
@@ -113,7 +120,7 @@ def jacobian_error(student: Float[Tensor, "b k 2 2"], teacher: Float[Tensor, "b 
 def divergence(
     student: Float[Tensor, "b k _ _"], own: Cells, teacher: Float[Tensor, "b k h w"], cells: Cells
 ) -> Float[Tensor, "b k"]:
-    """Jensen-Shannon divergence of the maps on the teacher's cells, 0 to ln 2."""
+    """Computes the Jensen-Shannon divergence of the maps on the teacher's cells, 0 to ln 2."""
     return losses.js(on_cells(student, own, cells), teacher)
 
 
@@ -134,20 +141,23 @@ class Terms:
 
     @property
     def heatmaps(self) -> bool:
+        """Whether maps are compared."""
         return self.cells is not None
 
     @property
     def attention(self) -> bool:
+        """Whether maps of the backbones are compared."""
         return self.teacher_level is not None
 
 
 def terms_of(student: Offer, teacher: Offer, spec: DistillationSpec) -> Terms:
-    """What the spec's loss compares for this pair. UserError where it can't, which says which losses can."""
+    """Lists what the spec's loss compares for this pair. UserError where the pair can't have it, which names those it can."""
     reasons = why_not(student, teacher, spec)
     if reasons[spec.loss]:
         possible = [loss for loss, reason in reasons.items() if not reason]
         raise UserError(
-            f"--loss {spec.loss}: {reasons[spec.loss]}. Possible for this pair: {', '.join(possible) or 'none of them'}"
+            f"--loss {spec.loss}",
+            f"{reasons[spec.loss]}. Possible for this pair: {', '.join(possible) or 'none of them'}",
         )
     words = []
     jacobians = student.jacobians and teacher.jacobians
@@ -176,19 +186,19 @@ def terms_of(student: Offer, teacher: Offer, spec: DistillationSpec) -> Terms:
 
 
 def decided(student: Offer, teacher: Offer, spec: DistillationSpec) -> DistillationSpec:
-    """The loss of a pair, where it was left open."""
+    """Chooses the loss of a pair where the spec left it open: KL where both have heatmaps, else L1."""
     if spec.loss != "auto":
         return spec
     return replace(spec, loss="L1" if why_not(student, teacher, spec)["KL"] else "KL")
 
 
 def why_not(student: Offer, teacher: Offer, spec: DistillationSpec) -> dict[str, str]:
-    """Each loss and why it can't be for a pair, "" where it can."""
+    """Says of each loss why a pair can't have it, "" where it can."""
     return {loss: _missing(student, teacher, spec, loss) for loss in TAUGHT}
 
 
 def _missing(student: Offer, teacher: Offer, spec: DistillationSpec, loss: str) -> str:
-    """Why a loss can't be for this pair, "" where it can."""
+    """Why a pair can't have a loss, "" where it can."""
     if loss == "L1" and not student.teachable:
         return (
             f"the student's decoder ({student.method}) lets no gradient pass from its points; its head has another "

@@ -21,7 +21,7 @@ from fiducial.types import Batch
 
 @runtime_checkable
 class Answers(Protocol):
-    """What a teacher says of a batch, on the batch's device, without gradients."""
+    """Gives what a teacher says of a batch, on the batch's device, without gradients."""
 
     def __call__(self, batch: Batch) -> Signals: ...
 
@@ -37,16 +37,21 @@ class Teacher:
     fingerprint: str  # of its weights and of what decodes them
 
     def told(self) -> dict[str, Any]:
-        """As recipe.json and the student's card have it."""
+        """Describes the teacher, for recipe.json and the student's card."""
         spec = self.detector.spec
         return {
-            "path": str(self.path), "fingerprint": self.fingerprint, "backbone": spec.backbone, "method": spec.method,
-            "size": str(spec.size), "parameters": parameters_of(self.detector), "licence": self.card.licence,
-        }  # fmt: skip
+            "path": str(self.path),
+            "fingerprint": self.fingerprint,
+            "backbone": spec.backbone,
+            "method": spec.method,
+            "size": str(spec.size),
+            "parameters": parameters_of(self.detector),
+            "licence": self.card.licence,
+        }
 
 
 def load(path: Path, device: str = "cpu") -> Teacher:
-    """A run folder or another project's file, frozen."""
+    """Loads a run folder or another project's file as a frozen teacher."""
     detector, card = detectors.load(path)
     offer = offer_of(detector)
     detector.eval().requires_grad_(False)
@@ -54,6 +59,7 @@ def load(path: Path, device: str = "cpu") -> Teacher:
 
 
 def fingerprint_of(detector: Detector) -> str:
+    """Digests the weights and what decodes them: other answers, another fingerprint."""
     spec = detector.spec
     digest = hashlib.sha256(repr((spec.backbone, spec.method, spec.head, spec.size, spec.normalization)).encode())
     for name, value in detector.state_dict().items():
@@ -63,14 +69,16 @@ def fingerprint_of(detector: Detector) -> str:
 
 
 def parameters_of(detector: Detector) -> int:
-    """Of what a prediction needs."""
+    """Counts the parameters that a prediction needs."""
     left_out = tuple(f"head.{name}." for name in detector.head.training_only)
     return sum(value.numel() for name, value in detector.named_parameters() if not name.startswith(left_out))
 
 
 class Asked:
-    """The teacher runs on every batch. Crops of another size than its own are brought to it, outer edges onto outer
-    edges, which is a little less sharp than a crop that was cut in that size."""
+    """Runs the teacher on every batch.
+
+    Crops of another size than the teacher's are resized to it, outer edges onto outer edges, which is a little less sharp
+    than a crop that was cut in that size."""
 
     def __init__(self, detector: Detector, level: int | None = None) -> None:
         self.detector, self.level = detector, level
@@ -91,6 +99,6 @@ class Asked:
 
 
 def settings_of_run(path: Path) -> dict[str, Any]:
-    """The recipe that the teacher was trained by, as plain values; {} where its folder has none."""
+    """Reads the recipe that the teacher was trained by, as plain values; {} where its folder has none."""
     file = path / "recipe.json"
     return files.read_json(file).get("recipe", {}) if file.is_file() else {}

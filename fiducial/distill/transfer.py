@@ -21,20 +21,20 @@ from fiducial.models.contracts import Level
 
 
 def attention(feature: Float[Tensor, "b c h w"], power: float = 2.0) -> Float[Tensor, "b n"]:
-    """How much a network looks at each cell: the sum over channels of |A|^power, cells row by row (F_sum^p, section
-    3.1). It grows with the number of channels; `power` is at least 1."""
+    """Measures how much a network looks at each cell: the sum over channels of |A|^power, cells row by row (F_sum^p,
+    section 3.1). It grows with the number of channels; `power` is at least 1."""
     return feature.abs().pow(power).sum(1).flatten(1)
 
 
 def normalised(attention: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-    """Of length one a sample; zeros stay zeros. Where a network looks is left, how strongly is gone."""
+    """Scales each sample to length one; zeros stay zeros. Where a network looks is kept, how strongly is not."""
     return F.normalize(attention, dim=1)
 
 
 def attention_mse(
     student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d h w"], power: float = 2.0, normalise: bool = True
 ) -> Float[Tensor, " b"]:
-    """Mean over the cells of the squared difference of attentions, as in the paper's published code.
+    """Averages, over the cells, the squared difference of the attentions, as the paper's published code does.
 
     Without `normalise` it also asks for the teacher's strength, which is of another order in a network of another width
     and grows with its `power`: the weight that is right for one pair of networks is wrong for the next."""
@@ -61,22 +61,22 @@ def _difference(student: Tensor, teacher: Tensor, power: float, normalise: bool)
 
 
 class Shape(NamedTuple):
-    """Of a map."""
+    """Channels and cells of a map."""
 
     channels: int
     grid: Size
 
     @classmethod
     def of(cls, level: Level, size: Size) -> Shape:
-        """A backbone's level for inputs of `size`."""
+        """Computes the shape of a backbone's level for inputs of `size`."""
         return cls(level.channels, Size(-(-size.w // level.stride), -(-size.h // level.stride)))
 
 
 class Matching(nn.Module):
-    """A student's map with the channels and the grid of its teacher's: a 1x1 convolution, then the highest of the cells
-    that lie in one of the teacher's. It is trained with the student and left out of what ships.
+    """Gives a student's map the channels and the grid of its teacher's: a 1x1 convolution, then the highest of the cells that
+    lie in one of the teacher's. It is trained with the student and left out of what ships.
 
-    What it learns the student need not: a loss behind it can fall without the student's map having changed."""
+    A loss behind it can fall without the student's map having changed, because this convolution learns too."""
 
     def __init__(self, student: Shape, teacher: Shape) -> None:
         super().__init__()

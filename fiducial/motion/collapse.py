@@ -1,4 +1,4 @@
-"""Points that were found without labels: where they lie, whether they spread over the picture, and whether they move."""
+"""Points that were found without labels: where they lie, whether they spread over the image, and whether they move."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CELLS = 8  # a side, of the grid on which occupancy is counted
 
 
 class Spread(NamedTuple):
-    """Lengths are shares of the picture's sides."""
+    """Where points lie. Lengths are shares of the image's sides."""
 
     spread: float  # standard deviation of a frame's points around their middle: 0 where all sit in one place
     nearest: float  # mean distance of a point to the nearest other
@@ -23,7 +23,7 @@ class Spread(NamedTuple):
 
 
 def spread_of(xy: Float[np.ndarray, "n k 2"], size: Size) -> Spread:
-    """Of points in px of pictures of `size`."""
+    """Measures the spread of points in px of images of `size`."""
     unit = geometry.px_to_unit(xy.astype(np.float64), size)
     count = unit.shape[1]
     distance = np.linalg.norm(unit[:, :, None] - unit[:, None], axis=-1) + np.where(np.eye(count), np.inf, 0)
@@ -40,7 +40,7 @@ def spread_of(xy: Float[np.ndarray, "n k 2"], size: Size) -> Spread:
 
 
 def warnings_of(found: Spread, points: int) -> list[str]:
-    """What is wrong with where they lie, in words. A single point can't be anywhere but in one place."""
+    """Says in words what is wrong with where points lie. A single point can't be anywhere but in one place."""
     wrong = []
     if points > 1 and found.spread < 0.06:
         wrong.append(f"the points sit together in one place (spread {found.spread:.3f} of the side)")

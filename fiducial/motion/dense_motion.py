@@ -38,7 +38,7 @@ class DenseMotionSpec:
 
 
 class Motion(NamedTuple):
-    """A motion and what it was made of; proposal 0 is the background's, which does not move."""
+    """A motion and what it was made of. Proposal 0 is the background's, which does not move."""
 
     sparse_motion: Float[Tensor, "b p h w 2"]  # backward flow of each of the 1 + k proposals, in corner
     sparse_deformed: Float[Tensor, "b p c h w"]  # the reduced source moved by each
@@ -48,7 +48,7 @@ class Motion(NamedTuple):
 
 
 class DenseMotion(nn.Module):
-    """A source [b, c, h, w] in 0..1, its points and those of the driving picture -> Motion on the reduced grid."""
+    """Predicts the motion from a source to a driving image, on the reduced grid."""
 
     def __init__(
         self, spec: DenseMotionSpec, points: int, channels: int = 3,
@@ -63,6 +63,7 @@ class DenseMotion(nn.Module):
         self.occlusion = nn.Conv2d(self.network.outputs, 1, 7, padding=3) if spec.occlusion else None
 
     def forward(self, source: Float[Tensor, "b c _ _"], of_source: Frames, of_driving: Frames) -> Motion:
+        """Takes the source in 0..1 and the points, with their local frames, of both images."""
         small = self.reduce(source)
         size = grids.size_of(small)
         heat = gaussian_differences(of_source, of_driving, size, self.spec.variance)
@@ -83,7 +84,6 @@ class DenseMotion(nn.Module):
             return self.mask(feature), None
         assert self.mask.bias is not None
         assert self.occlusion.bias is not None
-        assert self.mask.bias is not None
         assert self.occlusion.bias is not None
         weight = torch.cat([self.mask.weight, self.occlusion.weight])
         bias = torch.cat([self.mask.bias, self.occlusion.bias])
@@ -94,15 +94,16 @@ class DenseMotion(nn.Module):
 def gaussian_differences(
     of_source: Frames, of_driving: Frames, size: Size, variance: float
 ) -> Float[Tensor, "b p 1 h w"]:
-    """Where each point is in the driving picture, less where it was in the source; zeros for the background."""
+    """Draws where each point is in the driving image, less where it was in the source; zeros for the background."""
     driving = grids.gaussians(of_driving.xy_corner, size, variance)
     difference = driving - grids.gaussians(of_source.xy_corner, size, variance)
     return torch.cat([torch.zeros_like(difference[:, :1]), difference], 1)[:, :, None]
 
 
 def sparse_motion(of_source: Frames, of_driving: Frames, size: Size) -> Float[Tensor, "b p h w 2"]:
-    """Each point's motion to first order: s + J_s J_d^-1 (z - d) for s, d its places in source and driving picture and
-    J their Jacobians (eq. 4); before them the grid itself, of what does not move. Without Jacobians J_s J_d^-1 = 1."""
+    """Computes each point's motion to first order: s + J_s J_d^-1 (z - d), with s and d its places in source and driving image
+    and J its Jacobians there (eq. 4). Before them comes the grid itself: the background, which does not move. Without
+    Jacobians J_s J_d^-1 = 1."""
     grid = corner = grids.corner_grid(size, of_source.xy_corner)
     places = corner - of_driving.xy_corner[:, :, None, None]
     if of_source.jacobian is not None and of_driving.jacobian is not None:

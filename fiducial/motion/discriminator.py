@@ -1,5 +1,5 @@
-"""The adversary that the generator may be trained against, with its losses: patches of a picture, and whether it fits to
-the points, judged at several scales (First order motion model, Siarohin et al., NeurIPS 2019, and its published code;
+"""The adversary that the generator may be trained against, with its losses: it judges patches of an image, and whether they
+fit the points, at several scales (First order motion model, Siarohin et al., NeurIPS 2019, and its published code;
 losses: LSGAN, Mao et al., ICCV 2017; feature matching: pix2pixHD, Wang et al., CVPR 2018)."""
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ class DiscriminatorSpec:
 
 
 class Judgement(NamedTuple):
-    """Of one scale."""
+    """What is said of an image at one scale."""
 
-    features: tuple[Float[Tensor, "b _ _ _"], ...]  # what each block made of the picture
+    features: tuple[Float[Tensor, "b _ _ _"], ...]  # what each block made of the image
     score: Float[Tensor, "b 1 _ _"]  # of each patch; 1 = real, 0 = generated
 
 
 class Discriminator(nn.Module):
-    """Levels of a pyramid, from the finest on, and the points of the driving picture -> a Judgement for each scale.
+    """Judges the levels of an image's pyramid, from the finest on, given the points of the driving image.
 
-    It does not teach the points: they would learn to be where it is easily fooled. For its own loss the generated
-    pictures are to be given detached."""
+    It does not teach the points: they would learn to be where it is easily fooled. For the adversary's own loss, detach the
+    generated images."""
 
     def __init__(self, spec: DiscriminatorSpec, points: int, channels: int = 3) -> None:
         super().__init__()
@@ -60,6 +60,7 @@ class Discriminator(nn.Module):
     def forward(
         self, pyramid: Sequence[Float[Tensor, "b c _ _"]], xy_corner: Float[Tensor, "b k 2"]
     ) -> list[Judgement]:
+        """Gives a judgement for each scale; UserError where the pyramid has fewer levels."""
         if len(pyramid) < self.spec.scales:
             raise UserError(f"discriminator.scales={self.spec.scales}: expected at most {len(pyramid)}, the pyramid's")
         return [network(self._seen(level, xy_corner)) for network, level in zip(self.scales, pyramid, strict=False)]
@@ -95,18 +96,19 @@ class Patches(nn.Module):
 
 
 def discriminator_loss(real: Sequence[Judgement], generated: Sequence[Judgement]) -> Float[Tensor, ""]:
-    """Mean (1 - score)^2 of real patches and score^2 of generated ones, summed over the scales: teaches the adversary."""
+    """Adds up, over the scales, the means of (1 - score)^2 of real patches and score^2 of generated ones: teaches the
+    adversary."""
     pairs = zip(real, generated, strict=True)
     return torch.stack([((1 - of_real.score) ** 2).mean() + (made.score**2).mean() for of_real, made in pairs]).sum()
 
 
 def adversarial_loss(generated: Sequence[Judgement]) -> Float[Tensor, ""]:
-    """Mean (1 - score)^2 of generated patches, summed over the scales: teaches the generator."""
+    """Adds up, over the scales, the mean of (1 - score)^2 of generated patches: teaches the generator."""
     return torch.stack([((1 - made.score) ** 2).mean() for made in generated]).sum()
 
 
 def feature_matching_loss(real: Sequence[Judgement], generated: Sequence[Judgement]) -> Float[Tensor, ""]:
-    """Mean absolute difference of the features, summed over blocks and scales; the real picture's are the target."""
+    """Adds up, over blocks and scales, the mean absolute difference of the features; the real image's are the target."""
     pairs = [
         (target.detach(), feature)
         for of_real, made in zip(real, generated, strict=True)
@@ -127,6 +129,6 @@ def _check_side(side: int, blocks: int) -> None:
         least = 2 * least + _CUT
     if side < least:
         raise UserError(
-            f"a picture of {side} px a side: {blocks} blocks of the discriminator need {least}; use fewer "
+            f"an image of {side} px a side: {blocks} blocks of the discriminator need {least}; use fewer "
             "discriminator.blocks or discriminator.scales"
         )

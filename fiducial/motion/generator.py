@@ -1,6 +1,6 @@
-"""The driving picture from the source and two sets of points: features are moved by the dense motion, hidden where the
-source does not show them, and made into a picture (First order motion model: Siarohin et al., NeurIPS 2019, section
-3.2). A picture can be made this way only if the points tell what moved: that is what teaches the detector."""
+"""The driving image from the source and two sets of points: features are moved by the dense motion, hidden where the
+source does not show them, and made into an image (First order motion model: Siarohin et al., NeurIPS 2019, section 3.2).
+An image can be made this way only if the points tell what moved: that is what teaches the detector."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class GeneratorSpec:
     residuals: int = 6  # blocks on the moved features
     dense_motion: DenseMotionSpec = DenseMotionSpec()
     # Where the source shows it, its own pixels are taken, moved (Siarohin et al., "Motion representations for articulated
-    # animation", CVPR 2021): a start from the copied source instead of from grey. The published model of 2019 has it not.
+    # animation", CVPR 2021): training then starts from the copied source instead of from grey. The published model of 2019
+    # does not do this.
     shows_source: bool = False
 
     def __post_init__(self) -> None:
@@ -41,7 +42,7 @@ class GeneratorSpec:
         expect(possible, "generator.shows_source", self.shows_source, "false without dense_motion.occlusion")
 
     def channels(self, level: int) -> int:
-        """Of the map that was halved `level` times."""
+        """Counts the channels of the map that was halved `level` times."""
         return min(self.widest, self.width << level)
 
 
@@ -54,7 +55,7 @@ class Generated(NamedTuple):
 
 
 class Generator(nn.Module):
-    """A source [b, c, h, w] in 0..1, its points and those of the driving picture -> Generated."""
+    """Generates the driving image from a source and the points of both."""
 
     def __init__(
         self, spec: GeneratorSpec, points: int, channels: int = 3,
@@ -72,6 +73,9 @@ class Generator(nn.Module):
         self.final = nn.Conv2d(spec.width, channels, 7, padding=3)
 
     def forward(self, source: Float[Tensor, "b c h w"], of_source: Frames, of_driving: Frames) -> Generated:
+        """Takes the source in 0..1 and the points, with their local frames, of both images.
+
+        UserError for sides that the network can't halve, which names a size that it can."""
         size = grids.size_of(source)
         self._check(size)
         motion = self.dense_motion(source, of_source, of_driving)
@@ -84,15 +88,17 @@ class Generator(nn.Module):
         feature = self.residuals(feature)
         for block in self.up:
             feature = block(feature)
-        made, moved = self.final(feature).to(source.dtype).sigmoid(), self._moved(source, motion)
+        prediction, moved = self.final(feature).to(source.dtype).sigmoid(), self._moved(source, motion)
         if self.spec.shows_source and motion.occlusion is not None:
             shown = grids.resized(motion.occlusion, size)
-            made = shown * moved + (1 - shown) * made
-        return Generated(made, moved, motion)
+            prediction = shown * moved + (1 - shown) * prediction
+        return Generated(prediction, moved, motion)
 
     def _moved(self, maps: Float[Tensor, "b c h w"], motion: Motion) -> Float[Tensor, "b c h w"]:
-        """Maps moved by the flow, which is brought to their size. Resized as the published model does it, a flow of
-        nothing moves pixels at the border; pixels that are shown must not."""
+        """Moves maps by the flow, which is resized to them.
+
+        Resized as the published model does it, a flow that moves nothing shifts pixels at the border. Pixels that are
+        shown must stay, so `shows_source` aligns the corners."""
         deformation = motion.deformation.permute(0, 3, 1, 2)
         flow = grids.resized(deformation, grids.size_of(maps), align_corners=self.spec.shows_source)
         return grids.sample(maps, flow.permute(0, 2, 3, 1), align_corners=self.align_corners)
@@ -103,14 +109,15 @@ class Generator(nn.Module):
         fitting = Size(*(max(side // step, -(-least // step)) * step for side in size))
         if fitting != size:
             raise UserError(
-                f"a picture of {size} px: the generator needs sides that are multiples of {step} "
+                f"an image of {size} px: the generator needs sides that are multiples of {step} "
                 f"(generator.downs={self.spec.downs}) and more than {reduction} px (dense_motion.reduction), such as "
                 f"{fitting}"
             )
 
 
 class DoublingBlock(nn.Module):
-    """Each cell four times (nearest neighbour), convolution 3x3, BatchNorm, ReLU: [b, c, h, w] -> [b, outputs, 2h, 2w].
+    """Repeats each cell four times (nearest neighbour), then convolution 3x3, BatchNorm, ReLU: [b, c, h, w] -> [b, outputs,
+    2h, 2w].
 
     Computed as one convolution of the small map that has the four cells of the result as channels. Of the nine cells
     under a kernel of the doubled map several are the same one, so their weights are summed: equal numbers, and the
@@ -134,7 +141,7 @@ class DoublingBlock(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + two convolutions 3x3, each after BatchNorm and ReLU (He et al., Identity mappings, ECCV 2016)."""
+    """Adds to x two convolutions 3x3, each after BatchNorm and ReLU (He et al., Identity mappings, ECCV 2016)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -23,18 +23,21 @@ LEAST_DETERMINANT = 1e-6
 
 
 def size_of(maps: Float[Tensor, "*any h w"]) -> Size:
+    """Reads the grid of maps."""
     return Size(maps.shape[-1], maps.shape[-2])
 
 
 def corner_grid(size: Size, like: Tensor) -> Float[Tensor, "h w 2"]:
-    """Places of the cells' centres, with the dtype and device of `like`: the flow that moves nothing."""
+    """Computes the places of the cells' centres, with the dtype and device of `like`: the flow that moves nothing."""
     rows, columns = torch.meshgrid(axes.positions(size.h, like), axes.positions(size.w, like), indexing="ij")
     return geometry.px_to_corner(torch.stack([columns, rows], -1), size)
 
 
 def gaussians(xy_corner: Float[Tensor, "b k 2"], size: Size, variance: float) -> Float[Tensor, "b k h w"]:
-    """Un-normalised Gaussians exp(-d^2 / (2 variance)) around the points, of which d is measured in `xy_corner`: wider
-    than high, in px, on a picture that is wider than high. Separable, so two vectors of exponentials a point."""
+    """Draws un-normalised Gaussians exp(-d^2 / (2 variance)) around the points.
+
+    The distance d is measured in `xy_corner`: on an image that is wider than high they are wider than high in px. They are
+    separable, so a point costs two vectors of exponentials."""
     grid = corner_grid(size, xy_corner)
     along_x = torch.exp(-((grid[0, :, 0] - xy_corner[..., 0:1]) ** 2) / (2 * variance))
     along_y = torch.exp(-((grid[:, 0, 1] - xy_corner[..., 1:2]) ** 2) / (2 * variance))
@@ -45,17 +48,18 @@ def sample(
     image: Float[Tensor, "b c h w"], xy_corner: Float[Tensor, "b rows columns 2"], *, align_corners: bool = True,
     padding: Padding = "zeros",
 ) -> Float[Tensor, "b c rows columns"]:  # fmt: skip
-    """The image's colours at places between its pixels, bilinear.
+    """Reads an image's colours at places between its pixels, bilinear.
 
-    `align_corners=False` takes the same numbers for another frame, that of the outer edges: a picture sampled at its
+    `align_corners=False` takes the same numbers for another frame, that of the outer edges: an image sampled at its
     own grid is then zoomed towards its centre and dark at its border. Published code does so when it runs on a torch
     newer than 1.2; we have it for comparisons only."""
     return F.grid_sample(image, xy_corner, mode="bilinear", padding_mode=padding, align_corners=align_corners)
 
 
 def resized(maps: Float[Tensor, "b c _ _"], size: Size, *, align_corners: bool = False) -> Float[Tensor, "b c _ _"]:
-    """Maps on a grid of another size, bilinear; the same maps where the size is. Outer edges are the same ones, or with
-    `align_corners` the first and last centres are.
+    """Resizes maps to another grid, bilinear; maps that have the size are returned as they are.
+
+    The outer edges of both grids coincide, or with `align_corners` their first and last centres.
 
     The published model resizes its flows by edges, though their numbers are of centres: a flow that moves nothing,
     doubled, then moves the border's pixels by up to half a pixel of the result, at four times by 1.5."""
@@ -65,7 +69,7 @@ def resized(maps: Float[Tensor, "b c _ _"], size: Size, *, align_corners: bool =
 
 
 def inverse(matrices: Float[Tensor, "*any 2 2"]) -> Float[Tensor, "*any 2 2"]:
-    """Inverses of 2x2 matrices in closed form.
+    """Inverts 2x2 matrices in closed form.
 
     A determinant closer to zero than `LEAST_DETERMINANT` is replaced by it with its sign, and gives no gradient there:
     a network in training may come to a singular Jacobian, whose inverse would make all weights NaN at one stroke."""

@@ -28,22 +28,24 @@ _COMPUTED = ("sums",)  # buffers that no file holds
 
 
 def load(path: Path, device: str = "cpu") -> tuple[Detector, Generator]:
-    """Both, in eval mode, every weight taken. UserError where the file lacks one of them, or where they do not fit each
-    other; a warning says what the detector was taken for."""
+    """Loads detector and generator, in eval mode, with every weight of the file.
+
+    A warning says what the detector was taken for. UserError where the file lacks one of them, or where they do not fit
+    each other."""
     contents = generator_of(_reader.nested(path), path)
     spec, points = spec_of(contents)
     detector, _, report = detectors.load_checkpoint(path)
     warnings.warn(report, stacklevel=2)
-    own = len(detector.spec.skeleton.points)
-    if own != points:
-        raise UserError(f"{path}: its detector finds {own} points and its generator takes {points}; expected as many")
+    found = len(detector.spec.skeleton.points)
+    if found != points:
+        raise UserError(path, f"its detector finds {found} points and its generator takes {points}; expected as many")
     generator = Generator(spec, points)
     generator.load_state_dict(_fitting(generator, contents), strict=False)  # what may be missing was looked at just now
     return detector.to(device), generator.eval().to(device)
 
 
 def generator_of(loaded: dict[str, Any], path: Path) -> Contents:
-    """The generator's tensors by their published names; UserError for a file without it or without the detector."""
+    """Reads the generator's tensors by their published names; UserError for a file without it or without the detector."""
     wanted = ("generator", "kp_detector")
     missing = [name for name in wanted if not isinstance(loaded.get(name), dict)]
     if missing:
@@ -61,8 +63,10 @@ def generator_of(loaded: dict[str, Any], path: Path) -> Contents:
 
 
 def spec_of(contents: Contents) -> tuple[GeneratorSpec, int]:
-    """What the generator is, and how many points it takes. A width that two blocks share is the widest; the variance of
-    the points' Gaussians, which no tensor shows, is the published one."""
+    """Reads from the tensors' shapes what the generator is and how many points it takes.
+
+    A width that two blocks share is taken for the widest; the variance of the points' Gaussians, which no tensor shows, is
+    the published one."""
     shapes = contents.shapes
     for name in (
         "first.conv.weight",
@@ -74,7 +78,7 @@ def spec_of(contents: Contents) -> tuple[GeneratorSpec, int]:
             raise UserError(f"{contents.path}: generator: no tensor {name}; expected the First-Order-Motion model's")
     width, channels = shapes["first.conv.weight"][:2]
     if channels != 3:
-        raise UserError(f"{contents.path}: generator: made for pictures of {channels} channels; expected 3, RGB")
+        raise UserError(f"{contents.path}: generator: made for images of {channels} channels; expected 3, RGB")
     downs, widest = _growth(shapes, r"down_blocks\.(\d+)\.conv\.weight", width)
     # The names of the detector's hourglass are the same.
     own = {

@@ -1,4 +1,4 @@
-"""How far a generated picture is from the real one, by what a fixed network sees in both at several sizes (perceptual
+"""How far a generated image is from the real one, by what a fixed network sees in both at several sizes (perceptual
 loss: Johnson et al., ECCV 2016; the pyramid: First order motion model, Siarohin et al., NeurIPS 2019, eq. 9).
 
 The network is VGG-19 with torchvision's weights, where a file of them is at hand. Nothing is downloaded: without one,
@@ -31,7 +31,7 @@ _HUB_PATTERN = "vgg19-*.pth"
 
 
 class Pyramid(nn.Module):
-    """An image [b, c, h, w] -> itself at each scale, all from the full size and not from one another."""
+    """Shrinks an image to each scale, always from the full size, with anti-aliasing."""
 
     def __init__(self, channels: int = 3, scales: Sequence[float] = SCALES) -> None:
         super().__init__()
@@ -42,9 +42,9 @@ class Pyramid(nn.Module):
 
 
 class FeatureNetwork(nn.Module):
-    """A frozen network -> its maps after some of its layers.
+    """Gives the maps of a frozen network after some of its layers (`cuts`).
 
-    A picture that pooling would leave nothing of gives fewer maps: those that there are."""
+    An image so small that pooling would leave nothing of it gives fewer maps."""
 
     pixel_weight: float = 0.0  # of `pixel_loss` beside it, in the unit of LAYER_WEIGHTS
 
@@ -92,7 +92,7 @@ class RandomFeatures(FeatureNetwork):
 
 
 def feature_network(weights: Path | None = None, seed: int = 0) -> tuple[FeatureNetwork, str]:
-    """The best network that can be had without a download, and a line that says which: VGG-19 of the file given or of
+    """Builds the best network that can be had without a download, and says which in a line: VGG-19 of the file given or of
     torch hub's cache, else random filters."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = weights if weights is not None else next(iter(sorted(folder.glob(_HUB_PATTERN))), None)
@@ -103,8 +103,8 @@ def feature_network(weights: Path | None = None, seed: int = 0) -> tuple[Feature
 
 
 def vgg19(weights: Path | None) -> FeatureNetwork:
-    """relu1_1 .. relu5_1 of VGG-19 (Simonyan & Zisserman, ICLR 2015), with torchvision's file of weights; None = random
-    ones. UserError for a file of anything else."""
+    """Builds VGG-19 up to relu5_1 (Simonyan & Zisserman, ICLR 2015) with torchvision's file of weights; None = random ones.
+    UserError for a file of anything else."""
     network = FeatureNetwork(_layers(_VGG19), _VGG19_CUTS)
     if weights is not None:
         _fill(network, weights)
@@ -115,8 +115,8 @@ def perceptual_loss(
     features: Features, generated: Sequence[Float[Tensor, "b 3 _ _"]], real: Sequence[Float[Tensor, "b 3 _ _"]],
     layer_weights: Sequence[float] = LAYER_WEIGHTS,
 ) -> Float[Tensor, ""]:  # fmt: skip
-    """Weighted mean absolute differences of the maps, summed over layers and over the levels of both pyramids; the real
-    picture's maps are the target and give no gradient."""
+    """Adds up, over layers and over the levels of both pyramids, the weighted mean absolute differences of the maps. The real
+    image's maps are the target and give no gradient."""
     terms = []
     for level, target_level in zip(generated, real, strict=True):
         with torch.no_grad():
@@ -129,8 +129,8 @@ def perceptual_loss(
 def pixel_loss(
     generated: Sequence[Float[Tensor, "b c _ _"]], real: Sequence[Float[Tensor, "b c _ _"]]
 ) -> Float[Tensor, ""]:
-    """Mean absolute difference of the pixels, and of their differences to the next pixel in x and in y, summed over the
-    levels of both pyramids: blur costs, and so does a colour that is off everywhere."""
+    """Adds up, over the levels of both pyramids, the mean absolute differences of the pixels and of their steps to the next
+    pixel in x and in y: blur costs, and so does a colour that is off everywhere."""
     terms = []
     for level, target in zip(generated, real, strict=True):
         wrong = level - target.detach()
@@ -154,17 +154,16 @@ def _layers(widths: Sequence[int]) -> nn.Sequential:
 
 def _fill(network: FeatureNetwork, path: Path) -> None:
     """torchvision's tensors by their names; what is deeper than we read is left out, anything else is refused."""
-    given = checkpoints.read(path).state
-    own = network.state_dict()
-    for name, tensor in own.items():
-        if name not in given or given[name].shape != tensor.shape:
-            found = list(given[name].shape) if name in given else "missing"
+    state, expected = checkpoints.read(path).state, network.state_dict()
+    for name, tensor in expected.items():
+        if name not in state or state[name].shape != tensor.shape:
+            shape = list(state[name].shape) if name in state else "missing"
             raise UserError(
-                f"{path}: not VGG-19 of torchvision: {name} is {found}, expected {list(tensor.shape)}; give {_HUB_PATTERN}"
+                f"{path}: not VGG-19 of torchvision: {name} is {shape}, expected {list(tensor.shape)}; give {_HUB_PATTERN}"
             )
-    foreign = [name for name in given if name not in own and not name.startswith(_VGG19_UNUSED)]
+    foreign = [name for name in state if name not in expected and not name.startswith(_VGG19_UNUSED)]
     if foreign:
         raise UserError(
             f"{path}: not VGG-19 of torchvision: nothing there is called {foreign[0]!r}; give {_HUB_PATTERN}"
         )
-    network.load_state_dict({name: given[name] for name in own})
+    network.load_state_dict({name: state[name] for name in expected})

@@ -1,5 +1,5 @@
 """A small motion system taught by a large one: beside the frames themselves it learns the teacher's points, local frames
-and generated pictures (article B's last step; distillation of generators: Li et al., "GAN compression", CVPR 2020)."""
+and generated images (distillation of generators: Li et al., "GAN compression", CVPR 2020)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from fiducial.motion.spec import MotionSpec
 
 
 class Taught(Motion):
-    """The teacher is frozen, in eval mode, and in no checkpoint. Both see the same pictures in the same batch."""
+    """Trains a system beside a frozen teacher, which is in no checkpoint. Both see the same images in the same batch."""
 
     def __init__(
         self, detector: Detector, generator: Generator, features: FeatureNetwork, spec: MotionSpec, teacher: Motion,
         discriminator: Discriminator | None = None,
     ) -> None:  # fmt: skip
         super().__init__(detector, generator, features, spec, discriminator)
-        theirs, ours = (len(some.spec.skeleton.points) for some in (teacher.detector, detector))
+        theirs, ours = (len(side.spec.skeleton.points) for side in (teacher.detector, detector))
         if theirs != ours:
             raise UserError(
                 f"motion.teacher has {theirs} points and the student {ours}; use --set motion.points={theirs}"
@@ -58,7 +58,7 @@ class Taught(Motion):
 
 
 def frames_difference(ours: Frames, theirs: Frames) -> Float[Tensor, ""]:
-    """Article B's L1: MSE of the points in xy_corner, and that of the Jacobians where both have them."""
+    """Computes the mean squared error of the points in xy_corner, plus that of the Jacobians where both have them."""
     difference = F.mse_loss(ours.xy_corner, theirs.xy_corner)
     if ours.jacobian is None or theirs.jacobian is None:
         return difference

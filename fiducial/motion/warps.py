@@ -1,8 +1,8 @@
-"""Random warps of pictures with their Jacobians, and the losses by which points must follow them (equivariance): First
+"""Random warps of images with their Jacobians, and the losses by which points must follow them (equivariance): First
 order motion model, Siarohin et al., NeurIPS 2019, section 3.1 and its supplement.
 
-A warp is a *backward* map T of `xy_corner`: the warped picture has at z what the picture has at T(z). So points found in
-the warped picture, taken through T, must be the points found in the picture itself."""
+A warp is a *backward* map T of `xy_corner`: the warped image has at z what the image has at T(z). So points found in
+the warped image, taken through T, must be the points found in the image itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TINY = 1e-6
 class WarpSpec:
     """How strong random warps are; the defaults are the published ones."""
 
-    affine_sigma: float = 0.05  # of each of the six numbers of the affine part, half a picture = 1
+    affine_sigma: float = 0.05  # of each of the six numbers of the affine part, half an image = 1
     spline_sigma: float = 0.005  # of the weights of the spline's control points
     spline_points: int = 5  # control points a side; 0 = affine alone
 
@@ -38,7 +38,7 @@ class WarpSpec:
 
 class Warp(NamedTuple):
     """T(z) = A z + b + r(z), with the thin-plate spline r(z) = sum over control points of weight x d^2 ln(d + 1e-6), d
-    the sum of |dx| and |dy|. r is one number, added to both x and y: pictures bend along the diagonal only."""
+    the sum of |dx| and |dy|. r is one number, added to both x and y: images bend along the diagonal only."""
 
     affine: Float[Tensor, "b 2 3"]  # A | b
     weights: Float[Tensor, "b 1 c"]
@@ -46,8 +46,9 @@ class Warp(NamedTuple):
 
     @staticmethod
     def draw(count: int, spec: WarpSpec, generator: torch.Generator, device: torch.device | str | None = None) -> Warp:
-        """`count` warps around the identity. They are drawn on the generator's device, so that they are the same on all
-        others, and then taken to `device`."""
+        """Draws `count` warps around the identity.
+
+        They are drawn on the generator's device, so that they are the same on all others, and then taken to `device`."""
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, device=generator.device).to(device)
@@ -58,7 +59,7 @@ class Warp(NamedTuple):
         return Warp(affine, weights, control_points(spec.spline_points, affine))
 
     def points(self, xy_corner: Float[Tensor, "#b k 2"]) -> Float[Tensor, "b k 2"]:
-        """T of points."""
+        """Computes T of points."""
         distance = self._offsets(xy_corner).abs().sum(-1)
         radial = distance**2 * (distance + _TINY).log()
         # Over the control points; without a batch of places there is none of the radial functions either.
@@ -66,7 +67,7 @@ class Warp(NamedTuple):
         return xy_corner @ self.affine[..., :2].mT + self.affine[:, None, :, 2] + bent
 
     def jacobian(self, xy_corner: Float[Tensor, "#b k 2"]) -> Float[Tensor, "b k 2 2"]:
-        """dT/dz at points: rows are x and y of the result, columns those of z."""
+        """Computes dT/dz at points: rows are x and y of the result, columns those of z."""
         offsets = self._offsets(xy_corner)
         distance = offsets.abs().sum(-1)
         slope = 2 * distance * (distance + _TINY).log() + distance**2 / (distance + _TINY)
@@ -74,7 +75,7 @@ class Warp(NamedTuple):
         return self.affine[:, None, :, :2] + bent[..., None, :]
 
     def image(self, image: Float[Tensor, "b c h w"], *, align_corners: bool = True) -> Float[Tensor, "b c h w"]:
-        """The warped picture, of the same size; beyond its border it is mirrored. `align_corners`: see `grids.sample`."""
+        """Warps an image, which keeps its size; beyond its border it is mirrored. `align_corners`: see `grids.sample`."""
         size = grids.size_of(image)
         flow = self.points(grids.corner_grid(size, image).flatten(0, 1)[None])
         flow = flow.unflatten(1, (size.h, size.w))
@@ -85,14 +86,14 @@ class Warp(NamedTuple):
 
 
 def control_points(side: int, like: Tensor) -> Float[Tensor, "c 2"]:
-    """side x side places that cover the picture, its border included; row by row."""
+    """Places side x side points over the image, its border included; row by row."""
     return grids.corner_grid(Size(side, side), like).flatten(0, 1)
 
 
 def value_loss(
     xy_corner: Float[Tensor, "b k 2"], warped_xy_corner: Float[Tensor, "b k 2"], warp: Warp
 ) -> Float[Tensor, ""]:
-    """Mean |p - T(p')| over both coordinates: p the points of a picture, p' those of the picture warped by T. Both learn
+    """Averages |p - T(p')| over both coordinates: p the points of an image, p' those of the image warped by T. Both learn
     from it."""
     return (xy_corner - warp.points(warped_xy_corner)).abs().mean()
 
@@ -101,7 +102,7 @@ def jacobian_loss(
     jacobian: Float[Tensor, "b k 2 2"], warped_jacobian: Float[Tensor, "b k 2 2"],
     warped_xy_corner: Float[Tensor, "b k 2"], warp: Warp,
 ) -> Float[Tensor, ""]:  # fmt: skip
-    """Mean |1 - J^-1 dT/dz(p') J'| over the four entries: J the Jacobians of a picture's points, J' those of the picture
+    """Averages |1 - J^-1 dT/dz(p') J'| over the four entries: J the Jacobians of an image's points, J' those of the image
     warped by T. The points learn from it too, since dT/dz depends on where they are."""
     expected = warp.jacobian(warped_xy_corner) @ warped_jacobian
     unit = torch.eye(2, dtype=jacobian.dtype, device=jacobian.device)

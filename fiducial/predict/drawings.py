@@ -1,4 +1,4 @@
-"""What predict shows: a JPEG for each image and an MP4 for each video, with the points drawn on."""
+"""What predict draws: a JPEG for each image and an MP4 for each video, with the points on them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ STREAMABLE = {"movflags": "+faststart"}  # the index first, so that browsers pla
 QUALITY = {"crf": "18", "preset": "veryfast"}  # of x264: points stay crisp
 SHORTEST_TICKS = 90_000  # at least so many a second
 
-Draw = Callable[[Frame, np.ndarray], None]  # a frame and its picture with points
+Draw = Callable[[Frame, np.ndarray], None]  # a frame and its image with points
 
 
 def targets(found: Sequence[Source], out: Path) -> dict[str, Path]:
-    """Where the picture of each source goes, by its name: under `out`, in folders as the source is.
+    """Chooses where the drawing of each source goes, by the source's name: under `out`, in folders as the source is.
 
-    Raises UserError where that is the file of a source: a drawing would take the place of the original."""
+    UserError where that is the file of a source: a drawing would take the place of the original."""
     paths: dict[str, Path] = {}
     originals = {source.path.resolve() for source in found}
     used: set[str] = set()
@@ -46,13 +46,13 @@ def targets(found: Sequence[Source], out: Path) -> dict[str, Path]:
 
 
 def drawing(source: Source, target: Path) -> AbstractContextManager[Draw]:
-    """Takes the frames of one source; the file at `target` is there, whole, when the context ends without an error."""
+    """Draws the frames of one source; the file at `target` is there, whole, when the context ends without an error."""
     return _image(target) if source.kind == "image" else _video(target)
 
 
 @contextmanager
 def _image(target: Path) -> Iterator[Draw]:
-    yield lambda frame, picture: pictures.write(target, picture)
+    yield lambda frame, image: pictures.write(target, image)
 
 
 @contextmanager

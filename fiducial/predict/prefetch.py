@@ -12,7 +12,7 @@ Items = Generator[Item, None, None]
 
 
 def ahead(items: Items[Item], most: int = 4) -> Items[Item]:
-    """The same items, up to `most` of them made before they are asked for; then the thread waits.
+    """Makes up to `most` of the items before they are asked for; then the thread waits.
 
     An error comes out where it would have come without the thread. Closing the result ends the thread and closes
     `items` in it."""
@@ -20,8 +20,10 @@ def ahead(items: Items[Item], most: int = 4) -> Items[Item]:
 
 
 def newest(items: Items[Item]) -> Items[Item]:
-    """Of the items that were made since the last one was asked for, only the newest: the thread never waits, so that
-    who is slower than a camera sees the present. Errors and closing as in `ahead`."""
+    """Gives, of the items that were made since the last one was asked for, only the newest.
+
+    The thread never waits, so that a consumer that is slower than a camera sees the present. Errors and closing as in
+    `ahead`."""
     return _handed_over(items, 1, waits=False)
 
 

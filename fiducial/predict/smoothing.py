@@ -25,25 +25,25 @@ class OneEuro:
     speed_hz: float = 1.0  # cutoff of the speed itself (`dcutoff`)
 
     def lag_seconds(self, speed: float) -> float:
-        """By how much the result is late at a constant speed, box sides a second."""
+        """Computes how late the result is at a constant speed, box sides a second."""
         return 1 / (2 * math.pi * (self.rest_hz + self.hz_per_speed * speed))
 
 
 class Smoother:
-    """One filter for each coordinate of each point of the instances of a video, which are told apart by a number."""
+    """Smooths the points of the instances of a video, which are told apart by a number: one filter a coordinate."""
 
     def __init__(self, choices: OneEuro) -> None:
         self.choices = choices
         self._last: dict[int, _State] = {}
 
     def __call__(self, ids: list[int], xy: np.ndarray, side_px: np.ndarray, seconds: float) -> np.ndarray:
-        """xy [n, k, 2] px of the instances `ids` at a time, their boxes' sides [n] px -> xy [n, k, 2], smoothed.
+        """Smooths the points of the next frame: xy [n, k, 2] px of the instances `ids`, the sides [n] px of their boxes.
 
         A number that was not there in the frame before starts afresh, and so does a point that was NaN."""
         before, self._last = self._last, {}
-        for row, (each, points) in enumerate(zip(ids, xy, strict=True)):
-            self._last[each] = _step(self.choices, before.get(each), points, float(side_px[row]), seconds)
-        return np.stack([self._last[each].xy for each in ids]) if ids else xy
+        for row, (number, points) in enumerate(zip(ids, xy, strict=True)):
+            self._last[number] = _step(self.choices, before.get(number), points, float(side_px[row]), seconds)
+        return np.stack([self._last[number].xy for number in ids]) if ids else xy
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,10 @@ class Frame:
 
 
 def find(given: Sequence[str]) -> list[Source]:
-    """The files of all sources, in order, each once: `camera:N`, files, folders and what is in them at any depth.
+    """Finds the files of all sources, in order, each once: `camera:N`, files, folders and what is in them at any depth.
 
-    Files of equal names from different folders are told apart by as many of their folders as it takes. Raises
-    UserError for what does not exist and for a folder without pictures."""
+    Files of equal names from different folders are told apart by as many of their folders as it takes. UserError for what
+    does not exist and for a folder without images."""
     found: dict[str, Source] = {}
     seen: set[Path] = set()
     for text in given:
@@ -67,12 +67,12 @@ def find(given: Sequence[str]) -> list[Source]:
 
 
 def frames(source: Source) -> Generator[Frame, None, None]:
-    """The frames of one source, read as they are asked for. What can't be read comes out as a frame with a problem."""
+    """Reads the frames of one source as they are asked for. What can't be read comes out as a frame with a problem."""
     return {"image": _image, "video": _video, "camera": _camera}[source.kind](source)
 
 
 def count(found: Sequence[Source]) -> int | None:
-    """How many frames there will be, for progress; None where that is not known before."""
+    """Counts the frames that there will be, for progress; None where that is not known before."""
     counts = [1 if source.kind == "image" else _declared_frames(source) for source in found]
     return sum(counts) if all(counts) else None
 

@@ -132,7 +132,7 @@ class Tracker:
 
 
 def box_around(xy: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """The next box [4] of an instance: around its confident points xy [k, 2], score [k], with a margin."""
+    """Puts the next box [4] of an instance around its confident points xy [k, 2], score [k], with a margin."""
     known = np.isfinite(xy).all(-1) & np.isfinite(score)
     sure = known & (score >= CONFIDENT * np.median(score[known])) if known.any() else known
     return geometry.box_of_points(xy, sure, MARGIN)

@@ -79,7 +79,7 @@ def test_sees_where_points_are_and_does_not_teach_them():
 def test_smallest_picture_and_what_is_said_of_a_smaller_one():
     net = network().train()
     assert net([picture(61)], points())[0].score.isfinite().all()
-    with pytest.raises(UserError, match=r"a picture of 60 px a side: 4 blocks of the discriminator need 61"):
+    with pytest.raises(UserError, match=r"an image of 60 px a side: 4 blocks of the discriminator need 61"):
         net([picture(60)], points())
     with pytest.raises(UserError, match=r"discriminator\.scales=2: expected at most 1"):
         network(scales=2)([picture()], points())

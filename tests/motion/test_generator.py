@@ -63,7 +63,7 @@ def test_picture_of_any_size_that_fits(size):
 @torch.no_grad()
 def test_size_that_does_not_fit_is_refused_with_one_that_does(size, spec, fitting):
     net = network(spec)
-    with pytest.raises(UserError, match=f"a picture of {size} px: .* such as {fitting}$"):
+    with pytest.raises(UserError, match=f"an image of {size} px: .* such as {fitting}$"):
         net(picture(size), frames(2), frames(3))
     assert net(picture(fitting), frames(2), frames(3)).prediction.shape[-2:] == (fitting.h, fitting.w)
 
