@@ -14,13 +14,16 @@ from fiducial.types import Keypoints
 
 @dataclass(slots=True)
 class Point:
+    """Where one point is."""
+
     name: str
-    x: Annotated[float, Field(description="px of the upright picture; the centre of its top left pixel is 0, 0")]
+    x: Annotated[float, Field(description="px of the upright image; the centre of its top left pixel is 0, 0")]
     y: float
     score: Annotated[float, Field(description="0 to 1; what it means is the method's affair, higher is surer")]
     sigma: Annotated[
-        tuple[float, float] | None, Field(description="standard deviation of x and y, px; null where the method has none")
-    ]  # fmt: skip
+        tuple[float, float] | None,
+        Field(description="standard deviation of x and y, px; null where the method has none"),
+    ]
 
 
 @dataclass(slots=True)
@@ -32,7 +35,7 @@ class Instance:
 
 @dataclass(slots=True)
 class Heatmap:
-    """The highest of all points' maps, over the first crop."""
+    """A picture of the highest of all points' maps, over the first crop."""
 
     png: Annotated[str, Field(description="grey, base64")]
     box: Annotated[tuple[float, float, float, float], Field(description="where it lies: x, y, width, height, px")]
@@ -40,10 +43,10 @@ class Heatmap:
 
 @dataclass(slots=True)
 class Answer:
-    """To one picture."""
+    """What is answered to one image."""
 
     model: Annotated[str, Field(description="skeleton, method, backbone and runtime")]
-    size: Annotated[tuple[int, int], Field(description="width and height of the upright picture")]
+    size: Annotated[tuple[int, int], Field(description="width and height of the upright image")]
     instances: Annotated[list[Instance], Field(description="one a box, in the order of the boxes")]
     ms: Annotated[float, Field(description="from the request's last byte to the answer")]
     heatmap: Heatmap | None = None
@@ -51,9 +54,9 @@ class Answer:
 
 @dataclass(slots=True)
 class Answers:
-    """To several pictures."""
+    """What is answered to several images."""
 
-    images: Annotated[list[Answer], Field(description="in the order of the pictures")]
+    images: Annotated[list[Answer], Field(description="in the order of the images")]
 
 
 @dataclass(slots=True)
@@ -63,13 +66,13 @@ class Refusal:
     detail: Annotated[str, Field(description="what was wrong, what was expected")]
 
 
-def answer(model: str, names: tuple[str, ...], size: Size, found: Keypoints, ms: float) -> Answer:
-    """Points rounded to what is worth sending: 1/1000 px."""
-    xy, score = _rounded(found.xy, 3), _rounded(found.score, 5)
-    sigma = [[None] * len(names)] * len(xy) if found.sigma is None else _rounded(found.sigma, 3)
+def answer(model: str, names: tuple[str, ...], size: Size, points: Keypoints, ms: float) -> Answer:
+    """Makes the answer to one image of `size`; points are rounded to what is worth sending, 1/1000 px."""
+    xy, score = _rounded(points.xy, 3), _rounded(points.score, 5)
+    sigma = [[None] * len(names)] * len(xy) if points.sigma is None else _rounded(points.sigma, 3)
     instances = [
-        Instance([Point(name, x, y, s, spread) for name, (x, y), s, spread in zip(names, *each, strict=True)])
-        for each in zip(xy, score, sigma, strict=True)
+        Instance([Point(name, x, y, s, spread) for name, (x, y), s, spread in zip(names, *columns, strict=True)])
+        for columns in zip(xy, score, sigma, strict=True)
     ]
     return Answer(model, (size.w, size.h), instances, round(ms, 2))
 

@@ -1,4 +1,4 @@
-"""The HTTP interface of a model: pictures in, points out, as JSON. What is wrong with a request is said in one line,
+"""The HTTP interface of a model: images in, points out, as JSON. What is wrong with a request is said in one line,
 {"detail": ..}; there are no paths and no URLs to read from."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fiducial.serve.service import Service
 from fiducial.version import __version__
 
 FILE = {"type": "string", "format": "binary"}
-BOXES = "JSON [[x, y, width, height], ..], px of the upright picture from its outer edge; without it the whole picture"
+BOXES = "JSON [[x, y, width, height], ..], px of the upright image from its outer edge; without it the whole image"
 PARAMETERS = [
     {"name": "boxes", "in": "query", "schema": {"type": "string", "example": "[[10, 20, 200, 200]]"},
      "description": BOXES},
@@ -47,7 +47,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "model": Refusal}
     for code, text in {
         400: "The request can't be read.", 408: "It did not arrive in time.", 413: "Too many bytes or pixels.",
-        415: "Neither JPEG, PNG nor WebP.", 422: "A broken picture or wrong boxes.",
+        415: "Neither JPEG, PNG nor WebP.", 422: "A broken image or wrong boxes.",
         429: "Too many requests at a time; try again after `Retry-After`.", 503: "The server is stopping.",
         504: "It was not answered in time.",
     }.items()
@@ -59,7 +59,7 @@ PAGE_POLICY = (
 
 
 def create(run: Runtime, limits: Limits | None = None) -> FastAPI:
-    """The application; its `state.service` is the Service, which ends with the application's lifespan."""
+    """Makes the application; its `state.service` is the Service, which ends with the application's lifespan."""
     service = Service(run, limits or Limits())
 
     @asynccontextmanager
@@ -88,13 +88,13 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
     limits = service.limits
 
     @app.post(
-        "/predict", summary="Points of one picture", responses={200: {"model": Answer}, **REFUSALS},
+        "/predict", summary="Points of one image", responses={200: {"model": Answer}, **REFUSALS},
         openapi_extra={"parameters": PARAMETERS, "requestBody": {"required": True, "content": {
             **{kind: {"schema": FILE} for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")},
             "multipart/form-data": {"schema": ONE_FORM}}}},
     )  # fmt: skip
     async def predict(request: Request) -> Response:
-        """The picture is the body, or the file `image` of a form."""
+        """The image is the body, or the file `image` of a form."""
 
         async def work(body: bytes) -> Answer:
             text = request.query_params.get("boxes")
@@ -107,21 +107,24 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         return await _answered(service, request, "predict", work)
 
     @app.post(
-        "/predict/batch", summary="Points of several pictures", responses={200: {"model": Answers}, **REFUSALS},
+        "/predict/batch", summary="Points of several images", responses={200: {"model": Answers}, **REFUSALS},
         openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": MANY_FORM}}}},
     )  # fmt: skip
     async def predict_batch(request: Request) -> Response:
         async def work(body: bytes) -> Answers:
             if not _is_form(request):
-                raise Refused(415, "expected multipart/form-data with the pictures as files `images`")
+                raise Refused(415, "expected multipart/form-data with the images as files `images`")
             form = await _form(request, body, most_files=limits.max_images + 1)
             files = form.getlist("images")
             if not 1 <= len(files) <= limits.max_images:
                 raise Refused(422, f"images: expected 1 to {limits.max_images} files, got {len(files)}")
-            pictures = {f"images[{i}]": await _file(file, f"images[{i}]") for i, file in enumerate(files)}
-            boxes = boxes_of_each(_text(form, "boxes"), len(pictures), limits)
-            each = [service.answer(data, of, name) for (name, data), of in zip(pictures.items(), boxes, strict=True)]
-            return Answers(list(await asyncio.gather(*each)))
+            uploads = {f"images[{i}]": await _file(file, f"images[{i}]") for i, file in enumerate(files)}
+            boxes = boxes_of_each(_text(form, "boxes"), len(uploads), limits)
+            waiting = [
+                service.answer(data, of_image, name)
+                for (name, data), of_image in zip(uploads.items(), boxes, strict=True)
+            ]
+            return Answers(list(await asyncio.gather(*waiting)))
 
         return await _answered(service, request, "predict_batch", work)
 
@@ -145,7 +148,7 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics", summary="For Prometheus")
     async def metrics() -> Response:
-        return Response(service.measures.text(), media_type=service.measures.media_type)
+        return Response(service.counters.text(), media_type=service.counters.media_type)
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
@@ -175,7 +178,7 @@ async def _answered(
         status = refused.status
         response = _json({"detail": refused.detail}, status, refused.headers)
     finally:
-        service.measures.request(endpoint, status, time.perf_counter() - start)
+        service.counters.request(endpoint, status, time.perf_counter() - start)
     return response
 
 

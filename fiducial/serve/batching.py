@@ -22,6 +22,8 @@ PATIENCE_S = 0.03
 
 
 class HasCrops(Protocol):
+    """What is prepared of one image."""
+
     @property
     def crops(self) -> np.ndarray:
         """[n, h, w, 3] uint8"""
@@ -33,7 +35,7 @@ P = TypeVar("P", bound=HasCrops)
 
 @dataclass
 class Job(Generic[P]):
-    """One picture's way."""
+    """One image on its way."""
 
     prepare: Callable[[], P]
     answer: asyncio.Future[tuple[P, Keypoints]]
@@ -41,17 +43,18 @@ class Job(Generic[P]):
 
     @property
     def crops(self) -> np.ndarray:
+        """The prepared crops."""
         assert self.prepared is not None
         return self.prepared.crops
 
 
 class Batcher(Generic[P]):
-    """Used by one event loop, within which it is made; `stop` after the last answer."""
+    """Joins the crops of requests into batches; made and used within one event loop, `stop` after the last answer."""
 
     def __init__(
         self, network: Network, max_crops: int, preparers: int, observe: Callable[[int], None] = lambda crops: None
     ) -> None:
-        """`observe` is told the number of crops of each batch. A picture with more than `max_crops` goes alone."""
+        """`observe` is told the number of crops of each batch. An image with more than `max_crops` goes alone."""
         self._network, self._max_crops, self._observe = network, max_crops, observe
         self._to_prepare: queue.SimpleQueue[Job[P] | None] = queue.SimpleQueue()  # None: one thread ends
         self._changed = threading.Condition()  # guards what follows
@@ -61,8 +64,9 @@ class Batcher(Generic[P]):
         self._runner = self._thread(self._run_all, "batches")
 
     async def points(self, prepare: Callable[[], P]) -> tuple[P, Keypoints]:
-        """What `prepare`, called in a thread, returned, and the points on its crops. What it or the network raises is
-        raised here. A job that is cancelled before its turn is not computed."""
+        """Calls `prepare` in a thread and gives what it returned, with the points on its crops.
+
+        What it or the network raises is raised here. A job that is cancelled before its turn is not computed."""
         job = Job(prepare, asyncio.get_running_loop().create_future())
         with self._changed:
             self._preparing += 1
@@ -70,11 +74,11 @@ class Batcher(Generic[P]):
         return await job.answer
 
     def waiting(self) -> int:
-        """Pictures that no batch has taken yet."""
+        """Counts the images that no batch has taken yet."""
         return self._preparing + len(self._ready)
 
     def stop(self) -> None:
-        """Returns when the threads have ended."""
+        """Ends the threads, and returns when they have ended."""
         for _ in self._preparers:
             self._to_prepare.put(None)
         with self._changed:
@@ -131,7 +135,7 @@ class Batcher(Generic[P]):
         crops = batch[0].crops if len(batch) == 1 else np.concatenate([job.crops for job in batch])
         self._observe(len(crops))
         try:
-            found = self._network.predict(crops)
+            points = self._network.predict(crops)
         except Exception as error:  # whatever it is, somebody waits for it
             _deliver(batch, [error] * len(batch))
             return
@@ -139,7 +143,7 @@ class Batcher(Generic[P]):
         for job in batch:
             rows = slice(start, start + len(job.crops))
             start = rows.stop
-            of_job = Keypoints(*(None if value is None else value[rows] for value in vars(found).values()))
+            of_job = Keypoints(*(None if value is None else value[rows] for value in vars(points).values()))
             answers.append((job.prepared, of_job))
         _deliver(batch, answers)
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Limits:
-    """Together they bound a server's memory: at most `max_in_flight` bodies of `max_bytes` and, since pictures are decoded
-    by as many threads as there are cores, that many pictures of `max_pixels`."""
+    """What a server accepts.
+
+    Together the limits bound its memory: at most `max_in_flight` bodies of `max_bytes` and, since images are decoded by as
+    many threads as there are cores, that many images of `max_pixels`."""
 
     max_bytes: int = 20 * 2**20  # of a request
-    max_pixels: int = 50_000_000  # of a picture, by its header
+    max_pixels: int = 50_000_000  # of an image, by its header
     max_boxes: int = 64  # of a request
     max_images: int = 16  # of a batch request
     max_in_flight: int = 64  # requests at a time; more are sent away with 429
@@ -21,7 +23,7 @@ class Limits:
 
 @dataclass
 class Refused(Exception):
-    """Answered with `status` and {"detail": detail}."""
+    """A request that is answered with `status` and {"detail": detail}."""
 
     status: int
     detail: str  # one line: what was wrong, what was expected

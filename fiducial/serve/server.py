@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from fiducial.errors import UserError
+from fiducial.files import Echo
 from fiducial.runtime import runtime
 from fiducial.serve.limits import Limits
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 
-def serve(
-    model: Path, host: str, port: int, limits: Limits, threads: int | None = None, echo: Callable[[str], None] = print
-) -> None:
-    """Blocks. `port` 0 takes a free one; the address is said when requests are taken. `threads` are the network's."""
+def serve(model: Path, host: str, port: int, limits: Limits, threads: int | None = None, echo: Echo = print) -> None:
+    """Serves a model until a signal ends it.
+
+    `port` 0 takes a free one; `echo` hears the address when requests are taken. `threads` are the network's. UserError where
+    the port can't be taken or the extra `serve` is not installed."""
     try:
         import python_multipart  # noqa: F401  which Starlette would ask for at the first form
         import uvicorn  # noqa: F401
@@ -47,14 +48,14 @@ def serve(
 
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((host, port))
+        bound.bind((host, port))
     except OSError as error:
-        made.close()
+        bound.close()
         raise UserError(f"--host {host} --port {port}: can't be taken: {error}. Try --port 0 for a free one") from error
-    return made
+    return bound
 
 
 def _server(app: FastAPI, limits: Limits) -> Server:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,29 +14,29 @@ from typing import Protocol, runtime_checkable
 import cv2
 import numpy as np
 
-from fiducial import geometry
+from fiducial import files, geometry
 from fiducial.data import crops as cutting
 from fiducial.geometry import Size
 from fiducial.runtime.runtime import Runtime
 from fiducial.serve import answers
 from fiducial.serve.batching import Batcher
-from fiducial.serve.counters import Measures
+from fiducial.serve.counters import Counters
 from fiducial.serve.limits import Limits, Refused
-from fiducial.serve.pictures import picture_of
+from fiducial.serve.uploads import image_of
 
 
 @runtime_checkable
 class ShowsHeatmaps(Protocol):
-    """What some networks offer besides points; exported files don't."""
+    """What some networks offer besides points: heatmaps. Exported files don't."""
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray | None:
-        """uint8 RGB crops [n, h, w, 3] -> [n, k, h, w] in 0..1; None where the method has none."""
+        """Gives the maps [n, k, h, w] in 0..1 of uint8 RGB crops [n, h, w, 3]; None where the method has none."""
         ...
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A decoded picture's crops. The picture itself is gone."""
+    """The crops of a decoded image. The image itself is not kept."""
 
     size: Size
     crops: np.ndarray  # [n, h, w, 3] uint8
@@ -46,7 +45,7 @@ class Prepared:
 
 
 class Service:
-    """Used by one event loop."""
+    """A loaded model and what its requests share; used by one event loop."""
 
     def __init__(self, run: Runtime, limits: Limits) -> None:
         self.run, self.limits = run, limits
@@ -57,13 +56,11 @@ class Service:
         for count in (1, 2):  # what a runtime makes when it is first used is made now
             run.network.predict(black[:count])
         self.has_heatmaps = isinstance(run.network, ShowsHeatmaps) and run.network.heatmaps(black[:1]) is not None
-        self.measures = Measures()
-        # No more threads than cores: decoded pictures are large.
-        self._batcher: Batcher[Prepared] = Batcher(
-            run.network, limits.max_batch, os.cpu_count() or 1, self.measures.batch
-        )
-        self.measures.watch("fiducial_in_flight", "Requests that are being answered", lambda: self.in_flight)
-        self.measures.watch("fiducial_waiting", "Pictures that no batch has taken yet", self._batcher.waiting)
+        self.counters = Counters()
+        # No more threads than cores: decoded images are large.
+        self._batcher: Batcher[Prepared] = Batcher(run.network, limits.max_batch, files.cores(), self.counters.batch)
+        self.counters.watch("fiducial_in_flight", "Requests that are being answered", lambda: self.in_flight)
+        self.counters.watch("fiducial_waiting", "Pictures that no batch has taken yet", self._batcher.waiting)
 
     @property
     def ready(self) -> bool:
@@ -72,7 +69,7 @@ class Service:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """A place for one request, or Refused."""
+        """Takes a place for one request, or raises Refused."""
         if self.draining:
             raise Refused(503, "the server is stopping", {"Connection": "close"})
         if not self.ready:
@@ -84,28 +81,28 @@ class Service:
             self.in_flight -= 1
 
     def stop(self) -> None:
-        """After the last request."""
+        """Ends the threads; to be called after the last request."""
         self._batcher.stop()
 
     async def answer(
         self, data: bytes, boxes: np.ndarray | None, name: str = "image", heatmap: bool = False
     ) -> answers.Answer:
-        """To one picture; `name` is for messages."""
+        """Finds points on one image: the bytes of a file and boxes [n, 4], None = the whole image. `name` is for messages."""
         start = time.perf_counter()
-        prepared, found = await self._batcher.points(partial(self._prepare, data, boxes, name))
-        found = found.mapped(geometry.invert(prepared.image_to_crop))
+        prepared, points = await self._batcher.points(partial(self._prepare, data, boxes, name))
+        points = points.mapped(geometry.invert(prepared.image_to_crop))
         ms = (time.perf_counter() - start) * 1e3
-        answer = answers.answer(self.title, self.run.skeleton.points, prepared.size, found, ms)
+        answer = answers.answer(self.title, self.run.skeleton.points, prepared.size, points, ms)
         if heatmap and self.has_heatmaps and len(prepared.crops):
             answer.heatmap = await asyncio.to_thread(self._heatmap, prepared)
         return answer
 
     def _prepare(self, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
-        picture, spec = picture_of(data, self.limits, name), self.run.card.spec
-        crops, image_to_crop = cutting.cut(picture, boxes, spec.size, spec.padding)
-        checked, padding = cutting.checked_boxes(picture, boxes, spec.padding)
+        image, spec = image_of(data, self.limits, name), self.run.card.spec
+        crops, image_to_crop = cutting.cut(image, boxes, spec.size, spec.padding)
+        checked, padding = cutting.checked_boxes(image, boxes, spec.padding)
         first = geometry.fit_aspect(checked[0], spec.size, padding) if len(checked) else np.full(4, np.nan)
-        return Prepared(Size(picture.shape[1], picture.shape[0]), crops, image_to_crop, first)
+        return Prepared(Size(image.shape[1], image.shape[0]), crops, image_to_crop, first)
 
     def _heatmap(self, prepared: Prepared) -> answers.Heatmap:
         assert isinstance(self.run.network, ShowsHeatmaps)

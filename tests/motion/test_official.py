@@ -210,7 +210,7 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
         ({"first.conv.weight": None}, "no tensor first.conv.weight"),
         ({"final.bias": None}, "1 tensors do not fit the network that the others tell of, first 'final.bias'"),
         ({"extra.weight": torch.zeros(2)}, "first 'extra.weight'"),
-        ({"first.conv.weight": torch.zeros(4, 1, 7, 7)}, "pictures of 1 channels; expected 3"),
+        ({"first.conv.weight": torch.zeros(4, 1, 7, 7)}, "images of 1 channels; expected 3"),
         ({"final.bias": torch.tensor([0.0, float("nan"), 0])}, "generator: final.bias holds NaN"),
     ]:
         state = {name: tensor for name, tensor in {**whole, **change}.items() if tensor is not None}

@@ -29,7 +29,7 @@ from serve.served import Pacer, Served, encoded, grey, served, until
 
 from fiducial.data.images import decode_image
 from fiducial.runtime import runtime
-from fiducial.serve import pictures
+from fiducial.serve import uploads
 from fiducial.serve.limits import Limits, Refused
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -242,7 +242,7 @@ def test_a_body_in_chunks_is_counted(server: Served) -> None:
 
 
 def test_nothing_is_decoded_before_the_header_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "decode_image", lambda *_: pytest.fail("was decoded"))
+    monkeypatch.setattr(uploads, "decode_image", lambda *_: pytest.fail("was decoded"))
     jpeg = bytearray(encoded(PICTURE, ".jpg"))
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 65_000, 65_000)
@@ -250,7 +250,7 @@ def test_nothing_is_decoded_before_the_header_is_looked_at(monkeypatch: pytest.M
     webp[26:30] = struct.pack("<HH", 16_000, 16_000)
     for bomb in (bytes(jpeg), bytes(webp), png_of_size(30_000, 30_000)):
         with pytest.raises(Refused) as refused:
-            pictures.picture_of(bomb, Limits())
+            uploads.image_of(bomb, Limits())
         assert refused.value.status == 413
 
 
@@ -259,22 +259,22 @@ def test_nothing_is_decoded_before_the_header_is_looked_at(monkeypatch: pytest.M
 def test_the_size_of_a_webp(quality: int, channels: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (37, 53, channels), dtype=np.uint8)
     data = cv2.imencode(".webp", picture, (cv2.IMWRITE_WEBP_QUALITY, quality))[1].tobytes()
-    assert pictures.stored_size(data, "image") == (53, 37)
+    assert uploads.stored_size(data, "image") == (53, 37)
 
 
 def test_a_jpeg_of_endless_scans_is_refused_and_no_other() -> None:
     jpeg = encoded(PICTURE, ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     last = jpeg.rindex(b"\xff\xda")
-    assert pictures.scans(jpeg) == jpeg.count(b"\xff\xda")
+    assert uploads.scans(jpeg) == jpeg.count(b"\xff\xda")
     bomb = jpeg[:-2] + jpeg[last:-2] * 500 + jpeg[-2:]
     with pytest.raises(Refused) as refused:
-        pictures.picture_of(bomb, Limits())
+        uploads.image_of(bomb, Limits())
     assert "scans" in refused.value.detail
     # Behind the end, and in metadata, such bytes mean nothing.
     noise = b"\xff\xda" * 500
     comment = b"\xff\xfe" + struct.pack(">H", len(noise) + 2) + noise
     for harmless in (jpeg + noise, jpeg[:2] + comment + jpeg[2:], jpeg[:last] + comment + jpeg[last:]):
-        np.testing.assert_array_equal(pictures.picture_of(harmless, Limits()), decode_image(jpeg, "image"))
+        np.testing.assert_array_equal(uploads.image_of(harmless, Limits()), decode_image(jpeg, "image"))
 
 
 def test_no_broken_request_breaks_the_server(server: Served, network: Any) -> None:

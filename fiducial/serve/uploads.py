@@ -1,4 +1,4 @@
-"""Bytes of a picture from a stranger, checked by what its header says before anything is allocated for its pixels."""
+"""The bytes of an image from a stranger, checked by what its header says before anything is allocated for its pixels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ MOST_SCANS = 100  # of a progressive JPEG; encoders write about ten
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
-def picture_of(data: bytes, limits: Limits, name: str = "image") -> np.ndarray:
-    """uint8 RGB [h, w, 3], upright, as `data.images` decodes it. Refused: no JPEG, PNG or WebP, too many pixels, broken."""
+def image_of(data: bytes, limits: Limits, name: str = "image") -> np.ndarray:
+    """Decodes an image as `data.images` does: uint8 RGB [h, w, 3], upright. Refused: no JPEG, PNG or WebP, too many pixels,
+    broken; `name` is for the message."""
     if not data:
         raise Refused(422, f"{name}: is empty; send the bytes of a JPEG, PNG or WebP file")
     size = stored_size(data, name)
@@ -36,7 +37,7 @@ def picture_of(data: bytes, limits: Limits, name: str = "image") -> np.ndarray:
 
 
 def stored_size(data: bytes, name: str) -> Size:
-    """By the header alone."""
+    """Reads the size from the header alone."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         size = _webp_size(data)
     elif data[:2] == b"\xff\xd8" or data[:8] == b"\x89PNG\r\n\x1a\n":
@@ -66,7 +67,7 @@ def _webp_size(data: bytes) -> Size | None:
 
 
 def scans(data: bytes) -> int:
-    """How many scans a JPEG has, counted up to one too many; at most that many of other files.
+    """Counts the scans of a JPEG, up to one too many; at most that many for other files.
 
     A decoder goes over all pixels once a scan, and a scan can be a few bytes: a small file would keep it busy for hours."""
     # Pairs of bytes as numbers: ten times as fast as bytes.count, and other threads go on.
