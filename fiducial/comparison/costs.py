@@ -1,13 +1,12 @@
-"""What each variant costs: parameters and multiply-adds; milliseconds and memory in each runtime that it has; time to
-train.
+"""What each variant costs: parameters and multiply-adds; milliseconds and memory in each runtime that it has.
 
-Measured by `deploy/cost.py`, all variants in turn in one call, after all training. Kept in OUT/costs.json and measured
+Measured by `runtime/cost.py`, all variants in turn in one call, after all training. Kept in OUT/costs.json and measured
 anew, all together, when a variant joins, weights change, or the machine or a library is another one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from fiducial import config, files
 from fiducial.comparison.runs import NAMES, Run, Variant
+from fiducial.files import Echo
 from fiducial.models import detector as detectors
 from fiducial.profiling.machine import processor
 from fiducial.runtime import cost
@@ -26,11 +26,10 @@ THREADS = 1
 
 @dataclass(frozen=True)
 class VariantCost:
-    """One variant; training_seconds is the mean over its runs, of training and validation alone."""
+    """One variant without its training."""
 
     static: Cost
-    latency: dict[str, Latency]  # by runtime; exported files have one
-    training_seconds: float | None
+    latency: dict[str, Latency]  # by runtime; exported files have one; none where the variant was not timed
 
     def milliseconds(self, runtime: str) -> float:
         """For one crop: of CPU time, which other programs on the machine don't lengthen. NaN where not measured."""
@@ -41,10 +40,8 @@ class VariantCost:
         return math.nan if time is None else time
 
 
-def measure(
-    variants: Mapping[str, Variant], cache: Path, echo: Callable[[str], None] = print
-) -> dict[str, VariantCost]:
-    """By name. The first run of each stands for its seeds: they are the same network."""
+def measure(variants: Mapping[str, Variant], cache: Path, echo: Echo = print) -> dict[str, VariantCost]:
+    """Measures variants by name. The first run of each stands for its seeds: they are the same network."""
     firsts = {name: variant.runs[0] for name, variant in variants.items()}
     used = {runtime for first in firsts.values() for runtime in cost.runtimes_of(first.path)}
     runtimes = [runtime for runtime in NAMES if runtime in used]
@@ -56,16 +53,18 @@ def measure(
         latency = cost.measure_many({name: first.path for name, first in firsts.items()}, threads=THREADS)
         kept = {
             "measured_on": measured_on,
-            "static": {name: asdict(each) for name, each in static.items()},
-            "latency": {name: {key: asdict(value) for key, value in own.items()} for name, own in latency.items()},
+            "static": {name: asdict(value) for name, value in static.items()},
+            "latency": {
+                name: {key: asdict(value) for key, value in by_runtime.items()} for name, by_runtime in latency.items()
+            },
         }
         config.write_json(cache, kept)
-    found = {}
-    for name, variant in variants.items():
+    costs = {}
+    for name in variants:
         latency = {key: config.from_dict(Latency, value, str(cache)) for key, value in kept["latency"][name].items()}
         static = config.from_dict(Cost, kept["static"][name], str(cache))
-        found[name] = VariantCost(static, latency, _training_seconds(variant))
-    return found
+        costs[name] = VariantCost(static, latency)
+    return costs
 
 
 def _static(run: Run) -> Cost:
@@ -80,8 +79,3 @@ def machine(runtimes: Sequence[str]) -> dict[str, Any]:
         "fiducial": __version__,
         **{name: metadata.version(name) for name in runtimes},
     }
-
-
-def _training_seconds(variant: Variant) -> float | None:
-    seconds = [sum(row["seconds"] for row in run.history()) for run in variant.runs if run.history()]
-    return sum(seconds) / len(seconds) if seconds else None

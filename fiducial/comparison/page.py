@@ -1,26 +1,31 @@
-"""OUT/report.html: the answer in words, the table, and what it rests on."""
+"""OUT/report.html: the answer in words, the table, and what it rests on. What is not measured has no section."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fiducial import config
+from fiducial import config, files
 from fiducial.comparison import costs, galleries, results, statistics
-from fiducial.comparison.processes import cores, duration
-from fiducial.comparison.results import Comparison, Row
+from fiducial.comparison.cells import Cell
+from fiducial.comparison.processes import duration
+from fiducial.comparison.results import NME, Comparison, Labelled, Measure, Row, Taught
 from fiducial.comparison.runs import NAMES
 from fiducial.comparison.scores import JITTERS
-from fiducial.comparison.statistics import Difference
+from fiducial.comparison.statistics import Difference, Spread
+from fiducial.distill.scoring import DISTANCE, MEANINGS
 from fiducial.profiling.machine import processor
 from fiducial.report import charts
-from fiducial.report.charts import Curve, Dot, scatter
+from fiducial.report.charts import Band, Curve, Dot, scatter
 from fiducial.report.page import (
     Charts,
     Commands,
+    Fact,
     Figure,
     Page,
     Section,
@@ -29,271 +34,381 @@ from fiducial.report.page import (
     failed_section,
     gallery_sections,
     recipe_section,
+    write_page,
 )
 from fiducial.report.plot import Chart
 
 MOST_CURVES = 8
 MOST_POINTS = 24
-TABLE_NOTE = (
-    "NME ± standard deviation over seeds. The difference with the interval that holds it with a probability of 95 %. "
-    "Milliseconds and memory of one thread, * = nothing is as accurate and quicker. Training: mean over seeds."
-)
+NONE = Figure("–")
 NOISE_NOTE = (
-    "{resamples} resamples of the instances, the same for all methods, errors averaged over seeds first. Better in: the "
-    "share of resamples in which the row has the smaller error. Within noise: the interval holds 0, or the ranges over "
-    "seeds touch."
+    f"{statistics.RESAMPLES} resamples of the instances, the same for all, errors averaged over seeds first, give the "
+    "interval that holds the difference with a probability of 95 %. Smaller in: the share of resamples in which the "
+    "first has the smaller error. Within noise: the interval holds 0, or the ranges over seeds touch."
 )
 
 
-def page_of(comparison: Comparison, fit_commands: Sequence[str]) -> Page:
-    """Makes the page; `fit_commands` are those that trained its runs."""
-    best = comparison.best
+def write(comparison: Comparison, out: Path, cells: Sequence[Cell], lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Writes report.html, results.csv of these lines, and results.json; returns what the latter holds, and `files`."""
+    figures = results.as_json(comparison)
+    config.write_json(out / "results.json", figures)
+    files.write_text(out / "results.csv", files.csv_text(lines))
+    page = page_of(comparison, [cell.typed(out) for cell in cells])
+    written = {
+        "report": write_page(out / "report.html", page),
+        "table": out / "results.csv",
+        "figures": out / "results.json",
+    }
+    return {**figures, "files": {name: str(path) for name, path in written.items()}}
+
+
+def page_of(comparison: Comparison, commands: Sequence[str]) -> Page:
+    """Makes the page; `commands` are those that trained its runs."""
+    rows, labelled, taught = comparison.rows, comparison.labelled, comparison.taught
     # A recipe is what the others may be held against; that of the best, unless it is an exported file.
-    shown = next((row for row in comparison.rows if row.variant.runs[0].recipe is not None), None)
-    skeleton = comparison.instances.skeleton
+    shown = next((row for row in rows if row.variant.runs[0].recipe is not None), None)
+    recipe = {} if shown is None else config.to_dict(shown.variant.runs[0].recipe)
     return Page(
-        title=f"Methods compared on {Path(comparison.data).name}",
-        answer=results.answer(comparison),
-        notes=notes(comparison),
+        title=comparison.title,
+        answer=comparison.answer,
+        facts=[] if taught is None else _facts(rows, taught),
+        notes=comparison.notes,
         sections=[
             Section("Results", [main_table(comparison)]),
             Section("Charts", [Charts(drawn(comparison))]),
-            *gallery_sections([galleries.worst_of_each(comparison), galleries.disagreements(comparison)]),
-            Section("Points", [point_table(comparison)]),
-            Section("Seeds and noise", [seed_table(comparison)]),
-            _differences(comparison),
+            *gallery_sections(galleries.of(comparison)),
+            *([] if labelled is None else [Section("Points", [point_table(rows, labelled)])]),
+            *([] if taught is None else [_alone(rows, taught)]),
+            Section("Seeds and noise", [seed_table(comparison), contrast_table(comparison)]),
+            *([] if labelled is None else [_settings(rows, labelled)]),
             failed_section(comparison.failures),
-            _measured(fit_commands),
-            data_section(
-                {
-                    "data": comparison.data,
-                    "split": comparison.split,
-                    "instances scored": len(comparison.instances),
-                    "instances to train on": best.variant.runs[0].card.metrics.get("train_instances"),
-                    "points": len(skeleton.points),
-                    "errors are over": skeleton.normalizer.name,
-                },
-                comparison.problems,
-            ),
-            recipe_section(
-                {} if shown is None else config.to_dict(shown.variant.runs[0].recipe), shown.name if shown else ""
-            ),
+            _measured(comparison, commands),
+            data_section(_data(comparison), comparison.problems),
+            recipe_section(recipe, "" if shown is None else shown.name),
         ],
         device=processor(),
     )
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """What a reader must know before believing the figures."""
-    lines = []
-    if comparison.split == "val":
-        lines.append(
-            "val also chose the best epoch of each run, which flatters all figures here a little; --split test says "
-            "what to expect of new pictures."
-        )
-    if comparison.split == "train":
-        lines.append("These are the instances that the methods learnt from: the figures say nothing of new pictures.")
-    if comparison.differing:
-        lines.append("The recipes differ in more than the method; in what, is listed under Differences.")
-    exported = [row.name for row in comparison.rows if row.variant.runs[0].export is not None]
-    if exported:
-        lines.append(
-            f"{', '.join(exported)}: exported, scored and timed in that runtime alone. A file holds neither its recipe nor "
-            "what it learnt from, so that only its points and how many instances it learnt from were checked."
-        )
-    errors = {own.error for row in comparison.rows for own in row.cost.latency.values() if own.error}
-    lines += [f"Not measured: {error}" for error in sorted(errors)]
-    outside = [row.name for row in comparison.rows if any(own.decode == "outside" for own in row.cost.latency.values())]
-    if outside:
-        lines.append(
-            f"The decoder of {', '.join(outside)} has no form in ONNX yet: there the time is that of the network in "
-            "ONNX Runtime and of the decoder in PyTorch, added."
-        )
-    return lines
+def _facts(rows: Sequence[Row], taught: Taught) -> list[Fact]:
+    best, theirs = rows[0], taught.teacher.cost.static.parameters or 0
+    own = best.cost.static.parameters or 1
+    meaning = f"of the student; its teacher has {theirs / own:.1f} times as many"
+    facts = [Fact("Parameters", f"{quantity(own)} of {quantity(theirs)}", meaning)]
+    spread = best.spread(DISTANCE)
+    if spread is not None:
+        facts.insert(0, Fact(DISTANCE, f"{spread.mean:.2f} px", f"{best.name}: {MEANINGS[DISTANCE]}"))
+    return facts
+
+
+def _data(comparison: Comparison) -> dict[str, Any]:
+    labelled = comparison.labelled
+    if labelled is None:
+        return {name: value for name, value in comparison.about.items() if isinstance(value, (str, int))}
+    skeleton = labelled.instances.skeleton
+    return {
+        "data": comparison.about["data"],
+        "split": labelled.split,
+        "instances scored": len(labelled.instances),
+        "instances to train on": comparison.rows[0].variant.runs[0].card.metrics.get("train_instances"),
+        "points": len(skeleton.points),
+        "errors are over": skeleton.normalizer.name,
+    }
+
+
+# --------------------------------------------------------------------------------------------------------- tables
 
 
 def main_table(comparison: Comparison) -> Table:
-    """Backbone and size come last: where they differ they are in the first column too."""
-    columns = (
-        "", "NME %", f"less {comparison.reference}'s", "verdict", *(f"ms {NAMES[runtime]}" for runtime in comparison.runtimes),
-        "para\u00admeters", "MACs", "memory MiB", "training", "backbone", "size",
-    )  # fmt: skip
-    rows = [_cells(row, comparison.runtimes) for row in comparison.rows]
-    return Table(columns, rows, f"Best first, on {comparison.split}", TABLE_NOTE)
-
-
-def _cells(row: Row, runtimes: Sequence[str]) -> tuple[object, ...]:
-    difference, training, latency = row.difference, row.cost.training_seconds, row.cost.latency
-    memory = next(
-        (latency[name].model_memory_bytes for name in runtimes if name in latency and latency[name].model_memory_bytes),
-        None,
-    )
-    return (
-        row.name, Figure(_with_spread(row)), Figure("–" if difference is None else _interval(difference)),
-        "reference" if difference is None else _verdict(difference),
-        *(_milliseconds(row, runtime) for runtime in runtimes),
-        Figure(quantity(row.cost.static.parameters)), Figure(quantity(row.cost.static.macs)),
-        Figure("–" if memory is None else f"{memory / 2**20:.0f}"),
-        Figure("–" if training is None else duration(training)), row.variant.backbone, str(row.variant.size),
-    )  # fmt: skip
-
-
-def seed_table(comparison: Comparison) -> Table:
-    """What the verdicts rest on."""
-    rows = [
-        (
-            row.name, len(row.nme.values), Figure(f"{100 * row.nme.low:.2f} to {100 * row.nme.high:.2f}"),
-            Figure(", ".join(f"{100 * value:.2f}" for value in row.nme.values)),
-            Figure("–" if row.difference is None else _interval(row.difference)),
-            Figure("–" if row.difference is None else f"{100 * row.difference.share_better:.0f} %"),
+    """Makes the table of all rows; columns in which there is nothing are left out. Backbone and size come last: where
+    they differ they are in the first column too."""
+    rows = comparison.rows
+    measures = [measure for measure in comparison.measures if any(row.spread(measure.name) for row in rows)]
+    columns: dict[str, Callable[[Row], object]] = {"": lambda row: row.name}
+    columns |= {measure.title: partial(_with_spread, measure=measure) for measure in measures}
+    if comparison.labelled is not None:
+        columns[f"less {comparison.labelled.reference}'s"] = lambda row: _interval(comparison, row)
+        columns["verdict"] = lambda row: _verdict(comparison, row)
+    else:
+        columns["% of the side"] = _share_of_side
+        columns["unsteadiness px"] = lambda row: _figure(row.about["unsteadiness_px"], "{:.3f}")
+        columns["best epoch"] = _best_epochs
+    for runtime in comparison.runtimes:
+        columns[f"ms {NAMES[runtime]}"] = partial(_milliseconds, runtime=runtime)
+    columns["para\u00admeters"] = lambda row: Figure(quantity(row.cost.static.parameters))
+    columns["MACs"] = lambda row: Figure(quantity(row.cost.static.macs))
+    columns["memory MiB"] = _memory
+    columns["training"] = _training_time
+    columns["backbone"] = lambda row: row.variant.backbone
+    columns["size"] = lambda row: str(row.variant.size)
+    cells = {name: [cell(row) for row in rows] for name, cell in columns.items()}
+    cells = {name: column for name, column in cells.items() if any(value != NONE for value in column)}
+    where = "held-out crops" if comparison.labelled is None else comparison.labelled.split
+    note = "Mean over seeds ± standard deviation, of errors on the same instances. Training: mean over seeds."
+    if comparison.labelled is not None:
+        note += " Milliseconds and memory of one thread, * = nothing is as accurate and quicker."
+    else:
+        note += (
+            " Jacobian error: mean |1 - J_t^-1 J_s|. Heatmap divergence: Jensen-Shannon, 0 to 0.69. Unsteadiness: by how "
+            "much the held-out distance changes from epoch to epoch in the second half of training."
         )
-        for row in comparison.rows
-    ]  # fmt: skip
-    columns = ("", "seeds", "range of NME %", "each", f"less {comparison.reference}'s, 95 % interval", "better in")
-    return Table(columns, rows, "", NOISE_NOTE.format(resamples=statistics.RESAMPLES))
+    return Table(tuple(cells), list(zip(*cells.values(), strict=True)), f"Best first, on {where}", note)
 
 
-def _with_spread(row: Row) -> str:
-    deviation = "" if math.isnan(row.nme.deviation) else f" ± {100 * row.nme.deviation:.2f}"
-    return f"{100 * row.nme.mean:.2f}{deviation}"
+def _figure(value: float | None, form: str) -> Figure:
+    return NONE if value is None or math.isnan(value) else Figure(form.format(value))
 
 
-def _interval(difference: Difference) -> str:
-    return f"{100 * difference.mean:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+def _with_spread(row: Row, measure: Measure) -> Figure:
+    spread = row.spread(measure.name)
+    if spread is None or math.isnan(spread.mean):
+        return NONE
+    deviation = "" if math.isnan(spread.deviation) else f" ± {measure.text(spread.deviation)}"
+    return Figure(f"{measure.text(spread.mean)}{deviation}")
 
 
-def _verdict(difference: Difference) -> str:
-    return "within noise" if difference.within_noise else "better" if difference.mean < 0 else "worse"
+def _share_of_side(row: Row) -> Figure:
+    spread = row.spread(DISTANCE)
+    return NONE if spread is None else Figure(f"{100 * spread.mean / max(row.variant.size):.2f}")
+
+
+def _best_epochs(row: Row) -> Figure:
+    return Figure(", ".join(str(run.card.metrics["epoch"] + 1) for run in row.variant.runs))
+
+
+def _interval(comparison: Comparison, row: Row) -> Figure:
+    contrast = comparison.contrast(row)
+    if contrast is None:
+        return NONE
+    mean, low, high = _signed(contrast.difference, contrast.measure)
+    return Figure(f"{mean} ({low} to {high})")
+
+
+def _verdict(comparison: Comparison, row: Row) -> str:
+    contrast = comparison.contrast(row)
+    if contrast is None:
+        return "reference"
+    return "within noise" if contrast.difference.within_noise else contrast.word
+
+
+def _signed(difference: Difference, measure: Measure) -> tuple[str, str, str]:
+    low, high = measure.text(difference.low, "+"), measure.text(difference.high, "+")
+    return measure.text(difference.mean, "+"), low, high
 
 
 def _milliseconds(row: Row, runtime: str) -> Figure:
-    time = row.milliseconds(runtime)
-    return Figure("–" if math.isnan(time) else f"{time:.2f}{' *' if row.front.get(runtime) else ''}")
+    return _figure(row.milliseconds(runtime), "{:.2f} *" if row.front.get(runtime) else "{:.2f}")
+
+
+def _memory(row: Row) -> Figure:
+    latencies = (row.cost.latency.get(runtime) for runtime in NAMES)
+    memory = next((each.model_memory_bytes for each in latencies if each and each.model_memory_bytes), None)
+    return NONE if memory is None else Figure(f"{memory / 2**20:.0f}")
+
+
+def _training_time(row: Row) -> Figure:
+    seconds = row.variant.training_seconds
+    return NONE if seconds is None else Figure(duration(seconds))
 
 
 def quantity(value: float | None) -> str:
-    """1,520,000 -> `1.52 M`."""
+    """Writes 1,520,000 as `1.52 M`."""
     if value is None:
-        return "–"
+        return NONE.text
     for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= factor:
             return f"{value / factor:.3g}{unit}"
     return f"{value:.3g}"
 
 
-# --------------------------------------------------------------------------------------------------------- charts
-
-
-def drawn(comparison: Comparison) -> list[Chart]:
-    rows = comparison.rows
-    few = rows[:MOST_CURVES]
-    left_out = f" The best {len(few)} of {len(rows)}." if len(few) < len(rows) else ""
-    errors = {row.name: row.scores.instance_nme.mean(0).tolist() for row in few}
-    jitter = [
-        Curve(row.name, [100 * jitter for jitter in JITTERS], (100 * row.scores.jitter_nme.mean(0)).tolist())
-        for row in few
-    ]
-    return [
-        *(_against_time(rows, runtime) for runtime in comparison.runtimes),
-        charts.cumulative_errors(errors, note=left_out),
-        charts.lines(
-            "Disturbed boxes",
-            jitter,
-            "boxes disturbed by up to, % of their sides",
-            y_label="NME %",
-            note="A detector's boxes are not the labels'. The same boxes for all methods; a flat curve is robust."
-            + left_out,
-        ),
-        *_training(few, left_out),
-    ]
-
-
-def _against_time(rows: Sequence[Row], runtime: str) -> Chart:
-    dots = [
-        Dot(row.name, row.milliseconds(runtime), 100 * row.nme.mean, 100 * row.nme.low, 100 * row.nme.high,
-            row.front.get(runtime, False), i)
-        for i, row in enumerate(rows)
-    ]  # fmt: skip
-    title = f"Accuracy against time, {NAMES[runtime]}"
-    note = (
-        "Left and down is better. Filled and joined: nothing is as accurate and quicker (marked * in the table). Bars: "
-        "the range over seeds."
-    )
-    return scatter(title, dots, "ms for one image, one thread (logarithmic)", "NME %", note)
-
-
-def _training(rows: Sequence[Row], left_out: str) -> list[Chart]:
-    by_epoch, by_time = [], []
-    for row in rows:
-        histories = [run.history() for run in row.variant.runs]
-        length = min((len(rows) for rows in histories), default=0)
-        if length == 0:
-            continue
-        nme = np.array([[100 * each.get("val/nme", math.nan) for each in rows[:length]] for rows in histories]).mean(0)
-        minutes = np.array([np.cumsum([each["seconds"] for each in rows[:length]]) for rows in histories]).mean(0) / 60
-        by_epoch.append(Curve(row.name, list(range(1, length + 1)), nme.tolist()))
-        by_time.append(Curve(row.name, minutes.tolist(), nme.tolist()))
-    if not by_epoch:
-        return []
-    titles = "Training, by epoch", "Training, by time"
-    notes = f"NME on val after each epoch, mean over seeds.{left_out}", "The same over the minutes that it took here."
-    return [
-        charts.lines(title, curves, label, y_label="NME % (logarithmic)", log_y=True, note=note)
-        for title, curves, label, note in zip(titles, (by_epoch, by_time), ("epoch", "minutes"), notes, strict=True)
-    ]
-
-
-# --------------------------------------------------------------------------------------------------------- tables
-
-
-def point_table(comparison: Comparison) -> Table:
-    """Errors of each point under each method, the points that are hardest for all first; the larger, the redder."""
-    errors = np.array([row.scores.point_nme.mean(0) for row in comparison.rows])  # [m, k]
+def point_table(rows: Sequence[Row], labelled: Labelled) -> Table:
+    """Makes the table of errors of each point under each method, hardest for all first; the larger, the redder."""
+    errors = np.array([row.scores.point_nme.mean(0) for row in rows if row.scores.point_nme is not None])  # [m, k]
     means = np.where(np.isnan(errors), 0, errors).mean(0)
     order = [i for i in np.argsort(-means, kind="stable").tolist() if not np.isnan(errors[:, i]).all()][:MOST_POINTS]
-    low, high = (
-        (float(bound) for bound in (np.nanmin(errors[:, order]), np.nanmax(errors[:, order]))) if order else (0.0, 1.0)
-    )
-    names = comparison.instances.skeleton.points
-    table = [
-        (names[i], *(_tinted(float(value), low, high) for value in errors[:, i]))
-        for i in order
-    ]  # fmt: skip
+    low, high = (float(f(errors[:, order])) for f in (np.nanmin, np.nanmax)) if order else (0.0, 1.0)
+    names = labelled.instances.skeleton.points
+    table = [(names[i], *(_tinted(float(value), low, high) for value in errors[:, i])) for i in order]
     few = f" The {len(order)} hardest of {len(names)} points." if len(order) < len(names) else ""
-    columns = ("point", *(row.name for row in comparison.rows))
+    columns = ("point", *(row.name for row in rows))
     return Table(columns, table, "NME % of each point", f"Mean over instances and seeds, hardest first.{few}")
 
 
 def _tinted(value: float, low: float, high: float) -> Figure:
     if math.isnan(value):
-        return Figure("–")
+        return NONE
     return Figure(f"{100 * value:.2f}", 0.6 * (value - low) / (high - low) if high > low else 0.0)
 
 
-def _differences(comparison: Comparison) -> Section:
-    names = [row.name for row in comparison.rows]
-    rows = [(key, *(_plain(row.get(name)) for name in names)) for key, row in comparison.differing.items()]
-    line = "Besides the method and its head, the recipes differ in this; a difference in accuracy may come from it."
-    return Section("Differences", [line, Table(("setting", *names), rows)] if rows else [])
+# --------------------------------------------------------------------------------------------------------- charts
 
 
-def _measured(fit_commands: Sequence[str]) -> Section:
-    threads = f"{costs.THREADS} thread{'s' if costs.THREADS > 1 else ''}"
-    lines = [
-        f"Milliseconds: {processor()}, {threads}, bound to a core, one uint8 crop in, points out, normalisation and "
-        "decoding included; a process for each model and runtime, asked in turn, the median of all runs, in CPU time, which "
-        "other programs don't lengthen. Measured "
-        "after the training, with nothing of it running.",
-        "Memory: the most that such a process held, less what Python and the runtime held before the model was loaded "
-        "(ONNX Runtime's where it ran). MACs: multiply-adds of one crop, the network without its decoder. Parameters: "
-        "all that a prediction needs; what only the loss uses (the flow of rle) is left out.",
-        f"Training: the mean over seeds of the seconds of all epochs, val included, on {cores()} cores; runs that were "
-        "trained at the same time share them.",
-        "Accuracy: each run's best epoch by NME on val, averaged weights. All methods see the same boxes and, with the "
-        "same seed, the same order of instances with the same augmentation.",
+def drawn(comparison: Comparison) -> list[Chart]:
+    """Draws accuracy against time, errors, and training, of what was measured."""
+    rows = comparison.rows
+    few = rows[:MOST_CURVES]
+    left_out = f" The best {len(few)} of {len(rows)}." if len(few) < len(rows) else ""
+    drawings = [_against_time(rows, runtime) for runtime in comparison.runtimes]
+    if comparison.labelled is not None:
+        drawings += _errors(few, left_out)
+    over_epochs = (
+        (f"val/{DISTANCE}", "Distance to the teacher", "px", 1.0),
+        ("val/l1", "Loss L1, of points and Jacobians, whatever they were trained by", "mean squared error", 1.0),
+        ("val/nme", "Error against the labels", "NME %", 100.0),
+    )
+    for column, title, label, factor in over_epochs:
+        bands = [band for i, row in enumerate(few) if (band := _band(row, column, factor, i)) is not None]
+        if bands:
+            note = f"After each epoch. Lines: mean over seeds; areas: their range.{left_out}"
+            drawings.append(charts.bands(f"Training, by epoch: {title}", bands, "epoch", label, note))
+    return drawings + (_by_time(few, left_out) if comparison.labelled is not None else [])
+
+
+def _against_time(rows: Sequence[Row], runtime: str) -> Chart:
+    dots = []
+    for i, row in enumerate(rows):
+        spread = row.spread(NME.name)
+        if spread is not None:
+            errors = (100 * spread.mean, 100 * spread.low, 100 * spread.high)
+            dots.append(Dot(row.name, row.milliseconds(runtime), *errors, row.front.get(runtime, False), i))
+    note = (
+        "Left and down is better. Filled and joined: nothing is as accurate and quicker (marked * in the table). Bars: "
+        "the range over seeds."
+    )
+    title = f"Accuracy against time, {NAMES[runtime]}"
+    return scatter(title, dots, "ms for one image, one thread (logarithmic)", NME.title, note)
+
+
+def _errors(rows: Sequence[Row], left_out: str) -> list[Chart]:
+    errors = {row.name: row.scores.errors[NME.name].mean(0) for row in rows}
+    jitters = [100 * jitter for jitter in JITTERS]
+    curves = [
+        Curve(row.name, jitters, (100 * row.scores.jitter_nme.mean(0)).tolist())
+        for row in rows
+        if row.scores.jitter_nme is not None
     ]
-    return Section("How it was measured", [*lines, Commands(fit_commands)])
+    note = "A detector's boxes are not the labels'. The same boxes for all methods; a flat curve is robust."
+    label = "boxes disturbed by up to, % of their sides"
+    return [
+        charts.cumulative_errors(errors, note=left_out),
+        charts.lines("Disturbed boxes", curves, label, y_label=NME.title, note=note + left_out),
+    ]
+
+
+def _band(row: Row, column: str, factor: float, series: int) -> Band | None:
+    histories = [run.history() for run in row.variant.runs]
+    values = np.full((len(histories), max(map(len, histories))), np.nan)
+    for i, epochs in enumerate(histories):
+        values[i, : len(epochs)] = [factor * epoch.get(column, math.nan) for epoch in epochs]
+    return Band(row.name, np.arange(1, values.shape[1] + 1), values, series) if np.isfinite(values).any() else None
+
+
+def _by_time(rows: Sequence[Row], left_out: str) -> list[Chart]:
+    curves = []
+    for row in rows:
+        histories = [run.history() for run in row.variant.runs]
+        length = min(map(len, histories))
+        if length:
+            nme, seconds = (
+                np.array([[epoch.get(column, math.nan) for epoch in epochs[:length]] for epochs in histories])
+                for column in ("val/nme", "seconds")
+            )
+            minutes = np.cumsum(seconds, 1).mean(0) / 60
+            curves.append(Curve(row.name, minutes.tolist(), (100 * nme.mean(0)).tolist()))
+    if not curves:
+        return []
+    note = f"NME on val over the minutes that it took here, mean over seeds.{left_out}"
+    label = "NME % (logarithmic)"
+    return [charts.lines("Training, by time", curves, "minutes", y_label=label, log_y=True, note=note)]
+
+
+# ------------------------------------------------------------------------------------------------------- sections
+
+
+def _alone(rows: Sequence[Row], taught: Taught) -> Section:
+    """What can be said of any points."""
+    names = ("equivariance_px", "spread", "nearest", "occupancy", "moving")
+    table = [(row.name, *(_figure(row.figure(name), "{:.3f}") for name in names)) for row in [taught.teacher, *rows]]
+    lines = [
+        f"Equivariance: {MEANINGS['equivariance_px']}; the smaller the better a point keeps to what it marks. It can be had "
+        "without marking anything, by points that lie anywhere and move with the whole image.",
+        "Spread: standard deviation of a crop's points around their middle; nearest: mean distance of a point to the next one, "
+        "both as shares of the side. Occupancy: cells of 8x8 with a point in them, of as many as there could be. Moving: share "
+        "of the points that move from crop to crop.",
+    ]
+    columns = ("", *(name.replace("_", " ") for name in names))
+    return Section("Without comparing", [*lines, Table(columns, table, "Mean over seeds")])
+
+
+def seed_table(comparison: Comparison) -> Table:
+    """Makes the table of what each row's mean is the mean of."""
+    measure = comparison.measures[0]
+    spreads = [(row.name, spread) for row in comparison.rows if (spread := row.spread(measure.name)) is not None]
+    table = [_seed_cells(name, spread, measure) for name, spread in spreads]
+    return Table(("", "seeds", f"range of {measure.title}", "each"), table)
+
+
+def _seed_cells(name: str, spread: Spread, measure: Measure) -> tuple[object, ...]:
+    values = ", ".join(measure.text(value) for value in spread.values)
+    return (
+        name,
+        len(spread.values),
+        Figure(f"{measure.text(spread.low)} to {measure.text(spread.high)}"),
+        Figure(values),
+    )
+
+
+def contrast_table(comparison: Comparison) -> Table:
+    """Makes the table of what the verdicts rest on."""
+    table = []
+    for contrast in comparison.contrasts:
+        mean, low, high = _signed(contrast.difference, contrast.measure)
+        better = f"{100 * contrast.difference.share_better:.0f} %"
+        noise = "within noise" if contrast.difference.within_noise else "beyond noise"
+        cells = (contrast.measure.unit, Figure(mean), Figure(f"{low} to {high}"), Figure(better), noise)
+        table.append((f"{contrast.name} against {contrast.other}", *cells))
+    return Table(("", "in", "difference", "95 % interval", "smaller in", ""), table, "", NOISE_NOTE)
+
+
+def _settings(rows: Sequence[Row], labelled: Labelled) -> Section:
+    names = [row.name for row in rows]
+    table = [(key, *(_plain(values.get(name)) for name in names)) for key, values in labelled.differing.items()]
+    line = "Besides the method and its head, the recipes differ in this; a difference in accuracy may come from it."
+    return Section("Differences", [line, Table(("setting", *names), table)] if table else [])
 
 
 def _plain(value: object) -> str:
-    return value if isinstance(value, str) else "–" if value is None else str(value)
+    return NONE.text if value is None else str(value)
+
+
+def _measured(comparison: Comparison, commands: Sequence[str]) -> Section:
+    training = (
+        f"Training: the mean over seeds of the seconds of all epochs, validation included, on {files.cores()} cores; runs "
+        "that were trained at the same time share them."
+    )
+    lines = _measured_of_students() if comparison.labelled is None else _measured_of_methods()
+    return Section("How it was measured", [*lines, training, Commands(commands)])
+
+
+def _measured_of_methods() -> list[str]:
+    threads = f"{costs.THREADS} thread{'s' if costs.THREADS > 1 else ''}"
+    return [
+        f"Milliseconds: {processor()}, {threads}, bound to a core, one uint8 crop in, points out, normalisation and "
+        "decoding included; a process for each model and runtime, asked in turn, the median of all runs, in CPU time, which "
+        "other programs don't lengthen. Measured after the training, with nothing of it running.",
+        "Memory: the most that such a process held, less what Python and the runtime held before the model was loaded "
+        "(ONNX Runtime's where it ran). MACs: multiply-adds of one crop, the network without its decoder. Parameters: "
+        "all that a prediction needs; what only the loss uses (the flow of rle) is left out.",
+        "Accuracy: each run's best epoch by NME on val, averaged weights. All methods see the same boxes and, with the "
+        "same seed, the same order of instances with the same augmentation.",
+    ]
+
+
+def _measured_of_students() -> list[str]:
+    return [
+        "Every run has the same student, images, order of images (by its seed) and number of steps. Each run's best epoch on "
+        "held-out crops is measured, with averaged weights.",
+        "Losses: L1 = mean squared error of points and of Jacobians, in -1..1; L2 = L1 and that of heatmaps that sum to one; "
+        "L3 = L2 and that of attention maps of the two networks' coarsest levels; KL = L1 and the divergence of the student's "
+        "heatmaps from the teacher's. The recipe below has their weights.",
+    ]

@@ -11,15 +11,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from fiducial import files
 from fiducial.errors import UserError
 
-Echo = Callable[[str], None]
 CHILD = (sys.executable, "-m", "fiducial.comparison.child")
 POLL_SECONDS = 0.2
 STOP_SECONDS = 30  # for a run to end by itself after Ctrl-C
@@ -75,29 +75,6 @@ def jobs_of(asked: int | None, tasks: int) -> int:
     return min(asked or max(1, len(gpus())), max(1, tasks))
 
 
-class Lines:
-    """A board that says a line for each task that has ended. `outcome` puts what it has come to into words, "" where it
-    has not come to anything."""
-
-    def __init__(self, count: int, outcome: Callable[[Task], str], jobs: int, echo: Echo) -> None:
-        self.count, self.outcome, self.jobs, self.echo = count, outcome, jobs, echo
-        self.failures: dict[str, str] = {}
-        self.seconds: list[float] = []
-
-    def ended(self, task: Task, failure: str, seconds: float, waiting: Sequence[Task], running: Sequence[Task]) -> None:
-        reached = self.outcome(task)
-        if not reached:
-            self.failures[task.name] = failure or "ended without a result"
-        self.seconds.append(seconds)
-        left = sum(self.seconds) / len(self.seconds) * (len(waiting) + len(running) / 2) / self.jobs
-        head = f"[{self.count - len(waiting) - len(running)} of {self.count}] {task.name}"
-        line = f"{head}: {reached or f'failed: {self.failures[task.name]}'}, {duration(seconds)}"
-        self.echo(line + (f"; about {duration(left)} left" if waiting or running else ""))
-
-    def show(self, running: Sequence[Task]) -> None:
-        """Lines alone."""
-
-
 def gpus() -> list[str]:
     """Names for CUDA_VISIBLE_DEVICES, of the GPUs that this process may use."""
     import torch
@@ -106,11 +83,6 @@ def gpus() -> list[str]:
     names = [name for name in chosen.split(",") if name] if chosen is not None else None
     count = torch.cuda.device_count()
     return (names if names is not None else [str(i) for i in range(count)])[:count]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shares(count: int, jobs: int) -> tuple[int, int]:
@@ -159,7 +131,9 @@ class _Job:
         task.folder.mkdir(parents=True, exist_ok=True)
         # OMP_NUM_THREADS is an upper limit where the user has set it, on machines that do other work too.
         asked = os.environ.get("OMP_NUM_THREADS", "")
-        threads = str(min(shares(cores(), jobs)[0], int(asked) if asked.isdigit() and int(asked) else cores()))
+        threads = str(
+            min(shares(files.cores(), jobs)[0], int(asked) if asked.isdigit() and int(asked) else files.cores())
+        )
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device

@@ -1,26 +1,45 @@
-"""The comparison as values: rows, best first, with intervals and fronts; as JSON, as CSV, and the answer in words."""
+"""A comparison as values: rows, best first, what they differ in with intervals, fronts; as words, as JSON, as CSV."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fiducial.comparison import statistics
 from fiducial.comparison.costs import VariantCost
-from fiducial.comparison.runs import NAMES, Variant, differing_settings
+from fiducial.comparison.runs import NAMES, Variant
 from fiducial.comparison.scores import JITTERS, Scores
 from fiducial.comparison.statistics import Difference, Spread
-from fiducial.errors import UserError, did_you_mean
-from fiducial.types import Instances
+from fiducial.evaluation.metrics import mean
+from fiducial.files import finite
+from fiducial.types import Instances, Skeleton
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """An error that runs are judged by; of all of them less is better."""
+
+    name: str  # in `Scores.errors` and in files
+    title: str  # with its unit: of a column
+    unit: str  # in a sentence
+    factor: float = 1.0  # from the values that are kept to the unit
+    digits: int = 2
+    less: str = "better"  # what a row is whose error is the smaller
+    more: str = "worse"
+
+    def text(self, value: float, sign: str = "") -> str:
+        """Writes a value in the unit, `13.60`; an en dash for NaN. sign: "+" = always with its sign."""
+        return "–" if math.isnan(value) else f"{self.factor * value:{sign}.{self.digits}f}"
+
+
+NME = Measure(name="nme", title="NME %", unit="% NME", factor=100.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """A variant with all that is known of it."""
 
@@ -28,260 +47,309 @@ class Row:
     variant: Variant
     scores: Scores
     cost: VariantCost
-    nme: Spread
-    difference: Difference | None  # to the reference; None for the reference itself
-    front: dict[str, bool]  # runtime -> nothing is as accurate and quicker
+    front: Mapping[str, bool] = field(default_factory=dict)  # runtime -> nothing is as accurate and quicker
+    about: Mapping[str, Any] = field(default_factory=dict)  # what results.json says of it besides
+
+    def spread(self, measure: str) -> Spread | None:
+        """Gives the mean errors of the runs; None where this was not measured on them."""
+        errors = self.scores.errors.get(measure)
+        return None if errors is None else Spread.of(np.array([mean(of_seed) for of_seed in errors]))
+
+    def figure(self, name: str) -> float | None:
+        """Averages one of the other figures over the runs; None where no run has it."""
+        values = [value for of_seed in self.scores.figures if (value := of_seed.get(name)) is not None]
+        return sum(values) / len(values) if values else None
 
     def milliseconds(self, runtime: str) -> float:
-        """NaN where it could not be measured."""
+        """Gives the time of one crop; NaN where it could not be measured."""
         return self.cost.milliseconds(runtime)
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """One row against another, on the same instances."""
+
+    name: str
+    other: str
+    measure: Measure
+    difference: Difference
+
+    @property
+    def words(self) -> str:
+        """Says how large the difference is and whether to believe it."""
+        measure, apart = self.measure, self.difference
+        seeds = f"{apart.seeds} seed{'s' if apart.seeds > 1 else ''}"
+        if apart.within_noise:
+            verdict = f"no difference beyond noise with {seeds}"
+        elif apart.seeds == 1:
+            verdict = f"{self.word} beyond noise of these frames; with one seed each another seed may turn it round"
+        else:
+            verdict = f"{self.word} beyond noise with {seeds}"
+        low, high = measure.text(apart.low, "+"), measure.text(apart.high, "+")
+        size = f"{measure.text(apart.mean, '+')} {measure.unit} ({low} to {high})"
+        return f"{self.name} against {self.other}: {size}, {verdict}"
+
+    @property
+    def word(self) -> str:
+        """Says what the first row is: better, nearer to the teacher."""
+        return self.measure.less if self.difference.mean < 0 else self.measure.more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """What methods were scored on."""
+
+    split: str
+    instances: Instances  # [n]
+    reference: str  # name of the row that the others are held against
+    differing: Mapping[str, Mapping[str, Any]]  # settings besides the method: setting -> row -> value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """What students were scored on, and the teacher as a row."""
+
+    teacher: Row
+    skeleton: Skeleton
+    count: int  # held-out crops
+    shown: np.ndarray  # [p, h, w, 3] uint8, those of the pictures
+    shown_rows: np.ndarray  # [p] which of all they are
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Everything that the page shows and the files hold."""
 
-    data: str
-    split: str
-    instances: Instances  # [n] those that were scored
-    rows: tuple[Row, ...]  # best first
-    reference: str  # name of the row that the others are compared with
-    differing: dict[str, dict[str, Any]]  # settings besides the method: setting -> row -> value
-    failures: dict[str, str]  # run -> why
-    problems: tuple[str, ...]
-
-    @property
-    def best(self) -> Row:
-        return self.rows[0]
+    title: str
+    answer: Sequence[str]  # in words, the most important first
+    notes: Sequence[str]  # what must be known before the figures are believed
+    measures: Sequence[Measure]  # the first decides the order
+    rows: Sequence[Row]  # best first
+    contrasts: Sequence[Contrast]
+    failures: Mapping[str, str]  # run -> why
+    problems: Sequence[str] = ()  # of the data
+    about: Mapping[str, Any] = field(default_factory=dict)  # what results.json says besides
+    labelled: Labelled | None = None  # one of the two is there
+    taught: Taught | None = None
 
     @property
     def runtimes(self) -> list[str]:
-        """Those that a row was timed in."""
-        return [runtime for runtime in NAMES if any(runtime in row.cost.latency for row in self.rows)]
+        """Lists those that a row was timed in."""
+        return runtimes_of(self.rows)
+
+    def contrast(self, row: Row) -> Contrast | None:
+        """Gives the row against the reference; None for the reference itself and where there is none."""
+        return next((each for each in self.contrasts if self.labelled is not None and each.name == row.name), None)
 
 
-def names_of(variants: Sequence[Variant]) -> list[str]:
-    """The methods' labels, with backbone and size where these differ: unique."""
-    several_backbones = len({variant.backbone for variant in variants}) > 1
-    several_sizes = len({variant.size for variant in variants}) > 1
-    names: list[str] = []
-    for variant in variants:
-        parts = [variant.method]
-        parts += [variant.backbone] if several_backbones else []
-        parts += [str(variant.size)] if several_sizes else []
-        name = " ".join(parts)
-        names.append(name if name not in names else f"{name} ({variant.runs[0].path})")
-    return names
+def ranked(rows: Sequence[Row], measure: Measure) -> list[Row]:
+    """Sorts rows by the mean error, those without one last."""
+
+    def order(row: Row) -> tuple[bool, float]:
+        spread = row.spread(measure.name)
+        return (True, 0.0) if spread is None or math.isnan(spread.mean) else (False, spread.mean)
+
+    return sorted(rows, key=order)
 
 
-def compare(
-    variants: Mapping[str, Variant], scores: Mapping[str, Scores], costs: Mapping[str, VariantCost], *, data: str,
-    split: str, instances: Instances, baseline: str | None = None, failures: Mapping[str, str] | None = None,
-    problems: Sequence[str] = (),
-) -> Comparison:  # fmt: skip
-    """Rows best first by mean NME; differences to `baseline` (a row's name or a method's label), else to the best."""
-    spreads = {name: Spread.of(scores[name].nme) for name in variants}
-    order = sorted(variants, key=lambda name: (math.isnan(spreads[name].mean), spreads[name].mean))
-    reference = order[0] if baseline is None else find_row(baseline, variants)
-    fronts = {runtime: _front(order, spreads, costs, runtime) for runtime in NAMES}
-    rows = tuple(
-        Row(
-            name, variants[name], scores[name], costs[name], spreads[name],
-            None if name == reference
-            else statistics.paired_bootstrap(scores[name].instance_nme, scores[reference].instance_nme),
-            {runtime: fronts[runtime][i] for runtime in costs[name].latency},
-        )
-        for i, name in enumerate(order)
-    )  # fmt: skip
-    recipes = {name: recipe for name in order if (recipe := variants[name].runs[0].recipe) is not None}
-    differing = differing_settings(recipes)
-    return Comparison(data, split, instances, rows, reference, differing, dict(failures or {}), tuple(problems))
+def contrast(row: Row, other: Row, measure: Measure) -> Contrast | None:
+    """Holds one row against another; None where one of them was not measured so."""
+    first, second = (each.scores.errors.get(measure.name) for each in (row, other))
+    if first is None or second is None:
+        return None
+    return Contrast(row.name, other.name, measure, statistics.paired_bootstrap(first, second))
 
 
-def find_row(baseline: str, variants: Mapping[str, Variant]) -> str:
-    """The name of the row that `--baseline` means."""
-    found = rows_of(baseline, variants)
-    if len(found) != 1:
-        what = "no such method." if not found else f"{len(found)} rows are of this method; name one."
-        raise UserError(f"--baseline {baseline!r}: {what}{did_you_mean(baseline, variants)}")
-    return found[0]
+def runtimes_of(rows: Sequence[Row]) -> list[str]:
+    """Lists the runtimes that a row was timed in, in the order in which they are shown."""
+    return [runtime for runtime in NAMES if any(runtime in row.cost.latency for row in rows)]
 
 
-def rows_of(baseline: str, variants: Mapping[str, Variant]) -> list[str]:
-    """The row of this name, else all rows of the method."""
-    return [baseline] if baseline in variants else [n for n, variant in variants.items() if baseline == variant.method]
+# ----------------------------------------------------------------------------------------------- the answer of methods
 
 
-def _front(
-    order: Sequence[str], spreads: Mapping[str, Spread], costs: Mapping[str, VariantCost], runtime: str
-) -> list[bool]:
-    milliseconds = np.array([costs[name].milliseconds(runtime) for name in order])
-    errors = np.array([spreads[name].mean for name in order]) / statistics.ROUNDING
-    return statistics.pareto_front(errors.round(), milliseconds).tolist()
-
-
-# ------------------------------------------------------------------------------------------------------- in words
-
-
-def answer(comparison: Comparison) -> list[str]:
-    """Which is best, which can't be told from it, which is best within some milliseconds: sentences."""
-    best = comparison.best
-    lines = [f"Most accurate on {comparison.split}: {best.name}, NME {percent(best.nme.mean)}."]
-    lines += [
-        *_noise(comparison),
-        *(line for runtime in comparison.runtimes if (line := _quickest(comparison, runtime))),
-    ]
-    single = [row.name for row in comparison.rows if len(row.variant.runs) == 1]
-    if single and len(comparison.rows) > 1:
-        who = "All methods have" if len(single) == len(comparison.rows) else f"{_list(single)} {_has(single)}"
+def answer(
+    rows: Sequence[Row], contrasts: Sequence[Contrast], failures: Mapping[str, str], *, split: str, reference: str
+) -> list[str]:
+    """Says which method is best, which can't be told from it, which is best within some milliseconds: sentences."""
+    best = rows[0]
+    lines = [f"Most accurate on {split}: {best.name}, NME {_nme(best)}."]
+    lines += _noise(rows, contrasts, reference)
+    lines += [line for runtime in runtimes_of(rows) if (line := _quickest(rows, runtime))]
+    single = [row.name for row in rows if len(row.variant.runs) == 1]
+    if single and len(rows) > 1:
+        who = "All methods have" if len(single) == len(rows) else f"{_list(single)} {_verb(single, 'has', 'have')}"
         lines.append(
             f"{who} one seed: how much training again with another one changes the figures has not been measured. "
             "--seeds 3 measures it."
         )
-    if comparison.failures:
-        count = len(comparison.failures)
+    if failures:
+        count = len(failures)
         lines.append(f"{count} of the runs failed and {'is' if count == 1 else 'are'} missing here; why is said below.")
     return lines
 
 
-def _noise(comparison: Comparison) -> list[str]:
-    others = [row for row in comparison.rows if row.difference is not None]
-    reference = next(row for row in comparison.rows if row.name == comparison.reference)
-    is_best = reference is comparison.best
-    alike = [row.name for row in others if row.difference is not None and row.difference.within_noise]
-    better = [row.name for row in others if row.name not in alike and row.nme.mean < reference.nme.mean]
-    worse = [row.name for row in others if row.name not in alike and row.name not in better]
-    whom = "it" if is_best else reference.name
+def _noise(rows: Sequence[Row], contrasts: Sequence[Contrast], reference: str) -> list[str]:
+    means = {row.name: mean_nme(row) for row in rows}
+    whom = "it" if reference == rows[0].name else reference
+    alike = [each.name for each in contrasts if each.difference.within_noise]
+    apart = [each.name for each in contrasts if not each.difference.within_noise]
+    better = [name for name in apart if means[name] < means[reference]]
+    worse = [name for name in apart if name not in better]
     lines = []
     if alike:
         lines.append(f"{_list(alike)} can't be told from {whom}: the difference is within noise.")
-    if better:
-        lines.append(f"{_list(better)} {_is(better)} more accurate than {whom} beyond noise.")
-    if worse:
-        lines.append(f"{_list(worse)} {_is(worse)} less accurate than {whom} beyond noise.")
+    for names, word in ((better, "more"), (worse, "less")):
+        if names:
+            lines.append(f"{_list(names)} {_verb(names, 'is', 'are')} {word} accurate than {whom} beyond noise.")
     return lines
 
 
-def _quickest(comparison: Comparison, runtime: str) -> str:
+def _quickest(rows: Sequence[Row], runtime: str) -> str:
     """The front as budgets."""
-    front = sorted(
-        (row for row in comparison.rows if row.front.get(runtime)), key=lambda row: row.milliseconds(runtime)
-    )
+    front = [row for row in rows if row.front.get(runtime)]
     if not front:
         return ""
+    front.sort(key=lambda row: row.milliseconds(runtime))
     where = f"On {NAMES[runtime]}, one thread, one image at a time: "
-    if len(front) == 1 and len(comparison.rows) > 1 and front[0] is comparison.best:
+    if len(front) == 1 and len(rows) > 1 and front[0] is rows[0]:
         return f"{where}{front[0].name} is the quickest too, {front[0].milliseconds(runtime):.2f} ms."
-    parts = [f"within {row.milliseconds(runtime):.2f} ms {row.name} ({percent(row.nme.mean)})" for row in front]
+    parts = [f"within {row.milliseconds(runtime):.2f} ms {row.name} ({_nme(row)})" for row in front]
     return f"{where}best {_list(parts)}."
 
 
 def percent(value: float) -> str:
+    """Writes a fraction as `5.10 %`."""
     return "–" if math.isnan(value) else f"{100 * value:.2f} %"
+
+
+def mean_nme(row: Row) -> float:
+    """Gives the mean NME of a row; NaN where it was not measured."""
+    spread = row.spread(NME.name)
+    return math.nan if spread is None else spread.mean
+
+
+def _nme(row: Row) -> str:
+    return percent(mean_nme(row))
 
 
 def _list(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _is(words: Sequence[str]) -> str:
-    return "is" if len(words) == 1 else "are"
-
-
-def _has(words: Sequence[str]) -> str:
-    return "has" if len(words) == 1 else "have"
+def _verb(subjects: Sequence[str], one: str, several: str) -> str:
+    return one if len(subjects) == 1 else several
 
 
 # ------------------------------------------------------------------------------------------------------- as files
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """results.json: everything in the table, all seeds, all points. Fractions, not percent; None = not measured."""
+    """Makes results.json: everything in the tables, all seeds. Fractions, not percent; None = not measured."""
     return {
-        "data": comparison.data,
-        "split": comparison.split,
-        "count": len(comparison.instances),
-        "normalizer": comparison.instances.skeleton.normalizer.name,
-        "points": list(comparison.instances.skeleton.points),
-        "answer": answer(comparison),
-        "reference": comparison.reference,
+        "answer": list(comparison.answer),
+        **comparison.about,
         "runtimes": comparison.runtimes,
-        "rows": [_row_json(row) for row in comparison.rows],
-        "differing_settings": comparison.differing,
-        "failures": comparison.failures,
+        "rows": [row_json(row, comparison) for row in comparison.rows],
+        "differences": [
+            {"of": each.name, "against": each.other, "metric": each.measure.name, **difference_json(each.difference)}
+            for each in comparison.contrasts
+        ],
+        "failures": dict(comparison.failures),
+        "notes": list(comparison.notes),
         "problems": list(comparison.problems),
     }
 
 
-def _row_json(row: Row) -> dict[str, Any]:
-    difference, scores, variant = row.difference, row.scores, row.variant
-    names = dict.fromkeys(name for numbers in scores.numbers for name in numbers)
-    metrics = {name: [numbers.get(name) for numbers in scores.numbers] for name in names}
-    return {
+def row_json(row: Row, comparison: Comparison) -> dict[str, Any]:
+    """Makes one entry of results.json's rows."""
+    variant, scores, against = row.variant, row.scores, comparison.contrast(row)
+    spreads = {name: spread_json(spread) for name in scores.errors if (spread := row.spread(name)) is not None}
+    figures = dict.fromkeys(name for of_seed in scores.figures for name in of_seed)
+    values = {
         "name": row.name,
-        "method": variant.method,
         "backbone": variant.backbone,
         "size": str(variant.size),
         "seeds": list(variant.seeds),
         "runs": [str(run.path) for run in variant.runs],
-        "exported": None if (export := variant.runs[0].export) is None else {
-            "runtime": export.runtime, "precision": export.precision,
-        },
-        "nme": {"mean": _finite(row.nme.mean), "low": _finite(row.nme.low), "high": _finite(row.nme.high),
-                "standard_deviation": _finite(row.nme.deviation), "seeds": [_finite(v) for v in row.nme.values]},
-        "difference": None if difference is None else {
-            "mean": _finite(difference.mean), "low": _finite(difference.low), "high": _finite(difference.high),
-            "share_better": _finite(difference.share_better), "within_noise": difference.within_noise,
-        },
-        "metrics": {name: {"mean": _mean(values), "seeds": values} for name, values in metrics.items()},
-        "box_jitter": {f"{jitter:g}": _finite(value)
-                       for jitter, value in zip(JITTERS, scores.jitter_nme.mean(0), strict=True)},
-        "nme_per_point": [_finite(value) for value in scores.point_nme.mean(0)],
-        "latency": {name: {"ms": _finite(row.milliseconds(name)), "median_ms": own.median_ms, "p10_ms": own.p10_ms, "p90_ms": own.p90_ms,
-                           "threads": own.threads, "decode": own.decode, "model_memory_bytes": own.model_memory_bytes,
-                           "difference_px": own.difference_px, "error": own.error, "on_front": row.front[name]}
-                    for name, own in row.cost.latency.items()},
+        "nme": spreads.get(NME.name),
+        "difference": None if against is None else difference_json(against.difference),
+        "metrics": {**{name: _mean_and_seeds(row, name) for name in figures}, **spreads},
         "parameters": row.cost.static.parameters,
         "macs": row.cost.static.macs,
         "weight_bytes": row.cost.static.weight_bytes,
-        "training_seconds": row.cost.training_seconds,
-    }  # fmt: skip
+        "training_seconds": variant.training_seconds,
+        "latency": {runtime: _latency_json(row, runtime) for runtime in row.cost.latency},
+    }
+    if scores.jitter_nme is not None and scores.point_nme is not None:
+        by_jitter = zip(JITTERS, scores.jitter_nme.mean(0), strict=True)
+        values["box_jitter"] = {f"{jitter:g}": finite(float(value)) for jitter, value in by_jitter}
+        values["nme_per_point"] = [finite(float(value)) for value in scores.point_nme.mean(0)]
+    return {**values, **row.about}
 
 
-def as_csv(comparison: Comparison) -> str:
-    """results.csv: one line a row of the table."""
+def spread_json(spread: Spread) -> dict[str, Any]:
+    """Makes the entry of a figure of several seeds."""
+    return {
+        "mean": finite(spread.mean),
+        "low": finite(spread.low),
+        "high": finite(spread.high),
+        "standard_deviation": finite(spread.deviation),
+        "seeds": [finite(value) for value in spread.values],
+    }
+
+
+def difference_json(difference: Difference) -> dict[str, Any]:
+    """Makes the entry of a difference with its interval."""
+    return {
+        "mean": finite(difference.mean),
+        "low": finite(difference.low),
+        "high": finite(difference.high),
+        "seeds": difference.seeds,
+        "share_better": finite(difference.share_better),
+        "within_noise": difference.within_noise,
+    }
+
+
+def _mean_and_seeds(row: Row, name: str) -> dict[str, Any]:
+    return {"mean": row.figure(name), "seeds": [of_seed.get(name) for of_seed in row.scores.figures]}
+
+
+def _latency_json(row: Row, runtime: str) -> dict[str, Any]:
+    latency = row.cost.latency[runtime]
+    names = ("median_ms", "p10_ms", "p90_ms", "threads", "decode", "model_memory_bytes", "difference_px", "error")
+    values = {name: getattr(latency, name) for name in names}
+    return {"ms": finite(row.milliseconds(runtime)), **values, "on_front": row.front.get(runtime, False)}
+
+
+def row_lines(comparison: Comparison) -> list[dict[str, Any]]:
+    """Makes the lines of a comparison's results.csv: one a row of the table."""
     lines = []
     for row in comparison.rows:
-        own = _row_json(row)
-        difference, latency = own["difference"] or {}, own["latency"]
-        lines.append(
-            {
-                **{name: own[name] for name in ("name", "method", "backbone", "size")},
-                "seeds": len(own["runs"]),
-                **{f"nme_{name}": own["nme"][name] for name in ("mean", "low", "high", "standard_deviation")},
-                **{f"difference_{name}": difference.get(name) for name in ("mean", "low", "high")},
-                "share_better": difference.get("share_better"),
-                "within_noise": difference.get("within_noise"),
-                **{f"{name}_ms": latency.get(name, {}).get("ms") for name in comparison.runtimes},
-                **{
-                    f"{name}_memory_bytes": latency.get(name, {}).get("model_memory_bytes")
-                    for name in comparison.runtimes
-                },
-                **{name: own[name] for name in ("parameters", "macs", "weight_bytes", "training_seconds")},
-                **{f"nme_box_jitter_{name}": value for name, value in own["box_jitter"].items()},
-            }
-        )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+        values = row_json(row, comparison)
+        difference, latency = values["difference"] or {}, values["latency"]
+        line = {name: values[name] for name in ("name", "method", "backbone", "size")}
+        line["seeds"] = len(values["runs"])
+        line |= {f"nme_{name}": values["nme"][name] for name in ("mean", "low", "high", "standard_deviation")}
+        line |= {f"difference_{name}": difference.get(name) for name in ("mean", "low", "high")}
+        line |= {name: difference.get(name) for name in ("share_better", "within_noise")}
+        for name, key in (("ms", "ms"), ("memory_bytes", "model_memory_bytes")):
+            line |= {f"{runtime}_{name}": latency.get(runtime, {}).get(key) for runtime in comparison.runtimes}
+        line |= {name: values[name] for name in ("parameters", "macs", "weight_bytes", "training_seconds")}
+        line |= {f"nme_box_jitter_{name}": value for name, value in values["box_jitter"].items()}
+        lines.append(line)
+    return lines
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def run_lines(comparison: Comparison) -> list[dict[str, Any]]:
+    """Makes the lines of a study's results.csv: one a run."""
+    lines = []
+    for row in comparison.rows:
+        for i, run in enumerate(row.variant.runs):
+            errors = {name: finite(mean(of_seeds[i])) for name, of_seeds in row.scores.errors.items()}
+            seconds = round(sum(epoch["seconds"] for epoch in run.history()), 1)
+            cost = {"parameters": row.cost.static.parameters, "training_seconds": seconds}
+            named = {"arm": run.name, **{name: row.about[name] for name in ("loss", "start")}}
+            when = {"seed": run.seed, "epoch": run.card.metrics["epoch"]}
+            lines.append({**named, **when, **cost, **errors, **row.scores.figures[i]})
+    return lines

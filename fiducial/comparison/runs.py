@@ -12,7 +12,7 @@ from typing import Any
 
 from fiducial import config, files
 from fiducial.card import Card
-from fiducial.comparison.plan import Cell
+from fiducial.comparison.cells import Cell
 from fiducial.errors import UserError
 from fiducial.evaluation import scoring
 from fiducial.geometry import Size
@@ -62,9 +62,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Variant:
-    """One method on one backbone at one input size: a row of the table. Its runs differ in their seeds alone."""
+    """What a row of the table is of: runs that differ in their seeds alone."""
 
-    method: str  # label
+    label: str  # its method, or its loss and where the weights come from
     backbone: str
     size: Size
     runs: tuple[Run, ...]
@@ -73,9 +73,15 @@ class Variant:
     def seeds(self) -> tuple[int, ...]:
         return tuple(run.seed for run in self.runs if run.seed is not None)
 
+    @property
+    def training_seconds(self) -> float | None:
+        """Of all epochs with their validation, mean over the runs; None where no run has a history."""
+        seconds = [sum(row["seconds"] for row in run.history()) for run in self.runs if run.history()]
+        return sum(seconds) / len(seconds) if seconds else None
+
 
 def read(folder: Path, name: str | None = None) -> Run:
-    """A run folder of `fiducial fit`, or a file of `fiducial export`."""
+    """Reads a run folder, or a file of `fiducial export`."""
     export = scoring.export_of(folder)
     if export is not None:
         return Run(name or folder.name, folder, export.card, None, None, export)
@@ -91,26 +97,31 @@ def read(folder: Path, name: str | None = None) -> Run:
     return Run(name or folder.name, folder, card, config.from_dict(Recipe, values["recipe"], str(path)), values["data"])
 
 
-def variants_of(cells: Sequence[tuple[Cell, Run]], others: Sequence[Run]) -> list[Variant]:
-    """The plan's finished cells by method, backbone and size, in the plan's order; then other runs, those together
-    whose recipes differ in nothing but the seed. The latter are named by their (first) folder, without its seed;
-    exported files, each a variant, by their folder and runtime."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
+def of_cells(cells: Sequence[tuple[Cell, Run]]) -> list[Variant]:
+    """Groups a plan's finished cells by label, backbone and size, in the plan's order."""
+    groups: dict[tuple[str, str, Size], list[Run]] = {}
     for cell, run in cells:
-        groups.setdefault((cell.method, cell.recipe.backbone, cell.recipe.size), []).append(run)
-    found = [Variant(str(method), backbone, size, tuple(own)) for (method, backbone, size), own in groups.items()]
-    alike: list[list[Run]] = []
+        groups.setdefault((cell.label, cell.recipe.backbone, cell.recipe.size), []).append(run)
+    return [Variant(*group, tuple(runs)) for group, runs in groups.items()]
+
+
+def of_others(others: Sequence[Run], planned: Sequence[Variant]) -> list[Variant]:
+    """Groups other runs, those together whose recipes differ in nothing but the seed.
+
+    They are named by their (first) folder without its seed; exported files, each a variant, by folder and runtime.
+    planned: variants whose labels are taken."""
+    groups: list[list[Run]] = []
     for run in others:
-        same = next((group for group in alike if _are_seeds([*group, run])), None)
-        alike.append([run]) if same is None else same.append(run)
-    taken = {variant.method for variant in found}
-    for group in alike:
+        same = next((group for group in groups if _are_seeds([*group, run])), None)
+        groups.append([run]) if same is None else same.append(run)
+    variants, taken = [], {variant.label for variant in planned}
+    for group in groups:
         first, spec = group[0], group[0].card.spec
         label = _label(first)
         label = label if label not in taken else f"{first.path.parent.name}/{first.name}"
         taken.add(label)
-        found.append(Variant(label, spec.backbone, spec.size, tuple(group)))
-    return found
+        variants.append(Variant(label, spec.backbone, spec.size, tuple(group)))
+    return variants
 
 
 def _label(run: Run) -> str:
@@ -123,11 +134,11 @@ def _label(run: Run) -> str:
     return f"{run.path.resolve().parent.name if own == 'model' else own} ({NAMES[run.export.runtime]}{precision})"
 
 
-def other_runs(folders: Sequence[Path], own: Sequence[Run]) -> list[Run]:
-    """`--runs`, each once and with a name of its own; those of the plan are left out."""
-    seen = {run.path.resolve() for run in own}
-    names = {run.name for run in own}
-    found = []
+def other_runs(folders: Sequence[Path], cells: Sequence[Cell], out: Path) -> list[Run]:
+    """Reads `--runs`, each once and with a name of its own; those that the plan trains are left out."""
+    seen = {(out / cell.folder).resolve() for cell in cells}
+    names = {cell.name for cell in cells}
+    others = []
     for folder in folders:
         if folder.resolve() in seen:
             continue
@@ -136,8 +147,8 @@ def other_runs(folders: Sequence[Path], own: Sequence[Run]) -> list[Run]:
         if name in names:
             name = f"{folder.resolve().parent.name}_{name}"
         names.add(name)
-        found.append(read(folder, name))
-    return found
+        others.append(read(folder, name))
+    return others
 
 
 def refuse_unlike(runs: Sequence[Run], fingerprint: str | None, data: str) -> None:

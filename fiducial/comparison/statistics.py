@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fiducial.evaluation.metrics import mean
+
 RESAMPLES = 4000
 LEVEL = 0.95
 # Of NME: less than this is arithmetic in another order, as runtimes have it; on every instance alike, so that no resample
@@ -59,7 +61,7 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, *, resamples: int = 
     Instances that either could not be measured on (NaN) do not count. Where nothing is left all figures are NaN."""
     apart = first.mean(0) - second.mean(0)
     apart = apart[~np.isnan(apart)]
-    one, other = (np.array([_mean(row) for row in errors]) for errors in (first, second))
+    one, other = (np.array([mean(row) for row in errors]) for errors in (first, second))
     overlap = bool(one.min() <= other.max() and other.min() <= one.max())
     seeds = min(len(first), len(second))
     if not len(apart):
@@ -90,8 +92,3 @@ def pareto_front(error: np.ndarray, cost: np.ndarray) -> np.ndarray:
     better = (error[:, None] < error) | (cost[:, None] < cost)
     beaten = (no_worse & better & usable[:, None]).any(0)
     return usable & ~beaten
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else math.nan

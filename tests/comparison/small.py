@@ -11,7 +11,8 @@ import torch
 
 from fiducial import config, files
 from fiducial.card import Card
-from fiducial.comparison.plan import Plan, cells_of, methods_of
+from fiducial.comparison.cells import Plan
+from fiducial.comparison.methods import methods_of, plan_of
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.runtime import cost
@@ -27,7 +28,7 @@ QUICK = Recipe(
 
 def quick_plan(data: Path, methods: str = "deeppose,heatmap", seeds: int = 1, **options: Any) -> Plan:
     """Seconds of training for `blobs`."""
-    return Plan(data, cells_of(methods_of(methods, QUICK, options, []), seeds=seeds))
+    return plan_of(data, methods_of(methods, QUICK, options, []), seeds=seeds)
 
 
 def write_run(folder: Path, data: Path, method: str, seed: int, **changes: Any) -> Path:

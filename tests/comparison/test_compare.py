@@ -19,8 +19,11 @@ from comparison.small import quick_plan, untimed, write_run
 from conftest import write_blobs
 
 from fiducial import cli, files
-from fiducial.comparison import costs, results, run, runs, scores, workflow
-from fiducial.comparison.plan import Plan, keep
+from fiducial.comparison import costs, results, runs, scores, train, workflow
+from fiducial.comparison.cells import Plan, keep
+from fiducial.comparison.results import NME, Contrast, Row
+from fiducial.comparison.scores import Predictions, Scores
+from fiducial.comparison.statistics import Difference
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, scoring
 from fiducial.models import detector as detectors
@@ -47,7 +50,7 @@ def compared(folders: list[Path], blobs: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def compare(data: Path, out: Path, folders: list[Path], **options: Any) -> dict[str, Any]:
-    return workflow.compare(Plan(data), out, others=folders, echo=lambda line: None, **options)
+    return workflow.compare(Plan(data=data), out, others=folders, echo=lambda line: None, **options)
 
 
 # -------------------------------------------------------------------------------------------------------- figures
@@ -109,11 +112,11 @@ def test_costs_are_kept_until_a_model_joins(
 ) -> None:
     calls: list[object] = []
     monkeypatch.setattr(cost, "measure_many", lambda *a, **k: calls.append(a) or untimed(*a, **k))
-    variants = {"a": runs.variants_of([], [runs.read(folders[0])])[0]}
+    variants = {"a": runs.of_others([runs.read(folders[0])], [])[0]}
     first = costs.measure(variants, tmp_path / "costs.json")
     assert costs.measure(variants, tmp_path / "costs.json") == first
     assert len(calls) == 1
-    variants["b"] = runs.variants_of([], [runs.read(folders[2])])[0]
+    variants["b"] = runs.of_others([runs.read(folders[2])], [])[0]
     assert costs.measure(variants, tmp_path / "costs.json").keys() == {"a", "b"}
     assert len(calls) == 2
 
@@ -158,7 +161,7 @@ def test_seeds_are_no_part_of_a_name(blobs: Path, tmp_path: Path) -> None:
     """Folders `a-s0`, `a-s1` are `a`; a number that is not the run's seed belongs to the name."""
     names = {"a-s0": ("deeppose", 0), "a-s1": ("deeppose", 1), "b-s7": ("heatmap", 0), "c_seed2": ("rle", 2)}
     found = [runs.read(write_run(tmp_path / name, blobs, *own)) for name, own in names.items()]
-    assert [variant.method for variant in runs.variants_of([], found)] == ["a", "b-s7", "c"]
+    assert [variant.label for variant in runs.of_others(found, [])] == ["a", "b-s7", "c"]
 
 
 # ------------------------------------------------------------------------------------------------- exported files
@@ -253,9 +256,9 @@ def test_an_altered_file_is_scored_anew(blob_onnx: Path, tmp_path: Path) -> None
 def test_runs_without_weights(folders: list[Path], blobs: Path, tmp_path: Path) -> None:
     """Refused where they are given; where the plan made them they are not finished."""
     folder = write_run(tmp_path / "run", blobs, "deeppose", 0)
-    assert run.is_finished(folder)
+    assert train.is_finished(folder)
     (folder / "model.safetensors").unlink()
-    assert not run.is_finished(folder)
+    assert not train.is_finished(folder)
     with pytest.raises(UserError, match=r"run: its weights, model.safetensors, are missing"):
         compare(blobs, tmp_path / "out", [*folders, folder])
 
@@ -268,8 +271,8 @@ def test_train_is_no_split_to_compare_on(folders: list[Path], blobs: Path, tmp_p
 def test_a_plan_that_is_none(blobs: Path, tmp_path: Path) -> None:
     for text in ("1", '{"a": 1}'):
         (tmp_path / "plan.json").write_text(text)
-        with pytest.raises(UserError, match=r"plan.json: not a plan of `fiducial compare`"):
-            keep(tmp_path, Plan(blobs))
+        with pytest.raises(UserError, match=r"plan.json: not the plan of a comparison"):
+            keep(tmp_path / "plan.json", Plan(data=blobs))
 
 
 def test_other_data_is_refused_and_named(folders: list[Path], blobs: Path, tmp_path: Path) -> None:
@@ -317,7 +320,7 @@ def test_runs_beside_methods_are_rows_of_their_own(
 def test_a_comparison_of_which_everything_failed_is_a_failure(
     blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "train", lambda plan, *a, **k: {plan.cells[0].name: "no memory"})
+    monkeypatch.setattr(train, "train", lambda cells, *a, **k: {cells[0].name: "no memory"})
     with pytest.raises(TrainingFailure, match=r"all 1 runs failed; deeppose-.*: no memory"):
         workflow.compare(quick_plan(blobs, "deeppose"), tmp_path / "out")
 
@@ -331,12 +334,12 @@ def test_other_normalisers_are_refused(folders: list[Path]) -> None:
 
 
 def test_predictions_of_other_instances_are_refused() -> None:
-    def of(ids: list[int]) -> scores.Predictions:
-        return scores.Predictions(np.array(ids), np.zeros((1, len(ids), 1, 2)), np.zeros((len(ids), 1)))
+    def of(rows: list[int]) -> Predictions:
+        return Predictions(np.array(rows), np.zeros((1, len(rows), 1, 2)), np.zeros((len(rows), 1)))
 
-    assert scores.read_by_all([[of([3, 4])], [of([3, 4])]], ["a", "b"]).tolist() == [3, 4]
-    with pytest.raises(UserError, match=r"a and b were scored on other instances .annotation 5"):
-        scores.read_by_all([[of([3, 4])], [of([3, 4]), of([3, 4, 5])]], ["a", "b"])
+    assert scores.read_by_all({"a": [of([3, 4])], "b": [of([3, 4])]}).tolist() == [3, 4]
+    with pytest.raises(UserError, match=r"a and b were scored on other instances .row 5"):
+        scores.read_by_all({"a": [of([3, 4])], "b": [of([3, 4]), of([3, 4, 5])]})
 
 
 @pytest.mark.parametrize(
@@ -387,18 +390,22 @@ def test_the_page_stands_alone_and_says_what_matters(compared: dict[str, Any], t
 def test_the_answer_in_words() -> None:
     """By hand: three methods of which one can't be told from the best, and one failed run."""
 
-    def row(name: str, nme: float, noise: bool | None, ms: float, front: bool) -> Any:
-        difference = None if noise is None else results.Difference(0.01, -0.01 if noise else 0.005, 0.02, 0.1, False, 1)
+    def row(name: str, nme: float, ms: float, front: bool) -> Row:
         latency = {name: cost.Latency(name, 1, ms) for name in cost.OF_RUN_FOLDERS}
-        return results.Row(
-            name, runs.Variant(name, "b", Recipe().size, (None,) * 2), None,  # type: ignore[arg-type]
-            costs.VariantCost(cost.Cost(1, 1, 1), latency, None), results.Spread.of(np.array([nme, nme])), difference,
-            dict.fromkeys(cost.OF_RUN_FOLDERS, front),
-        )  # fmt: skip
+        return Row(
+            name=name,
+            variant=runs.Variant(name, "b", Recipe().size, (None,) * 2),  # type: ignore[arg-type]
+            scores=Scores(errors={"nme": np.full((2, 1), nme)}, figures=[], predicted=np.zeros((2, 1, 1, 2))),
+            cost=costs.VariantCost(cost.Cost(1, 1, 1), latency),
+            front=dict.fromkeys(cost.OF_RUN_FOLDERS, front),
+        )
 
-    rows = (row("a", 0.05, None, 4.0, True), row("b", 0.051, True, 1.25, True), row("c", 0.07, False, 5.0, False))
-    found = results.Comparison("d", "test", None, rows, "a", {}, {"e": "why"}, ())  # type: ignore[arg-type]
-    assert results.answer(found) == [
+    def contrast(name: str, other: str, noise: bool) -> Contrast:
+        return Contrast(name, other, NME, Difference(0.01, -0.01 if noise else 0.005, 0.02, 0.1, False, 1))
+
+    rows = [row("a", 0.05, 4.0, True), row("b", 0.051, 1.25, True), row("c", 0.07, 5.0, False)]
+    to_best = [contrast("b", "a", True), contrast("c", "a", False)]
+    assert results.answer(rows, to_best, {"e": "why"}, split="test", reference="a") == [
         "Most accurate on test: a, NME 5.00 %.",
         "b can't be told from it: the difference is within noise.",
         "c is less accurate than it beyond noise.",
@@ -406,10 +413,9 @@ def test_the_answer_in_words() -> None:
         "On PyTorch, one thread, one image at a time: best within 1.25 ms b (5.10 %) and within 4.00 ms a (5.00 %).",
         "1 of the runs failed and is missing here; why is said below.",
     ]
-    turned = replace(found, reference="c", failures={}, rows=tuple(
-        replace(each, difference=None if each.name == "c" else results.Difference(-1, -2, -0.5, 1, False, 2)) for each in rows
-    ))  # fmt: skip
-    assert results.answer(turned)[1] == "a and b are more accurate than c beyond noise."
+    to_worst = [contrast("a", "c", False), contrast("b", "c", False)]
+    turned = results.answer(rows, to_worst, {}, split="test", reference="c")
+    assert turned[1] == "a and b are more accurate than c beyond noise."
 
 
 def test_the_command_line_takes_runs_as_shells_write_them(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import typer
 from comparison.small import quick_plan
 
 from fiducial import cli, files
-from fiducial.comparison import plan as plans
-from fiducial.comparison.plan import Cell, Plan, cells_of, fit_arguments, methods_of
+from fiducial.comparison import cells
+from fiducial.comparison.cells import Cell
+from fiducial.comparison.methods import Method, fit_command, methods_of, plan_of, sizes_of
 from fiducial.data.augment import AugmentSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -29,6 +31,10 @@ def quick():
 
 def methods(text: str, common: Recipe | None = None, **options: Any) -> dict[str, Recipe]:
     return {method.label: method.recipe for method in methods_of(text, common or Recipe(), options, ["padding=1.5"])}
+
+
+def cells_of(entries: Sequence[Method], **options: Any) -> tuple[Cell, ...]:
+    return plan_of(Path("data"), entries, **options).cells
 
 
 def test_entries_are_methods_with_settings_of_their_heads() -> None:
@@ -77,14 +83,16 @@ def test_wrong_entries_are_named(text: str, words: list[str]) -> None:
 def test_all_combinations_with_folders_of_their_own() -> None:
     found = cells_of(
         methods_of("deeppose,d=heatmap:stride=8", Recipe(seed=3), {}, []),
-        backbones=["resnet18", "mobilenetv3-small-050"], sizes=[Size(64, 96), Size(128, 128)], seeds=2,
-    )  # fmt: skip
+        backbones=["resnet18", "mobilenetv3-small-050"],
+        sizes=[Size(64, 96), Size(128, 128)],
+        seeds=2,
+    )
     assert len(found) == len({cell.name for cell in found}) == 16
     assert found[0].name == "deeppose-resnet18-64x96-s3"
     assert found[-1].name == "d-mobilenetv3_small_050-128x128-s4"
     assert {cell.recipe.precision for cell in found} == {"fp32"}, "no method is to have another one's rounding"
     assert cells_of(methods_of("deeppose", Recipe(precision="bf16"), {}, []))[0].recipe.precision == "bf16"
-    odd = Cell("heatmap:decoder=soft/max", Recipe())
+    odd = cells_of([Method("heatmap:decoder=soft/max", Recipe())])[0]
     assert odd.name == "heatmap_decoder=soft_max-mobilenetv3_small_100-128x128-s0"
 
 
@@ -98,10 +106,10 @@ def test_cells_that_would_share_a_folder_or_find_other_points_are_refused(tmp_pa
 
 
 def test_sizes() -> None:
-    assert plans.sizes_of("64x96, 128") == [(64, 96), (128, 128)]
-    assert plans.sizes_of(None) == []
+    assert sizes_of("64x96, 128") == [(64, 96), (128, 128)]
+    assert sizes_of(None) == []
     with pytest.raises(UserError, match="--sizes: size '12by9'"):
-        plans.sizes_of("12by9")
+        sizes_of("12by9")
 
 
 def test_the_command_of_a_cell_gives_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,17 +123,17 @@ def test_the_command_of_a_cell_gives_its_recipe(monkeypatch: pytest.MonkeyPatch)
     given: list[Recipe] = []
     monkeypatch.setattr("fiducial.cli.commands.fit._fit", lambda data, out, recipe, **options: given.append(recipe))
     for each in (recipe, Recipe(), replace(recipe, init="7", method="deeppose", head={})):
-        arguments = ["fit", "data", "--out", "run", *fit_arguments(each)]
+        arguments = [*fit_command(Path("data"), each), "--out", "run"]
         typer.main.get_command(cli.app).main(arguments, standalone_mode=False)
         assert given[-1] == each
 
 
 def test_a_plan_may_grow_and_nothing_else(tmp_path: Path) -> None:
     plan = quick_plan(tmp_path / "data", seeds=2)
-    plans.keep(tmp_path, plan)
-    plans.keep(tmp_path, plan)
+    cells.keep(tmp_path / "plan.json", plan)
+    cells.keep(tmp_path / "plan.json", plan)
     larger = quick_plan(tmp_path / "data", "deeppose,heatmap,soft=heatmap:decoder=soft", seeds=3)
-    plans.keep(tmp_path, larger)
+    cells.keep(tmp_path / "plan.json", larger)
     assert len(files.read_json(tmp_path / "plan.json")["cells"]) == 9
     refused = {
         "data was": replace(larger, data=tmp_path / "other"),
@@ -143,8 +151,7 @@ def test_a_plan_may_grow_and_nothing_else(tmp_path: Path) -> None:
     before = (tmp_path / "plan.json").read_bytes()
     for words, other in refused.items():
         with pytest.raises(UserError) as error:
-            plans.keep(tmp_path, other)
+            cells.keep(tmp_path / "plan.json", other)
         assert words in str(error.value)
         assert str(error.value).count(" was ") <= 1, "each difference once, not once a run"
     assert (tmp_path / "plan.json").read_bytes() == before
-    assert isinstance(Plan(tmp_path).written()["cells"], dict)

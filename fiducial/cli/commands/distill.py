@@ -80,19 +80,29 @@ def distill(
     of_one = {"--loss": loss, "--init": init, "--resume": resume or None, "--devices": devices if devices > 1 else None}
     _refuse_of_the_other_kind(of_one if study else alone, study)
     if study:
-        from fiducial.comparison.distillation import study as studies
-        from fiducial.comparison.distillation.arms import Study, losses_of
+        from fiducial.comparison import study as studies
+        from fiducial.comparison.students import Study, losses_of
 
         if student is None:
             raise UserError("--student: missing; expected a backbone, such as squeeze_unet or mobilenetv3_small_100")
         if transfer is not None and pretrain_on is not None:
             raise UserError("--transfer, --pretrain-on: give one of them: weights, or a labelled set to get them from")
-        given = tuple((name.replace("_", "-"), str(value)) for name, value in options.items() if value is not None)
-        plan = Study(
-            teacher, data, student, (), seeds or 3, transfer, pretrain_on, method, given, tuple(set_ or ()), images,
-            category, seed or 0,
-        )  # fmt: skip
-        summary: dict[str, Any] | None = studies.study(plan, out, losses=losses_of(losses), jobs=jobs, **shown)
+        asked = Study(
+            teacher=teacher,
+            data=data,
+            student=student,
+            losses=losses_of(losses),
+            seeds=seeds or 3,
+            first_seed=seed or 0,
+            transfer=transfer,
+            pretrain_on=pretrain_on,
+            method=method,
+            options={name: value for name, value in options.items() if value is not None},
+            settings=tuple(set_ or ()),
+            images=images,
+            category=category,
+        )
+        summary: dict[str, Any] | None = studies.study(asked, out, jobs=jobs, **shown)
     else:
         from fiducial.distill import choices, workflow
         from fiducial.distill import teacher as teachers
@@ -119,7 +129,7 @@ def _refuse_of_the_other_kind(given: dict[str, Any], study: bool) -> None:
 
 def _show(summary: dict[str, Any]) -> None:
     if "rows" in summary:
-        from fiducial.comparison.distillation import study as studies
+        from fiducial.comparison import study as studies
 
         print_table(studies.short_table(summary))
         for line in summary["answer"]:

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,10 @@ pytest.importorskip("torch")
 
 from comparison.small import quick_plan, write_run
 
-from fiducial.comparison import processes, run
-from fiducial.comparison.plan import Cell
+from fiducial import files
+from fiducial.comparison import processes, train
+from fiducial.comparison.cells import Cell, Plan
+from fiducial.comparison.processes import Task
 from fiducial.errors import UserError
 from fiducial.training.recipe import Recipe
 
@@ -56,15 +60,19 @@ def out(tmp_path: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def trained(plan: Plan, out: Path, **options: Any) -> dict[str, str]:
+    return train.train(plan.cells, out, lambda val: f"val NME {100 * val['nme']:.2f} %", **options)
+
+
 def call_of(out: Path, name: str) -> dict[str, object]:
     return json.loads((out / "runs" / name / "call.json").read_text())
 
 
 def test_finished_cells_are_kept_begun_ones_resumed_others_started(out: Path, blobs: Path) -> None:
     plan = quick_plan(blobs, "deeppose", seeds=2)
-    first, second = (run.folder_of(out, cell) for cell in plan.cells)
+    first, second = (out / cell.folder for cell in plan.cells)
     lines: list[str] = []
-    assert run.train(plan, out, echo=lines.append) == {}
+    assert trained(plan, out, echo=lines.append) == {}
     assert "--resume" not in call_of(out, first.name)["arguments"]  # type: ignore[operator]
     assert [line.split(",")[0] for line in lines] == [
         "[1 of 2] deeppose-mobilenetv3_small_050-64x64-s0: val NME 30.00 %",
@@ -75,7 +83,7 @@ def test_finished_cells_are_kept_begun_ones_resumed_others_started(out: Path, bl
     (first / "call.json").unlink()
     (second / "model.json").unlink()
     (second / "recipe.json").write_text("{}")
-    assert run.train(plan, out, echo=lines.append) == {}
+    assert trained(plan, out, echo=lines.append) == {}
     assert not (first / "call.json").exists()
     assert call_of(out, second.name)["arguments"][-1] == "--resume"  # type: ignore[index]
     assert "1 of 2 runs are finished already" in lines
@@ -85,12 +93,12 @@ def test_finished_cells_are_kept_begun_ones_resumed_others_started(out: Path, bl
 def test_a_failing_cell_is_told_with_its_last_line_and_the_rest_goes_on(out: Path, blobs: Path) -> None:
     plan = quick_plan(blobs, "deeppose", seeds=5)
     lines: list[str] = []
-    failures = run.train(plan, out, jobs=3, echo=lines.append)
+    failures = trained(plan, out, jobs=3, echo=lines.append)
     assert failures == {
         "deeppose-mobilenetv3_small_050-64x64-s2": "the weights have diverged",
         "deeppose-mobilenetv3_small_050-64x64-s3": "killed by SIGKILL, as happens when memory runs out",
     }
-    assert [run.is_finished(run.folder_of(out, cell)) for cell in plan.cells] == [True, True, False, False, True]
+    assert [train.is_finished(out / cell.folder) for cell in plan.cells] == [True, True, False, False, True]
     assert sum("failed after" in line for line in lines) == 2
 
 
@@ -98,17 +106,17 @@ def test_jobs_run_side_by_side_and_share_cores_and_gpus(
     out: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "gpus", lambda: ["4", "6"])
-    monkeypatch.setattr(processes, "cores", lambda: 9)
+    monkeypatch.setattr(files, "cores", lambda: 9)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     plan = quick_plan(blobs, "deeppose,heatmap")
-    assert run.train(plan, out, jobs=None, echo=lambda line: None) == {}
+    assert trained(plan, out, jobs=None, echo=lambda line: None) == {}
     one, other = (call_of(out, cell.name) for cell in plan.cells)
     assert one["began"] < other["ended"]  # type: ignore[operator]
     assert other["began"] < one["ended"]  # type: ignore[operator]
     assert (one["threads"], {one["gpu"], other["gpu"]}) == ("4", {"4", "6"})
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     more = quick_plan(blobs, "deeppose,heatmap", seeds=2)
-    assert run.train(more, out, echo=lambda line: None) == {}
+    assert trained(more, out, echo=lambda line: None) == {}
     assert call_of(out, more.cells[1].name)["threads"] == "3", "what the user says is the limit"
     assert processes.shares(2, 1) == (2, 1)
     assert processes.shares(2, 4) == (1, 1)
@@ -116,11 +124,14 @@ def test_jobs_run_side_by_side_and_share_cores_and_gpus(
 
 
 def test_time_left_goes_by_the_speed_measured() -> None:
-    slow, quick, new = (Cell(method, Recipe(epochs=10)) for method in ("slow", "quick", "new"))
+    slow, quick, new = (
+        Cell(label=method, recipe=Recipe(epochs=10), folder=f"runs/{method}-s0", command=("fit",))
+        for method in ("slow", "quick", "new")
+    )
     rows = {slow.name: [{"seconds": 4.0}] * 10, quick.name: [{"seconds": 2.0}] * 4, new.name: []}
-    assert run.seconds_left([quick, new], rows, 1) == 6 * 2 + 10 * 3, "what has not run is taken for the usual"
-    assert run.seconds_left([quick, new], rows, 2) == 21
-    assert run.seconds_left([slow], {slow.name: []}, 1) is None
+    assert train.seconds_left([quick, new], rows, 1) == 6 * 2 + 10 * 3, "what has not run is taken for the usual"
+    assert train.seconds_left([quick, new], rows, 2) == 21
+    assert train.seconds_left([slow], {slow.name: []}, 1) is None
     assert [processes.duration(seconds) for seconds in (47.6, 192, 7500)] == ["48 s", "3 min 12 s", "2 h 5 min"]
 
 
@@ -151,3 +162,23 @@ def test_a_run_that_is_done_ends_though_the_pipe_is_open() -> None:
     command = [sys.executable, "-m", "fiducial.comparison.child", "--version"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.wait(60) == 0
+
+
+def test_commands_run_on_whatever_becomes_of_others(tmp_path: Path) -> None:
+    """By real processes: one of the two is no command of ours."""
+    ended: dict[str, str] = {}
+
+    class Board:
+        def ended(
+            self, task: Task, failure: str, seconds: float, waiting: Sequence[Task], running: Sequence[Task]
+        ) -> None:
+            ended[task.name] = failure
+
+        def show(self, running: Sequence[Task]) -> None:
+            pass
+
+    tasks = [Task("bad", tmp_path / "bad", ("nonsense",)), Task("good", tmp_path / "good", ("--version",))]
+    processes.run_all(tasks, Board(), jobs=2)
+    assert "nonsense" in ended["bad"]
+    assert ended["good"] == ""
+    assert "$ fiducial --version" in (tmp_path / "good" / "log.txt").read_text()

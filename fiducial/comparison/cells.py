@@ -1,0 +1,138 @@
+"""The cells of a comparison: each is one run with a recipe of its own, which one command of ours trains.
+
+OUT/plan.json            what is trained; a comparison is continued by the same plan or a larger one
+OUT/runs/<cell>/         the run folder that the cell's command makes
+OUT/runs/<cell>/log.txt  what the command said, all attempts one after the other"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fiducial import config, files
+from fiducial.errors import UserError
+from fiducial.training.recipe import Recipe
+
+# Settings that have an option of their own.
+OPTIONS = {"method": "--method", "size": "--size", "epochs": "--epochs", "batch_size": "--batch-size", "seed": "--seed"}
+SOURCE = ("data", "images", "category")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of a comparison."""
+
+    label: str  # what it is one seed of: a method, or a loss and where the weights come from
+    recipe: Recipe  # complete: backbone, size and seed too
+    folder: str  # in the comparison's, `runs/NAME`; it stays when further cells join
+    command: tuple[str, ...]  # what trains it, after `fiducial` and without --out
+
+    @property
+    def name(self) -> str:
+        """Names the cell uniquely, as its folder does."""
+        return PurePosixPath(self.folder).name
+
+    def typed(self, out: Path) -> str:
+        """Gives the command as it can be typed."""
+        return shlex.join(["fiducial", *self.command, "--out", str(out / self.folder)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides what is trained."""
+
+    data: Path
+    cells: tuple[Cell, ...] = ()
+    images: Path | None = None
+    category: str | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # what else must stay as it is; None may become something
+
+    def written(self) -> dict[str, Any]:
+        """Gives the plan as its file has it."""
+        return {
+            "data": str(self.data.resolve()),
+            "images": None if self.images is None else str(self.images.resolve()),
+            "category": self.category,
+            **self.fixed,
+            "cells": {cell.name: config.to_dict(cell.recipe) for cell in self.cells},
+        }
+
+
+def source_arguments(images: Path | None, category: str | None) -> list[str]:
+    """Gives the options that say what of the data is used, as every command has them."""
+    return [
+        *(["--images", str(images)] if images is not None else []),
+        *(["--category", category] if category is not None else []),
+    ]
+
+
+def recipe_arguments(recipe: Recipe, usual: Recipe) -> list[str]:
+    """Gives the options of a command that lead to exactly this recipe.
+
+    usual: what the command's other arguments lead to already; only what differs from it is a `--set`."""
+    chosen, assumed = (config.flat(config.to_dict(each)) for each in (recipe, usual))
+    arguments = [part for name, option in OPTIONS.items() for part in (option, str(getattr(recipe, name)))]
+    for name, value in chosen.items():
+        if name not in OPTIONS and (name not in assumed or assumed[name] != value):
+            arguments += ["--set", f"{name}={as_setting(value)}"]
+    return arguments
+
+
+def as_setting(value: Any) -> str:
+    """Writes a value so that `--set` reads it back: bare text where that is not JSON."""
+    if isinstance(value, str) and value not in ("True", "False", "None"):
+        try:
+            json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return json.dumps(value)
+
+
+def keep(path: Path, plan: Plan, *, what: str = "comparison", all_stay: bool = True) -> None:
+    """Writes the plan's file; UserError where another plan was begun there, unless this one only adds to it.
+
+    what: of which it is the plan, in words. all_stay: cells of the file may not be missing from the plan; else they
+    stay in the file."""
+    now = plan.written()
+    if path.exists():
+        then = files.read_json(path)
+        if not (isinstance(then, dict) and then.keys() >= now.keys() and isinstance(then["cells"], dict)):
+            raise UserError(f"{path}: not the plan of a {what}; give another --out")
+        differing = changes(then, now, str(path), all_stay=all_stay)
+        if differing:
+            raise UserError(
+                f"{path.parent}: holds another {what}: {'; '.join(differing[:5])}. What is compared and seeds may be "
+                "added; for anything else give another --out"
+            )
+        now["cells"] = then["cells"] | now["cells"]
+    config.write_json(path, now)
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any], path: str, *, all_stay: bool = True) -> list[str]:
+    """Lists what keeps a plan from continuing a written one, each change once: all but cells that have joined."""
+    differing = [
+        f"{name} was {then[name]} and is now {now[name]}"
+        for name in now
+        if name != "cells" and then[name] != now[name] and not (then[name] is None and name not in SOURCE)
+    ]
+    for name in then["cells"].keys() & now["cells"].keys():
+        recipe = config.from_dict(Recipe, then["cells"][name], path)  # has what later versions added, too
+        old, new = config.flat(config.to_dict(recipe)), config.flat(now["cells"][name])
+        differing += [
+            f"{key} was {as_setting(old.get(key))} and is now {as_setting(new.get(key))}"
+            for key in dict.fromkeys((*old, *new))
+            if old.get(key) != new.get(key) and not (key == "init" and _same_path(old.get(key), new.get(key)))
+        ]
+    gone = [name for name in then["cells"] if name not in now["cells"]]
+    if gone and all_stay:
+        more = f" and {len(gone) - 1} more runs are" if len(gone) > 1 else " is"
+        differing.append(f"{gone[0]}{more} no longer in it")
+    return list(dict.fromkeys(differing))
+
+
+def _same_path(first: str | None, second: str | None) -> bool:
+    return first is not None and second is not None and Path(first).resolve() == Path(second).resolve()

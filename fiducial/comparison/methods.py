@@ -1,0 +1,136 @@
+"""What `fiducial compare` trains: methods x backbones x input sizes x seeds, each cell a run of `fiducial fit`.
+
+    --methods heatmap,deeppose,heatmap:upsampling=deconvolution:channels=256
+    --methods plain=heatmap,deconvolution=heatmap:upsampling=deconvolution
+    --methods @recipes/faces68.py:heatmap,@recipes/faces68.py:deeppose
+
+An entry is [LABEL=]METHOD[:SETTING=VALUE..], settings being those of the method's head, or [LABEL=]@FILE.py:FUNCTION
+[:SETTING=VALUE..], a recipe of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fiducial.comparison.cells import Cell, Plan, recipe_arguments, source_arguments
+from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.training import recipes
+from fiducial.training.recipe import Recipe
+
+EXPECTED = "expected [LABEL=]METHOD[:SETTING=VALUE..] or [LABEL=]@FILE.py:FUNCTION, separated by commas"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A label and the recipe behind it; backbone, size and seed are still those of the common recipe."""
+
+    label: str
+    recipe: Recipe
+
+
+def methods_of(text: str, common: Recipe, options: Mapping[str, Any], settings: Sequence[str]) -> list[Method]:
+    """Reads `--methods`: each with the common recipe, or its own, and the command line's options and `--set`s on top."""
+    methods = [_method(entry, common, dict(options), settings) for entry in split_outside_brackets(text)]
+    twice = _repeated(method.label for method in methods)
+    if twice is not None:
+        raise UserError(f"--methods: {twice!r} is there twice; give one of them a label, such as other={twice}")
+    return methods
+
+
+def plan_of(
+    data: Path,
+    methods: Sequence[Method],
+    *,
+    backbones: Sequence[str] = (),
+    sizes: Sequence[Size] = (),
+    seeds: int = 1,
+    images: Path | None = None,
+    category: str | None = None,
+) -> Plan:
+    """Combines all methods, backbones, sizes and seeds; without backbones or sizes those of each method's recipe.
+
+    Seeds count up from the recipe's. Precision is fp32 where the recipe leaves it to be chosen: what is fastest for one
+    net need not be for another, and no method is to be compared with another one's rounding."""
+    cells = []
+    for method in methods:
+        base = method.recipe
+        base = replace(base, precision="fp32" if base.precision == "auto" else base.precision)
+        for backbone in backbones or [base.backbone]:
+            for size in sizes or [base.size]:
+                recipe = replace(base, backbone=backbone.replace("-", "_"), size=size)
+                for seed in range(base.seed, base.seed + seeds):
+                    cells.append(_cell(method.label, replace(recipe, seed=seed), data, images, category))
+    twice = _repeated(cell.name for cell in cells)
+    if twice is not None:
+        labels = list(dict.fromkeys(cell.label for cell in cells if cell.name == twice))
+        which = " and ".join(map(repr, labels)) + (" give the same folder" if len(labels) > 1 else " comes twice")
+        raise UserError(f"--methods, --backbones, --sizes: {which} ({twice}); name each once, or label the methods")
+    points = {cell.recipe.points for cell in cells}
+    if len(points) > 1:
+        raise UserError("--methods: the recipes have different points; give --points, so that all find the same")
+    return Plan(data=data, cells=tuple(cells), images=images, category=category)
+
+
+def fit_command(data: Path, recipe: Recipe, images: Path | None = None, category: str | None = None) -> tuple[str, ...]:
+    """Gives the run of `fiducial fit` that learns by exactly this recipe, without --out."""
+    chosen = recipe_arguments(recipe, Recipe(backbone=recipe.backbone))
+    return ("fit", str(data), "--backbone", recipe.backbone, *chosen, *source_arguments(images, category))
+
+
+def split_outside_brackets(text: str) -> list[str]:
+    """Splits at commas: `a,b:x=[1,2],c` -> a | b:x=[1,2] | c."""
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+
+
+def sizes_of(text: str | None) -> list[Size]:
+    """Reads `128x128,192x256`."""
+    try:
+        return [Size.parse(part) for part in (text or "").split(",") if part.strip()]
+    except ValueError as error:
+        raise UserError(f"--sizes: {error}") from None
+
+
+def _cell(label: str, recipe: Recipe, data: Path, images: Path | None, category: str | None) -> Cell:
+    plain = re.sub(r"[^\w.=+-]", "_", label)
+    folder = f"runs/{plain}-{recipe.backbone}-{recipe.size}-s{recipe.seed}"
+    return Cell(label=label, recipe=recipe, folder=folder, command=fit_command(data, recipe, images, category))
+
+
+def _method(entry: str, common: Recipe, options: dict[str, Any], settings: Sequence[str]) -> Method:
+    label, name, head_settings = _parts(entry)
+    if name.startswith("@"):
+        base = recipes.load(name[1:])
+    else:
+        base, options = common, {**options, "method": name}
+    recipe = recipes.changed(base, options, [*settings, *(f"head.{setting}" for setting in head_settings)])
+    if recipes.learns_without_labels(recipe.method):
+        raise UserError(
+            f"--methods: {recipe.method!r} finds points of its own, whose error against labels there is not. Its runs are "
+            "compared by `fiducial evaluate RUN DATA --linear-map`, its students by `fiducial distill --study`"
+        )
+    return Method(label, recipe)
+
+
+def _parts(entry: str) -> tuple[str, str, list[str]]:
+    """`label=name:a=b` -> label, name, ["a=b"]; a recipe's name is `@file:function`."""
+    match = re.fullmatch(
+        r"(?:(?P<label>[^=:@]+)=)?(?P<name>@[^=]+?\.py:\w+|[^=:@]+)(?P<settings>(?::[^=:]+=[^:]+)*)", entry
+    )
+    if match is None:
+        raise UserError(f"--methods: {entry!r}: {EXPECTED}")
+    name, settings = match["name"].strip(), [part for part in match["settings"].split(":") if part]
+    usual = entry if not name.startswith("@") else ":".join([name.rpartition(":")[2], *settings])
+    return (match["label"] or usual).strip(), name, settings
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
