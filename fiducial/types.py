@@ -141,9 +141,9 @@ class Findings:
         """Adds an entry that can't be used; `where` and `what` as in `Problem`."""
         self.problems.append(Problem(self.source if file is None else file, where, what))
 
-    def note(self, what: str) -> None:
-        """Adds what was concluded or assumed."""
-        self.problems.append(Problem(self.source, NOTE, what))
+    def note(self, *what: str) -> None:
+        """Adds things that were concluded or assumed."""
+        self.problems += [Problem(self.source, NOTE, text) for text in what]
 
     @property
     def wrong(self) -> list[Problem]:

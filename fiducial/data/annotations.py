@@ -11,9 +11,8 @@ from types import ModuleType
 import numpy as np
 
 from fiducial.data import checking, formats
-from fiducial.data.checking import Table
 from fiducial.errors import UserError, did_you_mean
-from fiducial.types import Instances, Problem
+from fiducial.types import Findings, Instances, Problem
 
 SPLITS = formats.SPLITS
 
@@ -36,17 +35,17 @@ def load(
     path = Path(path)
     module, sources = find(path)
     files, own, carved = _choose(path, sources, split)
-    table = module.read(path, files, images, category)
+    findings = Findings(str(path))
+    instances = module.read(path, files, images, category, findings)
     if carved:
-        table = _keep_share(table, own, carved)
-    instances, problems = checking.check(table, verify, ignored)
-    wrong = checking.without_notes(problems)
-    if strict and wrong:
-        raise UserError(f"{len(wrong)} broken in split {split!r}: {checking.summary(wrong)}; correct or remove them")
+        instances = _keep_share(instances, own, carved, findings)
+    instances = checking.check(instances, findings, verify=verify, ignored=ignored)
+    checking.refuse_if_strict(findings, f"split {split!r}", strict)
     if not instances.labelled.any():
-        reason = f": {checking.summary(wrong)}" if wrong else "; expected annotations with labelled points"
-        raise UserError(f"{table.source}: split {split!r} is empty{reason}")
-    return instances, problems
+        wrong = checking.summary(findings.wrong)
+        reason = f": {wrong}" if wrong else "; expected annotations with labelled points"
+        raise UserError(f"{instances.source}: split {split!r} is empty{reason}")
+    return instances, findings.problems
 
 
 def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:
@@ -90,16 +89,15 @@ def _choose(path: Path, sources: dict[str, list[Path]], split: str) -> tuple[lis
     raise UserError(f"{path}: no split {split!r}, it has {', '.join(sources)}; choose one of them with --split")
 
 
-def _keep_share(table: Table, split: str, carved: dict[int, str]) -> Table:
+def _keep_share(instances: Instances, split: str, carved: dict[int, str], findings: Findings) -> Instances:
     """The instances on pictures that fall to `split`; a note says so."""
-    share = np.array(
-        [carved.get(tenth(table.images.name(row)), "train") == split for row in range(len(table.images))], bool
-    )
-    mine = int(share.sum())
+    images = instances.images
+    share = np.array([carved.get(tenth(images.name(row)), "train") == split for row in range(len(images))], bool)
     others = " and ".join(carved.values())
-    note = f"no {others} of its own: {split!r} is the {mine} of {len(share)} pictures chosen by a hash of their names"
-    table.notes.append(note)
-    return table.select(share[table.image_row]) if len(share) else table
+    findings.note(
+        f"no {others} of its own: {split!r} is the {share.sum()} of {len(share)} pictures chosen by a hash of their names"
+    )
+    return instances.select(share[instances.image_row]) if len(share) else instances
 
 
 def tenth(name: str) -> int:

@@ -88,7 +88,15 @@ BAD = [
     (with_annotation(2, bbox=[41, 4, 6, 5]), "annotation 2: its box .* lies outside the picture of 40x30", 1),
     (with_annotation(2, bbox=[3, float("nan"), 6, 5]), "annotation 2: its box .* has no area", 1),
     (with_annotation(2, image_id=99), "annotation 2: image id 99 is not among the 3 images", 1),
-    (with_annotation(2, id=5), "annotation 5: its id was used before", 1),
+    (lambda content: content["annotations"].append(content["annotations"][2]), "annotation 2: the id is used twice", 0),
+    (with_annotation(2, keypoints="none"), "annotation 2: 1 numbers in its keypoints, expected 9", 1),
+    (with_annotation(2, bbox=[1, 2]), r"annotation 2: bbox is \[1,2\]; expected 4 numbers", 1),
+    (
+        lambda content: content["categories"][0].update(skeleton=[[1, 4], [1, 2]]),
+        r"category 'mouse': edge \[1, 4\] of a skeleton of 3 points",
+        0,
+    ),
+    (lambda content: content["images"][1].update(id=0), "image 0: image id 0 is used by more than one image", 4),
     (with_annotation(2, keypoints=[1, 2, 2]), "annotation 2: 3 numbers in its keypoints, expected 9", 1),
     (with_point(2, 2, 3), "annotation 2: v is 3 at point 'nose', expected 0, 1 or 2", 1),
     (with_point(2, 5, -1), "annotation 2: v is -1 at point 'left_ear'", 1),
@@ -136,13 +144,9 @@ def test_cut_off_picture(tmp_path: Path) -> None:
 
 FATAL = [
     (lambda content: content.update(annotations=[]), "is empty|has no points|no annotation has keypoints"),
-    (lambda content: content["images"][1].update(id=0), "image id 0 is used by more than one image"),
     (lambda content: content["categories"][0].update(flip_indices=[1, 2, 0]), "mirroring twice"),
-    (lambda content: content["categories"][0].update(skeleton=[[1, 4]]), r"category 'mouse': .*index 3 with 3 points"),
     (lambda content: content["categories"][0].update(sigmas=[0.1]), "expected 3 positive sigmas"),
-    (lambda content: content.pop("images"), "missing required field `images`"),
-    (with_annotation(2, keypoints="none"), "annotation 2: 1 numbers|annotation 2: keypoints"),
-    (with_annotation(2, bbox=[1, 2]), r"annotation 2: bbox is \[1, 2\]; expected 4 numbers"),
+    (lambda content: content.pop("images"), "an object with lists `images` and `annotations`"),
 ]
 
 
@@ -199,7 +203,7 @@ def test_a_skeleton_from_zero_is_noted(tmp_path: Path) -> None:
     content["categories"][0]["skeleton"] = [[0, 1], [0, 2]]
     instances, problems = load(tmp_path, content)
     assert instances.skeleton.edges == ((0, 1), (0, 2))
-    assert "begin at 0" in str(problems[-1])
+    assert any("begin at 0" in str(problem) for problem in problems)
 
 
 def test_strings_for_numbers_are_read(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Annotation formats, one file each, found here by `data/annotations.py`.
 
 A format file has `TITLE` (for messages), `find(path) -> {split: [files]}` (empty = not this format; a source that
-knows no splits is all "train") and `read(root, files, images, category) -> Table`. It only reads: what is wrong in an
-instance is judged by `data/checking.py`, which split a picture belongs to by `data/annotations.py`."""
+knows no splits is all "train") and `read(root, files, images, category, findings) -> Instances`. It only reads: the
+columns are as they stand in the files, visibility as float and NaN for what is not there (`checking.unchecked` makes them
+from single labels), and entries that can't be put into columns go to `findings`. What is wrong in an instance is judged
+by `data/checking.py`, which split a picture belongs to by `data/annotations.py`."""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from fiducial.data import skeletons
-from fiducial.data.checking import Label, Table, summary
+from fiducial.data.checking import Label, listing, summary, unchecked
 from fiducial.data.images import SUFFIXES, FileImages
 from fiducial.errors import UserError
-from fiducial.types import Problem
+from fiducial.types import Findings, Instances
 
 SPLITS = ("train", "val", "test")
 _WORDS = {"train": "train", "training": "train", "trainset": "train", "val": "val", "valid": "val", "validation": "val",
@@ -49,10 +51,19 @@ def pictures_by_stem(folder: Path) -> dict[str, str]:
 
 
 def folder_with(names: Sequence[str], candidates: Sequence[Path], source: Path) -> Path:
-    """The first of the folders that holds one of the first pictures."""
-    for folder in candidates:
-        if any((folder / name).is_file() for name in names[:5]):
-            return folder
+    """Chooses the folder that holds most of the pictures; of several, the first. Raises UserError where none holds any."""
+    parts = [os.path.split(name) for name in names]
+    folders = {folder for folder, _ in parts}
+    best, most = None, 0
+    for candidate in dict.fromkeys(candidates):
+        there = {folder: listing(candidate / folder) for folder in folders}
+        count = sum(name in there[folder] for folder, name in parts)
+        if count > most:
+            best, most = candidate, count
+        if most == len(names):
+            break
+    if best is not None:
+        return best
     looked = ", ".join(str(folder) for folder in dict.fromkeys(candidates))
     first = f" such as {names[0]}" if names else ""
     raise UserError(
@@ -89,12 +100,16 @@ def parse_points(lines: Sequence[str], first_line: int, count: int | None) -> np
 
 
 def one_instance_a_picture(
-    files: Sequence[Path], picture_of: Callable[[Path], Path | None], points_of: Callable[[Path, int | None],
-    np.ndarray], root: Path, name: str,
-) -> Table:  # fmt: skip
-    """The table of formats with one text file a picture, which is one instance. The first sound file decides how many
-    points there are. `points_of(file, count)` returns [k, 3] px or raises ValueError saying what is wrong."""
-    labels, names, problems, count = [], [], [], None
+    files: Sequence[Path],
+    picture_of: Callable[[Path], Path | None],
+    points_of: Callable[[Path, int | None], np.ndarray],
+    root: Path,
+    name: str,
+    findings: Findings,
+) -> Instances:
+    """Reads formats with one text file a picture, which is one instance. The first sound file decides how many points
+    there are. `points_of(file, count)` returns [k, 3] px or raises ValueError saying what is wrong."""
+    labels, names, count = [], [], None
     for number, file in enumerate(files):
         picture = picture_of(file)
         try:
@@ -102,13 +117,13 @@ def one_instance_a_picture(
                 raise ValueError("no picture of the same name; expected one beside, or name the folder with --images")
             keypoints = points_of(file, count)
         except ValueError as error:
-            problems.append(Problem(str(file), "", f"{error}; left out"))
+            findings.add("", f"{error}; left out", str(file))
             continue
         count = len(keypoints)
         labels.append(Label(len(names), number, keypoints))
         names.append(os.path.relpath(picture, root))
     if count is None:
-        raise UserError(f"{root}: none of its {len(files)} files could be used: {summary(problems)}")
+        raise UserError(f"{root}: none of its {len(files)} files could be used: {summary(findings.wrong)}")
     known = skeletons.match_count(count)
     skeleton = known or skeletons.complete(name, skeletons.numbered(count), where=str(root))[0]
-    return Table.of(labels, skeleton, FileImages(root, names), str(root), problems=problems)
+    return unchecked(labels, skeleton, FileImages(root, names), str(root))

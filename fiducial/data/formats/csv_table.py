@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from fiducial.data import skeletons
-from fiducial.data.checking import Label, Table, summary
+from fiducial.data.checking import Label, summary, unchecked
 from fiducial.data.formats import by_split, folder_with, split_in_name
 from fiducial.data.images import ArrayImages, FileImages
 from fiducial.errors import UserError
-from fiducial.types import Problem
+from fiducial.types import Findings, Instances
 
 TITLE = "CSV: a picture's name (or pixels) and x, y columns a row"
 _NAME_COLUMNS = ("", "image", "image_name", "image_path", "file", "file_name", "filename", "path", "name")
@@ -36,13 +36,14 @@ def find(path: Path) -> dict[str, list[Path]]:
     return found
 
 
-def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None) -> Table:
+def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None, findings: Findings) -> Instances:
     """One instance a row; the annotation id is the row's line number, the header being line 1."""
     [file] = files
+    findings.source = str(file)
     columns = _columns(_header(file))
     assert columns is not None  # `find` offered the file
     picture_column, coordinates, points = columns
-    labels, problems = [], []
+    labels = []
     names: dict[str, int] = {}
     pixels: list[np.ndarray] = []
     csv.field_size_limit(2**24)
@@ -60,23 +61,24 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
                 else:
                     image_row = names.setdefault(cell, len(names))
             except ValueError as error:
-                problems.append(Problem(str(file), f"line {number}", f"{error}; left out"))
+                findings.add(f"line {number}", f"{error}; left out")
                 continue
             labels.append(Label(image_row, number, keypoints))
     if not labels:
-        reason = f": {summary(problems)}" if problems else ""
+        reason = f": {summary(findings.wrong)}" if findings.wrong else ""
         raise UserError(f"{file}: no row could be used, expected a picture and x, y numbers a row{reason}")
     count = len(coordinates) // 2
     skeleton, notes = skeletons.complete("points", points or skeletons.numbered(count), where=str(file))
+    findings.note(*notes)
     if pixels:
         size = np.array([array.shape[::-1] for array in pixels], dtype=np.int32)
         held = ArrayImages(pixels, str(file))
-        return Table.of(labels, skeleton, held, str(file), image_size=size, problems=problems, notes=notes)
+        return unchecked(labels, skeleton, held, str(file), size)
     split = split_in_name(file.stem) or ""
     folders = {"train": "training", "val": "validation"}
     beside = [file.parent / name for name in (split, folders.get(split, split), "images", "")]
     filed = FileImages(folder_with(list(names), [images] if images else beside, file), list(names))
-    return Table.of(labels, skeleton, filed, str(file), problems=problems, notes=notes)
+    return unchecked(labels, skeleton, filed, str(file))
 
 
 def _header(file: Path) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fiducial.data.checking import Table
 from fiducial.data.formats import SPLITS, one_instance_a_picture, parse_points, pictures_by_stem, read_text
+from fiducial.types import Findings, Instances
 
 TITLE = "LaPa: {train,val,test}/{images,landmarks}/"
 
@@ -22,7 +22,7 @@ def find(path: Path) -> dict[str, list[Path]]:
     return {split: files for split, files in found.items() if files}
 
 
-def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None) -> Table:
+def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None, findings: Findings) -> Instances:
     """One face a picture."""
     folder = images or files[0].parent.parent / "images"
     pictures = pictures_by_stem(folder)
@@ -30,7 +30,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     def picture_of(file: Path) -> Path | None:
         return folder / pictures[file.stem] if file.stem in pictures else None
 
-    return one_instance_a_picture(files, picture_of, _points_of, root, "face")
+    return one_instance_a_picture(files, picture_of, _points_of, root, "face", findings)
 
 
 def _points_of(file: Path, count: int | None) -> np.ndarray:

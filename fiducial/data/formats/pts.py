@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from fiducial import geometry
-from fiducial.data.checking import Table
 from fiducial.data.formats import one_instance_a_picture, parse_points, read_text, split_in_name
 from fiducial.data.images import SUFFIXES
+from fiducial.types import Findings, Instances
 
 TITLE = "300-W: NAME.pts beside NAME.jpg, in any folders"
 FROM_ONE_BASED = geometry.translation(-1, -1)
@@ -29,7 +29,7 @@ def find(path: Path) -> dict[str, list[Path]]:
     return found
 
 
-def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None) -> Table:
+def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None, findings: Findings) -> Instances:
     """One face a picture."""
 
     def picture_of(file: Path) -> Path | None:
@@ -37,7 +37,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
         paths = (folder / (file.stem + suffix) for suffix in SUFFIXES)
         return next((path for path in paths if path.is_file()), None)
 
-    return one_instance_a_picture(files, picture_of, _points_of, root, "face")
+    return one_instance_a_picture(files, picture_of, _points_of, root, "face", findings)
 
 
 def _points_of(file: Path, count: int | None) -> np.ndarray:

@@ -11,11 +11,11 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.data import skeletons
-from fiducial.data.checking import Label, Table
+from fiducial.data.checking import Label, unchecked
 from fiducial.data.formats import by_split, folder_with, read_text
 from fiducial.data.images import FileImages
 from fiducial.errors import UserError
-from fiducial.types import Problem
+from fiducial.types import Findings, Instances
 
 TITLE = "WFLW: list_98pt_rect_attr_{train,test}.txt beside WFLW_images/"
 _POINTS, _BOX, _ATTRIBUTES = 196, 4, 6
@@ -28,10 +28,11 @@ def find(path: Path) -> dict[str, list[Path]]:
     return by_split(path.rglob("list_98pt_rect_attr_*.txt"))
 
 
-def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None) -> Table:
+def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None, findings: Findings) -> Instances:
     """Several faces a picture; the annotation id is the line's number."""
-    labels, rows, problems = [], {}, []
+    labels, rows = [], {}
     [file] = files
+    findings.source = str(file)
     for number, line in enumerate(read_text(file).splitlines(), 1):
         fields = line.split(maxsplit=_POINTS + _BOX + _ATTRIBUTES)
         if not fields:
@@ -41,7 +42,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
                 raise ValueError(f"{len(fields)} fields, expected 207")
             values = np.array(fields[: _POINTS + _BOX], dtype=np.float64)
         except ValueError as error:
-            problems.append(Problem(str(file), f"line {number}", f"{error}; left out"))
+            findings.add(f"line {number}", f"{error}; left out")
             continue
         xy = values[:_POINTS].reshape(-1, 2)
         row = rows.setdefault(fields[-1].strip(), len(rows))
@@ -54,4 +55,4 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
         parent for folder in (file.parent, *list(file.parents)[1:3]) for parent in (folder / "WFLW_images", folder)
     ]
     folder = folder_with(names, [images] if images else above, file)
-    return Table.of(labels, skeletons.WFLW98, FileImages(folder, names), str(file), problems=problems)
+    return unchecked(labels, skeletons.WFLW98, FileImages(folder, names), str(file))

@@ -15,12 +15,12 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.data import skeletons
-from fiducial.data.checking import Label, Table
+from fiducial.data.checking import Label, unchecked
 from fiducial.data.formats import SPLITS, read_text
 from fiducial.data.images import SUFFIXES, FileImages, upright_size
 from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
-from fiducial.types import Problem
+from fiducial.types import Findings, Instances
 
 TITLE = "YOLO-pose: data.yaml with kpt_shape beside images/ and labels/"
 
@@ -41,9 +41,10 @@ def find(path: Path) -> dict[str, list[Path]]:
     return found
 
 
-def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None) -> Table:
+def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None, findings: Findings) -> Instances:
     """All classes have the same points in this format; `category` keeps one of them."""
     file, label_files = files[0], files[1:]
+    findings.source = str(file)
     settings = _settings(file)
     shape = settings["kpt_shape"]
     if not (
@@ -55,22 +56,22 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     ):
         raise UserError(f"{file}: kpt_shape {shape!r}: expected [number of points, 2 or 3]")
     wanted = _class_number(settings, category, file)
-    labels, names, sizes, problems = [], [], [], []
+    labels, names, sizes = [], [], []
     for label_file in label_files:
         picture = _picture_of(label_file, images)
         if picture is None:
-            problems.append(Problem(str(label_file), "", "no picture of the same name under images/; left out"))
+            findings.add("", "no picture of the same name under images/; left out", str(label_file))
             continue
         try:
             size = upright_size(picture)
         except UserError as error:
-            problems.append(Problem(str(picture), "", error.about(picture) + "; left out"))
+            findings.add("", error.about(picture) + "; left out", str(picture))
             continue
         for number, line in enumerate(read_text(label_file).splitlines(), 1):
             try:
                 instance = _instance(line, shape[0], shape[1], size, wanted)
             except ValueError as error:
-                problems.append(Problem(str(label_file), f"line {number}", f"{error}; left out"))
+                findings.add(f"line {number}", f"{error}; left out", str(label_file))
                 continue
             if instance is not None:
                 labels.append(Label(len(names), len(labels), *instance))
@@ -82,10 +83,11 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     if len(points) != shape[0]:
         raise UserError(f"{file}: kpt_names has {len(points)} names, kpt_shape says {shape[0]} points")
     indices = settings.get("flip_idx")
-    skeleton, notes = skeletons.complete("points", points, where=f"{file}: flip_idx", flip_indices=indices)
+    skeleton, notes = skeletons.complete("points", points, where=f"{file}: flip_idx", flip_indices=indices or None)
+    findings.note(*notes)
     pictures = FileImages(file.parent, names)
     size_column = np.array(sizes, dtype=np.int32).reshape(-1, 2)
-    return Table.of(labels, skeleton, pictures, str(file), image_size=size_column, problems=problems, notes=notes)
+    return unchecked(labels, skeleton, pictures, str(file), size_column)
 
 
 def _yaml_file(path: Path) -> Path | None:
