@@ -89,11 +89,11 @@ def evaluate(contestant: str, truth: str, results: str) -> list[float]:
     if contestant == "fiducial":
         from fiducial.data.skeletons import COCO17
         from fiducial.evaluation import coco
-        from fiducial.evaluation.coco_files import Findings, read_detections, read_truth
+        from fiducial.evaluation.coco_files import read_detections, read_truth
 
-        table = read_truth(Findings(Path(truth)))
-        detections = read_detections(Findings(Path(results)), table)
-        return list(coco.average_precision(table.truth, detections, np.array(COCO17.sigmas)).values())
+        table = read_truth(Path(truth))
+        detections = read_detections(Path(results), table)
+        return list(coco.average_precision(table.instances, detections, np.array(COCO17.sigmas)).values())
     # Both packages have this pair of modules; faster-coco-eval's fast class goes by the old name in the second.
     coco_module, evaluation_module = {
         "pycocotools": ("pycocotools.coco", "pycocotools.cocoeval"),

@@ -95,6 +95,10 @@ def read(file: Path, category: str | None, findings: Findings, dtype: type = np.
     `dtype` is that of points, boxes and areas. Raises UserError where nothing in the file can be used."""
     content = load(file, findings)
     chosen = choose_category(content, category, file, findings)
+    if _count_points(of_category(content, chosen), chosen) == 0:
+        raise UserError(
+            f"{file}: category {chosen.name!r} has no points; expected their names in its field 'keypoints'"
+        )
     instances = columns(content, chosen, file, findings, dtype)
     crowding = [-1.0 if image.crowd_index is None else image.crowd_index for image in content.images]
     crowd_index = np.array(crowding) if crowding and min(crowding) >= 0 else None
@@ -350,7 +354,7 @@ def choose_category(content: Content, wanted: str | None, file: Path, findings: 
         if len(numbers) > 1:
             findings.note(f"no list `categories`: all its annotations are taken as one (ids {', '.join(numbers[:9])})")
         return Category()
-    _list_unknown(content, categories, file, findings)
+    list_unknown(content, categories, file, findings)
     pointed = _pointed(content, categories)
     if wanted is not None:
         named = [category for category in categories if category.name == wanted]
@@ -390,7 +394,8 @@ def _pointed(content: Content, categories: Sequence[Category]) -> set[Id]:
     return {categories[row].id for number in used if (row := rows.of(number)) >= 0}
 
 
-def _list_unknown(content: Content, categories: Sequence[Category], file: Path, findings: Findings) -> None:
+def list_unknown(content: Content, categories: Sequence[Category], file: Path, findings: Findings) -> None:
+    """Lists the annotations of categories that the file doesn't define. Raises UserError where all are."""
     if [category.id for category in categories] == [None]:
         return
     rows = Rows(category.id for category in categories)
@@ -437,13 +442,9 @@ def columns(
     kept = np.flatnonzero(image_row >= 0).tolist()
     annotations, image_row = [annotations[row] for row in kept], image_row[kept]
 
-    count = _count_points(annotations, category)
-    if count == 0:
-        raise UserError(
-            f"{file}: category {category.name!r} has no points; expected their names in its field 'keypoints'"
-        )
-    table = _Numbers(annotations, findings, dtype)
-    keypoints = table.keypoints(count)
+    count = _count_points(annotations, category) or 1
+    table = Numbers([f"annotation {item.id}" for item in annotations], "v", findings, dtype)
+    keypoints = table.keypoints([item.keypoints for item in annotations], count)
     box_xywh = table.read([item.bbox for item in annotations], 4, "bbox")
     area = table.read([item.area for item in annotations], 1, "area")[:, 0]
     crowd = np.array([bool(item.iscrowd) for item in annotations], dtype=bool)
@@ -503,16 +504,17 @@ def _count_points(annotations: Sequence[Annotation], category: Category) -> int:
     return usual // width
 
 
-class _Numbers:
-    """Turns fields of annotations into arrays. `bad` marks those that can't be read; each is listed once."""
+class Numbers:
+    """Turns fields of entries into arrays. `bad` marks entries that can't be read; each is listed once.
 
-    def __init__(self, annotations: Sequence[Annotation], findings: Findings, dtype: type) -> None:
-        self.annotations, self.findings, self.dtype = annotations, findings, dtype
-        self.bad = np.zeros(len(annotations), dtype=bool)
+    `where` names the entries in messages, `third` is what a point has besides x and y."""
 
-    def keypoints(self, count: int) -> np.ndarray:
+    def __init__(self, where: Sequence[str], third: str, findings: Findings, dtype: type) -> None:
+        self.where, self.third, self.findings, self.dtype = where, third, findings, dtype
+        self.bad = np.zeros(len(where), dtype=bool)
+
+    def keypoints(self, raws: Sequence[msgspec.Raw], count: int) -> np.ndarray:
         """Reads [n, k, 3]: x, y, v. Points without v are labelled where they are not at (0, 0)."""
-        raws = [item.keypoints for item in self.annotations]
         lengths = np.array([length(raw) for raw in raws], dtype=np.int64)
         result = np.zeros((len(raws), count, 3), self.dtype)
         whole = np.flatnonzero(lengths == 3 * count)
@@ -521,14 +523,14 @@ class _Numbers:
         if len(pairs):
             result[pairs] = _with_visibility(self.read(raws, 2 * count, "keypoints", pairs).reshape(-1, count, 2))
             self.findings.note(
-                f"{len(pairs)} annotations have x, y of each point without v: labelled where they are not at (0, 0)"
+                f"{len(pairs)} entries have x, y of each point without {self.third}: labelled where not at (0, 0)"
             )
         for row in np.flatnonzero((lengths > 0) & (lengths != 3 * count) & (lengths != 2 * count)).tolist():
             points = _point_by_point(bytes(raws[row]), count)
             if points is None:
                 self._leave_out(
                     row, f"{lengths[row]} numbers in its keypoints, expected {3 * count} "
-                    f"(x, y, v for each of {count} points)"
+                    f"(x, y, {self.third} for each of {count} points)"
                 )  # fmt: skip
             else:
                 result[row] = points
@@ -560,7 +562,7 @@ class _Numbers:
 
     def _leave_out(self, row: int, what: str) -> None:
         if not self.bad[row]:
-            self.findings.add(f"annotation {self.annotations[row].id}", f"{what}; left out")
+            self.findings.add(self.where[row], f"{what}; left out")
         self.bad[row] = True
 
 

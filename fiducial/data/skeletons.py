@@ -62,6 +62,12 @@ def complete(
             notes.append(f"flip pairs were read from the names of the points: {shown}")
     if sigmas is None and known is not None:
         sigmas = known.sigmas
+    if known is not None and are_numbers(points):
+        notes.append(f"its points have numbers for names: taken for the {len(points)} points of {known.name}")
+    if sigmas is None and known is None and len(points) == len(COCO17.points):
+        # COCO's evaluator does so for any 17 points.
+        sigmas = COCO17.sigmas
+        notes.append("its 17 points have other names than COCO's; COCO's sigmas are used for AP all the same")
     try:
         skeleton = Skeleton(
             name=known.name if known else name,

@@ -8,7 +8,7 @@ instances are numbered by their rows, and ids don't matter."""
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
@@ -25,7 +25,6 @@ MAX_DETECTIONS = 20  # per image, the best by score
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
 RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = np.array([[0, 1e5**2], [32**2, 96**2], [96**2, 1e5**2]])  # px^2, both ends belong: all, medium, large
-BOX_TO_AREA = 0.53  # CrowdPose: an instance's area as a share of its box, where the data has no areas
 ALL = slice(None)
 NUMBERS = {"": (ALL, 0), "50": (0, 0), "75": (5, 0), "_medium": (ALL, 1), "_large": (ALL, 2)}  # (threshold, area)
 
@@ -37,6 +36,12 @@ class Detections:
     image_row: np.ndarray  # [d] int64: row of the truth's image_id
     xy: np.ndarray  # [d, k, 2], px
     score: np.ndarray  # [d]
+    truth_row: np.ndarray | None = None  # [d] the instance in whose box it was looked for; -1, None = not known
+
+    def select(self, rows: np.ndarray) -> Detections:
+        """Gives some of the detections (indices or mask)."""
+        truth_row = None if self.truth_row is None else self.truth_row[rows]
+        return Detections(self.image_row[rows], self.xy[rows], self.score[rows], truth_row)
 
     @classmethod
     def of(cls, keypoints: Keypoints, truth: Instances) -> Detections:
@@ -44,7 +49,7 @@ class Detections:
         mean of its points' scores."""
         one = ~truth.crowd
         xy, score = keypoints.xy.astype(np.float64), keypoints.score.astype(np.float64).mean(1)
-        return cls(truth.image_row[one], xy[one], score[one])
+        return cls(truth.image_row[one], xy[one], score[one], np.flatnonzero(one))
 
 
 class Pairs(NamedTuple):
@@ -93,9 +98,7 @@ def matches(truth: Instances, detections: Detections, sigmas: np.ndarray, least_
 
 def of_images(truth: Instances, detections: Detections, kept: np.ndarray) -> tuple[Instances, Detections]:
     """Truth and detections on some of the images only: kept [m] bool."""
-    seen = kept[detections.image_row]
-    found = Detections(detections.image_row[seen], detections.xy[seen], detections.score[seen])
-    return truth.select(kept[truth.image_row]), found
+    return truth.select(kept[truth.image_row]), replace(detections.select(kept[detections.image_row]), truth_row=None)
 
 
 def similarities(

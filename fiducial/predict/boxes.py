@@ -1,111 +1,151 @@
-"""Where the instances are: the boxes of a COCO file, by picture."""
+"""Where the instances are: the boxes of a COCO file, by image."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fiducial import files
+from fiducial.data import checking, coco_json
+from fiducial.data.coco_json import Annotation, Category, Content, Id
+from fiducial.data.file_names import FileNames
 from fiducial.errors import UserError
+from fiducial.geometry import Size
+from fiducial.types import Findings
 
 
 @dataclass
 class Boxes:
-    """The boxes of one picture, and the ids that its results bear."""
+    """The boxes of one image, and the ids that its results bear, as they stand in the boxes file."""
 
-    image_id: int
+    image_id: Id
     xywh: list[list[float]] = field(default_factory=list)  # edge frame
-    category_ids: list[int] = field(default_factory=list)
+    category_ids: list[Id] = field(default_factory=list)
     track_ids: list[int] = field(default_factory=list)  # who is who from frame to frame; empty = that is not known
+    image_ids: list[Id] = field(default_factory=list)  # of each box; empty = image_id
+    annotation_ids: list[Id] = field(default_factory=list)  # of each box; empty = it has none
+    declared: Size | None = None  # the size of the image that the file states
 
     def array(self) -> np.ndarray:
-        """[n, 4] float64."""
+        """Gives the boxes as [n, 4] float64."""
         return np.array(self.xywh, np.float64).reshape(-1, 4)
 
     def picked(self, rows: np.ndarray) -> Boxes:
-        """Some of them."""
-        columns = (
-            [column[row] for row in rows] if column else [] for column in (self.xywh, self.category_ids, self.track_ids)
-        )
-        return Boxes(self.image_id, *columns)
+        """Gives some of them."""
+        columns = ("xywh", "category_ids", "track_ids", "image_ids", "annotation_ids")
+        chosen: dict[str, Any] = {
+            name: [column[row] for row in rows] for name in columns if (column := vars(self)[name])
+        }
+        return replace(self, **chosen)
 
 
 @dataclass(frozen=True)
 class BoxesFile:
-    """All boxes of a file, and what was wrong with others."""
+    """All boxes of a file, and what was said about it."""
 
     path: Path
-    by_name: dict[str, Boxes]  # by `file_name`
-    by_last_part: dict[str, list[str]]  # file names by their last part
-    problems: tuple[str, ...]
+    names: tuple[str, ...]  # [m] `file_name` of each image; one file may be there under several ids
+    boxes: tuple[Boxes, ...]  # [m]
+    problems: tuple[str, ...]  # entries that were left out
+    notes: tuple[str, ...] = ()  # what was assumed
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_found", FileNames(self.names))
 
     @property
     def largest_id(self) -> int:
-        """Of its pictures."""
-        return max((boxes.image_id for boxes in self.by_name.values()), default=0)
+        """Gives the largest id of its images that is a whole number, 0 where none is."""
+        return max((boxes.image_id for boxes in self.boxes if isinstance(boxes.image_id, int)), default=0)
 
     def of(self, name: str) -> Boxes | None:
-        """Boxes of the picture of this name, else of the only one whose name ends alike; None if there is none."""
-        if name in self.by_name:
-            return self.by_name[name]
-        alike = self.by_last_part.get(PurePosixPath(name).name, [])
-        return self.by_name[alike[0]] if len(alike) == 1 else None
+        """Gives the boxes of the image of this name (`file_names.FileNames`), of all its ids; None where there is none, or
+        the name could mean several."""
+        found: FileNames = vars(self)["_found"]
+        rows = found.rows_of(name)
+        if not rows or not found.is_one_file(rows):
+            return None
+        several = [self.boxes[row] for row in rows]
+        return several[0] if len(several) == 1 else _joined(several)
 
 
 def read(path: Path, strict: bool = False) -> BoxesFile:
-    """Boxes of a COCO file: {"images", "annotations"}, each annotation with `image_id` and `bbox`; crowds are left out.
+    """Reads the boxes of a COCO file, by the rules by which `fit` and `evaluate` read it (`data/coco_json.py`).
 
-    Boxes without an area or of unknown images are left out and listed; `strict` makes them an error."""
-    values = files.read_json(path)
-    if not isinstance(values, dict) or not all(isinstance(values.get(key), list) for key in ("images", "annotations")):
-        raise UserError(
-            f"{path}: expected COCO JSON with lists `images` and `annotations` (each with image_id and bbox)"
-        )
-    by_id: dict[Any, Boxes] = {}
-    by_name: dict[str, Boxes] = {}
-    for number, image in enumerate(values["images"]):
-        if (
-            not isinstance(image, dict)
-            or not isinstance(image.get("id"), int)
-            or not isinstance(image.get("file_name"), str)
-        ):
-            raise UserError(f"{path}: image [{number}]: expected a whole number `id` and a text `file_name`")
-        by_id[image["id"]] = by_name[image["file_name"]] = Boxes(image["id"])
-    problems, left = [], 0
-    for number, annotation in enumerate(values["annotations"]):
-        problem = _problem(annotation, by_id)
-        if problem:
-            shown = annotation.get("id", f"[{number}]") if isinstance(annotation, dict) else f"[{number}]"
-            problems.append(f"{path}: annotation {shown}: {problem}")
-        elif not annotation.get("iscrowd"):
-            boxes = by_id[annotation["image_id"]]
-            boxes.xywh.append([float(value) for value in annotation["bbox"]])
-            boxes.category_ids.append(annotation.get("category_id", 1))
-            left += 1
-    if problems and (strict or left == 0):
+    Boxes of all its categories are taken, crowds left out. A box that is missing is made of the annotation's points. What
+    can't be used is left out and listed; UserError where nothing can, and for the first of them where `strict`."""
+    findings = Findings(str(path))
+    content = coco_json.load(path, findings)
+    images = [Boxes(image.id, declared=Size(*image.size) if image.size[0] else None) for image in content.images]
+    names = tuple(image.file_name for image in content.images)
+    _check_sizes(images, names, findings)
+    place_of = {item.id: place for place, item in enumerate(content.annotations)}
+    placed = []
+    for category, items in _by_category(content, path, findings):
+        part = Content(content.images, items)
+        placed += [(place_of[number], row, box) for number, row, box in _boxes_of(part, category, path, findings)]
+    for place, row, box in sorted(placed):
+        item, boxes = content.annotations[place], images[row]
+        boxes.xywh.append(box)
+        boxes.category_ids.append(1 if item.category_id is None else item.category_id)
+        boxes.image_ids.append(boxes.image_id)
+        boxes.annotation_ids.append(item.id)
+    problems = tuple(str(problem) for problem in findings.wrong)
+    if problems and (strict or not placed):
         raise UserError(problems[0])
-    by_last_part: dict[str, list[str]] = {}
-    for name in by_name:
-        by_last_part.setdefault(PurePosixPath(name).name, []).append(name)
-    return BoxesFile(path, by_name, by_last_part, tuple(problems))
+    return BoxesFile(path, names, tuple(images), problems, tuple(str(note) for note in findings.notes))
 
 
-def _problem(annotation: Any, by_id: dict[Any, Boxes]) -> str | None:
-    if not isinstance(annotation, dict):
-        return f"got {annotation!r}, expected an object with image_id and bbox"
-    image_id, box = annotation.get("image_id"), annotation.get("bbox")
-    if not isinstance(image_id, int) or image_id not in by_id:
-        return f"no image has the id {image_id}"
-    if not _is_box(box):
-        return f"bbox {box}: expected [x, y, width, height] with a positive area"
-    return None
+def _by_category(content: Content, path: Path, findings: Findings) -> list[tuple[Category, list[Annotation]]]:
+    """The annotations of each category, of which boxes need no more than how many points it has."""
+    if not content.categories:
+        return [(Category(), content.annotations)]
+    coco_json.list_unknown(content, content.categories, path, findings)
+    rows = coco_json.Rows(category.id for category in content.categories)
+    parts: dict[int | None, list[Annotation]] = {}
+    for item in content.annotations:
+        row = None if item.category_id is None else rows.of(item.category_id)
+        if row != -1:
+            parts.setdefault(row, []).append(item)
+    only = content.categories[0] if len(content.categories) == 1 else Category()
+    named = [(only if row is None else content.categories[row], items) for row, items in parts.items()]
+    return [(Category(category.id, category.name, category.keypoints), items) for category, items in named]
 
 
-def _is_box(value: Any) -> bool:
-    """[x, y, width, height], finite, with an area."""
-    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(item, (int, float)) for item in value):
-        return False
-    return bool(np.isfinite(value).all()) and min(value[2:]) > 0
+def _boxes_of(
+    content: Content, category: Category, path: Path, findings: Findings
+) -> list[tuple[Id, int, list[float]]]:
+    """Annotation id, image row and box of each instance of one category that is no crowd."""
+    about = Findings(findings.source)
+    raw = coco_json.columns(content, category, path, about, np.float64)
+    boxless = np.isnan(raw.box_xywh).all(1) & ~raw.crowd
+    for row in np.flatnonzero(boxless & ~raw.labelled.any(1)).tolist():
+        about.add(f"annotation {raw.annotation_id[row]}", "it has neither a bbox nor points to make one of; left out")
+    sound = checking.check(raw, about, ignored=True, pictures=False)
+    made = int((boxless & raw.labelled.any(1)).sum())
+    if made:
+        findings.note(f"{made} annotations have no bbox: made of their points, a tenth wider on each side")
+    findings.problems += about.wrong
+    columns = (sound.annotation_id.tolist(), sound.image_row.tolist(), sound.box_xywh.tolist())
+    return [item for item, crowd in zip(zip(*columns, strict=True), sound.crowd, strict=True) if not crowd]
+
+
+def _check_sizes(images: list[Boxes], names: tuple[str, ...], findings: Findings) -> None:
+    """An image that is there under several ids is read once, so that it can have one size only."""
+    first: dict[str, Boxes] = {}
+    for boxes, name in zip(images, names, strict=True):
+        other = first.setdefault(name, boxes)
+        if name and boxes.declared and other.declared and boxes.declared != other.declared:
+            raise UserError(
+                f"{findings.source}: {name!r} is {other.declared} as image {other.image_id} and {boxes.declared} as image "
+                f"{boxes.image_id}; correct one of them"
+            )
+        other.declared = other.declared or boxes.declared
+
+
+def _joined(several: list[Boxes]) -> Boxes:
+    """The boxes of one image under all its ids."""
+    columns = ("xywh", "category_ids", "image_ids", "annotation_ids")
+    whole: dict[str, Any] = {name: [value for boxes in several for value in vars(boxes)[name]] for name in columns}
+    return Boxes(several[0].image_id, declared=several[0].declared, **whole)

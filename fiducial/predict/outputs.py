@@ -19,6 +19,7 @@ from fiducial.predict.boxes import Boxes
 from fiducial.predict.sources import Frame
 from fiducial.types import Keypoints, Skeleton
 
+DECIMALS = 6  # of px and scores: evaluation of the file gives the figures of the model itself
 Entry = dict[str, Any]  # of a COCO results file
 Write = Callable[[list[Entry]], None]  # takes the entries of a frame
 
@@ -26,23 +27,27 @@ Write = Callable[[list[Entry]], None]  # takes the entries of a frame
 def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
     """Entries of a COCO results file, one an instance.
 
-    Besides COCO's own: `file_name` lets people find the picture again, `seconds` its time in the video, `track_id` the
+    Besides COCO's own: `annotation_id` is that of the box in the boxes file, `file_name` lets `evaluate --predictions` and
+    people find the image again, `seconds` its time in the video, `track_id` the
     same instance in other frames, and `keypoint_sigmas` says, where the method knows, how far off x and y of each point
     may be, px."""
     made = []
+    scores = found.score.astype(np.float64).mean(1)
     for i in range(len(found.xy)):
         points = np.column_stack([found.xy[i], found.score[i]]).astype(float)
         entry: Entry = {
-            "image_id": given.image_id,
+            "image_id": given.image_ids[i] if given.image_ids else given.image_id,
             "category_id": given.category_ids[i] if given.category_ids else 1,
-            "keypoints": [round(value, 3) for value in points.ravel().tolist()],
-            "score": round(float(found.score[i].mean()), 5),
+            "keypoints": [round(value, DECIMALS) for value in points.ravel().tolist()],
+            "score": float(scores[i]),
             "file_name": frame.name,
         }
         if frame.seconds is not None:
             entry["seconds"] = round(float(frame.seconds), 6)
         if given.track_ids:
             entry["track_id"] = given.track_ids[i]
+        if given.annotation_ids:
+            entry["annotation_id"] = given.annotation_ids[i]
         if given.xywh:
             entry["bbox"] = given.xywh[i]
         if found.sigma is not None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fiducial.data.coco_json import Id
 from fiducial.evaluation import suppression
 from fiducial.files import Echo
 from fiducial.predict import sources
@@ -149,7 +150,7 @@ class _Followed:
         self._at_start = None if wanted is None else wanted.of(source.name)
         self._numbers = itertools.count(1)  # of the instances, whatever tracker they have
         self._tracker = Tracker(run, None, self._numbers) if wanted is None else None
-        self._category_ids: list[int] = []
+        self._category_ids: list[Id] = []
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
         named = None if self._wanted is None else self._wanted.of(frame.name)

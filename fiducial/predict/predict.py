@@ -7,10 +7,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fiducial import files
+from fiducial.data.coco_json import Id
 from fiducial.errors import UserError
 from fiducial.files import Echo
 from fiducial.predict import boxes as boxes_files
@@ -81,6 +82,8 @@ def predict_sources(
 
     wanted = None if boxes is None else boxes_files.read(boxes, choices.strict)
     if wanted is not None:
+        for note in wanted.notes:
+            echo(note)
         for problem in wanted.problems:
             report(problem)
         found = _with_boxes(found, wanted, report)
@@ -178,14 +181,15 @@ def _with_boxes(found: list[Source], wanted: BoxesFile, report: Echo) -> list[So
     """The sources without images that the file doesn't name (frames of videos are asked for one by one)."""
     kept = [source for source in found if source.kind != "image" or wanted.of(source.name) is not None]
     if not kept:
-        known = next(iter(wanted.by_name), "none at all")
+        known = next(iter(wanted.names), "none at all")
         raise UserError(
             f"{wanted.path}: has no image named {found[0].name!r}, its names are such as {known!r}; `file_name` must be "
             "the picture's path under the folder given to predict"
         )
     if len(kept) < len(found):
         report(f"{wanted.path}: {len(found) - len(kept)} of {len(found)} pictures are not in it and left out")
-    owner: dict[int, str] = {}
+    owner: dict[Id, str] = {}
+    sized = []
     for source in kept:
         boxes = wanted.of(source.name)
         if boxes is not None and owner.setdefault(boxes.image_id, source.name) != source.name:
@@ -193,7 +197,9 @@ def _with_boxes(found: list[Source], wanted: BoxesFile, report: Echo) -> list[So
                 f"{wanted.path}: image {boxes.image_id} could be {owner[boxes.image_id]!r} or {source.name!r}; "
                 "predict their folders one by one"
             )
-    return kept
+        is_sized = boxes is not None and source.kind == "image"
+        sized.append(replace(source, declared=boxes.declared) if is_sized else source)
+    return sized
 
 
 def _check_suppression(model: Path, run: Runtime, boxes: Path | None) -> None:

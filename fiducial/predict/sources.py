@@ -15,6 +15,7 @@ import numpy as np
 from fiducial.data import video
 from fiducial.data.images import read_image
 from fiducial.errors import UserError
+from fiducial.geometry import Size
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 USUAL_RATE = Fraction(25)  # frames a second of a video or camera that doesn't say
@@ -27,6 +28,7 @@ class Source:
     name: str  # under the folder that was given, with / between its parts; unique in a run
     path: Path
     kind: Literal["image", "video", "camera"]
+    declared: Size | None = None  # of an image, by the file that says where its boxes are
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,13 @@ def _unique(name: str, whole: Path, used: dict[str, Source]) -> str:
 
 
 def _image(source: Source) -> Generator[Frame, None, None]:
+    """Reads an image as training and evaluation do: of the declared size it must be, upright or as stored."""
     try:
-        yield Frame(source.name, read_image(source.path))
+        image = read_image(source.path, declared=source.declared)
+        size = Size(image.shape[1], image.shape[0])
+        if source.declared not in (None, size):
+            raise UserError(source.path, f"the image is {size}, but the boxes file says {source.declared}; left out")
+        yield Frame(source.name, image)
     except UserError as error:
         yield Frame(source.name, None, error)
 

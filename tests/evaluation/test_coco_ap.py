@@ -17,7 +17,7 @@ from fiducial.data.images import ArrayImages
 from fiducial.data.skeletons import COCO17
 from fiducial.errors import UserError
 from fiducial.evaluation import coco
-from fiducial.evaluation.coco_files import Findings, read_detections, read_truth
+from fiducial.evaluation.coco_files import read_detections, read_truth
 from fiducial.types import Instances, Skeleton
 
 TEN = ("ap", "ap50", "ap75", "ap_medium", "ap_large", "ar", "ar50", "ar75", "ar_medium", "ar_large")
@@ -25,8 +25,8 @@ SIGMAS = np.array(COCO17.sigmas)
 
 
 def ours(truth: Path, results: Path, sigmas: np.ndarray, use_area: bool = True) -> list[float]:
-    table = read_truth(Findings(truth), use_area=use_area)
-    return list(coco.average_precision(table.truth, read_detections(Findings(results), table), sigmas).values())
+    table = read_truth(truth, use_area=use_area)
+    return list(coco.average_precision(table.instances, read_detections(results, table), sigmas).values())
 
 
 def reference(truth: Path, results: Path, sigmas: np.ndarray) -> list[float]:

@@ -14,7 +14,7 @@ from fiducial import geometry
 from fiducial.data.skeletons import COCO17, IBUG68
 from fiducial.errors import UserError
 from fiducial.evaluation import keypoint_accuracy, metrics
-from fiducial.evaluation.coco_files import Findings, TruthTable, read_truth
+from fiducial.evaluation.coco_files import Labels, read_truth
 from fiducial.geometry import Size
 from fiducial.types import Instances, Keypoints, Normalizer, Skeleton
 
@@ -62,17 +62,17 @@ def moved(truth: Instances, dx: float, dy: float) -> Keypoints:
     return Keypoints(truth.xy + np.array([dx, dy], dtype=np.float32), np.full(truth.xy.shape[:2], 0.8))
 
 
-def mean_shape(train: TruthTable, test: TruthTable) -> np.ndarray:
+def mean_shape(train: Labels, test: Labels) -> np.ndarray:
     """The mean of the training shapes in their boxes, placed in each box of the other set: [n, k, 2] px."""
     size = Size(100, 100)
 
-    def to_box(table: TruthTable) -> np.ndarray:
-        return np.array([geometry.crop(box, size) for box in table.truth.box_xywh])
+    def to_box(table: Labels) -> np.ndarray:
+        return np.array([geometry.crop(box, size) for box in table.instances.box_xywh])
 
-    shape = geometry.transform(to_box(train), train.truth.xy)
-    labelled = train.truth.labelled[..., None]
+    shape = geometry.transform(to_box(train), train.instances.xy)
+    labelled = train.instances.labelled[..., None]
     mean = (shape * labelled).sum(0) / labelled.sum(0)
-    return geometry.transform(geometry.invert(to_box(test)), np.broadcast_to(mean, test.truth.xy.shape))
+    return geometry.transform(geometry.invert(to_box(test)), np.broadcast_to(mean, test.instances.xy.shape))
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_what_the_mean_shape_is_known_to_score(shared: Path, name, skeleton, met
     files = [shared / name / "annotations" / f"{split}.json" for split in ("train", "test")]
     if not all(file.exists() for file in files):
         pytest.skip(f"{name} has no test split here")
-    train, test = (read_truth(Findings(file)) for file in files)
-    truth = test.truth
-    size = test.image_size[truth.image_row]
+    train, test = (read_truth(file) for file in files)
+    truth = test.instances
+    size = test.instances.image_size[truth.image_row]
     found = metrics.measure(
         mean_shape(train, test), truth.xy, truth.labelled, box_xywh=truth.box_xywh, image_size=size, skeleton=skeleton
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fiducial.data.skeletons import COCO17
 from fiducial.evaluation import coco
-from fiducial.evaluation.coco_files import Findings, TruthTable, read_detections, read_truth
+from fiducial.evaluation.coco_files import Labels, read_detections, read_truth
 from fiducial.evaluation.predictions import evaluate_results
 
 TOLERANCE = {
@@ -34,7 +34,7 @@ def expected(case: Case) -> dict[str, Tensor]:
 
 def run(case: Case) -> dict[str, Tensor]:
     table, detections = read(case.folder)
-    truth = table.truth
+    truth = table.instances
     precision, recall = coco.curves(truth, detections, SIGMAS)
     stats = torch.tensor(list(coco.average_precision(truth, detections, SIGMAS).values()), dtype=torch.float64)
     wider = coco.average_precision(truth, detections, SIGMAS * 1.5)
@@ -51,9 +51,9 @@ def run(case: Case) -> dict[str, Tensor]:
     return found | dict.fromkeys(("stats", "stats_xtcocotools", "stats.json"), stats)
 
 
-def read(folder: Path) -> tuple[TruthTable, coco.Detections]:
-    table = read_truth(Findings(folder / "gt.json"))
-    return table, read_detections(Findings(folder / "dt.json"), table)
+def read(folder: Path) -> tuple[Labels, coco.Detections]:
+    table = read_truth(folder / "gt.json")
+    return table, read_detections(folder / "dt.json", table)
 
 
 def stats_from_zero(folder: Path) -> Tensor:
@@ -68,10 +68,10 @@ def stats_from_zero(folder: Path) -> Tensor:
     return torch.tensor([metrics[name] for name in TEN], dtype=torch.float64)
 
 
-def oks_rows(table: TruthTable, detections: coco.Detections, like: np.ndarray) -> np.ndarray:
+def oks_rows(table: Labels, detections: coco.Detections, like: np.ndarray) -> np.ndarray:
     """Rows (image id, the detection's rank by score, the truth's place in its image, OKS), in the order of `like`; rows
     that it lacks come last, so that they are seen."""
-    truth = table.truth
+    truth = table.instances
     order = np.lexsort((-detections.score, detections.image_row))
     rank = np.arange(len(order)) - np.searchsorted(detections.image_row[order], detections.image_row[order])
     kept = rank < coco.MAX_DETECTIONS
@@ -83,16 +83,16 @@ def oks_rows(table: TruthTable, detections: coco.Detections, like: np.ndarray) -
     return sorted_like(np.column_stack([image, rank[kept][pairs.detection], place[pairs.truth], pairs.oks]), like, 3)
 
 
-def match_rows(table: TruthTable, detections: coco.Detections, like: np.ndarray) -> np.ndarray:
+def match_rows(table: Labels, detections: coco.Detections, like: np.ndarray) -> np.ndarray:
     """Rows (image id, the detection's number in its file, id of the truth or 0, ignored) of the best 20 of an image."""
-    truth = table.truth
+    truth = table.instances
     matched = coco.matches(truth, detections, SIGMAS)
     order = np.lexsort((-detections.score, detections.image_row))
     rank = np.arange(len(order)) - np.searchsorted(detections.image_row[order], detections.image_row[order])
     best = order[rank < coco.MAX_DETECTIONS]
     image = truth.image_id[detections.image_row[best]]
     found = matched[best] >= 0
-    ids = np.where(found, table.annotation_id[matched[best]], 0)
+    ids = np.where(found, table.instances.annotation_id[matched[best]], 0)
     rows = np.column_stack([image, best + 1, ids, found & truth.ignored[matched[best]]]).astype(np.float64)
     return sorted_like(rows, like, 2)
 

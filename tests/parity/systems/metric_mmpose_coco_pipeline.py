@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fiducial.data.skeletons import COCO17
 from fiducial.evaluation import coco, suppression
-from fiducial.evaluation.coco_files import Findings, read_truth
+from fiducial.evaluation.coco_files import read_truth
 
 TOLERANCE = {"*.kept": Tolerance(), "*": Tolerance(absolute=1e-6)}
 SIGMAS = np.array(COCO17.sigmas)
@@ -31,7 +31,7 @@ def expected(case: Case) -> dict[str, Tensor]:
 
 
 def run(case: Case) -> dict[str, Tensor]:
-    truth = read_truth(Findings(case.folder / "gt.json")).truth
+    truth = read_truth(case.folder / "gt.json").instances
     images = predictions(case.folder / "preds.json")
     found = {}
     for mode in {name.rpartition(".")[0] for name in expected(case)}:
