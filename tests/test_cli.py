@@ -149,7 +149,7 @@ def test_help_holds_an_example_and_explains_every_option(run: Run, name: str) ->
         ("evaluate MODEL DATA --flip-test", ["flip pairs are unknown"]),
         ("evaluate --predictions NOWHERE TRUTH", ["nowhere", "can't be read"]),
         ("evaluate --predictions TRUTH TRUTH", ["truth.json", "expected COCO results"]),
-        ("evaluate --predictions RESULTS RESULTS", ["results.json", "expected COCO truth"]),
+        ("evaluate --predictions RESULTS RESULTS", ["results.json", "expected COCO"]),
         ("evaluate --predictions RESULTS MODEL TRUTH", ["exactly one truth file"]),
         ("evaluate --predictions RESULTS TRUTH --sigmas 1,2", ["2 sigmas, expected 3"]),
         ("predict MODEL PICTURE", ["--out"]),

@@ -107,7 +107,7 @@ class _Doubts:
         self.instances, self.findings = instances, findings
         self.bad = np.zeros(len(instances), bool)
 
-    def leave_out(self, rows: np.ndarray, what: str, point_wise: np.ndarray | None = None) -> None:
+    def leave_out(self, rows: np.ndarray | np.bool, what: str, point_wise: np.ndarray | None = None) -> None:
         """Marks rows not yet marked; {point}, {v}, {xy}, {box} and {size} are filled in."""
         instances = self.instances
         for row in np.flatnonzero(rows & ~self.bad):

@@ -197,8 +197,8 @@ def _with_boxes(found: list[Source], wanted: BoxesFile, report: Echo) -> list[So
                 f"{wanted.path}: image {boxes.image_id} could be {owner[boxes.image_id]!r} or {source.name!r}; "
                 "predict their folders one by one"
             )
-        is_sized = boxes is not None and source.kind == "image"
-        sized.append(replace(source, declared=boxes.declared) if is_sized else source)
+        declared = boxes.declared if boxes is not None and source.kind == "image" else None
+        sized.append(replace(source, declared=declared))
     return sized
 
 

@@ -90,13 +90,12 @@ BAD = [
     (with_annotation(2, image_id=99), "annotation 2: image id 99 is not among the 3 images", 1),
     (lambda content: content["annotations"].append(content["annotations"][2]), "annotation 2: the id is used twice", 0),
     (with_annotation(2, keypoints="none"), "annotation 2: 1 numbers in its keypoints, expected 9", 1),
-    (with_annotation(2, bbox=[1, 2]), r"annotation 2: bbox is \[1,2\]; expected 4 numbers", 1),
+    (with_annotation(2, bbox=[1, 2]), r"annotation 2: bbox is \[1, 2\]; expected 4 numbers", 1),
     (
         lambda content: content["categories"][0].update(skeleton=[[1, 4], [1, 2]]),
         r"category 'mouse': edge \[1, 4\] of a skeleton of 3 points",
         0,
     ),
-    (lambda content: content["images"][1].update(id=0), "image 0: image id 0 is used by more than one image", 4),
     (with_annotation(2, keypoints=[1, 2, 2]), "annotation 2: 3 numbers in its keypoints, expected 9", 1),
     (with_point(2, 2, 3), "annotation 2: v is 3 at point 'nose', expected 0, 1 or 2", 1),
     (with_point(2, 5, -1), "annotation 2: v is -1 at point 'left_ear'", 1),
@@ -156,6 +155,17 @@ def test_what_makes_a_file_unusable(tmp_path: Path, change, line: str) -> None:
     change(content)
     with pytest.raises(UserError, match=line):
         load(tmp_path, content, strict=True)
+
+
+def test_an_id_of_two_images(tmp_path: Path) -> None:
+    """Which of them annotations mean can't be told; the third image is sound."""
+    content = document()
+    content["images"][1].update(id=0)
+    instances, problems = load(tmp_path, content)
+    assert instances.annotation_id.tolist() == [4, 5]
+    lines = [str(problem) for problem in checking.without_notes(problems)]
+    assert "image 0: image id 0 is used by more than one image (0.png, 1.png); left out" in lines[0]
+    assert len(lines) == 1 + 4
 
 
 def test_not_json(tmp_path: Path) -> None:

@@ -328,15 +328,18 @@ def test_boxes_say_where_the_instances_are(blob_model: Path, two_pictures: Path,
 @pytest.mark.parametrize(
     ("annotation", "message"),
     [
-        ({"id": 9, "image_id": 99, "bbox": [1, 2, 3, 4]}, "annotation 9: no image has the id 99"),
-        ({"id": 9, "bbox": [1, 2, 3, 4]}, "annotation 9: no image has the id None"),
-        ({"id": 9, "image_id": 11, "bbox": [1, 2, 0, 4]}, "annotation 9: bbox [1, 2, 0, 4]: expected"),
-        ({"id": 9, "image_id": 11, "bbox": [1, 2, 3, -4]}, "annotation 9: bbox [1, 2, 3, -4]: expected"),
-        ({"id": 9, "image_id": 11, "bbox": [1, float("nan"), 3, 4]}, "annotation 9: bbox [1, nan, 3, 4]: expected"),
-        ({"id": 9, "image_id": 11, "bbox": [1, 2, 3]}, "annotation 9: bbox [1, 2, 3]: expected"),
-        ({"id": 9, "image_id": 11, "bbox": ["1", 2, 3, 4]}, "annotation 9: bbox ['1', 2, 3, 4]: expected"),
-        ({"id": 9, "image_id": 11}, "annotation 9: bbox None: expected"),
-        ([1, 2], "annotation [3]: got [1, 2], expected"),
+        ({"id": 9, "image_id": 99, "bbox": [1, 2, 3, 4]}, "annotation 9: image id 99 is not among the 2 images"),
+        ({"id": 9, "bbox": [1, 2, 3, 4]}, "annotation 9: image id None is not among the 2 images"),
+        ({"id": 9, "image_id": 11, "bbox": [1, 2, 0, 4]}, "annotation 9: its box [1.0, 2.0, 0.0, 4.0] has no area"),
+        ({"id": 9, "image_id": 11, "bbox": [1, 2, 3, -4]}, "annotation 9: its box [1.0, 2.0, 3.0, -4.0] has no area"),
+        (
+            {"id": 9, "image_id": 11, "bbox": [1, float("nan"), 3, 4]},
+            "annotation 9: its box [1.0, nan, 3.0, 4.0] has no area",
+        ),
+        ({"id": 9, "image_id": 11, "bbox": [1, 2, 3]}, "annotation 9: bbox is [1, 2, 3]; expected 4 numbers"),
+        ({"id": 9, "image_id": 11, "bbox": ["one", 2, 3, 4]}, 'annotation 9: bbox is ["one", 2, 3, 4]; exp'),
+        ({"id": 9, "image_id": 11}, "annotation 9: it has neither a bbox nor points"),
+        ([1, 2], "annotation [3]: is [1, 2], expected an object"),
     ],
 )
 def test_broken_boxes_are_listed_and_left_out(
@@ -344,7 +347,7 @@ def test_broken_boxes_are_listed_and_left_out(
 ) -> None:
     path = coco_file(tmp_path / "b.json", lambda content: content["annotations"].append(annotation))
     found = boxes_files.read(path)
-    assert [boxes.xywh for boxes in found.by_name.values()] == [[[1, 2, 20, 30]], [[3, 2.5, 25, 18], [8, 9, 11, 31]]]
+    assert [boxes.xywh for boxes in found.boxes] == [[[1, 2, 20, 30]], [[3, 2.5, 25, 18], [8, 9, 11, 31]]]
     assert len(found.problems) == 1
     assert message in found.problems[0]
     with pytest.raises(UserError) as error:
@@ -357,13 +360,13 @@ def test_broken_boxes_are_listed_and_left_out(
 
 def test_crowds_are_no_instances(tmp_path: Path) -> None:
     path = coco_file(tmp_path / "b.json", lambda content: content["annotations"][1].update(iscrowd=1))
-    assert boxes_files.read(path).by_name["b.jpg"].xywh == [[8, 9, 11, 31]]
+    assert boxes_files.read(path).boxes[1].xywh == [[8, 9, 11, 31]]
 
 
 @pytest.mark.parametrize("content", ["[]", '{"images": []}', '{"images": {}, "annotations": []}', "7"])
 def test_a_boxes_file_of_another_kind(tmp_path: Path, content: str) -> None:
     (tmp_path / "b.json").write_text(content)
-    with pytest.raises(UserError, match="expected COCO JSON with lists `images` and `annotations`"):
+    with pytest.raises(UserError, match="expected COCO's annotations, an object with lists `images` and `annotations`"):
         boxes_files.read(tmp_path / "b.json")
 
 
@@ -372,7 +375,7 @@ def test_boxes_none_of_which_is_sound(tmp_path: Path) -> None:
         for annotation in content["annotations"]:
             annotation["bbox"][2] = 0
 
-    with pytest.raises(UserError, match="annotation 1: bbox"):
+    with pytest.raises(UserError, match=r"annotation 1: its box .* has no area"):
         boxes_files.read(coco_file(tmp_path / "b.json", spoil))
 
 
