@@ -197,22 +197,6 @@ def crop(box_xywh: np.ndarray, size: Size, align: Align = "edge") -> Matrix:
     return np.array([[sx, 0, -sx * x], [0, sy, -sy * y], [0, 0, 1]])
 
 
-def exif_rotation(orientation: int, size: Size) -> Matrix:
-    """Stored pixels -> upright picture for EXIF orientation 1-8; `size` is that of the stored picture."""
-    w, h = size
-    matrices = {
-        1: [[1, 0, 0], [0, 1, 0]],
-        2: [[-1, 0, w - 1], [0, 1, 0]],
-        3: [[-1, 0, w - 1], [0, -1, h - 1]],
-        4: [[1, 0, 0], [0, -1, h - 1]],
-        5: [[0, 1, 0], [1, 0, 0]],
-        6: [[0, -1, h - 1], [1, 0, 0]],
-        7: [[0, -1, h - 1], [-1, 0, w - 1]],
-        8: [[0, 1, 0], [-1, 0, w - 1]],
-    }
-    return np.array([*matrices[orientation], [0, 0, 1]], dtype=np.float64)
-
-
 def compose(*maps: Matrix) -> Matrix:
     """One map that does `maps` in the order in which they are written."""
     result = identity()
@@ -288,11 +272,6 @@ def fit_aspect(box_xywh: np.ndarray, size: Size, padding: float = 1.0) -> np.nda
     aspect = size[0] / size[1]
     w, h = max(w, h * aspect), max(h, w / aspect)
     return np.array([centre_x - w / 2, centre_y - h / 2, w, h])
-
-
-def box_centre(box_xywh: np.ndarray) -> np.ndarray:
-    """The middle of a box in its own frame, [..., 2]."""
-    return box_xywh[..., :2] + box_xywh[..., 2:] / 2
 
 
 def jitter_box(box_xywh: np.ndarray, amount: float, generator: np.random.Generator) -> np.ndarray:

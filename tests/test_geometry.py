@@ -33,7 +33,6 @@ MAPS = {
     "flip": geometry.flip(FROM),
     "resize": geometry.resize(FROM, TO),
     "crop": geometry.crop(np.array([17.0, 9.0, 53.0, 41.0]), TO),
-    "exif": geometry.exif_rotation(6, FROM),
 }
 MAPS["composed"] = geometry.compose(MAPS["rotation"], MAPS["flip"], MAPS["crop"])
 
@@ -64,19 +63,6 @@ def test_flip_is_numpys_flip():
     assert_allclose(geometry.warp(image, geometry.flip(FROM), FROM), image[:, ::-1])
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_as_the_file_says(orientation):
-    """Against OpenCV's own handling, on pixels."""
-    size = Size(5, 3)
-    image = np.arange(15, dtype=np.uint8).reshape(3, 5) * 10
-    upright = {
-        1: image, 2: image[:, ::-1], 3: image[::-1, ::-1], 4: image[::-1], 5: image.T,
-        6: np.rot90(image, -1), 7: image[::-1, ::-1].T, 8: np.rot90(image, 1),
-    }[orientation]  # fmt: skip
-    matrix = geometry.exif_rotation(orientation, size)
-    assert_allclose(geometry.warp(image, matrix, Size(upright.shape[1], upright.shape[0])), upright)
-
-
 def test_crop_takes_the_whole_box_and_the_whole_image():
     assert_allclose(geometry.crop(geometry.whole_image_box(FROM), FROM), np.eye(3), atol=1e-12)
     assert_allclose(geometry.crop(geometry.whole_image_box(FROM), TO), geometry.resize(FROM, TO), atol=1e-12)
@@ -90,7 +76,6 @@ def test_crop_between_px_as_published_code_has_it():
     ends = np.array([[3.0, 5.0], [43.0, 25.0]])
     assert_allclose(geometry.transform(geometry.crop(box, TO, "stride"), ends), [[0, 0], [60, 88]], atol=1e-9)
     assert_allclose(geometry.transform(geometry.crop(box, TO, "corner"), ends), [[0, 0], [59, 87]], atol=1e-9)
-    assert_allclose(geometry.box_centre(box), [23, 15])
 
 
 def test_compose_goes_in_the_order_written_and_invert_undoes_it():

@@ -1,5 +1,5 @@
-"""One network taught by another: attention transfer (Zagoruyko & Komodakis, "Paying more attention to attention", ICLR
-2017) between their maps, and knowledge distillation (Hinton et al., arXiv 1503.02531) between their logits.
+"""Attention transfer (Zagoruyko & Komodakis, "Paying more attention to attention", ICLR 2017) between the maps of two
+networks.
 
 All losses are un-reduced, one value a *sample*, [b]; the gradient reaches both networks, so teachers are detached by the
 caller. Maps of two networks are compared cell by cell: where their grids differ, `Matching` comes first."""
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,19 +37,11 @@ def attention_mse(
 
     Without `normalise` it also asks for the teacher's strength, which is of another order in a network of another width
     and grows with its `power`: the weight that is right for one pair of networks is wrong for the next."""
-    return (_difference(student, teacher, power, normalise) ** 2).mean(1)
+    return (attention_difference(student, teacher, power, normalise) ** 2).mean(1)
 
 
-def attention_distance(
-    student: Float[Tensor, "b c h w"], teacher: Float[Tensor, "b d h w"], power: float = 2.0
-) -> Float[Tensor, " b"]:
-    """Euclidean distance of the normalised attentions, 0 to the root of 2 (eq. 2). Its gradient does not vanish as the
-    two come closer; where they are equal it is 0."""
-    return torch.linalg.vector_norm(_difference(student, teacher, power, normalise=True), dim=1)
-
-
-def _difference(student: Tensor, teacher: Tensor, power: float, normalise: bool) -> Float[Tensor, "b n"]:
-    """Of the two attentions."""
+def attention_difference(student: Tensor, teacher: Tensor, power: float, normalise: bool) -> Float[Tensor, "b n"]:
+    """Subtracts the teacher's attention from the student's, each of length one where `normalise` says so."""
     if student.shape[2:] != teacher.shape[2:]:
         grids = [Size(feature.shape[-1], feature.shape[-2]) for feature in (student, teacher)]
         raise UserError(f"a student's map of {grids[0]} cells, a teacher's of {grids[1]}: bring it there by `Matching`")
@@ -95,19 +86,3 @@ class Matching(nn.Module):
             # The same as below, but the backward pass has the same bits every time on a GPU too.
             return F.max_pool2d(feature, (grid.h // to.h, grid.w // to.w))
         return F.adaptive_max_pool2d(feature, (to.h, to.w))
-
-
-# ----------------------------------------------------------------------------------------- knowledge distillation
-
-
-def knowledge_distillation(
-    student_logits: Float[Tensor, "b n"], teacher_logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"],
-    temperature: float, alpha: float,
-) -> Float[Tensor, " b"]:  # fmt: skip
-    """alpha T^2 KL(teacher || student), both softened by the temperature T, + (1 - alpha) cross-entropy of the labels at
-    temperature 1 (section 2). T^2 keeps the size of the gradient: for large T the first part is that of matching
-    logits, half the variance of their difference."""
-    student, teacher = ((logits / temperature).log_softmax(1) for logits in (student_logits, teacher_logits))
-    divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
-    hard = F.cross_entropy(student_logits, labels, reduction="none")
-    return alpha * temperature**2 * divergence + (1 - alpha) * hard

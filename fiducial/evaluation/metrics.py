@@ -219,11 +219,6 @@ def cumulative_errors(nme: np.ndarray, at: np.ndarray) -> np.ndarray:
     return np.searchsorted(nme, at, side="right") / max(len(nme), 1)
 
 
-def missing_rate(found: np.ndarray, labelled: np.ndarray) -> float:
-    """FOMM's MKR: share of an instance's labelled points that were not found ([n, k] bool each), mean of instances."""
-    return mean(mean_of_instance(np.where(labelled, (~found).astype(np.float64), np.nan)))
-
-
 def per_point(errors: np.ndarray, relative: np.ndarray, names: tuple[str, ...]) -> tuple[PointMetrics, ...]:
     """A row for each point: errors [n, k] px, relative [n, k]."""
     rows = []

@@ -72,8 +72,9 @@ class Head(nn.Module):
         """The raw that a perfect network would return: `decode(encode(batch))` gives the labelled points back."""
 
     def heatmaps(self, raw: Any) -> Float[Tensor, "b k h w"] | None:
-        """Maps in 0..1 for pictures; None where the method has no maps."""
-        return None
+        """Scales the maps to 0..1, to be shown: `distribution` with peaks of 1; None where the method has no maps."""
+        probability = self.distribution(raw)
+        return None if probability is None else probability / probability.amax((-2, -1), keepdim=True)
 
     def distribution(self, raw: Any) -> Float[Tensor, "b k h w"] | None:
         """How probable each cell is to hold the point: maps that sum to one, with their gradients, by which networks are

@@ -8,13 +8,9 @@ by `shift_cells` whole cells: 1 for maps of stride 2 and more, 1 - m for m bins 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from fiducial import geometry
 from fiducial.geometry import Frame, Size
@@ -24,23 +20,7 @@ def unflip_maps(
     maps: Float[Tensor, "b k h w"], flip_order: Int[Tensor, " k"], shift_cells: int = 0
 ) -> Float[Tensor, "b k h w"]:
     """Heatmaps, probabilities or logits of cells. Columns that the shift leaves empty repeat their neighbour."""
-    return _shifted(maps.flip(-1)[:, flip_order], shift_cells)
-
-
-def unflip_offsets(
-    maps: Float[Tensor, "b k 2 h w"], flip_order: Int[Tensor, " k"], shift_cells: int = 0
-) -> Float[Tensor, "b k 2 h w"]:
-    """Maps of offsets (x, y): what pointed right points left."""
-    signs = maps.new_tensor([-1.0, 1.0])[:, None, None]
-    return _shifted(maps.flip(-1)[:, flip_order] * signs, shift_cells)
-
-
-def unflip_combined(
-    maps: Float[Tensor, "b k 3 h w"], flip_order: Int[Tensor, " k"], shift_cells: int = 0
-) -> Float[Tensor, "b k 3 h w"]:
-    """UDP's maps (label, x offset, y offset)."""
-    label = unflip_maps(maps[:, :, 0], flip_order, shift_cells)
-    return torch.cat([label[:, :, None], unflip_offsets(maps[:, :, 1:], flip_order, shift_cells)], 2)
+    return shifted(maps.flip(-1)[:, flip_order], shift_cells)
 
 
 def unflip_coordinates(
@@ -61,24 +41,10 @@ def unflip_vectors(
 ) -> tuple[Float[Tensor, "b k n"], Float[Tensor, "b k m"]]:
     """SimCC's vectors: x is reversed, y only changes names. SimCC's own bins lie `stride`: m bins a px need a
     `shift_bins` of 1 - m to be exact; the published flip tests leave it at 0."""
-    return _shifted(x.flip(-1)[:, flip_order], shift_bins), y[:, flip_order]
+    return shifted(x.flip(-1)[:, flip_order], shift_bins), y[:, flip_order]
 
 
-def average(
-    maps: Sequence[Float[Tensor, "b k _ _"]], grid: Size, align: Literal["edge", "corner"] = "edge"
-) -> Float[Tensor, "b k h w"]:
-    """Mean of maps of several sizes over the same picture, each brought to `grid` by bilinear interpolation. `align`
-    says what coincides when a map is resized: the outer edges or the outermost centres."""
-    sides = (grid.h, grid.w)
-    resized = [
-        part if part.shape[-2:] == sides
-        else F.interpolate(part, size=sides, mode="bilinear", align_corners=align == "corner")
-        for part in maps
-    ]  # fmt: skip
-    return torch.stack(resized).mean(0)
-
-
-def _shifted(values: Float[Tensor, "*any"], cells: int) -> Float[Tensor, "*any"]:
+def shifted(values: Float[Tensor, "*any"], cells: int) -> Float[Tensor, "*any"]:
     """Moved right by `cells` along the last axis (left where negative); the outermost value is repeated."""
     last = values.shape[-1] - 1
     source = torch.arange(last + 1, device=values.device) - cells

@@ -7,7 +7,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from fiducial.geometry import Size
 from fiducial.models import axes
@@ -110,13 +109,6 @@ def dark_udp(
     return xy_grid + _newton_step(gradient_x, gradient_y, hessian_xx, hessian_xy, hessian_yy)
 
 
-def suppress(maps: Float[Tensor, "b k h w"], window_cells: int = 5) -> Float[Tensor, "b k h w"]:
-    """Maps of their local peaks only: a cell that is not the highest of the odd window around it becomes zero (Newell et
-    al., NeurIPS 2017). Of equal cells all stay."""
-    highest = F.max_pool2d(maps, window_cells, stride=1, padding=window_cells // 2)
-    return maps * (maps == highest)
-
-
 def expectation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
     """Mean position under maps that sum to one (soft-argmax), as xy_grid."""
     return torch.stack([axes.mean(probability.sum(-2)), axes.mean(probability.sum(-1))], -1)
@@ -181,7 +173,7 @@ def _newton_step(
     return torch.stack([step_x, step_y], -1) * moves[..., None]
 
 
-def _band_matrix(taps: Float[Tensor, " taps"], cells: int) -> Float[Tensor, "cells cells"]:
+def band_matrix(taps: Float[Tensor, " taps"], cells: int) -> Float[Tensor, "cells cells"]:
     """Convolution with symmetric `taps` and zeros outside, as a matrix: on maps of one channel three times as fast as
     the convolution's own kernels, and exact on GPUs where these round to TF32."""
     positions = torch.arange(cells, device=taps.device)
@@ -196,17 +188,9 @@ def blur(maps: Float[Tensor, "b k h w"], kernel_cells: int) -> Float[Tensor, "b 
         return maps
     taps = blur_kernel(kernel_cells).to(maps)
     height, width = maps.shape[-2:]
-    blurred = _band_matrix(taps, height) @ maps @ _band_matrix(taps, width)
+    blurred = band_matrix(taps, height) @ maps @ band_matrix(taps, width)
     old, new = maps.amax((-2, -1), keepdim=True), blurred.amax((-2, -1), keepdim=True)
     return blurred * (old / new.clamp_min(1e-12))
-
-
-def blur_vectors(vectors: Float[Tensor, "b k bins"], kernel_bins: int) -> Float[Tensor, "b k bins"]:
-    """`blur` in one dimension."""
-    if kernel_bins <= 1:
-        return vectors
-    blurred = vectors @ _band_matrix(blur_kernel(kernel_bins).to(vectors), vectors.shape[-1])
-    return blurred * (vectors.amax(-1, keepdim=True) / blurred.amax(-1, keepdim=True).clamp_min(1e-12))
 
 
 def blur_kernel(size: int) -> Float[Tensor, " size"]:

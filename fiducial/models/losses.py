@@ -9,16 +9,13 @@ not there, under any other the NaN shows. Zeros are fine everywhere: no logarith
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from fiducial.models import axes
-
-Shortfall = Literal["linear", "square", "log"]
 
 # Inside logarithms of probabilities, as in DSNT: of no weight beside a probability in float32 or bfloat16.
 TINY = 1e-24
@@ -51,15 +48,6 @@ def finite(*inputs: Float[Tensor, "b k ..."]) -> tuple[list[Tensor], Float[Tenso
     usable = torch.stack([torch.isfinite(values.reshape(*values.shape[:2], -1)).all(-1) for values in inputs]).all(0)
     replaced = [torch.where(usable.view(*usable.shape, *[1] * (values.ndim - 2)), values, 0) for values in inputs]
     return replaced, torch.where(usable, 0.0, torch.nan).to(inputs[0].dtype)
-
-
-def shortfall(share: Float[Tensor, "*any"], kind: Shortfall, epsilon: float = 0.0) -> Float[Tensor, "*any"]:
-    """A share in 0..1, where 1 is perfect, as a loss: 1 - share, 1 - share^2, or -ln(share + epsilon)."""
-    if kind == "linear":
-        return 1 - share
-    if kind == "square":
-        return 1 - share**2
-    return -(share + epsilon).log()
 
 
 # ---------------------------------------------------------------------------------------------- coordinates
@@ -118,47 +106,6 @@ def soft_wing(
     return each.sum(-1) + gap
 
 
-# ------------------------------------------------------------------------------------- whole sets of points
-
-
-def oks_similarity(
-    predicted: Float[Tensor, "b k 2"], target: Float[Tensor, "b k 2"], area: Float[Tensor, " b"],
-    sigmas: Float[Tensor, " k"],
-) -> Float[Tensor, "b k"]:  # fmt: skip
-    """COCO's similarity of each point, in 0..1: exp(-d^2 / (2 area (2 sigma)^2)), `area` in the square of the
-    coordinates' unit."""
-    (predicted, target, area), gap = finite(predicted, target, area[:, None].expand(target.shape[:2]))
-    squared = ((predicted - target) ** 2).sum(-1)
-    return torch.exp(-squared / (2 * area * (2 * sigmas) ** 2).clamp_min(1e-12)) + gap
-
-
-def oks(
-    predicted: Float[Tensor, "b k 2"], target: Float[Tensor, "b k 2"], weight: Float[Tensor, "b k"],
-    area: Float[Tensor, " b"], sigmas: Float[Tensor, " k"], kind: Shortfall = "linear",
-) -> Float[Tensor, " b"]:  # fmt: skip
-    """One value a *sample*: what its OKS, the weighted mean of its points' similarities, lacks (YOLO-Pose: Maji et
-    al., CVPR workshops 2022, eq. 4, `linear`). 0 for a sample whose weights are all 0."""
-    similarity = torch.where(weight != 0, oks_similarity(predicted, target, area, sigmas), 0)
-    total = weight.sum(-1)
-    share = (similarity * weight).sum(-1) / total.clamp_min(1e-12)
-    return torch.where(total > 0, shortfall(share, kind, epsilon=1e-12), 0)
-
-
-def bone_lengths(xy: Float[Tensor, "b k 2"], edges: Int[Tensor, "e 2"]) -> Float[Tensor, "b e"]:
-    """Distance between the two ends of each edge. An edge from a point to itself has length and gradient 0."""
-    return torch.linalg.vector_norm(xy[:, edges[:, 0]] - xy[:, edges[:, 1]], dim=-1)
-
-
-def bone_length(
-    predicted: Float[Tensor, "b k 2"], target: Float[Tensor, "b k 2"], edges: Int[Tensor, "e 2"]
-) -> Float[Tensor, "b e"]:
-    """One value an *edge*: by how much its length is wrong (Anatomy3D: Chen et al., TCSVT 2021). NaN where one of its
-    ends is not finite; its weight is the product of its ends' weights."""
-    (predicted, target), gap = finite(predicted, target)
-    wrong = (bone_lengths(predicted, edges) - bone_lengths(target, edges)).abs()
-    return wrong + gap[:, edges].sum(-1)
-
-
 # ----------------------------------------------------------------------------------------- maps of any height
 
 
@@ -172,16 +119,6 @@ def map_mse(
     for weight in weights:
         squared = squared * weight
     return squared.mean((-2, -1)) + gap
-
-
-def combined(maps: Float[Tensor, "b k 3 h w"], target: Float[Tensor, "b k 3 h w"]) -> Float[Tensor, "b k"]:
-    """UDP's classification with offsets (Huang et al., CVPR 2020): channels are label, x offset, y offset. The sum of
-    half the mean squared difference of the three, the offsets' multiplied by the target's label before squaring, so
-    that they count only near the point."""
-    (maps, target), gap = finite(maps, target)
-    label = torch.ones_like(target)
-    label[:, :, 1:] = target[:, :, :1]
-    return 0.5 * ((label * (maps - target)) ** 2).mean((-2, -1)).sum(-1) + gap
 
 
 def adaptive_wing(
@@ -201,19 +138,6 @@ def adaptive_wing(
     # Clamped: a power that overflows would give NaN gradients through the branch that is not taken.
     curved = omega * ((distance.clamp_max(theta) / epsilon) ** power).log1p()
     return torch.where(distance < theta, curved, slope * distance - step).mean((-2, -1)) + gap
-
-
-def focal(
-    probability: Float[Tensor, "b k h w"], target: Float[Tensor, "b k h w"], alpha: float = 2.0, beta: float = 4.0
-) -> Float[Tensor, "b k"]:
-    """CornerNet's focal loss (Law & Deng, ECCV 2018, eq. 1), sum over the cells, not yet divided by the number of
-    positives. Positive are the cells whose target is exactly 1, so peaks must be drawn on a cell; the others count
-    the less the closer to one they are. With one positive a map, `weighted_mean` is the paper's average."""
-    (probability, target), gap = finite(probability, target)
-    positive = target == 1
-    hit = -((1 - probability) ** alpha) * probability.clamp_min(1e-12).log()
-    miss = -((1 - target) ** beta) * probability**alpha * (1 - probability).clamp_min(1e-12).log()
-    return torch.where(positive, hit, miss).sum((-2, -1)) + gap
 
 
 def binary_cross_entropy(
@@ -276,17 +200,6 @@ def vector_kl(
     if target_beta is not None:
         target = (target * target_beta).softmax(-1)
     return F.kl_div((logits * beta).log_softmax(-1), target, reduction="none").sum(-1) + gap
-
-
-def mlecc(
-    x: Float[Tensor, "b k n"], y: Float[Tensor, "b k m"], target_x: Float[Tensor, "b k n"],
-    target_y: Float[Tensor, "b k m"], kind: Shortfall = "log",
-) -> Float[Tensor, "b k"]:  # fmt: skip
-    """Maximum likelihood for coordinate classification (RTMO: Lu et al., CVPR 2024): what the probability that both
-    axes' distributions `x` and `y` give to the target, (sum x target_x)(sum y target_y), lacks."""
-    (x, y, target_x, target_y), gap = finite(x, y, target_x, target_y)
-    probability = (x * target_x).sum(-1) * (y * target_y).sum(-1)
-    return shortfall(probability, kind, epsilon=1e-4) + gap
 
 
 def _divergence(p: Tensor, q: Tensor) -> Float[Tensor, "b k"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fiducial import geometry
 from fiducial.geometry import Size
-from fiducial.models import heatmaps
+from fiducial.reference import maps
 from fiducial.reference.codecs import Found
 
 
@@ -173,7 +173,7 @@ def _newton_step(
 ) -> Float[Tensor, "b k"]:
     """-f'/f'' of the log of the blurred vector, from the bins next to `at` and the ones after these. Every point moves,
     however far; beyond the ends the last bins go on."""
-    logs = heatmaps.blur_vectors(vectors, kernel_bins).clamp(1e-3, 50).log()
+    logs = maps.blur_vectors(vectors, kernel_bins).clamp(1e-3, 50).log()
 
     def value(offset: int) -> Float[Tensor, "b k"]:
         index = (at.long() + offset).clamp(0, vectors.shape[-1] - 1)

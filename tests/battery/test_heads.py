@@ -29,7 +29,7 @@ VARIANTS = {
     "rle": [{}, {"base": "gaussian"}, {"residual": False}, {"frame": "share"}],
     "integral": [
         {}, {"dsnt": "js"}, {"dsnt": "kl"}, {"dsnt": "variance", "dsnt_weight": 0.01}, {"debias": "background", "dsnt": "js"},
-        {"debias": "article"}, {"upsampling": "none", "sharpness": 16.0, "loss": "rle", "dsnt": "js", "debias": "background"},
+{"upsampling": "none", "sharpness": 16.0, "loss": "rle", "dsnt": "js", "debias": "background"},
         {"upsampling": "deconvolution", "channels": 8, "loss": "smooth_l1"}, {"loss": "euclidean"},
     ],
     "rounding": [{}, {"two_class": True}, {"top_k": 4, "stride": 8}, {"decoder": "softmax"}],

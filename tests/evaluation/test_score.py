@@ -16,6 +16,7 @@ from fiducial.errors import UserError
 from fiducial.evaluation import keypoint_accuracy, metrics
 from fiducial.evaluation.coco_files import Labels, read_truth
 from fiducial.geometry import Size
+from fiducial.reference import keypoint_accuracy as on_heatmaps
 from fiducial.types import Instances, Keypoints, Normalizer, Skeleton
 
 
@@ -238,7 +239,7 @@ def test_heatmap_and_point_forms_agree_on_whole_cells():
     maps = np.zeros((5, 7, 64, 64), dtype=np.float32)
     for i, j in np.ndindex(5, 7):
         maps[i, j, int(found[i, j, 1]), int(found[i, j, 0])] = height[i, j]
-    on_maps = keypoint_accuracy.of_heatmaps(maps, xy, labelled)
+    on_maps = on_heatmaps.of_heatmaps(maps, xy, labelled)
     on_points = keypoint_accuracy.of_points(found, height, xy, labelled, Size(64, 64))
     np.testing.assert_array_equal(on_maps, on_points)
     assert (on_maps.sum(0) > 0).all()

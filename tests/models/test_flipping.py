@@ -47,21 +47,6 @@ def test_columns_left_empty_repeat_their_neighbour():
     assert flipping.unflip_maps(maps, order, -1).flatten().tolist() == [2, 1, 0, 0]
 
 
-def test_offsets_turn_round():
-    """Each cell holds the way from itself to the point: so do those that are flipped back."""
-
-    def offsets(xy: Tensor) -> Tensor:
-        point = geometry.px_to_grid(xy, SIZE, GRID)[..., None, None]
-        rows, columns = torch.meshgrid(torch.arange(GRID.h), torch.arange(GRID.w), indexing="ij")
-        return point - torch.stack([columns, rows])
-
-    def combined(xy: Tensor) -> Tensor:
-        return torch.cat([drawn(xy, "edge")[:, :, None], offsets(xy)], 2)
-
-    torch.testing.assert_close(flipping.unflip_offsets(offsets(mirrored()), ORDER), offsets(XY))
-    torch.testing.assert_close(flipping.unflip_combined(combined(mirrored()), ORDER), combined(XY))
-
-
 def test_coordinates():
     found = flipping.unflip_coordinates(geometry.px_to_unit(mirrored(), SIZE), ORDER, SIZE, "unit")
     torch.testing.assert_close(found, geometry.px_to_unit(XY, SIZE))
@@ -81,24 +66,3 @@ def test_vectors(align, bins_a_px):
     found = flipping.unflip_vectors(*vectors(mirrored()), ORDER, shift_bins)
     for own, expected in zip(found, vectors(XY), strict=True):
         torch.testing.assert_close(own, expected, atol=1e-4, rtol=0)
-
-
-def test_average_of_sizes_keeps_what_is_linear_in_its_frame():
-    """A ramp over the picture is the same ramp at any size: in corner everywhere, in edge away from the border."""
-
-    def ramp(grid: Size, align: geometry.Align) -> Tensor:
-        rows, columns = torch.meshgrid(torch.arange(grid.h), torch.arange(grid.w), indexing="ij")
-        cells = torch.stack([columns, rows], -1).float()
-        xy = geometry.grid_to_px(cells, SIZE, grid, align)
-        return (2 * xy[..., 0] - xy[..., 1])[None, None]
-
-    small = Size(6, 5)
-    found = flipping.average([ramp(GRID, "corner"), ramp(small, "corner")], GRID, "corner")
-    torch.testing.assert_close(found, ramp(GRID, "corner"), atol=1e-4, rtol=0)
-    found = flipping.average([ramp(GRID, "edge"), ramp(small, "edge")], GRID)
-    torch.testing.assert_close(found[..., 1:-1, 1:-1], ramp(GRID, "edge")[..., 1:-1, 1:-1], atol=1e-4, rtol=0)
-
-
-def test_average_counts_each_map_once():
-    maps = [torch.full((1, 2, h, w), value) for h, w, value in ((3, 4, 1.0), (6, 8, 2.0), (12, 16, 6.0))]
-    torch.testing.assert_close(flipping.average(maps, Size(8, 6)), torch.full((1, 2, 6, 8), 3.0))

@@ -133,32 +133,12 @@ def test_quantisation_of_a_large_picture():
 def test_blur_is_opencvs_with_zeros_outside(kernel):
     maps = torch.rand(2, 3, 29, 37, generator=torch.Generator().manual_seed(kernel))
     taps = heatmaps.blur_kernel(kernel).float()
-    found = heatmaps._band_matrix(taps, 29) @ maps @ heatmaps._band_matrix(taps, 37)
+    found = heatmaps.band_matrix(taps, 29) @ maps @ heatmaps.band_matrix(taps, 37)
     for picture, blurred in zip(maps.flatten(0, 1), found.flatten(0, 1), strict=True):
         radius = kernel // 2
         padded = cv2.copyMakeBorder(picture.numpy(), radius, radius, radius, radius, cv2.BORDER_CONSTANT, value=0)
         expected = cv2.GaussianBlur(padded, (kernel, kernel), 0)[radius:-radius, radius:-radius]
         np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-5)
-
-
-def test_blur_of_vectors_is_that_of_maps_that_change_in_one_direction():
-    vectors = torch.rand(2, 3, 37, generator=torch.Generator().manual_seed(5))
-    stripes = vectors[..., None, :].expand(2, 3, 29, 37)
-    found = heatmaps.blur_vectors(vectors, 11)
-    # The middle row is far enough from the zeros outside.
-    middle = heatmaps.blur(stripes, 11)[..., 14, :]
-    torch.testing.assert_close(found, middle)
-    torch.testing.assert_close(found.amax(-1), vectors.amax(-1))
-
-
-def test_suppression_leaves_local_peaks_only():
-    maps = torch.zeros(1, 1, 9, 11)
-    maps[0, 0, 4, 5], maps[0, 0, 4, 7], maps[0, 0, 4, 8], maps[0, 0, 0, 0] = 0.9, 0.5, 0.8, 0.3
-    kept = heatmaps.suppress(maps)
-    assert kept.nonzero()[:, 2:].tolist() == [[0, 0], [4, 5], [4, 8]], "0.5 is within two cells of 0.9 and of 0.8"
-    assert heatmaps.suppress(maps, 3).nonzero()[:, 2:].tolist() == [[0, 0], [4, 5], [4, 8]]
-    assert heatmaps.suppress(maps, 7).nonzero()[:, 2:].tolist() == [[0, 0], [4, 5]]
-    assert kept[0, 0, 4, 5] == maps[0, 0, 4, 5]
 
 
 def test_dark_udp_by_hand_where_the_map_is_nothing_around_its_peak():

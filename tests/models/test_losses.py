@@ -12,14 +12,18 @@ from torch import Tensor
 
 from fiducial.models import heatmaps, losses
 from fiducial.models.losses import weighted_mean
+from fiducial.reference import losses as others
 
 BATCH, POINTS, HEIGHT, WIDTH, BINS_X, BINS_Y = 3, 4, 5, 6, 7, 9
-EDGES = torch.tensor([[0, 2], [2, 3]])
 NO_LOSSES = {"weighted_mean", "hardest", "finite", "shortfall", "bone_lengths"}
-NAMES = [
-    name for name, member in inspect.getmembers(losses, inspect.isfunction)
-    if member.__module__ == losses.__name__ and name not in NO_LOSSES and not name.startswith("_")
-]  # fmt: skip
+# Ours, and those of other projects.
+LOSSES = {
+    name: member
+    for module in (losses, others)
+    for name, member in inspect.getmembers(module, inspect.isfunction)
+    if member.__module__ == module.__name__ and name not in NO_LOSSES and not name.startswith("_")
+}
+NAMES = list(LOSSES)
 
 
 class Inputs(NamedTuple):
@@ -51,7 +55,6 @@ def inputs_of(name: str) -> Inputs:
     special = {
         "oks": lambda: Inputs([real(2)], [real(2)], {"area": area, "sigmas": sigmas}),
         "oks_similarity": lambda: Inputs([real(2)], [real(2)], {"area": area, "sigmas": sigmas}),
-        "bone_length": lambda: Inputs([real(2)], [real(2)], {"edges": EDGES}),
         "map_mse": lambda: Inputs([real(*cells)], [real(*cells)], {}),
         "combined": lambda: Inputs([real(3, *cells)], [real(3, *cells)], {}),
         "adaptive_wing": lambda: Inputs([real(*cells)], [peaked()], {}),
@@ -69,14 +72,14 @@ def inputs_of(name: str) -> Inputs:
 
 def each_of(name: str, inputs: Inputs, weight: Tensor) -> Tensor:
     rest = inputs.rest | ({"weight": weight} if name == "oks" else {})
-    return getattr(losses, name)(*inputs.predicted, *inputs.target, **rest)
+    return LOSSES[name](*inputs.predicted, *inputs.target, **rest)
 
 
 def reduced(name: str, inputs: Inputs, weight: Tensor) -> Tensor:
     each = each_of(name, inputs, weight)
     if name == "oks":
         return each.sum()
-    return weighted_mean(each, weight[:, EDGES].prod(-1) if name == "bone_length" else weight)
+    return weighted_mean(each, weight)
 
 
 def with_gradients(name: str, inputs: Inputs, weight: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -124,7 +127,7 @@ def test_a_labelled_point_that_is_not_finite_shows_and_spoils_no_other(name):
     predicted[0][1, 2].flatten()[0] = math.nan
     found = each_of(name, clean._replace(predicted=predicted), ones)
     broken = torch.zeros_like(expected, dtype=torch.bool)
-    broken[1 if name == "oks" else (1, slice(None) if name == "bone_length" else 2)] = True
+    broken[1 if name == "oks" else (1, 2)] = True
     assert found[broken].isnan().all()
     torch.testing.assert_close(found[~broken], expected[~broken])
 
@@ -136,7 +139,7 @@ def test_gradients_are_those_of_finite_differences(name, weight):
     assert torch.autograd.gradcheck(lambda *own: each_of(name, inputs._replace(predicted=list(own)), weight), leaves)
 
 
-@pytest.mark.parametrize("name", ["mse", "l1", "euclidean", "smooth_l1", "wing", "soft_wing", "bone_length"])
+@pytest.mark.parametrize("name", ["mse", "l1", "euclidean", "smooth_l1", "wing", "soft_wing"])
 def test_distances_are_zero_where_points_coincide_and_gradients_are_too(name, weight):
     inputs = inputs_of(name)
     inputs = inputs._replace(predicted=inputs.target)
@@ -155,9 +158,9 @@ def test_a_sample_without_labels_needs_no_area(name, area, weight):
 
 
 @pytest.mark.parametrize("kind", ["linear", "square", "log"])
-def test_oks_of_points_beyond_reach_is_finite(kind: losses.Shortfall):
+def test_oks_of_points_beyond_reach_is_finite(kind: others.Shortfall):
     predicted = torch.full((1, 2, 2), 1e4, requires_grad=True)
-    value = losses.oks(predicted, torch.zeros(1, 2, 2), torch.ones(1, 2), torch.ones(1), torch.ones(2) / 2, kind)
+    value = others.oks(predicted, torch.zeros(1, 2, 2), torch.ones(1, 2), torch.ones(1), torch.ones(2) / 2, kind)
     (gradient,) = torch.autograd.grad(value.sum(), predicted)
     assert torch.isfinite(value).all()
     assert (gradient == 0).all()
@@ -224,24 +227,22 @@ def test_oks_is_cocos():
     sigmas, area = torch.tensor([0.1, 0.05]), torch.tensor([900.0])
     predicted = torch.tensor([[[0.1 * 2 * 30, 0.0], [0.0, 0.0]]])
     target = torch.zeros(1, 2, 2)
-    similarity = losses.oks_similarity(predicted, target, area, sigmas)
+    similarity = others.oks_similarity(predicted, target, area, sigmas)
     torch.testing.assert_close(similarity, torch.tensor([[math.exp(-0.5), 1.0]]))
     share = (math.exp(-0.5) + 3) / 4
     weight = torch.tensor([[1.0, 3.0]])
-    shortfalls: dict[losses.Shortfall, float] = {"linear": 1 - share, "square": 1 - share**2, "log": -LN(share)}
+    shortfalls: dict[others.Shortfall, float] = {"linear": 1 - share, "square": 1 - share**2, "log": -LN(share)}
     for kind, expected in shortfalls.items():
-        assert losses.oks(predicted, target, weight, area, sigmas, kind).item() == pytest.approx(expected, abs=1e-6)
-        light = losses.oks(predicted, target, weight / 10, area, sigmas, kind)
+        assert others.oks(predicted, target, weight, area, sigmas, kind).item() == pytest.approx(expected, abs=1e-6)
+        light = others.oks(predicted, target, weight / 10, area, sigmas, kind)
         assert light.item() == pytest.approx(expected, abs=1e-6), "only the ratios of the weights count"
-        assert losses.oks(predicted, target, weight * 0, area, sigmas, kind).item() == 0
+        assert others.oks(predicted, target, weight * 0, area, sigmas, kind).item() == 0
 
 
-def test_bone_length_is_blind_to_where_the_bone_lies():
-    target = torch.tensor([[[0.0, 0.0], [3.0, 4.0], [3.0, 9.0]]])
-    edges = torch.tensor([[0, 1], [1, 2]])
-    turned = torch.tensor([[[7.0, 1.0], [7.0, 6.0], [9.0, 6.0]]])
-    torch.testing.assert_close(losses.bone_lengths(target, edges), torch.tensor([[5.0, 5.0]]))
-    torch.testing.assert_close(losses.bone_length(turned, target, edges), torch.tensor([[0.0, 3.0]]))
+def test_bone_lengths_are_distances_of_their_ends():
+    xy = torch.tensor([[[0.0, 0.0], [3.0, 4.0], [3.0, 9.0]]])
+    edges = torch.tensor([[0, 1], [1, 2], [2, 2]])
+    torch.testing.assert_close(others.bone_lengths(xy, edges), torch.tensor([[5.0, 5.0, 0.0]]))
 
 
 # --------------------------------------------------------------------------------------------- maps, closed forms
@@ -265,7 +266,7 @@ def test_combined_asks_for_offsets_only_where_the_label_is():
     maps, target = torch.zeros(1, 1, 3, 1, 2, requires_grad=True), torch.zeros(1, 1, 3, 1, 2)
     target[0, 0, :, 0, 0] = torch.tensor([1.0, 3.0, 5.0])
     target[0, 0, 1:, 0, 1] = 99  # of no matter: the label is 0 there
-    loss = losses.combined(maps, target)
+    loss = others.combined(maps, target)
     assert loss.item() == pytest.approx(0.5 * (1 + 9 + 25) / 2)
     (gradient,) = torch.autograd.grad(loss.sum(), maps)
     assert (gradient[..., 1] == 0).all()
@@ -298,7 +299,7 @@ def test_focal():
     probability = torch.tensor([0.8, 0.3, 0.9]).view(1, 1, 1, 3)
     target = torch.tensor([1.0, 0.0, 0.5]).view(1, 1, 1, 3)
     expected = -(0.2**2 * LN(0.8)) - 0.3**2 * LN(0.7) - 0.5**4 * 0.9**2 * LN(0.1)
-    assert losses.focal(probability, target).item() == pytest.approx(expected, rel=1e-5)
+    assert others.focal(probability, target).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_binary_cross_entropy():
@@ -367,6 +368,6 @@ def test_mlecc():
     """Even axes give one pair of bins a probability of 1 / (n m)."""
     x, y = torch.full((1, 1, 4), 1 / 4), torch.full((1, 1, 5), 1 / 5)
     target_x, target_y = torch.eye(4)[None, 2:3], torch.eye(5)[None, 1:2]
-    assert losses.mlecc(x, y, target_x, target_y).item() == pytest.approx(-LN(1 / 20 + 1e-4), rel=1e-5)
-    assert losses.mlecc(x, y, target_x, target_y, "linear").item() == pytest.approx(1 - 1 / 20)
-    assert losses.mlecc(target_x, target_y, target_x, target_y, "square").item() == 0
+    assert others.mlecc(x, y, target_x, target_y).item() == pytest.approx(-LN(1 / 20 + 1e-4), rel=1e-5)
+    assert others.mlecc(x, y, target_x, target_y, "linear").item() == pytest.approx(1 - 1 / 20)
+    assert others.mlecc(target_x, target_y, target_x, target_y, "square").item() == 0

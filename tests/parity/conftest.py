@@ -31,10 +31,9 @@ def row(outcome: Outcome) -> tuple[str, ...]:
     verdict = "passes" if outcome.passes else f"FAILS: {outcome.problems[0]}"
     more = len(outcome.problems) - 1
     figures = (f"{outcome.largest_error:.2g}", f"{outcome.largest_share:.2g}") if outcome.compared else ("-", "-")
-    return (
-        outcome.folder, outcome.case, str(outcome.compared), str(len(outcome.left_out)), *figures,
-        outcome.worst or "-", verdict + (f" (and {more} more)" if more > 0 else ""),
-    )  # fmt: skip
+    counts = (str(outcome.compared), str(len(outcome.left_out)))
+    ending = f" (and {more} more)" if more > 0 else ""
+    return (outcome.folder, outcome.case, *counts, *figures, outcome.worst or "-", verdict + ending)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -49,7 +48,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for outcome in outcomes:
             for name, reason in outcome.left_out.items():
                 terminalreporter.write_line(f"left out: {outcome.folder} {outcome.case} {name}: {reason}")
+            for name, value in outcome.unread.items():
+                line = f"stated, but read by nobody: {outcome.folder} {outcome.case} {name} = {value!r}"
+                terminalreporter.write_line(line)
         passing = sum(outcome.passes for outcome in outcomes)
         terminalreporter.write_line(f"{passing} of {len(outcomes)} cases pass")
     if not_ours:
-        terminalreporter.write_line(f"not ours yet: {', '.join(not_ours)}")
+        terminalreporter.write_line(
+            f"skipped, of a name that no file of tests/parity/systems has: {', '.join(not_ours)}"
+        )

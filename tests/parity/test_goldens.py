@@ -29,7 +29,7 @@ def test_as_the_reference(golden_folder: Path, case_name: str, outcomes: list[Ou
     if goldens.system_name(golden_folder) is None:
         if golden_folder.name not in not_ours:
             not_ours.append(golden_folder.name)
-        pytest.skip(f"{golden_folder.name}: not ours yet")
+        pytest.skip(f"{golden_folder.name}: no file of tests/parity/systems has this name")
     outcome = goldens.judge(golden_folder, case_name)
     outcomes.append(outcome)
     if not outcome.passes:

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from parity import golden  # noqa: E402
-from parity.golden import Outcome, Tolerance  # noqa: E402
+from parity.golden import Config, Outcome, Tolerance  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 NAN, INF = math.nan, math.inf
@@ -54,6 +54,24 @@ def compared(ours: dict[str, Any], expected: dict[str, Any], **more: Any) -> Out
     return outcome
 
 
+def test_values_near_zero_do_not_fail_by_relative_error_alone() -> None:
+    """Nothing, and the rounding of nothing; and a tolerance of nothing at all stays exact."""
+    ours, theirs = torch.tensor([3e-10, 1.0]), torch.tensor([0.0, 1.0])
+    for relative in (Tolerance(relative=1e-5), Tolerance(of_largest=1e-12)):
+        assert golden.errors(ours, theirs, relative)[1] < 1
+        assert golden.errors(100 * ours, 100 * theirs, relative)[1] > 1
+    assert golden.errors(ours, theirs, Tolerance()) == (pytest.approx(3e-10), INF)
+    assert golden.errors(ours, theirs, Tolerance(absolute=1e-300, relative=1e-12))[1] > 1, "a floor that is named holds"
+
+
+def test_every_constant_that_nobody_reads_is_named() -> None:
+    config = Config({"K": 3, "blur": 13, "sigma": 2.0, "typo": 1, "scale_factor": 0.5})
+    assert config.first("kernel", "blur", default=11) == 13
+    assert config.first("other", default=11) == 11
+    assert (config["sigma"], config.get("scale_factor", 1), config.get("pad", 7)) == (2.0, 0.5, 7)
+    assert config.unread == {"typo": 1}, "K is the shape of the tensors"
+
+
 def test_every_name_is_compared_by_the_first_pattern_that_fits() -> None:
     one, two = torch.ones(3), torch.full((3,), 1.5)
     good = compared({"a1": two, "b": one}, {"a1": one, "b": one})
@@ -63,13 +81,12 @@ def test_every_name_is_compared_by_the_first_pattern_that_fits() -> None:
     assert bad.problems == ["b: off by 0.5, inf times the tolerance"]
 
 
-def test_missing_unexpected_and_misshapen_tensors_fail() -> None:
+def test_missing_and_misshapen_tensors_fail_and_more_than_expected_may_be_computed() -> None:
     one = torch.ones(3)
     found = compared({"a": torch.ones(1, 3), "c": one}, {"a": one, "b": one})
     assert found.problems == [
         "a: shape [1, 3], expected [3]",
         "b: no such tensor of ours",
-        "c: ours, but nothing of this name is expected",
     ]
     assert compared({}, {}).problems == ["nothing was compared"]
 
@@ -115,3 +132,12 @@ def test_an_exception_is_the_failure_of_its_case(tmp_path: Path) -> None:
     outcome = golden.judge(folder, "case")
     assert outcome.problems == ["KeyError: 'gt'"]
     assert "metric_wflw.py" in outcome.trace
+
+
+def test_a_listing_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "metric_wflw"
+    folder.mkdir()
+    (folder / "case.json").write_text('{"cases": ')
+    assert golden.folders(tmp_path) == [folder]
+    assert golden.case_names(folder) == ["case"]
+    assert "JSONDecodeError" in golden.judge(folder, "case").problems[0]

@@ -16,10 +16,11 @@ from torch import nn  # noqa: E402
 from fiducial.models.backbones.hrnet import WIDTHS, HRNet, HRNetSpec  # noqa: E402
 
 
-def keys(folder: Path, name: str) -> dict[str, Any]:
-    if not folder.is_dir():
-        pytest.skip(f"these goldens have no {folder.name}")
-    return json.loads((folder / f"keys_{name}.json").read_text())
+def read(file: Path) -> dict[str, Any]:
+    """A list that the goldens have; the test is skipped where they do not have it."""
+    if not file.is_file():
+        pytest.skip(f"these goldens have no {file.parent.name}/{file.name}")
+    return json.loads(file.read_text())
 
 
 def listing(module: nn.Module) -> list[list[Any]]:
@@ -33,7 +34,7 @@ def parameter_count(*modules: nn.Module) -> int:
 
 @pytest.mark.parametrize(("name", "count"), [("w32", 28_536_113), ("w48", 63_595_745)])
 def test_pose_network_has_the_official_keys(golden: Path, name: str, count: int) -> None:
-    reference = keys(golden / "hrnet_w32_pose_full", name)
+    reference = read(golden / "hrnet_w32_pose_full" / f"keys_{name}.json")
     with torch.device("meta"):
         network = with_final_layer(HRNet(HRNetSpec(channels=WIDTHS[f"hrnet_{name}"])), 17)
     assert listing(network) == [row[:2] for row in reference["state_dict"]]
@@ -43,15 +44,15 @@ def test_pose_network_has_the_official_keys(golden: Path, name: str, count: int)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_h3r_has_the_official_keys(golden: Path, name: str) -> None:
     folder = golden / "h3r_hrnet18_full"
-    reference = keys(folder, name)
+    reference = read(folder / f"keys_{name}.json")
     with torch.device("meta"):
         network = HRNet(VARIANTS[name])
     assert listing(network) == [row[:2] for row in reference["state_dict"]]
-    assert parameter_count(network) == json.loads((folder / "params.json").read_text())["backbone"][name]
+    assert parameter_count(network) == read(folder / "params.json")["backbone"][name]
 
 
-def test_the_count_that_article_e_states() -> None:
-    """HRNet18 with five points by randomized rounding: 9,637,050 parameters."""
+def test_the_count_that_is_stated_for_hrnet18_with_randomised_rounding() -> None:
+    """Five points (H3R: Yu & Tao, "Heatmap regression via randomized rounding", TPAMI 2021): 9,637,050 parameters."""
     with torch.device("meta"):
         network = HRNet(VARIANTS["hrnet18"])
         head = nn.Sequential(

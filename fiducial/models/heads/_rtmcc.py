@@ -7,7 +7,6 @@ normalised by `ScaleNorm` (Nguyen & Salazar, 2019). Modules carry the names of t
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -15,8 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fiducial.geometry import Size
-
-Activation = Literal["silu", "relu"]
 
 
 class RTMCC(nn.Module):
@@ -33,18 +30,12 @@ class RTMCC(nn.Module):
         hidden: int = 256,
         attention: int = 128,
         expansion: float = 2,
-        activation: Activation = "silu",
-        relative_bias: bool = False,
-        rotary: bool = False,
         split: float = 2.0,
     ) -> None:
         super().__init__()
         self.final_layer = nn.Conv2d(inputs, points, kernel, padding=kernel // 2)
         self.mlp = nn.Sequential(ScaleNorm(), nn.Linear(map_size.w * map_size.h, hidden, bias=False))
-        self.gau = GatedAttention(
-            hidden, points, attention=attention, expansion=expansion, activation=activation,
-            relative_bias=relative_bias, rotary=rotary,
-        )  # fmt: skip
+        self.gau = GatedAttention(hidden, attention=attention, expansion=expansion)
         self.cls_x = nn.Linear(hidden, round(size.w * split), bias=False)
         self.cls_y = nn.Linear(hidden, round(size.h * split), bias=False)
         nn.init.normal_(self.final_layer.weight, std=0.001)
@@ -84,28 +75,15 @@ class Scale(nn.Module):
 class GatedAttention(nn.Module):
     """Attention and gate in one: values weighted by squared ReLU of the tokens' likeness (no softmax), times a gate.
 
-    `tokens` counts them, for the relative bias: one learnt number for each distance between tokens, added to their
-    likeness. `width` channels come in and go out; `attention` is the width of queries and keys."""
+    `width` channels come in and go out; gate and value are `expansion` times as wide; `attention` is the width of
+    queries and keys."""
 
-    def __init__(
-        self,
-        width: int,
-        tokens: int,
-        *,
-        attention: int,
-        expansion: float,
-        activation: Activation,
-        relative_bias: bool,
-        rotary: bool,
-    ) -> None:
+    def __init__(self, width: int, *, attention: int, expansion: float) -> None:
         super().__init__()
         self.parts = [round(width * expansion), round(width * expansion), attention]  # gate, value, base
-        self.activation = {"silu": F.silu, "relu": F.relu}[activation]
-        self.tokens, self.rotary = tokens, rotary
         # Queries and keys are the same projection, scaled and shifted each in its own way.
         self.gamma = nn.Parameter(torch.rand(2, attention))
         self.beta = nn.Parameter(torch.rand(2, attention))
-        self.w = nn.Parameter(torch.rand(2 * tokens - 1)) if relative_bias else None
         self.o = nn.Linear(self.parts[0], width, bias=False)
         # Without a softmax the attention is a sum over all points: it joins in from nothing, or the first logits are huge.
         nn.init.zeros_(self.o.weight)
@@ -117,28 +95,13 @@ class GatedAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b k d"]) -> Float[Tensor, "b k d"]:
         gate, value, base = self.activation(self.uv(self.ln(x))).split(self.parts, dim=-1)
         query, key = base * self.gamma[0] + self.beta[0], base * self.gamma[1] + self.beta[1]
-        if self.rotary:
-            query, key = rotated(query), rotated(key)
-        likeness = query @ key.mT
-        if self.w is not None:
-            likeness = likeness + self._by_distance(self.w)
-        weight = F.relu(likeness / math.sqrt(self.parts[2])).square()
+        weight = F.relu(self.likeness(query, key) / math.sqrt(self.parts[2])).square()
         return self.res_scale(x) + self.o(gate * (weight @ value))
 
-    def _by_distance(self, bias: Float[Tensor, " distances"]) -> Float[Tensor, "k k"]:
-        """bias[k - 1 + j - i] at row i, column j."""
-        index = torch.arange(self.tokens, device=bias.device)
-        return bias[self.tokens - 1 + index - index[:, None]]
+    def activation(self, x: Float[Tensor, "b k d"]) -> Float[Tensor, "b k d"]:
+        """Bends gate, value and base."""
+        return F.silu(x)
 
-
-def rotated(x: Float[Tensor, "b k d"]) -> Float[Tensor, "b k d"]:
-    """Pairs of channels (m, m + d/2) turned by an angle that grows with the token's number (Su et al., RoFormer, 2021).
-
-    The angle is number x 10000^(2m/d), as the published RTMPose code has it, and not RoFormer's 10000^(-2m/d): files
-    trained with it are only right with the same. Angles of thousands of radians make it inexact in float32."""
-    first, second = x.chunk(2, dim=-1)
-    half = first.shape[-1]
-    rate = 10000 ** (torch.arange(half, device=x.device, dtype=x.dtype) / half)
-    angle = torch.arange(x.shape[-2], device=x.device, dtype=x.dtype)[:, None] * rate
-    sine, cosine = angle.sin(), angle.cos()
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    def likeness(self, query: Float[Tensor, "b k d"], key: Float[Tensor, "b k d"]) -> Float[Tensor, "b k k"]:
+        """Compares each token's query with each token's key."""
+        return query @ key.mT

@@ -102,11 +102,9 @@ class Head(contracts.Head):
             return heatmaps.spatial_softmax(raw)
         return heatmaps.normalised(raw.clamp_min(0) + 1e-9)
 
-    def heatmaps(self, raw: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-        if not self._is_distribution:
-            return raw.clamp(0, 1)
-        probability = heatmaps.spatial_softmax(raw)
-        return probability / probability.amax((-2, -1), keepdim=True)
+    def heatmaps(self, raw: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"] | None:
+        """Scales logits to peaks of 1; maps of a peak of 1 are shown as they are."""
+        return super().heatmaps(raw) if self._is_distribution else raw.clamp(0, 1)
 
     def _read(self, maps: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k"]]:
         """xy_grid by the spec's decoder, and the height of the peak."""

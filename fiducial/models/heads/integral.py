@@ -2,8 +2,8 @@
 human pose regression", ECCV 2018), at about regression's price.
 
 A regulariser may shape the map (DSNT: Nibali et al., 2018); `debias` takes out the pull of the map's background towards
-its centre (Gu et al., ICCV 2021); `loss=rle` learns the likelihood of the error too (Li et al., ICCV 2021), as article C
-combines them."""
+its centre (Gu et al., ICCV 2021); `loss=rle` learns the likelihood of the error too (Li et al., ICCV 2021). All of them
+can be combined."""
 
 from __future__ import annotations
 
@@ -40,11 +40,10 @@ class Spec:
     upsampling: Upsampling = "separable"  # none: the maps are a 1x1 convolution of the backbone's own
     channels: int = 128  # width of the upsampling part
     stride: int | None = None  # px a cell; None = 4, or the backbone's own where that is finer or nothing is enlarged
-    sharpness: float = 1.0  # logits are this times the network's output (article C: 16)
-    # background = mean of the map less its background, which is what the derivation asks for; article = the correction
-    # as article C and MMPose write it, which changes nothing on maps with a peak (and diverges where the sum of exp of
-    # the logits nears 1); it is there to show that.
-    debias: Literal["none", "background", "article"] = "none"
+    sharpness: float = (
+        1.0  # logits are this times the network's output (16 where IPR, RLE and DSNT are combined on MobileNetV3)
+    )
+    debias: Literal["none", "background"] = "none"  # background = mean of the map less its background
     loss: Literal["smooth_l1", "l1", "euclidean", "rle"] = "l1"  # rle learns a scale of the error, for sigma and score
     beta_unit: float = 0.01  # smooth_l1 is quadratic below this error, as a share of the input's side
     dsnt: Literal["none", "js", "kl", "variance"] = "none"  # what keeps the map a peak
@@ -93,7 +92,7 @@ class Head(contracts.Head):
         cells' centres are drawn on them, since no map has its mean there."""
         last = batch.xy.new_tensor([self.grid.w - 1, self.grid.h - 1])
         xy_grid = geometry.px_to_grid(batch.xy, self.size, self.grid).clamp_min(0).minimum(last)
-        # 10 above: the two forms of `debias` measure the peak against logits of 0.
+        # 10 above: `debias` measures the peak against logits of 0.
         logits = rounding.splat(xy_grid, self.grid).clamp_min(1e-30).log() + 10
         return Raw(logits, batch.xy[..., :0] if self.likelihood is None else self.likelihood.perfect(batch.xy))
 
@@ -133,16 +132,11 @@ class Head(contracts.Head):
         """The softmax whose mean is the point, before any `debias`."""
         return heatmaps.spatial_softmax(raw.logits)
 
-    def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
-        probability = heatmaps.spatial_softmax(raw.logits)
-        return probability / probability.amax((-2, -1), keepdim=True)
-
     def _mean(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
         """xy_grid of each map. The background is its lowest cell's, so that no cell counts for less than nothing."""
         if self.spec.debias == "background":
             return integral.background_free_expectation(logits - logits.amin((-2, -1), keepdim=True))
-        plain = heatmaps.expectation(heatmaps.spatial_softmax(logits))
-        return integral.article_debiased(plain, logits) if self.spec.debias == "article" else plain
+        return heatmaps.expectation(heatmaps.spatial_softmax(logits))
 
     def _shape_loss(
         self, probability: Float[Tensor, "b k h w"], target_grid: Float[Tensor, "b k 2"]

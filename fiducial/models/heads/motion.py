@@ -75,14 +75,14 @@ class Head(contracts.Head):
                 f"{spec.padding} leaves {self.grid}; expected 2 or more a side: a larger --size or head.padding"
             )
         self.heatmap = nn.Conv2d(channels, points, spec.kernel, padding=spec.padding)
-        matrices = {"own": points, "shared": 1, "none": 0}[spec.jacobian]
+        self.matrices = {"own": points, "shared": 1, "none": 0}[spec.jacobian]
         self.jacobian: nn.Conv2d | None = None
-        if matrices:
-            self.jacobian = nn.Conv2d(channels, 4 * matrices, spec.kernel, padding=spec.padding)
+        if self.matrices:
+            self.jacobian = nn.Conv2d(channels, 4 * self.matrices, spec.kernel, padding=spec.padding)
             nn.init.zeros_(self.jacobian.weight)
             with torch.no_grad():
                 assert self.jacobian.bias is not None
-                self.jacobian.bias.copy_(torch.tensor([1.0, 0, 0, 1]).repeat(matrices))
+                self.jacobian.bias.copy_(torch.tensor([1.0, 0, 0, 1]).repeat(self.matrices))
 
     def forward(self, feature: Float[Tensor, "b c _ _"]) -> Raw:
         feature = self.upsample(feature)
@@ -120,8 +120,7 @@ class Head(contracts.Head):
         last = batch.xy.new_tensor([self.grid.w - 1, self.grid.h - 1])
         xy_grid = geometry.px_to_grid(batch.xy, self.size, self.grid, "corner").clamp_min(0).minimum(last)
         logits = rounding.splat(xy_grid, self.grid).clamp_min(1e-30).log() * self.spec.temperature
-        matrices = {"own": batch.xy.shape[1], "shared": 1, "none": 0}[self.spec.jacobian]
-        ones = logits.new_ones(len(logits), matrices, 1, *logits.shape[2:])
+        ones = logits.new_ones(len(logits), self.matrices, 1, *logits.shape[2:])
         return Raw(logits, ones * logits.new_tensor([1.0, 0, 0, 1])[:, None, None])
 
     def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
@@ -136,7 +135,3 @@ class Head(contracts.Head):
 
     def distribution(self, raw: Raw) -> Float[Tensor, "b k h w"]:
         return self.probability(raw)
-
-    def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
-        probability = self.probability(raw)
-        return probability / probability.amax((-2, -1), keepdim=True)

@@ -35,7 +35,7 @@ def run(case: Case) -> dict[str, Tensor]:
     upright = np.array([geometry.crop(box, size, "stride") for box in fixed])
     shown = case.expected["crop_index"]
     found = {
-        "center": geometry.box_centre(plain),
+        "center": middle(plain),
         "scale": padded[:, 2:],
         "scale_fixed": fixed[:, 2:],
         "M_msra": msra[:, :2],
@@ -60,8 +60,13 @@ def grown(box_xywh: np.ndarray, padding: float) -> np.ndarray:
 
 
 def turned_crop(box_xywh: np.ndarray, size: Size, radians: float, align: geometry.Align) -> Matrix:
-    x, y = geometry.box_centre(box_xywh).tolist()
+    x, y = middle(box_xywh).tolist()
     return geometry.compose(geometry.rotation(radians, (x, y)), geometry.crop(box_xywh, size, align))
+
+
+def middle(box_xywh: np.ndarray) -> np.ndarray:
+    """[..., 4] -> [..., 2]."""
+    return box_xywh[..., :2] + box_xywh[..., 2:] / 2
 
 
 def crops(image: np.ndarray, matrices: np.ndarray, size: Size) -> np.ndarray:

@@ -40,7 +40,9 @@ def run(case: Case) -> dict[str, Tensor]:
 
     found["dec.keypoints"], found["dec.scores"] = vector_codecs.simcc_decode(x, y, split)
     found["vis.dec.scores"] = found["dec.scores"]
-    found["vis.visibility"] = vector_codecs.simcc_visibility(x, y, sigma)
+    found["vis.visibility"] = vector_codecs.simcc_visibility(
+        x, y, sigma, case.config.first("beta", "visibility_beta", default=150.0)
+    )
     samples = len(case.expected["dark.dec.keypoints"])
     dark = vector_codecs.simcc_dark_decode(x[:samples], y[:samples], split, sigma)
     found |= {"dark.dec.keypoints": dark.xy, "dark.dec.scores": dark.score}

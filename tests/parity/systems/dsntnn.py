@@ -25,9 +25,10 @@ def run(case: Case) -> dict[str, Tensor]:
     probability = heatmaps.spatial_softmax(logits)
     xy_grid = heatmaps.expectation(probability)
     coords = 2 * geometry.px_to_unit(xy_grid, grid) - 1
+    weight = case.config.first("reg_coeff", "js_weight", "loss_weight", default=1.0)
     euclidean, js, kl = losses.euclidean(coords, mu), losses.js(probability, target), losses.kl(probability, target)
     variance = losses.variance(probability, sigma)
-    total = losses.weighted_mean(euclidean + js, mask)
+    total = losses.weighted_mean(euclidean + weight * js, mask)
 
     def gradient(loss: Tensor) -> Tensor:
         return torch.autograd.grad(loss, logits, retain_graph=True)[0]

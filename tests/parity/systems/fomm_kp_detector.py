@@ -34,20 +34,24 @@ def run(case: Case) -> dict[str, Tensor]:
     norm = backbone.network.down[0].norm
     values |= {"rm_encoder_down_blocks_0": norm.running_mean, "rv_encoder_down_blocks_0": norm.running_var}
     found |= {f"train{last}.{name}": value for name, value in values.items()}
-    return {name: found[name] for name in case.expected if name in found}
+    return found
 
 
 def spec_of(config: dict[str, Any]) -> HourglassSpec:
     return HourglassSpec(
-        config["block_expansion"], config["num_blocks"], config["max_features"], round(1 / config["scale_factor"])
+        config["block_expansion"],
+        config["num_blocks"],
+        config["max_features"],
+        round(1 / config.get("scale_factor", 1)),
     )
 
 
 def build(config: dict[str, Any], image: Tensor, weights: dict[str, Tensor]) -> tuple[Hourglass, motion.Head]:
     """Ours for an image's size, with the reference's weights."""
     backbone = Hourglass(spec_of(config))
-    jacobian = "none" if not config["estimate_jacobian"] else "shared" if config["single_jacobian_map"] else "own"
-    spec = motion.Spec(temperature=config["temperature"], padding=config["pad"], jacobian=jacobian)
+    single = config.get("single_jacobian_map", False)
+    jacobian = "none" if not config.get("estimate_jacobian", True) else "shared" if single else "own"
+    spec = motion.Spec(temperature=config["temperature"], padding=config.get("pad", 0), jacobian=jacobian)
     head = motion.Head(spec, backbone.levels[0], config["num_kp"], Size(image.shape[-1], image.shape[-2]))
     ours = {fomm.our_name(name): value for name, value in weights.items() if name != "down.weight"}
     of_backbone = {name.removeprefix("backbone."): v for name, v in ours.items() if name.startswith("backbone.")}
@@ -61,8 +65,13 @@ def evaluate(backbone: Hourglass, head: motion.Head, image: Tensor) -> dict[str,
     feature = backbone(image)[0]
     raw = head(feature)
     frames = head.frames(raw)
-    assert frames.jacobian is not None
-    return {
-        "down": backbone.reduce(image), "feature_map": feature, "logits": raw.logits, "heatmap": head.probability(raw),
-        "jacobian_map": raw.jacobian.flatten(1, 2), "value": frames.xy_corner, "jacobian": frames.jacobian,
-    }  # fmt: skip
+    found = {
+        "down": backbone.reduce(image),
+        "feature_map": feature,
+        "logits": raw.logits,
+        "heatmap": head.probability(raw),
+        "value": frames.xy_corner,
+    }
+    if frames.jacobian is not None:
+        found |= {"jacobian_map": raw.jacobian.flatten(1, 2), "jacobian": frames.jacobian}
+    return found

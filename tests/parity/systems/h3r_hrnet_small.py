@@ -28,7 +28,7 @@ def run(case: Case) -> dict[str, Tensor]:
     backbone = HRNet(spec)
     size = Size(config["size"][2], config["size"][1])
     options = rounding.Spec(
-        upsampling="mixing", stride=int(config["stride"]), two_class=True, top_k=config["topk"], decoder="softmax",
+        upsampling="mixing", stride=round(config["stride"]), two_class=True, top_k=config["topk"], decoder="softmax",
         align="stride",
     )  # fmt: skip
     head = rounding.Head(options, backbone.levels[0], config["landmarks"], size)

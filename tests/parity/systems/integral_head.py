@@ -6,11 +6,12 @@ from __future__ import annotations
 import re
 
 import torch
-from parity.golden import Case, Tolerance
+from parity.golden import Case, Config, Tolerance
 from torch import Tensor, nn
 
 from fiducial.geometry import Size
-from fiducial.models import heatmaps, integral, losses
+from fiducial.models import heatmaps, losses
+from fiducial.reference import maps as others
 
 TOLERANCE = {
     "*debias*.coords": Tolerance(absolute=1e-4),
@@ -27,20 +28,20 @@ def run(case: Case) -> dict[str, Tensor]:
         if match is not None:
             found[name] = of_maps(features, float(match[1]), match[2])
     maps = heatmaps.spatial_softmax(deconvolutions(case.weights)(case.given["feats_conv"]))
-    found |= {"deconv.coords": integral.expectation_share(maps), "deconv.heatmaps": maps}
-    return found | dsnt(case.given)
+    found |= {"deconv.coords": others.expectation_share(maps), "deconv.heatmaps": maps}
+    return found | dsnt(case.given, case.config)
 
 
 def of_maps(features: Tensor, beta: float, what: str) -> Tensor:
     """By the name in the golden: of maps sharpened by `beta`."""
     probability = heatmaps.spatial_softmax(features * beta)
-    plain = integral.expectation_share(probability)
+    plain = others.expectation_share(probability)
     if what == "debias.coords":
         # The reference's constant is that of the maps before they are sharpened.
-        return integral.debiased(plain, integral.cell_share(features), plain.new_tensor([0.5, 0.5]))
+        return others.debiased(plain, others.cell_share(features), plain.new_tensor([0.5, 0.5]))
     if what == "debias_mean.coords":
-        centre = integral.centre_share(Size(features.shape[-1], features.shape[-2]), plain)
-        return integral.debiased(plain, integral.background_share(features * beta), centre)
+        centre = others.centre_share(Size(features.shape[-1], features.shape[-2]), plain)
+        return others.debiased(plain, others.background_share(features * beta), centre)
     return {"coords": plain, "heatmaps": probability}[what]
 
 
@@ -66,13 +67,14 @@ def deconvolutions(weights: dict[str, Tensor]) -> nn.Module:
     return head.eval()
 
 
-def dsnt(given: dict[str, Tensor]) -> dict[str, Tensor]:
+def dsnt(given: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     """The two losses, as the reference reduces them, and the gradient of their sum."""
     features, weight = given["feats"].clone().requires_grad_(), given["weights"]
     maps = heatmaps.spatial_softmax(features)
-    xy_share = integral.expectation_share(maps)
+    xy_share = others.expectation_share(maps)
     of_points, of_cells = weight[..., None], weight[..., None, None]
-    smooth_l1 = losses.smooth_l1(xy_share * of_points, given["labels"] * of_points).sum() / xy_share.numel()
+    beta, js_weight = config.first("beta", default=1.0), config.first("js_weight", "loss_weight", default=1.0)
+    smooth_l1 = losses.smooth_l1(xy_share * of_points, given["labels"] * of_points, beta).sum() / xy_share.numel()
     js = losses.js(maps * of_cells, given["gt_heatmaps"] * of_cells).sum() / len(maps)
-    gradient = torch.autograd.grad(smooth_l1 + js, features)[0]
+    gradient = torch.autograd.grad(smooth_l1 + js_weight * js, features)[0]
     return {"dsnt_smoothl1.loss": smooth_l1, "dsnt_js.loss": js, "dsnt.grad": gradient}

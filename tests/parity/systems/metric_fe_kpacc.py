@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fiducial.evaluation import keypoint_accuracy
 from fiducial.geometry import Size
+from fiducial.reference import keypoint_accuracy as on_heatmaps
 
 TOLERANCE = {
     "counts*": Tolerance(),
@@ -21,10 +22,21 @@ TOLERANCE = {
 def run(case: Case) -> dict[str, Tensor]:
     given = {name: value.numpy() for name, value in case.given.items()}
     labelled = given["kpscore"] >= 1
-    rows = keypoint_accuracy.of_heatmaps(given["pred"], given["gt_xy"], labelled)
+    config = case.config
+    sigma = config.first("sigma", default=1.0)
+    reach = config.first("window", "kernel", default=5) // 2
+    rows = on_heatmaps.of_heatmaps(
+        given["pred"],
+        given["gt_xy"],
+        labelled,
+        least_peak=config.first("threshold", "thr", "peak", default=keypoint_accuracy.PEAK),
+        radius_cells=config.first("distance", "radius", "dist", default=keypoint_accuracy.RADIUS),
+        sigma_cells=sigma,
+        reach_cells=reach,
+    )
     counts = keypoint_accuracy.Counts.of(rows)
     few = len(case.expected["gt"])
-    target = keypoint_accuracy.mask(given["gt_xy"][:few], labelled[:few], Size(case.config["W"], case.config["H"]))
+    target = on_heatmaps.mask(given["gt_xy"][:few], labelled[:few], Size(config["W"], config["H"]), sigma, reach)
     cut = [into_whole_box(points[:, :2], box) for points, box in zip(given["crop_kp"], given["crop_box"], strict=True)]
     return {
         "gt": torch.from_numpy(target),

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from parity.golden import Case, Tolerance
+from parity.golden import Case, Config, Tolerance
 from torch import Tensor
 
 from fiducial.data.skeletons import COCO17
 from fiducial.evaluation import coco, suppression
 from fiducial.evaluation.coco_files import read_truth
+from fiducial.reference import suppression as others
 
 TOLERANCE = {"*.kept": Tolerance(), "*": Tolerance(absolute=1e-6)}
 SIGMAS = np.array(COCO17.sigmas)
@@ -36,7 +37,7 @@ def run(case: Case) -> dict[str, Tensor]:
     found = {}
     for mode in {name.rpartition(".")[0] for name in expected(case)}:
         scoring, _, suppressing = mode.partition("|")
-        kept = [entry for entries in images for entry in best(entries, scoring, suppressing)]
+        kept = [entry for entries in images for entry in best(entries, scoring, suppressing, case.config)]
         scores = np.array([score for _, _, score in kept])
         image_id = np.array([image for image, _, _ in kept])
         detections = coco.Detections(
@@ -59,17 +60,21 @@ def predictions(path: Path) -> list[list[dict[str, Any]]]:
     return [list(group) for _, group in groupby(by_id, key=lambda entry: entry["image_id"])]
 
 
-def best(entries: list[dict[str, Any]], scoring: Any, suppressing: str) -> list[tuple[int, np.ndarray, float]]:
+def best(
+    entries: list[dict[str, Any]], scoring: Any, suppressing: str, config: Config
+) -> list[tuple[int, np.ndarray, float]]:
     """(image id, xy, score) of those of one image that are kept, in their order."""
     xy, point_score, box_score, sides = (
         np.array([entry[name] for entry in entries])
         for name in ("keypoints", "keypoint_scores", "bbox_score", "bbox_scale")
     )
-    score = suppression.instance_scores(box_score, point_score, scoring)
+    score = others.instance_scores(
+        box_score, point_score, scoring, config.first("keypoint_score_thr", "vis_thr", "vis", default=0.2)
+    )
     suppress = {
         "none": lambda *_: np.arange(len(xy)),
         "oks_nms": suppression.oks_nms,
-        "soft_oks_nms": suppression.soft_oks_nms,
+        "soft_oks_nms": others.soft_oks_nms,
     }[suppressing]
-    kept = suppress(xy, score, sides.prod(1), SIGMAS)
+    kept = suppress(xy, score, sides.prod(1), SIGMAS, config.first("nms_thr", "thr", default=0.9))
     return [(entries[row]["image_id"], xy[row], float(score[row])) for row in kept]

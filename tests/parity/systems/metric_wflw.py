@@ -12,22 +12,24 @@ from fiducial.types import Normalizer
 
 TOLERANCE = {"fr_*": Tolerance(absolute=1e-12), "*": Tolerance(absolute=1e-6)}
 CORNERS = {98: (60, 72), 68: (36, 45), 29: (8, 9)}
-STEP = 1e-4  # of the scripts' grids
+STEP = 1e-4  # of the scripts' grids, where the case states none
 
 
 def run(case: Case) -> dict[str, Tensor]:
     truth, predicted = case.given["gt"].numpy(), case.given["pred"].numpy()
     labelled = np.ones(truth.shape[:2], dtype=bool)
-    normalizer = Normalizer("points", "inter-ocular", CORNERS[case.config["L"]])
+    normalizer = Normalizer(
+        "points", "inter-ocular", tuple(case.config.first("corners", "eyes", default=CORNERS.get(truth.shape[1])))
+    )
     nothing = np.zeros((len(truth), 4))
     corners = metrics.normalizer_px(normalizer, truth, labelled, nothing, nothing[:, :2])
     errors = metrics.point_errors(predicted, truth, labelled)
     nme = metrics.mean_of_instance(metrics.normalized(errors, corners))
-    values = {name: figure(name, nme) for name in case.expected}
+    values = {name: figure(name, nme, case.config.first("step", default=STEP)) for name in case.expected}
     return {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
 
 
-def figure(name: str, nme: np.ndarray) -> float | np.ndarray:
+def figure(name: str, nme: np.ndarray, step: float) -> float | np.ndarray:
     """The figure of this name: KIND_LIMIT, or the curve `ced_LIMIT_everySTEPS`."""
     if name == "nme":
         return nme
@@ -35,22 +37,22 @@ def figure(name: str, nme: np.ndarray) -> float | np.ndarray:
         return metrics.mean(nme)
     if name.startswith("ced_"):
         _, limit, every = name.split("_")
-        return curve(nme, float(limit))[1][:: int(every.removeprefix("every"))]
+        return curve(nme, float(limit), step)[1][:: int(every.removeprefix("every"))]
     kind, _, text = name.rpartition("_")
     limit = float(text)
-    at, share = curve(nme, limit)
+    at, share = curve(nme, limit, step)
     return {
         "fr": lambda: metrics.failure_rate(nme, limit),
         "fr_script": lambda: 1 - share[-1],  # what scripts print: one minus the curve's last value
         "auc_exact": lambda: metrics.auc(nme, limit),
         "auc_trapz": lambda: np.trapezoid(share, at) / limit,
-        "auc_simpson": lambda: simpson(share, STEP) / limit,
+        "auc_simpson": lambda: simpson(share, step) / limit,
     }[kind]()
 
 
-def curve(nme: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
+def curve(nme: np.ndarray, limit: float, step: float) -> tuple[np.ndarray, np.ndarray]:
     """The grid of the scripts, and the cumulative curve on it."""
-    at = np.arange(0, limit + STEP, STEP)
+    at = np.arange(0, limit + step, step)
     return at, metrics.cumulative_errors(nme, at)
 
 

