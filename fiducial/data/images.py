@@ -262,7 +262,7 @@ def _to_rgb8(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels upright, as `geometry.exif_rotation` maps their coordinates."""
+    """Turns stored pixels upright, as the EXIF orientation says."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     across = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
