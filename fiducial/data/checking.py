@@ -62,7 +62,7 @@ def check(
     broken: v other than 0, 1 or 2; a labelled point without finite coordinates, or absurdly far outside of the declared
     picture (one such label can outweigh all others in a loss); a box of no area or wholly outside the declared picture;
     a picture that is missing, cut short or not of the declared size (the last two only if `verify`, which opens every
-    file; none of them without `pictures`). Left out with one note for all: no labelled point, unless it is a crowd or
+    file; none of them, nor boxes outside, without `pictures`). Left out with one note for all: no labelled point, unless it is a crowd or
     `ignored` asks for them, and it has a box. A missing box is made from the points; an area that is not above 0 is the
     box's."""
     xy, visibility = instances.xy, instances.visibility
@@ -78,7 +78,8 @@ def check(
     given = ~np.isnan(instances.box_xywh).all(1)
     no_area = given & ~(np.isfinite(instances.box_xywh).all(1) & (instances.box_xywh[:, 2:] > 0).all(1))
     doubts.leave_out(no_area, "its box {box} has no area, expected [x, y, w, h] with w and h above 0")
-    doubts.leave_out(given & _outside(instances), "its box {box} lies outside the picture of {size}")
+    # Without images nothing is cut out: COCO's and CrowdPose's evaluations count such truths.
+    doubts.leave_out(given & _outside(instances) & pictures, "its box {box} lies outside the picture of {size}")
     silent = ~labelled.any(1) & ~((instances.crowd | ignored) & given)
     unused = silent & ~doubts.bad
     if unused.any():
