@@ -25,6 +25,8 @@ from fiducial.distill.teacher import Asked
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import heatmaps
+from fiducial.progress import Advance
+from fiducial.progress import progress as show_progress
 from fiducial.types import Batch
 
 Echo = Callable[[str], None]
@@ -108,8 +110,9 @@ def _make(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], pro
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        with _Bar(f"asking the teacher about {folder.name}", wanted.count, progress) as bar:
-            rows = _write(beside, asked, wanted, crops, bar, echo)
+        text = f"asking the teacher about {folder.name}"
+        with show_progress(text, wanted.count, "crops", bar=progress, echo=echo) as advance:
+            rows = _write(beside, asked, wanted, crops, advance, echo)
         np.save(beside / "rows.npy", np.concatenate(rows))
         config.write_json(beside / INDEX, wanted)
         beside.chmod(0o755)
@@ -121,7 +124,7 @@ def _make(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], pro
 
 
 def _write(
-    folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], bar: _Bar, echo: Echo
+    folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], advance: Advance, echo: Echo
 ) -> list[np.ndarray]:
     """One file a field, filled batch by batch; the rows in the order in which they came."""
     files: dict[str, np.ndarray] = {}
@@ -140,7 +143,7 @@ def _write(
             files[name][done : done + len(values)] = values.clip(-LARGEST, LARGEST)
         rows.append(batch.row.cpu().numpy())
         done += len(batch.row)
-        bar.advance(len(batch.row))
+        advance(len(batch.row))
     for file in files.values():
         file.flush()  # type: ignore[attr-defined]
     return rows
@@ -156,29 +159,3 @@ def _refuse_too_large(folder: Path, first: dict[str, Tensor], count: int, echo: 
         )
     if needed > 2**28:
         echo(f"the teacher's answers to {count} crops take {needed / 2**20:.0f} MiB in {folder.parent}")
-
-
-class _Bar:
-    """On a terminal, how far it is."""
-
-    def __init__(self, text: str, total: int, shown: bool) -> None:
-        self.text, self.total, self.shown = text, total, shown
-        self.bar: Any = None
-
-    def __enter__(self) -> _Bar:
-        if self.shown:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self.bar = Progress(console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task(self.text, total=self.total)
-            self.bar.start()
-        return self
-
-    def advance(self, count: int) -> None:
-        if self.bar is not None:
-            self.bar.advance(self.task, count)
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()

@@ -7,13 +7,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fiducial.distill import transfer
-from fiducial.distill.signals import Signals, Terms, corner_points, offer_of, on_cells, signals_of
+from fiducial.distill.signals import Signals, Terms, corner_points, offer_of, signals_of
 from fiducial.distill.spec import DistillationSpec
 from fiducial.distill.teacher import Answers, Teacher
 from fiducial.distill.transfer import Matching
 from fiducial.errors import UserError
 from fiducial.models import losses
 from fiducial.models.detector import Detector
+from fiducial.models.resizing import resized
 from fiducial.training.objective import Objective
 from fiducial.types import Batch
 
@@ -56,7 +57,7 @@ class Distillation(Objective):
             found["jacobians"] = spec.jacobians * ((student.jacobian - teacher.jacobian) ** 2).mean((1, 2, 3))
         if terms.own_cells is not None and terms.cells is not None and student.maps is not None and spec.heatmaps != 0:
             assert teacher.maps is not None
-            maps = on_cells(student.maps, terms.own_cells, terms.cells)
+            maps = resized(student.maps, terms.own_cells, terms.cells)
             if spec.loss == "KL":
                 apart, usual = losses.kl(teacher.maps, maps).mean(1), 1.0
             else:

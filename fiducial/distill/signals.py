@@ -100,11 +100,6 @@ def corner_points(signals: Signals, size: Size) -> Float[Tensor, "b k 2"]:
     return geometry.px_to_corner(geometry.unit_to_px(signals.xy_unit, size), size)
 
 
-def on_cells(maps: Float[Tensor, "b k _ _"], own: Cells, other: Cells) -> Float[Tensor, "b k _ _"]:
-    """Brings a student's maps from its own cells to the teacher's (`other`)."""
-    return resized(maps, own, other)
-
-
 def distance_px(student: Signals, teacher: Signals, size: Size) -> Float[Tensor, "b k"]:
     """Measures the distance of each point from the teacher's, in px of crops of `size`."""
     apart = geometry.spread_to_px(student.xy_unit - teacher.xy_unit, size)
@@ -121,7 +116,7 @@ def divergence(
     student: Float[Tensor, "b k _ _"], own: Cells, teacher: Float[Tensor, "b k h w"], cells: Cells
 ) -> Float[Tensor, "b k"]:
     """Computes the Jensen-Shannon divergence of the maps on the teacher's cells, 0 to ln 2."""
-    return losses.js(on_cells(student, own, cells), teacher)
+    return losses.js(resized(student, own, cells), teacher)
 
 
 # -------------------------------------------------------------------------------------------------- which losses

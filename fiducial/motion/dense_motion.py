@@ -37,7 +37,7 @@ class DenseMotionSpec:
         expect(self.variance > 0, "dense_motion.variance", self.variance, "more than 0")
 
 
-class Motion(NamedTuple):
+class MotionField(NamedTuple):
     """A motion and what it was made of. Proposal 0 is the background's, which does not move."""
 
     sparse_motion: Float[Tensor, "b p h w 2"]  # backward flow of each of the 1 + k proposals, in corner
@@ -62,7 +62,7 @@ class DenseMotion(nn.Module):
         self.mask = nn.Conv2d(self.network.outputs, points + 1, 7, padding=3)
         self.occlusion = nn.Conv2d(self.network.outputs, 1, 7, padding=3) if spec.occlusion else None
 
-    def forward(self, source: Float[Tensor, "b c _ _"], of_source: Frames, of_driving: Frames) -> Motion:
+    def forward(self, source: Float[Tensor, "b c _ _"], of_source: Frames, of_driving: Frames) -> MotionField:
         """Takes the source in 0..1 and the points, with their local frames, of both images."""
         small = self.reduce(source)
         size = grids.size_of(small)
@@ -76,7 +76,7 @@ class DenseMotion(nn.Module):
         feature, _ = self.network(torch.cat([heat, deformed], 2).flatten(1, 2))
         logits, occlusion = self._heads(feature)
         mask = logits.softmax(1)
-        return Motion(moved, deformed, mask, (mask[..., None] * moved).sum(1), occlusion)
+        return MotionField(moved, deformed, mask, (mask[..., None] * moved).sum(1), occlusion)
 
     def _heads(self, feature: Tensor) -> tuple[Tensor, Tensor | None]:
         """Both convolutions as one: a convolution of a single map costs as much as one of sixteen."""

@@ -18,7 +18,7 @@ from fiducial.geometry import Size
 from fiducial.models.backbones.hourglass import Block
 from fiducial.models.heads.motion import Frames
 from fiducial.motion import grids
-from fiducial.motion.dense_motion import DenseMotion, DenseMotionSpec, Motion
+from fiducial.motion.dense_motion import DenseMotion, DenseMotionSpec, MotionField
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Generated(NamedTuple):
 
     prediction: Float[Tensor, "b c h w"]  # 0..1
     deformed: Float[Tensor, "b c h w"]  # the source's own pixels moved by the flow: to look at, no loss needs it
-    motion: Motion
+    motion: MotionField
 
 
 class Generator(nn.Module):
@@ -94,7 +94,7 @@ class Generator(nn.Module):
             prediction = shown * moved + (1 - shown) * prediction
         return Generated(prediction, moved, motion)
 
-    def _moved(self, maps: Float[Tensor, "b c h w"], motion: Motion) -> Float[Tensor, "b c h w"]:
+    def _moved(self, maps: Float[Tensor, "b c h w"], motion: MotionField) -> Float[Tensor, "b c h w"]:
         """Moves maps by the flow, which is resized to them.
 
         Resized as the published model does it, a flow that moves nothing shifts pixels at the border. Pixels that are

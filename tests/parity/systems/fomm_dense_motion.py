@@ -50,7 +50,7 @@ def frames(case: Case, picture: str) -> Frames:
     return Frames(case.given[f"kp_{picture}_value"], case.given.get(f"kp_{picture}_jacobian"))
 
 
-def parts(motion: dense_motion.Motion) -> dict[str, Tensor]:
+def parts(motion: dense_motion.MotionField) -> dict[str, Tensor]:
     """By the golden's names."""
     found = {"sparse_deformed": motion.sparse_deformed, "mask": motion.mask, "deformation": motion.deformation}
     return found if motion.occlusion is None else {**found, "occlusion_map": motion.occlusion}
