@@ -51,9 +51,12 @@ class DenseMotion(nn.Module):
     """Predicts the motion from a source to a driving image, on the reduced grid."""
 
     def __init__(
-        self, spec: DenseMotionSpec, points: int, channels: int = 3,
+        self,
+        spec: DenseMotionSpec,
+        points: int,
+        channels: int = 3,
         align_corners: bool = True,  # see grids.sample
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.spec, self.align_corners = spec, align_corners
         self.reduce = AntiAlias(channels, spec.reduction)

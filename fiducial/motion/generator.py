@@ -58,9 +58,12 @@ class Generator(nn.Module):
     """Generates the driving image from a source and the points of both."""
 
     def __init__(
-        self, spec: GeneratorSpec, points: int, channels: int = 3,
+        self,
+        spec: GeneratorSpec,
+        points: int,
+        channels: int = 3,
         align_corners: bool = True,  # see grids.sample
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.spec, self.align_corners = spec, align_corners
         self.dense_motion = DenseMotion(spec.dense_motion, points, channels, align_corners)

@@ -45,9 +45,12 @@ def gaussians(xy_corner: Float[Tensor, "b k 2"], size: Size, variance: float) ->
 
 
 def sample(
-    image: Float[Tensor, "b c h w"], xy_corner: Float[Tensor, "b rows columns 2"], *, align_corners: bool = True,
+    image: Float[Tensor, "b c h w"],
+    xy_corner: Float[Tensor, "b rows columns 2"],
+    *,
+    align_corners: bool = True,
     padding: Padding = "zeros",
-) -> Float[Tensor, "b c rows columns"]:  # fmt: skip
+) -> Float[Tensor, "b c rows columns"]:
     """Reads an image's colours at places between its pixels, bilinear.
 
     `align_corners=False` takes the same numbers for another frame, that of the outer edges: an image sampled at its

@@ -112,9 +112,11 @@ def vgg19(weights: Path | None) -> FeatureNetwork:
 
 
 def perceptual_loss(
-    features: Features, generated: Sequence[Float[Tensor, "b 3 _ _"]], real: Sequence[Float[Tensor, "b 3 _ _"]],
+    features: Features,
+    generated: Sequence[Float[Tensor, "b 3 _ _"]],
+    real: Sequence[Float[Tensor, "b 3 _ _"]],
     layer_weights: Sequence[float] = LAYER_WEIGHTS,
-) -> Float[Tensor, ""]:  # fmt: skip
+) -> Float[Tensor, ""]:
     """Adds up, over layers and over the levels of both pyramids, the weighted mean absolute differences of the maps. The real
     image's maps are the target and give no gradient."""
     terms = []

@@ -24,9 +24,14 @@ class Taught(Motion):
     """Trains a system beside a frozen teacher, which is in no checkpoint. Both see the same images in the same batch."""
 
     def __init__(
-        self, detector: Detector, generator: Generator, features: FeatureNetwork, spec: MotionSpec, teacher: Motion,
+        self,
+        detector: Detector,
+        generator: Generator,
+        features: FeatureNetwork,
+        spec: MotionSpec,
+        teacher: Motion,
         discriminator: Discriminator | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(detector, generator, features, spec, discriminator)
         theirs, ours = (len(side.spec.skeleton.points) for side in (teacher.detector, detector))
         if theirs != ours:

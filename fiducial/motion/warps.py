@@ -99,9 +99,11 @@ def value_loss(
 
 
 def jacobian_loss(
-    jacobian: Float[Tensor, "b k 2 2"], warped_jacobian: Float[Tensor, "b k 2 2"],
-    warped_xy_corner: Float[Tensor, "b k 2"], warp: Warp,
-) -> Float[Tensor, ""]:  # fmt: skip
+    jacobian: Float[Tensor, "b k 2 2"],
+    warped_jacobian: Float[Tensor, "b k 2 2"],
+    warped_xy_corner: Float[Tensor, "b k 2"],
+    warp: Warp,
+) -> Float[Tensor, ""]:
     """Averages |1 - J^-1 dT/dz(p') J'| over the four entries: J the Jacobians of an image's points, J' those of the image
     warped by T. The points learn from it too, since dT/dz depends on where they are."""
     expected = warp.jacobian(warped_xy_corner) @ warped_jacobian

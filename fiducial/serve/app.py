@@ -27,31 +27,45 @@ from fiducial.version import __version__
 FILE = {"type": "string", "format": "binary"}
 BOXES = "JSON [[x, y, width, height], ..], px of the upright image from its outer edge; without it the whole image"
 PARAMETERS = [
-    {"name": "boxes", "in": "query", "schema": {"type": "string", "example": "[[10, 20, 200, 200]]"},
-     "description": BOXES},
-    {"name": "heatmap", "in": "query", "schema": {"type": "boolean"},
-     "description": "Also the heatmap of the first box, where the model has one (`/model` says so)"},
-]  # fmt: skip
+    {
+        "name": "boxes",
+        "in": "query",
+        "schema": {"type": "string", "example": "[[10, 20, 200, 200]]"},
+        "description": BOXES,
+    },
+    {
+        "name": "heatmap",
+        "in": "query",
+        "schema": {"type": "boolean"},
+        "description": "Also the heatmap of the first box, where the model has one (`/model` says so)",
+    },
+]
 ONE_FORM = {
-    "type": "object", "required": ["image"],
+    "type": "object",
+    "required": ["image"],
     "properties": {"image": FILE, "boxes": {"type": "string", "description": BOXES}},
-}  # fmt: skip
+}
 MANY_FORM = {
-    "type": "object", "required": ["images"],
+    "type": "object",
+    "required": ["images"],
     "properties": {
         "images": {"type": "array", "items": FILE},
         "boxes": {"type": "string", "description": "JSON: a list with the boxes, or null, of each image"},
     },
-}  # fmt: skip
+}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "model": Refusal}
     for code, text in {
-        400: "The request can't be read.", 408: "It did not arrive in time.", 413: "Too many bytes or pixels.",
-        415: "Neither JPEG, PNG nor WebP.", 422: "A broken image or wrong boxes.",
-        429: "Too many requests at a time; try again after `Retry-After`.", 503: "The server is stopping.",
+        400: "The request can't be read.",
+        408: "It did not arrive in time.",
+        413: "Too many bytes or pixels.",
+        415: "Neither JPEG, PNG nor WebP.",
+        422: "A broken image or wrong boxes.",
+        429: "Too many requests at a time; try again after `Retry-After`.",
+        503: "The server is stopping.",
         504: "It was not answered in time.",
     }.items()
-}  # fmt: skip
+}
 # The page holds all that it needs; a browser is told to fetch nothing else.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'"
@@ -69,9 +83,13 @@ def create(run: Runtime, limits: Limits | None = None) -> FastAPI:
 
     # Its own pages of the interface load scripts from elsewhere.
     app = FastAPI(
-        title="Fiducial", version=__version__, description=f"{service.title}.", lifespan=lifespan,
-        docs_url=None, redoc_url=None,
-    )  # fmt: skip
+        title="Fiducial",
+        version=__version__,
+        description=f"{service.title}.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.service = service
 
     @app.exception_handler(Exception)
@@ -88,11 +106,23 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
     limits = service.limits
 
     @app.post(
-        "/predict", summary="Points of one image", responses={200: {"model": Answer}, **REFUSALS},
-        openapi_extra={"parameters": PARAMETERS, "requestBody": {"required": True, "content": {
-            **{kind: {"schema": FILE} for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")},
-            "multipart/form-data": {"schema": ONE_FORM}}}},
-    )  # fmt: skip
+        "/predict",
+        summary="Points of one image",
+        responses={200: {"model": Answer}, **REFUSALS},
+        openapi_extra={
+            "parameters": PARAMETERS,
+            "requestBody": {
+                "required": True,
+                "content": {
+                    **{
+                        kind: {"schema": FILE}
+                        for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+                    },
+                    "multipart/form-data": {"schema": ONE_FORM},
+                },
+            },
+        },
+    )
     async def predict(request: Request) -> Response:
         """The image is the body, or the file `image` of a form."""
 
@@ -107,9 +137,11 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         return await _answered(service, request, "predict", work)
 
     @app.post(
-        "/predict/batch", summary="Points of several images", responses={200: {"model": Answers}, **REFUSALS},
+        "/predict/batch",
+        summary="Points of several images",
+        responses={200: {"model": Answers}, **REFUSALS},
         openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": MANY_FORM}}}},
-    )  # fmt: skip
+    )
     async def predict_batch(request: Request) -> Response:
         async def work(body: bytes) -> Answers:
             if not _is_form(request):

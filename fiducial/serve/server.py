@@ -76,7 +76,13 @@ def _server(app: FastAPI, limits: Limits) -> Server:
 
     return Draining(
         uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, ws="none",
-            timeout_keep_alive=30, timeout_graceful_shutdown=int(limits.timeout_s) + 1,
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=int(limits.timeout_s) + 1,
         )
-    )  # fmt: skip
+    )

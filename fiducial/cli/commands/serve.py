@@ -34,7 +34,11 @@ def serve(
     from fiducial.serve.limits import Limits
 
     limits = Limits(
-        max_bytes=max_bytes, max_pixels=max_pixels, max_boxes=max_boxes, max_in_flight=max_in_flight, timeout_s=timeout,
+        max_bytes=max_bytes,
+        max_pixels=max_pixels,
+        max_boxes=max_boxes,
+        max_in_flight=max_in_flight,
+        timeout_s=timeout,
         max_batch=max_batch,
-    )  # fmt: skip
+    )
     server.serve(model, host, port, limits, threads, echo=note)
