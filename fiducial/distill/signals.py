@@ -113,10 +113,10 @@ def jacobian_error(student: Float[Tensor, "b k 2 2"], teacher: Float[Tensor, "b 
 
 
 def divergence(
-    student: Float[Tensor, "b k _ _"], own: Cells, teacher: Float[Tensor, "b k h w"], cells: Cells
+    student: Float[Tensor, "b k _ _"], student_cells: Cells, teacher: Float[Tensor, "b k h w"], cells: Cells
 ) -> Float[Tensor, "b k"]:
     """Computes the Jensen-Shannon divergence of the maps on the teacher's cells, 0 to ln 2."""
-    return losses.js(resized(student, own, cells), teacher)
+    return losses.js(resized(student, student_cells, cells), teacher)
 
 
 # -------------------------------------------------------------------------------------------------- which losses
@@ -172,10 +172,10 @@ def terms_of(student: Offer, teacher: Offer, spec: DistillationSpec) -> Terms:
     levels: tuple[int, int] | tuple[None, None] = (None, None)
     if spec.loss == "L3":
         levels = _levels(student, teacher, spec)
-        own, theirs = student.levels[levels[0]], teacher.levels[levels[1]]
+        of_student, of_teacher = student.levels[levels[0]], teacher.levels[levels[1]]
         words.append(
-            f"attention: the student's level {levels[0]} ({own.channels} channels, {own.grid} cells) against the teacher's "
-            f"{levels[1]} ({theirs.channels}, {theirs.grid})"
+            f"attention: the student's level {levels[0]} ({of_student.channels} channels, {of_student.grid} cells) against the teacher's "
+            f"{levels[1]} ({of_teacher.channels}, {of_teacher.grid})"
         )
     return Terms(student.teachable, jacobians, *cells, *levels, tuple(words))
 

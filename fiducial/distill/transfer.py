@@ -47,7 +47,7 @@ def attention_difference(student: Tensor, teacher: Tensor, power: float, normali
         raise UserError(f"a student's map of {grids[0]} cells, a teacher's of {grids[1]}: bring it there by `Matching`")
     both = [attention(feature, power) for feature in (student, teacher)]
     if normalise:
-        both = [normalised(each) for each in both]
+        both = [normalised(of_one) for of_one in both]
     return both[0] - both[1]
 
 

@@ -73,12 +73,12 @@ def animate(
 
     Raises UserError for what is wrong with the arguments, before anything is written."""
     image, frames_source = _first_image(source), _driving(driving)
-    wanted = None if boxes is None else boxes_files.read(boxes)
+    boxes_file = None if boxes is None else boxes_files.read(boxes)
     sheet = out.with_suffix(".png")
     _check_outputs(out, sheet, source, frames_source.files)
     system = System.open(model)
     tile = _tile_size(size, system.size)
-    source_box, driving_box = _boxes(wanted, source, frames_source)
+    source_box, driving_box = _boxes(boxes_file, source, frames_source)
 
     def cut(image: np.ndarray, box: np.ndarray | None, size: Size) -> np.ndarray:
         return crops.cut(image, box, size, system.padding)[0][0]
@@ -125,20 +125,20 @@ class _Sampled:
     """Some of the frames of a video whose length nobody knows, evenly over it, and the last."""
 
     step: int = 1
-    kept: list[_Sample] = field(default_factory=list)
+    samples: list[_Sample] = field(default_factory=list)
     last: _Sample | None = None
 
     def add(self, sample: _Sample) -> None:
         self.last = sample
         if sample.number % self.step:
             return
-        self.kept.append(sample)
-        if len(self.kept) > 4 * SHOWN:
+        self.samples.append(sample)
+        if len(self.samples) > 4 * SHOWN:
             self.step *= 2
-            self.kept = self.kept[::2]
+            self.samples = self.samples[::2]
 
     def chosen(self) -> list[_Sample]:
-        frames = self.kept + ([self.last] if self.last is not None and self.last is not self.kept[-1] else [])
+        frames = self.samples + ([self.last] if self.last is not None and self.last is not self.samples[-1] else [])
         return [frames[place] for place in sampling.places(len(frames), SHOWN).tolist()]
 
 
@@ -170,10 +170,10 @@ def _batches(frames: Iterator[Frame], problems: list[str], echo: Echo) -> Iterat
 
 
 def _resized(image: np.ndarray, size: Size) -> np.ndarray:
-    own = Size(image.shape[1], image.shape[0])
-    if own == size:
+    current = Size(image.shape[1], image.shape[0])
+    if current == size:
         return image
-    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if size.w > own.w else cv2.INTER_AREA)
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if size.w > current.w else cv2.INTER_AREA)
 
 
 # -------------------------------------------------------------------------------------------------------- what is given
@@ -230,25 +230,29 @@ def _first_image(path: Path) -> np.ndarray:
     return frame.image
 
 
-def _boxes(wanted: BoxesFile | None, source: Path, driving: _Driving) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _boxes(
+    boxes_file: BoxesFile | None, source: Path, driving: _Driving
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """[1, 4] each: where to look in the source, and in all driving frames; None = the whole image."""
-    if wanted is None:
+    if boxes_file is None:
         return None, None
-    of_source, of_driving = (_box(wanted, names) for names in ([source.name, f"{source.name}#000000"], driving.names))
+    of_source, of_driving = (
+        _box(boxes_file, names) for names in ([source.name, f"{source.name}#000000"], driving.names)
+    )
     if of_source is None and of_driving is None:
         raise UserError(
-            wanted.path,
+            boxes_file.path,
             f"has no image named {source.name!r} or {driving.names[0]!r}; `file_name` must be the name of SOURCE or of "
             "DRIVING, whose box is taken for all its frames",
         )
     return of_source, of_driving
 
 
-def _box(wanted: BoxesFile, names: list[str]) -> np.ndarray | None:
+def _box(boxes_file: BoxesFile, names: list[str]) -> np.ndarray | None:
     for name in names:
-        boxes = wanted.of(name)
+        boxes = boxes_file.of(name)
         if boxes is not None and len(boxes.xywh) != 1:
-            raise UserError(wanted.path, f"{len(boxes.xywh)} boxes for {name!r}; expected one, of what moves")
+            raise UserError(boxes_file.path, f"{len(boxes.xywh)} boxes for {name!r}; expected one, of what moves")
         if boxes is not None:
             return boxes.array()
     return None

@@ -39,13 +39,13 @@ def spread_of(xy: Float[np.ndarray, "n k 2"], size: Size) -> Spread:
     )
 
 
-def warnings_of(found: Spread, points: int) -> list[str]:
+def warnings_of(spread: Spread, points: int) -> list[str]:
     """Says in words what is wrong with where points lie. A single point can't be anywhere but in one place."""
     wrong = []
-    if points > 1 and found.spread < 0.06:
-        wrong.append(f"the points sit together in one place (spread {found.spread:.3f} of the side)")
-    if found.occupancy < 0.5:
-        wrong.append(f"points lie on each other (they take {found.occupancy:.0%} of the cells that they could)")
-    if found.moving < 0.5:
-        wrong.append(f"only {found.moving:.0%} of the points move from frame to frame")
+    if points > 1 and spread.spread < 0.06:
+        wrong.append(f"the points sit together in one place (spread {spread.spread:.3f} of the side)")
+    if spread.occupancy < 0.5:
+        wrong.append(f"points lie on each other (they take {spread.occupancy:.0%} of the cells that they could)")
+    if spread.moving < 0.5:
+        wrong.append(f"only {spread.moving:.0%} of the points move from frame to frame")
     return wrong

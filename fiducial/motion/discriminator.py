@@ -99,20 +99,22 @@ def discriminator_loss(real: Sequence[Judgement], generated: Sequence[Judgement]
     """Adds up, over the scales, the means of (1 - score)^2 of real patches and score^2 of generated ones: teaches the
     adversary."""
     pairs = zip(real, generated, strict=True)
-    return torch.stack([((1 - of_real.score) ** 2).mean() + (made.score**2).mean() for of_real, made in pairs]).sum()
+    return torch.stack(
+        [((1 - of_real.score) ** 2).mean() + (of_generated.score**2).mean() for of_real, of_generated in pairs]
+    ).sum()
 
 
 def adversarial_loss(generated: Sequence[Judgement]) -> Float[Tensor, ""]:
     """Adds up, over the scales, the mean of (1 - score)^2 of generated patches: teaches the generator."""
-    return torch.stack([((1 - made.score) ** 2).mean() for made in generated]).sum()
+    return torch.stack([((1 - of_generated.score) ** 2).mean() for of_generated in generated]).sum()
 
 
 def feature_matching_loss(real: Sequence[Judgement], generated: Sequence[Judgement]) -> Float[Tensor, ""]:
     """Adds up, over blocks and scales, the mean absolute difference of the features; the real image's are the target."""
     pairs = [
         (target.detach(), feature)
-        for of_real, made in zip(real, generated, strict=True)
-        for target, feature in zip(of_real.features, made.features, strict=True)
+        for of_real, of_generated in zip(real, generated, strict=True)
+        for target, feature in zip(of_real.features, of_generated.features, strict=True)
     ]
     return torch.stack([(target - feature).abs().mean() for target, feature in pairs]).sum()
 

@@ -46,12 +46,11 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Generator]:
 
 def generator_of(loaded: dict[str, Any], path: Path) -> Contents:
     """Reads the generator's tensors by their published names; UserError for a file without it or without the detector."""
-    wanted = ("generator", "kp_detector")
-    missing = [name for name in wanted if not isinstance(loaded.get(name), dict)]
+    missing = [name for name in ("generator", "kp_detector") if not isinstance(loaded.get(name), dict)]
     if missing:
-        there = ", ".join(map(str, list(loaded)[:6])) or "nothing"
+        held = ", ".join(map(str, list(loaded)[:6])) or "nothing"
         raise UserError(
-            f"{path}: has no {' and no '.join(missing)} (it holds {there}), so nothing can be animated; expected a checkpoint "
+            f"{path}: has no {' and no '.join(missing)} (it holds {held}), so nothing can be animated; expected a checkpoint "
             "of the whole First-Order-Motion model, such as vox-cpk.pth.tar, or the folder of a run of `fiducial fit VIDEOS "
             "--method motion`"
         )
@@ -81,18 +80,22 @@ def spec_of(contents: Contents) -> tuple[GeneratorSpec, int]:
         raise UserError(f"{contents.path}: generator: made for images of {channels} channels; expected 3, RGB")
     downs, widest = _growth(shapes, r"down_blocks\.(\d+)\.conv\.weight", width)
     # The names of the detector's hourglass are the same.
-    own = {
+    of_dense_motion = {
         re.sub(r"^hourglass\.", "predictor.", name.removeprefix("dense_motion_network.")): shape
         for name, shape in shapes.items()
         if name.startswith("dense_motion_network.")
     }
-    hourglass = fomm.spec_of(own)
+    hourglass = fomm.spec_of(of_dense_motion)
     dense_motion = DenseMotionSpec(
-        hourglass.width, hourglass.blocks, hourglass.widest, hourglass.reduction, occlusion="occlusion.weight" in own
+        hourglass.width,
+        hourglass.blocks,
+        hourglass.widest,
+        hourglass.reduction,
+        occlusion="occlusion.weight" in of_dense_motion,
     )
     residuals = len({name.split(".")[1] for name in shapes if name.startswith("bottleneck.")})
     spec = GeneratorSpec(width, max(widest, width), downs, residuals, dense_motion=dense_motion)
-    return spec, own["mask.weight"][0] - 1
+    return spec, of_dense_motion["mask.weight"][0] - 1
 
 
 def _growth(shapes: Shapes, pattern: str, width: int) -> tuple[int, int]:
@@ -106,10 +109,10 @@ def _growth(shapes: Shapes, pattern: str, width: int) -> tuple[int, int]:
 def _fitting(generator: Generator, contents: Contents) -> dict[str, Tensor]:
     """The tensors under our names. UserError where one is missing, too many or of another shape."""
     named = {our_generator_name(name): tensor for name, tensor in contents.state.items()}
-    given = {name: tensor for name, tensor in named.items() if name is not None}
+    tensors = {name: tensor for name, tensor in named.items() if name is not None}
     wrong = [
         name
-        for name in detectors.differing(generator.state_dict(), given)
+        for name in detectors.differing(generator.state_dict(), tensors)
         if not name.endswith((*COUNTERS, *_COMPUTED))
     ]
     if wrong:
@@ -117,7 +120,7 @@ def _fitting(generator: Generator, contents: Contents) -> dict[str, Tensor]:
             f"{contents.path}: generator: {len(wrong)} tensors do not fit the network that the others tell of, first "
             f"{wrong[0]!r}; expected the First-Order-Motion model as it was published"
         )
-    return given
+    return tensors
 
 
 def our_generator_name(theirs: str) -> str | None:

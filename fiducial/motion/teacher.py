@@ -46,18 +46,18 @@ class Taught(Motion):
         self._teacher = [teacher.eval().requires_grad_(False)]
 
     def forward(self, batch: Pairs) -> dict[str, Float[Tensor, ""]]:
-        found = self.reconstruct(batch, torch.Generator().manual_seed(int(torch.randint(2**31, ()))))
+        student = self.reconstruct(batch, torch.Generator().manual_seed(int(torch.randint(2**31, ()))))
         teacher = self._teacher[0].to(batch.source.device)
         with torch.no_grad():
             source = self._unit(batch.source)
-            of_source, of_driving = teacher.frames(source), teacher.frames(found.driving)
-            made = teacher.generator(source, of_source, of_driving).prediction
+            of_source, of_driving = teacher.frames(source), teacher.frames(student.driving)
+            taught = teacher.generator(source, of_source, of_driving).prediction
         with torch.autocast(batch.source.device.type, enabled=False):
-            losses = self._losses(found)
-            pairs = ((found.of_source, of_source), (found.of_driving, of_driving))
+            losses = self._losses(student)
+            pairs = ((student.of_source, of_source), (student.of_driving, of_driving))
             points = torch.stack([frames_difference(ours, theirs) for ours, theirs in pairs]).mean()
             losses["points"] = self.spec.points_weight * points
-            levels = (self.pyramid(found.generated.prediction.float()), self.pyramid(made.float()))
+            levels = (self.pyramid(student.generated.prediction.float()), self.pyramid(taught.float()))
             losses["taught"] = self.spec.taught_weight * perceptual.pixel_loss(*levels)
         return losses
 

@@ -42,14 +42,14 @@ class Frame:
     seconds: Fraction | None = None  # when it is shown, from the first frame of the video; None where it doesn't say
 
 
-def find(given: Sequence[str]) -> list[Source]:
+def find(texts: Sequence[str]) -> list[Source]:
     """Finds the files of all sources, in order, each once: `camera:N`, files, folders and what is in them at any depth.
 
     Files of equal names from different folders are told apart by as many of their folders as it takes. UserError for what
     does not exist and for a folder without images."""
     found: dict[str, Source] = {}
     seen: set[Path] = set()
-    for text in given:
+    for text in texts:
         if text.startswith("camera:"):
             if not text.removeprefix("camera:").isdigit():
                 raise UserError(repr(text), "expected camera:NUMBER, such as camera:0")

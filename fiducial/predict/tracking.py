@@ -96,7 +96,7 @@ class Tracker:
         self, here: tuple[np.ndarray, Keypoints], there: tuple[np.ndarray, Keypoints], lost: list[str]
     ) -> tuple[np.ndarray, Keypoints]:
         """Boxes and points of each instance where it was followed, or where it started if that is much surer."""
-        score, at_start = (found.score.mean(1) for _, found in (here, there))
+        score, at_start = (points.score.mean(1) for _, points in (here, there))
         moved = 1 - at_start < LESS_UNSURE * (1 - score)
         for row in np.flatnonzero(moved).tolist():
             self._lose(row, f"its score was {score[row]:.2f}, and {at_start[row]:.2f} where it started", lost)
