@@ -9,7 +9,7 @@ from fiducial.training.recipe import OptimizerSpec, Recipe
 
 
 def w18_faces() -> Recipe:
-    """HRNet-W18 with H3R's 270 channels at 256x256 from random weights, 10 epochs, as article E's comparison."""
+    """HRNet-W18 with H3R's 270 channels at 256x256 from random weights, 10 epochs: `unet_rounding.hrnet18_rounding` with heatmaps."""
     return Recipe(
         method="heatmap",
         backbone="hrnet_w18_concat",
@@ -26,7 +26,7 @@ def w18_faces() -> Recipe:
 
 
 def w32_coco() -> Recipe:
-    """Article D's: HRNet-W32 on single persons cut from COCO, Gaussian sigma 1 on 64x64, MSE, cosine 1e-3, 80 epochs."""
+    """HRNet-W32 (Sun et al., CVPR 2019) on single persons cut from COCO, Gaussian sigma 1 on 64x64, MSE, cosine 1e-3, 80 epochs."""
     return Recipe(
         method="heatmap",
         backbone="hrnet_w32",

@@ -1,4 +1,4 @@
-"""What the student minimises: its distance from the teacher's answers, by article B's losses."""
+"""What the student minimises: its distance from the teacher's answers, by the losses of `DistillationSpec`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How far a student is from its teacher on crops that it did not learn from, and how far both are from labels.
 
-`student_teacher_distance` is article B's AKD. What the First-Order-Motion model's authors publish under that name is
-another thing: it is measured on generated video with a network for face alignment, and averages |dx| and |dy|."""
+`student_teacher_distance` is an average distance of keypoints, AKD for short. What the First-Order-Motion model's authors
+(Siarohin et al., NeurIPS 2019) publish under that name is another thing: it is measured on generated video with a network for face alignment, and averages |dx| and |dy|."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fiducial.types import Batch, Instances
 DISTANCE = "student_teacher_distance"
 MEANINGS = {
     DISTANCE: "mean Euclidean distance between the student's points and the teacher's, px of the student's input "
-    "(article B's AKD; the AKD published with the First-Order-Motion model is another measure)",
+    "(the AKD published with the First-Order-Motion model is another measure)",
     "student_teacher_distance_share": "the same as a share of the input's longest side",
     "l1": "mean squared error of points and Jacobians in -1..1, unweighted: the loss L1",
     "jacobian_error": "mean |1 - J_t^-1 J_s| over the entries of the local frames; 0 = the teacher's frame",

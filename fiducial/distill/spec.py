@@ -14,7 +14,7 @@ WITH_HEATMAPS = ("L2", "L3", "KL")
 
 @dataclass(frozen=True)
 class DistillationSpec:
-    """Article B's losses, each a mean squared error between student and teacher times its weight, and one more."""
+    """Losses between student and teacher: each a mean squared error times its weight, and one more."""
 
     # L1 = keypoints and Jacobians; L2 = L1 and heatmaps; L3 = L2 and attention; KL = L1 and the heatmaps' divergence, which
     # has a gradient also where two peaks do not touch, as a squared error of maps, or of means under peaks, has not.
@@ -25,12 +25,12 @@ class DistillationSpec:
     jacobians: float = 1.0  # of displacements in the same frame, so of scales around 1
     # Of maps that sum to one. Their mean over the cells shrinks as the cells multiply (two maps with nothing in common
     # differ by 2 over the number of cells at most), to a thousandth of the other terms. None = as many as the teacher's
-    # map has cells: the term is then the sum over the cells, 0 to 2, of the keypoints' size. The article's is 1. Of KL, in
+    # map has cells: the term is then the sum over the cells, 0 to 2, of the keypoints' size. 1 = the mean. Of KL, in
     # nats, None = 1.
     heatmaps: float | None = None
     attention: float = 1.0  # of maps of length one: 4 over their number of cells at most
     power: float = 2.0  # of the activations, of which attention is the sum over channels
-    # Attention maps of length one; without, as in the article, strength counts too, which is of another order in each
+    # Attention maps of length one; without, strength counts too, which is of another order in each
     # pair of networks: then `attention` must be chosen anew for each.
     normalise: bool = True
     # Backbone levels whose attention is compared, fine to coarse, from 0; negative = from the coarsest. None = the

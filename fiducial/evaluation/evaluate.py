@@ -78,7 +78,7 @@ def _found_by(
 
 
 def summary_of(evaluation: Evaluation, *, model: str, data: str, split: str) -> dict[str, Any]:
-    """The JSON that DESIGN promises: fractions, not percent; None where there was nothing to measure."""
+    """Gives what is written as JSON: fractions, not percent; None where there was nothing to measure."""
     found = evaluation.metrics
     return {
         "model": model,

@@ -58,7 +58,7 @@ class FiniteLoss:
 
 
 class CollapseWatch(L.Callback):
-    """Heatmaps that sink to zero everywhere (article E's U-Net did, without a word).
+    """Stops runs whose heatmaps sink to zero everywhere, which a falling loss does not show.
 
     Under a mean squared error the all-zero map is a resting place: nearly all cells of the target are zero. Healthy
     runs first come to the best constant answer, the mean of the targets, whose peak depends on how widely the points

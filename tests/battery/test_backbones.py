@@ -102,7 +102,7 @@ def test_own_families_take_any_size(name: str) -> None:
         assert feature.shape[-2:] == (-(-75 // level.stride), -(-101 // level.stride))
 
 
-def test_unet_has_the_size_of_article_e() -> None:
+def test_unet_on_resnet18_has_the_published_size() -> None:
     """31.1 M parameters for ResNet18 with the last 1x1 convolution to five points."""
     network = built("unet_resnet18")
     count = sum(parameter.numel() for parameter in network.parameters()) + 5 * (network.levels[0].channels + 1)

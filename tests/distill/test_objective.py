@@ -50,7 +50,7 @@ def test_a_students_loss_is_zero_in_all_parts_where_it_is_its_teacher(motion_tea
     ("L1", ["keypoints", "jacobians"]), ("L2", ["keypoints", "jacobians", "heatmaps"]),
     ("L3", ["keypoints", "jacobians", "heatmaps", "attention"]),
 ])  # fmt: skip
-def test_losses_are_article_bs(motion_teacher: Teacher, loss: str, names: list[str]):
+def test_losses_are_mean_squared_errors(motion_teacher: Teacher, loss: str, names: list[str]):
     """Each a plain mean squared error, here by numpy; heatmaps times the number of cells unless asked otherwise."""
     student = detector_of(seed=1)
     objective = objective_of(student, motion_teacher, loss).eval()
@@ -83,14 +83,14 @@ def test_losses_are_article_bs(motion_teacher: Teacher, loss: str, names: list[s
     assert found == pytest.approx({name: expected[name] for name in names}, rel=1e-4)
 
 
-def test_weights_multiply_and_the_articles_heatmap_term_is_a_mean(motion_teacher: Teacher):
+def test_weights_multiply_and_the_heatmap_term_of_weight_1_is_a_mean(motion_teacher: Teacher):
     student, batch = detector_of(seed=1), crops(4)
     usual = objective_of(twin(student), motion_teacher, "L2").eval()(batch)
     cells = motion_teacher.offer.cells
     assert cells is not None
-    article = objective_of(twin(student), motion_teacher, "L2", heatmaps=1.0, keypoints=3.0).eval()(batch)
-    torch.testing.assert_close(article["heatmaps"] * cells.grid.w * cells.grid.h, usual["heatmaps"])
-    torch.testing.assert_close(article["keypoints"], 3 * usual["keypoints"])
+    mean_of_cells = objective_of(twin(student), motion_teacher, "L2", heatmaps=1.0, keypoints=3.0).eval()(batch)
+    torch.testing.assert_close(mean_of_cells["heatmaps"] * cells.grid.w * cells.grid.h, usual["heatmaps"])
+    torch.testing.assert_close(mean_of_cells["keypoints"], 3 * usual["keypoints"])
     without = objective_of(twin(student), motion_teacher, "L2", jacobians=0.0)
     assert list(without.eval()(batch)) == ["keypoints", "heatmaps"]
     with pytest.raises(UserError, match="all weights are 0"):

@@ -113,7 +113,7 @@ def test_maps_of_two_grids_are_refused() -> None:
 # ------------------------------------------------------------------------------------------------------- matching
 
 
-def test_matching_of_article_b() -> None:
+def test_matching_of_a_squeeze_unet_and_an_hourglass() -> None:
     """512x4x4 -> 1024x2x2."""
     student, teacher = Shape.of(Level(512, 64), Size(256, 256)), Shape.of(Level(1024, 128), Size(256, 256))
     assert (student.grid, teacher.grid) == (Size(4, 4), Size(2, 2))

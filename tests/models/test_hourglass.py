@@ -13,7 +13,7 @@ from fiducial.models.antialias import AntiAlias, taps  # noqa: E402
 from fiducial.models.backbones.hourglass import Hourglass, HourglassSpec  # noqa: E402
 from fiducial.models.heads import motion  # noqa: E402
 
-# Article A: convolution weight and bias, BatchNorm scale and shift.
+# As published for the First-Order-Motion model: convolution weight and bias, BatchNorm scale and shift.
 DOWN = (1_920, 74_112, 295_680, 1_181_184, 4_721_664)
 UP = (4_720_128, 2_360_064, 590_208, 147_648, 36_960)
 
@@ -22,7 +22,7 @@ def parameters(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_parameters_of_article_a() -> None:
+def test_parameters_are_the_published_ones() -> None:
     network = Hourglass(HourglassSpec())
     assert tuple(map(parameters, network.network.down)) == DOWN
     assert tuple(map(parameters, network.network.up)) == UP

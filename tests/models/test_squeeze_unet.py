@@ -37,7 +37,7 @@ def usual() -> SqueezeUNet:
     return squeeze_unet.build("squeeze_unet", "no").eval()
 
 
-def test_grids_of_article_b(usual: SqueezeUNet) -> None:
+def test_grids_of_a_student_of_the_motion_model(usual: SqueezeUNet) -> None:
     """256 px: 64x64 cells and back, 512x4x4 at the bottom; the small image is the last skip."""
     image = images(256, 256)
     with torch.inference_mode():

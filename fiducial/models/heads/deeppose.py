@@ -1,4 +1,4 @@
-"""Method `deeppose`: coordinates by regression (Toshev & Szegedy, CVPR 2014; on MobileNetV3 as in article C).
+"""Method `deeppose`: coordinates by regression (Toshev & Szegedy, CVPR 2014).
 
 Global average pooling and one linear layer. The cheapest head there is; it has no score."""
 

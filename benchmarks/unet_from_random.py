@@ -1,11 +1,11 @@
-"""Article E's U-Net from random weights: it trains here, and where it sinks to empty maps the run stops and says so.
+"""ResNet18's U-Net with wide heatmaps from random weights: it trains here, and where it sinks to empty maps the run stops and says so.
 
-    python benchmarks/article_e_unet.py DATA [--size 64] [--images 320] [--epochs 6] [--batch-size 8] [--lr X] [--json]
+    python benchmarks/unet_from_random.py DATA [--size 64] [--images 320] [--epochs 6] [--batch-size 8] [--lr X] [--json]
 
 DATA as for `fiducial fit`; `--images` are spread evenly over train, half as many over val. Runs on the same crops,
-sigma in proportion to the size (10 cells at 256): `recipes/article_e.py` as it is, and one for each of `--held-lr`
+sigma in proportion to the size (10 cells at 256): `recipes/unet_rounding.py` as it is, and one for each of `--held-lr`
 without what keeps it alive: the rate held from the first step to the last, no clipping, no averaged weights, no decay.
-The article's network sank at 1e-3; this one, with BatchNorm after each convolution, rises again from there and sinks
+Such a network may sink at 1e-3; this one, with BatchNorm after each convolution, rises again from there and sinks
 at 1e-2, within three epochs. Printed by epoch: the mean height of the highest cell at labelled points (1 is wanted, 0
 is an empty map) and val NME; before them the NME of the mean shape, which is what a network gets that does not look."""
 
@@ -32,12 +32,12 @@ from fiducial.training.recipe import OptimizerSpec, Recipe
 from fiducial.training.watch import TrainingFailure
 from fiducial.types import Instances
 
-RECIPES = Path(__file__).resolve().parent.parent / "recipes" / "article_e.py"
+RECIPES = Path(__file__).resolve().parent.parent / "recipes" / "unet_rounding.py"
 
 
-def article_recipe(size: int, epochs: int, batch_size: int) -> Recipe:
+def recipe_at(size: int, epochs: int, batch_size: int) -> Recipe:
     """`unet()` of the recipe file at another size."""
-    spec = importlib.util.spec_from_file_location("article_e", RECIPES)
+    spec = importlib.util.spec_from_file_location("unet_rounding", RECIPES)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    recipe = article_recipe(options.size, options.epochs, options.batch_size)
+    recipe = recipe_at(options.size, options.epochs, options.batch_size)
     if options.lr is not None:
         recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=options.lr))
     whole = fitting.load_data(options.data, recipe)

@@ -1,7 +1,8 @@
-"""Faces: article E's U-Net with Gaussian heatmaps at the input's own grid, against HRNet18 with randomised rounding.
+"""Faces: a U-Net with Gaussian heatmaps at the input's own grid, against HRNet18 with randomised rounding (H3R: Yu & Tao,
+TPAMI 2021).
 
-fiducial fit DATA --out RUN --recipe recipes/article_e.py:unet
-fiducial fit DATA --out RUN --recipe recipes/article_e.py:hrnet18_rounding
+fiducial fit DATA --out RUN --recipe recipes/unet_rounding.py:unet
+fiducial fit DATA --out RUN --recipe recipes/unet_rounding.py:hrnet18_rounding
 """
 
 from fiducial.data.augment import AugmentSpec
@@ -12,11 +13,11 @@ from fiducial.training.recipe import OptimizerSpec, Recipe
 def unet() -> Recipe:
     """ResNet18 U-Net (31.1 M), maps of 256x256 with sigma 10 under MSE, from random weights.
 
-    Meant for a GPU. The article fine-tuned at 8e-5 after an epoch on a frozen encoder; from random weights its network
-    sank to maps of zeros at 1e-3. Here the rate rises for a tenth of the run, gradients are clipped, and positions are
-    read between the cells (the article's argmax is `--set head.decoder=argmax`). Peak rate: on faces68 at 64x64, 160
+    Meant for a GPU. Published runs of such networks fine-tune at 8e-5 after an epoch on a frozen encoder; from random
+    weights maps may sink to zeros at 1e-3. Here the rate rises for a tenth of the run, gradients are clipped, and positions are
+    read between the cells (the plain argmax is `--set head.decoder=argmax`). Peak rate: on faces68 at 64x64, 160
     images, 3 epochs, val NME is 14.4 % at 3e-4, 11.8 % at 1e-3, 13.3 % at 3e-3, 18.0 % at 1e-2; with
-    320 images and 6 epochs 7.8 % (the mean shape: 20.9 %), by `benchmarks/article_e_unet.py`."""
+    320 images and 6 epochs 7.8 % (the mean shape: 20.9 %), by `benchmarks/unet_from_random.py`."""
     return Recipe(
         method="heatmap",
         backbone="unet_resnet18",
@@ -33,7 +34,7 @@ def unet() -> Recipe:
 
 def hrnet18_rounding() -> Recipe:
     """HRNet18 with H3R's 270 channels and head (9,637,050 parameters at 5 points), 256x256, 10 epochs one-cycle at 5e-3
-    from random weights, as the article has it. Meant for a GPU; a peer's run of it on faces68 gives test NME 5.33 %."""
+    from random weights. Meant for a GPU; one run of it on faces68 gave a test NME of 5.33 %."""
     return Recipe(
         method="rounding",
         backbone="hrnet_w18_concat",

@@ -1,9 +1,9 @@
-"""Article C's question, which method on MobileNetV3-small: one recipe for all of them, on faces, persons and COCO.
+"""Which method on MobileNetV3: one recipe for all of them, on faces, persons and COCO.
 
-fiducial compare DATA --out OUT --recipe recipes/article_c.py:faces --seeds 3 --methods deeppose,rle,heatmap
-fiducial fit DATA --out RUN --recipe recipes/article_c.py:faces --method rle
+fiducial compare DATA --out OUT --recipe recipes/mobilenetv3.py:faces --seeds 3 --methods deeppose,rle,heatmap
+fiducial fit DATA --out RUN --recipe recipes/mobilenetv3.py:faces --method rle
 
-The methods of the article's table and ours, in the words of `--methods`, and the figures: docs/results.md."""
+The methods in the words of `--methods`, and their figures: docs/results.md."""
 
 from dataclasses import replace
 
@@ -33,10 +33,10 @@ def persons() -> Recipe:
 
 
 def coco() -> Recipe:
-    """COCO's persons at the article's 192x256, ImageNet weights, 210 epochs, for a GPU; not run where this was written.
+    """COCO's persons at 192x256, ImageNet weights, 210 epochs, for a GPU; not run yet.
 
-    The article gives its integral methods 256x256 (`--size 256x256`) and reports AP 41.3 (deeppose), 67.5 (heatmap), 67.3
-    (rle), 70.2 and 71.0 (integral with rle, dsnt and sharpness 16, without and with debias)."""
+    What is reported elsewhere for MobileNetV3 and these methods: AP 41.3 (deeppose), 67.5 (heatmap), 67.3 (rle); at
+    256x256 (`--size 256x256`) 70.2 and 71.0 (integral with rle, dsnt and sharpness 16, without and with debias)."""
     return Recipe(
         backbone="mobilenetv3_large_100",
         size=Size(192, 256),
