@@ -4,7 +4,7 @@ It travels as JSON, beside the weights in a run folder and inside exported files
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fiducial.geometry import Size
@@ -34,6 +34,13 @@ class DetectorSpec:
     normalization: Normalization | None = None  # None = the backbone's own, written out when it is built
     padding: float = 1.25  # boxes are enlarged by this before they are cut out
     format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        # Older cards tell points that were learnt without labels by the skeleton's name alone.
+        count = len(self.skeleton.points)
+        numbered = tuple(f"point_{i}" for i in range(count))
+        if self.skeleton.name == f"motion{count}" and self.skeleton.points == numbered:
+            object.__setattr__(self, "skeleton", replace(self.skeleton, named=False))
 
 
 @dataclass(frozen=True)

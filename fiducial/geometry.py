@@ -72,6 +72,16 @@ def unit_to_px(xy_unit: Array, size: Size) -> Array:
     return xy_unit * _pair(size, xy_unit) - 0.5
 
 
+def px_to_box(xy: Array, box_xywh: Array) -> Array:
+    """px [..., k, 2] -> shares of the sides of boxes [..., 4]: 0 at the left and upper edges, 1 at the others."""
+    return (xy + 0.5 - box_xywh[..., None, :2]) / box_xywh[..., None, 2:]
+
+
+def box_to_px(xy_box: Array, box_xywh: Array) -> Array:
+    """Shares of the sides of boxes -> px, the inverse of `px_to_box`."""
+    return xy_box * box_xywh[..., None, 2:] + box_xywh[..., None, :2] - 0.5
+
+
 def mirror_unit(xy_unit: Array) -> Array:
     """unit -> unit of the picture mirrored left to right: x -> 1 - x."""
     return xy_unit * _pair((-1, 1), xy_unit) + _pair((1, 0), xy_unit)
@@ -286,6 +296,14 @@ def box_overlap(box_xywh: np.ndarray, size: Size) -> float:
     """Area, px^2, of the part of the box that lies in an image of `size`; 0 for a box outside or of no area."""
     x, y, w, h = (float(value) for value in box_xywh)
     return max(0.0, min(x + w, size[0]) - max(x, 0.0)) * max(0.0, min(y + h, size[1]) - max(y, 0.0))
+
+
+def box_iou(one_xywh: np.ndarray, other_xywh: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes with sides above 0, pair by pair: [..., 4] each -> [...]."""
+    low = np.maximum(one_xywh[..., :2], other_xywh[..., :2])
+    high = np.minimum(one_xywh[..., :2] + one_xywh[..., 2:], other_xywh[..., :2] + other_xywh[..., 2:])
+    both = np.maximum(high - low, 0).prod(-1)
+    return both / (one_xywh[..., 2:].prod(-1) + other_xywh[..., 2:].prod(-1) - both)
 
 
 def box_from_corners(corners: np.ndarray) -> np.ndarray:

@@ -49,6 +49,7 @@ class Skeleton:
     sigmas: tuple[float, ...] | None = None  # COCO's per-point constants; None = OKS can't be computed
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
     normalizer: Normalizer = Normalizer()
+    named: bool = True  # False: the points were learnt without labels, so that no data have them
 
     def __post_init__(self) -> None:
         count = len(self.points)
@@ -261,6 +262,16 @@ class Keypoints:
         if jacobian is not None:
             jacobian = matrix[..., None, :2, :2] @ jacobian
         return Keypoints(geometry.transform(matrix, self.xy), self.score, sigma, jacobian)
+
+    def select(self, rows: Any) -> Keypoints:
+        """Picks some along the first axis, by indices, a mask or a slice."""
+        return Keypoints(**{name: None if value is None else value[rows] for name, value in vars(self).items()})
+
+    @staticmethod
+    def joined(parts: Sequence[Keypoints]) -> Keypoints:
+        """Joins numpy keypoints along the first axis; all must have the same fields."""
+        names = [name for name, value in vars(parts[0]).items() if value is not None]
+        return Keypoints(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     def numpy(self) -> Keypoints:
         """On the host, as numpy arrays."""

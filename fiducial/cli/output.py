@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,12 @@ def write_figures(path: Path | None, summary: dict[str, Any]) -> None:
         config.write_json(path, summary)
 
 
-def print_figures(metrics: dict[str, Any]) -> None:
+def print_figures(metrics: dict[str, Any], beside: Mapping[str, str] | None = None) -> None:
+    """Prints a line for each figure, with the words that belong `beside` it."""
     for name, value in metrics.items():
-        typer.echo(f"{name:>12}  {value:.4f}" if isinstance(value, float) else f"{name:>12}  {value}")
+        line = f"{name:>12}  {value:.4f}" if isinstance(value, float) else f"{name:>12}  {value}"
+        words = (beside or {}).get(name)
+        typer.echo(f"{line}   {words}" if words else line)
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

@@ -14,10 +14,9 @@ from fiducial import config, files
 from fiducial.card import Card
 from fiducial.comparison.cells import Cell
 from fiducial.errors import UserError
-from fiducial.evaluation import scoring
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.runtime import cost
+from fiducial.runtime import cost, runtime
 from fiducial.runtime.export_card import ExportCard
 from fiducial.training import history
 from fiducial.training.recipe import Recipe
@@ -82,7 +81,7 @@ class Variant:
 
 def read(folder: Path, name: str | None = None) -> Run:
     """Reads a run folder, or a file of `fiducial export`."""
-    export = scoring.export_of(folder)
+    export = runtime.export_of(folder)
     if export is not None:
         return Run(name or folder.name, folder, export.card, None, None, export)
     path = folder / "recipe.json"

@@ -13,7 +13,8 @@ import numpy as np
 from fiducial import files
 from fiducial.comparison.runs import Run
 from fiducial.errors import UserError
-from fiducial.evaluation import metrics, scoring
+from fiducial.evaluation import evaluate, metrics
+from fiducial.runtime import runtime
 from fiducial.types import Instances, Keypoints
 
 JITTERS = (0.0, 0.05, 0.1, 0.2)  # of the boxes' sides
@@ -49,19 +50,17 @@ def predict(run: Run, instances: Instances, split_digest: str, cache: Path) -> P
         with np.load(cache) as kept:
             if str(kept["key"]) == key and "row" in kept:
                 return Predictions(kept["row"], kept["xy"], kept["score"], tuple(kept["problems"].tolist()))
-    scorer = scoring.scorer_of(run.path)
-    evaluations = [scorer.evaluate(instances, box_jitter=jitter) for jitter in JITTERS]
+    network = runtime.load(run.path).network
+    evaluations = [evaluate.evaluate_network(network, instances, box_jitter=jitter) for jitter in JITTERS]
     plain = evaluations[0]
     xy = np.stack([evaluation.keypoints.xy for evaluation in evaluations]).astype(np.float32)
-    rows = {annotation_id: row for row, annotation_id in enumerate(instances.annotation_id.tolist())}
-    row = np.array([rows[annotation_id] for annotation_id in plain.instances.annotation_id.tolist()], np.int64)
-    predictions = Predictions(row, xy, plain.keypoints.score, plain.problems)
+    predictions = Predictions(plain.row, xy, plain.keypoints.score, plain.problems)
     with files.replacing(cache) as partial:
         np.savez(
             partial,
             key=np.array(key),
             problems=np.array(plain.problems, dtype=np.str_),
-            row=row,
+            row=predictions.row,
             xy=predictions.xy,
             score=predictions.score,
         )

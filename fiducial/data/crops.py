@@ -79,7 +79,8 @@ def checked_boxes(image: np.ndarray, boxes_xywh: np.ndarray | None, padding: flo
         raise UserError(f"image: has no pixels, its shape is {list(image.shape)}")
     if boxes_xywh is None:
         return geometry.whole_image_box(Size(image.shape[1], image.shape[0]))[None], 1.0
-    boxes = np.asarray(boxes_xywh, np.float64)
+    # In single precision, as `Instances` and exported graphs hold them: a box gives one crop, wherever it comes from.
+    boxes = np.asarray(boxes_xywh, np.float32).astype(np.float64)
     if boxes.size == 0:
         return np.empty((0, 4)), padding
     if boxes.shape[-1] != 4 or boxes.ndim > 2:

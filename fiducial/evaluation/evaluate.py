@@ -1,99 +1,173 @@
-"""A model on a labelled split, in numbers. Nothing here imports torch until a detector of torch is evaluated."""
+"""Scores a model of any runtime on labelled instances. Nothing here imports torch; the network of a run folder does.
+
+Every way to look at labelled data goes through here: images are read in full, cut by `data/instance_crops.py`, shown to
+`Network.predict`, and what it finds is measured by `metrics.score`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fiducial import geometry
+from fiducial import files, geometry
+from fiducial.data import annotations
+from fiducial.data.instance_crops import InstanceCrops
 from fiducial.errors import UserError
-from fiducial.evaluation import metrics
+from fiducial.evaluation import floor, metrics
+from fiducial.evaluation.floor import Floor
 from fiducial.evaluation.metrics import Metrics
-from fiducial.geometry import Size
-from fiducial.types import Instances, Keypoints
+from fiducial.runtime import runtime
+from fiducial.runtime.runtime import Network
+from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
+from fiducial.types import NOTE, Instances, Keypoints, Problem
 
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector
-
-
-class Found(NamedTuple):
-    """A model's points for some of the instances: those b of a batch whose pictures could be read."""
-
-    row: np.ndarray  # [b] of Instances
-    keypoints: Keypoints  # [b, k] numpy, px of the images
-    image_to_crop: np.ndarray  # [b, 3, 3] float64, the crops that the model saw
-    problems: tuple[str, ...] = ()  # pictures that could not be read and were not named before
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """A model's points for the instances that could be read, and what they are worth."""
 
-    instances: Instances  # [n] those that were scored
+    row: np.ndarray  # [n] of the instances that were given: those that could be looked at, rising
+    instances: Instances  # [n] these
     keypoints: Keypoints  # [n, k] px of the images
     image_to_crop: np.ndarray  # [n, 3, 3] the crops that the model saw
     metrics: Metrics
-    problems: tuple[str, ...]  # pictures that could not be read
+    problems: tuple[str, ...]  # images that could not be read
 
 
-def evaluate_found(instances: Instances, found: Iterable[Found], size: Size) -> Evaluation:
-    """What a model of any runtime found, batch by batch, scored; `size` is its crop's. UserError where no picture could
-    be read."""
-    parts = list(found)
-    rows = np.concatenate([part.row for part in parts])
-    problems = tuple(line for part in parts for line in part.problems)
-    if len(rows) == 0:
-        raise UserError(f"{instances.source}: none of its pictures can be read, first {problems[0]}")
-    chosen, maps = instances.select(rows), np.concatenate([part.image_to_crop for part in parts])
-    keypoints = _joined([part.keypoints for part in parts])
-    return Evaluation(chosen, keypoints, maps, metrics.score(chosen, keypoints, maps, size), problems)
+@dataclass(frozen=True, kw_only=True)
+class ModelEvaluation:
+    """A model on a split of labelled data."""
+
+    network: Network
+    evaluation: Evaluation
+    floor: Floor
+    summary: dict[str, Any]  # what `--json` writes
+
+    @property
+    def problems(self) -> list[str]:
+        """Lists what was left out, and notes on what was assumed."""
+        return [*self.summary["notes"], *self.summary["problems"]]
+
+
+def evaluate_model(
+    model: Path,
+    data: Path,
+    split: str,
+    *,
+    images: Path | None = None,
+    category: str | None = None,
+    strict: bool = False,
+    flip_test: bool = False,
+    box_jitter: float = 0.0,
+    sigmas: tuple[float, ...] | None = None,
+) -> ModelEvaluation:
+    """Scores a run folder or an exported file on a split of labelled data, with its floor.
+
+    `images`, `category` and `strict` are those of `annotations.load`. `flip_test` averages over the image and its mirror
+    image, which a run folder alone can. Boxes are disturbed by up to `box_jitter` of their sides. `sigmas` replace those of
+    the data. Raises UserError where the model has none of the data's points."""
+    network = runtime.load(model, flip_test).network
+    skeleton = network.card.spec.skeleton
+    if not skeleton.named:
+        raise UserError(
+            f"{model}: its {len(skeleton.points)} points were learnt without labels, so none of them is a point of {data}. "
+            "`fiducial evaluate MODEL DATA --linear-map` measures what they know of the labelled ones"
+        )
+    # Instances without points are detections that no label can judge: they count neither as found nor as missed.
+    instances, findings = annotations.load(data, split, images, category=category, strict=strict, ignored=True)
+    if not set(instances.skeleton.points) & set(skeleton.points):
+        findings = [*findings, Problem(str(data), NOTE, in_order_note(skeleton.points, instances.skeleton.points))]
+    instances = match_points(instances, skeleton.points, str(data))
+    if sigmas is not None:
+        instances = replace(instances, skeleton=replace(instances.skeleton, sigmas=sigmas))
+    evaluation = evaluate_network(network, instances, box_jitter=box_jitter)
+    if strict and evaluation.problems:
+        raise UserError(f"{len(evaluation.problems)} pictures can't be read, first {evaluation.problems[0]}")
+    train = evaluation.instances if split == "train" else train_of(data, skeleton.points, images, category)
+    ground = floor.floor_of(evaluation.instances, train)
+    summary = summary_of(evaluation, model=str(model), data=str(data), split=split, ground=ground, findings=findings)
+    return ModelEvaluation(network=network, evaluation=evaluation, floor=ground, summary=summary)
+
+
+def evaluate_network(network: Network, instances: Instances, *, box_jitter: float = 0.0) -> Evaluation:
+    """Scores a loaded network on every instance, cut out by its (jittered) box. Images that can't be read are left out and
+    listed; UserError where none can."""
+    crops = InstanceCrops(instances=instances, spec=network.card.spec, box_jitter=box_jitter)
+    rows, maps, parts = [], [], []
+    for batch in crops:
+        rows.append(batch.row)
+        maps.append(batch.image_to_crop)
+        parts.append(network.predict(batch.image).mapped(geometry.invert(batch.image_to_crop)))
+    problems = tuple(str(problem) for problem in crops.problems)
+    if not rows:
+        reason = f", first {problems[0]}" if problems else "; expected at least one instance with a box"
+        raise UserError(f"{instances.source}: none of its pictures can be read{reason}")
+    order = np.argsort(np.concatenate(rows))
+    row = np.concatenate(rows)[order]
+    keypoints, image_to_crop = Keypoints.joined(parts).select(order), np.concatenate(maps)[order]
+    chosen = instances.select(row)
+    scored = metrics.score(chosen, keypoints, image_to_crop, network.card.spec.size)
+    return Evaluation(row, chosen, keypoints, image_to_crop, scored, problems)
 
 
 def evaluate_detector(
-    detector: Detector, instances: Instances, *, flip_test: bool = False, box_jitter: float = 0.0, batch_size: int = 64
+    detector: Detector, instances: Instances, *, flip_test: bool = False, box_jitter: float = 0.0
 ) -> Evaluation:
-    """A detector of torch on every instance, cut out by its (jittered) box. Pictures that can't be read are left out."""
-    found = _found_by(detector, instances, flip_test, box_jitter, batch_size)
-    return evaluate_found(instances, found, detector.spec.size)
+    """Scores a detector of torch that is in memory, as `evaluate_network` does."""
+    return evaluate_network(TorchNetwork(detector, flip_test=flip_test), instances, box_jitter=box_jitter)
 
 
-def _found_by(
-    detector: Detector, instances: Instances, flip_test: bool, box_jitter: float, batch_size: int
-) -> Iterator[Found]:
-    from fiducial.data import loading
-
-    spec, device = detector.spec, detector.mean.device
-    loader = loading.loader(instances, spec.size, batch_size, None, padding=spec.padding, box_jitter=box_jitter)
-    crops: Any = loader.dataset
-    detector.eval()
-    for batch in loader:
-        found, maps = detector.predict(batch.image.to(device), flip_test).numpy(), batch.image_to_crop.double().numpy()
-        found, row = found.mapped(geometry.invert(maps)), batch.row.numpy()
-        read = crops.broken.numpy()[instances.image_row[row]] == 0
-        problems = tuple(str(problem) for problem in crops.problems())
-        yield Found(row[read], _picked(found, read), maps[read], problems)
+def train_of(data: Path, points: tuple[str, ...], images: Path | None, category: str | None) -> Instances | None:
+    """Reads the labels that a model of these points could learn from, for its floor; None where there are none."""
+    try:
+        train, _ = annotations.load(data, "train", images, category=category, verify=False)
+        return match_points(train, points, str(data))
+    except UserError:
+        return None
 
 
-def summary_of(evaluation: Evaluation, *, model: str, data: str, split: str) -> dict[str, Any]:
-    """Gives what is written as JSON: fractions, not percent; None where there was nothing to measure."""
-    found = evaluation.metrics
+def summary_of(
+    evaluation: Evaluation,
+    *,
+    model: str,
+    data: str,
+    split: str,
+    ground: Floor | None = None,
+    findings: Sequence[Problem] = (),
+) -> dict[str, Any]:
+    """Makes what `--json` writes: fractions, not percent; None where there was nothing to measure."""
+    scored = evaluation.metrics
     return {
         "model": model,
         "data": data,
         "split": split,
-        "count": found.count,
-        "left_out": found.left_out,
-        "normalizer": found.normalizer,
-        "metrics": found.numbers(),
-        "per_point": [{k: _finite(v) for k, v in asdict(point).items()} for point in found.points],
+        "count": scored.count,
+        "left_out": scored.left_out,
+        "normalizer": scored.normalizer,
+        "metrics": scored.numbers(),
+        **({} if ground is None else {"floor": ground.as_json()}),
+        "per_point": per_point(scored),
+        "notes": [str(finding) for finding in findings if finding.is_note],
+        "problems": [*(str(finding) for finding in findings if not finding.is_note), *evaluation.problems],
     }
 
 
+def per_point(scored: Metrics) -> list[dict[str, Any]]:
+    """Makes a row for each point, ready for JSON."""
+    return [
+        {name: files.finite(value) if isinstance(value, float) else value for name, value in asdict(point).items()}
+        for point in scored.points
+    ]
+
+
 def match_points(instances: Instances, wanted: tuple[str, ...], source: str) -> Instances:
-    """The instances with the model's points, picked by name where the data have more; refused where some are missing."""
+    """Picks the model's points by name where the data have more; refused where some are missing."""
     own = instances.skeleton.points
     if own == wanted:
         return instances
@@ -107,23 +181,15 @@ def match_points(instances: Instances, wanted: tuple[str, ...], source: str) -> 
     )
 
 
+def in_order_note(wanted: tuple[str, ...], own: tuple[str, ...]) -> str:
+    """Says that points of other names are taken in order."""
+    return (
+        f"its points have other names than the model's and are taken in order: {own[0]!r} is {wanted[0]!r}, and so on"
+    )
+
+
 def device_name() -> str:
-    """The accelerator of this machine, else the CPU."""
+    """Names the accelerator of this machine, else the CPU."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _picked(points: Keypoints, rows: np.ndarray) -> Keypoints:
-    """Some of the instances, by a mask."""
-    return Keypoints(**{name: None if value is None else value[rows] for name, value in vars(points).items()})
-
-
-def _joined(parts: list[Keypoints]) -> Keypoints:
-    """Batches one after the other."""
-    there = [name for name, value in vars(parts[0]).items() if value is not None]
-    return Keypoints(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in there})
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -23,7 +23,6 @@ from fiducial.drawnfaces import procedural_faces
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, metrics
 from fiducial.geometry import Size
-from fiducial.motion.linear_map import is_discovered
 from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Instances, Keypoints
@@ -109,7 +108,7 @@ def certify(
         facts["version"], card.precision, card.crop, card.decode, source,
         max(each.max_px for each in differences), float(np.mean([each.mean_px for each in differences])), largest_score,
         TOLERANCE_PX if card.precision == "fp32" else None,
-        None if data is None or is_discovered(torch_side.skeleton) else _metric(instances, *real), tuple(differences), facts["without_torch"], tuple(notes),
+        None if data is None or not torch_side.skeleton.named else _metric(instances, *real), tuple(differences), facts["without_torch"], tuple(notes),
     )  # fmt: skip
     if made.tolerance_px is not None and not made.max_px <= made.tolerance_px:
         worst = max(differences, key=lambda each: each.max_px)
@@ -157,7 +156,7 @@ def _instances(data: Path | None, torch_side: Runtime) -> tuple[Instances, str]:
             if split == "train":
                 raise
             continue
-        if not is_discovered(torch_side.skeleton):  # else boxes are all that the data can give
+        if torch_side.skeleton.named:  # else boxes are all that the data can give
             found = evaluate.match_points(found, torch_side.skeleton.points, str(data))
         usable = np.flatnonzero(found.labelled.any(1) & ~found.crowd)
         if len(usable):

@@ -18,7 +18,6 @@ from fiducial.errors import UserError, did_you_mean
 from fiducial.export import certificate
 from fiducial.export.certificate import Certificate
 from fiducial.models.detector import Detector
-from fiducial.motion.linear_map import is_discovered
 from fiducial.runtime import runtime
 from fiducial.runtime.export_card import Decode, Made, Where
 from fiducial.runtime.runtime import Runtime
@@ -116,7 +115,7 @@ def scored_on(model: Path, skeleton: Skeleton) -> Path | None:
     named = figures.get("data")
     if not isinstance(named, str) or not Path(named).exists():
         return None
-    fits = "nme" in figures.get("metrics", {}) or is_discovered(skeleton)
+    fits = "nme" in figures.get("metrics", {}) or not skeleton.named
     return Path(named) if fits and annotations.is_labelled(Path(named)) else None
 
 

@@ -122,7 +122,7 @@ def check(detector: Detector) -> None:
 
 def numbered(points: int) -> Skeleton:
     """Points without names, as nobody knows what they will mark."""
-    return Skeleton(f"motion{points}", skeletons.numbered(points))
+    return Skeleton(f"motion{points}", skeletons.numbered(points), named=False)
 
 
 def work_of(objective: Motion, clips: Clips, recipe: Recipe, echo: Echo) -> Work:

@@ -11,24 +11,26 @@ alone, so a ridge takes its place where cross-validation on train finds it bette
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fiducial import geometry
-from fiducial.data import skeletons
+from fiducial.card import DetectorSpec
+from fiducial.data import annotations
+from fiducial.data.instance_crops import InstanceCrops
 from fiducial.errors import UserError
-from fiducial.evaluation import metrics
+from fiducial.evaluation import evaluate, metrics
 from fiducial.evaluation.metrics import Metrics
 from fiducial.geometry import Size
+from fiducial.runtime import runtime
 from fiducial.types import Instances, Keypoints, Skeleton
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
-
-    from fiducial.card import DetectorSpec
 
     Points = Float[np.ndarray, "n k 2"]
 
@@ -39,15 +41,6 @@ SEEDS = 3  # networks with random weights
 
 Predict = Callable[[np.ndarray], Keypoints]  # uint8 RGB crops [n, h, w, 3] -> points in px of the crops
 MODEL, MEAN_SHAPE, RANDOM = "model", "mean shape", "random weights"
-
-
-class Cut(NamedTuple):
-    """Crops of those instances of a batch whose pictures can be read."""
-
-    row: np.ndarray  # [n] of Instances
-    crops: np.ndarray  # [n, h, w, 3] uint8
-    image_to_crop: np.ndarray  # [n, 3, 3] float64
-    problems: tuple[str, ...] = ()  # pictures that could not be read and were not named before
 
 
 @dataclass(frozen=True)
@@ -187,49 +180,100 @@ def mean_shape(truth: Points, labelled: Bool[np.ndarray, "n m"]) -> Float[np.nda
 # -------------------------------------------------------------------------------------------------------- gathering
 
 
-def is_discovered(skeleton: Skeleton) -> bool:
-    """Whether points were learnt without labels, so that no data have them: numbers are their only names."""
-    count = len(skeleton.points)
-    return skeleton.name == f"motion{count}" and skeleton.points == skeletons.numbered(count)
+@dataclass(frozen=True, kw_only=True)
+class LinearMapEvaluation:
+    """What a linear map made of a model's points."""
+
+    spec: DetectorSpec  # the model's
+    runtime: str  # that it ran in
+    scored: dict[str, Scored]  # the model, the mean shape, networks with random weights
+    train: Seen
+    test: Seen
+    notes: list[str]  # what was assumed, and what could not be done
+    problems: list[str]  # what was left out
+
+
+def evaluate_by_linear_map(
+    model: Path,
+    data: Path,
+    split: str,
+    *,
+    images: Path | None = None,
+    category: str | None = None,
+    strict: bool = False,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> LinearMapEvaluation:
+    """Fits a linear map from a model's points to the labelled ones on train and scores it on a split, beside the mean shape
+    and the network with random weights. `advance` hears how many crops of how many were looked at."""
+    if split == "train":
+        raise UserError("--split train: the map is fitted on train, so it is scored on another: --split val or test")
+    network = runtime.load(model).network
+    train, findings = annotations.load(data, "train", images, category=category, strict=strict)
+    test, more = annotations.load(data, split, images, category=category, strict=strict)
+    train, test = usable(train), usable(evaluate.match_points(test, train.skeleton.points, str(data)))
+    random, remark = _untrained(network.card.spec)
+    networks = {MODEL: network.predict, **random}
+    total = len(train) + len(test)
+    seen_train = see(networks, train, network.card.spec, lambda done: advance(done, total))
+    seen_test = see(networks, test, network.card.spec, lambda done: advance(len(train) + done, total))
+    unread = [*seen_train.problems, *seen_test.problems]
+    if strict and unread:
+        raise UserError(f"{len(unread)} pictures can't be read, first {unread[0]}")
+    said = list(dict.fromkeys([*findings, *more]))  # notes about both splits only once
+    return LinearMapEvaluation(
+        spec=network.card.spec,
+        runtime=network.runtime,
+        scored=scored(seen_train, seen_test),
+        train=seen_train,
+        test=seen_test,
+        notes=[*(str(finding) for finding in said if finding.is_note), *remark],
+        problems=[*(str(finding) for finding in said if not finding.is_note), *unread],
+    )
 
 
 def usable(instances: Instances) -> Instances:
-    """Those with a labelled point, without crowds."""
+    """Picks those with a labelled point, without crowds."""
     return instances.select(instances.labelled.any(1) & ~instances.crowd)
 
 
-def see(networks: Mapping[str, Predict], instances: Instances, size: Size, cuts: Iterable[Cut]) -> Seen:
-    """All networks' points for the same crops. UserError where no picture could be read."""
-    rows, maps, problems = [], [], []
+def see(
+    networks: Mapping[str, Predict],
+    instances: Instances,
+    spec: DetectorSpec,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Seen:
+    """Shows the same crops to all networks. UserError where no image could be read. `advance` hears how many crops were
+    looked at."""
+    crops = InstanceCrops(instances=instances, spec=spec)
+    rows, maps = [], []
     points: dict[str, list[np.ndarray]] = {name: [] for name in networks}
-    for cut in cuts:
-        rows.append(cut.row)
-        maps.append(cut.image_to_crop)
-        problems += cut.problems
+    for batch in crops:
+        rows.append(batch.row)
+        maps.append(batch.image_to_crop)
         for name, predict in networks.items():
-            xy = np.asarray(predict(cut.crops).xy, np.float64)
+            xy = np.asarray(predict(batch.image).xy, np.float64)
             if not np.isfinite(xy).all():
                 raise UserError(f"{name}: the detector returned NaN or infinity, its weights are broken")
-            points[name].append(centred(xy, size))
-    if not any(map(len, rows)):
+            points[name].append(centred(xy, spec.size))
+        advance(sum(map(len, rows)))
+    problems = tuple(str(problem) for problem in crops.problems)
+    if not rows:
         raise UserError(
             f"{instances.source}: none of its pictures can be read, first {problems[0] if problems else ''}"
         )
-    joined = {name: np.concatenate(parts) for name, parts in points.items()}
-    return Seen(instances.select(np.concatenate(rows)), np.concatenate(maps), size, joined, tuple(problems))
+    order = np.argsort(np.concatenate(rows))
+    joined = {name: np.concatenate(parts)[order] for name, parts in points.items()}
+    chosen = instances.select(np.concatenate(rows)[order])
+    return Seen(chosen, np.concatenate(maps)[order], spec.size, joined, problems)
 
 
-def cuts_of(instances: Instances, spec: DetectorSpec, batch_size: int = 64) -> Iterator[Cut]:
-    """The very crops on which training is scored and `evaluate` evaluates."""
-    from fiducial.data import loading
-
-    loader = loading.loader(instances, spec.size, batch_size, None, padding=spec.padding)
-    dataset: Any = loader.dataset
-    for batch in loader:
-        row = batch.row.numpy()
-        read = dataset.broken.numpy()[instances.image_row[row]] == 0
-        problems = tuple(str(problem) for problem in dataset.problems())
-        yield Cut(row[read], batch.image.numpy()[read], batch.image_to_crop.double().numpy()[read], problems)
+def _untrained(spec: DetectorSpec) -> tuple[dict[str, Predict], list[str]]:
+    """The network with random weights, a few times; none, and a line about it, where there is no torch to build it."""
+    try:
+        device = evaluate.device_name()
+    except ModuleNotFoundError:
+        return {}, ["no row of random weights: building such networks needs torch: pip install 'fiducial[train]'"]
+    return {f"{RANDOM}, seed {seed}": untrained(spec, seed, device) for seed in range(SEEDS)}, []
 
 
 def untrained(spec: DetectorSpec, seed: int, device: str = "cpu") -> Predict:

@@ -6,15 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fiducial.card import Card
-from fiducial.evaluation.evaluate import Evaluation
+from fiducial.evaluation.evaluate import Evaluation, ModelEvaluation
+from fiducial.evaluation.floor import Floor
 from fiducial.report import charts
 from fiducial.report.galleries import evaluation_galleries, heatmap_gallery
 from fiducial.report.page import Fact, Gallery, Section, Table, torch_device, write_images, write_page
 from fiducial.report.run_page import page_of_run, read_run
+from fiducial.runtime.runtime import Exported, Network
+from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector
@@ -53,6 +57,38 @@ def about_detector(detector: Detector, card: Card, evaluation: Evaluation) -> Ab
     return About(facts, torch_device(), shown)
 
 
+def about_network(network: Network, evaluation: Evaluation) -> About:
+    """Describes a model of any runtime."""
+    if isinstance(network, TorchNetwork):
+        return about_detector(network.detector, network.card, evaluation)
+    spec, export = network.card.spec, cast(Exported, network).export
+    facts = {
+        "runtime": network.runtime,
+        "precision": export.precision,
+        "method": spec.method,
+        "backbone": spec.backbone,
+        "input": str(spec.size),
+        "backbone weights before training": network.card.initialization,
+    }
+    return About(facts, f"{network.runtime} {metadata.version(network.runtime)}")
+
+
+def write_evaluation(path: Path, result: ModelEvaluation, model: Path, data: Path, split: str) -> Path:
+    """Writes the page of `fiducial evaluate MODEL DATA`."""
+    return write(
+        path,
+        result.evaluation,
+        about_network(result.network, result.evaluation),
+        folder=model,
+        title=f"{model.name} on {split} of {data.name}",
+        data=str(data),
+        split=split,
+        problems=result.summary["problems"],
+        notes=result.summary["notes"],
+        ground=result.floor,
+    )
+
+
 def write(
     path: Path,
     evaluation: Evaluation,
@@ -64,6 +100,7 @@ def write(
     split: str,
     problems: Sequence[str] = (),
     notes: Sequence[str] = (),
+    ground: Floor | None = None,
 ) -> Path:
     """Writes the page, and its pictures as JPEGs in a folder `pictures` beside it.
 
@@ -77,6 +114,11 @@ def write(
     metrics, skeleton, run = evaluation.metrics, evaluation.instances.skeleton, read_run(folder)
     numbers = metrics.numbers()
     meanings = {name: meaning.format(normalizer=metrics.normalizer) for name, meaning in MEANINGS.items()}
+    rows = [(name, value, meanings.get(name, "")) for name, value in numbers.items()]
+    if ground is not None:
+        rows[1:1] = _ground_rows(ground)
+        line = ground.verdict(numbers["nme"])
+        notes = [*([line] if line else []), *notes]
     page = page_of_run(
         run,
         title=title,
@@ -88,7 +130,7 @@ def write(
                 [
                     Table(
                         ("metric", "value", "what it is"),
-                        [(name, value, meanings.get(name, "")) for name, value in numbers.items()],
+                        rows,
                         f"On {split}",
                         f"{metrics.count} instances, fractions, not percent.",
                     )
@@ -114,6 +156,14 @@ def write(
         device=about.device,
     )
     return write_page(path, page)
+
+
+def _ground_rows(ground: Floor) -> list[tuple[str, float | None, str]]:
+    """Makes the rows that stand beside the NME."""
+    rows: list[tuple[str, float | None, str]] = [
+        ("nme of the mean shape", ground.nme, f"its floor: {ground.of}'s mean points in each box, no image seen")
+    ]
+    return rows if ground.human is None else [*rows, ("nme of people", ground.human, ground.human_from)]
 
 
 def _points(evaluation: Evaluation) -> Table:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.data import sampling
+from fiducial.data.instance_crops import all_crops
 from fiducial.geometry import Size
 from fiducial.report import pictures
 from fiducial.report.charts import number_text
@@ -94,7 +95,6 @@ def heatmap_gallery(detector: Detector, instances: Instances, errors: np.ndarray
     Nothing for methods without heatmaps. errors [n], NaN = not measured, not shown."""
     import torch
 
-    from fiducial.data import loading
     from fiducial.models.detector import full_precision
 
     best_first = descending(errors)[::-1]
@@ -103,7 +103,11 @@ def heatmap_gallery(detector: Detector, instances: Instances, errors: np.ndarray
         return []
     selected = instances.select(chosen)
     spec = detector.spec
-    batch = next(iter(loading.loader(selected, spec.size, len(selected), None, padding=spec.padding)))
+    crops = all_crops(selected, spec)
+    xy, labelled = selected.xy[crops.row].astype(np.float64), selected.labelled[crops.row]
+    xy = np.where(labelled[..., None], geometry.transform(crops.image_to_crop, xy), 0)
+    single = (array.astype(np.float32) for array in (xy, labelled, crops.image_to_crop))
+    batch = Batch(*(torch.from_numpy(array) for array in (crops.image, *single, crops.row)))
     batch = Batch(*(column.to(detector.mean.device) for column in batch))
     with torch.inference_mode():
         predicted = detector.head.heatmaps(full_precision(detector(batch.image)))

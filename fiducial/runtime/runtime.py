@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -99,6 +99,11 @@ def family_of(path: Path) -> Family:
 def is_exported(path: Path) -> bool:
     """Whether a model runs without torch."""
     return path.exists() and family_of(path).NAME != "torch"
+
+
+def export_of(path: Path) -> ExportCard | None:
+    """Reads the card of an exported file; None of what torch runs. UserError where `path` is neither."""
+    return None if family_of(path).NAME == "torch" else cast(Exported, load(path).network).export
 
 
 def load(path: Path, flip_test: bool = False, threads: int | None = None) -> Runtime:

@@ -25,9 +25,9 @@ from fiducial.comparison.results import NME, Contrast, Row
 from fiducial.comparison.scores import Predictions, Scores
 from fiducial.comparison.statistics import Difference
 from fiducial.errors import UserError
-from fiducial.evaluation import evaluate, scoring
+from fiducial.evaluation import evaluate
 from fiducial.models import detector as detectors
-from fiducial.runtime import cost
+from fiducial.runtime import cost, runtime
 from fiducial.training import fit as fitting
 from fiducial.training.recipe import OptimizerSpec, Recipe
 from fiducial.training.watch import TrainingFailure
@@ -95,8 +95,8 @@ def test_predictions_are_kept_until_weights_or_labels_change(
     cache = tmp_path / "kept.npz"
     kept = scores.predict(runs.read(folders[0]), truth, scores.digest_of(truth), cache)
     calls: list[object] = []
-    real = evaluate.evaluate_detector
-    monkeypatch.setattr(evaluate, "evaluate_detector", lambda *a, **k: calls.append(a) or real(*a, **k))
+    real = evaluate.evaluate_network
+    monkeypatch.setattr(evaluate, "evaluate_network", lambda *a, **k: calls.append(a) or real(*a, **k))
     again = scores.predict(runs.read(folders[0]), truth, scores.digest_of(truth), cache)
     assert np.array_equal(kept.xy, again.xy)
     assert calls == []
@@ -215,7 +215,9 @@ def test_exported_files_alone(blobs: Path, blob_onnx: Path, tmp_path: Path) -> N
     assert row["latency"]["onnxruntime"]["ms"] > 0
     assert files.read_json(tmp_path / "out" / "costs.json")["measured_on"]["machine"].keys().isdisjoint({"torch"})
     truth = fitting.load_data(blobs, Recipe()).validation
-    assert row["nme"]["mean"] == pytest.approx(scoring.scorer_of(blob_onnx).evaluate(truth).metrics.nme, rel=1e-6)
+    assert row["nme"]["mean"] == pytest.approx(
+        evaluate.evaluate_network(runtime.load(blob_onnx).network, truth).metrics.nme, rel=1e-6
+    )
 
 
 def test_an_exported_file_finds_its_points_by_name(

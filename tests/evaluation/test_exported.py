@@ -14,10 +14,16 @@ from command_line import Run
 pytest.importorskip("torch")
 
 from fiducial.data import annotations
+from fiducial.data.instance_crops import InstanceCrops
 from fiducial.errors import UserError
-from fiducial.evaluation import scoring
+from fiducial.evaluation import evaluate
+from fiducial.evaluation.evaluate import Evaluation
 from fiducial.runtime import runtime
 from fiducial.types import Images, Instances
+
+
+def evaluated(model: Path, truth: Instances, box_jitter: float = 0.0) -> Evaluation:
+    return evaluate.evaluate_network(runtime.load(model).network, truth, box_jitter=box_jitter)
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ class Damaged:
 def test_figures_are_those_of_the_run_folder(
     truth: Instances, blob_model: Path, blob_onnx: Path, box_jitter: float
 ) -> None:
-    by_torch, by_file = (scoring.scorer_of(model).evaluate(truth, box_jitter) for model in (blob_model, blob_onnx))
+    by_torch, by_file = (evaluated(model, truth, box_jitter) for model in (blob_model, blob_onnx))
     np.testing.assert_allclose(by_file.keypoints.xy, by_torch.keypoints.xy, atol=0.01)
     np.testing.assert_allclose(by_file.image_to_crop, by_torch.image_to_crop, rtol=1e-5, atol=1e-4)
     assert by_file.metrics.numbers() == pytest.approx(by_torch.metrics.numbers(), abs=1e-4)
@@ -60,45 +66,47 @@ def test_figures_are_those_of_the_run_folder(
 
 def test_points_are_those_of_the_runtime_box_by_box(truth: Instances, blob_onnx: Path) -> None:
     loaded = runtime.load(blob_onnx)
-    found = scoring.scorer_of(blob_onnx).evaluate(truth)
+    found = evaluated(blob_onnx, truth)
     for row in range(len(truth)):
         alone = loaded(truth.images.read(int(truth.image_row[row])), truth.box_xywh[row][None])
         np.testing.assert_allclose(found.keypoints.xy[row], alone.xy[0], atol=1e-3)
         np.testing.assert_allclose(found.keypoints.score[row], alone.score[0], atol=1e-5)
 
 
-def test_batches_change_nothing(truth: Instances, blob_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = scoring.scorer_of(blob_onnx)
-    together = scorer.evaluate(truth, 0.1).keypoints.xy
-    monkeypatch.setattr(scoring, "BATCH", 3)
-    np.testing.assert_allclose(scorer.evaluate(truth, 0.1).keypoints.xy, together, atol=1e-3)
+def test_batches_change_nothing(truth: Instances, blob_onnx: Path) -> None:
+    spec = runtime.load(blob_onnx).card.spec
+    batches = [list(InstanceCrops(instances=truth, spec=spec, box_jitter=0.1, batch_size=size)) for size in (64, 3)]
+    assert [len(batch) for batch in batches[0]] == [16]
+    assert [len(batch) for batch in batches[1]] == [3, 3, 3, 3, 3, 1]
+    for column in ("row", "image", "image_to_crop"):
+        one, other = (np.concatenate([getattr(batch, column) for batch in each]) for each in batches)
+        np.testing.assert_array_equal(one, other)
 
 
 # ------------------------------------------------------------------------------------------------------- left out
 
 
-def test_pictures_that_can_not_be_read_are_left_out_and_named_once(
-    truth: Instances, blob_onnx: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Picture 1 has three instances, the last in another batch; picture 3 is alone in a batch, which is then empty."""
-    monkeypatch.setattr(scoring, "BATCH", 2)
+def test_pictures_that_can_not_be_read_are_left_out_and_named_once(truth: Instances, blob_onnx: Path) -> None:
+    """Picture 1 has three instances."""
     shared = replace(truth.select(np.array([0, 1, 2, 3, 4, 4])), image_row=np.array([0, 1, 1, 1, 3, 3]))
     damaged = replace(shared, images=Damaged(shared.images, (1, 3)))
-    found = scoring.scorer_of(blob_onnx).evaluate(damaged)
+    found = evaluated(blob_onnx, damaged)
     assert found.instances.annotation_id.tolist() == [truth.annotation_id[0]]
-    assert found.problems == tuple(f"{truth.images.name(row)}: the PNG is cut off" for row in (1, 3))
-    whole = scoring.scorer_of(blob_onnx).evaluate(truth)
+    assert found.problems == tuple(
+        f"{truth.images.name(row)}: image {row + 1}: {truth.images.name(row)}: the PNG is cut off" for row in (1, 3)
+    )
+    whole = evaluated(blob_onnx, truth)
     np.testing.assert_allclose(found.keypoints.xy[0], whole.keypoints.xy[0], atol=1e-3)
     with pytest.raises(UserError, match=r"none of its pictures can be read, first .*: the PNG is cut off"):
-        scoring.scorer_of(blob_onnx).evaluate(damaged.select(np.array([1, 2, 4])))
+        evaluated(blob_onnx, damaged.select(np.array([1, 2, 4])))
 
 
 def test_a_picture_of_another_size_than_declared(truth: Instances, blob_onnx: Path) -> None:
     declared = truth.image_size.copy()
     declared[2] = (80, 56)
-    found = scoring.scorer_of(blob_onnx).evaluate(replace(truth, image_size=declared))
+    found = evaluated(blob_onnx, replace(truth, image_size=declared))
     assert len(found.instances) == len(truth) - 1
-    assert found.problems == (f"{truth.images.name(2)}: the picture is 72x56, but the annotations say 80x56",)
+    assert found.problems == (f"{truth.images.name(2)}: image 3: the picture is 72x56, but the annotations say 80x56",)
 
 
 # ------------------------------------------------------------------------------------------------ the command line

@@ -21,7 +21,7 @@ from fiducial.card import Card, DetectorSpec, Normalization
 from fiducial.data import annotations, crops
 from fiducial.data.images import ArrayImages
 from fiducial.errors import UserError
-from fiducial.evaluation.scoring import scorer_of
+from fiducial.evaluation import evaluate
 from fiducial.export import onnx_export
 from fiducial.export.int8 import calibration, decide, layers
 from fiducial.export.int8.decide import Tried
@@ -326,7 +326,9 @@ def test_a_model_with_its_verdict(blob_model: Path, blobs: Path, tmp_path: Path)
     assert int8.speedup is not None
     val, _ = annotations.load(blobs, "val")
     chosen = next(each for each in verdict.candidates if each.precision == verdict.precision)
-    assert scorer_of(made.file).evaluate(val).metrics.nme == pytest.approx(chosen.nme, rel=1e-4)
+    assert evaluate.evaluate_network(runtime.load(made.file).network, val).metrics.nme == pytest.approx(
+        chosen.nme, rel=1e-4
+    )
 
 
 def test_wrong_input_is_said_in_a_line(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,13 @@ from command_line import Run
 from runtime.test_without_torch import COMMAND, call
 
 from fiducial import geometry
+from fiducial.card import DetectorSpec
 from fiducial.data import annotations, skeletons
 from fiducial.data.images import ArrayImages
+from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.motion import linear_map
-from fiducial.motion.linear_map import MEAN_SHAPE, MODEL, Cut, Seen
+from fiducial.motion.linear_map import MEAN_SHAPE, MODEL, Seen
 from fiducial.types import Instances, Keypoints, Normalizer, Skeleton
 
 SIZE = Size(40, 30)
@@ -193,28 +195,41 @@ def test_a_point_that_train_never_labels_is_refused() -> None:
 # --------------------------------------------------------------------------------------------------------- gathering
 
 
+@dataclass(frozen=True)
+class Grey:
+    """Grey images, of which one can't be read."""
+
+    count: int
+    broken: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, row: int) -> str:
+        return f"{row}.png"
+
+    def read(self, row: int, reduce: int = 1) -> np.ndarray:
+        if row == self.broken:
+            raise UserError(self.name(row), "cut off")
+        return np.full((70, 90, 3), 127, np.uint8)
+
+
 def test_what_networks_see() -> None:
     """Points in px of the crops become shares from the centre; what can't be read is left out."""
-    some = instances_of(np.random.default_rng(0).uniform(10, 60, (5, M, 2)))
+    chosen = instances_of(np.random.default_rng(0).uniform(10, 60, (5, M, 2)))
+    chosen = replace(chosen, images=Grey(5, 2), image_row=np.array([4, 2, 1, 0, 3]))
+    spec = DetectorSpec("none", "deeppose", {}, SIZE, Skeleton("corners", ("a", "b", "c")))
     corners = np.array([[-0.5, -0.5], [39.5, 29.5], [19.5, 14.5]])
-    cuts = [
-        Cut(np.array([0, 1]), np.zeros((2, 30, 40, 3), np.uint8), np.tile(np.eye(3), (2, 1, 1))),
-        Cut(np.array([3]), np.zeros((1, 30, 40, 3), np.uint8), np.eye(3)[None], ("x.png: cut off",)),
-    ]
-    found = linear_map.see(
-        {MODEL: lambda crops: Keypoints(np.tile(corners, (len(crops), 1, 1)), None)}, some, SIZE, cuts
+    counts: list[int] = []
+    seen = linear_map.see(
+        {MODEL: lambda crops: Keypoints(np.tile(corners, (len(crops), 1, 1)), None)}, chosen, spec, counts.append
     )
-    assert found.instances.annotation_id.tolist() == [0, 1, 3]
-    np.testing.assert_allclose(found.points[MODEL], np.tile([[-0.5, -0.5], [0.5, 0.5], [0, 0]], (3, 1, 1)))
-    assert found.problems == ("x.png: cut off",)
+    assert seen.instances.annotation_id.tolist() == [0, 2, 3, 4]
+    assert counts == [4]
+    np.testing.assert_allclose(seen.points[MODEL], np.tile([[-0.5, -0.5], [0.5, 0.5], [0, 0]], (4, 1, 1)))
+    assert seen.problems == ("2.png: image 2: cut off",)
     with pytest.raises(ValueError, match="model: the detector returned NaN"):
-        linear_map.see({MODEL: lambda crops: Keypoints(np.full((len(crops), 2, 2), np.nan), None)}, some, SIZE, cuts)
-
-
-def test_discovered_points_are_told_by_their_names() -> None:
-    assert linear_map.is_discovered(Skeleton("motion3", skeletons.numbered(3)))
-    assert not linear_map.is_discovered(Skeleton("motion3", ("a", "b", "c")))
-    assert not linear_map.is_discovered(Skeleton("mouse", skeletons.numbered(3)))
+        linear_map.see({MODEL: lambda crops: Keypoints(np.full((len(crops), 2, 2), np.nan), None)}, chosen, spec)
 
 
 # ------------------------------------------------------------------------------------------------------- the command
@@ -328,8 +343,6 @@ def test_what_is_refused(run: Run, blobs: Path, discovered: Path, options: list[
 
 def test_random_weights_are_those_of_their_seed_and_move_no_dice() -> None:
     torch = pytest.importorskip("torch")
-    from fiducial.card import DetectorSpec
-
     spec = DetectorSpec(
         "hourglass_w8_b3_m32_s2", "motion", {}, Size(64, 64), Skeleton("motion4", skeletons.numbered(4))
     )

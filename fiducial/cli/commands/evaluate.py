@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -15,6 +15,7 @@ from fiducial.cli.output import floats, note, print_figures, print_table, write_
 from fiducial.errors import UserError
 
 ORDER = 40
+MOST_SAID = 20  # lines about what was left out
 
 
 def evaluate(
@@ -64,81 +65,154 @@ def evaluate(
 
     fiducial evaluate --predictions predictions.json annotations/test.json
     """
-    quiet = json_file is not None and str(json_file) == "-"
     if linear_map:
-        wrong = {"--predictions": predictions is not None, "--flip-test": flip_test, "--box-jitter": box_jitter > 0,
-                 "--sigmas": sigmas is not None, "--oks-nms": oks_nms is not None}  # fmt: skip
-        if any(wrong.values()):
-            raise UserError(
-                f"{next(name for name, given in wrong.items() if given)}: not with --linear-map; leave one out"
-            )
+        _refuse(
+            "--linear-map",
+            {
+                "--predictions": predictions is not None,
+                "--flip-test": flip_test,
+                "--box-jitter": box_jitter > 0,
+                "--sigmas": sigmas is not None,
+                "--oks-nms": oks_nms is not None,
+            },
+        )
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
-        _by_linear_map(
-            model,
-            data,
-            split or "val",
-            images,
-            category,
-            strict,
-            per_point=per_point,
-            report=report,
-            json_file=json_file,
-        )
-        return
-    if predictions is not None:
+        summary, shown = _by_linear_map(model, data, split or "val", images, category, strict, report, json_file)
+    elif predictions is not None:
         from fiducial.evaluation import predictions as any_tools
 
+        _refuse(
+            "--predictions",
+            {
+                "--split": split is not None,
+                "--flip-test": flip_test,
+                "--box-jitter": box_jitter > 0,
+                "--report": report is not None,
+                "--images": images is not None,
+            },
+        )
         truth = data or model
         if truth is None or (data is not None and model is not None):
             raise UserError("evaluate --predictions RESULTS.json TRUTH.json: expected exactly one truth file")
-        summary = any_tools.evaluate_results(predictions, truth, sigmas=floats(sigmas), strict=strict, oks_nms=oks_nms)
+        summary = any_tools.evaluate_results(
+            predictions, truth, sigmas=floats(sigmas), category=category, strict=strict, oks_nms=oks_nms
+        )
+        shown = _Shown()
     else:
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA`, or --predictions RESULTS.json TRUTH.json")
         if oks_nms is not None:
             raise UserError("--oks-nms: only with --predictions; a model's points are one to an instance of the data")
-        from fiducial.evaluation import scoring
+        _need_pages(report)
+        from fiducial.evaluation import evaluate as evaluating
 
-        summary = scoring.evaluate_model(
-            model, data, split or "test", images=images, category=category, strict=strict, flip_test=flip_test,
-            box_jitter=box_jitter, report=report, sigmas=floats(sigmas),
-        )  # fmt: skip
-    for line in summary.pop("problems", []):
-        note(line)
-    write_figures(json_file, summary)
-    if not quiet:
-        print_figures(summary["metrics"])
-        if per_point and summary.get("per_point"):
-            print_table(summary["per_point"])
-        if report is not None:
-            typer.echo(f"report: {report}")
-
-
-def _by_linear_map(
-    model: Path, data: Path, split: str, images: Path | None, category: str | None, strict: bool, *,
-    per_point: bool, report: Path | None, json_file: Path | None,
-) -> None:  # fmt: skip
-    from fiducial.evaluation import scoring
-
-    quiet = json_file is not None and str(json_file) == "-"
-    with _progress(sys.stderr.isatty() and not quiet) as advance:
-        summary = scoring.evaluate_by_linear_map(
-            model, data, split, images=images, category=category, strict=strict, report=report, advance=advance
+        result = evaluating.evaluate_model(
+            model,
+            data,
+            split or "test",
+            images=images,
+            category=category,
+            strict=strict,
+            flip_test=flip_test,
+            box_jitter=box_jitter,
+            sigmas=floats(sigmas),
         )
-    for line in summary.pop("problems"):
+        summary, shown = result.summary, _Shown()
+        if report is not None:
+            from fiducial.report import detector_report
+
+            detector_report.write_evaluation(report, result, model, data, split or "test")
+    _show(summary, shown, per_point=per_point, report=report, json_file=json_file)
+
+
+class _Shown(NamedTuple):
+    """What is printed of a linear map, whose figures are a table of several ways to the points."""
+
+    table: list[dict[str, Any]] | None = None
+    answer: Sequence[str] = ()
+
+
+def _refuse(mode: str, given: dict[str, bool]) -> None:
+    """Refuses options that were given and that a mode can't honour."""
+    for name, is_given in given.items():
+        if is_given:
+            raise UserError(f"{name}: not with {mode}; leave one out")
+
+
+def _need_pages(report: Path | None) -> None:
+    """Says at once, before anything is measured, that what makes pages is missing."""
+    if report is not None:
+        import jinja2  # noqa: F401
+
+
+def _show(
+    summary: dict[str, Any], shown: _Shown, *, per_point: bool, report: Path | None, json_file: Path | None
+) -> None:
+    """Says what was assumed and left out, writes the figures, prints them, the verdict first."""
+    from fiducial.evaluation.floor import Floor
+
+    said = [*summary["notes"], *summary["problems"]]
+    for line in said[:MOST_SAID]:
         note(line)
-    table, answer = summary.pop("table"), summary.pop("answer")
+    if len(said) > MOST_SAID:
+        note(f".. and {len(said) - MOST_SAID} more; --json FILE has them all")
     write_figures(json_file, summary)
-    if quiet:
+    if json_file is not None and str(json_file) == "-":
         return
-    print_table(table)
-    for line in answer:
+    ground = Floor.of_summary(summary)
+    if ground is not None and (line := ground.verdict(summary["metrics"]["nme"])):
         typer.echo(line)
-    if per_point:
+    if shown.table is not None:
+        print_table(shown.table)
+    else:
+        print_figures(summary["metrics"], {} if ground is None else {"nme": ground.beside()})
+    for line in shown.answer:
+        typer.echo(line)
+    if per_point and summary.get("per_point"):
         print_table(summary["per_point"])
     if report is not None:
         typer.echo(f"report: {report}")
+
+
+def _by_linear_map(
+    model: Path,
+    data: Path,
+    split: str,
+    images: Path | None,
+    category: str | None,
+    strict: bool,
+    report: Path | None,
+    json_file: Path | None,
+) -> tuple[dict[str, Any], _Shown]:
+    _need_pages(report)
+    from fiducial.motion import linear_map as mapping
+    from fiducial.motion import linear_map_report as pages
+
+    quiet = json_file is not None and str(json_file) == "-"
+    with _progress(sys.stderr.isatty() and not quiet) as advance:
+        result = mapping.evaluate_by_linear_map(
+            model, data, split, images=images, category=category, strict=strict, advance=advance
+        )
+    scored, train, test, spec = result.scored, result.train, result.test, result.spec
+    if report is not None:
+        facts = {"method": spec.method, "backbone": spec.backbone, "input": str(spec.size), "runtime": result.runtime}
+        pages.write(
+            report,
+            scored,
+            train,
+            test,
+            model=model,
+            data=str(data),
+            split=split,
+            facts=facts,
+            problems=[*result.notes, *result.problems],
+            device=result.runtime,
+        )
+    summary = pages.summary_of(scored, train, test, model=str(model), data=str(data), split=split)
+    ground = {"nme": summary["baselines"]["mean_shape"]["nme"], "of": "train"}
+    summary |= {"floor": ground, "notes": result.notes, "problems": result.problems}
+    return summary, _Shown(pages.table(scored), pages.answer(scored, train))
 
 
 @contextmanager

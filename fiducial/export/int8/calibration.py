@@ -6,8 +6,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.card import DetectorSpec
-from fiducial.data import crops
-from fiducial.errors import UserError
+from fiducial.data.instance_crops import all_crops
 from fiducial.types import Instances
 
 COUNT = 128
@@ -21,16 +20,8 @@ def crops_of(instances: Instances, spec: DetectorSpec, count: int = COUNT) -> np
     rows = np.flatnonzero(instances.labelled.any(1) & ~instances.crowd & (instances.box_xywh[:, 2:] > 0).all(1))
     if len(rows) > CANDIDATES:
         rows = np.sort(np.random.default_rng(0).choice(rows, CANDIDATES, replace=False))
-    found = []
-    for row in rows[spread(poses_of(instances.select(rows), spec), count)]:
-        try:
-            picture = instances.images.read(int(instances.image_row[row]))
-        except UserError:
-            continue
-        found.append(crops.cut(picture, instances.box_xywh[row][None], spec.size, spec.padding)[0])
-    if not found:
-        raise UserError(f"{instances.source}: none of its pictures can be read")
-    return np.concatenate(found)
+    chosen = rows[spread(poses_of(instances.select(rows), spec), count)]
+    return all_crops(instances.select(chosen), spec).image  # in the order of `spread`: the first lie furthest apart
 
 
 def poses_of(instances: Instances, spec: DetectorSpec) -> np.ndarray:

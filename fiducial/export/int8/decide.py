@@ -16,7 +16,6 @@ from fiducial.card import Card
 from fiducial.data import annotations
 from fiducial.errors import UserError, did_you_mean
 from fiducial.evaluation import evaluate
-from fiducial.evaluation.scoring import ExportScorer
 from fiducial.export.int8 import calibration
 from fiducial.export.int8.quantizer import Quantizer
 from fiducial.export.int8.verdict import Candidate, Sensitivity, Verdict
@@ -100,7 +99,7 @@ class Trial:
         quantized = [group for group in self.quantizer.groups if group not in kept] if precision == "int8" else []
         made = self.quantizer.write(precision, self._folder(), quantized)
         network = runtime.load(made.file).network
-        nme = ExportScorer(network).evaluate(self.val).metrics.nme  # type: ignore[arg-type]
+        nme = evaluate.evaluate_network(network, self.val).metrics.nme
         if not nme > 0:
             raise UserError(f"{self.val.source}: an NME of {nme} in {precision}, by which nothing can be judged")
         reference = nme if precision == "fp32" else self.plain.about.nme

@@ -36,7 +36,7 @@ def plan(contents: Contents) -> Plan:
             draft.put(our_name(name), name, tensor)
     side = 64 * spec.reduction
     return draft.finish(
-        spec.name, method="motion", head=head, skeleton=Skeleton(f"motion{points}", skeletons.numbered(points)),
+        spec.name, method="motion", head=head, skeleton=Skeleton(f"motion{points}", skeletons.numbered(points), named=False),
         size=Size(side, side), size_from="the usual one, the file does not say",
         normalization=Normalization((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
     )  # fmt: skip

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fiducial.card import Card
 from fiducial.types import Keypoints
 
 if TYPE_CHECKING:
-    from fiducial.card import Card
     from fiducial.models.detector import Detector
 
 NAME = "torch"
@@ -34,14 +34,17 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Tor
 
 
 class TorchNetwork:
-    """A detector in eval mode, on the device where it is."""
+    """A detector in eval mode, on the device where it is; `card` and `path` where it has them."""
 
     runtime = NAME
 
-    def __init__(self, detector: Detector, card: Card, path: Path, flip_test: bool = False) -> None:
-        self.detector, self.card, self.path, self.flip_test = detector, card, path, flip_test
+    def __init__(
+        self, detector: Detector, card: Card | None = None, path: Path | None = None, flip_test: bool = False
+    ) -> None:
+        self.detector, self.flip_test = detector.eval(), flip_test
+        self.card, self.path = card or Card(detector.spec), path or Path("memory")
         if flip_test:
-            _ = card.spec.skeleton.flip_order  # refused at once where it is unknown
+            _ = self.card.spec.skeleton.flip_order  # refused at once where it is unknown
 
     def predict(self, crops: np.ndarray) -> Keypoints:
         import torch

@@ -1,0 +1,145 @@
+"""Says what a figure stands beside: the NME of the mean shape, which looks at no image, and of people who label twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from fiducial import files, geometry
+from fiducial.data.skeletons import COCO17
+from fiducial.evaluation import metrics
+from fiducial.types import Instances, Skeleton
+
+# Mean length of a two-dimensional Gaussian error over its root mean square.
+MEAN_OF_RMS = math.sqrt(math.pi) / 2
+SAME_BOX_IOU = 0.8  # boxes of one image that overlap so much are of one instance
+LEAST_REPEATED = 0.2  # of all instances: sets with fewer pairs hold a few duplicates, not repeated labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """What an NME stands beside."""
+
+    nme: float  # of the mean shape, put into each instance's box; NaN where there is nothing to measure
+    of: Literal["train", "truth"]  # whose mean shape
+    human: float | None = None  # mean distance between two labels of a point by people, as NME; None = not known
+    human_from: str = ""  # how that is known
+
+    def as_json(self) -> dict[str, Any]:
+        """Gives `--json`'s form."""
+        values: dict[str, Any] = {"nme": files.finite(self.nme), "of": self.of}
+        return values | (
+            {} if self.human is None else {"human": files.finite(self.human), "human_from": self.human_from}
+        )
+
+    def beside(self) -> str:
+        """Says it in the words that stand beside an NME."""
+        line = f"mean shape of {self.of}: {self.nme:.4f}"
+        return line if self.human is None else f"{line}; people: {self.human:.4f}, {self.human_from}"
+
+    def verdict(self, nme: float | None) -> str | None:
+        """Says that a result is no better than its floor; None where it is, or where nothing was measured."""
+        if nme is None or not nme >= self.nme:
+            return None
+        return (
+            f"no better than its floor: an NME of {nme:.4f}, where the mean shape of {self.of}, which looks at no image, "
+            f"has {self.nme:.4f}"
+        )
+
+    @classmethod
+    def of_summary(cls, summary: Mapping[str, Any]) -> Floor | None:
+        """Takes it from what `--json` writes; None where that has none."""
+        ground = summary.get("floor")
+        if not ground or ground["nme"] is None:
+            return None
+        return cls(**ground)
+
+
+def floor_of(truth: Instances, train: Instances | None = None) -> Floor:
+    """Measures the floor of a set, with the mean shape of `train`, which has the same points; without one, with the
+    truth's own, which is a lower floor than any model can know."""
+    human, human_from = human_spread(truth)
+    shape = mean_shape(truth if train is None else train)
+    return Floor(
+        nme=shape_nme(truth, shape), of="truth" if train is None else "train", human=human, human_from=human_from
+    )
+
+
+def mean_shape(instances: Instances) -> np.ndarray:
+    """Computes the mean place of each point where it is labelled, as shares of the box's sides [k, 2]. A point that is
+    labelled nowhere is put into the middle."""
+    chosen = instances.select(_measured(instances))
+    shares = geometry.px_to_box(chosen.xy.astype(np.float64), chosen.box_xywh.astype(np.float64))
+    labelled = chosen.labelled[..., None]
+    count = labelled.sum(0)
+    return np.where(count > 0, np.where(labelled, shares, 0.0).sum(0) / np.maximum(count, 1), 0.5)
+
+
+def shape_nme(instances: Instances, shape: np.ndarray) -> float:
+    """Measures a shape [k, 2], shares of the box's sides, put into the box of every instance, as a model is measured."""
+    xy = geometry.box_to_px(np.broadcast_to(shape, instances.xy.shape), instances.box_xywh.astype(np.float64))
+    return _nme_of(instances, xy, instances.labelled & _measured(instances)[:, None])
+
+
+def human_spread(instances: Instances) -> tuple[float | None, str]:
+    """Measures how far two labels of one point by people lie apart, as NME, and says how it is known: from labels that the
+    set repeats, else for COCO's points from COCO's sigmas; (None, "") where neither is there."""
+    first, second = repeated_labels(instances)
+    if len(first) >= LEAST_REPEATED * len(instances) and len(first):
+        labelled = instances.labelled[first] & instances.labelled[second]
+        nme = _nme_of(instances.select(first), instances.xy[second], labelled)
+        return nme, f"from {len(first)} instances that the set labels twice"
+    if not _has_sigmas_of_people(instances.skeleton):
+        return None, ""
+    scale = np.sqrt(instances.area.astype(np.float64))[:, None]
+    spread_px = MEAN_OF_RMS * np.array(instances.skeleton.sigmas) * scale
+    errors = np.where(instances.labelled & _measured(instances)[:, None], spread_px, np.nan)
+    size = instances.image_size[instances.image_row]
+    length = metrics.normalizer_px(
+        instances.skeleton.normalizer, instances.xy, instances.labelled, instances.box_xywh, size
+    )
+    nme = metrics.mean(metrics.mean_of_instance(metrics.normalized(errors, length)))
+    return nme, "from COCO's sigmas, which are of 5,000 images that people labelled again, as Gaussian errors"
+
+
+def repeated_labels(instances: Instances) -> tuple[np.ndarray, np.ndarray]:
+    """Finds pairs of instances [p], [p] that are labels of one thing: of one image (also one that is listed under
+    several ids), with boxes that overlap by `SAME_BOX_IOU` or more."""
+    usable = np.flatnonzero(_measured(instances) & instances.labelled.any(1))
+    names: dict[str, list[int]] = {}
+    for row in usable.tolist():
+        names.setdefault(instances.images.name(int(instances.image_row[row])), []).append(row)
+    pairs = []
+    for rows in names.values():
+        if len(rows) > 1:
+            first, second = np.triu_indices(len(rows), 1)
+            overlaps = geometry.box_iou(instances.box_xywh[rows][first], instances.box_xywh[rows][second])
+            pairs += [(rows[first[i]], rows[second[i]]) for i in np.flatnonzero(overlaps >= SAME_BOX_IOU)]
+    columns = np.array(pairs, np.int64).reshape(-1, 2).T
+    return columns[0], columns[1]
+
+
+def _measured(instances: Instances) -> np.ndarray:
+    """[n] bool: counts in a metric and has a box."""
+    return ~instances.crowd & (instances.box_xywh[:, 2:] > 0).all(1)
+
+
+def _nme_of(instances: Instances, xy: np.ndarray, labelled: np.ndarray) -> float:
+    return metrics.measure(
+        xy,
+        instances.xy,
+        labelled,
+        box_xywh=instances.box_xywh,
+        image_size=instances.image_size[instances.image_row],
+        skeleton=instances.skeleton,
+    ).nme
+
+
+def _has_sigmas_of_people(skeleton: Skeleton) -> bool:
+    """Tells whether sigmas are those that COCO took from repeated labels, also of some of its points."""
+    known = dict(zip(COCO17.points, COCO17.sigmas or (), strict=True))
+    return skeleton.sigmas is not None and skeleton.sigmas == tuple(known.get(name) for name in skeleton.points)
