@@ -15,10 +15,11 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from fiducial.cli.output import note, print_table
 from fiducial.errors import UserError
-from fiducial.export.int8 import decide, verdict
+from fiducial.export.int8 import decide
 from fiducial.export.int8.verdict import Verdict
 from fiducial.models import detector as detectors
 
@@ -28,6 +29,24 @@ def verdict_of(run: Path, to: str, data: Path, max_drop: float) -> Verdict:
     detector, card = detectors.load(run)
     with tempfile.TemporaryDirectory() as folder:
         return decide.export(detector, card, to, Path(folder), data=data, max_drop=max_drop, echo=note)[1]
+
+
+def candidates_table(verdict: Verdict) -> list[dict[str, Any]]:
+    """Lists the files that were tried as rows of a printed table."""
+    return [
+        {"precision": each.precision, "groups in fp32": len(each.kept), "nme": f"{each.nme:.5f}",
+         "drop": f"{each.drop:+.2%}", "ms": "-" if each.cpu_ms is None else f"{each.cpu_ms:.2f}",
+         "times as fast": "-" if each.speedup is None else f"{each.speedup:.2f}", "MB": f"{each.bytes / 1e6:.2f}"}
+        for each in verdict.candidates
+    ]  # fmt: skip
+
+
+def sensitivity_table(verdict: Verdict, most: int = 10) -> list[dict[str, Any]]:
+    """Lists the most harmful groups as rows of a printed table; the JSON has all of them."""
+    return [
+        {"int8 in this alone": each.group, "operators": each.operators, "mean |dx| px": each.mean_px}
+        for each in verdict.sensitivity[:most]
+    ]
 
 
 def main() -> None:
@@ -46,9 +65,9 @@ def main() -> None:
             except UserError as error:
                 sys.exit(f"{run}: {error}")
             print(f"\n{run.name}, {to}: {made.reason}")
-            print_table(verdict.candidates_table(made))
+            print_table(candidates_table(made))
             if made.sensitivity:
-                print_table(verdict.sensitivity_table(made, 5))
+                print_table(sensitivity_table(made, 5))
             found.append({"run": run.name, **dataclasses.asdict(made)})
     if options.json:
         print(json.dumps({"max_drop": options.max_drop, "verdicts": found}))

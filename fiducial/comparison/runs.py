@@ -21,7 +21,7 @@ from fiducial.runtime.export_card import ExportCard
 from fiducial.training import history
 from fiducial.training.recipe import Recipe
 
-# What changes neither what is learnt nor how well.
+# Settings of a recipe in which two runs of one method may differ: they change neither what is learnt nor how well.
 ASIDE = ("seed", "workers", "memory_format", "preflight", "strict")
 # Runtimes as people know them, in the order in which they are shown.
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "ncnn": "ncnn", "torch": "PyTorch"}

@@ -48,7 +48,7 @@ class Material:
         return self.name(scored, row)
 
     def rows(self, scored: bool) -> np.ndarray:
-        """Lists which `batch.row` there are, rising."""
+        """Lists the values that `batch.row` takes, in rising order."""
         return self.scored_rows if scored else self.learnt_rows
 
     def train_loader(self, recipe: Recipe, rank: int, world: int) -> DataLoader:

@@ -120,7 +120,7 @@ def certify(
 
 
 def table(made: Certificate) -> list[dict[str, Any]]:
-    """Rows for people."""
+    """Lists the cases of a certificate as rows of a printed table."""
     return [
         {"pictures": each.case, "instances": each.instances, "max |dx| px": each.max_px, "mean |dx| px": each.mean_px}
         for each in made.cases

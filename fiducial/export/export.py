@@ -108,8 +108,10 @@ def delegated(detector: Detector) -> Detector:
 
 
 def scored_on(model: Path, skeleton: Skeleton) -> Path | None:
-    """The data of RUN/metrics.json, if they are still where they were and have boxes, which videos have not, and labels
-    of the points, which those of a student may not have; of points that were learnt without labels boxes are enough."""
+    """Finds the data on which RUN/metrics.json was measured, to compare the exported file there.
+
+    None where the data have moved, have no boxes (videos), or lack labels of these points (a student's may be its
+    teacher's). Points that were learnt without labels need boxes alone."""
     path = model / "metrics.json"
     figures = files.read_json(path) if path.exists() else {}
     named = figures.get("data")

@@ -130,8 +130,10 @@ def least_squares(
     used: Bool[np.ndarray, "n o"],
     ridge: float = 0.0,
 ) -> Float[np.ndarray, "i o"]:
-    """Weights that minimise |inputs w - target|^2 + ridge n s |w|^2 over the `used` rows of each target, s the mean square
-    of the inputs. With no ridge, and of too few rows, the smallest ones of those that do."""
+    """Solves for the weights that minimise |inputs w - target|^2 + ridge n s |w|^2 over the `used` rows of each target,
+    s the mean square of the inputs.
+
+    Where several weights do (no ridge, and fewer rows than inputs), gives the smallest."""
     weights = np.zeros((inputs.shape[1], targets.shape[1]))
     masks, group = np.unique(used, axis=1, return_inverse=True)
     for i, mask in enumerate(masks.T):

@@ -36,8 +36,10 @@ class Reconstruction(NamedTuple):
 
 
 class Motion(Objective):
-    """Detector and generator together, and the adversary where there is one. All learn in the same step: of its own loss
-    the adversary sees the generated pictures detached, of theirs it is held fixed."""
+    """Trains the detector and the generator, and the adversary where there is one, all in the same step.
+
+    In the adversary's loss the generated images are detached, so that only the adversary learns from it; in the loss of
+    detector and generator the adversary's weights are held fixed."""
 
     def __init__(
         self, detector: Detector, generator: Generator, features: FeatureNetwork, spec: MotionSpec,

@@ -26,7 +26,7 @@ class MotionSpec:
     value_weight: float = 10.0  # of the points' equivariance
     jacobian_weight: float = 10.0  # of the Jacobians'
     # Of keeping points apart ("keypoint prior", Wang et al., "One-shot free-view neural talking-head synthesis", CVPR 2021,
-    # there 10): in short runs most of them settle in one place without it. The published model of 2019 has it not.
+    # there 10): in short runs most of them settle in one place without it. The model as published in 2019 does without it.
     separation_weight: float = 0.0
     discriminator: DiscriminatorSpec | None = None  # an adversary, for sharper pictures: --set motion.discriminator={}
     adversarial_weight: float = 1.0

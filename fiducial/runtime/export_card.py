@@ -50,7 +50,7 @@ class Made:
 
 
 def to_metadata(card: ExportCard) -> dict[str, str]:
-    """The block."""
+    """Turns a card into the entries that are stored in an exported file: its JSON and that JSON's digest."""
     text = json.dumps(config.to_dict(card), allow_nan=False, sort_keys=True)
     return {KEY: text, DIGEST: _digest(text)}
 

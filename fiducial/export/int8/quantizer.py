@@ -27,8 +27,9 @@ class Quantizer(Protocol):
         ...
 
     def write_alone(self, group: str, folder: Path) -> Made:
-        """A file in which one group is int8, without that: what rounding itself does. Ranges are found once for all
-        groups."""
+        """Writes a file in which one group alone is int8, to measure what rounding does to the points.
+
+        Biases are left as they are, and the ranges of activations are found once for all groups."""
         ...
 
 

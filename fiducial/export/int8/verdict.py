@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from fiducial.runtime.export_card import Precision
 
@@ -44,21 +43,3 @@ class Verdict:
     reason: str  # in one line
     candidates: tuple[Candidate, ...]  # fp32 first
     sensitivity: tuple[Sensitivity, ...]  # the most harmful first; empty where int8 was not faster anyway
-
-
-def candidates_table(verdict: Verdict) -> list[dict[str, Any]]:
-    """Rows for people."""
-    return [
-        {"precision": each.precision, "groups in fp32": len(each.kept), "nme": f"{each.nme:.5f}",
-         "drop": f"{each.drop:+.2%}", "ms": "-" if each.cpu_ms is None else f"{each.cpu_ms:.2f}",
-         "times as fast": "-" if each.speedup is None else f"{each.speedup:.2f}", "MB": f"{each.bytes / 1e6:.2f}"}
-        for each in verdict.candidates
-    ]  # fmt: skip
-
-
-def sensitivity_table(verdict: Verdict, most: int = 10) -> list[dict[str, Any]]:
-    """The most harmful groups, for people; all are in the JSON."""
-    return [
-        {"int8 in this alone": each.group, "operators": each.operators, "mean |dx| px": each.mean_px}
-        for each in verdict.sensitivity[:most]
-    ]

@@ -158,7 +158,8 @@ def _other_points(plan: Plan, points: tuple[str, ...]) -> bool:
 
 
 def _part_of_backbone(plan: Plan) -> str | tuple[str, ...]:
-    """What the names begin with of which the file must have all: the encoder where it has that alone."""
+    """Gives the beginning of those names of ours that the file must fill completely: the whole backbone, or its encoder
+    alone where the file has nothing else of it."""
     of_backbone = [name for name in plan.weights if name.startswith("backbone.")]
     return timm.WITHIN if of_backbone and all(name.startswith(timm.WITHIN) for name in of_backbone) else "backbone."
 
