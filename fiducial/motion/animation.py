@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 
 from fiducial.data import crops, sampling, video
-from fiducial.data.images import read_image
 from fiducial.errors import UserError
 from fiducial.files import Echo
 from fiducial.geometry import Size
@@ -23,7 +22,7 @@ from fiducial.motion.puppet import Puppet
 from fiducial.motion.system import System
 from fiducial.predict import boxes as boxes_files
 from fiducial.predict import drawings, sources
-from fiducial.predict.boxes import BoxesFile
+from fiducial.predict.boxes import Boxes, BoxesFile
 from fiducial.predict.prefetch import ahead
 from fiducial.predict.sources import Frame, Source
 from fiducial.progress import progress
@@ -72,13 +71,15 @@ def animate(
         bar: draw the progress on a terminal; else `echo` hears of it every ten seconds.
 
     Raises UserError for what is wrong with the arguments, before anything is written."""
-    image, frames_source = _first_image(source), _driving(driving)
-    boxes_file = None if boxes is None else boxes_files.read(boxes)
+    frames_source = _driving(driving)
+    source_boxes, driving_boxes = _boxes(boxes, source, frames_source, echo)
+    image = _first_image(source, source_boxes)
     sheet = out.with_suffix(".png")
     _check_outputs(out, sheet, source, frames_source.files)
     system = System.open(model)
     tile = _tile_size(size, system.size)
-    source_box, driving_box = _boxes(boxes_file, source, frames_source)
+    source_box, driving_box = (None if one is None else one.array() for one in (source_boxes, driving_boxes))
+    declared = None if driving_boxes is None else driving_boxes.declared
 
     def cut(image: np.ndarray, box: np.ndarray | None, size: Size) -> np.ndarray:
         return crops.cut(image, box, size, system.padding)[0][0]
@@ -88,7 +89,7 @@ def animate(
     problems: list[str] = []
     sampled, count, start = _Sampled(), 0, time.monotonic()
     with (
-        closing(ahead(clip_sources.frames_of(frames_source.files))) as frames,
+        closing(ahead(clip_sources.frames_of(frames_source.files, declared))) as frames,
         drawings.drawing(Source(out.name, out, "video"), out) as draw,
         progress("animate", frames_source.count, "frames", bar=bar, echo=echo) as advance,
     ):
@@ -216,45 +217,44 @@ def _driving(path: Path) -> _Driving:
     return _Driving(path, files)
 
 
-def _first_image(path: Path) -> np.ndarray:
+def _first_image(path: Path, boxes: Boxes | None) -> np.ndarray:
     """An image, or the first frame of a video."""
     if not path.exists():
         raise UserError(path, "no such file; expected the image that is to move")
     if path.is_dir():
         raise UserError(path, "is a folder; expected the image that is to move, or a video of whose first frame it is")
-    if path.suffix.lower() not in video.SUFFIXES:
-        return read_image(path)
-    frame = next(sources.frames(Source(path.name, path, "video")), None)
+    frame = next(clip_sources.frames_of([path], None if boxes is None else boxes.declared), None)
     if frame is None or frame.image is None:
         raise UserError(f"{frame.problem if frame is not None else path}; expected an image, or a video with a frame")
     return frame.image
 
 
-def _boxes(
-    boxes_file: BoxesFile | None, source: Path, driving: _Driving
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """[1, 4] each: where to look in the source, and in all driving frames; None = the whole image."""
-    if boxes_file is None:
+def _boxes(path: Path | None, source: Path, driving: _Driving, echo: Echo) -> tuple[Boxes | None, Boxes | None]:
+    """One box each: where to look in the source, and in all driving frames; None = the whole image."""
+    if path is None:
         return None, None
+    boxes_file = boxes_files.read(path)
+    for line in (*boxes_file.notes, *boxes_file.problems):
+        echo(line)
     of_source, of_driving = (
-        _box(boxes_file, names) for names in ([source.name, f"{source.name}#000000"], driving.names)
+        _one_box(boxes_file, names) for names in ([source.name, f"{source.name}#000000"], driving.names)
     )
     if of_source is None and of_driving is None:
         raise UserError(
-            boxes_file.path,
+            path,
             f"has no image named {source.name!r} or {driving.names[0]!r}; `file_name` must be the name of SOURCE or of "
             "DRIVING, whose box is taken for all its frames",
         )
     return of_source, of_driving
 
 
-def _box(boxes_file: BoxesFile, names: list[str]) -> np.ndarray | None:
+def _one_box(boxes_file: BoxesFile, names: list[str]) -> Boxes | None:
     for name in names:
         boxes = boxes_file.of(name)
         if boxes is not None and len(boxes.xywh) != 1:
             raise UserError(boxes_file.path, f"{len(boxes.xywh)} boxes for {name!r}; expected one, of what moves")
         if boxes is not None:
-            return boxes.array()
+            return boxes
     return None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fiducial.data import annotations, formats, images, video
 from fiducial.errors import UserError
+from fiducial.geometry import Size
 from fiducial.predict import sources
 from fiducial.predict.sources import Frame, Source
 from fiducial.types import Instances, Problem
@@ -42,11 +43,12 @@ def files_of(path: Path, without: Path | None = None) -> list[Path]:
     return sorted(files, key=_natural_order)
 
 
-def frames_of(files: list[Path]) -> Generator[Frame, None, None]:
-    """Reads images, or the frames of videos, one after the other."""
+def frames_of(files: list[Path], declared: Size | None = None) -> Generator[Frame, None, None]:
+    """Reads images, or the frames of videos, one after the other. `declared`: the images' size by a file of boxes."""
     for file in files:
-        kind = "video" if file.suffix.lower() in video.SUFFIXES else "image"
-        yield from sources.frames(Source(file.name, file, kind))
+        is_video = file.suffix.lower() in video.SUFFIXES
+        kind = "video" if is_video else "image"
+        yield from sources.frames(Source(file.name, file, kind, None if is_video else declared))
 
 
 def find(

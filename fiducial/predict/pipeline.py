@@ -72,9 +72,9 @@ class Pipeline:
     note: Echo
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def look_at(self, found: list[Source]) -> Generator[FramePoints, None, None]:
+    def look_at(self, inputs: list[Source]) -> Generator[FramePoints, None, None]:
         """Finds points on the frames of sources, or of one camera."""
-        for source, frames in itertools.groupby(_frames(found), lambda pair: pair[0]):
+        for source, frames in itertools.groupby(_frames(inputs), lambda pair: pair[0]):
             look, finish = _look(self.run, source, self.choices, self.boxes), _Finish(self.run, source, self.choices)
             unnamed: list[str] = []
             lost = False
@@ -97,10 +97,10 @@ class Pipeline:
                 self.report(f"{self.boxes.path}: has no image named {unnamed[0]!r}{more}; left out")
 
 
-def _frames(found: list[Source]) -> Iterator[tuple[Source, Frame]]:
+def _frames(inputs: list[Source]) -> Iterator[tuple[Source, Frame]]:
     """Read ahead; of a camera always the newest."""
-    frames = ((source, frame) for source in found for frame in sources.frames(source))
-    with closing(newest(frames) if found[0].kind == "camera" else ahead(frames)) as ready:
+    frames = ((source, frame) for source in inputs for frame in sources.frames(source))
+    with closing(newest(frames) if inputs[0].kind == "camera" else ahead(frames)) as ready:
         yield from ready
 
 
@@ -131,11 +131,11 @@ class _WholeImages:
 class _FileBoxes:
     """The boxes that a file has for the frame."""
 
-    def __init__(self, run: Runtime, wanted: BoxesFile) -> None:
-        self._run, self._wanted = run, wanted
+    def __init__(self, run: Runtime, boxes_file: BoxesFile) -> None:
+        self._run, self._boxes_file = run, boxes_file
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
-        boxes = self._wanted.of(frame.name)
+        boxes = self._boxes_file.of(frame.name)
         return None if boxes is None else InstancesFound(boxes, self._run(image, boxes.array()))
 
 
@@ -145,15 +145,15 @@ class _Followed:
     They start in the boxes that a file has for the first frame, or for the video by its own name, and anew in those of
     each later frame that it names; without a file in the whole image."""
 
-    def __init__(self, run: Runtime, source: Source, wanted: BoxesFile | None) -> None:
-        self._run, self._wanted = run, wanted
-        self._at_start = None if wanted is None else wanted.of(source.name)
+    def __init__(self, run: Runtime, source: Source, boxes_file: BoxesFile | None) -> None:
+        self._run, self._boxes_file = run, boxes_file
+        self._at_start = None if boxes_file is None else boxes_file.of(source.name)
         self._numbers = itertools.count(1)  # of the instances, whatever tracker they have
-        self._tracker = Tracker(run, None, self._numbers) if wanted is None else None
+        self._tracker = Tracker(run, None, self._numbers) if boxes_file is None else None
         self._category_ids: list[Id] = []
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
-        named = None if self._wanted is None else self._wanted.of(frame.name)
+        named = None if self._boxes_file is None else self._boxes_file.of(frame.name)
         start, self._at_start = named or self._at_start, None
         if start is not None:
             self._tracker = Tracker(self._run, start.array(), self._numbers)
@@ -162,7 +162,7 @@ class _Followed:
             return None
         sighting = self._tracker(image)
         # Frames that the file doesn't name get ids that none of its pictures has.
-        taken = 0 if self._wanted is None else self._wanted.largest_id
+        taken = 0 if self._boxes_file is None else self._boxes_file.largest_id
         image_id = taken + number if named is None else named.image_id
         boxes = sighting.boxes.round(3).tolist()
         return InstancesFound(

@@ -69,8 +69,8 @@ def predict_sources(
     anything is written."""
     json_file = json_file or out / "results.json"
     _check_outputs(out, json_file, csv_file)
-    found = sources.find(names)
-    _check_videos(found, choices, boxes)
+    inputs = sources.find(names)
+    _check_videos(inputs, choices, boxes)
     problems: list[str] = []
     total: int | None = None
 
@@ -80,33 +80,33 @@ def predict_sources(
         problems.append(problem)
         echo(problem)
 
-    wanted = None if boxes is None else boxes_files.read(boxes, choices.strict)
-    if wanted is not None:
-        for note in wanted.notes:
+    boxes_file = None if boxes is None else boxes_files.read(boxes, choices.strict)
+    if boxes_file is not None:
+        for note in boxes_file.notes:
             echo(note)
-        for problem in wanted.problems:
+        for problem in boxes_file.problems:
             report(problem)
-        found = _with_boxes(found, wanted, report)
-    targets = drawings.targets(found, out)
-    total = sources.count(found)
+        inputs = _with_boxes(inputs, boxes_file, report)
+    targets = drawings.targets(inputs, out)
+    total = sources.count(inputs)
     run = runtime.load(model, choices.flip_test)
     if choices.oks_nms is not None:
         _check_suppression(model, run, boxes)
-    pipeline = Pipeline(run, choices, wanted, report, echo)
+    pipeline = Pipeline(run, choices, boxes_file, report, echo)
     start = time.monotonic()
     shown = progress("predict", total, "frames", bar=bar, echo=echo)
     with _writing(json_file, csv_file, run.skeleton) as write, shown as advance:
         output = _Output(run.skeleton, write, advance)
-        for in_one_go in _stretches(found):
+        for in_one_go in _stretches(inputs):
             output.take(pipeline.look_at(in_one_go), targets)
         if output.images == 0:
             raise UserError(f"no image could be read: {problems[0] if problems else names}")
     return Prediction(output.images, output.instances, time.monotonic() - start, json_file, problems)
 
 
-def _stretches(found: list[Source]) -> Iterator[list[Source]]:
+def _stretches(inputs: list[Source]) -> Iterator[list[Source]]:
     """Sources that are read in one go: each camera is one of its own."""
-    for _, stretch in itertools.groupby(found, lambda source: source.kind == "camera" and source.name):
+    for _, stretch in itertools.groupby(inputs, lambda source: source.kind == "camera" and source.name):
         yield list(stretch)
 
 
@@ -160,42 +160,44 @@ def _writing(json_file: Path, csv_file: Path | None, skeleton: Skeleton) -> Iter
 def _check_outputs(out: Path, json_file: Path, csv_file: Path | None) -> None:
     """That all can be written at the end, since that may be hours away."""
     if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file, expected a folder")
+        raise UserError(f"--out {out}", "is a file, expected a folder")
     named = {"--out": out, "--json": json_file.parent, "--csv": None if csv_file is None else csv_file.parent}
     for option, folder in named.items():
-        there = next((each for each in (folder, *folder.parents) if each.exists()), None) if folder else None
-        if there is not None and not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            raise UserError(f"{option}: nothing can be written in {there}; give a folder that is yours")
+        parent = next((path for path in (folder, *folder.parents) if path.exists()), None) if folder else None
+        if parent is not None and not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+            raise UserError(option, f"nothing can be written in {parent}; give a folder that is yours")
 
 
-def _check_videos(found: list[Source], choices: Choices, boxes: Path | None) -> None:
+def _check_videos(inputs: list[Source], choices: Choices, boxes: Path | None) -> None:
     option = "--track" if choices.track else "--smooth"
     smooth = choices.smooth is not None
-    if (choices.track or smooth) and all(source.kind == "image" for source in found):
+    if (choices.track or smooth) and all(source.kind == "image" for source in inputs):
         raise UserError(f"{option} is about videos and cameras, and there are only images")
     if smooth and boxes is not None and not choices.track:
         raise UserError("--smooth must know who is who from frame to frame, which --boxes doesn't say: add --track")
 
 
-def _with_boxes(found: list[Source], wanted: BoxesFile, report: Echo) -> list[Source]:
+def _with_boxes(inputs: list[Source], boxes_file: BoxesFile, report: Echo) -> list[Source]:
     """The sources without images that the file doesn't name (frames of videos are asked for one by one)."""
-    kept = [source for source in found if source.kind != "image" or wanted.of(source.name) is not None]
-    if not kept:
-        known = next(iter(wanted.names), "none at all")
+    named = [source for source in inputs if source.kind != "image" or boxes_file.of(source.name) is not None]
+    if not named:
+        known = next(iter(boxes_file.names), "none at all")
         raise UserError(
-            f"{wanted.path}: has no image named {found[0].name!r}, its names are such as {known!r}; `file_name` must be "
-            "the picture's path under the folder given to predict"
+            boxes_file.path,
+            f"has no image named {inputs[0].name!r}, its names are such as {known!r}; `file_name` must be the image's path "
+            "under the folder given to predict",
         )
-    if len(kept) < len(found):
-        report(f"{wanted.path}: {len(found) - len(kept)} of {len(found)} pictures are not in it and left out")
+    if len(named) < len(inputs):
+        report(f"{boxes_file.path}: {len(inputs) - len(named)} of {len(inputs)} images are not in it and left out")
     owner: dict[Id, str] = {}
     sized = []
-    for source in kept:
-        boxes = wanted.of(source.name)
+    for source in named:
+        boxes = boxes_file.of(source.name)
         if boxes is not None and owner.setdefault(boxes.image_id, source.name) != source.name:
             raise UserError(
-                f"{wanted.path}: image {boxes.image_id} could be {owner[boxes.image_id]!r} or {source.name!r}; "
-                "predict their folders one by one"
+                boxes_file.path,
+                f"image {boxes.image_id} could be {owner[boxes.image_id]!r} or {source.name!r}; "
+                "predict their folders one by one",
             )
         declared = boxes.declared if boxes is not None and source.kind == "image" else None
         sized.append(replace(source, declared=declared))

@@ -261,6 +261,10 @@ def test_boxes(run: Run, model: Path, source: Path, driving: Path, tmp_path: Pat
     expected = cv2.resize(read(driving)[3][:24, :32], (64, 48))
     assert np.abs(frames[3, :, 64:128].astype(int) - expected).mean() < 6
     assert frames[:, :, :6].max() < 40, "bars beside the whole source"
+    write(["source.png"])
+    boxes.write_text(boxes.read_text().replace('"height": 64', '"height": 60'))
+    code, _, err = run("animate", source, driving, "--model", model, "--out", tmp_path / "b.mp4", "--boxes", boxes)
+    assert (code, "the image is 64x64, but the boxes file says 64x60" in err) == (2, True)
     write(["other.mp4"])
     code, _, err = run("animate", source, driving, "--model", model, "--out", tmp_path / "b.mp4", "--boxes", boxes)
     assert code == 2
@@ -331,7 +335,7 @@ def test_the_sheet_shows_frames_evenly_over_videos_of_any_length() -> None:
         assert len(numbers) == min(count, animation.SHOWN)
         assert numbers[0] == 0
         assert numbers[-1] == count - 1
-        assert len(sampled.kept) <= 4 * animation.SHOWN
+        assert len(sampled.samples) <= 4 * animation.SHOWN
         if count > 1:
             gaps = np.diff(numbers)
             assert gaps.max() <= 1.6 * (count - 1) / (len(numbers) - 1) + 1
@@ -363,4 +367,4 @@ def test_too_many_boxes(tmp_path: Path) -> None:
     annotations = [{"id": i, "image_id": 1, "bbox": [0, 0, 9, 9]} for i in (1, 2)]
     file.write_text(json.dumps({"images": images, "annotations": annotations}))
     with pytest.raises(UserError, match=r"2 boxes for 'a.png'; expected one, of what moves"):
-        animation._box(boxes.read(file), ["a.png"])
+        animation._one_box(boxes.read(file), ["a.png"])

@@ -386,7 +386,7 @@ def test_pictures_without_an_entry_are_left_out(blob_model: Path, two_pictures: 
         blob_model, [str(two_pictures)], tmp_path / "out", boxes=coco_file(tmp_path / "b.json"), echo=said.append
     )
     assert done.images == 2
-    assert said == [f"{tmp_path / 'b.json'}: 1 of 3 pictures are not in it and left out"]
+    assert said == [f"{tmp_path / 'b.json'}: 1 of 3 images are not in it and left out"]
     with pytest.raises(UserError, match=r"has no image named 'other\.jpg', its names are such as 'a\.jpg'"):
         predict_sources(
             blob_model, [str(two_pictures / "other.jpg")], tmp_path / "none", boxes=tmp_path / "b.json", echo=quiet
