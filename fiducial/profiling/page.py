@@ -30,7 +30,7 @@ def lines(profile: Profile) -> list[str]:
     return [
         *advice(profile),
         f"{profile.whole_ms:.3f} ms a crop of {profile.size} px, uint8 in and points out, in {profile.runtime} "
-        f"({profile.precision}, {profile.threads} thread{'s' if profile.threads > 1 else ''}); "
+        f"({profile.precision}, {_threads(profile)}); "
         f"{profile.parameters:,} parameters, {profile.macs / 1e6:,.1f} M multiply-adds{memory}",
         f"floor {machine.floor_ms(profile.macs):.3f} ms: {machine.gflops:.0f} GFLOP/s in fp32, measured; the whole reaches "
         f"{profile.of_peak:.0%} of it; memory stream {machine.stream_gb_per_s:.0f} GB/s",
@@ -77,7 +77,7 @@ def page_of(profile: Profile, by: str | None) -> Page:
         title=f"Where the time goes: {profile.model} in {profile.runtime}",
         answer=said[:count],
         facts=[
-            Fact("ms a crop", profile.whole_ms, f"{profile.size} px, {profile.threads} thread(s), {profile.precision}"),
+            Fact("ms a crop", profile.whole_ms, f"{profile.size} px, {_threads(profile)}, {profile.precision}"),
             Fact("floor, ms", floor, "its multiply-adds at the machine's peak"),
             Fact("of peak", f"{profile.of_peak:.0%}", f"{profile.machine.gflops:.0f} GFLOP/s in fp32, measured"),
             Fact("parameters", f"{profile.parameters:,}", f"{profile.macs / 1e6:,.1f} M multiply-adds"),
@@ -94,6 +94,10 @@ def page_of(profile: Profile, by: str | None) -> Page:
         ],
         device=profile.machine.processor,
     )
+
+
+def _threads(profile: Profile) -> str:
+    return f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
 
 
 def _table(rows: list[Row], note: str = "") -> Table:

@@ -33,6 +33,10 @@ MEANINGS = {
     "auc": "area under the curve of cumulative NME up to 0.1; 1 is perfect",
     "fr@0.1": "share of instances with an NME above 0.1",
     "kp_acc": "share of points found within 3 of 64 cells with a score of 0.5, or rightly not found",
+    "tp": "points found within 3 of 64 cells",
+    "tn": "points without a label that were rightly not found",
+    "fp": "points found farther off, or without a label",
+    "fn": "points with a label that were not found",
     "ap": "COCO average precision over OKS thresholds .50 to .95",
     "ar": "COCO average recall over OKS thresholds .50 to .95",
 }
@@ -138,7 +142,7 @@ def write(
             )
         ],
         drawn=[
-            *run.charts(("Validation", ["val/nme"], "NME on val after each epoch.")),
+            *run.charts(("NME on val", ["val/nme"], "After each epoch.")),
             charts.cumulative_errors({split: metrics.instance_nme.tolist()}),
             charts.point_bars(skeleton, [point.nme for point in metrics.points], name="NME"),
         ],

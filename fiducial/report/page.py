@@ -24,7 +24,8 @@ from fiducial.report.charts import number_text
 from fiducial.report.plot import Chart
 from fiducial.version import __version__
 
-LONGEST_SIDE = 1600  # px; larger pictures are shrunk to it
+LONGEST_SIDE = 1600  # px; larger images are shrunk to it
+WIDE_MIN = 700  # px; a wide image is not shrunk below it on a phone, where it scrolls: its text would be too small
 
 
 # --------------------------------------------------------------------------------------------------------- blocks
@@ -200,6 +201,7 @@ def render(page: Page) -> str:
     return environment.get_template("page.html.j2").render(
         page=page,
         sections=[(heading, blocks) for heading, blocks in sections if blocks],
+        wide_min=WIDE_MIN,
         command=files.command_line.get(),
         made_by=", ".join(
             filter(None, (f"Fiducial {__version__}", f"{datetime.datetime.now():%Y-%m-%d %H:%M}", page.device))
@@ -211,7 +213,10 @@ def torch_device() -> str:
     """Names what torch computes on here."""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def jpeg_uri(image: np.ndarray, quality: int = 80) -> str:

@@ -16,7 +16,7 @@ from fiducial.report.page import (
     Gallery,
     Page,
     Section,
-    Settings,
+    Table,
     data_section,
     gallery_sections,
     recipe_section,
@@ -92,7 +92,7 @@ def page_of_run(
     problems: Sequence[str] = (),
 ) -> Page:
     """Makes the page: results, charts, galleries, details, then the data, the recipe and the files."""
-    beside = {name: meaning for name, meaning in BESIDE.items() if (run.folder / name).exists()} if run.history else {}
+    beside = [line for line in BESIDE.items() if (run.folder / line[0]).exists()] if run.history else []
     return Page(
         title=title,
         facts=[*facts, *_best(run)],
@@ -104,7 +104,7 @@ def page_of_run(
             *details,
             data_section(data, problems),
             recipe_section(run.recipe),
-            Section("Files of the run", [Settings(beside)]),
+            Section("Files of the run", [Table(("file", "what it holds"), beside)]),
         ],
         device=device,
     )
