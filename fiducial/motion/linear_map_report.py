@@ -34,6 +34,14 @@ TILE = 192  # px of a tile's longest side
 SHOWN, COLUMNS = 12, 6  # faces of a gallery, and a row
 MOST_COLOURS = 20  # points that a legend can tell apart
 NAMES = ("nme", "nmae", "epe", "auc", "fr@0.1", "pck@0.05", "pck@0.1")
+POINT_COLUMNS = {
+    "name": "point",
+    "count": "labelled",
+    "nme": "NME",
+    "epe": "EPE px",
+    "mean_shape_nme": "NME of the mean shape",
+    "random_nme": "NME of random weights",
+}
 SHOWN_METRICS = ("nme", "epe", "auc", "fr@0.1")  # of the table
 
 
@@ -166,7 +174,7 @@ def write(
             *(Fact(row["points from"], row["nme"], "the same figure") for row in rows[1:]),
         ],
         sections=[
-            Section("Metrics", [_table(rows, f"On {split}", _note(ways, train))]),
+            Section("Metrics", [Table(tuple(rows[0]), _cells(rows), f"On {split}", _note(ways, train))]),
             Section(
                 "Charts",
                 [
@@ -181,7 +189,9 @@ def write(
                 ],
             ),
             *gallery_sections(shown),
-            Section("Points", [_table(points, "Point by point")]),
+            Section(
+                "Points", [Table(tuple(POINT_COLUMNS[name] for name in points[0]), _cells(points), "Point by point")]
+            ),
             data_section(
                 {
                     "data": data,
@@ -198,8 +208,8 @@ def write(
     return write_page(path, page)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], title: str, note: str = "") -> Table:
-    return Table(tuple(rows[0]), [tuple(row.values()) for row in rows], title, note)
+def _cells(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in rows]
 
 
 def galleries(test: Seen, best: Scored) -> list[Gallery]:

@@ -93,7 +93,7 @@ def over_epochs(
     """Draws one chart of those of the columns that a history's rows have, none where they have none of them.
 
     rows: of history.csv, whose epochs count from 0; drawn and `best_epoch` count from 1, as messages do. `val/l1` is
-    the curve `l1`. The best epoch is a marked line."""
+    the curve `l1`, named where there are several. The best epoch is a marked line."""
     curves = []
     for column in columns:
         known = [row for row in rows if column in row]
@@ -105,10 +105,10 @@ def over_epochs(
     x = [epoch for curve in curves for epoch in curve.x]
     y = [value for curve in curves for value in curve.y]
     plot = Plot(title, Axis.over("epoch", x, whole=True), Axis.over("", y, log=None))
+    for i, curve in enumerate(curves):
+        plot.line(curve.x, curve.y, series=i, name=curve.name if len(curves) > 1 else "")
     if best_epoch is not None and min(x) <= best_epoch <= max(x):
         plot.marked(best_epoch, f"best: epoch {best_epoch}")
-    for i, curve in enumerate(curves):
-        plot.line(curve.x, curve.y, series=i, name=curve.name)
     return [plot.chart(note)]
 
 
@@ -152,7 +152,9 @@ def cumulative_errors(
         Axis(label=name, low=0, high=end),
         Axis(label="share of instances", low=0, high=1),
     )
-    notes = [f"The share of instances with {name} below x; a curve further up and left is better. Area: up to {end:g}."]
+    notes = [
+        f"The share of instances with {name} below x; a curve further up and left is better. Area: the part of the chart below a curve, up to {end:g}."
+    ]
     for i, (label, values) in enumerate(known.items()):
         if not len(values):
             notes.append(f"No instance has an error ({label}).")

@@ -25,7 +25,7 @@ from fiducial.report.plot import Chart
 from fiducial.version import __version__
 
 LONGEST_SIDE = 1600  # px; larger images are shrunk to it
-WIDE_MIN = 700  # px; a wide image is not shrunk below it on a phone, where it scrolls: its text would be too small
+WIDE_MIN = 600  # px; images wider than this are not shrunk below it on a phone, where they scroll: text stays legible
 
 
 # --------------------------------------------------------------------------------------------------------- blocks

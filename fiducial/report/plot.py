@@ -87,6 +87,13 @@ class Axis:
             return [value for value in self._linear_ticks(5) if value > 0]
         return inside
 
+    def tick_texts(self) -> list[tuple[float, str]]:
+        """Gives the ticks with their numbers, written with as many digits as it takes to tell them apart."""
+        ticks = self.ticks()
+        written = ([f"{value:.{digits}g}" for value in ticks] for digits in range(4, 16))
+        texts = next((texts for texts in written if len(set(texts)) == len(ticks)), [str(value) for value in ticks])
+        return list(zip(ticks, texts, strict=True))
+
     def _log_ticks(self) -> list[float]:
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         factors = (1,) if len(decades) > 3 else (1, 2, 5)
@@ -114,7 +121,7 @@ class Plot:
 
     def __init__(self, title: str, x_axis: Axis, y_axis: Axis) -> None:
         self.title, self.x_axis, self.y_axis = title, x_axis, y_axis
-        self._names: list[tuple[str, int]] = []  # of the legend, and their series
+        self._legend: list[tuple[str, str]] = []  # names, and the styles of their lines
         self._marks: list[str] = []
 
     def pixels(self, x: Any, y: Any) -> np.ndarray:
@@ -160,12 +167,11 @@ class Plot:
                 style = f"stroke:{series_colour(series)};stroke-width:1.5"
                 self._marks.append(rule(bottom[0], bottom[1], top[0], top[1], style))
 
-    def marked(self, x: float, text: str) -> None:
-        """Draws an upright line over the whole height with words at its top, such as "best: epoch 7"."""
+    def marked(self, x: float, name: str) -> None:
+        """Draws an upright line over the whole height, explained in the legend, such as "best: epoch 7"."""
         (place,) = self.pixels([x], [self.y_axis.high])
-        anchor = "start" if place[0] < LEFT + PLOT_WIDTH / 2 else "end"
         self._marks.append(rule(place[0], 0, place[0], PLOT_HEIGHT, FAINT))
-        self._marks.append(text_at(place[0] + (5 if anchor == "start" else -5), 11, text, anchor, halo=True))
+        self._legend.append((name, FAINT))
 
     def add(self, marks: Iterable[str]) -> None:
         """Draws SVG elements whose places are as `pixels` gives them."""
@@ -173,11 +179,11 @@ class Plot:
 
     def chart(self, note: str = "") -> Chart:
         """Gives the drawing: the legend, y's label, the plot, x's ticks and label."""
-        top = LINE * (len(self._names) + bool(self.y_axis.label)) + 8
+        top = LINE * (len(self._legend) + bool(self.y_axis.label)) + 8
         parts = []
-        for i, (name, series) in enumerate(self._names):
+        for i, (name, style) in enumerate(self._legend):
             y = LINE * i + 10
-            parts.append(polyline([(LEFT, y), (LEFT + 26, y)], series_stroke(series)))
+            parts.append(polyline([(LEFT, y), (LEFT + 26, y)], style))
             parts.append(text_at(LEFT + 33, y + 4, shortened(name, LONGEST_NAME)))
         if self.y_axis.label:
             parts.append(text_at(4, top - 9, self.y_axis.label))
@@ -188,20 +194,20 @@ class Plot:
 
     def _grid(self) -> list[str]:
         parts = []
-        for value in self.y_axis.ticks():
+        for value, text in self.y_axis.tick_texts():
             y = PLOT_HEIGHT * (1 - float(self.y_axis.fraction(value)))
             parts.append(rule(LEFT, y, LEFT + PLOT_WIDTH, y))
-            parts.append(text_at(LEFT - 6, y + 4, f"{value:.4g}", "end"))
-        for value in self.x_axis.ticks():
+            parts.append(text_at(LEFT - 6, y + 4, text, "end"))
+        for value, text in self.x_axis.tick_texts():
             x = LEFT + PLOT_WIDTH * float(self.x_axis.fraction(value))
             parts.append(rule(x, PLOT_HEIGHT, x, PLOT_HEIGHT + 5))
-            parts.append(text_at(x, PLOT_HEIGHT + 18, f"{value:.4g}", "middle"))
+            parts.append(text_at(x, PLOT_HEIGHT + 18, text, "middle"))
         parts.append(rule(LEFT, PLOT_HEIGHT, LEFT + PLOT_WIDTH, PLOT_HEIGHT))
         return [*parts, text_at(LEFT + PLOT_WIDTH / 2, PLOT_HEIGHT + 36, self.x_axis.label, "middle")]
 
     def _name(self, name: str, series: int) -> None:
         if name:
-            self._names.append((name, series))
+            self._legend.append((name, series_stroke(series)))
 
 
 # ------------------------------------------------------------------------------------------------ elements of SVG

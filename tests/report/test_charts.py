@@ -46,6 +46,8 @@ def test_ticks_are_round_and_inside() -> None:
     assert ticks(2.1, 4.9, log=True) == pytest.approx([3, 4]) or len(ticks(2.1, 4.9, log=True)) >= 3
     assert ticks(1, 3, whole=True) == [1, 2, 3]
     assert ticks(1, 200, whole=True) == [50, 100, 150, 200]
+    close = Axis.over("", [13.89012, 13.89018]).tick_texts()
+    assert len({text for _, text in close}) == len(close) > 2, "ticks that differ are written so"
     axis = Axis(label="", low=10, high=1000, log=True)
     assert axis.fraction([10, 100, 1000]) == pytest.approx([0, 0.5, 1])
 
@@ -195,7 +197,7 @@ def test_cumulative_errors_against_the_integral_of_the_drawn_curve(limit: float 
     assert told is not None
     assert np.trapezoid(y, x) / end == pytest.approx(float(told[1]), abs=2e-3)
     assert y[-1] == pytest.approx(5 / 6, abs=1e-3)
-    assert f"Area: up to {end:g}." in chart.note
+    assert f"up to {end:g}." in chart.note
     assert "1 of 7 instances have no error" in chart.note
 
 
