@@ -60,11 +60,11 @@ def check(
 
     `instances` are as they stand in a source: `visibility` is float, and numbers that are not there are NaN. Left out as
     broken: v other than 0, 1 or 2; a labelled point without finite coordinates, or absurdly far outside of the declared
-    picture (one such label can outweigh all others in a loss); a box of no area or wholly outside the declared picture;
-    a picture that is missing, cut short or not of the declared size (the last two only if `verify`, which opens every
-    file; none of them, nor boxes outside, without `pictures`). Left out with one note for all: no labelled point, unless it is a crowd or
-    `ignored` asks for them, and it has a box. A missing box is made from the points; an area that is not above 0 is the
-    box's."""
+    picture (one such label can outweigh all others in a loss); a box of no area; a picture that is missing, cut short or
+    not of the declared size (the last two only if `verify`, which opens every file; none of them without `pictures`).
+    With `ignored`, for evaluation, instances stay that COCO's evaluation counts or ignores: boxes without a labelled
+    point, and boxes wholly outside the declared picture. Else both are left out, those without points and crowds without
+    a box with one note for all. A missing box is made from the points; an area that is not above 0 is the box's."""
     xy, visibility = instances.xy, instances.visibility
     labelled, finite = visibility > 0, np.isfinite(xy).all(-1)
     doubts = _Doubts(instances, findings)
@@ -78,9 +78,10 @@ def check(
     given = ~np.isnan(instances.box_xywh).all(1)
     no_area = given & ~(np.isfinite(instances.box_xywh).all(1) & (instances.box_xywh[:, 2:] > 0).all(1))
     doubts.leave_out(no_area, "its box {box} has no area, expected [x, y, w, h] with w and h above 0")
-    # Without images nothing is cut out: COCO's and CrowdPose's evaluations count such truths.
-    doubts.leave_out(given & _outside(instances) & pictures, "its box {box} lies outside the picture of {size}")
-    silent = ~labelled.any(1) & ~((instances.crowd | ignored) & given)
+    pointed = labelled.any(1)
+    if not ignored:
+        doubts.leave_out(given & _outside(instances), "its box {box} lies outside the picture of {size}")
+    silent = ~pointed & ~((instances.crowd | ignored) & given)
     unused = silent & ~doubts.bad
     if unused.any():
         findings.note(f"{unused.sum()} of {len(instances)} instances have no labelled point: left out")
@@ -96,7 +97,7 @@ def check(
         xy=np.where(labelled[..., None], xy, xy.dtype.type(0)),
         box_xywh=box_xywh,
         area=area,
-        ignored=instances.ignored | ~labelled.any(1),
+        ignored=instances.ignored | ~pointed,
     ).select(np.flatnonzero(~doubts.bad & ~silent))
     return replace(whole, visibility=whole.visibility.astype(np.uint8))
 

@@ -27,6 +27,7 @@ Id = int | str | float | None  # as it stands in the file
 T = TypeVar("T", bound=msgspec.Struct)
 CHUNK = 2000  # entries whose numbers are parsed at a time
 CROWDPOSE_AREA = 0.53  # CrowdPose has no areas; its own evaluation takes this share of the box
+_ABSENT = (b"", b"null", b"[]")
 LARGEST_SIDE = 2**31 - 1
 _TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no", "")
 
@@ -443,7 +444,7 @@ def columns(
     annotations, image_row = [annotations[row] for row in kept], image_row[kept]
 
     count = _count_points(annotations, category) or 1
-    table = Numbers([f"annotation {item.id}" for item in annotations], "v", findings, dtype)
+    table = Numbers(len(annotations), lambda row: f"annotation {annotations[row].id}", "v", findings, dtype)
     keypoints = table.keypoints([item.keypoints for item in annotations], count)
     box_xywh = table.read([item.bbox for item in annotations], 4, "bbox")
     area = table.read([item.area for item in annotations], 1, "area")[:, 0]
@@ -487,7 +488,8 @@ def id_column(ids: Sequence[Id]) -> np.ndarray:
 def length(raw: msgspec.Raw) -> int:
     """Counts the numbers of a JSON array by its commas, nested or not; 0 where it is missing, null or empty."""
     text = bytes(raw)
-    return text.count(b",") + 1 if text != b"null" and text.strip(b"[] \n\r\t") else 0
+    commas = text.count(b",")
+    return commas + 1 if commas or (text not in _ABSENT and text.strip(b"[] \n\r\t")) else 0
 
 
 def _count_points(annotations: Sequence[Annotation], category: Category) -> int:
@@ -509,13 +511,22 @@ class Numbers:
 
     `where` names the entries in messages, `third` is what a point has besides x and y."""
 
-    def __init__(self, where: Sequence[str], third: str, findings: Findings, dtype: type) -> None:
+    def __init__(self, count: int, where: Callable[[int], str], third: str, findings: Findings, dtype: type) -> None:
         self.where, self.third, self.findings, self.dtype = where, third, findings, dtype
-        self.bad = np.zeros(len(where), dtype=bool)
+        self.bad = np.zeros(count, dtype=bool)
 
     def keypoints(self, raws: Sequence[msgspec.Raw], count: int) -> np.ndarray:
         """Reads [n, k, 3]: x, y, v. Points without v are labelled where they are not at (0, 0)."""
         lengths = np.array([length(raw) for raw in raws], dtype=np.int64)
+        if (lengths == 3 * count).all():
+            result = self.read(raws, 3 * count, "keypoints").reshape(-1, count, 3)
+        else:
+            result = self._of_any_length(raws, lengths, count)
+        if np.isnan(result[..., 2]).any():
+            result[np.isnan(result).all(-1), 2] = 0  # null, null, null: a point that nobody set
+        return result
+
+    def _of_any_length(self, raws: Sequence[msgspec.Raw], lengths: np.ndarray, count: int) -> np.ndarray:
         result = np.zeros((len(raws), count, 3), self.dtype)
         whole = np.flatnonzero(lengths == 3 * count)
         result[whole] = self.read(raws, 3 * count, "keypoints", whole).reshape(-1, count, 3)
@@ -534,7 +545,6 @@ class Numbers:
                 )  # fmt: skip
             else:
                 result[row] = points
-        result[np.isnan(result).all(-1), 2] = 0  # null, null, null: a point that nobody set
         return result
 
     def read(self, raws: Sequence[msgspec.Raw], width: int, name: str, rows: np.ndarray | None = None) -> np.ndarray:
@@ -545,8 +555,8 @@ class Numbers:
         for start in range(0, len(rows), CHUNK):
             places = rows[start : start + CHUNK].tolist()
             texts = [bytes(raws[row]) for row in places]
-            texts = [absent if text in (b"", b"null", b"[]") else text for text in texts]
-            fit = all(text.count(b",") == width - 1 for text in texts)
+            texts = [absent if text in _ABSENT else text for text in texts]
+            fit = {text.count(b",") for text in texts} == {width - 1}
             values = parse_numbers(b",".join(texts)) if fit else None
             if values is not None and len(values) == len(texts) * width:
                 result[start : start + len(texts)] = values.reshape(len(texts), width)
@@ -562,7 +572,7 @@ class Numbers:
 
     def _leave_out(self, row: int, what: str) -> None:
         if not self.bad[row]:
-            self.findings.add(self.where[row], f"{what}; left out")
+            self.findings.add(self.where(row), f"{what}; left out")
         self.bad[row] = True
 
 

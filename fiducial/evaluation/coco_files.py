@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from fiducial.errors import UserError
 from fiducial.evaluation import coco
 from fiducial.types import Findings
 
+Where = Callable[[int], str]  # names an entry in messages
+NO_IMAGE = "the truth has no such image"
 OWN_CATEGORY = 1  # what predict writes where no boxes file says another
 
 
@@ -69,23 +71,24 @@ def read_detections(file: Path, labels: Labels, findings: Findings | None = None
     Detections belong to the image of their id; where they know their file's name it must be that of the image, else they
     go by the name. Raises UserError where none can be used."""
     findings = Findings(str(file)) if findings is None else findings
-    truth = labels.instances
     detections, places = _entries(file, findings)
     read = len(detections)
     if not detections:
         findings.note("no detections")
     chosen = _of_category(detections, labels, file, findings)
     detections, places = [detections[row] for row in chosen], [places[row] for row in chosen]
-    where = [f"detection [{place}] (image {item.image_id})" for place, item in zip(places, detections, strict=True)]
-    keypoints, sound = _keypoints(detections, where, labels, file, findings)
+
+    def where(row: int) -> str:
+        return f"detection [{places[row]}] (image {detections[row].image_id})"
+
+    xy, sound = _keypoints(detections, where, labels, file, findings)
     image_row = _image_rows(detections, where, labels, sound, findings)
     sound &= image_row >= 0
     if read and not sound.any():
         raise UserError(f"all {read} detections are broken; the first: {findings.wrong[0]}")
     truth_row = _truth_rows(detections, labels, image_row)
     score = np.array([item.score for item in detections], dtype=np.float64)
-    xy = np.ascontiguousarray(keypoints[..., :2])
-    whole = coco.Detections(image_row, xy.reshape(-1, *truth.xy.shape[1:]), score, truth_row)
+    whole = coco.Detections(image_row, xy, score, truth_row)
     return whole if sound.all() else whole.select(sound)
 
 
@@ -149,38 +152,45 @@ def _of_category(detections: list[Detection], labels: Labels, file: Path, findin
 
 
 def _keypoints(
-    detections: list[Detection], where: list[str], labels: Labels, file: Path, findings: Findings
+    detections: list[Detection], where: Where, labels: Labels, file: Path, findings: Findings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[d, k, 3], and [d] bool: can be used."""
+    """[d, k, 2] px, and [d] bool: can be used."""
     count = len(labels.instances.skeleton.points)
-    lengths = [coco_json.length(item.keypoints) for item in detections]
-    if lengths and not {2 * count, 3 * count} & set(lengths):
-        width = 2 if lengths[0] % 3 else 3
+    fits = (2 * count, 3 * count)
+    if detections and not any(coco_json.length(item.keypoints) in fits for item in detections):
+        first = coco_json.length(detections[0].keypoints)
+        width = 2 if first % 3 else 3
         raise UserError(
-            f"{file}: its detections have {lengths[0] / width:g} points (x, y, score each), the category "
+            f"{file}: its detections have {first / width:g} points (x, y, score each), the category "
             f"{labels.category.name!r} of the truth has {count}: these are results for other data"
         )
-    numbers = coco_json.Numbers(where, "score", findings, np.float64)
+    numbers = coco_json.Numbers(len(detections), where, "score", findings, np.float64)
     keypoints = numbers.keypoints([item.keypoints for item in detections], count)
-    # A sum is NaN or infinite where one of its numbers is.
-    finite = np.isfinite(keypoints[..., :2].sum((1, 2)))
+    xy = np.ascontiguousarray(keypoints[..., :2])
+    finite = np.isfinite(xy.reshape(-1, 2 * count).sum(1))  # a sum is NaN or infinite where one of its numbers is
     for row in np.flatnonzero(~finite & ~numbers.bad).tolist():
-        findings.add(where[row], "a coordinate is NaN or infinite, or there are no points; left out")
-    return keypoints, finite & ~numbers.bad
+        findings.add(where(row), "a coordinate is NaN or infinite, or there are no points; left out")
+    return xy, finite & ~numbers.bad
 
 
 def _image_rows(
-    detections: list[Detection], where: list[str], labels: Labels, sound: np.ndarray, findings: Findings
+    detections: list[Detection], where: Where, labels: Labels, sound: np.ndarray, findings: Findings
 ) -> np.ndarray:
     """[d] row of the truth's image, -1 where there is none or it isn't clear which; those are listed."""
-    finder = _ImageFinder(labels, detections)
+    ids = Rows(labels.instances.image_id.tolist())
+    if not any(item.file_name for item in detections):
+        image_row = np.array([ids.of(item.image_id) for item in detections], dtype=np.int64)
+        for row in np.flatnonzero((image_row < 0) & sound).tolist():
+            findings.add(where(row), f"{NO_IMAGE}; left out")
+        return image_row
+    finder = _ImageFinder(labels, ids, detections)
     image_row = np.full(len(detections), -1)
     renamed = 0
     for row, item in enumerate(detections):
         image_row[row], problem, by_name = finder.find(item)
         renamed += by_name
         if problem and sound[row]:
-            findings.add(where[row], f"{problem}; left out")
+            findings.add(where(row), f"{problem}; left out")
     if renamed:
         findings.note(f"image ids of {renamed} detections are not the truth's: they were matched by file_name")
     return image_row
@@ -189,10 +199,10 @@ def _image_rows(
 class _ImageFinder:
     """Finds the truth's image of a detection: by id, unless the file names contradict it."""
 
-    def __init__(self, labels: Labels, detections: list[Detection]) -> None:
+    def __init__(self, labels: Labels, ids: Rows, detections: list[Detection]) -> None:
         images = labels.instances.images
         assert isinstance(images, FileImages)
-        self.names, self.ids = images.names, Rows(labels.instances.image_id.tolist())
+        self.names, self.ids = images.names, ids
         self._files = FileNames(self.names)
         self._known: dict[tuple[Id, str | None, bool], tuple[int, str, bool]] = {}
         # Which names of the results mean each image: two that agree with it by their last part alone are two images.
@@ -212,7 +222,7 @@ class _ImageFinder:
     def _find(self, item: Detection) -> tuple[int, str, bool]:
         row = self.ids.of(item.image_id)
         if not item.file_name or (row >= 0 and not self.names[row]):
-            return row, "" if row >= 0 else "the truth has no such image", False
+            return row, "" if row >= 0 else NO_IMAGE, False
         own = parts_of(item.file_name)
         if row >= 0 and not item.has_own_ids and agree(self._files.parts[row], own):
             return row, "", False
