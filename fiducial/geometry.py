@@ -35,14 +35,14 @@ Frame = Literal["unit", "share"]  # in which regression gives its points: both a
 
 
 class Size(NamedTuple):
-    """Width and height, px. Always in this order; tensors are [..., h, w]."""
+    """Holds width and height, px, always in this order; tensors are [..., h, w]."""
 
     w: int
     h: int
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """`WxH`, or one number for a square."""
+        """Reads `WxH`, or one number for a square. Raises ValueError for anything else."""
         match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text.strip())
         if match is None or int(match[1]) == 0 or match[2] == "0":
             raise ValueError(f"size {text!r}: expected WIDTHxHEIGHT in px, such as 192x256")
@@ -56,92 +56,92 @@ class Size(NamedTuple):
 
 
 def _pair(size: Any, like: Any, offset: int = 0) -> Any:
-    """(w, h) + offset as an array of the same kind, dtype and device as `like` ([..., 2])."""
+    """Makes (w, h) + offset as an array of the same kind, dtype and device as `like` ([..., 2])."""
     if isinstance(like, np.ndarray):
         return np.asarray([size[0] + offset, size[1] + offset], dtype=like.dtype)
     return like.new_tensor([size[0] + offset, size[1] + offset])
 
 
 def px_to_unit(xy: Array, size: Size) -> Array:
-    """px -> unit. The left edge of pixel 0 becomes 0, the right edge of the last pixel 1."""
+    """Converts px to unit. The left edge of pixel 0 becomes 0, the right edge of the last pixel 1."""
     return (xy + 0.5) / _pair(size, xy)
 
 
 def unit_to_px(xy_unit: Array, size: Size) -> Array:
-    """unit -> px, the inverse of `px_to_unit`."""
+    """Converts unit to px, the inverse of `px_to_unit`."""
     return xy_unit * _pair(size, xy_unit) - 0.5
 
 
 def px_to_box(xy: Array, box_xywh: Array) -> Array:
-    """px [..., k, 2] -> shares of the sides of boxes [..., 4]: 0 at the left and upper edges, 1 at the others."""
+    """Converts px [..., k, 2] to shares of the sides of boxes [..., 4]: 0 at the left and upper edges, 1 at the others."""
     return (xy + 0.5 - box_xywh[..., None, :2]) / box_xywh[..., None, 2:]
 
 
 def box_to_px(xy_box: Array, box_xywh: Array) -> Array:
-    """Shares of the sides of boxes -> px, the inverse of `px_to_box`."""
+    """Converts shares of the sides of boxes to px, the inverse of `px_to_box`."""
     return xy_box * box_xywh[..., None, 2:] + box_xywh[..., None, :2] - 0.5
 
 
 def mirror_unit(xy_unit: Array) -> Array:
-    """unit -> unit of the picture mirrored left to right: x -> 1 - x."""
+    """Mirrors points in unit left to right: x -> 1 - x."""
     return xy_unit * _pair((-1, 1), xy_unit) + _pair((1, 0), xy_unit)
 
 
 def px_to_corner(xy: Array, size: Size) -> Array:
-    """px -> corner. The centre of the first pixel becomes -1, of the last +1. Needs at least 2 px a side."""
+    """Converts px to corner. The centre of the first pixel becomes -1, of the last +1. Needs at least 2 px a side."""
     return xy * 2 / _pair(size, xy, -1) - 1
 
 
 def corner_to_px(xy_corner: Array, size: Size) -> Array:
-    """corner -> px, the inverse of `px_to_corner`."""
+    """Converts corner to px, the inverse of `px_to_corner`."""
     return (xy_corner + 1) * _pair(size, xy_corner, -1) / 2
 
 
 def corner_linear_to_px(linear_corner: Array, size: Size) -> Array:
-    """2x2 maps of displacements [..., 2, 2], corner -> px: the identity stays the identity, and on a picture that is not
-    square a turn in the one is a shear in the other."""
+    """Converts 2x2 maps of displacements [..., 2, 2] from corner to px: the identity stays the identity, and on an image
+    that is not square a turn in the one is a shear in the other."""
     sides = _pair(size, linear_corner[..., 0], -1)
     return linear_corner * sides[:, None] / sides
 
 
 def px_to_share(xy: Array, size: Size) -> Array:
-    """px -> share: x / W and y / H. The centre of the first pixel becomes 0, of the last (W - 1) / W."""
+    """Converts px to share: x / W and y / H. The centre of the first pixel becomes 0, of the last (W - 1) / W."""
     return xy / _pair(size, xy)
 
 
 def share_to_px(xy_share: Array, size: Size) -> Array:
-    """share -> px, the inverse of `px_to_share`."""
+    """Converts share to px, the inverse of `px_to_share`."""
     return xy_share * _pair(size, xy_share)
 
 
 def mirror_share(xy_share: Array, size: Size) -> Array:
-    """share -> share of the picture mirrored left to right: x -> (W - 1) / W - x."""
+    """Mirrors points in share left to right: x -> (W - 1) / W - x."""
     last = _pair(size, xy_share, -1) / _pair(size, xy_share)
     return xy_share * _pair((-1, 1), xy_share) + last * _pair((1, 0), xy_share)
 
 
 def px_to_frame(xy: Array, size: Size, frame: Frame) -> Array:
-    """px -> unit or share."""
+    """Converts px to unit or to share, as `frame` says."""
     return px_to_unit(xy, size) if frame == "unit" else px_to_share(xy, size)
 
 
 def frame_to_px(xy_frame: Array, size: Size, frame: Frame) -> Array:
-    """unit or share -> px."""
+    """Converts unit or share to px, the inverse of `px_to_frame`."""
     return unit_to_px(xy_frame, size) if frame == "unit" else share_to_px(xy_frame, size)
 
 
 def mirror_frame(xy_frame: Array, size: Size, frame: Frame) -> Array:
-    """The same of the picture mirrored left to right."""
+    """Mirrors points in unit or share left to right."""
     return mirror_unit(xy_frame) if frame == "unit" else mirror_share(xy_frame, size)
 
 
 def spread_to_px(spread_frame: Array, size: Size) -> Array:
-    """Lengths along x and y in unit or share [..., 2] -> px."""
+    """Converts lengths along x and y [..., 2] from unit or share to px."""
     return spread_frame * _pair(size, spread_frame)
 
 
 def px_to_grid(xy: Array, size: Size, grid: Size, align: Align = "edge") -> Array:
-    """px of an image of `size` -> cells of a heatmap of `grid` cells over the same area."""
+    """Converts px of an image of `size` to cells of a heatmap of `grid` cells over the same area."""
     if align == "edge":
         return unit_to_px(px_to_unit(xy, size), grid)
     less = -1 if align == "corner" else 0
@@ -149,7 +149,7 @@ def px_to_grid(xy: Array, size: Size, grid: Size, align: Align = "edge") -> Arra
 
 
 def grid_to_px(xy_grid: Array, size: Size, grid: Size, align: Align = "edge") -> Array:
-    """cells of a heatmap -> px, the inverse of `px_to_grid`."""
+    """Converts cells of a heatmap to px, the inverse of `px_to_grid`."""
     return px_to_grid(xy_grid, grid, size, align)
 
 
@@ -157,41 +157,42 @@ def grid_to_px(xy_grid: Array, size: Size, grid: Size, align: Align = "edge") ->
 
 
 def identity() -> Matrix:
-    """The map that moves nothing."""
+    """Makes the map that moves nothing."""
     return np.eye(3)
 
 
 def translation(dx: float, dy: float) -> Matrix:
-    """Content moves by (dx, dy) px."""
+    """Makes the map that moves content by (dx, dy) px."""
     return np.array([[1.0, 0, dx], [0, 1, dy], [0, 0, 1]])
 
 
 def scaling(sx: float, sy: float, about_xy: tuple[float, float] = (0.0, 0.0)) -> Matrix:
-    """Content grows by (sx, sy) while `about_xy` stays."""
+    """Makes the map that enlarges content by (sx, sy) while `about_xy` stays."""
     x, y = about_xy
     return np.array([[sx, 0, x - sx * x], [0, sy, y - sy * y], [0, 0, 1.0]])
 
 
 def rotation(radians: float, about_xy: tuple[float, float] = (0.0, 0.0)) -> Matrix:
-    """Content turns clockwise as seen on the screen (y points down): +x turns towards +y; `about_xy` stays."""
+    """Makes the map that turns content clockwise as seen on the screen (y points down): +x turns towards +y, and
+    `about_xy` stays."""
     c, s = math.cos(radians), math.sin(radians)
     x, y = about_xy
     return np.array([[c, -s, x - c * x + s * y], [s, c, y - s * x - c * y], [0, 0, 1]])
 
 
 def resize(from_size: Size, to_size: Size) -> Matrix:
-    """The whole of one image onto the whole of another: outer edges coincide, not pixel centres."""
+    """Makes the map of a whole image onto a whole image of another size: outer edges coincide, not pixel centres."""
     sx, sy = to_size[0] / from_size[0], to_size[1] / from_size[1]
     return np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
 
 
 def flip(size: Size) -> Matrix:
-    """Left and right change places: x -> W - 1 - x. Names of points must change too (`Skeleton.flip_order`)."""
+    """Makes the map that mirrors an image left to right: x -> W - 1 - x. Names of points must change too (`Skeleton.flip_order`)."""
     return np.array([[-1.0, 0, size[0] - 1], [0, 1, 0], [0, 0, 1]])
 
 
 def crop(box_xywh: np.ndarray, size: Size, align: Align = "edge") -> Matrix:
-    """The box onto the whole of an image of `size`; aspect is not kept (see `fit_aspect`), and for a turned crop
+    """Makes the map of a box onto the whole of an image of `size`; aspect is not kept (see `fit_aspect`), and for a turned crop
     `rotation` about the box's centre comes first.
 
     Published top-down code measures boxes between px, not between edges: from px (x, y) to px (x + w, y + h). Of such a
@@ -208,7 +209,11 @@ def crop(box_xywh: np.ndarray, size: Size, align: Align = "edge") -> Matrix:
 
 
 def compose(*maps: Matrix) -> Matrix:
-    """One map that does `maps` in the order in which they are written."""
+    """Joins maps into one that does them in the order in which they are written.
+
+    >>> matrix = compose(flip(Size(4, 3)), resize(Size(4, 3), Size(8, 6)))
+    >>> transform(matrix, np.array([[0.0, 0.0]])).tolist()  # the first px centre, mirrored, then on twice the size
+    [[6.5, 0.5]]"""
     result = identity()
     for matrix in maps:
         result = matrix @ result
@@ -216,7 +221,7 @@ def compose(*maps: Matrix) -> Matrix:
 
 
 def invert(matrix: Array) -> Array:
-    """The map back. Closed form for affine maps, so that numpy and torch agree; [..., 3, 3]."""
+    """Inverts a map. Closed form for affine maps, so that numpy and torch agree; [..., 3, 3]."""
     a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
     d, e, f = matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2]
     determinant = a * e - b * d
@@ -232,17 +237,17 @@ def invert(matrix: Array) -> Array:
 
 
 def transform(matrix: Array, xy: Array) -> Array:
-    """Points through a map: matrix [..., 3, 3], xy [..., k, 2] -> [..., k, 2]. NaN stays NaN."""
+    """Moves points by a map: matrix [..., 3, 3], xy [..., k, 2] -> [..., k, 2]. NaN stays NaN."""
     return xy @ matrix[..., :2, :2].mT + matrix[..., None, :2, 2]
 
 
 def transform_vectors(matrix: Array, vectors: Array) -> Array:
-    """Displacements through a map (no translation): [..., k, 2] -> [..., k, 2]."""
+    """Moves displacements by a map, without its translation: [..., k, 2] -> [..., k, 2]."""
     return vectors @ matrix[..., :2, :2].mT
 
 
 def scale_of(matrix: Array) -> Array:
-    """By how much a map enlarges lengths: the root of its determinant; [...]."""
+    """Measures by how much a map enlarges lengths: the root of its determinant; [...]."""
     return abs(matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]) ** 0.5
 
 
@@ -250,12 +255,12 @@ def scale_of(matrix: Array) -> Array:
 
 
 def whole_image_box(size: Size) -> np.ndarray:
-    """The box of the whole image, [4]."""
+    """Makes the box of the whole image, [4]."""
     return np.array([0.0, 0.0, size[0], size[1]])
 
 
 def box_of_points(xy: np.ndarray, labelled: np.ndarray, margin: float = 0.0) -> np.ndarray:
-    """Tight `box_xywh` [4] around the labelled points (xy [k, 2], labelled [k] bool), each side enlarged by
+    """Makes the tight `box_xywh` [4] around the labelled points (xy [k, 2], labelled [k] bool), each side enlarged by
     `margin` of the box. At least one px wide and high; NaN where no point is labelled."""
     points = xy[labelled]
     if len(points) == 0:
@@ -268,14 +273,14 @@ def box_of_points(xy: np.ndarray, labelled: np.ndarray, margin: float = 0.0) -> 
 
 
 def box_corners(box_xywh: np.ndarray) -> np.ndarray:
-    """Corners of a box in px, clockwise from top left: [4, 2]."""
+    """Lists the corners of a box in px, clockwise from top left: [4, 2]."""
     x, y, w, h = (float(value) for value in box_xywh)
     x, y = x - 0.5, y - 0.5
     return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
 
 
 def fit_aspect(box_xywh: np.ndarray, size: Size, padding: float = 1.0) -> np.ndarray:
-    """The box enlarged by `padding`, then in one direction to the aspect of `size`; the centre stays."""
+    """Enlarges a box by `padding`, then in one direction to the aspect of `size`; the centre stays."""
     x, y, w, h = (float(value) for value in box_xywh)
     centre_x, centre_y = x + w / 2, y + h / 2
     w, h = w * padding, h * padding
@@ -285,7 +290,8 @@ def fit_aspect(box_xywh: np.ndarray, size: Size, padding: float = 1.0) -> np.nda
 
 
 def jitter_box(box_xywh: np.ndarray, amount: float, generator: np.random.Generator) -> np.ndarray:
-    """A detector's imperfect box: centre shifted and sides scaled by up to +-`amount` of the sides, uniform."""
+    """Makes a box as imperfect as a detector's: centre shifted and sides scaled by up to +-`amount` of the sides,
+    uniform."""
     x, y, w, h = (float(value) for value in box_xywh)
     dx, dy, sw, sh = generator.uniform(-amount, amount, 4)
     new_w, new_h = w * (1 + sw), h * (1 + sh)
@@ -293,13 +299,13 @@ def jitter_box(box_xywh: np.ndarray, amount: float, generator: np.random.Generat
 
 
 def box_overlap(box_xywh: np.ndarray, size: Size) -> float:
-    """Area, px^2, of the part of the box that lies in an image of `size`; 0 for a box outside or of no area."""
+    """Measures the area, px^2, of the part of the box that lies in an image of `size`; 0 for a box outside or of no area."""
     x, y, w, h = (float(value) for value in box_xywh)
     return max(0.0, min(x + w, size[0]) - max(x, 0.0)) * max(0.0, min(y + h, size[1]) - max(y, 0.0))
 
 
 def box_iou(one_xywh: np.ndarray, other_xywh: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes with sides above 0, pair by pair: [..., 4] each -> [...]."""
+    """Computes the intersection over union of boxes with sides above 0, pair by pair: [..., 4] each -> [...]."""
     low = np.maximum(one_xywh[..., :2], other_xywh[..., :2])
     high = np.minimum(one_xywh[..., :2] + one_xywh[..., 2:], other_xywh[..., :2] + other_xywh[..., 2:])
     both = np.maximum(high - low, 0).prod(-1)
@@ -307,20 +313,20 @@ def box_iou(one_xywh: np.ndarray, other_xywh: np.ndarray) -> np.ndarray:
 
 
 def box_from_corners(corners: np.ndarray) -> np.ndarray:
-    """(x_min, y_min, x_max, y_max) -> `box_xywh`, both in the edge frame; [..., 4]."""
+    """Converts (x_min, y_min, x_max, y_max) to `box_xywh`, both in the edge frame; [..., 4]."""
     low, high = corners[..., :2], corners[..., 2:]
     return np.concatenate([low, high - low], axis=-1)
 
 
 def box_from_unit(box_unit: np.ndarray, size: Any) -> np.ndarray:
-    """(centre x, centre y, w, h) in unit, as YOLO writes it -> `box_xywh`; `size` [..., 2] or a Size; [..., 4]."""
+    """Converts (centre x, centre y, w, h) in unit, as YOLO writes it, to `box_xywh` [..., 4]; `size` is [..., 2] or a Size."""
     size = np.asarray(size, dtype=np.float64)
     extent = box_unit[..., 2:] * size
     return np.concatenate([box_unit[..., :2] * size - extent / 2, extent], axis=-1)
 
 
 def source_region(matrix: Matrix, image: Size, crop: Size, block: int = 1) -> tuple[int, int, int, int]:
-    """The part of an image that a map onto a crop can see, as (left, top, right, bottom) px, ends exclusive; empty where
+    """Finds the part of an image that a map onto a crop can see, as (left, top, right, bottom) px, ends exclusive; empty where
     the crop lies outside. It starts and ends on a grid of `block` px, one block further than the crop's outer edges, but
     not outside the image."""
     low_high = transform(invert(matrix), box_corners(whole_image_box(crop))) + 0.5  # to edges
@@ -336,7 +342,7 @@ def source_region(matrix: Matrix, image: Size, crop: Size, block: int = 1) -> tu
 
 
 def warp(image: np.ndarray, matrix: Matrix, size: Size, border: int = 0) -> np.ndarray:
-    """`image` [h, w, c] or [h, w] through `matrix` onto a canvas of `size`, bilinear; outside is `border`.
+    """Warps `image` [h, w, c] or [h, w] by `matrix` onto a canvas of `size`, bilinear; outside is `border`.
 
     Shrinking by more than two aliases with bilinear weights alone, so callers that shrink much should start
     from a reduced image (the loader decodes JPEGs at half or quarter size and composes that resize)."""
@@ -354,12 +360,12 @@ HALF_UP = 0.5 + 1 / 1024
 
 
 def is_upright(matrix: Matrix) -> bool:
-    """Whether a map neither turns nor shears nor mirrors."""
+    """Says whether a map neither turns nor shears nor mirrors."""
     return bool(matrix[0, 1] == 0 == matrix[1, 0] and matrix[0, 0] > 0 and matrix[1, 1] > 0)
 
 
 def warp_upright(image: np.ndarray, matrix: Matrix, size: Size) -> np.ndarray:
-    """`warp` for an upright map with black outside, to the byte alike wherever it is computed: places in the image are
+    """Warps by an upright map with black outside, to the byte alike wherever it is computed: places in the image are
     rounded half up to 1/32 px, so that every product is exact, in integers or in float32, and the result is rounded half
     up. Sides of `image` are below 32,000 px; `matrix` maps px of `image` to px of the result."""
     import cv2

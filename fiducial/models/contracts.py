@@ -16,14 +16,14 @@ from fiducial.types import Batch, Keypoints
 
 
 class Level(NamedTuple):
-    """One map that a backbone returns."""
+    """Describes one map that a backbone returns."""
 
     channels: int
     stride: int  # px of the input a cell
 
 
 class Backbone(nn.Module):
-    """A normalised image -> list of maps, one per level, fine to coarse.
+    """Turns a normalised image into a list of maps, one a level, fine to coarse.
 
     `main` is the index of the level that carries the network's result: heads read that one."""
 
@@ -38,9 +38,37 @@ class Backbone(nn.Module):
 
 
 class Head(nn.Module):
-    """One method: its network, its decode and its loss.
+    """Is one method: its network, its decode and its loss.
 
-    Built as `Head(spec, level, points, size)`: `level` is the backbone's main level, `size` the input's Size."""
+    Built as `Head(spec, level, points, size)`: `spec` is the `Spec` of the head's own file, `level` the backbone's main
+    level, `points` how many points there are, `size` the input's Size. What `forward` returns, the raw, is the head's own
+    affair: nobody else looks into it. The smallest head there can be:
+
+        @dataclass(frozen=True)
+        class Spec:
+            weight: float = 1.0
+
+        class Head(contracts.Head):
+            def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
+                super().__init__()
+                self.spec, self.size = spec, size
+                self.linear = regression.PooledLinear(level.channels, points, 2)
+
+            def forward(self, feature):  # [b, c, h, w] -> [b, k, 2] in unit
+                return self.linear(feature)
+
+            def decode(self, raw):
+                return Keypoints(geometry.unit_to_px(raw, self.size), torch.ones_like(raw[..., 0]))
+
+            def loss(self, raw, batch):
+                each = losses.l1(raw, geometry.px_to_unit(batch.xy, self.size))
+                return {"l1": self.spec.weight * losses.weighted_mean(each, batch.labelled)}
+
+            def unflip(self, raw, flip_order):
+                return flipping.unflip_coordinates(raw, flip_order, self.size, "unit")
+
+            def encode(self, batch):
+                return geometry.px_to_unit(batch.xy, self.size)"""
 
     # Names of its modules that nothing needs after training: no price of a prediction.
     training_only: tuple[str, ...] = ()
@@ -53,23 +81,23 @@ class Head(nn.Module):
 
     @abstractmethod
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Any:
-        """The main level's map -> raw: a tensor or a NamedTuple of tensors, batch first."""
+        """Turns the main level's map into the raw: a tensor or a NamedTuple of tensors, batch first."""
 
     @abstractmethod
     def decode(self, raw: Any) -> Keypoints:
-        """xy [b, k, 2] in px of the input crop, score [b, k] in 0..1."""
+        """Reads the points from the raw: xy [b, k, 2] in px of the input crop, score [b, k] in 0..1."""
 
     @abstractmethod
     def loss(self, raw: Any, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Named losses, to be summed. Points that are not labelled give no gradient."""
+        """Computes named losses, to be summed. Points that are not labelled give no gradient."""
 
     @abstractmethod
     def unflip(self, raw: Any, flip_order: Int[Tensor, " k"]) -> Any:
-        """raw of the mirrored picture -> as if of the picture itself, so that the two can be averaged."""
+        """Turns the raw of the mirrored image into one as if of the image itself, so that the two can be averaged."""
 
     @abstractmethod
     def encode(self, batch: Batch) -> Any:
-        """The raw that a perfect network would return: `decode(encode(batch))` gives the labelled points back."""
+        """Makes the raw that a perfect network would return: `decode(encode(batch))` gives the labelled points back."""
 
     def heatmaps(self, raw: Any) -> Float[Tensor, "b k h w"] | None:
         """Scales the maps to 0..1, to be shown: `distribution` with peaks of 1; None where the method has no maps."""
@@ -77,6 +105,6 @@ class Head(nn.Module):
         return None if probability is None else probability / probability.amax((-2, -1), keepdim=True)
 
     def distribution(self, raw: Any) -> Float[Tensor, "b k h w"] | None:
-        """How probable each cell is to hold the point: maps that sum to one, with their gradients, by which networks are
+        """Computes how probable each cell is to hold the point: maps that sum to one, with their gradients, by which networks are
         compared. The cells lie on the px as `align` says. None where the method has none."""
         return None

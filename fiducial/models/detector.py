@@ -25,7 +25,12 @@ from fiducial.types import Keypoints
 
 
 class Detector(nn.Module):
-    """RGB crops -> raw of the head; `predict` decodes it to Keypoints in px of the crop."""
+    """Turns RGB crops into the raw of the head; `predict` decodes it to Keypoints in px of the crop.
+
+    >>> detector, card = load(Path("run"))  # doctest: +SKIP
+    >>> crops = torch.zeros(2, *reversed(card.spec.size), 3, dtype=torch.uint8)  # doctest: +SKIP
+    >>> detector.predict(crops).xy.shape  # doctest: +SKIP
+    torch.Size([2, 68, 2])"""
 
     mean: Float[Tensor, "1 3 1 1"]
     std: Float[Tensor, "1 3 1 1"]
@@ -42,24 +47,24 @@ class Detector(nn.Module):
         return self.head(self.features(image)[self.backbone.main])
 
     def features(self, image: UInt8[Tensor, "b h w 3"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """The backbone's maps of crops, normalised here, on the device."""
+        """Computes the backbone's maps of crops, which are normalised here, on the device."""
         normalised = (image.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
         # Pixels come with their channels last in memory, and convolutions keep that order; unless told otherwise.
         return self.backbone(normalised if self.channels_last else normalised.contiguous())
 
     def raw_with_flip(self, image: UInt8[Tensor, "b h w 3"]) -> Any:
-        """raw averaged over the picture and its mirror image; refused where flip pairs are unknown."""
+        """Averages the raw over the image and its mirror image. Raises UserError where flip pairs are unknown."""
         flip_order = torch.from_numpy(self.spec.skeleton.flip_order).to(image.device)
         mirrored = self.head.unflip(self(image.flip(2)), flip_order)
         return _mean_of(full_precision(self(image)), full_precision(mirrored))
 
     def shipped(self) -> dict[str, Tensor]:
-        """The state without what only training needs."""
+        """Gives the state without what only training needs."""
         prefixes = tuple(f"head.{name}." for name in self.head.training_only)
         return {name: value for name, value in self.state_dict().items() if not name.startswith(prefixes)}
 
     def predict(self, image: UInt8[Tensor, "b h w 3"], flip_test: bool = False) -> Keypoints:
-        """RGB crops -> Keypoints in px of the crops; call in eval mode, no gradients are kept."""
+        """Predicts Keypoints in px of RGB crops [b, h, w, 3]; call in eval mode, no gradients are kept."""
         with torch.inference_mode():
             raw = full_precision(self.raw_with_flip(image) if flip_test else self(image))
             # Autocast, where the caller has it on, would run the decoder's products in bf16: errors of a px and more.
@@ -68,7 +73,8 @@ class Detector(nn.Module):
 
 
 def build(spec: DetectorSpec, pretrained: Pretrained = "no") -> Detector:
-    """A detector from its spec; `pretrained` as in `catalog.build_backbone`. Its own spec is complete."""
+    """Builds a detector from its spec; `pretrained` as in `catalog.build_backbone`. The detector's own spec is complete:
+    settings that were left to defaults are written out in it."""
     module = catalog.head_module(spec.method)
     head_spec = config.from_dict(module.Spec, spec.head, "head")
     backbone = catalog.build_backbone(spec.backbone, pretrained)
@@ -79,20 +85,19 @@ def build(spec: DetectorSpec, pretrained: Pretrained = "no") -> Detector:
 
 
 def save(detector: Detector, folder: Path, card: Card) -> None:
-    """`model.safetensors` and `model.json` in `folder`, each written beside and renamed; the card last, so that a
-    folder with a card is complete."""
+    """Writes `model.safetensors` and `model.json` into `folder`, each whole or not at all; the card last, so that a folder
+    with a card is complete."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / ".model.safetensors.partial"
-    save_file({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, str(temporary))
-    temporary.replace(folder / "model.safetensors")
+    with files.replacing(folder / "model.safetensors") as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, str(temporary))
     config.write_json(folder / "model.json", card)
 
 
 def load_card(folder: Path) -> Card:
-    """The card of a run folder, or one made for another project's file; UserError where it is none, or written by a
-    newer version."""
+    """Reads the card of a run folder, or makes one for another project's file. Raises UserError where it is neither, or
+    was written by a newer version."""
     if folder.is_file() and folder.name != "model.safetensors":
         return _card_of(checkpoints.plan_of(folder), folder)
     path = (folder.parent if folder.is_file() else folder) / "model.json"
@@ -109,8 +114,9 @@ def load_card(folder: Path) -> Card:
 
 
 def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
-    """The detector of a run folder, or of another project's file of weights, in eval mode. Every weight must match:
-    nothing is loaded in part."""
+    """Loads the detector of a run folder, or of another project's file of weights, in eval mode.
+
+    Every weight must match, nothing is loaded in part: else UserError."""
     if path.is_file():
         detector, card, report = load_checkpoint(path)
         warnings.warn(report, stacklevel=2)  # a user must see what the file was taken for
@@ -128,7 +134,7 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
 
 
 def load_checkpoint(path: Path, size: Size | None = None) -> tuple[Detector, Card, str]:
-    """The detector of another project's file, in eval mode, and a line that says what was taken from it.
+    """Loads the detector of another project's file, in eval mode; gives also a line that says what was taken from it.
 
     `size` is the input's where the file does not say it right; the decoding is that of the file's project."""
     if (path.parent / "model.json").exists() and path.name == "model.safetensors":
@@ -142,7 +148,7 @@ def load_checkpoint(path: Path, size: Size | None = None) -> tuple[Detector, Car
 
 
 def initialise_from(detector: Detector, source: Path) -> str:
-    """Weights of a run folder, a file of ours or another project's into `detector`; returns a line that says what
+    """Fills `detector` with weights of a run folder, a file of ours or another project's; gives a line that says what
     matched. See `checkpoints.initialise`."""
     spec = detector.spec
     return checkpoints.initialise(
@@ -151,7 +157,7 @@ def initialise_from(detector: Detector, source: Path) -> str:
 
 
 def _card_of(plan: checkpoints.Plan, path: Path, size: Size | None = None) -> Card:
-    """Of another project's file. Its licence is the user's to know."""
+    """Makes the card of another project's file. Its licence is the user's to know."""
     assert plan.method is not None
     assert plan.skeleton is not None
     spec = DetectorSpec(plan.backbone, plan.method, plan.head, size or plan.size, plan.skeleton, plan.normalization)
@@ -159,13 +165,13 @@ def _card_of(plan: checkpoints.Plan, path: Path, size: Size | None = None) -> Ca
 
 
 def differing(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """Names that only one of them has, or whose shapes differ."""
+    """Lists the names that only one of two states has, or whose shapes differ."""
     wrong = [name for name in own if name not in given or given[name].shape != own[name].shape]
     return wrong + [name for name in given if name not in own]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """A file of ours; UserError where it can't be read."""
+    """Reads a file of weights of ours. Raises UserError where it can't be read."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -176,11 +182,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _mean_of(a: Any, b: Any) -> Any:
-    """Mean of two raws: tensors, or NamedTuples of tensors."""
+    """Averages two raws: tensors, or NamedTuples of tensors."""
     return (a + b) / 2 if isinstance(a, Tensor) else type(a)(*((x + y) / 2 for x, y in zip(a, b, strict=True)))
 
 
 def full_precision(raw: Any) -> Any:
-    """raw in float32, so that decoding and losses, run outside of autocast, are exact whatever the network ran in. A
-    softmax over thousands of cells or the square of a small error is lost in bf16."""
+    """Turns a raw into float32, so that decoding and losses, run outside of autocast, are exact whatever the network ran
+    in. A softmax over thousands of cells or the square of a small error is lost in bf16."""
     return raw.float() if isinstance(raw, Tensor) else type(raw)(*(part.float() for part in raw))
