@@ -73,7 +73,8 @@ def unit_to_px(xy_unit: Array, size: Size) -> Array:
 
 
 def px_to_box(xy: Array, box_xywh: Array) -> Array:
-    """Converts px [..., k, 2] to shares of the sides of boxes [..., 4]: 0 at the left and upper edges, 1 at the others."""
+    """Converts px [..., k, 2] to shares of the sides of boxes [..., 4]: 0 at the left and upper edges, 1 at the
+    others."""
     return (xy + 0.5 - box_xywh[..., None, :2]) / box_xywh[..., None, 2:]
 
 
@@ -98,8 +99,8 @@ def corner_to_px(xy_corner: Array, size: Size) -> Array:
 
 
 def corner_linear_to_px(linear_corner: Array, size: Size) -> Array:
-    """Converts 2x2 maps of displacements [..., 2, 2] from corner to px: the identity stays the identity, and on an image
-    that is not square a turn in the one is a shear in the other."""
+    """Converts 2x2 maps of displacements [..., 2, 2] from corner to px: the identity stays the identity, and on an
+    image that is not square a turn in the one is a shear in the other."""
     sides = _pair(size, linear_corner[..., 0], -1)
     return linear_corner * sides[:, None] / sides
 
@@ -187,13 +188,14 @@ def resize(from_size: Size, to_size: Size) -> Matrix:
 
 
 def flip(size: Size) -> Matrix:
-    """Makes the map that mirrors an image left to right: x -> W - 1 - x. Names of points must change too (`Skeleton.flip_order`)."""
+    """Makes the map that mirrors an image left to right: x -> W - 1 - x. Names of points must change too
+    (`Skeleton.flip_order`)."""
     return np.array([[-1.0, 0, size[0] - 1], [0, 1, 0], [0, 0, 1]])
 
 
 def crop(box_xywh: np.ndarray, size: Size, align: Align = "edge") -> Matrix:
-    """Makes the map of a box onto the whole of an image of `size`; aspect is not kept (see `fit_aspect`), and for a turned crop
-    `rotation` about the box's centre comes first.
+    """Makes the map of a box onto the whole of an image of `size`; aspect is not kept (see `fit_aspect`), and for a
+    turned crop `rotation` about the box's centre comes first.
 
     Published top-down code measures boxes between px, not between edges: from px (x, y) to px (x + w, y + h). Of such a
     box `stride` (SimpleBaseline, HRNet) brings these ends to 0 and W, one px further than the last one, and `corner`
@@ -299,7 +301,8 @@ def jitter_box(box_xywh: np.ndarray, amount: float, generator: np.random.Generat
 
 
 def box_overlap(box_xywh: np.ndarray, size: Size) -> float:
-    """Measures the area, px^2, of the part of the box that lies in an image of `size`; 0 for a box outside or of no area."""
+    """Measures the area, px^2, of the part of the box that lies in an image of `size`; 0 for a box outside or of no
+    area."""
     x, y, w, h = (float(value) for value in box_xywh)
     return max(0.0, min(x + w, size[0]) - max(x, 0.0)) * max(0.0, min(y + h, size[1]) - max(y, 0.0))
 
@@ -319,16 +322,17 @@ def box_from_corners(corners: np.ndarray) -> np.ndarray:
 
 
 def box_from_unit(box_unit: np.ndarray, size: Any) -> np.ndarray:
-    """Converts (centre x, centre y, w, h) in unit, as YOLO writes it, to `box_xywh` [..., 4]; `size` is [..., 2] or a Size."""
+    """Converts (centre x, centre y, w, h) in unit, as YOLO writes it, to `box_xywh` [..., 4]; `size` is [..., 2] or a
+    Size."""
     size = np.asarray(size, dtype=np.float64)
     extent = box_unit[..., 2:] * size
     return np.concatenate([box_unit[..., :2] * size - extent / 2, extent], axis=-1)
 
 
 def source_region(matrix: Matrix, image: Size, crop: Size, block: int = 1) -> tuple[int, int, int, int]:
-    """Finds the part of an image that a map onto a crop can see, as (left, top, right, bottom) px, ends exclusive; empty where
-    the crop lies outside. It starts and ends on a grid of `block` px, one block further than the crop's outer edges, but
-    not outside the image."""
+    """Finds the part of an image that a map onto a crop can see, as (left, top, right, bottom) px, ends exclusive;
+    empty where the crop lies outside. It starts and ends on a grid of `block` px, one block further than the crop's
+    outer edges, but not outside the image."""
     low_high = transform(invert(matrix), box_corners(whole_image_box(crop))) + 0.5  # to edges
     last = np.ceil(np.array(image) / block)
     first = np.clip(np.floor(low_high.min(0) / block) - 1, 0, last)
@@ -349,9 +353,13 @@ def warp(image: np.ndarray, matrix: Matrix, size: Size, border: int = 0) -> np.n
     import cv2
 
     return cv2.warpAffine(
-        image, matrix[:2], (size[0], size[1]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
+        image,
+        matrix[:2],
+        (size[0], size[1]),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
         borderValue=(border, border, border, border),
-    )  # fmt: skip
+    )
 
 
 FRACTIONS = 32  # of a px: the grid that `warp_upright` rounds places to
@@ -366,17 +374,20 @@ def is_upright(matrix: Matrix) -> bool:
 
 def warp_upright(image: np.ndarray, matrix: Matrix, size: Size) -> np.ndarray:
     """Warps by an upright map with black outside, to the byte alike wherever it is computed: places in the image are
-    rounded half up to 1/32 px, so that every product is exact, in integers or in float32, and the result is rounded half
-    up. Sides of `image` are below 32,000 px; `matrix` maps px of `image` to px of the result."""
+    rounded half up to 1/32 px, so that every product is exact, in integers or in float32, and the result is rounded
+    half up. Sides of `image` are below 32,000 px; `matrix` maps px of `image` to px of the result."""
     import cv2
 
     inverse, (height, width) = invert(matrix), image.shape[:2]
     columns, rows = (
         # Further out than the two cells that count nothing changes, and OpenCV's maps are 16 bits wide.
-        np.clip(np.floor((inverse[axis, axis] * np.arange(count) + inverse[axis, 2]) * FRACTIONS + HALF_UP),
-                -2 * FRACTIONS, (length + 1) * FRACTIONS).astype(np.int32)
+        np.clip(
+            np.floor((inverse[axis, axis] * np.arange(count) + inverse[axis, 2]) * FRACTIONS + HALF_UP),
+            -2 * FRACTIONS,
+            (length + 1) * FRACTIONS,
+        ).astype(np.int32)
         for axis, count, length in ((0, size[0], width), (1, size[1], height))
-    )  # fmt: skip
+    )
     # OpenCV's form: whole px as pairs of int16, written here as one number each, the lower half first; then the fractions.
     whole = (rows >> 5 << 16)[:, None] | (columns >> 5 & 0xFFFF)
     fraction = ((rows & 31) << 5).astype(np.uint16)[:, None] | (columns & 31).astype(np.uint16)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class AntiAlias(nn.Module):
-    """[b, c, h, w] -> [b, c, ceil(h / factor), ceil(w / factor)].
+    """Reduces [b, c, h, w] to [b, c, ceil(h / factor), ceil(w / factor)].
 
     Pixel i of the result is around px i x factor (`Align` stride): it is *not* the mean of the cell that it covers.
     Outside of the image is black, so borders darken. A Gaussian is the product of two rows of taps, so there are two
@@ -37,7 +37,7 @@ class AntiAlias(nn.Module):
 
 
 def taps(factor: int) -> Float[Tensor, " side"]:
-    """A Gaussian of standard deviation (factor - 1) / 2 px, of 2 round(4 sigma) + 1 taps that sum to one."""
+    """Makes a Gaussian of standard deviation (factor - 1) / 2 px, of 2 round(4 sigma) + 1 taps that sum to one."""
     sigma_px = (factor - 1) / 2
     if sigma_px == 0:
         return torch.ones(1)

@@ -11,24 +11,24 @@ from torch import Tensor
 
 
 def positions(cells: int, like: Tensor) -> Float[Tensor, " n"]:
-    """0, 1, .., cells - 1, of the kind of `like`."""
+    """Lists the cells' centres 0, 1, .., cells - 1, of the kind of `like`."""
     return torch.arange(cells, device=like.device, dtype=like.dtype)
 
 
 def gaussian(centre: Float[Tensor, "*b"], cells: int, sigma_cells: float) -> Float[Tensor, "*b n"]:
-    """Weights of the cells under a Gaussian, summing to one however much of it lies outside."""
+    """Weighs the cells under a Gaussian, summing to one however much of it lies outside."""
     return (-((positions(cells, centre) - centre[..., None]) ** 2) / (2 * sigma_cells**2)).softmax(-1)
 
 
 def mean(weight: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
-    """Mean position under weights that sum to one."""
+    """Computes the mean position under weights that sum to one."""
     return weight @ positions(weight.shape[-1], weight)
 
 
 def untruncated(
     mean_cells: Float[Tensor, "*b"], cells: int, sigma_cells: float, rounds: int = 3
 ) -> Float[Tensor, "*b"]:
-    """Centres of the Gaussians whose parts on the axis have these mean positions.
+    """Finds the centres of the Gaussians whose parts on the axis have these mean positions.
 
     The axis cuts off one side of a Gaussian that is centred near its end, so the mean lies further in than the centre:
     by up to 0.8 sigma on the end itself. Newton's steps from the mean; centres stay on the axis."""
@@ -45,10 +45,10 @@ def untruncated(
 
 
 def mass_near(probability: Float[Tensor, "*b n"], at: Float[Tensor, "*b"], radius_cells: float) -> Float[Tensor, "*b"]:
-    """Probability within `radius_cells` of a position; cells on the edge count in part."""
+    """Sums the probability within `radius_cells` of a position; cells on the edge count in part."""
     return (probability * near(at, probability.shape[-1], radius_cells)).sum(-1)
 
 
 def near(at: Float[Tensor, "*b"], cells: int, radius_cells: float) -> Float[Tensor, "*b n"]:
-    """How much of each cell lies within `radius_cells` of a position: 1 inside, 0 outside."""
+    """Measures how much of each cell lies within `radius_cells` of a position: 1 inside, 0 outside."""
     return (radius_cells + 0.5 - (positions(cells, at) - at[..., None]).abs()).clamp(0, 1)

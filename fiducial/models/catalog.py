@@ -22,7 +22,7 @@ LAST_FAMILY = "timm_family"
 
 
 class Family(Protocol):
-    """What a file in `backbones/` offers."""
+    """Describes what a file in `backbones/` offers."""
 
     EXAMPLES: tuple[str, ...]  # small members that show the range: for messages, and the battery builds them
 
@@ -34,13 +34,13 @@ class Family(Protocol):
 
 
 def families() -> Iterator[Family]:
-    """The families of backbones, each imported when its turn comes."""
+    """Lists the families of backbones, each imported when its turn comes."""
     for name in sorted(_modules("backbones"), key=lambda name: (name == LAST_FAMILY, name)):
         yield cast(Family, importlib.import_module(f"fiducial.models.backbones.{name}"))
 
 
 def build_backbone(name: str, pretrained: Pretrained = "auto") -> Backbone:
-    """A backbone by name. `pretrained`: "yes" = ImageNet's weights or an error, "no" = random, "auto" = weights
+    """Builds a backbone by name. `pretrained`: "yes" = ImageNet's weights or an error, "no" = random, "auto" = weights
     where they can be had, else random with a warning. Dashes and underscores are the same."""
     plain = name.replace("-", "_")
     family = next((family for family in families() if family.matches(plain)), None)
@@ -50,12 +50,12 @@ def build_backbone(name: str, pretrained: Pretrained = "auto") -> Backbone:
 
 
 def methods() -> list[str]:
-    """Names for `--method`."""
+    """Lists the names for `--method`."""
     return _modules("heads")
 
 
 def head_module(method: str) -> ModuleType:
-    """The file of a method: its `Spec` and its `Head`."""
+    """Imports the file of a method: its `Spec` and its `Head`."""
     if method not in methods():
         raise UserError(f"method {method!r}: no such name.{did_you_mean(method, methods())}")
     return importlib.import_module(f"fiducial.models.heads.{method}")
@@ -67,7 +67,7 @@ def _modules(folder: str) -> list[str]:
 
 
 def _nearest_backbones(name: str) -> str:
-    """The nearest three of thousands, then some of each family, since all of them would fill a screen."""
+    """Lists the nearest three of thousands, then some of each family, since all of them would fill a screen."""
     known = {member for family in families() for member in family.names()}
     close = difflib.get_close_matches(name.lower(), sorted(known), n=3, cutoff=0.5)
     guess = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -1,6 +1,7 @@
 """What a backbone and a head promise, so that nobody guesses: levels, main level, normalisation; forward, decode, loss.
 
-Adding one is adding a file to `backbones/` or `heads/`; `models/catalog.py` finds it there and the batteries test it."""
+Adding one is adding a file to `backbones/` or `heads/`; `models/catalog.py` finds it there and the batteries test
+it."""
 
 from __future__ import annotations
 
@@ -41,8 +42,8 @@ class Head(nn.Module):
     """Is one method: its network, its decode and its loss.
 
     Built as `Head(spec, level, points, size)`: `spec` is the `Spec` of the head's own file, `level` the backbone's main
-    level, `points` how many points there are, `size` the input's Size. What `forward` returns, the raw, is the head's own
-    affair: nobody else looks into it. The smallest head there can be:
+    level, `points` how many points there are, `size` the input's Size. What `forward` returns, the raw, is the head's
+    own affair: nobody else looks into it. The smallest head there can be:
 
         @dataclass(frozen=True)
         class Spec:
@@ -105,6 +106,6 @@ class Head(nn.Module):
         return None if probability is None else probability / probability.amax((-2, -1), keepdim=True)
 
     def distribution(self, raw: Any) -> Float[Tensor, "b k h w"] | None:
-        """Computes how probable each cell is to hold the point: maps that sum to one, with their gradients, by which networks are
-        compared. The cells lie on the px as `align` says. None where the method has none."""
+        """Computes how probable each cell is to hold the point: maps that sum to one, with their gradients, by which
+        networks are compared. The cells lie on the px as `align` says. None where the method has none."""
         return None

@@ -73,8 +73,8 @@ class Detector(nn.Module):
 
 
 def build(spec: DetectorSpec, pretrained: Pretrained = "no") -> Detector:
-    """Builds a detector from its spec; `pretrained` as in `catalog.build_backbone`. The detector's own spec is complete:
-    settings that were left to defaults are written out in it."""
+    """Builds a detector from its spec; `pretrained` as in `catalog.build_backbone`. The detector's own spec is
+    complete: settings that were left to defaults are written out in it."""
     module = catalog.head_module(spec.method)
     head_spec = config.from_dict(module.Spec, spec.head, "head")
     backbone = catalog.build_backbone(spec.backbone, pretrained)
@@ -85,8 +85,8 @@ def build(spec: DetectorSpec, pretrained: Pretrained = "no") -> Detector:
 
 
 def save(detector: Detector, folder: Path, card: Card) -> None:
-    """Writes `model.safetensors` and `model.json` into `folder`, each whole or not at all; the card last, so that a folder
-    with a card is complete."""
+    """Writes `model.safetensors` and `model.json` into `folder`, each whole or not at all; the card last, so that a
+    folder with a card is complete."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,6 +187,6 @@ def _mean_of(a: Any, b: Any) -> Any:
 
 
 def full_precision(raw: Any) -> Any:
-    """Turns a raw into float32, so that decoding and losses, run outside of autocast, are exact whatever the network ran
-    in. A softmax over thousands of cells or the square of a small error is lost in bf16."""
+    """Turns a raw into float32, so that decoding and losses, run outside of autocast, are exact whatever the network
+    ran in. A softmax over thousands of cells or the square of a small error is lost in bf16."""
     return raw.float() if isinstance(raw, Tensor) else type(raw)(*(part.float() for part in raw))

@@ -1,4 +1,4 @@
-"""Back from the mirror: what a network says of the mirrored picture -> as if of the picture itself, so that the two can
+"""Back from the mirror: what a network says of the mirrored image -> as if of the image itself, so that the two can
 be averaged. One function a representation; `flip_order` is `Skeleton.flip_order`.
 
 Reversing an axis of n cells sends cell i to n - 1 - i. That is the mirror where cells and px share their edges or their
@@ -19,19 +19,21 @@ from fiducial.geometry import Frame, Size
 def unflip_maps(
     maps: Float[Tensor, "b k h w"], flip_order: Int[Tensor, " k"], shift_cells: int = 0
 ) -> Float[Tensor, "b k h w"]:
-    """Heatmaps, probabilities or logits of cells. Columns that the shift leaves empty repeat their neighbour."""
+    """Turns heatmaps, probabilities or logits of cells back from the mirror. Columns that the shift leaves empty repeat
+    their neighbour."""
     return shifted(maps.flip(-1)[:, flip_order], shift_cells)
 
 
 def unflip_coordinates(
     xy_frame: Float[Tensor, "b k 2"], flip_order: Int[Tensor, " k"], size: Size, frame: Frame
 ) -> Float[Tensor, "b k 2"]:
-    """Shares of the sides of an input of `size`."""
+    """Turns coordinates in unit or share of an input of `size` back from the mirror."""
     return geometry.mirror_frame(xy_frame[:, flip_order], size, frame)
 
 
 def unflip_linear_maps(maps: Float[Tensor, "b k 4 h w"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b k 4 h w"]:
-    """Maps of 2x2 matrices, row by row: what turned right turns left, so what is off the diagonal changes its sign."""
+    """Turns maps of 2x2 matrices, row by row, back from the mirror: what turned right turns left, so what is off the
+    diagonal changes its sign."""
     signs = maps.new_tensor([1.0, -1.0, -1.0, 1.0])[:, None, None]
     return maps.flip(-1)[:, flip_order] * signs
 
@@ -39,13 +41,13 @@ def unflip_linear_maps(maps: Float[Tensor, "b k 4 h w"], flip_order: Int[Tensor,
 def unflip_vectors(
     x: Float[Tensor, "b k n"], y: Float[Tensor, "b k m"], flip_order: Int[Tensor, " k"], shift_bins: int = 0
 ) -> tuple[Float[Tensor, "b k n"], Float[Tensor, "b k m"]]:
-    """SimCC's vectors: x is reversed, y only changes names. SimCC's own bins lie `stride`: m bins a px need a
-    `shift_bins` of 1 - m to be exact; the published flip tests leave it at 0."""
+    """Turns SimCC's vectors back from the mirror: x is reversed, y only changes names. SimCC's own bins lie `stride`: m
+    bins a px need a `shift_bins` of 1 - m to be exact; the published flip tests leave it at 0."""
     return shifted(x.flip(-1)[:, flip_order], shift_bins), y[:, flip_order]
 
 
 def shifted(values: Float[Tensor, "*any"], cells: int) -> Float[Tensor, "*any"]:
-    """Moved right by `cells` along the last axis (left where negative); the outermost value is repeated."""
+    """Moves values right by `cells` along the last axis (left where negative); the outermost value is repeated."""
     last = values.shape[-1] - 1
     source = torch.arange(last + 1, device=values.device) - cells
     return values[..., source.clamp(0, last)]

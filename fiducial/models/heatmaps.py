@@ -13,7 +13,7 @@ from fiducial.models import axes
 
 
 def draw_gaussians(xy_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float) -> Float[Tensor, "b k h w"]:
-    """Un-normalised Gaussians, peak 1 at the real-valued centre, never rounded.
+    """Draws un-normalised Gaussians, peak 1 at the real-valued centre, never rounded.
 
     Separable, so two vectors of exponentials a point instead of a map."""
     columns, rows = axes.positions(grid.w, xy_grid), axes.positions(grid.h, xy_grid)
@@ -23,23 +23,23 @@ def draw_gaussians(xy_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: flo
 
 
 def inside(xy_grid: Float[Tensor, "b k 2"], grid: Size) -> Bool[Tensor, "b k"]:
-    """Whether points lie on the map, outer edges included."""
+    """Says whether points lie on the map, outer edges included."""
     limit = xy_grid.new_tensor([grid.w - 0.5, grid.h - 0.5])
     return ((xy_grid >= -0.5) & (xy_grid <= limit)).all(-1)
 
 
 def normalised(maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-    """Maps whose cells sum to one; a map of zeros stays zero."""
+    """Scales maps so that their cells sum to one; a map of zeros stays zero."""
     return maps / maps.sum((-2, -1), keepdim=True).clamp_min(1e-12)
 
 
 def spatial_softmax(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-    """Probability of each cell; sums to one a map."""
+    """Turns logits into the probability of each cell; each map sums to one."""
     return logits.flatten(2).softmax(-1).view_as(logits)
 
 
 def argmax(maps: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k"]]:
-    """Highest cell (the first in row-major order among equals), as xy_grid, and its value."""
+    """Finds the highest cell (the first in row-major order among equals), as xy_grid, and its value."""
     peak, index = maps.flatten(2).max(-1)
     width = maps.shape[-1]
     x = (index % width).to(maps.dtype)
@@ -48,7 +48,8 @@ def argmax(maps: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b k 2"], Floa
 
 
 def quarter(maps: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"]) -> Float[Tensor, "b k 2"]:
-    """A quarter of a cell from the highest cell towards the higher neighbour, per axis (Newell et al., ECCV 2016).
+    """Moves a quarter of a cell from the highest cell towards the higher neighbour, per axis (Newell et al., ECCV
+    2016).
 
     As in the common implementations, cells near the border stay where they are: x moves for 1 < x < w - 1 and
     y > 0, y for 1 < y < h - 1 and x > 0."""
@@ -64,7 +65,8 @@ def quarter(maps: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"]) -> 
 def dark(
     maps: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], kernel_cells: int = 11
 ) -> Float[Tensor, "b k 2"]:
-    """One Newton step on the log of the blurred map, from the highest cell (DARK: Zhang et al., CVPR 2020, eq. 9).
+    """Makes one Newton step on the log of the blurred map, from the highest cell (DARK: Zhang et al., CVPR 2020, eq.
+    9).
 
     Second derivatives are taken over two cells; cells within two of the border, and those whose Hessian is
     singular, stay where they are. The blur makes the map look like a Gaussian again; for a map that is one,
@@ -89,7 +91,7 @@ def dark(
 def dark_udp(
     maps: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], kernel_cells: int = 11
 ) -> Float[Tensor, "b k 2"]:
-    """The Newton step of `dark` with neighbouring cells (UDP: Huang et al., CVPR 2020, as in its published code).
+    """Makes the Newton step of `dark` with neighbouring cells (UDP: Huang et al., CVPR 2020, as in its published code).
 
     Second derivatives over one cell, the mixed one along the diagonal; the blurred map is clipped to 0.001 .. 50 before
     the log, the border's cells go on outside, and the Hessian's diagonal is made larger by float32's smallest step
@@ -110,14 +112,14 @@ def dark_udp(
 
 
 def expectation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
-    """Mean position under maps that sum to one (soft-argmax), as xy_grid."""
+    """Computes the mean position under maps that sum to one (soft-argmax), as xy_grid."""
     return torch.stack([axes.mean(probability.sum(-2)), axes.mean(probability.sum(-1))], -1)
 
 
 def untruncated(
     mean_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float, rounds: int = 3
 ) -> Float[Tensor, "b k 2"]:
-    """Centres of the Gaussians of width `sigma_cells` whose parts on the map have these mean positions: see
+    """Finds the centres of the Gaussians of width `sigma_cells` whose parts on the map have these mean positions: see
     `axes.untruncated`; centres stay on the map."""
     along = [axes.untruncated(mean_grid[..., axis], cells, sigma_cells, rounds) for axis, cells in enumerate(grid)]
     return torch.stack(along, -1)
@@ -126,7 +128,8 @@ def untruncated(
 def mass_near(
     probability: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], radius_cells: float
 ) -> Float[Tensor, "b k"]:
-    """Probability in the square that reaches `radius_cells` from the point; cells on its edge count in part."""
+    """Sums the probability in the square that reaches `radius_cells` from the point; cells on its edge count in
+    part."""
     along_x = axes.near(xy_grid[..., 0], probability.shape[-1], radius_cells)
     along_y = axes.near(xy_grid[..., 1], probability.shape[-2], radius_cells)
     return ((probability @ along_x[..., None])[..., 0] * along_y).sum(-1)
@@ -135,8 +138,8 @@ def mass_near(
 def windowed_mean(
     maps: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], sigma_cells: float, rounds: int = 2
 ) -> Float[Tensor, "b k 2"]:
-    """Mean position under a map with one peak of width `sigma_cells`, seen through a Gaussian window of the same
-    width that starts at `xy_grid` (the highest cell), so that the rest of the map does not count.
+    """Computes the mean position under a map with one peak of width `sigma_cells`, seen through a Gaussian window of
+    the same width that starts at `xy_grid` (the highest cell), so that the rest of the map does not count.
 
     The product of two equal Gaussians is one that is narrower by sqrt(2) and peaks halfway between them, so the way
     from the window's centre to the mean is doubled; a second round, with the window where the first one ended, takes
@@ -151,7 +154,7 @@ def windowed_mean(
 
 
 def _at(maps: Float[Tensor, "b k h w"], x: Int[Tensor, "b k"], y: Int[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-    """Values at cells; cells outside are read at the nearest cell."""
+    """Reads the values at cells; cells outside are read at the nearest cell."""
     height, width = maps.shape[-2:]
     index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     return maps.flatten(2).gather(-1, index[..., None])[..., 0]
@@ -164,7 +167,7 @@ def _newton_step(
     hessian_xy: Float[Tensor, "b k"],
     hessian_yy: Float[Tensor, "b k"],
 ) -> Float[Tensor, "b k 2"]:
-    """-H^-1 g for 2x2 Hessians; zero where one is singular."""
+    """Computes -H^-1 g for 2x2 Hessians; zero where one is singular."""
     determinant = hessian_xx * hessian_yy - hessian_xy**2
     moves = determinant != 0
     safe = torch.where(moves, determinant, torch.ones_like(determinant))
@@ -174,8 +177,8 @@ def _newton_step(
 
 
 def band_matrix(taps: Float[Tensor, " taps"], cells: int) -> Float[Tensor, "cells cells"]:
-    """Convolution with symmetric `taps` and zeros outside, as a matrix: on maps of one channel three times as fast as
-    the convolution's own kernels, and exact on GPUs where these round to TF32."""
+    """Writes convolution with symmetric `taps` and zeros outside as a matrix: on maps of one channel three times as
+    fast as the convolution's own kernels, and exact on GPUs where these round to TF32."""
     positions = torch.arange(cells, device=taps.device)
     distance = (positions[:, None] - positions).abs()
     radius = len(taps) // 2
@@ -183,7 +186,7 @@ def band_matrix(taps: Float[Tensor, " taps"], cells: int) -> Float[Tensor, "cell
 
 
 def blur(maps: Float[Tensor, "b k h w"], kernel_cells: int) -> Float[Tensor, "b k h w"]:
-    """Blurred by `blur_kernel` with zeros outside, then scaled to the old peak (DARK's modulation)."""
+    """Blurs maps by `blur_kernel` with zeros outside, then scaled to the old peak (DARK's modulation)."""
     if kernel_cells <= 1:
         return maps
     taps = blur_kernel(kernel_cells).to(maps)
@@ -194,7 +197,7 @@ def blur(maps: Float[Tensor, "b k h w"], kernel_cells: int) -> Float[Tensor, "b 
 
 
 def blur_kernel(size: int) -> Float[Tensor, " size"]:
-    """Gaussian taps of OpenCV for a kernel of `size` with automatic sigma 0.3 ((size - 1) / 2 - 1) + 0.8.
+    """Makes the Gaussian taps of OpenCV for a kernel of `size` with automatic sigma 0.3 ((size - 1) / 2 - 1) + 0.8.
 
     OpenCV uses fixed tables for the small sizes, and the published DARK numbers were made with them."""
     tables = {

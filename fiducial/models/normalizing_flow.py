@@ -20,12 +20,12 @@ from fiducial.models import losses
 Base = Literal["laplace", "gaussian"]
 # Standard deviation over mean absolute value of each base density.
 DEVIATION: dict[Base, float] = {"laplace": math.sqrt(2), "gaussian": math.sqrt(math.pi / 2)}
-# The scale, as a share of the picture, that predictions start from, and that a perfect output is given.
+# The scale, as a share of the image, that predictions start from, and that a perfect output is given.
 FIRST_SCALE, PERFECT_SCALE = 0.1, 0.01
 
 
 class Likelihood(nn.Module):
-    """The learnt density of a head's errors: what it costs to be wrong, and how wrong it expects to be.
+    """Learns the density of a head's errors: what it costs to be wrong, and how wrong it expects to be.
 
     A scale alone says little about that, since the flow may widen or narrow the density for all points: `spread` is the
     standard deviation of error over scale, as the training steps found it (1 until then, and for weights that come
@@ -49,8 +49,8 @@ class Likelihood(nn.Module):
         target: Float[Tensor, "b k 2"],
         labelled: Float[Tensor, "b k"],
     ) -> Float[Tensor, ""]:
-        """Mean over the labelled points. What is not labelled is taken to be where it was found: the flow must not meet
-        whatever its target holds."""
+        """Computes the mean over the labelled points. What is not labelled is taken to be where it was found: the flow
+        must not meet whatever its target holds."""
         target = torch.where(labelled[..., None] > 0, target, predicted.detach())
         if self.training:
             self._observe((predicted - target).detach() / scale_logit.detach().sigmoid(), labelled)
@@ -58,21 +58,21 @@ class Likelihood(nn.Module):
         return losses.weighted_mean(each.sum(-1), labelled)
 
     def deviation(self, scale_logit: Float[Tensor, "b k 2"]) -> Float[Tensor, "b k 2"]:
-        """Standard deviation that is expected of each coordinate, in the unit of the points."""
+        """Gives the standard deviation that is expected of each coordinate, in the unit of the points."""
         return scale_logit.sigmoid() * self.spread
 
     def score(self, scale_logit: Float[Tensor, "b k 2"]) -> Float[Tensor, "b k"]:
-        """1 less the mean deviation, 0 at least; with a spread of 1 as MMPose has it."""
+        """Computes 1 less the mean deviation, 0 at least; with a spread of 1 as MMPose has it."""
         return (1 - self.deviation(scale_logit).mean(-1)).clamp_min(0)
 
     def perfect(self, like: Float[Tensor, "b k 2"]) -> Float[Tensor, "b k 2"]:
-        """Scale logits of a network that is as sure as a good one is."""
+        """Gives the scale logits of a network that is as sure as a good one is."""
         return (PERFECT_SCALE / self.spread).clamp(1e-6, 1 - 1e-6).logit().to(like).expand_as(like)
 
     @torch.no_grad()
     def _observe(self, error: Float[Tensor, "b k 2"], labelled: Float[Tensor, "b k"], least: float = 0.05) -> None:
-        """From mean absolute errors, which a few broken labels change less than squares; a mean over the first steps,
-        then over the last 1 / `least`."""
+        """Follows mean absolute errors, which a few broken labels change less than squares; a mean over the first
+        steps, then over the last 1 / `least`."""
         seen = error.isfinite().all(-1) & (labelled > 0)
         count = seen.sum()
         size = torch.where(seen[..., None], error.abs(), 0).sum((0, 1)) / count.clamp_min(1)
@@ -83,12 +83,13 @@ class Likelihood(nn.Module):
 
 
 def first_scale_logit() -> float:
-    """The bias that scales start from."""
+    """Computes the bias that scales start from."""
     return math.log(FIRST_SCALE / (1 - FIRST_SCALE))
 
 
 class RealNVP(nn.Module):
-    """Density of points in the plane: `couplings` affine layers that move one coordinate by what the other one is."""
+    """Models the density of points in the plane: `couplings` affine layers that move one coordinate by what the other
+    one is."""
 
     mask: Float[Tensor, "layers 2"]
     loc: Float[Tensor, " 2"]
@@ -105,7 +106,7 @@ class RealNVP(nn.Module):
         self.t = nn.ModuleList(_mlp(hidden) for _ in range(couplings))
 
     def latent(self, xy: Float[Tensor, "n 2"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, " n"]]:
-        """Where a point comes from in the latent plane, and the logarithm of the map's |determinant| there."""
+        """Finds where a point comes from in the latent plane, and the logarithm of the map's |determinant| there."""
         log_determinant = xy.new_zeros(len(xy))
         for mask, scale, shift in reversed(list(zip(self.mask, self.s, self.t, strict=True))):
             kept = mask * xy
@@ -115,7 +116,7 @@ class RealNVP(nn.Module):
         return xy, log_determinant
 
     def log_probability(self, xy: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """Logarithm of the density at each point."""
+        """Computes the logarithm of the density at each point."""
         z, log_determinant = self.latent(xy)
         return log_determinant - 0.5 * (z**2).sum(-1) - math.log(2 * math.pi)
 
@@ -128,8 +129,8 @@ def negative_log_likelihood(
     base: Base = "laplace",
     residual: bool = True,
 ) -> Float[Tensor, "b k 2"]:
-    """Of each coordinate of `target` (eq. 8 with the residual, eq. 5 without). The scale is sigmoid(scale_logit), in
-    the unit of the points, which should be shares of the picture.
+    """Computes the negative log-likelihood of each coordinate of `target` (eq. 8 with the residual, eq. 5 without). The
+    scale is sigmoid(scale_logit), in the unit of the points, which should be shares of the image.
 
     As in MMPose the flow's density, which is one of both coordinates together, counts for each of them, and so does the
     scale for flow and base alike: what is minimised is the likelihood up to such weights, and the scale comes out too

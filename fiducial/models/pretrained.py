@@ -26,7 +26,7 @@ ANSWER_SECONDS = 4.0
 
 @functools.cache
 def timm_library() -> Any:
-    """timm, imported when first needed (seconds), past the torchvision trap."""
+    """Imports timm when it is first needed (seconds), past what a broken torchvision would do to it."""
     ensure_torchvision()
     import timm
 
@@ -35,18 +35,18 @@ def timm_library() -> Any:
 
 @functools.cache
 def timm_names() -> list[str]:
-    """Every architecture that timm knows, sorted."""
+    """Lists every architecture that timm knows, sorted."""
     return sorted(timm_library().list_models())
 
 
 @functools.cache
 def timm_tagged_names() -> frozenset[str]:
-    """`architecture.tag` of every set of weights that timm offers."""
+    """Lists `architecture.tag` of every set of weights that timm offers."""
     return frozenset(timm_library().list_models(pretrained=True))
 
 
 def create(name: str, pretrained: Pretrained, **options: Any) -> tuple[nn.Module, str]:
-    """A network of timm and where its weights came from: `timm/resnet18.a1_in1k` or `random`.
+    """Creates a network of timm, and says where its weights came from: `timm/resnet18.a1_in1k` or `random`.
 
     `options` go to `timm.create_model`. UserError where `pretrained` is "yes" and weights can't be had."""
     if pretrained not in ("auto", "yes", "no"):
@@ -66,12 +66,12 @@ def create(name: str, pretrained: Pretrained, **options: Any) -> tuple[nn.Module
 
 
 def configuration(name: str) -> Any:
-    """timm's PretrainedCfg of a network: statistics of its images, licence, where its weights lie."""
+    """Gives timm's PretrainedCfg of a network: statistics of its images, licence, where its weights lie."""
     return timm_library().get_pretrained_cfg(name)
 
 
 def normalization(name: str) -> Normalization:
-    """What the network's weights were trained with, at 0..255."""
+    """Gives the normalisation that a network's weights were trained with, for images in 0..255."""
     cfg = configuration(name)
     return Normalization(_at_255(cfg.mean), _at_255(cfg.std))
 
@@ -82,7 +82,7 @@ def _at_255(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def licence(name: str, initialization: str) -> str:
-    """Of the weights; random ones are ours."""
+    """Names the licence of a network's weights; random ones are ours."""
     if initialization == "random":
         return "Apache-2.0"
     return configuration(name).license or "unknown"
@@ -116,7 +116,7 @@ def _cached_file(repository: str, filename: str | None) -> str | None:
 
 @functools.cache
 def _hub_failure() -> str | None:
-    """Why the hub can't be reached, or None; asked once a process. Proxies of the environment are used."""
+    """Says why the hub can't be reached, or None; asked once a process. Proxies of the environment are used."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

@@ -1,4 +1,4 @@
-"""What methods that regress coordinates share: pooled features to numbers, and losses on shares of the picture."""
+"""What methods that regress coordinates share: pooled features to numbers, and losses on shares of the image."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CoordinateLoss = Literal["smooth_l1", "l1", "mse", "wing", "soft_wing", "euclide
 
 
 class PooledLinear(nn.Linear):
-    """Global average pooling and a linear layer: a map -> `numbers` a point, in float32 whatever the network runs in
-    (in bf16 coordinates beyond the middle of the picture would be 1/256 of it apart)."""
+    """Pools a map and turns it into `numbers` a point by a linear layer, in float32 whatever the network runs in
+    (in bf16 coordinates beyond the middle of the image would be 1/256 of it apart)."""
 
     def __init__(self, channels: int, points: int, numbers: int, dropout: float = 0.0) -> None:
         super().__init__(channels, points * numbers)
@@ -39,8 +39,8 @@ def coordinate_loss(
     size: Size,
     beta_unit: float = 0.01,
 ) -> Float[Tensor, "b k"]:
-    """A loss of each point, for points that are shares of the picture's sides. The wing losses, whose constants are
-    meant for px, see px of the input."""
+    """Computes a loss of each point, for points in unit: shares of the image's sides. The wing losses, whose constants
+    are meant for px, see px of the input."""
     if kind == "smooth_l1":
         return losses.smooth_l1(predicted, target, beta=beta_unit)
     if kind in ("wing", "soft_wing"):

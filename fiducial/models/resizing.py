@@ -13,7 +13,7 @@ from fiducial.models import axes, heatmaps
 
 
 class Cells(NamedTuple):
-    """How a map lies on a crop."""
+    """Says how a map lies on a crop."""
 
     crop: Size  # px
     grid: Size
@@ -21,7 +21,7 @@ class Cells(NamedTuple):
 
 
 def resized(probability: Float[Tensor, "b k _ _"], own: Cells, other: Cells) -> Float[Tensor, "b k _ _"]:
-    """The maps at the centres of another grid's cells on the same part of a picture, which may have been cut out in
+    """Reads maps at the centres of another grid's cells on the same part of a image, which may have been cut out in
     another size; bilinear, then normalised again. The same tensor where both grids are the same.
 
     Beyond the centres of the outermost cells the map goes on as it is there. On a grid of half as many cells or fewer
@@ -34,13 +34,13 @@ def resized(probability: Float[Tensor, "b k _ _"], own: Cells, other: Cells) -> 
 
 
 def resized_axis(probability: Float[Tensor, "b k _"], own: Cells, other: Cells, axis: int) -> Float[Tensor, "b k _"]:
-    """`resized` of a distribution along one axis."""
+    """Resizes a distribution along one axis, as `resized` does maps."""
     values = probability @ _weights(own, other, axis, probability).mT
     return values / values.sum(-1, keepdim=True).clamp_min(1e-12)
 
 
 def _weights(own: Cells, other: Cells, axis: int, like: Tensor) -> Float[Tensor, "m n"]:
-    """How much of each of the n own cells along an axis each of the m others takes."""
+    """Measures how much of each of the n own cells along an axis each of the m others takes."""
     theirs = axes.positions(other.grid[axis], like)[:, None].expand(-1, 2)
     unit = geometry.px_to_unit(geometry.grid_to_px(theirs, other.crop, other.grid, other.align), other.crop)
     at = geometry.px_to_grid(geometry.unit_to_px(unit, own.crop), own.crop, own.grid, own.align)[:, axis]

@@ -17,7 +17,8 @@ from fiducial.models import axes
 
 
 def splat(xy_grid: Float[Tensor, "b k 2"], grid: Size) -> Float[Tensor, "b k h w"]:
-    """The mean over all drawings of `one_hot(rounded(..))`: bilinear weights of the four cells around each point.
+    """Computes the mean over all drawings of `one_hot(rounded(..))`: bilinear weights of the four cells around each
+    point.
 
     They sum to one; the weights of cells outside the map are dropped, so that a map near the border sums to less and
     that of a point a whole cell outside is empty."""
@@ -27,7 +28,8 @@ def splat(xy_grid: Float[Tensor, "b k 2"], grid: Size) -> Float[Tensor, "b k h w
 
 
 def rounded(xy_grid: Float[Tensor, "b k 2"], uniform: Float[Tensor, "b k 2"]) -> Int[Tensor, "b k 2"]:
-    """One drawing: x goes up to the next cell where `uniform` (in 0..1, one number an axis) is less than x's fraction.
+    """Makes one drawing: x goes up to the next cell where `uniform` (in 0..1, one number an axis) is less than x's
+    fraction.
 
     Cells are not clamped to the map: a point outside may be rounded to a cell outside."""
     lower = xy_grid.floor()
@@ -35,7 +37,7 @@ def rounded(xy_grid: Float[Tensor, "b k 2"], uniform: Float[Tensor, "b k 2"]) ->
 
 
 def one_hot(cells: Int[Tensor, "b k 2"], grid: Size) -> Float[Tensor, "b k h w"]:
-    """Maps of zeros with a one at (column, row) `cells`, float32; empty where the cell is not on the map."""
+    """Draws maps of zeros with a one at (column, row) `cells`, float32; empty where the cell is not on the map."""
     column = torch.arange(grid.w, device=cells.device) == cells[..., 0:1]
     row = torch.arange(grid.h, device=cells.device) == cells[..., 1:2]
     return (row[..., :, None] & column[..., None, :]).float()
@@ -44,9 +46,9 @@ def one_hot(cells: Int[Tensor, "b k 2"], grid: Size) -> Float[Tensor, "b k h w"]
 def top_k_mean(
     logits: Float[Tensor, "b k h w"], count: int, positive_weight: float | None = None
 ) -> Float[Tensor, "b k 2"]:
-    """Mean position of the `count` highest cells, as xy_grid, weighted by the softmax over these alone; or, where the
-    logits answer a binary loss with this `positive_weight` w, by the chance t that the target is there: such a loss
-    makes the odds w t / (1 - t) of it, so t is sigmoid(logit - ln w).
+    """Computes the mean position of the `count` highest cells, as xy_grid, weighted by the softmax over these alone;
+    or, where the logits answer a binary loss with this `positive_weight` w, by the chance t that the target is there:
+    such a loss makes the odds w t / (1 - t) of it, so t is sigmoid(logit - ln w).
 
     All cells where the map has fewer than `count`. Among cells as high as the last one that counts, which are taken
     is left to torch.topk; the four of a splat are enough for exactness, 9 is H3R's choice for networks."""
@@ -63,5 +65,5 @@ def top_k_mean(
 
 
 def _tent(position: Float[Tensor, "b k 1"], cells: int) -> Float[Tensor, "b k cells"]:
-    """1 - distance for cells less than one away, else 0."""
+    """Computes 1 - distance for cells less than one away, else 0."""
     return (1 - (axes.positions(cells, position) - position).abs()).clamp_min(0)

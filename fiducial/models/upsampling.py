@@ -19,7 +19,7 @@ Upsampling = Literal["separable", "deconvolution", "mixing", "none"]
 
 
 class Upsampled(NamedTuple):
-    """Layers, and what comes out of them."""
+    """Holds layers, and what comes out of them."""
 
     layers: nn.Sequential
     channels: int
@@ -27,7 +27,7 @@ class Upsampled(NamedTuple):
 
 
 def check(channels: int, stride: int | None, kernel: int = 1) -> None:
-    """A head's settings that end here, before there is a network; UserError."""
+    """Checks the settings of a head that end here, before there is a network. Raises UserError."""
     expect(channels >= 1, "head.channels", channels, "at least 1")
     expect(stride is None or stride >= 1, "head.stride", stride, "px a cell, at least 1")
     expect(kernel >= 1 and kernel % 2 == 1, "head.kernel", kernel, "an odd number of cells")
@@ -36,9 +36,9 @@ def check(channels: int, stride: int | None, kernel: int = 1) -> None:
 def build(
     kind: Upsampling, level: Level, size: Size, *, channels: int, stride: int | None, least_cells: int = 2
 ) -> Upsampled:
-    """Layers from `level` to a map of `stride` px a cell (None = 4, or the level's own where that is finer or nothing
-    is to be enlarged), for inputs of `size`. UserError where strides or sizes don't fit, or the map has fewer than
-    `least_cells` a side: in one cell there is nothing to choose."""
+    """Builds layers from `level` to a map of `stride` px a cell (None = 4, or the level's own where that is finer or
+    nothing is to be enlarged), for inputs of `size`. UserError where strides or sizes don't fit, or the map has fewer
+    than `least_cells` a side: in one cell there is nothing to choose."""
     enlarges = kind in ("separable", "deconvolution")
     stride = stride or (min(level.stride, 4) if enlarges else level.stride)
     doublings = math.log2(level.stride / stride)
@@ -64,7 +64,7 @@ def build(
 
 
 def final(channels: int, maps: int, kernel: int = 1, bias: bool = True) -> nn.Conv2d:
-    """The convolution that gives a map a point; it starts near zero, so that no cell is preferred."""
+    """Builds the convolution that gives a map a point; it starts near zero, so that no cell is preferred."""
     layer = nn.Conv2d(channels, maps, kernel, padding=kernel // 2, bias=bias)
     nn.init.normal_(layer.weight, std=0.001)
     if layer.bias is not None:

@@ -33,7 +33,7 @@ def unflip_combined(
 def average(
     maps: Sequence[Float[Tensor, "b k _ _"]], grid: Size, align: Literal["edge", "corner"] = "edge"
 ) -> Float[Tensor, "b k h w"]:
-    """Mean of maps of several sizes over the same picture, each brought to `grid` by bilinear interpolation. `align`
+    """Mean of maps of several sizes over the same image, each brought to `grid` by bilinear interpolation. `align`
     says what coincides when a map is resized: the outer edges or the outermost centres."""
     sides = (grid.h, grid.w)
     resized = [

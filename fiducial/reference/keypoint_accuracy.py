@@ -1,5 +1,5 @@
-"""Keypoint accuracy on heatmaps, exactly as FastEstimator's HRNet tutorial publishes it; ours, on points with a score, is
-`evaluation/keypoint_accuracy.of_points`."""
+"""Keypoint accuracy on heatmaps, exactly as FastEstimator's HRNet tutorial publishes it; ours, on points with a score,
+is `evaluation/keypoint_accuracy.of_points`."""
 
 from __future__ import annotations
 
@@ -42,9 +42,8 @@ def of_heatmaps(
 def mask(
     xy_grid: np.ndarray, labelled: np.ndarray, size: Size, sigma_cells: float = 1.0, reach_cells: int = 2
 ) -> np.ndarray:
-    """The target: exp(-d^2 / (2 sigma^2)) on the cells that are up to `reach_cells` from the position cut to whole cells,
-    else 0. xy_grid [n, k, 2],
-    labelled [n, k] -> [n, k, h, w] float32; zero for points that are not labelled."""
+    """The target: exp(-d^2 / (2 sigma^2)) on the cells that are up to `reach_cells` from the position cut to whole
+    cells, else 0. xy_grid [n, k, 2], labelled [n, k] -> [n, k, h, w] float32; zero for points that are not labelled."""
     across, down = (_profile(xy_grid[..., axis], size[axis], sigma_cells, reach_cells) for axis in (0, 1))
     product = down[..., :, None] * across[..., None, :] * labelled[..., None, None]
     return product.astype(np.float32)

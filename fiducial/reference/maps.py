@@ -14,8 +14,8 @@ from fiducial.models import heatmaps
 
 
 def suppress(maps: Float[Tensor, "b k h w"], window_cells: int = 5) -> Float[Tensor, "b k h w"]:
-    """Maps of their local peaks only: a cell that is not the highest of the odd window around it becomes zero (Newell et
-    al., NeurIPS 2017). Of equal cells all stay."""
+    """Maps of their local peaks only: a cell that is not the highest of the odd window around it becomes zero (Newell
+    et al., NeurIPS 2017). Of equal cells all stay."""
     highest = F.max_pool2d(maps, window_cells, stride=1, padding=window_cells // 2)
     return maps * (maps == highest)
 

@@ -1,5 +1,5 @@
-"""Variants of RTMPose's head network that MMPose has and its published models do not use: another activation, a relative
-bias, rotary embedding. Ours is `models/heads/_rtmcc.py`."""
+"""Variants of RTMPose's head network that MMPose has and its published models do not use: another activation, a
+relative bias, rotary embedding. Ours is `models/heads/_rtmcc.py`."""
 
 from __future__ import annotations
 

@@ -87,8 +87,8 @@ def nearby_points_nms(
 def box_nms(corners: np.ndarray, score: np.ndarray, limit: float = 0.5, whole_px: bool = False) -> np.ndarray:
     """The classic: boxes whose intersection over union with a better one is above `limit` go.
 
-    corners [n, 4]: x_min, y_min, x_max, y_max. With `whole_px` these are the first and the last px of a box, so that its
-    sides are one longer than their difference, as old detection code has it."""
+    corners [n, 4]: x_min, y_min, x_max, y_max. With `whole_px` these are the first and the last px of a box, so that
+    its sides are one longer than their difference, as old detection code has it."""
     low, high = np.split(np.asarray(corners, dtype=np.float64), 2, axis=1)
     more = 1.0 if whole_px else 0.0
     area = (high - low + more).prod(1)

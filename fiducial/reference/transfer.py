@@ -23,8 +23,8 @@ def knowledge_distillation(
     student_logits: Float[Tensor, "b n"], teacher_logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"],
     temperature: float, alpha: float,
 ) -> Float[Tensor, " b"]:  # fmt: skip
-    """alpha T^2 KL(teacher || student), both softened by the temperature T, + (1 - alpha) cross-entropy of the labels at
-    temperature 1 (section 2). T^2 keeps the size of the gradient: for large T the first part is that of matching
+    """alpha T^2 KL(teacher || student), both softened by the temperature T, + (1 - alpha) cross-entropy of the labels
+    at temperature 1 (section 2). T^2 keeps the size of the gradient: for large T the first part is that of matching
     logits, half the variance of their difference."""
     student, teacher = ((logits / temperature).log_softmax(1) for logits in (student_logits, teacher_logits))
     divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)

@@ -1,6 +1,6 @@
 """Points as numbers and as vectors of bins, the ways MMPose 1.x has them, for weights that were trained with these.
 
-Regression: shares of the picture's sides. SimCC (Li et al., ECCV 2022): one vector of bins an axis, bin i at px
+Regression: shares of the image's sides. SimCC (Li et al., ECCV 2022): one vector of bins an axis, bin i at px
 i / `bins_per_px`. What `visible` and weights mean is said in `codecs.py`."""
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def simcc_encode(
     density: bool = True,
 ) -> Vectors:
     """Gaussians around the nearest bin (halves go to the even one), as densities or with peak 1. A point outside keeps
-    its tail, and its weight, as long as three sigma reach the picture on both axes."""
+    its tail, and its weight, as long as three sigma reach the image on both axes."""
     bins, at = _bins(size, bins_per_px), _px_to_bins(xy, bins_per_px)
     radius = at.new_tensor(sigma_bins) * 3
     inside = ((at - radius < at.new_tensor(bins)) & (at + radius + 1 >= 0)).all(-1)

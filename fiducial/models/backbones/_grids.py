@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def halved(x: Tensor) -> Tensor:
-    """Means of 2x2 cells; of an odd side the last cell stands alone."""
+    """Averages 2x2 cells; of an odd side the last cell stands alone."""
     options: dict[str, Any] = {}
     if x.shape[-1] % 2 or x.shape[-2] % 2:
         options = {"ceil_mode": True, "count_include_pad": False}
@@ -17,5 +17,5 @@ def halved(x: Tensor) -> Tensor:
 
 
 def doubled(x: Tensor, like: Tensor) -> Tensor:
-    """Each cell four times, on the grid of `like`."""
+    """Repeats each cell four times, on the grid of `like`."""
     return F.interpolate(x, size=like.shape[-2:], mode="nearest")

@@ -9,7 +9,7 @@ from fiducial.models.pretrained import Pretrained
 
 
 def announce(name: str, pretrained: Pretrained) -> None:
-    """Says that a backbone starts at random: UserError for "yes", a warning for "auto", nothing for "no"."""
+    """Says that a backbone starts at random: raises UserError for "yes", a warning for "auto", nothing for "no"."""
     if pretrained not in ("auto", "yes", "no"):
         raise UserError(f"pretrained {pretrained!r}: expected auto, yes or no")
     advice = "give a file of weights with --init"

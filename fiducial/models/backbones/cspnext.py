@@ -23,19 +23,19 @@ POOLS = (5, 9, 13)  # cells: windows of the pooling in the last stage
 
 @dataclass(frozen=True)
 class CSPNeXtSpec:
-    """How much of the full network: factors on the number of blocks and of channels."""
+    """Says how much of the full network: factors on the number of blocks and of channels."""
 
     depth: float = 1.0
     width: float = 1.0
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Of the four stages, at least one each."""
+        """Counts the blocks of the four stages, at least one each."""
         return tuple(max(round(count * self.depth), 1) for count in BLOCKS)
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the stem and the four stages."""
+        """Counts the channels of the stem and the four stages."""
         return tuple(int(count * self.width) for count in WIDTHS)
 
 
@@ -50,23 +50,23 @@ EXAMPLES = ("cspnext_tiny",)
 
 
 def names() -> list[str]:
-    """All members."""
+    """Lists the names of all members."""
     return list(SPECS)
 
 
 def matches(name: str) -> bool:
-    """Whether the family has it."""
+    """Says whether the family has a backbone of this name."""
     return name in SPECS
 
 
 def build(name: str, pretrained: Pretrained = "auto") -> CSPNeXt:
-    """A member by name, random: weights come from a file (`--init`)."""
+    """Builds a member by name, random: weights come from a file (`--init`)."""
     _untrained.announce(name, pretrained)
     return CSPNeXt(SPECS[name])
 
 
 class CSPNeXt(Backbone):
-    """[b, 3, h, w] -> one map at 1/32; sides that 32 does not divide are rounded up."""
+    """Turns [b, 3, h, w] into one map at 1/32; sides that 32 does not divide are rounded up."""
 
     def __init__(self, spec: CSPNeXtSpec) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class CSPNeXt(Backbone):
 
 
 class Convolution(nn.Module):
-    """Convolution without bias, BatchNorm, SiLU."""
+    """Is a convolution without bias, BatchNorm and SiLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Convolution(nn.Module):
 
 
 class Separable(nn.Module):
-    """Each channel alone through a 5x5, then channels mixed cell by cell; both normalised and activated."""
+    """Filters each channel alone by a 5x5, then mixes channels cell by cell; both normalised and activated."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Separable(nn.Module):
 
 
 class Block(nn.Module):
-    """A 3x3 and a separable 5x5, and the identity where `residual`."""
+    """Is a 3x3 and a separable 5x5, and the identity where `residual`."""
 
     def __init__(self, channels: int, residual: bool) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Block(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Each channel times a factor in 0..1 that is read from the means of all channels."""
+    """Multiplies each channel by a factor in 0..1 that is read from the means of all channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class ChannelAttention(nn.Module):
 
 
 class CrossStage(nn.Module):
-    """Half of the channels through `count` blocks, half past them; then both, weighed and mixed."""
+    """Sends half of the channels through `count` blocks, half past them; then both, weighed and mixed."""
 
     def __init__(self, channels: int, count: int, residual: bool = True) -> None:
         super().__init__()
@@ -161,7 +161,8 @@ class CrossStage(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """The map beside its maxima over windows of three sizes (He et al., ECCV 2014), between two 1x1 convolutions."""
+    """Puts the map beside its maxima over windows of three sizes (He et al., ECCV 2014), between two 1x1
+    convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

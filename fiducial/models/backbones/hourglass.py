@@ -28,7 +28,7 @@ _NAME = re.compile(r"(depthwise_)?hourglass(?:_w(\d+))?(?:_b(\d+))?(?:_m(\d+))?(
 
 @dataclass(frozen=True)
 class HourglassSpec:
-    """Choices of the network; the defaults are the published ones."""
+    """Holds the choices of the network; the defaults are the published ones."""
 
     width: int = 32  # of the map that comes out; the first block down has twice as much
     blocks: int = 5  # down, and as many up
@@ -42,29 +42,29 @@ class HourglassSpec:
 
     @property
     def name(self) -> str:
-        """The backbone's name, without what is as published."""
+        """Gives the backbone's name, without what is as published."""
         usual = HourglassSpec()
         parts = (("w", "width"), ("b", "blocks"), ("m", "widest"), ("s", "reduction"))
         changed = (f"_{key}{getattr(self, part)}" for key, part in parts if getattr(self, part) != getattr(usual, part))
         return ("depthwise_" if self.depthwise else "") + "hourglass" + "".join(changed)
 
     def channels(self, level: int) -> int:
-        """Of the map that was halved `level` times."""
+        """Counts the channels of the map that was halved `level` times."""
         return min(self.widest, self.width << level)
 
 
 def names() -> list[str]:
-    """The published one, and small ones."""
+    """Lists the published one, and small ones."""
     return ["hourglass", "hourglass_w16", "depthwise_hourglass", *EXAMPLES]
 
 
 def matches(name: str) -> bool:
-    """Whether the name follows hourglass[_wWIDTH][_bBLOCKS][_mWIDEST][_sREDUCTION]."""
+    """Says whether the name follows hourglass[_wWIDTH][_bBLOCKS][_mWIDEST][_sREDUCTION]."""
     return _NAME.fullmatch(name) is not None
 
 
 def build(name: str, pretrained: Pretrained = "auto") -> Hourglass:
-    """A network by name, random: weights come from a file of a whole detector (`--init`)."""
+    """Builds a network by name, random: weights come from a file of a whole detector (`--init`)."""
     found = _NAME.fullmatch(name)
     assert found is not None
     _untrained.announce(name, pretrained)
@@ -74,7 +74,8 @@ def build(name: str, pretrained: Pretrained = "auto") -> Hourglass:
 
 
 class Hourglass(Backbone):
-    """[b, 3, h, w] in 0..1 -> the decoder's map with the small image joined to it, and the deepest map, any size."""
+    """Turns [b, 3, h, w] in 0..1 into the decoder's map with the small image joined to it, and the deepest map, any
+    size."""
 
     normalization = Normalization(mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
     main = 0
@@ -94,7 +95,7 @@ class Hourglass(Backbone):
 
 
 class EncoderDecoder(nn.Module):
-    """The network itself: maps [b, inputs, h, w] -> ([b, outputs, h, w], the deepest map)."""
+    """Is the network itself: maps [b, inputs, h, w] -> ([b, outputs, h, w], the deepest map)."""
 
     def __init__(self, spec: HourglassSpec, inputs: int) -> None:
         super().__init__()
@@ -118,7 +119,7 @@ class EncoderDecoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Convolution 3x3, BatchNorm, ReLU."""
+    """Is a 3x3 convolution, BatchNorm and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, depthwise: bool = False) -> None:
         super().__init__()

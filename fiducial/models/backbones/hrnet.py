@@ -24,7 +24,7 @@ EXPANSION = 4  # of a bottleneck: it ends with this many times its planes
 
 @dataclass(frozen=True)
 class HRNetSpec:
-    """Defaults are those of the pose network with 32 channels."""
+    """Holds the choices of the network; the defaults are those of the pose network with 32 channels."""
 
     channels: tuple[int, int, int, int] = (32, 64, 128, 256)  # of the branches, fine to coarse
     modules: tuple[int, int, int] = (1, 4, 3)  # exchanges in stages 2, 3 and 4
@@ -45,17 +45,17 @@ EXAMPLES = ("hrnet_w18", "hrnet_w18_branches", "hrnet_w18_concat")
 
 
 def names() -> list[str]:
-    """All members."""
+    """Lists the names of all members."""
     return [base + suffix for base in WIDTHS for suffix in OUTPUTS]
 
 
 def matches(name: str) -> bool:
-    """Whether the family has it."""
+    """Says whether the family has a backbone of this name."""
     return name in names()
 
 
 def build(name: str, pretrained: Pretrained = "auto") -> HRNet:
-    """A member by name, from timm's ImageNet weights of the same trunk, or random (He et al. 2015)."""
+    """Builds a member by name, from timm's ImageNet weights of the same trunk, or random (He et al. 2015)."""
     base, suffix = next((base, name[len(base) :]) for base in WIDTHS if name.startswith(base))
     network = HRNet(HRNetSpec(channels=WIDTHS[base], output=OUTPUTS[suffix]))
     if pretrained == "no":
@@ -71,7 +71,7 @@ def build(name: str, pretrained: Pretrained = "auto") -> HRNet:
 
 
 class HRNet(Backbone):
-    """[b, 3, h, w] -> one map at 1/4, or four at 1/4 to 1/32. Sides that 32 does not divide are rounded up."""
+    """Turns [b, 3, h, w] into one map at 1/4, or four at 1/4 to 1/32. Sides that 32 does not divide are rounded up."""
 
     def __init__(self, spec: HRNetSpec) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class HRNet(Backbone):
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
-    """Convolution without bias, BatchNorm and, unless refused, ReLU."""
+    """Builds a convolution without bias, BatchNorm and, unless refused, ReLU."""
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -129,7 +129,7 @@ def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, rel
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and the identity (He et al., CVPR 2016)."""
+    """Is two 3x3 convolutions and the identity (He et al., CVPR 2016)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 to `EXPANSION` times `planes`; the shortcut is projected where channels differ."""
+    """Is 1x1, 3x3, 1x1 to `EXPANSION` times `planes`; the shortcut is projected where channels differ."""
 
     def __init__(self, inputs: int, planes: int) -> None:
         super().__init__()
@@ -164,7 +164,8 @@ class Bottleneck(nn.Module):
 
 
 def transition(before: tuple[int, ...], after: tuple[int, ...]) -> nn.ModuleList:
-    """One step a branch: 3x3 convolution where its channels change, stride 2 from the coarsest for the new one."""
+    """Builds one step a branch: 3x3 convolution where its channels change, stride 2 from the coarsest for the new
+    one."""
     steps: list[nn.Module] = []
     for i, outputs in enumerate(after):
         if i >= len(before):  # nested one deeper, as in the official keys
@@ -175,14 +176,14 @@ def transition(before: tuple[int, ...], after: tuple[int, ...]) -> nn.ModuleList
 
 
 def stage(channels: tuple[int, ...], modules: int, blocks: int, last_outputs: int | None = None) -> nn.Sequential:
-    """`modules` exchanges in a row; only the last one may leave out its coarser outputs."""
+    """Builds `modules` exchanges in a row; only the last one may leave out its coarser outputs."""
     outputs = [len(channels)] * modules
     outputs[-1] = last_outputs or len(channels)
     return nn.Sequential(*(Exchange(channels, blocks, count) for count in outputs))
 
 
 class Exchange(nn.Module):
-    """Residual blocks within each branch, then every output is the sum of all branches brought to its grid."""
+    """Is residual blocks within each branch, then every output is the sum of all branches brought to its grid."""
 
     def __init__(self, channels: tuple[int, ...], blocks: int, outputs: int) -> None:
         super().__init__()
@@ -209,7 +210,8 @@ class Exchange(nn.Module):
 
 
 def bridge(channels: tuple[int, ...], source: int, target: int) -> nn.Module:
-    """From one branch to another's channels, and down to its grid; the way up is a resize without parameters."""
+    """Builds the way from one branch to another's channels, and down to its grid; the way up is a resize without
+    parameters."""
     if source == target:
         return nn.Identity()
     if source > target:

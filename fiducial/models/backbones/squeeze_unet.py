@@ -2,9 +2,9 @@
 SqueezeNet's: Iandola et al., arXiv 1602.07360) on the image made smaller, to learn from an hourglass, whose grids it
 has; `squeeze_unet_w32_s2` is one of half the width, on half the image's size.
 
-Down: a convolution of stride two, then three times pooled, with two fire modules each of twice the width. Up: doubled, a
-fire module, joined with the map of that size on the way down; the last of these is the image itself. Most cells are on
-the two finest grids, so the way down has no fire module there and the way up one each."""
+Down: a convolution of stride two, then three times pooled, with two fire modules each of twice the width. Up: doubled,
+a fire module, joined with the map of that size on the way down; the last of these is the image itself. Most cells are
+on the two finest grids, so the way down has no fire module there and the way up one each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAME = re.compile(r"squeeze_unet(?:_w(\d+))?(?:_s(\d+))?")
 
 @dataclass(frozen=True)
 class SqueezeUNetSpec:
-    """Choices of the network."""
+    """Holds the choices of the network."""
 
     width: int = 64  # channels of the map halved once; half of it on the finest grid, eight times it on the coarsest
     reduction: int = 4  # px of the input a cell of the network's own grid
@@ -42,27 +42,27 @@ class SqueezeUNetSpec:
         expect(self.reduction >= 1, "squeeze_unet's reduction (_sN)", self.reduction, "at least 1")
 
     def channels(self, halvings: int) -> int:
-        """Of the map that was halved so often."""
+        """Counts the channels of the map that was halved so often."""
         return (self.width << halvings) // 2
 
     def squeezed(self, outputs: int) -> int:
-        """Channels inside of a fire module: an eighth of what comes out, as in SqueezeNet, or a quarter of the width where
-        that is more: on the finest grids an eighth would be four."""
+        """Counts the channels inside of a fire module: an eighth of what comes out, as in SqueezeNet, or a quarter of
+        the width where that is more: on the finest grids an eighth would be four."""
         return max(outputs // 8, self.width // 4)
 
 
 def names() -> list[str]:
-    """The usual one, and small ones."""
+    """Lists the usual one, and small ones."""
     return ["squeeze_unet", "squeeze_unet_w32", "squeeze_unet_w32_s2", *EXAMPLES]
 
 
 def matches(name: str) -> bool:
-    """Whether the name follows squeeze_unet[_wWIDTH][_sREDUCTION]."""
+    """Says whether the name follows squeeze_unet[_wWIDTH][_sREDUCTION]."""
     return _NAME.fullmatch(name) is not None
 
 
 def build(name: str, pretrained: Pretrained = "auto") -> SqueezeUNet:
-    """A network by name, random: weights come from a file of a whole detector (`--init`)."""
+    """Builds a network by name, random: weights come from a file of a whole detector (`--init`)."""
     found = _NAME.fullmatch(name)
     assert found is not None
     _untrained.announce(name, pretrained)
@@ -71,7 +71,8 @@ def build(name: str, pretrained: Pretrained = "auto") -> SqueezeUNet:
 
 
 class SqueezeUNet(Backbone):
-    """[b, 3, h, w] in 0..1 -> the decoder's map with the small image joined to it, and the deepest map, any size."""
+    """Turns [b, 3, h, w] in 0..1 into the decoder's map with the small image joined to it, and the deepest map, any
+    size."""
 
     normalization = Normalization(mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
     main = 0
@@ -109,7 +110,8 @@ class SqueezeUNet(Backbone):
 
 
 class Fire(nn.Module):
-    """A 1x1 convolution to few channels, then a 1x1 and a 3x3 convolution side by side, each to half of `outputs`."""
+    """Is a 1x1 convolution to few channels, then a 1x1 and a 3x3 convolution side by side, each to half of
+    `outputs`."""
 
     def __init__(self, inputs: int, squeezed: int, outputs: int) -> None:
         super().__init__()
@@ -118,7 +120,7 @@ class Fire(nn.Module):
         self.expand_3x3 = _convolution(squeezed, outputs // 2, 3)
 
     def forward(self, x: Float[Tensor, "b c h w"], skip: Tensor | None = None) -> Float[Tensor, "b d _ _"]:
-        """On x's own grid, or doubled onto that of `skip`."""
+        """Computes the map on x's own grid, or doubled onto that of `skip`."""
         x = self.squeeze(x)
         if skip is not None:
             # Only now: a 1x1 convolution of equal cells gives equal cells, so this is the same for a quarter of the work.

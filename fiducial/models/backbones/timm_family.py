@@ -33,30 +33,30 @@ ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_im
 
 
 def names() -> list[str]:
-    """timm's architectures; each may be followed by `.` and the tag of a set of weights."""
+    """Lists timm's architectures; each may be followed by `.` and the tag of a set of weights."""
     return weights.timm_names()
 
 
 def timm_name(name: str) -> str:
-    """The aliases above as timm calls them; a tag stays."""
+    """Translates the aliases above into timm's names; a tag stays."""
     architecture, dot, tag = name.partition(".")
     return ALIASES.get(architecture, architecture) + dot + tag
 
 
 def matches(name: str) -> bool:
-    """Whether timm knows the architecture and, where one is given, the tag."""
+    """Says whether timm knows the architecture and, where one is given, the tag."""
     full = timm_name(name)
     return full in names() or full in weights.timm_tagged_names()
 
 
 def build(name: str, pretrained: Pretrained = "auto") -> TimmBackbone:
-    """The network up to its last map; UserError where timm offers no maps of it."""
+    """Builds the network up to its last map. Raises UserError where timm offers no maps of it."""
     network, initialization = encoder(timm_name(name), pretrained, last_only=True)
     return TimmBackbone(network, timm_name(name), initialization)
 
 
 class TimmBackbone(Backbone):
-    """[b, 3, h, w] -> the network's last map."""
+    """Turns [b, 3, h, w] into the network's last map."""
 
     def __init__(self, encoder: Encoder, name: str, initialization: str) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class TimmBackbone(Backbone):
 
 
 class Encoder(nn.Module):
-    """One or all of the maps of a network of timm, fine to coarse, [b, c, h, w] each, as `levels` says."""
+    """Gives one or all of the maps of a network of timm, fine to coarse, [b, c, h, w] each, as `levels` says."""
 
     def __init__(self, network: Any, name: str, only_size: Size | None) -> None:
         super().__init__()
@@ -94,14 +94,14 @@ class Encoder(nn.Module):
 
 
 def encoder(name: str, pretrained: Pretrained, last_only: bool) -> tuple[Encoder, str]:
-    """The last or all maps of a network by timm's name, and where its weights came from."""
+    """Builds the encoder of the last or all maps of a network by timm's name, and says where its weights came from."""
     options: dict[str, Any] = {"features_only": True}
     if last_only:
         options["out_indices"] = (-1,)
     cfg = weights.configuration(name)
     only_size = None
     if cfg is not None and cfg.fixed_input_size:
-        # Transformers are built for one size of picture; most can be told to take any.
+        # Transformers are built for one size of image; most can be told to take any.
         flexible = next((option for option in ANY_SIZE if _buildable(name, options | option)), None)
         only_size = Size(cfg.input_size[2], cfg.input_size[1]) if flexible is None else None
         options |= flexible or {}

@@ -22,17 +22,17 @@ EXAMPLES = ("unet_resnet18", "unet_mobilenetv3_small_100")
 
 
 def names() -> list[str]:
-    """One for each network of timm; those without a pyramid of maps are refused when built."""
+    """Lists one for each network of timm; those without a pyramid of maps are refused when built."""
     return [PREFIX + name for name in timm_family.names()]
 
 
 def matches(name: str) -> bool:
-    """Whether the encoder is one of timm's."""
+    """Says whether the encoder is one of timm's."""
     return name.startswith(PREFIX) and timm_family.matches(name[len(PREFIX) :])
 
 
 def build(name: str, pretrained: Pretrained = "auto") -> UNet:
-    """The U-Net on the encoder that the name says; `pretrained` is about the encoder, the rest is random."""
+    """Builds the U-Net on the encoder that the name says; `pretrained` is about the encoder, the rest is random."""
     encoder_name = timm_family.timm_name(name[len(PREFIX) :])
     encoder, initialization = timm_family.encoder(encoder_name, pretrained, last_only=False)
     levels = encoder.levels
@@ -51,7 +51,7 @@ def build(name: str, pretrained: Pretrained = "auto") -> UNet:
 
 
 class UNet(Backbone):
-    """[b, 3, h, w] -> one map [b, c, h, w] of the image's own size; any size will do."""
+    """Turns [b, 3, h, w] into one map [b, c, h, w] of the image's own size; any size will do."""
 
     def __init__(self, encoder: timm_family.Encoder) -> None:
         super().__init__()
@@ -88,21 +88,21 @@ class UNet(Backbone):
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
-    """Convolution, BatchNorm, ReLU, from weights of unit gain (He et al., ICCV 2015)."""
+    """Builds a convolution, BatchNorm and ReLU, from weights of unit gain (He et al., ICCV 2015)."""
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight)
     return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def resized(x: Tensor, like: Tensor) -> Tensor:
-    """x on the grid of `like`; they differ by a cell where a side of the input was odd on its way down."""
+    """Brings x onto the grid of `like`; they differ by a cell where a side of the input was odd on its way down."""
     if x.shape[-2:] == like.shape[-2:]:
         return x
     return functional.interpolate(x, size=like.shape[-2:], mode="nearest")
 
 
 class Shuffle(nn.Module):
-    """Twice the size: four maps for each of `outputs`, interleaved."""
+    """Doubles the size: four maps for each of `outputs`, interleaved."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Shuffle(nn.Module):
 
 
 class Up(nn.Module):
-    """A map doubled, joined with the encoder's map of that size, and two convolutions on both."""
+    """Doubles a map, joined with the encoder's map of that size, and two convolutions on both."""
 
     def __init__(self, inputs: int, skip: int, narrow: bool) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Up(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions and the identity, at the image's size."""
+    """Is two 3x3 convolutions and the identity, at the image's size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -18,12 +18,12 @@ from fiducial.models.contracts import Backbone, Level
 from fiducial.models.pretrained import Pretrained
 
 PATCH = 16  # px a side
-PADDING = 2  # px of zeros around the picture, so that patches lie 2 px further up and left than cells of 16 px
+PADDING = 2  # px of zeros around the image, so that patches lie 2 px further up and left than cells of 16 px
 
 
 @dataclass(frozen=True)
 class ViTPoseSpec:
-    """Defaults are those of the base network."""
+    """Holds the choices of the network; the defaults are those of the base network."""
 
     width: int = 768  # channels of a token
     depth: int = 12  # blocks
@@ -41,24 +41,24 @@ EXAMPLES = ("vitpose_small",)
 
 
 def names() -> list[str]:
-    """All members."""
+    """Lists the names of all members."""
     return list(SPECS)
 
 
 def matches(name: str) -> bool:
-    """Whether the family has it."""
+    """Says whether the family has a backbone of this name."""
     return name in SPECS
 
 
 def build(name: str, pretrained: Pretrained = "auto") -> ViTPose:
-    """A member by name, random: weights come from a file (`--init`)."""
+    """Builds a member by name, random: weights come from a file (`--init`)."""
     _untrained.announce(name, pretrained)
     return ViTPose(SPECS[name])
 
 
 class ViTPose(Backbone):
-    """[b, 3, h, w] -> one map at 1/16. Sides must be multiples of 16; positions are resized to other inputs than the
-    one they were learnt for."""
+    """Turns [b, 3, h, w] into one map at 1/16. Sides must be multiples of 16; positions are resized to other inputs
+    than the one they were learnt for."""
 
     def __init__(self, spec: ViTPoseSpec) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class ViTPose(Backbone):
 
 
 class PatchEmbedding(nn.Module):
-    """A vector a patch: a convolution whose windows do not overlap."""
+    """Gives a vector a patch: a convolution whose windows do not overlap."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class PatchEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """Tokens look at each other, then each is changed on its own; both normalised before and added after."""
+    """Lets tokens look at each other, then each is changed on its own; both normalised before and added after."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Softmax attention in `heads` parts (Vaswani et al., NeurIPS 2017, eq. 1)."""
+    """Is softmax attention in `heads` parts (Vaswani et al., NeurIPS 2017, eq. 1)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Attention(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Two layers, four times as wide between them."""
+    """Is two layers, four times as wide between them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

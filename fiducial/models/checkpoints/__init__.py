@@ -28,7 +28,7 @@ read = _reader.read
 
 
 class Source(Protocol):
-    """What a file of this folder offers."""
+    """Describes what a file of this folder offers."""
 
     PROJECT: str
 
@@ -38,18 +38,19 @@ class Source(Protocol):
 
 
 def sources() -> Iterator[Source]:
-    """All of the folder, by name."""
+    """Lists all sources of the folder, by name."""
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         yield cast(Source, importlib.import_module(f"{__name__}.{path.stem}"))
 
 
 def source_of(shapes: Shapes) -> Source | None:
-    """The one that knows these names; None where nobody does."""
+    """Finds the source that knows these names; None where nobody does."""
     return next((source for source in sources() if source.recognise(shapes)), None)
 
 
 def plan_of(path: Path) -> Plan:
-    """What a file holds, for building the network anew. UserError where nobody knows it, or it has no head."""
+    """Says what a file holds, for building the network anew. Raises UserError where nobody knows it, or it has no
+    head."""
     contents = read(path)
     source = source_of(contents.shapes)
     if source is None and all(name.startswith(("backbone.", "head.")) for name in contents.state):
@@ -72,8 +73,9 @@ def plan_of(path: Path) -> Plan:
 
 
 def fill(network: nn.Module, plan: Plan, path: Path) -> str:
-    """Every tensor of the plan into a network that was built by it, and a line that says so. UserError, in terms of
-    architecture, points and input size, where one is missing or of another shape: nothing is loaded in part."""
+    """Fills every tensor of the plan into a network that was built by it; gives a line that says so. Raises UserError,
+    in terms of architecture, points and input size, where one is missing or of another shape: nothing is loaded in
+    part."""
     own = network.state_dict()
     wrong = _wrong(own, plan)
     if wrong:
@@ -94,7 +96,7 @@ def fill(network: nn.Module, plan: Plan, path: Path) -> str:
 def initialise(
     network: nn.Module, source: Path, *, backbone: str, method: str, size: Size, points: tuple[str, ...]
 ) -> str:
-    """Weights of a file or run folder into an untrained detector; returns a line that says what was taken.
+    """Fills an untrained detector with weights of a file or run folder; gives a line that says what was taken.
 
     The backbone must be the file's; of a U-Net, the encoder may come alone. Of the head, tensors of the same method,
     name and shape are taken, of a run of ours if its points are the same; the others stay random and are listed. Files
@@ -172,7 +174,7 @@ def _what_to_ask_for(plan: Plan, backbone: str) -> str:
 
 
 def _advice(plan: Plan, method: str, size: Size, points: tuple[str, ...]) -> list[str]:
-    """What of the recipe differs from what the weights were trained for."""
+    """Lists what of the recipe differs from what the weights were trained for."""
     notes = []
     if plan.method is None:
         notes.append("it has a backbone alone, so the head starts at random")

@@ -23,7 +23,7 @@ COUNTERS = ("num_batches_tracked", "likelihood.spread", "likelihood.observations
 
 @dataclass(frozen=True)
 class Plan:
-    """A network of ours and the tensors for it. Without a `method` the file holds a backbone alone."""
+    """Names a network of ours and the tensors for it. Without a `method` the file holds a backbone alone."""
 
     project: str  # whose file it is, for reports
     backbone: str
@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """Tensors in the file."""
+        """Counts the tensors in the file."""
         return len(self.names) + len(self.unused)
 
 
@@ -55,24 +55,25 @@ class Draft:
         self.unused: dict[str, str] = {}
 
     def take(self, theirs: str, ours: str) -> None:
-        """All whose name begins with `theirs`; the rest of the name stays."""
+        """Takes all tensors whose name begins with `theirs`; the rest of the name stays."""
         for name in self._left(theirs):
             self.put(ours + name.removeprefix(theirs), name, self.left[name])
 
     def put(self, ours: str, theirs: str, tensor: Tensor) -> None:
-        """One, as it is or changed."""
+        """Takes one tensor, as it is or changed."""
         self.weights[ours] = tensor
         self.names[ours] = theirs
         self.left.pop(theirs, None)
 
     def leave(self, theirs: str, why: str) -> None:
-        """All whose name begins with `theirs` are not needed."""
+        """Leaves out all tensors whose name begins with `theirs`: they are not needed."""
         for name in self._left(theirs):
             self.unused[name] = why
             del self.left[name]
 
     def finish(self, backbone: str, **rest: Any) -> Plan:
-        """The plan; UserError where tensors are left over, since without them the network is another one."""
+        """Gives the plan. Raises UserError where tensors are left over, since without them the network is another
+        one."""
         if self.left:
             raise UserError(
                 f"{self.contents.path}: recognised as {self.project} ({backbone}), but the architecture differs: "
@@ -85,7 +86,8 @@ class Draft:
 
 
 def skeleton_of(contents: Contents, points: int) -> Skeleton:
-    """Of the data set that the file names, or the bundled one of so many points, or nameless points."""
+    """Chooses the skeleton of the data set that the file names, or the bundled one of so many points, or nameless
+    points."""
     described = contents.meta.get("dataset_meta")
     if isinstance(described, dict) and described.get("num_keypoints") == points:
         names = dict(described.get("keypoint_id2name") or {})
@@ -105,7 +107,7 @@ def skeleton_of(contents: Contents, points: int) -> Skeleton:
 
 
 def size_of(contents: Contents, usual: Size) -> tuple[Size, str]:
-    """The input's size as the file's configuration or its name has it, else `usual`; and which of these."""
+    """Finds the input's size as the file's configuration or its name has it, else `usual`; and which of these."""
     configured = re.search(r"(?:input_size|image_size)'?\s*[=:]\s*(?:np\.array\()?[\[(](\d+),\s*(\d+)", contents.said)
     if configured is not None:
         return Size(int(configured[1]), int(configured[2])), "as its configuration says"
@@ -117,13 +119,13 @@ def size_of(contents: Contents, usual: Size) -> tuple[Size, str]:
 
 
 def usual_size(points: int) -> Size:
-    """Upright for people, square for all else."""
+    """Gives the usual size: upright for people, square for all else."""
     return Size(192, 256) if points == len(skeletons.COCO17.points) else Size(256, 256)
 
 
 def upsampling_of(contents: Contents, own: Shapes, stride: int) -> dict[str, Any]:
-    """Head options for the transposed convolutions among a head's tensors, on a map of `stride` px a cell; each of them
-    doubles it."""
+    """Gives head options for the transposed convolutions among a head's tensors, on a map of `stride` px a cell; each
+    of them doubles it."""
     doublings = sum(name.startswith("deconv_layers.") and len(shape) == 4 for name, shape in own.items())
     first = own.get("deconv_layers.0.weight")
     if not doublings and first is None:
@@ -136,7 +138,7 @@ def upsampling_of(contents: Contents, own: Shapes, stride: int) -> dict[str, Any
 
 
 def heatmap_conventions(contents: Contents, size: Size) -> dict[str, Any]:
-    """How cells lie on px and how maps are read, in MMPose's files and those like them."""
+    """Says how cells lie on px and how maps are read, in MMPose's files and those like them."""
     said = contents.said
     if re.search(r"UDPHeatmap|use_udp=True|[_-]udp", said):
         convention = {"align": "corner", "decoder": "dark_udp"}

@@ -31,7 +31,7 @@ CONVERT = (
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds."""
+    """Holds what a file has in it."""
 
     path: Path
     state: dict[str, Tensor]
@@ -43,14 +43,14 @@ class Contents:
 
     @property
     def said(self) -> str:
-        """The file's name and, where it has one, its configuration: what hints are looked for in."""
+        """Gives the file's name and, where it has one, its configuration: what hints are looked for in."""
         texts = [self.path.name, *(self.meta.get(key) for key in ("cfg", "config"))]
         return "\n".join(text for text in texts if isinstance(text, str))
 
 
 def nested(path: Path) -> dict[str, Any]:
-    """What a `.pth`, `.pt` or `.safetensors` holds, as it is: of a system, the states of its networks by name. UserError
-    for whatever is none of these."""
+    """Reads what a `.pth`, `.pt` or `.safetensors` holds, as it is: of a system, the states of its networks by name.
+    UserError for whatever is none of these."""
     loaded = _loaded(path)
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: holds a {type(loaded).__name__}; expected the states of networks by name")
@@ -58,7 +58,7 @@ def nested(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path) -> Contents:
-    """The tensors of a `.pth`, `.pt` or `.safetensors`, unwrapped. UserError for whatever is none of these."""
+    """Reads the tensors of a `.pth`, `.pt` or `.safetensors`, unwrapped. UserError for whatever is none of these."""
     contents = unwrapped(path, _loaded(path))
     for name, tensor in contents.state.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -67,7 +67,8 @@ def read(path: Path) -> Contents:
 
 
 def unwrapped(path: Path, loaded: Any) -> Contents:
-    """`{"state_dict": .., "meta": ..}` and the like down to named tensors, without `module.` before each name."""
+    """Unwraps `{"state_dict": .., "meta": ..}` and the like down to named tensors, without `module.` before each
+    name."""
     meta: dict[str, Any] = {}
     while isinstance(loaded, dict) and not any(isinstance(value, Tensor) for value in loaded.values()):
         if isinstance(loaded.get("meta"), dict):

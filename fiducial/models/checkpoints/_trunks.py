@@ -21,7 +21,7 @@ CSPNEXTS = {(spec.channels[0], spec.blocks): name for name, spec in cspnext.SPEC
 
 
 class Trunk(NamedTuple):
-    """A backbone of ours and what its tensors' names begin with there."""
+    """Names a backbone of ours and what its tensors' names begin with there."""
 
     name: str
     prefix: str
@@ -29,13 +29,13 @@ class Trunk(NamedTuple):
 
 
 def trunk_of(shapes: Shapes, prefix: str = "") -> Trunk | None:
-    """The backbone whose tensors begin with `prefix`; None where it is none of ours."""
+    """Finds the backbone whose tensors begin with `prefix`; None where it is none of ours."""
     own = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
     return _hrnet(own) or _resnet(own) or _cspnext(own) or _vit(own)
 
 
 def below(shapes: Shapes, pattern: str) -> int:
-    """How many there are: one more than the highest number that stands where `pattern` has its group."""
+    """Counts how many there are: one more than the highest number that stands where `pattern` has its group."""
     return 1 + max((int(found[1]) for name in shapes if (found := re.match(pattern, name))), default=-1)
 
 

@@ -1,5 +1,5 @@
-"""Files of the First-Order-Motion model (Siarohin et al., NeurIPS 2019): of its detector alone, or of the whole system, of
-which `kp_detector` is taken. Its Gaussian filter is computed here."""
+"""Files of the First-Order-Motion model (Siarohin et al., NeurIPS 2019): of its detector alone, or of the whole system,
+of which `kp_detector` is taken. Its Gaussian filter is computed here."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _WIDEST, _PADDING = 1024, 0  # of all published configurations
 
 
 def recognise(shapes: Shapes) -> bool:
-    """By its heatmap convolution and the hourglass in front of it."""
+    """Recognises a file by its heatmap convolution and the hourglass in front of it."""
     return "kp.weight" in shapes and "predictor.encoder.down_blocks.0.conv.weight" in shapes
 
 
 def plan(contents: Contents) -> Plan:
-    """The detector; UserError where a part is of another form."""
+    """Plans the detector. Raises UserError where a part is of another form."""
     shapes = contents.shapes
     spec, points = spec_of(shapes), shapes["kp.weight"][0]
     head = {"padding": _PADDING, "kernel": shapes["kp.weight"][-1], "jacobian": _jacobian_of(contents, points)}
@@ -36,14 +36,18 @@ def plan(contents: Contents) -> Plan:
             draft.put(our_name(name), name, tensor)
     side = 64 * spec.reduction
     return draft.finish(
-        spec.name, method="motion", head=head, skeleton=Skeleton(f"motion{points}", skeletons.numbered(points), named=False),
-        size=Size(side, side), size_from="the usual one, the file does not say",
+        spec.name,
+        method="motion",
+        head=head,
+        skeleton=Skeleton(f"motion{points}", skeletons.numbered(points), named=False),
+        size=Size(side, side),
+        size_from="the usual one, the file does not say",
         normalization=Normalization((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
-    )  # fmt: skip
+    )
 
 
 def spec_of(shapes: Shapes) -> HourglassSpec:
-    """The hourglass, from its tensors' shapes: a width that two blocks share is the widest."""
+    """Finds the hourglass from its tensors' shapes: a width that two blocks share is the widest."""
     downs = sorted(name for name in shapes if re.fullmatch(r"predictor\.encoder\.down_blocks\.\d+\.conv\.weight", name))
     widths = [shapes[f"predictor.encoder.down_blocks.{i}.conv.weight"][0] for i in range(len(downs))]
     grown = widths[-1] != 2 * widths[-2] if len(widths) > 1 else False
@@ -55,7 +59,7 @@ def spec_of(shapes: Shapes) -> HourglassSpec:
 
 
 def our_name(theirs: str) -> str:
-    """A tensor's name with them -> with us."""
+    """Translates a tensor's name with them into ours."""
     name = re.sub(r"^predictor\.encoder\.down_blocks\.", "backbone.network.down.", theirs)
     name = re.sub(r"^predictor\.decoder\.up_blocks\.", "backbone.network.up.", name)
     return re.sub(r"^kp\.", "head.heatmap.", re.sub(r"^jacobian\.", "head.jacobian.", name))

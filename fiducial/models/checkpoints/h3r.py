@@ -16,12 +16,12 @@ CONVENTIONS = {"upsampling": "mixing", "align": "stride", "two_class": True, "to
 
 
 def recognise(shapes: Shapes) -> bool:
-    """By the name of its head."""
+    """Recognises a file by the name of its head."""
     return _head_of(shapes) is not None
 
 
 def plan(contents: Contents) -> Plan:
-    """HRNet trunks; UserError for its MobileNets."""
+    """Plans HRNet trunks. Raises UserError for its MobileNets."""
     shapes = contents.shapes
     trunk = _trunks.trunk_of(shapes, "backbone.")
     if trunk is None or not trunk.name.startswith("hrnet"):
@@ -38,9 +38,13 @@ def plan(contents: Contents) -> Plan:
     points = shapes[f"{head}3.weight"][0] // 2
     size, size_from = size_of(contents, Size(256, 256))
     return draft.finish(
-        trunk.name.replace("_branches", "_concat"), method="rounding", head=dict(CONVENTIONS),
-        skeleton=skeleton_of(contents, points), size=size, size_from=size_from,
-    )  # fmt: skip
+        trunk.name.replace("_branches", "_concat"),
+        method="rounding",
+        head=dict(CONVENTIONS),
+        skeleton=skeleton_of(contents, points),
+        size=size,
+        size_from=size_from,
+    )
 
 
 def _head_of(shapes: Shapes) -> str | None:

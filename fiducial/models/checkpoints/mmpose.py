@@ -31,7 +31,7 @@ KNOWN = ("final_layer.", "deconv_layers.", "conv_layers.", "mlp_head_x.", "cls_x
 
 
 def recognise(shapes: Shapes) -> bool:
-    """One of three backbones, and beside it nothing or a head that MMPose has."""
+    """Recognises one of three backbones, and beside it nothing or a head that MMPose has."""
     trunk = _trunks.trunk_of(shapes, "backbone.")
     if trunk is None or trunk.name.startswith("vitpose"):  # its file is another one
         return False
@@ -41,7 +41,7 @@ def recognise(shapes: Shapes) -> bool:
 
 
 def plan(contents: Contents) -> Plan:
-    """The network with its head; a head that Fiducial has not is an error."""
+    """Plans the network with its head. Raises UserError for a head that Fiducial does not have."""
     shapes = contents.shapes
     trunk = _trunks.trunk_of(shapes, "backbone.")
     assert trunk is not None
@@ -111,9 +111,13 @@ def _simcc(draft: Draft, own: Shapes, prefix: str, trunk: Trunk) -> dict[str, An
         draft.take(f"{prefix}final_layer.", "head.network.final.")
         draft.take(f"{prefix}mlp_head_", "head.network.linear_")
     return {
-        "method": "simcc", "head": head, "skeleton": skeleton_of(draft.contents, points),
-        "size": size, "size_from": "that of its head", "fixed_size": True,
-    }  # fmt: skip
+        "method": "simcc",
+        "head": head,
+        "skeleton": skeleton_of(draft.contents, points),
+        "size": size,
+        "size_from": "that of its head",
+        "fixed_size": True,
+    }
 
 
 def _regression(draft: Draft, own: Shapes, prefix: str) -> dict[str, Any]:
@@ -125,9 +129,12 @@ def _regression(draft: Draft, own: Shapes, prefix: str) -> dict[str, Any]:
         draft.take(prefix + flow, "head.likelihood.flow.")
     size, size_from = size_of(draft.contents, usual_size(points))
     return {
-        "method": "deeppose" if flow is None else "rle", "head": {"frame": "share"},
-        "skeleton": skeleton_of(draft.contents, points), "size": size, "size_from": size_from,
-    }  # fmt: skip
+        "method": "deeppose" if flow is None else "rle",
+        "head": {"frame": "share"},
+        "skeleton": skeleton_of(draft.contents, points),
+        "size": size,
+        "size_from": size_from,
+    }
 
 
 def _heatmap(draft: Draft, own: Shapes, prefix: str, trunk: Trunk) -> dict[str, Any]:
@@ -152,9 +159,12 @@ def _heatmap(draft: Draft, own: Shapes, prefix: str, trunk: Trunk) -> dict[str, 
         head["upsampling"] = "mixing"
         _take_mixing(draft, mixing)
     return {
-        "method": "heatmap", "head": head, "skeleton": skeleton_of(draft.contents, points), "size": size,
+        "method": "heatmap",
+        "head": head,
+        "skeleton": skeleton_of(draft.contents, points),
+        "size": size,
         "size_from": size_from,
-    }  # fmt: skip
+    }
 
 
 def _take_mixing(draft: Draft, prefix: str) -> None:

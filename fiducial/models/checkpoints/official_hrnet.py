@@ -1,7 +1,7 @@
 """Files of HRNet's own code: `pose_hrnet_w32_256x192.pth`, `pose_resnet_50_256x192.pth` (SimpleBaseline as it came with
 it), and HRNet's and timm's ImageNet weights of the same trunk.
 
-Names are those of the network without any prefix. Its ResNets were trained on BGR pictures that were normalised by the
+Names are those of the network without any prefix. Its ResNets were trained on BGR images that were normalised by the
 statistics of RGB, its HRNets on RGB."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier
 
 
 def recognise(shapes: Shapes) -> bool:
-    """An HRNet without prefix, or a ResNet that goes on with transposed convolutions."""
+    """Recognises an HRNet without prefix, or a ResNet that goes on with transposed convolutions."""
     trunk = _trunks.trunk_of(shapes)
     if trunk is None:
         return False
@@ -33,7 +33,7 @@ def recognise(shapes: Shapes) -> bool:
 
 
 def plan(contents: Contents) -> Plan:
-    """The pose network, or the trunk alone for ImageNet's."""
+    """Plans the pose network, or the trunk alone for ImageNet's."""
     shapes = contents.shapes
     trunk = _trunks.trunk_of(shapes)
     assert trunk is not None
@@ -56,6 +56,11 @@ def plan(contents: Contents) -> Plan:
         normalization = Normalization((b, g, r), (std_b, std_g, std_r))
     draft.take("", trunk.prefix)
     return draft.finish(
-        trunk.name, method="heatmap", head=head, skeleton=skeleton_of(contents, points), size=size,
-        size_from=size_from, normalization=normalization,
-    )  # fmt: skip
+        trunk.name,
+        method="heatmap",
+        head=head,
+        skeleton=skeleton_of(contents, points),
+        size=size,
+        size_from=size_from,
+        normalization=normalization,
+    )

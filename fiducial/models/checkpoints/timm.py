@@ -14,13 +14,14 @@ WITHIN = ("backbone.encoder.network.model.", "backbone.encoder.network.")
 
 
 def recognise(shapes: Shapes) -> bool:
-    """A ResNet without prefix that does not go on as a pose network; others can't be told by names (`matching`)."""
+    """Recognises a ResNet without prefix that does not go on as a pose network; others can't be told by names
+    (`matching`)."""
     trunk = _trunks.trunk_of(shapes)
     return trunk is not None and trunk.name.startswith("resnet") and "deconv_layers.0.weight" not in shapes
 
 
 def plan(contents: Contents) -> Plan:
-    """A backbone alone."""
+    """Plans a backbone alone."""
     trunk = _trunks.trunk_of(contents.shapes)
     assert trunk is not None
     draft = Draft(contents, PROJECT)
@@ -30,8 +31,8 @@ def plan(contents: Contents) -> Plan:
 
 
 def matching(own: Iterable[str], theirs: Iterable[str]) -> dict[str, str]:
-    """Our names -> the file's, for any network of timm: timm writes `stages_0` for `stages.0` where it gives maps, so
-    names are compared without their dots."""
+    """Matches our names with the file's, for any network of timm: timm writes `stages_0` for `stages.0` where it gives
+    maps, so names are compared without their dots."""
     plain = {name.replace(".", "_"): name for name in theirs}
     found = {}
     for name in own:

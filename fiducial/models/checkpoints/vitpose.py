@@ -1,4 +1,5 @@
-"""Files of ViTPose (Xu et al., NeurIPS 2022), from its own code and from MMPose 1.x, which names the same parts anew."""
+"""Files of ViTPose (Xu et al., NeurIPS 2022), from its own code and from MMPose 1.x, which names the same parts
+anew."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ PARTS = {"ln1": "norm1", "ln2": "norm2", "ffn.layers.0.0": "mlp.fc1", "ffn.layer
 
 
 def recognise(shapes: Shapes) -> bool:
-    """A transformer with learnt positions under `backbone.`, and beside it a head of its names or nothing."""
+    """Recognises a transformer with learnt positions under `backbone.`, and beside it a head of its names or
+    nothing."""
     if "backbone.pos_embed" not in shapes:
         return False
     beside = [name for name in shapes if not name.startswith("backbone.")]
@@ -28,7 +30,7 @@ def recognise(shapes: Shapes) -> bool:
 
 
 def plan(contents: Contents) -> Plan:
-    """Backbone and head; the positions must be those of 192x256 px."""
+    """Plans backbone and head; the positions must be those of 192x256 px."""
     shapes = contents.shapes
     trunk = _trunks.trunk_of(shapes, "backbone.")
     if trunk is None:
@@ -57,9 +59,13 @@ def plan(contents: Contents) -> Plan:
     draft.take(f"{head}deconv_layers.", "head.upsample.")
     draft.take(f"{head}final_layer.", "head.final.")
     return draft.finish(
-        trunk.name, method="heatmap", head={**upsampling, "kernel": kernel, **CONVENTIONS}, skeleton=skeleton_of(contents, points),
-        size=size, size_from="that of its positions",
-    )  # fmt: skip
+        trunk.name,
+        method="heatmap",
+        head={**upsampling, "kernel": kernel, **CONVENTIONS},
+        skeleton=skeleton_of(contents, points),
+        size=size,
+        size_from="that of its positions",
+    )
 
 
 def _take_positions(draft: Draft, patches: int) -> None:

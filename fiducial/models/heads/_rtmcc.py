@@ -2,7 +2,8 @@
 (Jiang et al., "RTMPose: Real-time multi-person pose estimation based on MMPose", arXiv 2303.07399, section 3.3).
 
 The tokens' mixer is the gated attention unit (Hua et al., "Transformer quality in linear time", ICML 2022, eq. 3-4),
-normalised by `ScaleNorm` (Nguyen & Salazar, 2019). Modules carry the names of the published files, which load by key."""
+normalised by `ScaleNorm` (Nguyen & Salazar, 2019). Modules carry the names of the published files, which load by
+key."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from fiducial.geometry import Size
 
 
 class RTMCC(nn.Module):
-    """A map of `map_size` cells -> logits of the bins along x and along y, `split` bins a px of an input of `size`."""
+    """Turns a map of `map_size` cells into logits of the bins along x and along y, `split` bins a px of an input of
+    `size`."""
 
     def __init__(
         self,
@@ -49,7 +51,7 @@ class RTMCC(nn.Module):
 
 
 class ScaleNorm(nn.Module):
-    """Vectors divided by the root of their mean square, times one learnt number."""
+    """Divides vectors by the root of their mean square, times one learnt number."""
 
     def __init__(self, smallest: float = 1e-5) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ class ScaleNorm(nn.Module):
 
 
 class Scale(nn.Module):
-    """A learnt factor for each channel."""
+    """Multiplies each channel by a learnt factor."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -73,7 +75,7 @@ class Scale(nn.Module):
 
 
 class GatedAttention(nn.Module):
-    """Attention and gate in one: values weighted by squared ReLU of the tokens' likeness (no softmax), times a gate.
+    """Is attention and gate in one: values weighted by squared ReLU of the tokens' likeness (no softmax), times a gate.
 
     `width` channels come in and go out; gate and value are `expansion` times as wide; `attention` is the width of
     queries and keys."""

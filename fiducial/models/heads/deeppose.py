@@ -21,7 +21,7 @@ from fiducial.types import Batch, Keypoints
 
 @dataclass(frozen=True)
 class Spec:
-    """Choices of the method."""
+    """Holds the choices of the method."""
 
     loss: Literal["smooth_l1", "l1", "mse", "wing", "soft_wing"] = "smooth_l1"
     beta_unit: float = 0.01  # smooth_l1 is quadratic below this error, as a share of the input's side
@@ -34,13 +34,13 @@ class Spec:
 
 
 class Head(contracts.Head):
-    """raw: shares of the input's sides in the spec's frame; not bounded."""
+    """Regresses coordinates. raw: shares of the input's sides in the spec's frame; not bounded."""
 
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
         super().__init__()
         self.spec, self.size = spec, size
         self.linear = regression.PooledLinear(level.channels, points, 2, spec.dropout)
-        torch.nn.init.constant_(self.linear.bias, 0.5)  # the middle of the picture
+        torch.nn.init.constant_(self.linear.bias, 0.5)  # the middle of the image
 
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k 2"]:
         return self.linear(feature)
@@ -49,7 +49,7 @@ class Head(contracts.Head):
         return geometry.px_to_frame(batch.xy, self.size, self.spec.frame)
 
     def decode(self, raw: Float[Tensor, "b k 2"]) -> Keypoints:
-        """score is 1 everywhere: the method does not say how sure it is."""
+        """Reads the points; the score is 1 everywhere, since the method does not say how sure it is."""
         return Keypoints(geometry.frame_to_px(raw, self.size, self.spec.frame), torch.ones_like(raw[..., 0]))
 
     def loss(self, raw: Float[Tensor, "b k 2"], batch: Batch) -> dict[str, Float[Tensor, ""]]:

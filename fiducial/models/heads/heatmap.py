@@ -26,7 +26,7 @@ from fiducial.types import Batch, Keypoints
 
 @dataclass(frozen=True)
 class Spec:
-    """Choices of the method."""
+    """Holds the choices of the method."""
 
     upsampling: Upsampling = "separable"
     channels: int = 128  # width of the upsampling part (SimpleBaseline: 256)
@@ -54,7 +54,7 @@ class Spec:
 
 
 class Head(contracts.Head):
-    """raw: map values, or logits of the cells when the loss is the cross-entropy."""
+    """Draws a map a point. raw: map values, or logits of the cells when the loss is the cross-entropy."""
 
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
         super().__init__()
@@ -70,13 +70,14 @@ class Head(contracts.Head):
         return self.final(self.upsample(feature))
 
     def encode(self, batch: Batch) -> Float[Tensor, "b k h w"]:
-        """Gaussians of peak 1; logits of the same for the cross-entropy, where only differences count."""
+        """Draws Gaussians of peak 1; logits of the same for the cross-entropy, where only differences count."""
         maps = heatmaps.draw_gaussians(self._cells(batch), self.grid, self.spec.sigma_cells)
         return maps.clamp_min(1e-30).log() if self._is_distribution else maps
 
     def decode(self, raw: Float[Tensor, "b k h w"]) -> Keypoints:
-        """score: the peak for map losses; for the cross-entropy the probability near the point, within two widths of
-        the target and half a cell: 0.9 and more for a perfect map, less where the map is wide or has two peaks."""
+        """Reads the points. score: the peak for map losses; for the cross-entropy the probability near the point,
+        within two widths of the target and half a cell: 0.9 and more for a perfect map, less where the map is wide or
+        has two peaks."""
         maps = heatmaps.spatial_softmax(raw) if self._is_distribution else raw
         xy_grid, peak = self._read(maps)
         near = 2 * self.spec.sigma_cells + 0.5
@@ -96,8 +97,8 @@ class Head(contracts.Head):
         return flipping.unflip_maps(raw, flip_order, shift_cells=1 if self.spec.align == "stride" else 0)
 
     def distribution(self, raw: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-        """The softmax of logits; of maps of peak 1 what is above zero, divided by its sum. A map without anything above
-        zero is even."""
+        """Computes the softmax of logits; of maps of peak 1 what is above zero, divided by its sum. A map without
+        anything above zero is even."""
         if self._is_distribution:
             return heatmaps.spatial_softmax(raw)
         return heatmaps.normalised(raw.clamp_min(0) + 1e-9)
@@ -107,7 +108,7 @@ class Head(contracts.Head):
         return super().heatmaps(raw) if self._is_distribution else raw.clamp(0, 1)
 
     def _read(self, maps: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k"]]:
-        """xy_grid by the spec's decoder, and the height of the peak."""
+        """Reads xy_grid by the spec's decoder, and the height of the peak."""
         cell, peak = heatmaps.argmax(maps)
         sigma_cells = self.spec.sigma_cells
         if self.spec.decoder == "quarter":
@@ -123,7 +124,7 @@ class Head(contracts.Head):
         return heatmaps.windowed_mean(maps, cell, sigma_cells), peak
 
     def _map_loss(self, raw: Float[Tensor, "b k h w"], target: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k"]:
-        """Of each map, against Gaussians of peak 1."""
+        """Computes the loss of each map, against Gaussians of peak 1."""
         if self.spec.loss == "cross_entropy":
             return losses.map_cross_entropy(raw, heatmaps.normalised(target))
         if self.spec.loss == "adaptive_wing":

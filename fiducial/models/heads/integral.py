@@ -35,7 +35,7 @@ from fiducial.types import Batch, Keypoints
 
 @dataclass(frozen=True)
 class Spec:
-    """Choices of the method."""
+    """Holds the choices of the method."""
 
     upsampling: Upsampling = "separable"  # none: the maps are a 1x1 convolution of the backbone's own
     channels: int = 128  # width of the upsampling part
@@ -58,14 +58,14 @@ class Spec:
 
 
 class Raw(NamedTuple):
-    """Maps, and the logit of each coordinate's scale (of length 0 where the method learns none)."""
+    """Holds maps, and the logit of each coordinate's scale (of length 0 where the method learns none)."""
 
     logits: Float[Tensor, "b k h w"]
     scale_logit: Float[Tensor, "b k s"]
 
 
 class Head(contracts.Head):
-    """raw: logits of the cells, and of the scales."""
+    """Gives the mean of a map. raw: logits of the cells, and of the scales."""
 
     training_only = ("likelihood.flow",)
 
@@ -88,7 +88,7 @@ class Head(contracts.Head):
         return Raw(logits, logits.new_zeros(*logits.shape[:2], 0) if self.scale is None else self.scale(feature))
 
     def encode(self, batch: Batch) -> Raw:
-        """Maps of the four cells around each point, whose mean is exactly the point; points beyond the outermost
+        """Draws maps of the four cells around each point, whose mean is exactly the point; points beyond the outermost
         cells' centres are drawn on them, since no map has its mean there."""
         last = batch.xy.new_tensor([self.grid.w - 1, self.grid.h - 1])
         xy_grid = geometry.px_to_grid(batch.xy, self.size, self.grid).clamp_min(0).minimum(last)
@@ -97,7 +97,8 @@ class Head(contracts.Head):
         return Raw(logits, batch.xy[..., :0] if self.likelihood is None else self.likelihood.perfect(batch.xy))
 
     def decode(self, raw: Raw) -> Keypoints:
-        """score: the probability near the point, or as in `rle` where a scale is learnt; sigma, px, is there then."""
+        """Reads the points. score: the probability near the point, or as in `rle` where a scale is learnt; sigma, px,
+        is there then."""
         xy_grid = self._mean(raw.logits)
         xy = geometry.grid_to_px(xy_grid, self.size, self.grid)
         if self.likelihood is None:
@@ -129,11 +130,12 @@ class Head(contracts.Head):
         return Raw(flipping.unflip_maps(raw.logits, flip_order), raw.scale_logit[:, flip_order])
 
     def distribution(self, raw: Raw) -> Float[Tensor, "b k h w"]:
-        """The softmax whose mean is the point, before any `debias`."""
+        """Computes the softmax whose mean is the point, before any `debias`."""
         return heatmaps.spatial_softmax(raw.logits)
 
     def _mean(self, logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
-        """xy_grid of each map. The background is its lowest cell's, so that no cell counts for less than nothing."""
+        """Computes xy_grid of each map. The background is its lowest cell's, so that no cell counts for less than
+        nothing."""
         if self.spec.debias == "background":
             return integral.background_free_expectation(logits - logits.amin((-2, -1), keepdim=True))
         return heatmaps.expectation(heatmaps.spatial_softmax(logits))
@@ -141,7 +143,7 @@ class Head(contracts.Head):
     def _shape_loss(
         self, probability: Float[Tensor, "b k h w"], target_grid: Float[Tensor, "b k 2"]
     ) -> Float[Tensor, "b k"]:
-        """How far each map is from a Gaussian peak at its target; of `variance`, from its width alone."""
+        """Measures how far each map is from a Gaussian peak at its target; of `variance`, from its width alone."""
         if self.spec.dsnt == "variance":
             return losses.variance(probability, self.spec.sigma_cells)
         gaussian = heatmaps.normalised(heatmaps.draw_gaussians(target_grid, self.grid, self.spec.sigma_cells))

@@ -24,7 +24,7 @@ from fiducial.types import Batch, Keypoints
 
 @dataclass(frozen=True)
 class Spec:
-    """Choices of the method; the defaults are the published ones."""
+    """Holds the choices of the method; the defaults are the published ones."""
 
     upsampling: Upsampling = "separable"  # of maps coarser than 4 px a cell; on an hourglass it does nothing
     channels: int = 128  # width of the upsampling part
@@ -41,22 +41,24 @@ class Spec:
 
 
 class Raw(NamedTuple):
-    """Maps, and the Jacobians' numbers row by row (of `j` 0 where there are none, 1 where all points share them)."""
+    """Holds maps, and the Jacobians' numbers row by row (of `j` 0 where there are none, 1 where all points share
+    them)."""
 
     logits: Float[Tensor, "b k h w"]
     jacobian: Float[Tensor, "b j 4 h w"]
 
 
 class Frames(NamedTuple):
-    """Points and their local frames as the motion networks take them."""
+    """Holds points and their local frames as the motion networks take them."""
 
     xy_corner: Float[Tensor, "b k 2"]
     jacobian: Float[Tensor, "b k 2 2"] | None  # of displacements in corner
 
 
 class Head(contracts.Head):
-    """raw: logits of the cells and the Jacobians' maps. The outermost cells' centres lie on the outermost px' centres
-    (`Align` corner), also where the map has shrunk: the network learns where things are by that rule."""
+    """Finds points with local frames. raw: logits of the cells and the Jacobians' maps. The outermost cells' centres
+    lie on the outermost px' centres (`Align` corner), also where the map has shrunk: the network learns where things
+    are by that rule."""
 
     learns_without_labels = True
     align = "corner"
@@ -92,11 +94,11 @@ class Head(contracts.Head):
         return Raw(logits, self.jacobian(feature).unflatten(1, (-1, 4)))
 
     def probability(self, raw: Raw) -> Float[Tensor, "b k h w"]:
-        """The maps after their softmax; each sums to one."""
+        """Computes the maps after their softmax; each sums to one."""
         return heatmaps.spatial_softmax(raw.logits / self.spec.temperature)
 
     def frames(self, raw: Raw) -> Frames:
-        """Points and Jacobians in `xy_corner`."""
+        """Computes points and Jacobians in `xy_corner`."""
         probability = self.probability(raw)
         xy_corner = geometry.px_to_corner(heatmaps.expectation(probability), self.grid)
         if self.jacobian is None:
@@ -106,8 +108,9 @@ class Head(contracts.Head):
         return Frames(xy_corner, jacobian.unflatten(2, (2, 2))[..., 0])
 
     def decode(self, raw: Raw) -> Keypoints:
-        """score: the probability near the point, within half of the convolution. jacobian: of displacements in px,
-        against the frame in which the point was learnt; only ratios between two pictures mean something."""
+        """Reads the points. score: the probability near the point, within half of the convolution. jacobian: of
+        displacements in px, against the frame in which the point was learnt; only ratios between two images mean
+        something."""
         found = self.frames(raw)
         xy_grid = geometry.corner_to_px(found.xy_corner, self.grid)
         near = heatmaps.mass_near(self.probability(raw), xy_grid, self.spec.kernel / 2)
@@ -115,8 +118,8 @@ class Head(contracts.Head):
         return Keypoints(geometry.corner_to_px(found.xy_corner, self.size), near.clamp(0, 1), None, jacobian)
 
     def encode(self, batch: Batch) -> Raw:
-        """Maps of the four cells around each point; identities as Jacobians. Points beyond the outermost cells' centres
-        are drawn on them, since no map has its mean there."""
+        """Draws maps of the four cells around each point; identities as Jacobians. Points beyond the outermost cells'
+        centres are drawn on them, since no map has its mean there."""
         last = batch.xy.new_tensor([self.grid.w - 1, self.grid.h - 1])
         xy_grid = geometry.px_to_grid(batch.xy, self.size, self.grid, "corner").clamp_min(0).minimum(last)
         logits = rounding.splat(xy_grid, self.grid).clamp_min(1e-30).log() * self.spec.temperature
@@ -124,7 +127,8 @@ class Head(contracts.Head):
         return Raw(logits, ones * logits.new_tensor([1.0, 0, 0, 1])[:, None, None])
 
     def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Of labelled points: their mean absolute error as a share of half the picture. Jacobians are not labelled."""
+        """Computes of labelled points their mean absolute error as a share of half the image. Jacobians are not
+        labelled."""
         target = geometry.px_to_corner(batch.xy, self.size)
         return {"l1": losses.weighted_mean(losses.l1(self.frames(raw).xy_corner, target), batch.labelled)}
 

@@ -1,4 +1,5 @@
-"""Method `rle`: coordinates by regression under a learnt likelihood (Li et al., ICCV 2021; `models/normalizing_flow.py`).
+"""Method `rle`: coordinates by regression under a learnt likelihood (Li et al., ICCV 2021;
+`models/normalizing_flow.py`).
 
 The network of `deeppose` with two more numbers a point: how far x and y may be off. At equal cost it is more exact,
 and it says how sure it is."""
@@ -22,7 +23,7 @@ from fiducial.types import Batch, Keypoints
 
 @dataclass(frozen=True)
 class Spec:
-    """Choices of the method."""
+    """Holds the choices of the method."""
 
     base: normalizing_flow.Base = "laplace"  # density that the flow refines
     residual: bool = True  # False: the flow alone has to be the density
@@ -34,14 +35,14 @@ class Spec:
 
 
 class Raw(NamedTuple):
-    """Points as shares of the picture, and the logit of their scale in the same unit."""
+    """Holds points as shares of the image, and the logit of their scale in the same unit."""
 
     xy_frame: Float[Tensor, "b k 2"]
     scale_logit: Float[Tensor, "b k 2"]
 
 
 class Head(contracts.Head):
-    """raw: points and the scale of their errors."""
+    """Regresses points and the scale of their errors, which are the raw."""
 
     training_only = ("likelihood.flow",)
 
@@ -57,12 +58,13 @@ class Head(contracts.Head):
         return Raw(*self.linear(feature).split(2, -1))
 
     def encode(self, batch: Batch) -> Raw:
-        """The true points, each as sure as a good network is."""
+        """Gives the true points, each as sure as a good network is."""
         xy_frame = geometry.px_to_frame(batch.xy, self.size, self.spec.frame)
         return Raw(xy_frame, self.likelihood.perfect(xy_frame))
 
     def decode(self, raw: Raw) -> Keypoints:
-        """sigma: standard deviation that is expected of x and y, px. score: 1 less its mean share of the picture."""
+        """Reads the points. sigma: standard deviation that is expected of x and y, px. score: 1 less its mean share of
+        the image."""
         sigma = geometry.spread_to_px(self.likelihood.deviation(raw.scale_logit), self.size)
         xy = geometry.frame_to_px(raw.xy_frame, self.size, self.spec.frame)
         return Keypoints(xy, self.likelihood.score(raw.scale_logit), sigma)

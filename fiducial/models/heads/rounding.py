@@ -25,7 +25,7 @@ from fiducial.types import Batch, Keypoints
 
 @dataclass(frozen=True)
 class Spec:
-    """Choices of the method."""
+    """Holds the choices of the method."""
 
     upsampling: Upsampling = "separable"  # mixing: H3R's own, for backbones whose map is fine enough
     channels: int = 128  # width of the upsampling part
@@ -45,7 +45,7 @@ class Spec:
 
 
 class Head(contracts.Head):
-    """raw: logits [b, classes, k, h, w]; the last class is "here"."""
+    """Asks of each cell whether the point is there. raw: logits [b, classes, k, h, w]; the last class is "here"."""
 
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Head(contracts.Head):
         return self.final(self.upsample(feature)).unflatten(1, (-1, self.points))
 
     def encode(self, batch: Batch) -> Float[Tensor, "b n k h w"]:
-        """The best answer to targets that are drawn: the logit of each cell's chance, or its logarithm where the
+        """Gives the best answer to targets that are drawn: the logit of each cell's chance, or its logarithm where the
         softmax has to read it, weighted as in the loss."""
         chance = rounding.splat(self._cells(batch), self.grid).clamp_min(1e-30)
         others = (1 - chance).clamp_min(1e-3) if self.spec.decoder == "chance" else 1
@@ -72,7 +72,7 @@ class Head(contracts.Head):
         return torch.cat([torch.zeros_like(here), here], 1) if self.spec.two_class else here
 
     def decode(self, raw: Float[Tensor, "b n k h w"]) -> Keypoints:
-        """score: the probability of the likeliest cell, as the loss weighs it."""
+        """Reads the points. score: the probability of the likeliest cell, as the loss weighs it."""
         if self.spec.decoder == "chance":
             xy_grid = rounding.top_k_mean(self._logits(raw), self.spec.top_k, self.spec.positive_weight)
         else:  # of two classes H3R reads the one alone
@@ -81,7 +81,7 @@ class Head(contracts.Head):
         return Keypoints(geometry.grid_to_px(xy_grid, self.size, self.grid, self.spec.align), score)
 
     def loss(self, raw: Float[Tensor, "b n k h w"], batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Against one cell a point, drawn at random in training; in eval mode against each cell's chance."""
+        """Compares with one cell a point, drawn at random in training; in eval mode against each cell's chance."""
         xy_grid = self._cells(batch)
         if self.training:
             target = rounding.one_hot(rounding.rounded(xy_grid, torch.rand_like(xy_grid)), self.grid)
@@ -95,8 +95,8 @@ class Head(contracts.Head):
         return torch.stack([flipping.unflip_maps(maps, flip_order, shift_cells) for maps in raw.unbind(1)], 1)
 
     def distribution(self, raw: Float[Tensor, "b n k h w"]) -> Float[Tensor, "b k h w"]:
-        """What the decoder reads, over all cells: their chances, the loss's weighting undone (`rounding.top_k_mean`),
-        divided by their sum; or the softmax of their logits."""
+        """Gives what the decoder reads, over all cells: their chances, the loss's weighting undone
+        (`rounding.top_k_mean`), divided by their sum; or the softmax of their logits."""
         if self.spec.decoder == "softmax":
             return heatmaps.spatial_softmax(raw[:, -1])
         return heatmaps.normalised((self._logits(raw) - math.log(self.spec.positive_weight)).sigmoid())
@@ -105,7 +105,8 @@ class Head(contracts.Head):
         return self._logits(raw).sigmoid()
 
     def _logits(self, raw: Float[Tensor, "b n k h w"]) -> Float[Tensor, "b k h w"]:
-        """Of "here" against "not here": of two classes, the difference is what their softmax sees."""
+        """Computes the logits of "here" against "not here": of two classes, the difference is what their softmax
+        sees."""
         return raw[:, 1] - raw[:, 0] if self.spec.two_class else raw[:, 0]
 
     def _cells(self, batch: Batch) -> Float[Tensor, "b k 2"]:

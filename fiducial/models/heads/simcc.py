@@ -27,7 +27,7 @@ MOST_BINS = 1 << 14
 
 @dataclass(frozen=True)
 class Spec:
-    """Choices of the method."""
+    """Holds the choices of the method."""
 
     network: Literal["plain", "rtmcc"] = "plain"
     split: float = 2.0  # bins a px
@@ -50,14 +50,14 @@ class Spec:
 
 
 class Raw(NamedTuple):
-    """Logits of the bins along each axis."""
+    """Holds the logits of the bins along each axis."""
 
     x: Float[Tensor, "b k bins_x"]
     y: Float[Tensor, "b k bins_y"]
 
 
 class Head(contracts.Head):
-    """raw: logits of the bins."""
+    """Chooses a bin along each axis. raw: logits of the bins."""
 
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:
         super().__init__()
@@ -80,11 +80,12 @@ class Head(contracts.Head):
         return Raw(*self.network(feature))
 
     def encode(self, batch: Batch) -> Raw:
-        """Logits of Gaussians around the points."""
+        """Gives the logits of Gaussians around the points."""
         return Raw(*((target.clamp_min(1e-30).log() / self.spec.beta) for target in self._targets(batch)))
 
     def decode(self, raw: Raw) -> Keypoints:
-        """score: the probability near the point, within two widths of the target; of the two axes the lesser."""
+        """Reads the points. score: the probability near the point, within two widths of the target; of the two axes the
+        lesser."""
         xy_bins, scores = [], []
         for axis, logits in enumerate(raw):
             sigma = self.sigma_bins[axis]
@@ -109,7 +110,7 @@ class Head(contracts.Head):
         return Raw(*flipping.unflip_vectors(raw.x, raw.y, flip_order, shift_bins))
 
     def distribution(self, raw: Raw) -> Float[Tensor, "b k h w"]:
-        """The product of the axes' softmaxes, each brought from its bins onto the input's own cells of 4 px."""
+        """Multiplies the axes' softmaxes, each brought from its bins onto the input's own cells of 4 px."""
         bins = Cells(self.size, self.bins, self.spec.align)
         cells = Cells(self.size, Size(*(max(1, side // 4) for side in self.size)), self.align)
         along_x, along_y = (
@@ -119,7 +120,7 @@ class Head(contracts.Head):
         return along_y[..., :, None] * along_x[..., None, :]
 
     def heatmaps(self, raw: Raw) -> Float[Tensor, "b k h w"]:
-        """What the two axes say together, on the input's own cells of 4 px, peak 1."""
+        """Shows what the two axes say together, on the input's own cells of 4 px, peak 1."""
         along_x, along_y = (
             torch.nn.functional.adaptive_max_pool1d((logits * self.spec.beta).softmax(-1), max(1, side // 4))
             for logits, side in zip(raw, self.size, strict=True)
@@ -128,7 +129,7 @@ class Head(contracts.Head):
         return maps / maps.amax((-2, -1), keepdim=True).clamp_min(1e-12)
 
     def _targets(self, batch: Batch) -> tuple[Float[Tensor, "b k bins_x"], Float[Tensor, "b k bins_y"]]:
-        """Gaussians over the bins that sum to one, also of points outside, which the loss leaves out."""
+        """Draws Gaussians over the bins that sum to one, also of points outside, which the loss leaves out."""
         xy_bins = geometry.px_to_grid(batch.xy, self.size, self.bins, self.spec.align)
         along_x, along_y = (
             axes.gaussian(xy_bins[..., axis], self.bins[axis], self.sigma_bins[axis]) for axis in (0, 1)
@@ -136,14 +137,14 @@ class Head(contracts.Head):
         return along_x, along_y
 
     def _read(self, probability: Float[Tensor, "b k n"], sigma_bins: float) -> Float[Tensor, "b k"]:
-        """Position along one axis, in bins."""
+        """Reads the position along one axis, in bins."""
         if self.spec.decoder == "argmax":
             return probability.argmax(-1).to(probability.dtype)
         return axes.untruncated(axes.mean(probability), probability.shape[-1], sigma_bins)
 
 
 class Plain(nn.Module):
-    """A convolution to a map a point, which two linear layers turn into the bins of the axes."""
+    """Gives a map a point by a convolution, and turns it by two linear layers into the bins of the axes."""
 
     def __init__(self, channels: int, points: int, cells: Size, bins: Size, kernel: int) -> None:
         super().__init__()

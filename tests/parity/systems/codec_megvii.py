@@ -25,5 +25,8 @@ def run(case: Case) -> dict[str, Tensor]:
     target = codecs.megvii_encode(case.given["keypoints"], case.given["visible"], size, grid, kernel)
     decoded = codecs.megvii_decode(case.given["pred_pos"][None], size, kernel)
     return {
-        "heatmaps": target.maps[0], "weights": target.weight, "dec.keypoints": decoded.xy, "dec.scores": decoded.score,
-    }  # fmt: skip
+        "heatmaps": target.maps[0],
+        "weights": target.weight,
+        "dec.keypoints": decoded.xy,
+        "dec.scores": decoded.score,
+    }

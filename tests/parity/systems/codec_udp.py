@@ -32,11 +32,14 @@ def run(case: Case) -> dict[str, Tensor]:
     shown = case.expected["combined.heatmaps"].shape[0]
     sums = combined.maps[0].double().sum((-2, -1)).unflatten(0, (-1, 3))
     found = {
-        "gaussian.heatmaps": gaussian.maps[0], "gaussian.weights": gaussian.weight,
+        "gaussian.heatmaps": gaussian.maps[0],
+        "gaussian.weights": gaussian.weight,
         "gaussian.roundtrip_index": went_round,
-        "combined.heatmaps": combined.maps[0, :shown], "combined.weights": combined.weight,
-        "combined.label_sum": sums[:, 0], "combined.offset_sum": sums[:, 1:],
-    }  # fmt: skip
+        "combined.heatmaps": combined.maps[0, :shown],
+        "combined.weights": combined.weight,
+        "combined.label_sum": sums[:, 0],
+        "combined.offset_sum": sums[:, 1:],
+    }
     # The reference multiplies by W where it divided by W - 1; what undoes encoding is our default.
     decoded = {
         "gaussian.dec": codecs.udp_decode(case.given["pred_pos"][None], size, blur, as_mmpose=True),

@@ -34,10 +34,21 @@ def run(case: Case) -> dict[str, Tensor]:
         return torch.autograd.grad(loss, logits, retain_graph=True)[0]
 
     return {
-        "probs": probability, "coords": coords, "coords_px": xy_grid, "mu_px": mu_grid,
-        "gauss": target, "gauss_raw": peaks,
-        "euclidean_losses": euclidean, "js_losses": js, "kl_losses": kl, "variance_losses": variance,
-        "l1_losses": losses.l1(coords, mu) / 2, "mse_losses": losses.mse(coords, mu) / 2,
-        "total": total, "total_nomask": losses.weighted_mean(euclidean, torch.ones_like(mask)),
-        "grad_total": gradient(total), "grad_kl": gradient(kl.mean()), "grad_var": gradient(variance.mean()),
-    }  # fmt: skip
+        "probs": probability,
+        "coords": coords,
+        "coords_px": xy_grid,
+        "mu_px": mu_grid,
+        "gauss": target,
+        "gauss_raw": peaks,
+        "euclidean_losses": euclidean,
+        "js_losses": js,
+        "kl_losses": kl,
+        "variance_losses": variance,
+        "l1_losses": losses.l1(coords, mu) / 2,
+        "mse_losses": losses.mse(coords, mu) / 2,
+        "total": total,
+        "total_nomask": losses.weighted_mean(euclidean, torch.ones_like(mask)),
+        "grad_total": gradient(total),
+        "grad_kl": gradient(kl.mean()),
+        "grad_var": gradient(variance.mean()),
+    }

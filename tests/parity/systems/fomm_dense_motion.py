@@ -23,9 +23,13 @@ TOLERANCE = {
 def run(case: Case) -> dict[str, Tensor]:
     config, source = case.config, case.given["source"]
     spec = DenseMotionSpec(
-        config["block_expansion"], config["num_blocks"], config["max_features"], round(1 / config.get("scale_factor", 1)),
-        config.get("kp_variance", 0.01), config.get("estimate_occlusion_map", False),
-    )  # fmt: skip
+        config["block_expansion"],
+        config["num_blocks"],
+        config["max_features"],
+        round(1 / config.get("scale_factor", 1)),
+        config.get("kp_variance", 0.01),
+        config.get("estimate_occlusion_map", False),
+    )
     of_source, of_driving = frames(case, "source"), frames(case, "driving")
     found: dict[str, Tensor] = {}
     for variant, align_corners in VARIANTS.items():

@@ -38,18 +38,23 @@ def losses(case: Case, warp: Warp, driving: Tensor, transformed: Tensor) -> dict
     xy_corner = of_transformed.xy_corner
     value = case.config["w_value"] * warps.value_loss(of_driving.xy_corner, xy_corner, warp)
     found = {
-        "transformed_frame": transformed, "kp_driving_value": of_driving.xy_corner, "kp_transformed_value": xy_corner,
-        "warped": warp.points(xy_corner), "loss_value": value,
-    }  # fmt: skip
+        "transformed_frame": transformed,
+        "kp_driving_value": of_driving.xy_corner,
+        "kp_transformed_value": xy_corner,
+        "warped": warp.points(xy_corner),
+        "loss_value": value,
+    }
     total = value
     if of_driving.jacobian is not None and of_transformed.jacobian is not None:
         loss = warps.jacobian_loss(of_driving.jacobian, of_transformed.jacobian, xy_corner, warp)
         loss = case.config["w_jacobian"] * loss
         total = value + loss
         found |= {
-            "kp_driving_jacobian": of_driving.jacobian, "kp_transformed_jacobian": of_transformed.jacobian,
-            "warp_jacobian": warp.jacobian(xy_corner), "loss_jacobian": loss,
-        }  # fmt: skip
+            "kp_driving_jacobian": of_driving.jacobian,
+            "kp_transformed_jacobian": of_transformed.jacobian,
+            "warp_jacobian": warp.jacobian(xy_corner),
+            "loss_jacobian": loss,
+        }
     total.backward()
     assert head.heatmap.weight.grad is not None
     return found | {"grad_kp_weight": head.heatmap.weight.grad}

@@ -18,13 +18,19 @@ TOLERANCE = {"*": Tolerance(absolute=1e-4)}
 def run(case: Case) -> dict[str, Tensor]:
     config, inner = case.config, case.config["dense_motion_params"]
     spec = GeneratorSpec(
-        config["block_expansion"], config["max_features"], config["num_down_blocks"], config["num_bottleneck_blocks"],
+        config["block_expansion"],
+        config["max_features"],
+        config["num_down_blocks"],
+        config["num_bottleneck_blocks"],
         DenseMotionSpec(
-            inner["block_expansion"], inner["num_blocks"], inner["max_features"],
-            round(1 / inner.get("scale_factor", 1)), inner.get("kp_variance", 0.01),
+            inner["block_expansion"],
+            inner["num_blocks"],
+            inner["max_features"],
+            round(1 / inner.get("scale_factor", 1)),
+            inner.get("kp_variance", 0.01),
             config.get("estimate_occlusion_map", False),
         ),
-    )  # fmt: skip
+    )
     found: dict[str, Tensor] = {}
     for variant, align_corners in VARIANTS.items():
         network = Generator(spec, config["num_kp"], config["num_channels"], align_corners).eval()

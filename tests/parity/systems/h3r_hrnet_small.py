@@ -28,9 +28,13 @@ def run(case: Case) -> dict[str, Tensor]:
     backbone = HRNet(spec)
     size = Size(config["size"][2], config["size"][1])
     options = rounding.Spec(
-        upsampling="mixing", stride=round(config["stride"]), two_class=True, top_k=config["topk"], decoder="softmax",
+        upsampling="mixing",
+        stride=round(config["stride"]),
+        two_class=True,
+        top_k=config["topk"],
+        decoder="softmax",
         align="stride",
-    )  # fmt: skip
+    )
     head = rounding.Head(options, backbone.levels[0], config["landmarks"], size)
     network = nn.ModuleDict({"backbone": backbone, "head": head})
     network.load_state_dict({renamed(name): tensor for name, tensor in case.weights.items()})

@@ -19,11 +19,12 @@ def run(case: Case) -> dict[str, Tensor]:
     x, y = flipping.unflip_vectors(given["vx"], given["vy"], order)
     combined, offset = given["combined"].unflatten(1, (-1, 3)), given["offset"].unflatten(1, (-1, 2))
     found = {
-        "vx": x, "vy": y,
+        "vx": x,
+        "vy": y,
         # The reference's coordinates are shares of the input; without its shift it mirrors them as if they were unit.
         "coords_shift0": flipping.unflip_coordinates(given["coords"], order, size, "unit"),
         "coords_shift1": flipping.unflip_coordinates(given["coords"], order, size, "share"),
-    }  # fmt: skip
+    }
     for shift in (0, 1):
         found[f"heatmaps_shift{shift}"] = flipping.unflip_maps(given["heatmaps"], order, shift)
         found[f"combined_shift{shift}"] = others.unflip_combined(combined, order, shift).flatten(1, 2)
