@@ -16,7 +16,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Normalization:
-    """(image - mean) / std per RGB channel, for images in 0..255."""
+    """Says how images are normalised: (image - mean) / std per RGB channel, for images in 0..255."""
 
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # ImageNet
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
@@ -24,7 +24,7 @@ class Normalization:
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """What must be known to build the network anew."""
+    """Holds what must be known to build the network anew."""
 
     backbone: str
     method: str
@@ -45,7 +45,7 @@ class DetectorSpec:
 
 @dataclass(frozen=True)
 class Card:
-    """What travels with the weights besides the network's own spec."""
+    """Holds what travels with the weights: the network's spec, where it came from and what it scored."""
 
     spec: DetectorSpec
     licence: str = "Apache-2.0"

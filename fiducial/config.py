@@ -21,7 +21,7 @@ Spec = TypeVar("Spec")
 
 
 def to_dict(spec: Any) -> Any:
-    """A spec as plain dicts, lists and scalars."""
+    """Turns a spec into plain dicts, lists and scalars."""
     if is_dataclass(spec) and not isinstance(spec, type):
         return {item.name: to_dict(getattr(spec, item.name)) for item in fields(spec)}
     if isinstance(spec, dict):
@@ -32,12 +32,13 @@ def to_dict(spec: Any) -> Any:
 
 
 def from_dict(kind: type[Spec], values: Any, path: str = "") -> Spec:
-    """The spec of type `kind` that `to_dict` wrote. Missing fields keep their defaults, unknown ones are errors."""
+    """Makes the spec of type `kind` that `to_dict` wrote. Missing fields keep their defaults; for unknown ones, and for
+    values of another type, raises UserError that names the field, `path` before it."""
     return _convert(kind, values, path)
 
 
 def with_settings(spec: Spec, settings: list[str]) -> Spec:
-    """`spec` with each `a.b=c` of `settings` replaced; values are read as JSON where they are, else as text."""
+    """Replaces in `spec` each `a.b=c` of `settings`; values are read as JSON where they are, else as text."""
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
@@ -51,7 +52,8 @@ def with_settings(spec: Spec, settings: list[str]) -> Spec:
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under the names that `--set` takes: {"a": {"b": 1}} -> {"a.b": 1}. An empty dict is a value."""
+    """Writes nested settings under the names that `--set` takes: {"a": {"b": 1}} -> {"a.b": 1}. An empty dict is a
+    value."""
     settings: dict[str, Any] = {}
     for name, value in nested.items():
         inner = isinstance(value, Mapping) and value

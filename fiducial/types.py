@@ -21,7 +21,7 @@ NOTE = "note"  # `Problem.where` of what was concluded or assumed, and is not wr
 
 @dataclass(frozen=True)
 class Normalizer:
-    """What NME divides by, one length a sample, px.
+    """Says what NME divides by, one length a sample, px.
 
     `kind` is "points" (distance between the two points of `points`, of the truth), "box" (root of the truth
     box's area) or "image" (longest side of the image). `name` is what is printed."""
@@ -39,7 +39,11 @@ class Normalizer:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What the points are. Travels with data and with weights."""
+    """Names the points and says how they belong together. It travels with data and with weights.
+
+    >>> eyes = Skeleton("eyes", ("left", "right", "nose"), edges=((0, 2), (1, 2)), flip_pairs=((0, 1),))
+    >>> eyes.flip_order.tolist()
+    [1, 0, 2]"""
 
     name: str
     points: tuple[str, ...]
@@ -69,7 +73,8 @@ class Skeleton:
 
     @property
     def flip_order(self) -> np.ndarray:
-        """[k]: point i of the mirrored picture is point flip_order[i] of the picture. Refused where unknown."""
+        """Gives [k]: point i of the mirrored image is point flip_order[i] of the image. Raises UserError where pairs
+        are unknown."""
         if self.flip_pairs is None:
             raise UserError(
                 f"skeleton {self.name!r}: its flip pairs are unknown, so pictures can't be mirrored. Add "
@@ -81,7 +86,7 @@ class Skeleton:
         return order
 
     def pick(self, indices: Sequence[int]) -> Skeleton:
-        """The skeleton of a subset of points, in the order given. Edges and pairs with a lost end are dropped;
+        """Makes the skeleton of a subset of points, in the order given. Edges and pairs with a lost end are dropped;
         the normaliser falls back to the box when one of its points is lost."""
         count = len(self.points)
         if len(set(indices)) != len(indices) or not indices or not all(0 <= i < count for i in indices):
@@ -94,7 +99,7 @@ class Skeleton:
         flip_pairs = self.flip_pairs
         if flip_pairs is not None:
             lost = [(a, b) for a, b in flip_pairs if (a in new) != (b in new)]
-            # A point whose mirror image was not picked has no name in the mirrored picture.
+            # A point whose mirror image was not picked has no name in the mirrored image.
             flip_pairs = None if lost else kept(flip_pairs)
         groups = {name: tuple(new[i] for i in group if i in new) for name, group in self.groups.items()}
         ends = self.normalizer.points
@@ -115,8 +120,8 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in the data: which file, which annotation or image, what, and what was done about it. Or a note:
-    what was concluded or assumed about them."""
+    """Tells one thing that is wrong in the data: which file, which annotation or image, what, and what was done about
+    it. Or a note: what was concluded or assumed about them."""
 
     file: str
     where: str  # "annotation 17", "image 4", "line 12"; "" for the file as a whole; NOTE for a note
@@ -133,7 +138,7 @@ class Problem:
 
 @dataclass
 class Findings:
-    """What is said about a source while it is read: entries that were left out, and what was assumed."""
+    """Collects what is said about a source while it is read: entries that were left out, and what was assumed."""
 
     source: str  # the annotation file or folder
     problems: list[Problem] = field(default_factory=list)  # with the notes among them
@@ -158,24 +163,24 @@ class Findings:
 
 
 class Images(Protocol):
-    """The pictures of a split, in files, in memory or rendered on demand."""
+    """Gives the images of a split, in files, in memory or rendered on demand."""
 
     def __len__(self) -> int: ...
 
     def name(self, row: int) -> str:
-        """For messages and reports: a path or a made-up name."""
+        """Names an image for messages and reports: a path or a made-up name."""
         ...
 
     def read(self, row: int, reduce: int = 1) -> np.ndarray:
-        """uint8 RGB [h, w, 3], upright. `reduce` 2, 4 or 8 allows (does not force) a picture of 1/reduce the
+        """Reads an image: uint8 RGB [h, w, 3], upright. `reduce` 2, 4 or 8 allows (does not force) one of 1/reduce the
         size, for callers that shrink much; they see what they got by its shape, outer edges coincide.
-        Raises UserError naming the file for a picture that can't be read."""
+        Raises UserError naming the file for an image that can't be read."""
         ...
 
 
 @dataclass(frozen=True)
 class Instances:
-    """The labelled instances of one split, as columns: n instances on m images, k points each.
+    """Holds the labelled instances of one split, as columns: n instances on m images, k points each.
 
     Columns and not objects, since an index of COCO (150,000 instances) must fit in a few hundred megabytes and
     be shared by worker processes without copies."""
@@ -205,16 +210,16 @@ class Instances:
 
     @property
     def labelled(self) -> np.ndarray:
-        """[n, k] bool: has coordinates, hidden or not."""
+        """Gives [n, k] bool: has coordinates, hidden or not."""
         return self.visibility > 0
 
     def select(self, rows: np.ndarray) -> Instances:
-        """Some of the instances (indices or mask); all images stay."""
+        """Selects some of the instances (indices or mask); all images stay."""
         columns = ("image_row", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd", "ignored")
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
     def pick_points(self, indices: Sequence[int]) -> Instances:
-        """A subset of points. Boxes and areas stay those of the whole instance, so that crops stay the same."""
+        """Selects a subset of points. Boxes and areas stay those of the whole instance, so that crops stay the same."""
         picked = list(indices)
         skeleton = self.skeleton.pick(picked)
         visibility = self.visibility[:, picked]
@@ -230,12 +235,12 @@ class Instances:
             yield column.tobytes()
 
     def where(self, row: int) -> str:
-        """`FILE: annotation ID (IMAGE)`, for messages about one instance."""
+        """Writes `FILE: annotation ID (IMAGE)`, for messages about one instance."""
         return f"{self.source}: annotation {self.annotation_id[row]} ({self.images.name(int(self.image_row[row]))})"
 
 
 class Batch(NamedTuple):
-    """What training sees of b instances. Tensors, on the device; images travel as bytes."""
+    """Holds what training sees of b instances. Tensors, on the device; images travel as bytes."""
 
     image: UInt8[Tensor, "b h w 3"]  # RGB crops
     xy: Float[Tensor, "b k 2"]  # px of the crop; finite everywhere
@@ -246,7 +251,8 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Points found, the only currency after training: numpy arrays or tensors with equal leading axes."""
+    """Holds points that were found, the only currency after training: numpy arrays or tensors with equal leading
+    axes."""
 
     xy: Any  # [..., k, 2] px of the image that was passed in
     score: Any  # [..., k] in 0..1; what it means is the head's affair, higher is surer
@@ -254,7 +260,7 @@ class Keypoints:
     jacobian: Any = None  # [..., k, 2, 2] local scale, rotation and shear (method `motion`)
 
     def mapped(self, matrix: Any) -> Keypoints:
-        """The same points in another image's px: matrix [..., 3, 3]. A sigma is scaled by the map's
+        """Moves the points into another image's px: matrix [..., 3, 3]. A sigma is scaled by the map's
         enlargement; a Jacobian is turned and scaled with it."""
         sigma, jacobian = self.sigma, self.jacobian
         if sigma is not None:
@@ -274,7 +280,7 @@ class Keypoints:
         return Keypoints(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     def numpy(self) -> Keypoints:
-        """On the host, as numpy arrays."""
+        """Brings the points to the host, as numpy arrays."""
 
         def host(value: Any) -> Any:
             return value if value is None or isinstance(value, np.ndarray) else value.detach().cpu().float().numpy()

@@ -1,7 +1,7 @@
 """Augmentation: what is drawn for a sample, its geometry as one matrix, its colours on the finished crop.
 
 What is drawn is a function of (seed, epoch, row) alone, so that any number of workers, ranks and resumptions see
-identical crops. Geometry composes into the crop's matrix and the picture is warped once."""
+identical crops. Geometry composes into the crop's matrix and the image is warped once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _TILE_MARGIN = 64  # px by which the noise tile is larger than a crop, so that i
 _NOISE_SIGMA = 32.0  # of the tile, grey levels around 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AugmentSpec:
-    """How much crops vary in training. The defaults suit faces and persons. Every amount at 0 leaves the plain crop."""
+    """Says how much crops vary in training. The defaults suit faces and persons. Every amount at 0 leaves the plain
+    crop."""
 
     shift: float = 0.08  # largest shift each way, fraction of the crop's side
     scale: tuple[float, float] = (0.75, 1.25)  # content is enlarged by a factor from this range, even in its logarithm
@@ -51,12 +52,29 @@ class AugmentSpec:
 
     @staticmethod
     def none() -> AugmentSpec:
-        """Plain crops, in training's order."""
-        return AugmentSpec(0, (1, 1), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        """Makes the spec of plain crops, in training's order."""
+        return AugmentSpec(
+            shift=0,
+            scale=(1, 1),
+            rotation_degrees=0,
+            rotation_probability=0,
+            flip=0,
+            brightness=0,
+            contrast=0,
+            saturation=0,
+            cast=0,
+            blur=0,
+            blur_sigma=0,
+            noise=0,
+            noise_sigma=0,
+            occlusion=0,
+            occlusion_side=0,
+        )
 
 
 def flip_probability(spec: AugmentSpec, skeleton: Skeleton) -> float:
-    """How often to mirror. Raises the skeleton's UserError where mirroring was asked for and its pairs are unknown."""
+    """Says how often to mirror. Raises the skeleton's UserError where mirroring was asked for and its pairs are
+    unknown."""
     if spec.flip is None:
         return 0.0 if skeleton.flip_pairs is None else 0.5
     if spec.flip > 0:
@@ -65,21 +83,22 @@ def flip_probability(spec: AugmentSpec, skeleton: Skeleton) -> float:
 
 
 def generator_of(seed: int, epoch: int, row: int) -> np.random.Generator:
-    """Random numbers that depend on nothing else. Philox takes the three as its key, which costs a fraction of
+    """Makes random numbers that depend on nothing else. Philox takes the three as its key, which costs a fraction of
     seeding."""
     mixed = (seed * 0x9E3779B97F4A7C15 + epoch) % 2**64
     return np.random.Generator(np.random.Philox(key=np.array([mixed, row], dtype=np.uint64)))
 
 
 def crop_map(box_xywh: np.ndarray, size: Size, padding: float) -> Matrix:
-    """The padded box, widened to the crop's aspect, onto the crop."""
+    """Makes the map of the padded box, widened to the crop's aspect, onto the crop."""
     return geometry.crop(geometry.fit_aspect(box_xywh, size, padding), size)
 
 
 def sample_map(
     spec: AugmentSpec, box_xywh: np.ndarray, size: Size, *, padding: float, flip: float, generator: np.random.Generator
 ) -> tuple[Matrix, bool]:
-    """Picture -> augmented crop, and whether it mirrors (then points change names by `Skeleton.flip_order`).
+    """Draws the map of an image onto an augmented crop, and says whether it mirrors (then points change names by
+    `Skeleton.flip_order`).
 
     `flip` is the probability that `flip_probability` gave."""
     turn, how_far, grow, x, y, mirror = generator.random(6)
@@ -99,7 +118,8 @@ def sample_map(
 
 
 def recolour(spec: AugmentSpec, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A uint8 RGB crop with other light, colours, sharpness, noise and perhaps a patch; a new array or the same."""
+    """Changes light, colours and sharpness of a uint8 RGB crop, adds noise and perhaps a patch; a new array or the
+    same."""
     import cv2
 
     draws = generator.random(14)

@@ -1,6 +1,6 @@
 """Procedural faces: the embedded data set. Pictures of made-up heads with iBUG-68 points, drawn when they are read.
 
-Picture `index` of `seed` is the same in every process and in any order. Needs OpenCV 5 (its triangle rasteriser)."""
+Image `index` of `seed` is the same in every process and in any order. Needs OpenCV 5 (its triangle rasteriser)."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ LOOKS, COVER, PAINT, LIGHT, BACKGROUND, PHOTO = range(1, 7)
 
 
 class Face(NamedTuple):
-    """One picture and its points."""
+    """Holds one image and its points."""
 
     image: np.ndarray  # [h, w, 3] uint8 RGB
     xy: np.ndarray  # [68, 2] float32, px
-    visibility: np.ndarray  # [68] uint8: 2 visible; 1 behind something, turned away, or outside the picture
+    visibility: np.ndarray  # [68] uint8: 2 visible; 1 behind something, turned away, or outside the image
 
 
 def face_points(seed: int, index: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """The points of picture `index`, without drawing it: xy [68, 2] float32, px, and visibility [68] uint8."""
+    """Computes the points of image `index`, without drawing it: xy [68, 2] float32, px, and visibility [68] uint8."""
     scene = scenes.build_scene(seed, index, size)
     xy = scenes.scene_points(scene)
     looks = draw_looks(scenes.stream(seed, index, LOOKS))
@@ -46,7 +46,7 @@ def face_points(seed: int, index: int, size: Size) -> tuple[np.ndarray, np.ndarr
 
 
 def render_face(seed: int, index: int, size: Size) -> Face:
-    """Picture `index` and its points, those of `face_points`."""
+    """Draws image `index`; its points are those of `face_points`."""
     render.check_opencv()
     scene = scenes.build_scene(seed, index, size)
     xy = scenes.scene_points(scene)
@@ -73,27 +73,27 @@ def render_face(seed: int, index: int, size: Size) -> Face:
 
 @dataclass(frozen=True)
 class ProceduralImages:
-    """`Images` that are drawn when they are read."""
+    """Gives `Images` that are drawn when they are read."""
 
     count: int
     seed: int
     size: Size
-    first: int = 0  # index of the first picture
+    first: int = 0  # index of the first image
 
     def __len__(self) -> int:
         return self.count
 
     def name(self, row: int) -> str:
-        """For messages: seed and index say which face it is."""
+        """Names an image for messages: seed and index say which face it is."""
         return f"face-{self.seed}-{self.first + row}"
 
     def read(self, row: int, reduce: int = 1) -> np.ndarray:
-        """uint8 RGB [h, w, 3]; `reduce` is allowed, not used."""
+        """Draws uint8 RGB [h, w, 3]; `reduce` is allowed, not used."""
         return render_face(self.seed, self.first + row, self.size).image
 
 
 def procedural_faces(count: int, seed: int, size: Size, first: int = 0) -> Instances:
-    """`count` faces, one a picture of `size`, from index `first` on. Sets that share a seed and overlap in indices
+    """Makes `count` faces, one an image of `size`, from index `first` on. Sets that share a seed and overlap in indices
     share faces; give train and test different seeds. A millisecond or two a face: nothing is drawn before `read`."""
     if count < 1 or min(size) < 16 or first < 0:
         raise UserError(

@@ -10,7 +10,7 @@ from fiducial.geometry import Size
 
 
 def draw_background(size: Size, random: np.random.Generator) -> np.ndarray:
-    """[h, w, 3] uint8."""
+    """Draws a background, [h, w, 3] uint8."""
     # Drawn on a fixed coarse grid and enlarged, so that things look alike at every size.
     height, width = 64, max(int(64 * size.w / size.h), 8)
     small = Size(width, height)

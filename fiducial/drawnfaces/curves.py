@@ -8,7 +8,8 @@ import numpy as np
 
 
 def smooth_curve(points: np.ndarray, steps: int, closed: bool = False) -> np.ndarray:
-    """Catmull-Rom curve through points [n, d], `steps` a segment: point i is sample i * steps. [samples, d]."""
+    """Draws the Catmull-Rom curve through points [n, d], `steps` a segment: point i is sample i * steps. [samples,
+    d]."""
     return _weights(len(points), steps, closed) @ points
 
 
@@ -38,7 +39,7 @@ def _weights(count: int, steps: int, closed: bool) -> np.ndarray:
 
 
 def stroke(curve: np.ndarray, above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Polygon [2 n, 2] around a curve [n, 2]: `above` and `below` [n] are its half-widths to either side."""
+    """Makes the polygon [2 n, 2] around a curve [n, 2]: `above` and `below` [n] are its half-widths to either side."""
     along = np.empty_like(curve)
     along[1:-1] = curve[2:] - curve[:-2]
     along[0], along[-1] = curve[1] - curve[0], curve[-1] - curve[-2]
@@ -48,7 +49,7 @@ def stroke(curve: np.ndarray, above: np.ndarray, below: np.ndarray) -> np.ndarra
 
 
 def circle(centre: np.ndarray, radius_x: float, radius_y: float, steps: int = 20) -> np.ndarray:
-    """Polygon [steps, 2] of an ellipse."""
+    """Makes the polygon [steps, 2] of an ellipse."""
     return centre + _unit_circle(steps) * np.array([radius_x, radius_y])
 
 

@@ -13,7 +13,7 @@ from fiducial.drawnfaces.looks import Colour, Looks
 
 
 class Shape(NamedTuple):
-    """A filled polygon to be blended in."""
+    """Describes a filled polygon to be blended in."""
 
     xy: np.ndarray  # [n, 2] frontal
     colour: Colour
@@ -23,7 +23,7 @@ class Shape(NamedTuple):
 
 
 def face_shapes(points: np.ndarray, expression: Expression, looks: Looks, random: np.random.Generator) -> list[Shape]:
-    """Everything on the skin but hair, from the bottom up; points [68, 2] frontal."""
+    """Lists everything on the skin but hair, from the bottom up; points [68, 2] frontal."""
     shapes = _folds(points, looks, random) + _beard(points, looks, random) + _nose(points, looks)
     shapes += _mouth(points, expression, looks, random)
     for side in (0, 1):

@@ -1,6 +1,6 @@
 """A parametric 3-D head with iBUG-68 points: proportions and expression -> frontal layout -> relief -> mesh.
 
-Head frame: x to the right of a frontal picture (the subject's left), y down, z towards the viewer; the origin is
+Head frame: x to the right of a frontal image (the subject's left), y down, z towards the viewer; the origin is
 the top of the nose bridge (point 27) and the length unit the distance between the outer eye corners (36 to 45).
 
 The head is a dome over the face's outline: columns are rays from the middle of the nose to the outline, rows go
@@ -20,7 +20,7 @@ COLUMNS_A_POINT = 3  # mesh columns from one outline point to the next
 BACK = 2.0  # the occiput lies that far behind the nose bridge
 MIRROR = np.array([-1.0, 1.0])
 
-# By hand: points 0 to 8 of an average jaw, wider than in pictures, where it is farther away than the eyes; and the
+# By hand: points 0 to 8 of an average jaw, wider than in images, where it is farther away than the eyes; and the
 # skull's outline from beside the eye to the crown.
 JAW = np.array(
     [(-0.87, 0.03), (-0.855, 0.26), (-0.815, 0.475), (-0.77, 0.68), (-0.695, 0.885), (-0.575, 1.05), (-0.435, 1.165),
@@ -33,7 +33,7 @@ SKULL_DEPTH = -1.0
 
 @dataclass(frozen=True)
 class Proportions:
-    """Who it is: factors of the average face (1), or shifts in eye-corner distances (0)."""
+    """Says who it is: factors of the average face (1), or shifts in eye-corner distances (0)."""
 
     face_width: float = 1.0
     jaw_width: float = 1.0
@@ -61,7 +61,7 @@ class Proportions:
 
 @dataclass(frozen=True)
 class Expression:
-    """What it does: 0 is at rest unless said otherwise."""
+    """Says what the face does: 0 is at rest unless said otherwise."""
 
     mouth_open: float = 0.0  # gap between the lips
     smile: float = 0.0  # -1 frown .. 1
@@ -74,7 +74,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class Head:
-    """A head in its own frame, and what lies on it."""
+    """Holds a head in its own frame, and what lies on it."""
 
     points: np.ndarray  # [68, 2] frontal layout
     outline: np.ndarray  # [columns, 3] closed, clockwise on the screen from point 0 over the crown
@@ -82,16 +82,16 @@ class Head:
     compass: np.ndarray  # [3, n]: directions from the pole, ascending over -pi..pi; the outline's radius and z there
 
     def depth(self, xy: np.ndarray) -> np.ndarray:
-        """z of the face's surface over frontal xy [..., 2] -> [...]."""
+        """Computes z of the face's surface over frontal xy [..., 2] -> [...]."""
         radius, edge, distance = self._ray(xy)
         return _dome(np.minimum(distance / radius, 1.0), edge) + bumps(self.relief, xy)
 
     def lift(self, xy: np.ndarray) -> np.ndarray:
-        """Frontal xy [..., 2] -> points of the surface [..., 3]."""
+        """Lifts frontal xy [..., 2] onto the surface, [..., 3]."""
         return np.concatenate([xy, self.depth(xy)[..., None]], -1)
 
     def unroll(self, xy: np.ndarray) -> np.ndarray:
-        """Frontal xy [..., 2] -> the same on the unrolled skin, whose distances are not squeezed at the sides."""
+        """Moves frontal xy [..., 2] onto the unrolled skin, whose distances are not squeezed at the sides."""
         radius, _, distance = self._ray(xy)
         ratio = np.minimum(distance / radius, 1.0)
         stretch = np.where(ratio > 1e-6, UNROLL * np.arcsin(ratio) / np.maximum(ratio, 1e-6), UNROLL)
@@ -110,7 +110,7 @@ UNROLL = 0.75  # units of unrolled skin a radian of `polar` and a unit of the ou
 
 
 def build_head(proportions: Proportions, expression: Expression) -> Head:
-    """The head of a person in an expression."""
+    """Builds the head of a person in an expression."""
     points = frontal_points(proportions, expression)
     skull = SKULL * [proportions.face_width, proportions.forehead]
     depths = np.concatenate([JAW_DEPTH, JAW_DEPTH[-2::-1], np.full(9, SKULL_DEPTH)]) * proportions.depth
@@ -128,7 +128,7 @@ def _compass(outline: np.ndarray) -> np.ndarray:
 
 
 def frontal_points(proportions: Proportions, expression: Expression) -> np.ndarray:
-    """The 68 points of a frontal face, [68, 2], in iBUG's order."""
+    """Places the 68 points of a frontal face, [68, 2], in iBUG's order."""
     p, e = proportions, expression
     jaw = JAW.copy()
     below = np.clip(jaw[:, 1] / 1.3, 0, 1)
@@ -142,7 +142,7 @@ def frontal_points(proportions: Proportions, expression: Expression) -> np.ndarr
 
 
 def _mirrored(half: np.ndarray) -> np.ndarray:
-    """Points of the left of the picture, the last on the middle line -> points across the face."""
+    """Points of the left of the image, the last on the middle line -> points across the face."""
     return np.concatenate([half, (half * MIRROR)[-2::-1]])
 
 
@@ -206,7 +206,7 @@ def _dome(ratio: np.ndarray, edge: np.ndarray) -> np.ndarray:
 
 
 def bumps(relief: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Sum of Gaussian bumps (relief [n, 5]) at xy [..., 2] -> [...]."""
+    """Sums Gaussian bumps (relief [n, 5]) at xy [..., 2] -> [...]."""
     flat = xy.reshape(-1, 2).astype(np.float32)
     low = relief.astype(np.float32)
     x = (flat[:, None, 0] - low[:, 0]) / low[:, 2]
@@ -241,7 +241,8 @@ def _relief(points: np.ndarray, p: Proportions) -> np.ndarray:
 
 
 def head_mesh(head: Head, polar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices [rows, columns, 3] at the angles `polar` [rows] and their places on the unrolled skin [.., 2]."""
+    """Places the vertices [rows, columns, 3] at the angles `polar` [rows] and their places on the unrolled skin [..,
+    2]."""
     polar, outline, centre = polar.astype(np.float32), head.outline.astype(np.float32), CENTRE.astype(np.float32)
     ratio = np.sin(polar)[:, None]
     rays = outline[:, :2] - centre
@@ -258,8 +259,8 @@ def head_mesh(head: Head, polar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def jaw_rings(head: Head) -> tuple[np.ndarray, np.ndarray]:
-    """For each jaw point the line across the cheek on which the face's visible edge is sought, [17, steps, 3]
-    (the last step is the jaw itself), and the way outwards in a frontal picture, [17, 2]."""
+    """Finds for each jaw point the line across the cheek on which the face's visible edge is sought, [17, steps, 3]
+    (the last step is the jaw itself), and the way outwards in a frontal image, [17, 2]."""
     polar = np.linspace(0.5, np.pi / 2, 24)
     jaw = head.outline[: 17 * COLUMNS_A_POINT : COLUMNS_A_POINT]
     rays = jaw[:, :2] - CENTRE

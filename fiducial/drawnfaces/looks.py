@@ -18,7 +18,7 @@ IRIS = np.array([(52, 32, 20), (84, 54, 30), (96, 92, 60), (76, 110, 140), (110,
 
 @dataclass(frozen=True)
 class Hair:
-    """The hair of the head. Lengths in eye-corner distances."""
+    """Describes the hair of the head. Lengths in eye-corner distances."""
 
     colour: Colour
     line: float  # y of its edge over the forehead; above -1.2 the top is bald
@@ -32,7 +32,7 @@ class Hair:
 
 @dataclass(frozen=True)
 class Looks:
-    """Everything that is painted."""
+    """Describes everything that is painted."""
 
     skin: Colour
     lips: Colour
@@ -57,7 +57,7 @@ class Looks:
 
 
 def draw_looks(random: np.random.Generator) -> Looks:
-    """Random looks."""
+    """Draws random looks."""
     skin = _between(SKIN, random.beta(1.1, 1.7)) * random.uniform(0.92, 1.08) + random.normal(0, 5, 3)
     hair_colour = HAIR[random.integers(len(HAIR))] * random.uniform(0.7, 1.2) + random.normal(0, 4, 3)
     if skin.mean() < 130 and random.random() < 0.85:

@@ -19,7 +19,7 @@ POLAR = np.concatenate([np.linspace(0.001, 1.1, 23), np.linspace(1.16, 1.75, 11)
 
 
 class Mesh(NamedTuple):
-    """A grid of vertices. Rows and columns run so that columns x rows points outwards, or `flipped`."""
+    """Holds a grid of vertices. Rows and columns run so that columns x rows points outwards, or `flipped`."""
 
     vertices: np.ndarray  # [rows, columns, 3]
     skin: np.ndarray  # [rows, columns, 2] place on the unrolled skin, where its colour is painted
@@ -29,12 +29,12 @@ class Mesh(NamedTuple):
 
 
 def triangles(mesh: Mesh) -> np.ndarray:
-    """Two triangles a cell of the grid, all turning the same way as seen from outside, [n, 3] int32."""
+    """Lists two triangles a cell of the grid, all turning the same way as seen from outside, [n, 3] int32."""
     return all_triangles([mesh])
 
 
 def all_triangles(meshes: list[Mesh]) -> np.ndarray:
-    """The triangles of several meshes whose vertices are one after the other."""
+    """Lists the triangles of several meshes whose vertices are one after the other."""
     return _all_triangles(tuple((*mesh.vertices.shape[:2], mesh.closed, mesh.flipped, mesh.sheet) for mesh in meshes))
 
 
@@ -60,7 +60,7 @@ def _triangles(rows: int, columns: int, closed: bool) -> np.ndarray:
 
 
 def normals(mesh: Mesh) -> np.ndarray:
-    """Unit normals of the grid's surface, [rows, columns, 3], outwards."""
+    """Computes the unit normals of the grid's surface, [rows, columns, 3], outwards."""
     vertices = mesh.vertices
     around = np.concatenate([vertices[:, -1:], vertices, vertices[:, :1]], 1)
     across = around[:, 2:] - around[:, :-2]
@@ -81,7 +81,7 @@ def normals(mesh: Mesh) -> np.ndarray:
 
 
 def solids(head: Head, looks: Looks, turn: np.ndarray, canvas: Canvas, hair_mask: np.ndarray) -> list[Mesh]:
-    """Everything of a person that is not flat."""
+    """Builds everything of a person that is not flat."""
     meshes = [_head(head, looks, turn, canvas, hair_mask)]
     width = head.points[16, 0]
     meshes += [_ear(width, side, turn) for side in (-1.0, 1.0)]

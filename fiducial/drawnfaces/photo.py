@@ -1,4 +1,4 @@
-"""What a camera and a video coder do to a picture: colours, blur, few pixels, noise, blocks. Nothing moves."""
+"""What a camera and a video coder do to a image: colours, blur, few pixels, noise, blocks. Nothing moves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def photograph(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """[h, w, 3] uint8 -> the same scene as a worse picture."""
+    """Makes a worse photograph of a scene [h, w, 3] uint8."""
     image = cv2.LUT(image, _tones(random))
     if random.random() < 0.12:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)

@@ -18,14 +18,14 @@ from fiducial.geometry import Matrix
 
 
 class Cover(NamedTuple):
-    """A flat thing in front of the face."""
+    """Describes a flat thing in front of the face."""
 
     polygons: tuple[np.ndarray, ...]  # [n, 2] px each
     colour: np.ndarray  # [3]
 
 
 def draw_cover(scene: Scene, xy: np.ndarray, skin: np.ndarray, random: np.random.Generator) -> Cover | None:
-    """Sometimes a cover; xy [68, 2] are the points as seen."""
+    """Draws, sometimes, a cover; xy [68, 2] are the points as seen."""
     kind = random.random()
     if kind > 0.16:
         return None
@@ -48,7 +48,7 @@ def draw_cover(scene: Scene, xy: np.ndarray, skin: np.ndarray, random: np.random
 
 
 def covered(cover: Cover | None, xy: np.ndarray) -> np.ndarray:
-    """Which points lie behind the cover, [k] bool."""
+    """Says which points lie behind the cover, [k] bool."""
     if cover is None:
         return np.zeros(len(xy), bool)
     outlines = [polygon.astype(np.float32) for polygon in cover.polygons]
@@ -57,7 +57,7 @@ def covered(cover: Cover | None, xy: np.ndarray) -> np.ndarray:
 
 
 def paint_cover(image: np.ndarray, cover: Cover, matrix: Matrix, random: np.random.Generator) -> None:
-    """Onto a picture whose px are those of the cover through `matrix`."""
+    """Paints the cover onto an image whose px are those of the cover through `matrix`."""
     for polygon in cover.polygons:
         colour = np.clip(cover.colour * (1 + 0.06 * random.normal()), 0, 255)
         px = fixed(geometry.transform(matrix, polygon))
@@ -66,7 +66,7 @@ def paint_cover(image: np.ndarray, cover: Cover, matrix: Matrix, random: np.rand
 
 
 def paint_glasses(image: np.ndarray, head: Head, view: View, looks: Looks, darkness: float) -> None:
-    """Frames and lenses; `view` projects to px of the picture."""
+    """Paints frames and lenses; `view` projects to px of the image."""
     frame = np.clip(looks.frame_colour, 0, 255).tolist()
     thickness = max(round(looks.frame_width * float(view.placed[0, 0])), 1)
     forward = 0.1

@@ -1,4 +1,4 @@
-"""Solids -> picture: a z-buffer with the texture's place and the light at every pixel, then the colours.
+"""Solids -> image: a z-buffer with the texture's place and the light at every pixel, then the colours.
 
 The rasteriser is OpenCV 5's `triangleRasterize`."""
 
@@ -27,7 +27,7 @@ FAR = 100.0
 
 @dataclass(frozen=True)
 class Light:
-    """A lamp far away, and light from everywhere."""
+    """Describes a lamp far away, and light from everywhere."""
 
     direction: np.ndarray  # [3] unit, from the head to the lamp, turned head frame
     key: float
@@ -39,7 +39,7 @@ class Light:
 
 
 def draw_light(random: np.random.Generator) -> Light:
-    """Mostly from above and in front, sometimes from the side."""
+    """Draws a light: mostly from above and in front, sometimes from the side."""
     azimuth, height = random.normal(0, 0.75), random.normal(0.45, 0.4)
     direction = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)])
     balance = random.uniform(0.25, 0.8)
@@ -57,7 +57,7 @@ def draw_light(random: np.random.Generator) -> Light:
 
 
 def shade(meshes: list[Mesh], texture: Canvas, view: View, light: Light, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Picture [h, w, 3] uint8 of the solids, and where they are [h, w] bool. `view` projects to px of `size`."""
+    """Renders the solids, [h, w, 3] uint8, and says where they are, [h, w] bool. `view` projects to px of `size`."""
     vertices = np.concatenate([mesh.vertices.reshape(-1, 3) for mesh in meshes], dtype=np.float32)
     skin = np.concatenate([mesh.skin.reshape(-1, 2) for mesh in meshes], dtype=np.float32)
     faces = all_triangles(meshes)
@@ -86,7 +86,7 @@ def check_opencv() -> None:
 def rasterize(
     xy: np.ndarray, away: np.ndarray, faces: np.ndarray, values: np.ndarray, size: Size
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values [n, 3] in 0..1 of vertices at xy [n, 2], px, and distances `away` [n], spread over the triangles
+    """Spreads values [n, 3] in 0..1 of vertices at xy [n, 2], px, and distances `away` [n], over the triangles
     `faces` [m, 3]: [h, w, 3] float32, and the z-buffer [h, w], `FAR` where there is nothing."""
     points = _camera_points(xy, away, size)
     colours = np.zeros((size.h, size.w, 3), np.float32)

@@ -16,45 +16,45 @@ OUTER_CORNERS_TO_FACE = 1.7  # a face is that much wider than its eyes
 
 @dataclass(frozen=True)
 class View:
-    """Head frame -> picture: turn about the pivot, project, place."""
+    """Maps the head's frame onto the image: turn about the pivot, project, place."""
 
     turn: np.ndarray  # [3, 3] rotation
     distance: float  # of the camera, in eye-corner distances
     placed: Matrix  # plane through the pivot -> px
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the head [..., 3] -> xy [..., 2], px, and their distance from the camera [...]."""
+        """Projects points of the head [..., 3] to xy [..., 2], px; gives also their distance from the camera [...]."""
         turned = (points - heads.PIVOT) @ self.turn.T
         away = self.distance - turned[..., 2]
         plane = turned[..., :2] * (self.distance / away)[..., None]
         return geometry.transform(self.placed, plane), away
 
     def onto(self, matrix: Matrix) -> View:
-        """The view on a picture that was resized by `matrix`."""
+        """Gives the view on an image that was resized by `matrix`."""
         return View(self.turn, self.distance, geometry.compose(self.placed, matrix))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One head in one view."""
+    """Holds one head in one view."""
 
     head: Head
     view: View
     proportions: Proportions
     expression: Expression
-    yaw: float  # radians, positive: the face looks to the right of the picture
+    yaw: float  # radians, positive: the face looks to the right of the image
     pitch: float  # radians, positive: it looks down
     roll: float  # radians, clockwise
 
 
 def stream(seed: int, index: int, purpose: int) -> np.random.Generator:
-    """Random numbers that depend on nothing but (seed, index, purpose): any process, any order."""
+    """Makes random numbers that depend on nothing but (seed, index, purpose): any process, any order."""
     key = seed % 2**64 + (index % 2**64 << 64)
     return np.random.Generator(np.random.Philox(key=key, counter=purpose << 192))
 
 
 def build_scene(seed: int, index: int, size: Size) -> Scene:
-    """The scene of picture `index`. A seed and an index give the same face at every size."""
+    """Builds the scene of image `index`. A seed and an index give the same face at every size."""
     random = stream(seed, index, 0)
     proportions, expression = _person(random), _expression(random)
     head = heads.build_head(proportions, expression)
@@ -72,8 +72,8 @@ def build_scene(seed: int, index: int, size: Size) -> Scene:
 
 
 def face_outline(scene: Scene) -> np.ndarray:
-    """Where the 17 jaw points are seen, [17, 2] px: on the jaw from ear to chin, and where the cheek hides the jaw,
-    on the cheek's visible edge, as annotators place them."""
+    """Finds where the 17 jaw points are seen, [17, 2] px: on the jaw from ear to chin, and where the cheek hides the
+    jaw, on the cheek's visible edge, as annotators place them."""
     rings, outwards = heads.jaw_rings(scene.head)
     xy, _ = scene.view.project(rings)
     outwards = geometry.transform_vectors(geometry.rotation(scene.roll), outwards)
@@ -86,13 +86,13 @@ def face_outline(scene: Scene) -> np.ndarray:
 
 
 def scene_points(scene: Scene) -> np.ndarray:
-    """The 68 points as seen, [68, 2] px."""
+    """Computes the 68 points as seen, [68, 2] px."""
     inner, _ = scene.view.project(scene.head.lift(scene.head.points[17:]))
     return np.concatenate([face_outline(scene), inner])
 
 
 def turned_away(scene: Scene) -> np.ndarray:
-    """Which of the 51 points on the face lie on skin that faces away from the camera, [51] bool."""
+    """Says which of the 51 points on the face lie on skin that faces away from the camera, [51] bool."""
     step = 0.03
     xy = scene.head.points[17:]
     steps = np.stack([xy, xy + np.array([step, 0.0]), xy + np.array([0.0, step])])
@@ -102,7 +102,7 @@ def turned_away(scene: Scene) -> np.ndarray:
 
 
 def turn_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Turn by yaw, then pitch, then roll, in the head frame (y down, z to the viewer)."""
+    """Makes the turn by yaw, then pitch, then roll, in the head frame (y down, z to the viewer)."""
     (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])

@@ -1,6 +1,6 @@
 """Paints the unrolled skin of a head.
 
-The picture is a texture for the meshes. Beside the skin lie three patches: hair, plain skin (ears, neck), cloth."""
+The image is a texture for the meshes. Beside the skin lie three patches: hair, plain skin (ears, neck), cloth."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SHIFT = 5  # OpenCV draws polygons in 1/32 px
 
 @dataclass
 class Canvas:
-    """A picture that is painted on in units of the unrolled skin."""
+    """Is an image that is painted on in units of the unrolled skin."""
 
     image: np.ndarray  # [h, w, 3] uint8
     placed: Matrix  # unrolled skin -> px
 
     def draw(self, px: np.ndarray, shape: Shape, inside_px: np.ndarray | None) -> None:
-        """Blend a shape whose polygon is at px [n, 2], within the polygon at `inside_px`."""
+        """Blends a shape whose polygon is at px [n, 2], within the polygon at `inside_px`."""
         blur = shape.soft * self.placed[0, 0]
         height, width = self.image.shape[:2]
         reach = 2.5 * blur + 2
@@ -60,7 +60,7 @@ class Canvas:
         self.blend(mask, shape.colour, shape.alpha, left, top)
 
     def blend(self, mask: np.ndarray, colour: Colour, alpha: float, left: int = 0, top: int = 0) -> None:
-        """Blend a colour where `mask` [h, w] uint8 says so, at (left, top) of the picture."""
+        """Blends a colour where `mask` [h, w] uint8 says so, at (left, top) of the image."""
         region = self.image[top : top + mask.shape[0], left : left + mask.shape[1]]
         weight = cv2.convertScaleAbs(mask, alpha=alpha)
         added = cv2.merge([cv2.convertScaleAbs(weight, alpha=min(float(value), 255) / 255) for value in colour])
@@ -71,7 +71,7 @@ class Canvas:
 def paint(
     head: Head, expression: Expression, looks: Looks, scale: float, random: np.random.Generator
 ) -> tuple[Canvas, np.ndarray]:
-    """The texture at `scale` px a unit, and where it is hair, [h, w] uint8."""
+    """Paints the texture at `scale` px a unit, and where it is hair, [h, w] uint8."""
     extent = HIGH - LOW + [PATCH, 0.0]
     size = Size(*np.ceil(extent * scale).astype(int).tolist())
     placed = geometry.compose(geometry.translation(-LOW[0], -LOW[1]), geometry.scaling(scale, scale))
@@ -96,7 +96,7 @@ def _draw_all(canvas: Canvas, head: Head, shapes: list[Shape]) -> None:
 
 
 def fixed(px: np.ndarray) -> np.ndarray:
-    """Fixed-point corners for OpenCV."""
+    """Turns corners into OpenCV's fixed-point numbers."""
     return np.round(px * 2**SHIFT).astype(np.int32)
 
 
@@ -107,14 +107,15 @@ def _filled(px: np.ndarray, size: Size) -> np.ndarray:
 
 
 def patch_place(number: int, part: np.ndarray) -> np.ndarray:
-    """Texture place, on the unrolled skin, of `part` [..., 2] (0..1 each way) of patch 0 hair, 1 skin, 2 cloth."""
+    """Finds the place in the texture, on the unrolled skin, of `part` [..., 2] (0..1 each way) of patch 0 hair, 1 skin,
+    2 cloth."""
     third = (HIGH[1] - LOW[1]) / 3
     inset = 0.04 + 0.92 * part
     return np.array([HIGH[0], LOW[1] + number * third]) + inset * [PATCH, third]
 
 
 def noise(random: np.random.Generator, cells: tuple[int, int], size: Size) -> np.ndarray:
-    """Smooth noise [h, w] float32, about -1..1: `cells` (across, down) random values, enlarged."""
+    """Makes smooth noise [h, w] float32, about -1..1: `cells` (across, down) random values, enlarged."""
     coarse = random.standard_normal((max(cells[1], 1), max(cells[0], 1)), np.float32) * 0.6
     return cv2.resize(coarse, (size.w, size.h), interpolation=cv2.INTER_LINEAR)
 

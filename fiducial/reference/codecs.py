@@ -24,14 +24,14 @@ MEGVII_PEAK = 255.0
 
 
 class Target(NamedTuple):
-    """What a network is trained towards."""
+    """Holds what a network is trained towards."""
 
     maps: Float[Tensor, "b channels h w"]
     weight: Float[Tensor, "b k"]
 
 
 class Found(NamedTuple):
-    """What is read from maps."""
+    """Holds what is read from maps."""
 
     xy: Float[Tensor, "b k 2"]  # px of the input
     score: Float[Tensor, "b k"]
@@ -43,7 +43,8 @@ class Found(NamedTuple):
 def msra_encode(
     xy: Float[Tensor, "b k 2"], visible: Float[Tensor, "b k"], size: Size, grid: Size, sigma_cells: float
 ) -> Target:
-    """Gaussians of peak 1 around the nearest cell, zero beyond three sigma. Up to half a cell is lost in rounding."""
+    """Draws Gaussians of peak 1 around the nearest cell, zero beyond three sigma. Up to half a cell is lost in
+    rounding."""
     cell = _nearest(geometry.px_to_grid(xy, size, grid, "stride"))
     return _windowed_gaussians(cell, torch.zeros_like(cell), visible, grid, sigma_cells)
 
@@ -51,26 +52,27 @@ def msra_encode(
 def msra_unbiased_encode(
     xy: Float[Tensor, "b k 2"], visible: Float[Tensor, "b k"], size: Size, grid: Size, sigma_cells: float
 ) -> Target:
-    """Gaussians of peak 1 around the point itself, over the whole map (DARK, section 3.2)."""
+    """Draws Gaussians of peak 1 around the point itself, over the whole map (DARK, section 3.2)."""
     xy_grid = geometry.px_to_grid(xy, size, grid, "stride")
     inside = _reach(xy_grid - 3 * sigma_cells, xy_grid + 3 * sigma_cells + 1, grid)
     return _target(heatmaps.draw_gaussians(xy_grid, grid, sigma_cells), visible, inside)
 
 
 def msra_decode(maps: Float[Tensor, "b k h w"], size: Size) -> Found:
-    """The highest cell and a quarter of a cell towards its higher neighbours."""
+    """Reads the highest cell and a quarter of a cell towards its higher neighbours."""
     cells, score = highest(maps)
     return Found(_from_stride(heatmaps.quarter(maps, cells), maps, size), score)
 
 
 def msra_unbiased_decode(maps: Float[Tensor, "b k h w"], size: Size, kernel_cells: int = 11) -> Found:
-    """The highest cell and DARK's Newton step from it."""
+    """Reads the highest cell and DARK's Newton step from it; `kernel_cells` is the width of DARK's blur."""
     cells, score = highest(maps)
     return Found(_from_stride(heatmaps.dark(maps, cells, kernel_cells), maps, size), score)
 
 
 def integral_maps(maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-    """Maps of `msra_encode` or `msra_unbiased_encode` as distributions: cells sum to one, a map of zeros stays zero."""
+    """Turns maps of `msra_encode` or `msra_unbiased_encode` into distributions: cells sum to one, a map of zeros stays
+    zero."""
     return maps / (maps.sum((-2, -1), keepdim=True) + 1e-24)
 
 
@@ -80,14 +82,14 @@ def integral_maps(maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
 def udp_encode(
     xy: Float[Tensor, "b k 2"], visible: Float[Tensor, "b k"], size: Size, grid: Size, sigma_cells: float
 ) -> Target:
-    """Gaussians of peak 1 around the point itself, in the window of three sigma around the nearest cell."""
+    """Draws Gaussians of peak 1 around the point itself, in the window of three sigma around the nearest cell."""
     xy_grid = geometry.px_to_grid(xy, size, grid, "corner")
     cell = _nearest(xy_grid)
     return _windowed_gaussians(cell, xy_grid - cell, visible, grid, sigma_cells)
 
 
 def udp_decode(maps: Float[Tensor, "b k h w"], size: Size, kernel_cells: int = 11, as_mmpose: bool = False) -> Found:
-    """The highest cell and the Newton step of `heatmaps.dark_udp` from it.
+    """Reads the highest cell and the Newton step of `heatmaps.dark_udp` from it.
 
     `as_mmpose` puts the last cell on px W instead of W - 1, as MMPose 1.x does, so that its numbers come out; what
     undoes `udp_encode` is the default."""
@@ -99,8 +101,8 @@ def udp_decode(maps: Float[Tensor, "b k h w"], size: Size, kernel_cells: int = 1
 def udp_combined_encode(
     xy: Float[Tensor, "b k 2"], visible: Float[Tensor, "b k"], size: Size, grid: Size, radius_share: float
 ) -> Target:
-    """Three maps a point, one after the other: 1 on a disc of `radius_share` of the map's longer side, and from each
-    cell of the map the way to the point along x and along y, in radii. Points outside are drawn as any other."""
+    """Draws three maps a point, one after the other: 1 on a disc of `radius_share` of the map's longer side, and from
+    each cell of the map the way to the point along x and along y, in radii. Points outside are drawn as any other."""
     xy_grid = geometry.px_to_grid(xy, size, grid, "corner")
     radius_cells = radius_share * max(grid)
     columns = torch.arange(grid.w, device=xy.device, dtype=xy.dtype)
@@ -120,7 +122,8 @@ def udp_combined_decode(
     blur_cells: int = 11,
     as_mmpose: bool = False,
 ) -> Found:
-    """The highest cell of the blurred disc, and the offsets that are written there. Score: the blurred disc's height.
+    """Reads the highest cell of the blurred disc, and the offsets that are written there. Score: the blurred disc's
+    height.
 
     The blur's kernel is 2 `blur_cells` + 1. `as_mmpose` as in `udp_decode`."""
     disc, offsets = maps.unflatten(1, (-1, 3)).split([1, 2], 2)
@@ -139,8 +142,8 @@ def udp_combined_decode(
 def megvii_encode(
     xy: Float[Tensor, "b k 2"], visible: Float[Tensor, "b k"], size: Size, grid: Size, kernel_cells: int
 ) -> Target:
-    """A blurred impulse of peak 255 in the cell below the point: coordinates are cut off, so that points lie half a
-    cell further on than their peaks on average; points less than a cell outside at the left and the top count as
+    """Draws a blurred impulse of peak 255 in the cell below the point: coordinates are cut off, so that points lie half
+    a cell further on than their peaks on average; points less than a cell outside at the left and the top count as
     inside. Near a border the blur's part outside is reflected back."""
     cell = geometry.px_to_grid(xy, size, grid, "stride").trunc()
     limit = cell.new_tensor([grid.w, grid.h])
@@ -156,8 +159,8 @@ def megvii_encode(
 
 
 def megvii_decode(maps: Float[Tensor, "b k h w"], size: Size, kernel_cells: int) -> Found:
-    """The highest cell of the blurred map, and a quarter of a cell towards its higher neighbours. Score: the peak, of
-    255, and a half.
+    """Reads the highest cell of the blurred map, and a quarter of a cell towards its higher neighbours. Score: the
+    peak, of 255, and a half.
 
     Half a cell is added because encoding cut the fraction off, but as in the published code only to cells that are
     neither of the first two nor the last on either axis; it should be added everywhere."""
@@ -173,13 +176,13 @@ def megvii_decode(maps: Float[Tensor, "b k h w"], size: Size, kernel_cells: int)
 
 
 def highest(maps: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k"]]:
-    """`heatmaps.argmax`, but (-1, -1) where no cell is positive."""
+    """Finds the highest cell as `heatmaps.argmax` does, but says (-1, -1) where no cell is positive."""
     cells, peak = heatmaps.argmax(maps)
     return torch.where(peak[..., None] > 0, cells, -1.0), peak
 
 
 def blur_reflected(maps: Float[Tensor, "b k h w"], kernel_cells: int) -> Float[Tensor, "b k h w"]:
-    """Blurred by OpenCV's Gaussian; beyond its first and last cell the map is continued as in a mirror."""
+    """Blurs maps by OpenCV's Gaussian; beyond its first and last cell the map is continued as in a mirror."""
     taps = heatmaps.blur_kernel(kernel_cells).to(maps)
     height, width = maps.shape[-2:]
     return _reflecting_matrix(taps, height) @ maps @ _reflecting_matrix(taps, width).mT

@@ -20,7 +20,8 @@ def of_heatmaps(
     sigma_cells: float = 1.0,
     reach_cells: int = 2,
 ) -> np.ndarray:
-    """Counts of heatmaps: maps [n, k, h, w], truth xy_grid [n, k, 2] in cells, labelled [n, k] -> [n, 4].
+    """Counts right and wrong peaks of heatmaps: maps [n, k, h, w], truth xy_grid [n, k, 2] in cells, labelled [n, k] ->
+    [n, 4].
 
     A prediction lies at the median row and column of all cells that hold the maximum; a truth at the centre of
     mass of its mask (`mask`), which a border pushes inwards; a truth outside the map is none."""
@@ -42,14 +43,15 @@ def of_heatmaps(
 def mask(
     xy_grid: np.ndarray, labelled: np.ndarray, size: Size, sigma_cells: float = 1.0, reach_cells: int = 2
 ) -> np.ndarray:
-    """The target: exp(-d^2 / (2 sigma^2)) on the cells that are up to `reach_cells` from the position cut to whole
-    cells, else 0. xy_grid [n, k, 2], labelled [n, k] -> [n, k, h, w] float32; zero for points that are not labelled."""
+    """Draws the target: exp(-d^2 / (2 sigma^2)) on the cells that are up to `reach_cells` from the position cut to
+    whole cells, else 0. xy_grid [n, k, 2], labelled [n, k] -> [n, k, h, w] float32; zero for points that are not
+    labelled."""
     across, down = (_profile(xy_grid[..., axis], size[axis], sigma_cells, reach_cells) for axis in (0, 1))
     product = down[..., :, None] * across[..., None, :] * labelled[..., None, None]
     return product.astype(np.float32)
 
 
 def _profile(position: np.ndarray, cells: int, sigma_cells: float, reach_cells: int) -> np.ndarray:
-    """One axis of the mask, which is a product of two: [n, k] -> [n, k, cells]."""
+    """Computes one axis of the mask, which is a product of two: [n, k] -> [n, k, cells]."""
     away = np.arange(cells) - np.trunc(position)[..., None]
     return np.where(np.abs(away) <= reach_cells, np.exp(-(away**2) / (2 * sigma_cells**2)), 0.0)

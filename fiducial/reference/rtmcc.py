@@ -17,7 +17,7 @@ Activation = Literal["silu", "relu"]
 
 
 class RTMCCVariant(RTMCC):
-    """`RTMCC` whose attention unit is a `VariantAttention`; modules carry the names of MMPose's."""
+    """Is `RTMCC` whose attention unit is a `VariantAttention`; modules carry the names of MMPose's."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class RTMCCVariant(RTMCC):
 
 
 class VariantAttention(GatedAttention):
-    """`GatedAttention` with the options of MMPose's.
+    """Is `GatedAttention` with the options of MMPose's.
 
     `relative_bias` adds one learnt number for each distance between two of the `tokens` to their likeness; `rotary`
     turns queries and keys by `rotated` before they are compared."""
@@ -94,7 +94,7 @@ class VariantAttention(GatedAttention):
 
 
 def rotated(x: Float[Tensor, "b k d"]) -> Float[Tensor, "b k d"]:
-    """Pairs of channels (m, m + d/2) turned by an angle that grows with the token's number (Su et al., RoFormer, 2021).
+    """Turns pairs of channels (m, m + d/2) by an angle that grows with the token's number (Su et al., RoFormer, 2021).
 
     The angle is number x 10000^(2m/d), as the published RTMPose code has it, and not RoFormer's 10000^(-2m/d): files
     trained with it are only right with the same. Angles of thousands of radians make it inexact in float32."""

@@ -19,7 +19,7 @@ Scoring = Literal["bbox", "keypoint", "bbox_keypoint", "bbox_rle"]
 def instance_scores(
     box_score: np.ndarray, point_score: np.ndarray, scoring: Scoring = "bbox_keypoint", least_point_score: float = 0.2
 ) -> np.ndarray:
-    """One score an instance, from its box's [n] and its points' [n, k] -> [n].
+    """Scores instances, from its box's [n] and its points' [n, k] -> [n].
 
     `bbox`: the box's; `keypoint`: mean of the points'; `bbox_keypoint`: box times the mean of the points' scores above
     `least_point_score`, 0 where there are none (SimpleBaseline); `bbox_rle`: box plus mean plus highest of the points',
@@ -45,9 +45,9 @@ def soft_oks_nms(
     most: int = coco.MAX_DETECTIONS,
     counted: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Nobody goes, but those alike come later: after each pick the scores of the rest are multiplied by
-    exp(-OKS^2 / width) (Soft-NMS: Bodla et al., ICCV 2017, eq. 5). At most `most` are kept. Scores are not returned:
-    an order is what this gives."""
+    """Orders detections so that those alike come later, and drops none: after each pick the scores of the rest are
+    multiplied by exp(-OKS^2 / width) (Soft-NMS: Bodla et al., ICCV 2017, eq. 5). At most `most` are kept. Scores are
+    not returned: an order is what this gives."""
     check(sigmas, xy, width)
     left = by_score(score)
     weight = np.asarray(score, dtype=np.float64)[left]
@@ -64,9 +64,9 @@ def soft_oks_nms(
 def nearby_points_nms(
     xy: np.ndarray, score: np.ndarray, share: float = 0.05, least_points: int | None = None
 ) -> np.ndarray:
-    """Without sigmas: two detections are near where more than `least_points` (default: half, rounded down) of their
-    points are closer than `share` of the diagonal of the first one's points. In order of score, the best of each such
-    group stays and the group goes; where that one is gone already, nothing happens."""
+    """Suppresses without sigmas: two detections are near where more than `least_points` (default: half, rounded down)
+    of their points are closer than `share` of the diagonal of the first one's points. In order of score, the best of
+    each such group stays and the group goes; where that one is gone already, nothing happens."""
     points = xy.shape[1]
     least_points = points // 2 if least_points is None else least_points
     score = np.asarray(score, dtype=np.float64)
@@ -85,7 +85,7 @@ def nearby_points_nms(
 
 
 def box_nms(corners: np.ndarray, score: np.ndarray, limit: float = 0.5, whole_px: bool = False) -> np.ndarray:
-    """The classic: boxes whose intersection over union with a better one is above `limit` go.
+    """Suppresses boxes whose intersection over union with a better one is above `limit`.
 
     corners [n, 4]: x_min, y_min, x_max, y_max. With `whole_px` these are the first and the last px of a box, so that
     its sides are one longer than their difference, as old detection code has it."""

@@ -19,14 +19,14 @@ from fiducial.reference.codecs import Found
 
 
 class Shares(NamedTuple):
-    """Targets of regression."""
+    """Holds targets of regression."""
 
     xy_share: Float[Tensor, "b k 2"]
     weight: Float[Tensor, "b k"]
 
 
 class Vectors(NamedTuple):
-    """Targets of SimCC."""
+    """Holds targets of SimCC."""
 
     x: Float[Tensor, "b k bins_x"]
     y: Float[Tensor, "b k bins_y"]
@@ -37,14 +37,15 @@ class Vectors(NamedTuple):
 
 
 def regression_encode(xy: Float[Tensor, "b k 2"], visible: Float[Tensor, "b k"], size: Size) -> Shares:
-    """Weight 1 for points that are more than half visible and between the centres of the first and the last px, else
-    0. Positions are given for all points."""
+    """Encodes points as shares, with weight 1 for those that are more than half visible and between the centres of the
+    first and the last px, else 0. Positions are given for all points."""
     inside = ((xy >= 0) & (xy <= xy.new_tensor([size.w - 1, size.h - 1]))).all(-1)
     return Shares(geometry.px_to_share(xy, size), (inside & (visible > 0.5)).to(xy.dtype))
 
 
 def regression_decode(predicted: Float[Tensor, "b k numbers"], size: Size) -> Found:
-    """Of two numbers a point (x, y: shares) the score is 1; of four (also the scales of x and y) 1 - their mean."""
+    """Decodes two or four numbers a point: of two (x, y: shares) the score is 1; of four (also the scales of x and y) 1
+    - their mean."""
     xy = geometry.share_to_px(predicted[..., :2], size)
     if predicted.shape[-1] == 2:
         return Found(xy, torch.ones_like(predicted[..., 0]))
@@ -62,8 +63,8 @@ def simcc_encode(
     sigma_bins: tuple[float, float],
     density: bool = True,
 ) -> Vectors:
-    """Gaussians around the nearest bin (halves go to the even one), as densities or with peak 1. A point outside keeps
-    its tail, and its weight, as long as three sigma reach the image on both axes."""
+    """Draws Gaussians around the nearest bin (halves go to the even one), as densities or with peak 1. A point outside
+    keeps its tail, and its weight, as long as three sigma reach the image on both axes."""
     bins, at = _bins(size, bins_per_px), _px_to_bins(xy, bins_per_px)
     radius = at.new_tensor(sigma_bins) * 3
     inside = ((at - radius < at.new_tensor(bins)) & (at + radius + 1 >= 0)).all(-1)
@@ -79,7 +80,7 @@ def simcc_encode(
 def simcc_one_hot_encode(
     xy: Float[Tensor, "b k 2"], visible: Float[Tensor, "b k"], size: Size, bins_per_px: float, smoothing: float = 0.0
 ) -> Vectors:
-    """A one at the nearest bin; or 1 - `smoothing` there and the rest spread evenly over the other bins. Points
+    """Draws a one at the nearest bin; or 1 - `smoothing` there and the rest spread evenly over the other bins. Points
     outside get weight 0."""
     bins, at = _bins(size, bins_per_px), _px_to_bins(xy, bins_per_px)
     inside = ((at >= 0) & (at < at.new_tensor(bins))).all(-1)
@@ -93,7 +94,7 @@ def simcc_one_hot_encode(
 def simcc_highest(
     x: Float[Tensor, "b k bins_x"], y: Float[Tensor, "b k bins_y"]
 ) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k"]]:
-    """Highest bin on each axis, and the lesser of the two values; (-1, -1) where that is not positive."""
+    """Finds the highest bin on each axis, and the lesser of the two values; (-1, -1) where that is not positive."""
     value_x, at_x = x.max(-1)
     value_y, at_y = y.max(-1)
     lesser = torch.minimum(value_x, value_y)
@@ -101,7 +102,7 @@ def simcc_highest(
 
 
 def simcc_decode(x: Float[Tensor, "b k bins_x"], y: Float[Tensor, "b k bins_y"], bins_per_px: float) -> Found:
-    """The highest bins. Score: the lesser value, as it is."""
+    """Reads the highest bins. Score: the lesser value, as it is."""
     at, score = simcc_highest(x, y)
     return Found(_bins_to_px(at, bins_per_px), score)
 
@@ -112,7 +113,7 @@ def simcc_dark_decode(
     bins_per_px: float,
     sigma_bins: tuple[float, float],
 ) -> Found:
-    """The highest bins and, along each axis, a Newton step on the log of the blurred vector from there (DARK)."""
+    """Reads the highest bins and, along each axis, a Newton step on the log of the blurred vector from there (DARK)."""
     at, score = simcc_highest(x, y)
     steps = [_newton_step(v, at[..., axis], _dark_kernel(sigma_bins[axis])) for axis, v in enumerate((x, y))]
     refined = torch.where(at < 0, at, at + torch.stack(steps, -1))
@@ -125,15 +126,15 @@ def simcc_visibility(
     sigma_bins: tuple[float, float],
     beta: float = 150.0,
 ) -> Float[Tensor, "b k"]:
-    """Softmax's highest probability, of the two axes the lesser; the values are sharpened by beta and the width of
-    their target before. RTMPose's stand-in for visibility."""
+    """Computes softmax's highest probability, of the two axes the lesser; the values are sharpened by beta and the
+    width of their target before. RTMPose's stand-in for visibility."""
     # In float64: logits of a thousand are known to 1e-4 in float32, and the softmax shows it.
     along_x, along_y = ((v * beta).double() * sigma for v, sigma in zip((x, y), sigma_bins, strict=True))
     return torch.minimum(along_x.softmax(-1).amax(-1), along_y.softmax(-1).amax(-1)).to(x.dtype)
 
 
 def simcc_normalised(vectors: Float[Tensor, "b k bins"]) -> Float[Tensor, "b k bins"]:
-    """In 0..1: negative values become 0, vectors with a peak above 1 are divided by it."""
+    """Scales vectors to 0..1: negative values become 0, vectors with a peak above 1 are divided by it."""
     positive = vectors.clamp_min(0)
     return positive / positive.amax(-1, keepdim=True).clamp_min(1)
 
