@@ -28,8 +28,8 @@ from fiducial.evaluation import metrics
 from fiducial.geometry import Size
 from fiducial.training import fit as fitting
 from fiducial.training import history
+from fiducial.training.failure import TrainingFailure
 from fiducial.training.recipe import OptimizerSpec, Recipe
-from fiducial.training.watch import TrainingFailure
 from fiducial.types import Instances
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes" / "unet_rounding.py"

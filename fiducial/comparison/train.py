@@ -15,7 +15,7 @@ from fiducial.comparison.processes import Task, duration
 from fiducial.files import Echo
 from fiducial.models import detector as detectors
 from fiducial.training import history
-from fiducial.training.watch import TrainingFailure
+from fiducial.training.failure import TrainingFailure
 
 Outcome = Callable[[Mapping[str, float]], str]  # a run's figures on val -> what it has come to, in words
 

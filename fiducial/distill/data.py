@@ -17,8 +17,8 @@ from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
 from fiducial.motion import clip_sources, clips, frames
 from fiducial.motion.clips import Clips
-from fiducial.training import engine
 from fiducial.training import fit as fitting
+from fiducial.training.device import worker_count
 from fiducial.training.recipe import Recipe
 from fiducial.types import Instances, Problem
 
@@ -59,7 +59,7 @@ class Material:
             recipe.batch_size,
             recipe.augment,
             seed=recipe.seed,
-            workers=engine.worker_count(recipe),
+            workers=worker_count(recipe),
             strict=recipe.strict,
             rank=rank,
             world=world,

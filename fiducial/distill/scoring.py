@@ -20,8 +20,8 @@ from fiducial.models.detector import Detector
 from fiducial.models.resizing import Cells
 from fiducial.motion import collapse
 from fiducial.motion.warps import Warp, WarpSpec
-from fiducial.training.module import validation_scores
 from fiducial.training.objective import Objective
+from fiducial.training.scoring import validation_scores
 from fiducial.types import Batch, Instances
 
 DISTANCE = "student_teacher_distance"

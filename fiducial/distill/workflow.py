@@ -6,16 +6,16 @@ RUN/frames/            of videos and pictures without labels, as they were learn
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from fiducial import config, files
+from fiducial import files
 from fiducial.card import Card
 from fiducial.distill import cache, choices, report
 from fiducial.distill import data as materials
@@ -25,69 +25,63 @@ from fiducial.distill.choices import refuse_unlike, spec_of
 from fiducial.distill.data import Material
 from fiducial.distill.objective import Distillation
 from fiducial.distill.scoring import DISTANCE, Distances
-from fiducial.distill.signals import Offer, Terms, decided, offer_of, terms_of, why_not
+from fiducial.distill.signals import Offer, Signals, Terms, decided, distance_px, offer_of, terms_of, why_not
 from fiducial.distill.spec import DistillationSpec
 from fiducial.distill.teacher import Answers, Asked, Teacher
 from fiducial.errors import UserError
+from fiducial.files import Echo
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.motion import fit as motion
-from fiducial.training import engine, recipes
 from fiducial.training import fit as fitting
+from fiducial.training import run
+from fiducial.training.device import pick_device, worker_count
+from fiducial.training.history import Floor
 from fiducial.training.objective import Objective, Supervised
 from fiducial.training.recipe import Recipe
-from fiducial.training.watch import CollapseWatch
-from fiducial.training.work import Work
-
-Echo = Callable[[str], None]
+from fiducial.training.work import Outcome, Prepare, Work
 
 
 def distill(
-    teacher: Teacher, path: Path, out: Path, recipe: Recipe, *,
-    resume: bool = False, devices: int = 1, images: Path | None = None, category: str | None = None,
-    progress: bool = False, echo: Echo = print,
-) -> dict[str, Any] | None:  # fmt: skip
-    """Trains and writes the run folder; returns its figures, None in the helper processes of a run on several devices."""
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    say = echo if first else lambda line: None
-    asked, begins = recipe, first and not resume
-    refuse_unlike(asked, teacher, out)
-    if begins:
-        fitting.refuse_other_run(out)
-    else:
-        recipe = _begun(out)
-    student = _student(recipe, teacher, say)
-    recipe = replace(recipe, distillation=student.spec)
-    material = materials.material_of(path, out, recipe, teacher, images=images, category=category, anew=begins)
-    say(material.said)
-    for problem in material.problems[:10]:
-        say(str(problem))
-    options: dict[str, Any] = {"resume": resume, "devices": devices, "progress": progress, "echo": echo}
-    if student.terms is None and material.truth is None:
-        card = _by_motion(path, out, asked, material, teacher, images=images, category=category, **options)
-        files = {"model": str(out), "history": str(out / "history.csv")}
-        return {**_about(card, teacher, path), "metrics": card.metrics["val"], "files": files} if first else None
-    if not begins:
-        recipe = fitting.resumed_recipe(out, asked if first else None, material.fingerprint)
-        _refuse_other_teacher(out, teacher)
-    distances = _distances(student, teacher, material, out, recipe, progress, say)
-    work = _work(student, teacher, material, distances, out, recipe, progress, say)
-    if begins:
-        recipe = _settle(recipe, work, say)
-        told = {"recipe": recipe, "data": material.fingerprint, "teacher": teacher.told()}
-        config.write_json(out / "recipe.json", told)
-    best = engine.run(work, recipe, out, **options)
-    metrics = {
-        "val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, "train_instances": work.samples,
-        "loss": spec_of(recipe).loss, "teacher": teacher.told(),
-    }  # fmt: skip
-    card = Card(student.detector.spec, _licence(student.detector, teacher), student.initialization, metrics)
-    if not best.is_main_process:
-        return None
-    work.objective.load_state_dict(best.weights)
-    detectors.save(student.detector.eval(), out, card)
-    about = _about(card, teacher, path)
-    return report.write(out, recipe, teacher, material, distances, work.validation_loader(), about=about)
+    teacher: Teacher,
+    path: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    images: Path | None = None,
+    category: str | None = None,
+    resume: bool = False,
+    devices: int = 1,
+    progress: bool = False,
+    echo: Echo = print,
+) -> dict[str, Any] | None:
+    """Trains and writes the run folder with its report; returns the figures, as `fiducial.training.run.run` does."""
+    refuse_unlike(recipe, teacher, out)
+    prepare = preparation(teacher, path, images=images, category=category, progress=progress)
+    return run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress, echo=echo)
+
+
+def preparation(
+    teacher: Teacher, path: Path, *, images: Path | None = None, category: str | None = None, progress: bool = False
+) -> Prepare:
+    """Gives what makes the work of a student: its network, the data in `path`, the teacher's answers to them."""
+
+    def prepare(recipe: Recipe, out: Path, begins: bool, echo: Echo) -> Work:
+        if not begins:
+            _refuse_other_teacher(out, teacher)
+        student = _student(recipe, teacher, echo)
+        recipe = replace(recipe, distillation=student.spec)
+        material = materials.material_of(path, out, recipe, teacher, images=images, category=category, anew=begins)
+        if student.terms is None and material.truth is None:
+            recipe = _by_motion(path, recipe, material, teacher)
+            work = motion.preparation(path, images=images, category=category)(recipe, out, begins, echo)
+            return replace(
+                work, beside={"teacher": teacher.told()}, report=lambda outcome: _figures(outcome, teacher, path)
+            )
+        distances = _distances(student, teacher, material, out, recipe, progress, echo)
+        return _work(student, teacher, material, distances, out, recipe, path, progress, echo)
+
+    return prepare
 
 
 @dataclass(frozen=True)
@@ -141,7 +135,6 @@ class Student:
 
 def _student(recipe: Recipe, teacher: Teacher, echo: Echo) -> Student:
     """Before any picture is looked at, so that a wrong name or an impossible pair is told at once."""
-    torch.manual_seed(recipe.seed)
     detector, initialization = fitting.detector_of(recipe, teacher.detector.spec.skeleton, echo)
     offer = offer_of(detector)
     spec = decided(offer, teacher.offer, spec_of(recipe))
@@ -167,23 +160,30 @@ def _distances(
 
 
 def _work(
-    student: Student, teacher: Teacher, material: Material, distances: Distances, out: Path, recipe: Recipe,
-    progress: bool, echo: Echo,
-) -> Work:  # fmt: skip
+    student: Student,
+    teacher: Teacher,
+    material: Material,
+    distances: Distances,
+    out: Path,
+    recipe: Recipe,
+    path: Path,
+    progress: bool,
+    echo: Echo,
+) -> Work:
     """Crops, what is minimised on them, and the distance to the teacher's answers as the score."""
     spec, terms = spec_of(recipe), student.terms
     watches: tuple[Any, ...] = ()
     if terms is None:
+        from fiducial.training.watch import CollapseWatch
+
         objective: Objective = Supervised(student.detector)
         watches = (CollapseWatch(),)
     else:
         answers: Answers = Asked(teacher.detector, terms.teacher_level)
         if spec.cache:
-            answers = _answers(
-                teacher, material, out, recipe, _of_terms(terms), terms.teacher_level,
-                scored=False, progress=progress, echo=echo,
-            )  # fmt: skip
-        # Anew: reading the pictures has drawn random numbers, or not, where the answers were there already.
+            held, level = _of_terms(terms), terms.teacher_level
+            answers = _answers(teacher, material, out, recipe, held, level, scored=False, progress=progress, echo=echo)
+        # Anew: reading the images has drawn random numbers, or not, where the answers were there already.
         torch.manual_seed(recipe.seed)
         objective = Distillation(student.detector, teacher, answers, terms, spec)
 
@@ -191,10 +191,44 @@ def _work(
         return material.train_loader(recipe, rank, world)
 
     def validation_loader() -> DataLoader:
-        return material.plain_loader(True, recipe.size, recipe.batch_size, engine.worker_count(recipe))
+        return material.plain_loader(True, recipe.size, recipe.batch_size, worker_count(recipe))
+
+    def write_report(outcome: Outcome) -> dict[str, Any]:
+        about = _about(outcome.card, teacher, path)
+        crops = validation_loader()
+        return report.write(outcome.out, outcome.recipe, teacher, material, distances, crops, about=about)
 
     count = len(material.rows(False))
-    return Work(objective, count, train_loader, validation_loader, distances, material.where, watches=watches)
+    return Work(
+        recipe=recipe,
+        objective=objective,
+        samples=count,
+        train_loader=train_loader,
+        validation_loader=validation_loader,
+        scoring=distances,
+        where=material.where,
+        watches=watches,
+        fingerprint=material.fingerprint,
+        said=(material.said,),
+        problems=material.problems,
+        beside={"teacher": teacher.told()},
+        initialization=student.initialization,
+        licence=_licence(student.detector, teacher),
+        card_metrics={"train_instances": count, "loss": spec.loss, "teacher": teacher.told()},
+        floor=lambda metrics: _floor(distances),
+        save=lambda folder, card: detectors.save(student.detector.eval(), folder, card),
+        report=write_report,
+    )
+
+
+def _floor(distances: Distances) -> Floor | None:
+    """The distance of one answer for all crops, the mean of the teacher's; None where labels are the score."""
+    if distances.metric != DISTANCE or not isinstance(distances.answers, cache.Kept):
+        return None
+    xy_unit = torch.from_numpy(np.array(distances.answers.columns["xy_unit"]))
+    constant = Signals(xy_unit.mean(0, keepdim=True))
+    px = float(distance_px(constant, Signals(xy_unit), distances.student.size).mean())
+    return Floor(px, "the mean of the teacher's points, taken for every crop")
 
 
 def _of_both(student: Offer, teacher: Offer) -> tuple[str, ...]:
@@ -217,30 +251,18 @@ def _answers(
     size = teacher.offer.size
     rows = material.rows(scored)
     wanted = Index(teacher.fingerprint, material.fingerprint, size, recipe.padding, len(rows), held, level)
-    teacher.detector.to(engine.pick_device())
+    teacher.detector.to(pick_device())
     asked = Asked(teacher.detector, level)
 
     def crops() -> Any:
-        for batch in material.plain_loader(scored, size, recipe.batch_size, engine.worker_count(recipe)):
+        for batch in material.plain_loader(scored, size, recipe.batch_size, worker_count(recipe)):
             yield type(batch)(*(column.to(teacher.detector.mean.device) for column in batch))
 
     folder = out / "teacher" / ("val" if scored else "train")
     return cache.kept(folder, asked, wanted, crops, progress=progress, echo=echo)
 
 
-def _settle(recipe: Recipe, work: Work, echo: Echo) -> Recipe:
-    """Replaces every "auto" by what is fastest or best here."""
-    if "auto" in (recipe.precision, recipe.memory_format):
-        probe = next(iter(work.train_loader(0, 1)))
-        recipe = fitting.with_fastest_step(recipe, work.objective, probe, engine.pick_device(), echo)
-    if recipe.optimizer.lr == "auto":
-        lr = engine.find_lr(work, recipe)
-        echo(f"learning rate found: {lr:.2g}")
-        recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=lr))
-    return recipe
-
-
-def _by_motion(path: Path, out: Path, recipe: Recipe, material: Material, teacher: Teacher, **options: Any) -> Card:
+def _by_motion(path: Path, recipe: Recipe, material: Material, teacher: Teacher) -> Recipe:
     """Without the teacher and without labels: what the student finds by itself, in as many steps."""
     if not teacher.detector.head.learns_without_labels:
         raise UserError(
@@ -248,17 +270,16 @@ def _by_motion(path: Path, out: Path, recipe: Recipe, material: Material, teache
             f"{teacher.detector.spec.method!r} needs some; leave the control out, or give labelled data"
         )
     spec = replace(recipe.motion, points=teacher.offer.points, pairs=len(material.rows(False)))
-    card, _ = motion.fit(path, out, replace(recipe, motion=spec), **options)
-    return card
+    return replace(recipe, motion=spec)
+
+
+def _figures(outcome: Outcome, teacher: Teacher, path: Path) -> dict[str, Any]:
+    """Of a student that learnt without the teacher: its points are its own, so that no page compares the two."""
+    written = {"model": str(outcome.out), "history": str(outcome.out / "history.csv")}
+    return {**_about(outcome.card, teacher, path), "metrics": outcome.card.metrics["val"], "files": written}
 
 
 # ------------------------------------------------------------------------------------------ what is refused, and told
-
-
-def _begun(out: Path) -> Recipe:
-    if not (out / "recipe.json").exists():
-        raise UserError(f"{out}: no run to resume (no recipe.json). Start it without --resume")
-    return recipes.default(resume_from=out)
 
 
 def _refuse_other_teacher(out: Path, teacher: Teacher) -> None:

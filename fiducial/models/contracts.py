@@ -77,6 +77,8 @@ class Head(nn.Module):
     may_collapse: bool = False
     # Whether `fiducial fit` teaches it without labels, by what moves (`training/motion`); `loss` is for labelled points.
     learns_without_labels: bool = False
+    # The module that teaches it: its `preparation` begins a run of `fiducial fit`, as `training/work.py` says.
+    taught_by: str = "fiducial.training.fit"
     # How the cells of `heatmaps` lie on the px of the input.
     align: Align = "edge"
 

@@ -5,80 +5,70 @@ RUN/generator.*        what animates: the dense motion and the generator"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from fiducial import config, files
 from fiducial.card import Card
 from fiducial.data import checking, skeletons
 from fiducial.errors import UserError
+from fiducial.evaluation import evaluate
+from fiducial.files import Echo
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.models.heads import motion as motion_head
 from fiducial.motion import clips as clips_of
-from fiducial.motion import pairs, perceptual, system
+from fiducial.motion import pairs, perceptual, report, system
 from fiducial.motion.clips import Clips
 from fiducial.motion.discriminator import Discriminator
 from fiducial.motion.generator import Generator
 from fiducial.motion.objective import Motion
 from fiducial.motion.pairs import Pairs
-from fiducial.motion.scoring import ReconstructionErrors, SpreadWatch
+from fiducial.motion.scoring import ReconstructionErrors
 from fiducial.motion.teacher import Taught
-from fiducial.training import engine
 from fiducial.training import fit as fitting
+from fiducial.training import recipes, run
+from fiducial.training.device import worker_count
+from fiducial.training.history import Floor
 from fiducial.training.recipe import Recipe
-from fiducial.training.work import Work
+from fiducial.training.work import Outcome, Prepare, Work
 from fiducial.types import Skeleton
-
-Echo = Callable[[str], None]
 
 
 def fit(
-    path: Path, out: Path, recipe: Recipe, *,
-    resume: bool = False, devices: int = 1, images: Path | None = None, category: str | None = None,
-    progress: bool = False, echo: Echo = print,
-) -> tuple[Card, Clips]:  # fmt: skip
-    """Trains and writes the run folder; returns the best detector's card and the clips."""
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    _refuse_what_is_about_labels(path, out, recipe)
-    if resume or not first:
-        # The frames of the run's own settings must be there, whatever is asked for now.
-        begun = recipe_of(out)
-        clips = prepare(path, out, begun, images=images, category=category)
-        recipe = fitting.resumed_recipe(out, recipe if first else None, clips.index.digest)
-        objective, initialization = build(recipe, echo if first else lambda line: None)
-    else:
-        fitting.refuse_other_run(out)
+    path: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    images: Path | None = None,
+    category: str | None = None,
+    resume: bool = False,
+    devices: int = 1,
+    progress: bool = False,
+    echo: Echo = print,
+) -> dict[str, Any] | None:
+    """Trains and writes the run folder with its report; returns the figures, as `fiducial.training.run.run` does."""
+    prepare = preparation(path, images=images, category=category)
+    return run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress, echo=echo)
+
+
+def preparation(path: Path, *, images: Path | None = None, category: str | None = None) -> Prepare:
+    """Gives what makes the work of a run on the clips in `path`."""
+
+    def prepare(recipe: Recipe, out: Path, begins: bool, echo: Echo) -> Work:
+        _refuse_what_is_about_labels(path, out, recipe)
         objective, initialization = build(recipe, echo)
-        _try(objective, recipe)
-        clips = prepare(path, out, recipe, images=images, category=category, anew=True)
-        _tell(clips, out, echo)
-    work = work_of(objective, clips, recipe, echo)
-    if first and not resume:
-        probe = next(iter(work.train_loader(0, 1)))
-        recipe = fitting.with_fastest_step(recipe, objective, probe, engine.pick_device(), echo)
-        if recipe.optimizer.lr == "auto":
-            lr = engine.find_lr(work_of(objective, clips, recipe, echo), recipe)
-            echo(f"learning rate found: {lr:.2g}")
-            recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=lr))
-        config.write_json(out / "recipe.json", {"recipe": recipe, "data": clips.index.digest})
-    best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress, echo=echo)
-    metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, "train_clips": len(clips.chosen(False))}
-    card = Card(objective.detector.spec, objective.detector.backbone.licence, initialization, metrics)
-    if best.is_main_process:
-        objective.load_state_dict(best.weights)
-        objective.eval()
-        system.save(objective.generator, recipe.motion.points, out)
-        detectors.save(objective.detector, out, card)
-    return card, clips
+        if begins:
+            _try(objective, recipe)
+        clips = clips_for(path, out, recipe, images=images, category=category, anew=begins)
+        return work_of(objective, clips, recipe, initialization, echo, source=str(path))
+
+    return prepare
 
 
-def prepare(
+def clips_for(
     path: Path,
     out: Path,
     recipe: Recipe,
@@ -125,33 +115,58 @@ def numbered(points: int) -> Skeleton:
     return Skeleton(f"motion{points}", skeletons.numbered(points), named=False)
 
 
-def work_of(objective: Motion, clips: Clips, recipe: Recipe, echo: Echo) -> Work:
-    """Pairs of frames, scored by the reconstruction of held-out clips."""
-    workers = engine.worker_count(recipe)
+def work_of(
+    objective: Motion, clips: Clips, recipe: Recipe, initialization: str, echo: Echo, *, source: str = ""
+) -> Work:
+    """Makes the work of a run on pairs of frames, scored by the reconstruction of held-out clips."""
+    from fiducial.motion.watch import SpreadWatch
+
+    workers, spec = worker_count(recipe), recipe.motion
 
     def train_loader(rank: int, world: int) -> DataLoader:
         return pairs.train_loader(
-            clips, recipe.motion.pairs, recipe.batch_size, recipe.augment,
-            seed=recipe.seed, workers=workers, rank=rank, world=world,
-        )  # fmt: skip
+            clips,
+            spec.pairs,
+            recipe.batch_size,
+            recipe.augment,
+            seed=recipe.seed,
+            workers=workers,
+            rank=rank,
+            world=world,
+        )
+
+    def save(out: Path, card: Card) -> None:
+        system.save(objective.generator, spec.points, out)
+        detectors.save(objective.detector, out, card)
+
+    def write_report(outcome: Outcome) -> dict[str, Any]:
+        kept = load(outcome.out, evaluate.device_name())
+        return report.write(outcome.out, outcome.recipe, clips, kept, data=source)
 
     return Work(
-        objective, recipe.motion.pairs, train_loader, lambda: pairs.scored_loader(clips, recipe.batch_size, workers),
-        ReconstructionErrors(recipe.size), clips.where, watches=(SpreadWatch(echo, recipe.motion.points),),
-    )  # fmt: skip
-
-
-def recipe_of(out: Path) -> Recipe:
-    """What a run began with."""
-    path = out / "recipe.json"
-    if not path.exists():
-        raise UserError(f"{out}: no run to resume (no recipe.json). Start it without --resume")
-    return config.from_dict(Recipe, files.read_json(path)["recipe"], str(path))
+        recipe=recipe,
+        objective=objective,
+        samples=spec.pairs,
+        train_loader=train_loader,
+        validation_loader=lambda: pairs.scored_loader(clips, recipe.batch_size, workers),
+        scoring=ReconstructionErrors(recipe.size),
+        where=clips.where,
+        watches=(SpreadWatch(echo, spec.points),),
+        fingerprint=clips.index.digest,
+        said=(clips.index.used,),
+        problems=clips.problems,
+        initialization=initialization,
+        licence=objective.detector.backbone.licence,
+        card_metrics={"train_clips": len(clips.chosen(held_out=False))},
+        floor=lambda metrics: Floor(metrics["copy"], "the first frame, taken for all others"),
+        save=save,
+        report=write_report,
+    )
 
 
 def load(out: Path, device: str = "cpu") -> Motion:
     """The whole system of a run folder without its adversary, in eval mode: to be scored and looked at."""
-    spec = recipe_of(out).motion
+    spec = recipes.of_run(out).motion
     detector, generator, _ = system.load(out, device)
     return Motion(detector, generator, perceptual.RandomFeatures(), spec).to(device).eval()
 
@@ -172,11 +187,3 @@ def _try(objective: Motion, recipe: Recipe) -> None:
     with torch.random.fork_rng():
         objective.eval()(Pairs(black, black, torch.tensor([False]), torch.tensor([0])))
     objective.train()
-
-
-def _tell(clips: Clips, out: Path, echo: Echo) -> None:
-    echo(clips.index.used)
-    for problem in clips.problems[:10]:
-        echo(str(problem))
-    if len(clips.problems) > 10:
-        echo(f".. and {len(clips.problems) - 10} more, all in {out / 'problems.txt'}")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +9,6 @@ from torch import Tensor
 from fiducial import geometry
 from fiducial.geometry import Size
 from fiducial.motion import collapse
-from fiducial.motion.collapse import Spread
 from fiducial.motion.objective import Motion
 from fiducial.motion.pairs import Pairs
 from fiducial.training.objective import Objective
@@ -53,24 +48,3 @@ class ReconstructionErrors:
         self.rows.clear()
         self.xy.clear()
         return means | {"gain": 1 - means["reconstruction"] / max(means["copy"], 1e-9)} | spread._asdict()
-
-
-class SpreadWatch(L.Callback):
-    """Says when the points collapse, each complaint once, from the third epoch on: before, all sit in the middle."""
-
-    def __init__(self, echo: Callable[[str], None], points: int, epochs: int = 3) -> None:
-        self.echo, self.points, self.epochs = echo, points, epochs
-        self.said: set[str] = set()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.current_epoch + 1 < self.epochs or not trainer.is_global_zero:
-            return
-        found = Spread(*(float(trainer.callback_metrics[f"val/{name}"]) for name in Spread._fields))
-        for line in collapse.warnings_of(found, self.points):
-            kind = re.sub(r"[\d.]+", "", line)
-            if kind not in self.said:
-                self.said.add(kind)
-                self.echo(
-                    f"after epoch {trainer.current_epoch + 1}: {line}; more epochs, or a higher --set motion.value_weight "
-                    "or another --seed may help"
-                )

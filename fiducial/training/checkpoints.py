@@ -11,13 +11,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
 
 from fiducial import files
-from fiducial.training.history import History
+from fiducial.training._lightning import Checkpoint, L, TorchCheckpointIO
+from fiducial.training.callbacks import History
 
 
 class WholeFiles(TorchCheckpointIO):

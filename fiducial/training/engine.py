@@ -5,25 +5,24 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor
 
 from fiducial.errors import UserError
+from fiducial.files import Echo, silent
+from fiducial.training._lightning import L, RichProgressBar, TensorBoardLogger, Tuner, WeightAveraging
+from fiducial.training.callbacks import History, Patience, Told
 from fiducial.training.checkpoints import Checkpoints, WholeFiles
-from fiducial.training.history import History, Patience
+from fiducial.training.device import pick_device
+from fiducial.training.history import Row
 from fiducial.training.module import Training
 from fiducial.training.recipe import Recipe
 from fiducial.training.watch import FiniteLoss
@@ -36,13 +35,9 @@ class Best:
 
     weights: dict[str, Tensor]  # of the objective: those of the detector begin with `detector.`
     metrics: dict[str, float]
-    epoch: int
+    epoch: int  # from 0
+    rows: list[Row]  # of all epochs
     is_main_process: bool
-
-
-def pick_device() -> torch.device:
-    """The accelerator of this machine, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Loaders(L.LightningDataModule):
@@ -66,12 +61,6 @@ class Loaders(L.LightningDataModule):
         return self.work.validation_loader()
 
 
-def worker_count(recipe: Recipe) -> int:
-    """Loader processes: the recipe's, else one less than the cores, at most 8, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return recipe.workers if recipe.workers is not None else max(1, min(8, cores - 1))
-
-
 def steps_an_epoch(instances: int, batch_size: int, world: int) -> int:
     """Whole batches only, unless there is less than one."""
     return max(1, instances // world // batch_size)
@@ -85,10 +74,9 @@ def run(
     resume: bool,
     devices: int,
     progress: bool,
-    echo: Callable[[str], None],
+    echo: Echo,
 ) -> Best:
     """Trains to the end of the recipe (or until patience runs out) and returns the best epoch by val's metric."""
-    _quiet()
     objective, metric = work.objective, f"val/{work.scoring.metric}"
     total_steps = steps_an_epoch(work.samples, recipe.batch_size, devices) * recipe.epochs
     guard = FiniteLoss(work.where, echo)
@@ -101,21 +89,22 @@ def run(
     callbacks = [_averaging(recipe), *work.watches, history, checkpoints]
     if recipe.patience is not None:
         callbacks.append(Patience(history, recipe.patience))
-    if progress:
-        callbacks.append(RichProgressBar())
+    callbacks.append(RichProgressBar() if progress else Told(history, echo))
     trainer = _trainer(
         recipe, devices, max_epochs=recipe.epochs, default_root_dir=out, enable_progress_bar=progress,
         callbacks=[callback for callback in callbacks if callback is not None],
         logger=TensorBoardLogger(out, "tensorboard", version=""), plugins=[WholeFiles()],
     )  # fmt: skip
     try:
-        trainer.fit(
-            module,
-            datamodule=Loaders(work),
-            ckpt_path=checkpoints.last if resume and checkpoints.last.exists() else None,
-        )
-    except SystemExit:  # Lightning's way to end after Ctrl-C
-        if trainer.interrupted:
+        with _quiet():
+            trainer.fit(
+                module,
+                datamodule=Loaders(work),
+                ckpt_path=checkpoints.last if resume and checkpoints.last.exists() else None,
+            )
+    except (SystemExit, RuntimeError) as error:
+        # Lightning's way to end after Ctrl-C or SIGTERM; or a loader process was told to end before this one was.
+        if trainer.interrupted and (isinstance(error, SystemExit) or trainer.received_sigterm):
             raise KeyboardInterrupt from None
         raise
     except UserError as error:
@@ -126,13 +115,12 @@ def run(
 
 def find_lr(work: Work, recipe: Recipe) -> float:
     """Learning-rate finder (Smith, 2015), as Lightning has it: steepest fall of the loss on a rising rate."""
-    _quiet()
     objective = work.objective
     started = replace(recipe, optimizer=replace(recipe.optimizer, lr=1e-3))
-    module = Training(started, objective, work.scoring, 10**6, FiniteLoss(work.where, lambda line: None))
+    module = Training(started, objective, work.scoring, 10**6, FiniteLoss(work.where, silent))
     trainer = _trainer(recipe, 1, max_epochs=100, logger=False, enable_progress_bar=False, enable_checkpointing=False)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
-    with contextlib.redirect_stderr(io.StringIO()):  # its own bar can't be switched off
+    with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # its own bar can't be switched off
         found = Tuner(trainer).lr_find(
             module,
             datamodule=Loaders(work),
@@ -212,18 +200,27 @@ def _best_of(checkpoints: Checkpoints, is_main_process: bool) -> Best:
     epoch = int(saved["epoch"])
     row = next(row for row in checkpoints.history.rows if row["epoch"] == epoch)
     metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
-    return Best(weights, metrics, epoch, is_main_process)
+    return Best(weights, metrics, epoch, list(checkpoints.history.rows), is_main_process)
 
 
-def _quiet() -> None:
-    """Lightning's advice on loggers and workers is for those who write loops; ours are chosen."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for text in (
-        ".*does not have many workers.*",
-        ".*exists and is not empty.*",
-        ".*tensorboardX.*",
-        ".*isinstance.treespec.*",
-    ):
-        warnings.filterwarnings("ignore", text)
-    if not sys.stderr.isatty():
-        warnings.filterwarnings("ignore", module="lightning")
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves out Lightning's advice on loggers and workers: it is for those who write loops; ours are chosen."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for text in (
+                ".*does not have many workers.*",
+                ".*exists and is not empty.*",
+                ".*tensorboardX.*",
+                ".*isinstance.treespec.*",
+                ".*callbacks used to create the checkpoint.*",
+            ):
+                warnings.filterwarnings("ignore", text)
+            if not sys.stderr.isatty():
+                warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,41 +1,34 @@
-"""`fiducial fit`: a recipe and labelled data in, a run folder out.
-
-    RUN/recipe.json        everything that was chosen, "auto" resolved
-    RUN/history.csv        one row an epoch; RUN/tensorboard for TensorBoard
-    RUN/checkpoints/       last.ckpt to resume from, best.ckpt by val NME
-    RUN/model.safetensors, RUN/model.json      the best weights (averaged) and their card
-
-Everything random is a function of the seed, the epoch and the sample, so a run that was killed and resumed ends
-with the weights, bit by bit, of one that was not."""
+"""Taught by labels: `fiducial fit DATA`, a recipe and labelled data in, a run folder out (see `run`)."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from fiducial import config, files
+from fiducial import config
 from fiducial.card import Card, DetectorSpec
 from fiducial.data import annotations, augment, loading
 from fiducial.data.augment import AugmentSpec
 from fiducial.errors import UserError
+from fiducial.evaluation import evaluate
+from fiducial.files import Echo
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
-from fiducial.training import engine, preflight
-from fiducial.training.module import PointErrors
-from fiducial.training.objective import Objective, Supervised
+from fiducial.report import detector_report
+from fiducial.report.run_page import files_of
+from fiducial.training import preflight, run
+from fiducial.training.device import worker_count
+from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe
-from fiducial.training.watch import CollapseWatch
-from fiducial.training.work import Work
-from fiducial.types import Batch, Instances, Problem, Skeleton
-
-Echo = Callable[[str], None]
+from fiducial.training.scoring import PointErrors
+from fiducial.training.work import Outcome, Prepare, Work
+from fiducial.types import Instances, Problem, Skeleton
 
 
 @dataclass(frozen=True)
@@ -86,50 +79,82 @@ def fit(
     progress: bool = False,
     echo: Echo = print,
 ) -> Card:
-    """Trains and writes the run folder; returns the card of the best model. Raises TrainingFailure where training
-    would be worth nothing, UserError for a user's mistake."""
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0  # further processes of a run on several devices start here too
-    if resume or not first:
-        recipe = resumed_recipe(out, recipe if first else None, data.fingerprint)
-    else:
-        refuse_other_run(out)
-    augment.flip_probability(
-        recipe.augment, data.train.skeleton
-    )  # refuses to mirror what can't be, before anything is made
-    torch.manual_seed(recipe.seed)
-    detector, initialization = build_detector(recipe, data, echo if first else lambda line: None)
+    """Trains and writes the run folder, without a report; returns the card of the best model. Raises TrainingFailure
+    where training would be worth nothing, UserError for a user's mistake."""
+    outcome, work = run.train(
+        partial(work_of, data), out, recipe, resume=resume, devices=devices, progress=progress, echo=echo
+    )
+    return outcome.card if outcome is not None else Card(work.objective.detector.spec)
+
+
+def preparation(path: Path, *, images: Path | None = None, category: str | None = None) -> Prepare:
+    """Gives what reads the data of `fiducial fit PATH` and makes the work of a run on them."""
+
+    def prepare(recipe: Recipe, out: Path, begins: bool, echo: Echo) -> Work:
+        data = load_data(path, recipe, images=images, category=category)
+        return work_of(data, recipe, out, begins, echo, source=str(path))
+
+    return prepare
+
+
+def work_of(
+    data: Data,
+    recipe: Recipe,
+    out: Path,
+    begins: bool,
+    echo: Echo,
+    *,
+    source: str = "",
+    reported: tuple[Instances, str] | None = None,
+) -> Work:
+    """Makes the work of a run on labelled crops, scored by the error of their points. `reported`: the instances, and the
+    name of their split, that the report is about [val's]."""
+    # Refuses to mirror what can't be, before anything is made.
+    augment.flip_probability(recipe.augment, data.train.skeleton)
+    from fiducial.training.watch import CollapseWatch
+
+    detector, initialization = build_detector(recipe, data, echo)
     objective = Supervised(detector)
-    if first and not resume:
-        recipe = _settle(recipe, objective, data, devices, echo)
-        out.mkdir(parents=True, exist_ok=True)
-        config.write_json(out / "recipe.json", {"recipe": recipe, "data": data.fingerprint})
-    work = supervised_work(objective, data, recipe)
-    best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress, echo=echo)
-    metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, "train_instances": len(data.train)}
-    card = Card(detector.spec, detector.backbone.licence, initialization, metrics)
-    if best.is_main_process:
-        objective.load_state_dict(best.weights)
-        detectors.save(detector.eval(), out, card)
-    return card
-
-
-def supervised_work(objective: Supervised, data: Data, recipe: Recipe) -> Work:
-    """Labelled crops, scored by the error of their points."""
-    settings: dict[str, Any] = {"padding": recipe.padding, "workers": engine.worker_count(recipe)}
+    truth, split = reported or (data.validation, "val")
+    settings: dict[str, Any] = {"padding": recipe.padding, "workers": worker_count(recipe)}
 
     def train_loader(rank: int, world: int) -> DataLoader:
         return loading.loader(
-            data.train, recipe.size, recipe.batch_size, recipe.augment,
-            seed=recipe.seed, rank=rank, world=world, strict=recipe.strict, **settings,
-        )  # fmt: skip
+            data.train,
+            recipe.size,
+            recipe.batch_size,
+            recipe.augment,
+            seed=recipe.seed,
+            rank=rank,
+            world=world,
+            strict=recipe.strict,
+            **settings,
+        )
 
     def validation_loader() -> DataLoader:
         return loading.loader(data.validation, recipe.size, recipe.batch_size, None, **settings)
 
+    def save(out: Path, card: Card) -> None:
+        detectors.save(detector, out, card)
+
     return Work(
-        objective, len(data.train), train_loader, validation_loader, PointErrors(data.validation), data.train.where,
+        recipe=recipe,
+        objective=objective,
+        samples=len(data.train),
+        train_loader=train_loader,
+        validation_loader=validation_loader,
+        scoring=PointErrors(data.validation),
+        where=data.train.where,
         watches=(CollapseWatch(),),
-    )  # fmt: skip
+        preflight=partial(_preflight, objective, data, recipe),
+        fingerprint=data.fingerprint,
+        problems=data.problems,
+        initialization=initialization,
+        licence=detector.backbone.licence,
+        card_metrics={"train_instances": len(data.train)},
+        save=save,
+        report=partial(_report, truth=truth, split=split, source=source, problems=data.problems),
+    )
 
 
 def build_detector(recipe: Recipe, data: Data, echo: Echo) -> tuple[Detector, str]:
@@ -148,58 +173,29 @@ def detector_of(recipe: Recipe, skeleton: Skeleton, echo: Echo) -> tuple[Detecto
     return detector, str(recipe.init)
 
 
-def _settle(recipe: Recipe, objective: Supervised, data: Data, devices: int, echo: Echo) -> Recipe:
-    """Checks that the network can learn the data, and replaces every "auto" by what is fastest or best here."""
-    device = engine.pick_device()
-    plain = AugmentSpec.none()
-    probe = next(iter(loading.loader(data.train, recipe.size, recipe.batch_size, plain, padding=recipe.padding)))
-    if recipe.preflight:
-        few = Batch(*(column[:8] for column in probe))
-        lr = 1e-3 if recipe.optimizer.lr == "auto" else min(float(recipe.optimizer.lr), 3e-3)
-        echo(preflight.overfit(objective, few, data.train, lr=lr, device=device))
-    recipe = with_fastest_step(recipe, objective, probe, device, echo)
-    if recipe.optimizer.lr == "auto":
-        lr = engine.find_lr(supervised_work(objective, data, recipe), recipe)
-        echo(f"learning rate found: {lr:.2g}")
-        recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=lr))
-    return recipe
+def _preflight(objective: Supervised, data: Data, recipe: Recipe, rate: float, device: torch.device) -> str:
+    """On eight plain crops."""
+    size, plain = recipe.size, AugmentSpec.none()
+    probe = next(iter(loading.loader(data.train, size, min(8, recipe.batch_size), plain, padding=recipe.padding)))
+    return preflight.overfit(objective, probe, data.train, lr=rate, device=device)
 
 
-def with_fastest_step(recipe: Recipe, objective: Objective, probe: Any, device: torch.device, echo: Echo) -> Recipe:
-    """The recipe with precision and memory format that were timed where they are "auto"; `probe` is a batch."""
-    precisions = ["fp32", "bf16"] if recipe.precision == "auto" else [recipe.precision]
-    formats = ["channels_last", "contiguous"] if recipe.memory_format == "auto" else [recipe.memory_format]
-    variants = [(precision, layout) for precision in precisions for layout in formats]
-    if len(variants) > 1:
-        (precision, layout), seconds = preflight.fastest_variant(objective, probe, device, variants)
-        table = ", ".join(f"{p} {f} {value * 1e3:.0f}" for (p, f), value in seconds.items())
-        echo(f"fastest step: {precision} {layout} (ms a step: {table})")
-        recipe = replace(recipe, precision=precision, memory_format=layout)  # type: ignore[arg-type]
-    return recipe
-
-
-def refuse_other_run(out: Path) -> None:
-    """UserError where a folder holds a run already."""
-    if (out / "model.json").exists() or (out / "checkpoints").exists():
-        raise UserError(f"{out}: holds a run already. Give another --out, or --resume to continue it")
-
-
-def resumed_recipe(out: Path, asked: Recipe | None, fingerprint: str) -> Recipe:
-    """The recipe that the run began with; refused where what is asked for now, or the data, differ from it."""
-    path = out / "recipe.json"
-    if not path.exists():
-        raise UserError(f"{out}: no run to resume (no recipe.json). Start it without --resume")
-    values = files.read_json(path)
-    recipe = config.from_dict(Recipe, values["recipe"], str(path))
-    if asked is not None:
-        now, then = (config.flat(config.to_dict(some)) for some in (asked, recipe))
-        differing = [
-            f"{name} was {then.get(name)} and is now {now.get(name)}"
-            for name in {**then, **now}
-            if now.get(name) != then.get(name) and now.get(name) != "auto" and name not in ("workers", "preflight")
-        ]
-        if differing:
-            raise UserError(f"{out}: a run is resumed as it began, but {'; '.join(differing)}")
-    if values["data"] != fingerprint:
-        raise UserError(f"{out}: the data differ from those that the run began with; resume with the same files")
-    return recipe
+def _report(outcome: Outcome, *, truth: Instances, split: str, source: str, problems: list[Problem]) -> dict[str, Any]:
+    """Scores the run's model and writes its page; the figures, and where the files are."""
+    out = outcome.out
+    detector, card = detectors.load(out, evaluate.device_name())
+    evaluation = evaluate.evaluate_detector(detector, truth)
+    summary = evaluate.summary_of(evaluation, model=str(out), data=source, split=split)
+    config.write_json(out / "metrics.json", summary)
+    detector_report.write(
+        out / "report.html",
+        evaluation,
+        detector_report.about_detector(detector, card, evaluation),
+        folder=out,
+        title=f"{detector.spec.method} on {detector.spec.backbone}: {out.name}",
+        data=source,
+        split=split,
+        problems=[*map(str, problems), *evaluation.problems],
+        notes=[outcome.warning] if outcome.warning else [],
+    )
+    return {**summary, "files": files_of(out)}

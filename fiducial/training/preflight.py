@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fiducial.training.failure import TrainingFailure
 from fiducial.training.objective import Objective, Supervised, losses_of_rows
-from fiducial.training.watch import TrainingFailure
 from fiducial.types import Batch, Instances
 
 Variant = tuple[str, str]  # (precision, memory format)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from fiducial import config, files
@@ -18,10 +20,22 @@ from fiducial.training.recipe import Recipe
 
 def default(method: str | None = None, resume_from: Path | None = None) -> Recipe:
     """What a method starts from (None = the usual one), or the recipe of the run that is resumed."""
-    path = resume_from / "recipe.json" if resume_from is not None else None
-    if path is not None and path.exists():
-        return config.from_dict(Recipe, files.read_json(path)["recipe"], str(path))
+    if resume_from is not None and (resume_from / "recipe.json").exists():
+        return of_run(resume_from)
     return motion_recipes.small() if method is not None and learns_without_labels(method) else Recipe()
+
+
+def of_run(out: Path) -> Recipe:
+    """Reads the recipe that a run was begun with, "auto" settled. UserError where the folder holds no run."""
+    path = out / "recipe.json"
+    if not path.exists():
+        raise UserError(out, "no run to resume (no recipe.json). Start it without --resume")
+    return config.from_dict(Recipe, files.read_json(path)["recipe"], str(path))
+
+
+def taught_by(method: str) -> ModuleType:
+    """Imports the module that teaches a method, whose `preparation` begins a run; UserError for an unknown name."""
+    return importlib.import_module(catalog.head_module(method).Head.taught_by)
 
 
 def learns_without_labels(method: str) -> bool:

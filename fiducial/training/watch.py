@@ -6,17 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 
-from fiducial.errors import Failure
+from fiducial.training._lightning import L
+from fiducial.training.failure import TrainingFailure
 from fiducial.training.objective import Objective
 from fiducial.types import Batch
-
-
-class TrainingFailure(Failure, RuntimeError):
-    """The run can't go on, or would be worth nothing; the message says why and what to change."""
 
 
 class FiniteLoss:

@@ -1,14 +1,21 @@
-"""What one run works on: what is minimised, on which batches, and how an epoch is scored. The engine sees nothing else."""
+"""What one run is about, as the life of a run (`run`) and the engine see it; `fit` and other rooms make it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch.utils.data import DataLoader
 
+from fiducial.card import Card
+from fiducial.files import Echo
+from fiducial.training.history import Floor
 from fiducial.training.objective import Objective
+from fiducial.training.recipe import Recipe
+from fiducial.types import Problem
 
 
 @runtime_checkable
@@ -22,20 +29,43 @@ class Scoring(Protocol):
         ...
 
     def scores(self) -> dict[str, float]:
-        """Of all batches since the last call."""
+        """Gives the figures of all batches since the last call."""
         ...
 
 
+@runtime_checkable
 class Loader(Protocol):
     """Makes the training's batches for one of `world` devices; its sampler has `set_epoch`."""
 
     def __call__(self, rank: int, world: int) -> DataLoader: ...
 
 
-@dataclass(frozen=True)
-class Work:
-    """A run's work."""
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A run that has come to its end: what was kept, and what is to be said of it."""
 
+    out: Path
+    recipe: Recipe
+    card: Card
+    epochs: int  # that were trained
+    warning: str  # why the result is worth little; "" where nothing speaks against it
+
+    def told(self) -> dict[str, Any]:
+        """What metrics.json says of the run. Epochs count from 1 for people, from 0 in history.csv and the card."""
+        warning = {"warning": self.warning} if self.warning else {}
+        return {**warning, "best_epoch": self.card.metrics["epoch"] + 1, "epochs": self.epochs}
+
+
+def no_floor(metrics: Mapping[str, float]) -> Floor | None:
+    """Says that nothing is known which a run must get below."""
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One run's work."""
+
+    recipe: Recipe  # with what could only be decided once the data and the networks were there
     objective: Objective
     samples: int  # an epoch
     train_loader: Loader
@@ -43,3 +73,24 @@ class Work:
     scoring: Scoring
     where: Callable[[int], str]  # `batch.row` -> which sample that is, for messages
     watches: tuple[Any, ...] = ()  # Lightning callbacks that stop a run that is worth nothing
+    preflight: Callable[[float, torch.device], str] | None = None  # learning rate, device -> a line, or TrainingFailure
+    fingerprint: str  # changes with the data
+    said: tuple[str, ...] = ()  # lines on the data, for people
+    problems: Sequence[Problem] = ()  # of the data
+    beside: Mapping[str, Any] = field(default_factory=dict)  # what recipe.json holds besides recipe and data
+    initialization: str  # where the weights came from
+    licence: str  # of what is made
+    card_metrics: Mapping[str, Any]  # what the card says besides the best epoch's figures
+    floor: Callable[[Mapping[str, float]], Floor | None] = no_floor  # for the best epoch's figures
+    save: Callable[[Path, Card], None]  # writes what is kept into the run's folder
+    report: Callable[[Outcome], dict[str, Any]]  # scores what was kept, writes the page; the figures, and "files"
+
+
+@runtime_checkable
+class Prepare(Protocol):
+    """Makes the work of a run by its recipe: networks under the run's seed, data in OUT where they are kept there.
+
+    `begins`: the run is new, and older data in OUT may be replaced. Raises UserError before anything is made in OUT
+    where the networks or the data can't be what the recipe says."""
+
+    def __call__(self, recipe: Recipe, out: Path, begins: bool, echo: Echo) -> Work: ...

@@ -29,8 +29,8 @@ from fiducial.evaluation import evaluate
 from fiducial.models import detector as detectors
 from fiducial.runtime import cost, runtime
 from fiducial.training import fit as fitting
+from fiducial.training.failure import TrainingFailure
 from fiducial.training.recipe import OptimizerSpec, Recipe
-from fiducial.training.watch import TrainingFailure
 
 
 @pytest.fixture

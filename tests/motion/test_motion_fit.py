@@ -22,9 +22,9 @@ from fiducial.geometry import Size
 from fiducial.motion import fit as fitting
 from fiducial.motion import pairs, report, system
 from fiducial.motion import recipes as motion_recipes
-from fiducial.motion.clips import ClipSpec
+from fiducial.motion.clips import ClipSpec, prepared
 from fiducial.report import pictures
-from fiducial.training import history, recipes, workflow
+from fiducial.training import history, recipes
 from fiducial.training.recipe import OptimizerSpec, Recipe
 
 SMALL = ["--method", "motion", "--backbone", "hourglass_w8_b3_m32_s2", "--size", "64", "--batch-size", "4", "--lr", "2e-3",
@@ -38,7 +38,7 @@ SMALL = ["--method", "motion", "--backbone", "hourglass_w8_b3_m32_s2", "--size",
 
 def fitted(discs: Path, out: Path, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
     lines: list[str] = []
-    summary = workflow.fit_and_report(discs, out, recipe, echo=lines.append)
+    summary = fitting.fit(discs, out, recipe, echo=lines.append)
     assert summary is not None
     return summary, lines
 
@@ -69,7 +69,7 @@ def test_what_is_saved_is_what_was_scored(discs: Path, tmp_path: Path, recipe: R
     summary, _ = fitted(discs, out, recipe)
     detector, generator, card = system.load(out)
     assert card.metrics["val"]["reconstruction"] == pytest.approx(summary["metrics"]["reconstruction"], rel=1e-5)
-    clips = fitting.prepare(discs, out, recipe)
+    clips = fitting.clips_for(discs, out, recipe)
     errors = []
     with torch.no_grad():
         for batch in pairs.scored_loader(clips, 4):
@@ -108,7 +108,7 @@ def test_rate_from_the_finder(discs: Path, tmp_path: Path, recipe: Recipe) -> No
     recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr="auto"), epochs=1, batch_size=1)
     _, lines = fitted(discs, tmp_path / "run", recipe)
     assert any(line.startswith("learning rate found: ") for line in lines)
-    assert isinstance(fitting.recipe_of(tmp_path / "run").optimizer.lr, float)
+    assert isinstance(recipes.of_run(tmp_path / "run").optimizer.lr, float)
 
 
 # --------------------------------------------------------------------------------------------------------- report
@@ -143,7 +143,7 @@ def test_report_of_clips(discs: Path, tmp_path: Path, recipe: Recipe) -> None:
 
 
 def test_points_have_one_colour_on_all_pictures(discs: Path, tmp_path: Path, recipe: Recipe) -> None:
-    clips = fitting.prepare(discs, tmp_path, recipe)
+    clips = fitting.clips_for(discs, tmp_path, recipe)
     rows = report._shown(clips)
     assert [clips.where(frames[0]) for frames in rows] == ["c.mp4, frame 0", "a.mp4, frame 0", "b.mp4, frame 0"]
     assert all(len(frames) == 6 and clips.where(frames[-1]).endswith(", frame 11") for frames in rows)
@@ -240,10 +240,10 @@ def test_strict(run: Run, discs: Path, tmp_path: Path) -> None:
 
 def test_other_settings_after_a_start_that_did_not_get_far(discs: Path, tmp_path: Path, recipe: Recipe) -> None:
     """Frames without a run are made again, not refused."""
-    fitting.prepare(discs, tmp_path / "run", recipe)
+    fitting.clips_for(discs, tmp_path / "run", recipe)
     other = replace(recipe, size=Size(64, 32), epochs=1)
-    _, clips = fitting.fit(discs, tmp_path / "run", other, echo=lambda line: None)
-    assert clips.index.size == Size(64, 32)
+    fitting.fit(discs, tmp_path / "run", other, echo=lambda line: None)
+    assert prepared(tmp_path / "run" / "frames").index.size == Size(64, 32)
 
 
 # --------------------------------------------------------------------------------------------------------- resumed
@@ -285,7 +285,7 @@ def test_ended_anywhere(discs: Path, whole: Path, tmp_path: Path, workers: int) 
 
 
 def test_resume_refuses_other_settings_and_other_videos(discs: Path, whole: Path, tmp_path: Path) -> None:
-    data, recipe = tmp_path / "in", fitting.recipe_of(whole)
+    data, recipe = tmp_path / "in", recipes.of_run(whole)
     shutil.copytree(discs, data)
     with pytest.raises(UserError, match="seed was 0 and is now 5"):
         fitting.fit(discs, whole, replace(recipe, seed=5), resume=True)

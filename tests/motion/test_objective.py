@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
-import lightning as L
 import pytest
 import torch
 
@@ -19,13 +18,15 @@ from fiducial.motion.collapse import Spread
 from fiducial.motion.discriminator import DiscriminatorSpec
 from fiducial.motion.objective import Motion, separation
 from fiducial.motion.pairs import Pairs
-from fiducial.motion.scoring import ReconstructionErrors, SpreadWatch
+from fiducial.motion.scoring import ReconstructionErrors
+from fiducial.motion.watch import SpreadWatch
+from fiducial.training._lightning import L
 from fiducial.training.recipe import Recipe
 
 
 @pytest.fixture
 def clips(discs: Path, recipe: Recipe, tmp_path: Path) -> Clips:
-    return fitting.prepare(discs, tmp_path, recipe)
+    return fitting.clips_for(discs, tmp_path, recipe)
 
 
 def batch_of(clips: Clips, count: int = 4) -> Pairs:

@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from fiducial import files
 from fiducial.card import Card
 from fiducial.errors import UserError
+from fiducial.files import silent
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
-from fiducial.training import engine, history
+from fiducial.training import engine, history, scoring, watch
 from fiducial.training import fit as fitting
 from fiducial.training import module as training_module
+from fiducial.training.failure import TrainingFailure
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import OptimizerSpec, Recipe
-from fiducial.training.watch import CollapseWatch, TrainingFailure
+from fiducial.training.watch import CollapseWatch
 
 # -------------------------------------------------------------------------------------- schedule and parameters
 
@@ -121,14 +123,14 @@ def copy_of(detector: Detector) -> dict[str, Tensor]:
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
-    monkeypatch.setattr(fitting, "CollapseWatch", Recorder)
+    monkeypatch.setattr(watch, "CollapseWatch", Recorder)
     return Recorder
 
 
 def script_nme(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
     """What val NME will be, epoch by epoch."""
     left = iter(values)
-    monkeypatch.setattr(training_module, "validation_scores", lambda *others: {"nme": next(left), "epe": 1.5})
+    monkeypatch.setattr(scoring, "validation_scores", lambda *others: {"nme": next(left), "epe": 1.5})
 
 
 def averaged(steps: list[dict[str, Tensor]], decay: float) -> dict[str, Tensor]:
@@ -212,13 +214,15 @@ def test_files_of_a_run_in_bf16(recipe: Recipe, fit: Any):
 
 
 def test_learning_rate_finder_leaves_no_trace(
-    recipe: Recipe, objective: Supervised, data: fitting.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    recipe: Recipe, data: fitting.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ):  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    before = {name: value.clone() for name, value in objective.state_dict().items()}
     few = replace(recipe, batch_size=4, optimizer=OptimizerSpec(lr="auto"))
-    rate = engine.find_lr(fitting.supervised_work(objective, data, few), few)
+    work = fitting.work_of(data, few, tmp_path, True, silent)
+    objective = work.objective
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    rate = engine.find_lr(work, few)
     assert 2e-4 < rate < 5e-2
     assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
     assert list(tmp_path.iterdir()) == []
@@ -239,7 +243,8 @@ def test_suggested_rate_is_on_the_fall():
 def test_auto_is_settled_and_written(recipe: Recipe, fit: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(engine, "find_lr", lambda *others: 0.0123)
     run = fit(replace(recipe, epochs=1, precision="auto", optimizer=OptimizerSpec(lr="auto"), preflight=True))
-    assert [line.split(":")[0] for line in run.lines] == ["pre-flight", "fastest step", "learning rate found"]
+    told = [line.split(":")[0] for line in run.lines]
+    assert told == ["pre-flight", "fastest step", "learning rate found", "epoch 1 of 1", "kept"]
     written = fitting.files.read_json(run.out / "recipe.json")["recipe"]
     assert written["optimizer"]["lr"] == 0.0123
     assert written["precision"] in ("fp32", "bf16")

@@ -13,9 +13,9 @@ from fiducial.geometry import Size
 from fiducial.models import catalog
 from fiducial.training import fit as fitting
 from fiducial.training import preflight
+from fiducial.training.failure import TrainingFailure
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe
-from fiducial.training.watch import TrainingFailure
 from fiducial.types import Batch
 
 LR = 3e-3

@@ -19,9 +19,10 @@ from fiducial.data import loading
 from fiducial.geometry import Size
 from fiducial.training import fit as fitting
 from fiducial.training import history
+from fiducial.training.failure import TrainingFailure
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe
-from fiducial.training.watch import CollapseWatch, FiniteLoss, TrainingFailure
+from fiducial.training.watch import CollapseWatch, FiniteLoss
 from fiducial.types import Batch
 
 

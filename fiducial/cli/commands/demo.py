@@ -23,9 +23,10 @@ def demo(
     fiducial demo --out demo
     """
     from fiducial.export import certificate, export
-    from fiducial.training import workflow
+    from fiducial.training import demo as demos
 
-    summary = workflow.demo(out, epochs=epochs, seed=seed, progress=sys.stderr.isatty(), echo=note)
+    summary = demos.demo(out, epochs=epochs, seed=seed, progress=sys.stderr.isatty(), echo=note)
+    assert summary is not None  # one process
     print_figures(summary["metrics"])
     file, proof = export.export_model(out, "onnx", out / "shipped", echo=note)
     for line in certificate.lines(proof):

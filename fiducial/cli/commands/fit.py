@@ -100,13 +100,12 @@ def _fit(
     category: str | None,
     json_file: Path | None,
 ) -> None:
-    from fiducial.training import workflow
+    from fiducial.training import recipes, run
 
     quiet = json_file is not None and str(json_file) == "-"
-    summary = workflow.fit_and_report(
-        data, out, recipe, resume=resume, devices=devices, images=images, category=category,
-        progress=sys.stderr.isatty() and not quiet, echo=note,
-    )  # fmt: skip
+    prepare = recipes.taught_by(recipe.method).preparation(data, images=images, category=category)
+    progress = sys.stderr.isatty() and not quiet
+    summary = run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress, echo=note)
     if summary is not None:
         write_figures(json_file, summary)
         if not quiet:

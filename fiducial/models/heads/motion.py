@@ -61,6 +61,7 @@ class Head(contracts.Head):
     are by that rule."""
 
     learns_without_labels = True
+    taught_by = "fiducial.motion.fit"
     align = "corner"
 
     def __init__(self, spec: Spec, level: Level, points: int, size: Size) -> None:

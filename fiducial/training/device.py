@@ -1,0 +1,25 @@
+"""Where a run is computed, and by how many processes."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from fiducial import files
+from fiducial.training.recipe import Recipe
+
+
+def pick_device() -> torch.device:
+    """Picks the accelerator of this machine, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def worker_count(recipe: Recipe) -> int:
+    """Counts the loader processes: the recipe's, else one less than the cores, at most 8, at least one."""
+    return recipe.workers if recipe.workers is not None else max(1, min(8, files.cores() - 1))
+
+
+def is_main() -> bool:
+    """Tells the process that writes from the further ones that a run on several devices starts by the same command."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0

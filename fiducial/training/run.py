@@ -1,0 +1,197 @@
+"""The life of a run, whatever it learns: refused or resumed, seeded, settled, trained, kept, reported.
+
+    RUN/recipe.json        everything that was chosen, "auto" resolved; what the data were
+    RUN/problems.txt       what of the data can't be used
+    RUN/history.csv        one row an epoch; RUN/tensorboard for TensorBoard
+    RUN/checkpoints/       last.ckpt to resume from, best.ckpt by the val metric
+    RUN/model.safetensors, RUN/model.json      the best weights (averaged) and their card
+    RUN/metrics.json, RUN/report.html, RUN/pictures/
+
+Everything random is a function of the seed, the epoch and the sample, so a run that was ended at any moment and resumed
+ends with the weights, bit by bit, of one that was not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fiducial import config, files
+from fiducial.card import Card
+from fiducial.errors import UserError
+from fiducial.files import Echo, silent
+from fiducial.training import history, preflight, recipes
+from fiducial.training.device import is_main, pick_device
+from fiducial.training.objective import Objective
+from fiducial.training.recipe import Recipe
+from fiducial.training.work import Outcome, Prepare, Work
+from fiducial.types import Problem
+
+SHOWN = 10  # problems; all are in problems.txt
+
+
+def run(
+    prepare: Prepare,
+    out: Path,
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    devices: int = 1,
+    progress: bool = False,
+    echo: Echo = print,
+) -> dict[str, Any] | None:
+    """Trains, keeps the best epoch and reports on it: the figures, as metrics.json has them, and `files`.
+
+    `echo` takes lines on what happens; `progress` shows a bar on the terminal in place of a line an epoch. Torch's
+    random numbers are left as they were. None in the helper processes of a run on several devices. Raises
+    TrainingFailure where training would be worth nothing, UserError for a user's mistake."""
+    outcome, work = train(prepare, out, recipe, resume=resume, devices=devices, progress=progress, echo=echo)
+    if outcome is None:
+        return None
+    figures = work.report(outcome)
+    figures = {**outcome.told(), **figures}
+    config.write_json(out / "metrics.json", {name: value for name, value in figures.items() if name != "files"})
+    return figures
+
+
+def train(
+    prepare: Prepare,
+    out: Path,
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    devices: int = 1,
+    progress: bool = False,
+    echo: Echo = print,
+) -> tuple[Outcome | None, Work]:
+    """Does what `run` does up to the model's files, without scoring what was kept once more."""
+    say = echo if is_main() else silent
+    begins = is_main() and not resume
+    if begins:
+        refuse_other_run(out)
+    else:
+        recipe = _resumed(out, recipe, say) if is_main() else recipes.of_run(out)
+    with seeded(recipe.seed):
+        work = prepare(recipe, out, begins, say)
+        for line in work.said:
+            say(line)
+        _tell(work.problems, out, say)
+        if begins:
+            recipe = settled(work, say)
+            _write(out, recipe, work)
+        else:
+            recipe = _continued(out, work, is_main())
+        from fiducial.training import engine
+
+        best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress, echo=say)
+    if not best.is_main_process:
+        return None, work
+    metric = f"val/{work.scoring.metric}"
+    warning = history.warning_of(best.rows, metric, work.floor(best.metrics))
+    metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, **work.card_metrics}
+    card = Card(work.objective.detector.spec, work.licence, work.initialization, metrics)
+    work.objective.load_state_dict(best.weights)
+    work.objective.eval()
+    work.save(out, card)
+    kept = f"kept: epoch {best.epoch + 1} of {len(best.rows)}, val {work.scoring.metric}"
+    say(f"{kept} {best.metrics[work.scoring.metric]:.4g}")
+    return Outcome(out=out, recipe=recipe, card=card, epochs=len(best.rows), warning=warning), work
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds torch's random numbers, and gives the caller's back at the end."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def settled(work: Work, echo: Echo) -> Recipe:
+    """Checks that the network can learn the data, and replaces every "auto" by what is fastest or best here."""
+    recipe, device = work.recipe, pick_device()
+    if recipe.preflight and work.preflight is not None:
+        rate = 1e-3 if recipe.optimizer.lr == "auto" else min(float(recipe.optimizer.lr), 3e-3)
+        echo(work.preflight(rate, device))
+    if "auto" in (recipe.precision, recipe.memory_format):
+        recipe = with_fastest_step(recipe, work.objective, next(iter(work.train_loader(0, 1))), device, echo)
+    if recipe.optimizer.lr == "auto":
+        from fiducial.training import engine
+
+        rate = engine.find_lr(work, recipe)
+        echo(f"learning rate found: {rate:.2g}")
+        recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=rate))
+    return recipe
+
+
+def with_fastest_step(recipe: Recipe, objective: Objective, probe: Any, device: torch.device, echo: Echo) -> Recipe:
+    """Times precisions and memory formats where they are "auto", and takes the fastest; `probe` is a batch."""
+    precisions = ["fp32", "bf16"] if recipe.precision == "auto" else [recipe.precision]
+    formats = ["channels_last", "contiguous"] if recipe.memory_format == "auto" else [recipe.memory_format]
+    variants = [(precision, layout) for precision in precisions for layout in formats]
+    (precision, layout), seconds = preflight.fastest_variant(objective, probe, device, variants)
+    table = ", ".join(f"{p} {f} {value * 1e3:.0f}" for (p, f), value in seconds.items())
+    echo(f"fastest step: {precision} {layout} (ms a step: {table})")
+    return replace(recipe, precision=precision, memory_format=layout)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------- refused and resumed
+
+
+def refuse_other_run(out: Path) -> None:
+    """Raises UserError where a folder holds a run already."""
+    if (out / "model.json").exists() or (out / "checkpoints").exists():
+        raise UserError(out, "holds a run already. Give another --out, or --resume to continue it")
+
+
+def _resumed(out: Path, asked: Recipe, echo: Echo) -> Recipe:
+    """The recipe that the run began with, or went on with; UserError where another is asked for now. More epochs may
+    be."""
+    begun = recipes.of_run(out)
+    if asked.epochs > begun.epochs:
+        echo(
+            f"{out}: goes on to epoch {asked.epochs}, where it was to end after {begun.epochs}. Its learning rate is from "
+            f"now on that of a run of {asked.epochs} epochs, so it rises once more; a run that is begun with --epochs "
+            f"{asked.epochs} ends with other weights"
+        )
+        begun = replace(begun, epochs=asked.epochs)
+    now, then = (config.flat(config.to_dict(recipe)) for recipe in (asked, begun))
+    differing = [
+        f"{name} was {then.get(name)} and is now {now.get(name)}"
+        for name in {**then, **now}
+        if now.get(name) != then.get(name) and now.get(name) != "auto" and name not in ("workers", "preflight")
+    ]
+    if differing:
+        hint = " (more epochs are possible, fewer are not)" if differing[0].startswith("epochs was") else ""
+        raise UserError(out, f"a run is resumed as it began, but {'; '.join(differing)}{hint}")
+    return begun
+
+
+def _continued(out: Path, work: Work, writes: bool) -> Recipe:
+    """The recipe of a run that is resumed, kept where it has more epochs than before; UserError for other data."""
+    values = files.read_json(out / "recipe.json")
+    if values["data"] != work.fingerprint:
+        raise UserError(out, "the data differ from those that the run began with; resume with the same files")
+    recipe = replace(recipes.of_run(out), epochs=work.recipe.epochs)
+    before = values["recipe"]["epochs"]
+    if writes and recipe.epochs != before:
+        _write(out, recipe, work, [*values.get("epochs_before", []), before])
+    return recipe
+
+
+def _write(out: Path, recipe: Recipe, work: Work, epochs_before: Sequence[int] = ()) -> None:
+    """Writes recipe.json, with which a run begins, and problems.txt."""
+    before = {"epochs_before": list(epochs_before)} if epochs_before else {}
+    config.write_json(out / "recipe.json", {"recipe": recipe, "data": work.fingerprint, **work.beside, **before})
+    if work.problems:
+        files.write_text(out / "problems.txt", "".join(f"{problem}\n" for problem in work.problems))
+
+
+def _tell(problems: Sequence[Problem], out: Path, echo: Echo) -> None:
+    for problem in problems[:SHOWN]:
+        echo(str(problem))
+    if len(problems) > SHOWN:
+        echo(f".. and {len(problems) - SHOWN} more, all in {out / 'problems.txt'}")
