@@ -245,7 +245,7 @@ def test_auto_is_settled_and_written(recipe: Recipe, fit: Any, monkeypatch: pyte
     run = fit(replace(recipe, epochs=1, precision="auto", optimizer=OptimizerSpec(lr="auto"), preflight=True))
     told = [line.split(":")[0] for line in run.lines]
     assert told == ["pre-flight", "fastest step", "learning rate found", "epoch 1 of 1", "kept"]
-    written = fitting.files.read_json(run.out / "recipe.json")["recipe"]
+    written = files.read_json(run.out / "recipe.json")["recipe"]
     assert written["optimizer"]["lr"] == 0.0123
     assert written["precision"] in ("fp32", "bf16")
 
@@ -316,7 +316,7 @@ def test_a_subset_of_the_points(blobs: Path, recipe: Recipe, fit: Any):
     detector, card = detectors.load(run.out)
     assert card.spec.skeleton.points == ("blue", "red")
     assert detector.predict(torch.zeros(5, 48, 64, 3, dtype=torch.uint8)).xy.shape == (5, 2, 2)
-    assert fitting.files.read_json(run.out / "recipe.json")["recipe"]["points"] == [2, 0]
+    assert files.read_json(run.out / "recipe.json")["recipe"]["points"] == [2, 0]
 
 
 def test_a_point_that_is_not_there(blobs: Path, recipe: Recipe):
