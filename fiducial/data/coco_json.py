@@ -534,7 +534,7 @@ class Numbers:
         if len(pairs):
             result[pairs] = _with_visibility(self.read(raws, 2 * count, "keypoints", pairs).reshape(-1, count, 2))
             self.findings.note(
-                f"{len(pairs)} entries have x, y of each point without {self.third}: labelled where not at (0, 0)"
+                f"{len(pairs)} entries have x, y of each point without {self.third}: points at (0, 0) are taken as missing"
             )
         for row in np.flatnonzero((lengths > 0) & (lengths != 3 * count) & (lengths != 2 * count)).tolist():
             points = _point_by_point(bytes(raws[row]), count)
