@@ -44,6 +44,11 @@ def untruncated(
     return centre
 
 
+def reach(sigma_cells: float) -> float:
+    """Gives how far from its centre a peak of this width counts as near, cells: two widths and half a cell."""
+    return 2 * sigma_cells + 0.5
+
+
 def mass_near(probability: Float[Tensor, "*b n"], at: Float[Tensor, "*b"], radius_cells: float) -> Float[Tensor, "*b"]:
     """Sums the probability within `radius_cells` of a position; cells on the edge count in part."""
     return (probability * near(at, probability.shape[-1], radius_cells)).sum(-1)

@@ -18,7 +18,7 @@ from torch import Tensor
 from fiducial import geometry
 from fiducial.errors import expect
 from fiducial.geometry import Align, Size
-from fiducial.models import contracts, flipping, heatmaps, losses, upsampling
+from fiducial.models import axes, contracts, flipping, heatmaps, losses, upsampling
 from fiducial.models.contracts import Level
 from fiducial.models.upsampling import Upsampling
 from fiducial.types import Batch, Keypoints
@@ -80,7 +80,7 @@ class Head(contracts.Head):
         has two peaks."""
         maps = heatmaps.spatial_softmax(raw) if self._is_distribution else raw
         xy_grid, peak = self._read(maps)
-        near = 2 * self.spec.sigma_cells + 0.5
+        near = axes.reach(self.spec.sigma_cells)
         score = heatmaps.mass_near(maps, xy_grid, near) if self._is_distribution else peak
         return Keypoints(geometry.grid_to_px(xy_grid, self.size, self.grid, self.spec.align), score.clamp(0, 1))
 

@@ -18,6 +18,7 @@ from fiducial import geometry
 from fiducial.errors import expect
 from fiducial.geometry import Size
 from fiducial.models import (
+    axes,
     contracts,
     flipping,
     heatmaps,
@@ -102,7 +103,7 @@ class Head(contracts.Head):
         xy_grid = self._mean(raw.logits)
         xy = geometry.grid_to_px(xy_grid, self.size, self.grid)
         if self.likelihood is None:
-            near = 2 * self.spec.sigma_cells + 0.5
+            near = axes.reach(self.spec.sigma_cells)
             score = heatmaps.mass_near(heatmaps.spatial_softmax(raw.logits), xy_grid, near)
             return Keypoints(xy, score.clamp(0, 1))
         sigma = geometry.spread_to_px(self.likelihood.deviation(raw.scale_logit), self.size)

@@ -92,7 +92,7 @@ class Head(contracts.Head):
             probability = (logits * self.spec.beta).softmax(-1)
             at = self._read(probability, sigma)
             xy_bins.append(at)
-            scores.append(axes.mass_near(probability, at, 2 * sigma + 0.5))
+            scores.append(axes.mass_near(probability, at, axes.reach(sigma)))
         xy = geometry.grid_to_px(torch.stack(xy_bins, -1), self.size, self.bins, self.spec.align)
         return Keypoints(xy, torch.minimum(*scores).clamp(0, 1))
 
