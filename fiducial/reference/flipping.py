@@ -37,8 +37,9 @@ def average(
     says what coincides when a map is resized: the outer edges or the outermost centres."""
     sides = (grid.h, grid.w)
     resized = [
-        part if part.shape[-2:] == sides
+        part
+        if part.shape[-2:] == sides
         else F.interpolate(part, size=sides, mode="bilinear", align_corners=align == "corner")
         for part in maps
-    ]  # fmt: skip
+    ]
     return torch.stack(resized).mean(0)

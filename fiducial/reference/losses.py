@@ -24,9 +24,11 @@ def shortfall(share: Float[Tensor, "*any"], kind: Shortfall, epsilon: float = 0.
 
 
 def oks_similarity(
-    predicted: Float[Tensor, "b k 2"], target: Float[Tensor, "b k 2"], area: Float[Tensor, " b"],
+    predicted: Float[Tensor, "b k 2"],
+    target: Float[Tensor, "b k 2"],
+    area: Float[Tensor, " b"],
     sigmas: Float[Tensor, " k"],
-) -> Float[Tensor, "b k"]:  # fmt: skip
+) -> Float[Tensor, "b k"]:
     """Computes COCO's similarity of each point, in 0..1: exp(-d^2 / (2 area (2 sigma)^2)), `area` in the square of the
     coordinates' unit."""
     (predicted, target, area), gap = finite(predicted, target, area[:, None].expand(target.shape[:2]))
@@ -35,9 +37,13 @@ def oks_similarity(
 
 
 def oks(
-    predicted: Float[Tensor, "b k 2"], target: Float[Tensor, "b k 2"], weight: Float[Tensor, "b k"],
-    area: Float[Tensor, " b"], sigmas: Float[Tensor, " k"], kind: Shortfall = "linear",
-) -> Float[Tensor, " b"]:  # fmt: skip
+    predicted: Float[Tensor, "b k 2"],
+    target: Float[Tensor, "b k 2"],
+    weight: Float[Tensor, "b k"],
+    area: Float[Tensor, " b"],
+    sigmas: Float[Tensor, " k"],
+    kind: Shortfall = "linear",
+) -> Float[Tensor, " b"]:
     """Computes one value a *sample*: what its OKS, the weighted mean of its points' similarities, lacks (YOLO-Pose:
     Maji et al., CVPR workshops 2022, eq. 4, `linear`). 0 for a sample whose weights are all 0."""
     similarity = torch.where(weight != 0, oks_similarity(predicted, target, area, sigmas), 0)
@@ -76,9 +82,12 @@ def focal(
 
 
 def mlecc(
-    x: Float[Tensor, "b k n"], y: Float[Tensor, "b k m"], target_x: Float[Tensor, "b k n"],
-    target_y: Float[Tensor, "b k m"], kind: Shortfall = "log",
-) -> Float[Tensor, "b k"]:  # fmt: skip
+    x: Float[Tensor, "b k n"],
+    y: Float[Tensor, "b k m"],
+    target_x: Float[Tensor, "b k n"],
+    target_y: Float[Tensor, "b k m"],
+    kind: Shortfall = "log",
+) -> Float[Tensor, "b k"]:
     """Computes the maximum likelihood for coordinate classification (RTMO: Lu et al., CVPR 2024): what the probability
     that both axes' distributions `x` and `y` give to the target, (sum x target_x)(sum y target_y), lacks."""
     (x, y, target_x, target_y), gap = finite(x, y, target_x, target_y)

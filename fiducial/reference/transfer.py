@@ -20,9 +20,12 @@ def attention_distance(
 
 
 def knowledge_distillation(
-    student_logits: Float[Tensor, "b n"], teacher_logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"],
-    temperature: float, alpha: float,
-) -> Float[Tensor, " b"]:  # fmt: skip
+    student_logits: Float[Tensor, "b n"],
+    teacher_logits: Float[Tensor, "b n"],
+    labels: Int[Tensor, " b"],
+    temperature: float,
+    alpha: float,
+) -> Float[Tensor, " b"]:
     """Computes alpha T^2 KL(teacher || student), both softened by the temperature T, + (1 - alpha) cross-entropy of the
     labels at temperature 1 (section 2). T^2 keeps the size of the gradient: for large T the first part is that of
     matching logits, half the variance of their difference."""
