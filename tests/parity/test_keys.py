@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
+from parity.systems.fomm_kp_detector import joined, untrained  # noqa: E402
 from parity.systems.h3r_hrnet18_full import VARIANTS  # noqa: E402
 from parity.systems.hrnet_pose_small import with_final_layer  # noqa: E402
 from torch import nn  # noqa: E402
 
 from fiducial.models.backbones.hrnet import WIDTHS, HRNet, HRNetSpec  # noqa: E402
+from fiducial.models.checkpoints import fomm  # noqa: E402
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -49,6 +51,15 @@ def test_h3r_has_the_official_keys(golden: Path, name: str) -> None:
         network = HRNet(VARIANTS[name])
     assert listing(network) == [row[:2] for row in reference["state_dict"]]
     assert parameter_count(network) == read(folder / "params.json")["backbone"][name]
+
+
+def test_the_motion_models_detector_has_the_official_keys(golden: Path) -> None:
+    folder = golden / "fomm_kp_detector_full"
+    reference, (case,) = read(folder / "keys.json"), read(folder / "case.json")["cases"]
+    with torch.device("meta"):
+        network = joined(*untrained(case["config"], torch.empty(case["config"]["size"])[:, None]))
+    theirs = [[fomm.our_name(name), shape] for name, shape, *_ in reference["state_dict"] if name != "down.weight"]
+    assert listing(network) == theirs
 
 
 def test_the_count_that_is_stated_for_hrnet18_with_randomised_rounding() -> None:

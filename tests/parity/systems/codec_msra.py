@@ -17,6 +17,8 @@ TOLERANCE = {
     "biased.*": Tolerance(absolute=1e-5),
     "*": Tolerance(absolute=1e-4),
 }
+# What code bases call the kernel of DARK's blur.
+BLUR_NAMES = ("blur", "blur_kernel_size", "blur_kernel", "blur_cells", "kernel_size", "kernel", "dark_kernel")
 
 
 def run(case: Case) -> dict[str, Tensor]:
@@ -41,9 +43,8 @@ def run(case: Case) -> dict[str, Tensor]:
 
 
 def blur_cells(case: Case) -> int:
-    """DARK's kernel, under the names that code bases have for it; 11 where the case states none."""
-    names = ("blur", "blur_kernel_size", "blur_kernel", "blur_cells", "kernel_size", "kernel", "dark_kernel")
-    return case.config.first(*names, default=11)
+    """DARK's kernel; 11, which all published code has, where the case states none."""
+    return case.config.first(*BLUR_NAMES, default=11)
 
 
 def subset(xy: Tensor, size: Size, count: int) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from parity.golden import Case, Tolerance
-from torch import Tensor
+from torch import Tensor, nn
 
 from fiducial.geometry import Size
 from fiducial.models.backbones.hourglass import Hourglass, HourglassSpec
@@ -48,16 +48,25 @@ def spec_of(config: dict[str, Any]) -> HourglassSpec:
 
 def build(config: dict[str, Any], image: Tensor, weights: dict[str, Tensor]) -> tuple[Hourglass, motion.Head]:
     """Ours for an image's size, with the reference's weights."""
+    backbone, head = untrained(config, image)
+    ours = {fomm.our_name(name): value for name, value in weights.items() if name != "down.weight"}
+    joined(backbone, head).load_state_dict(ours)
+    return backbone, head
+
+
+def untrained(config: dict[str, Any], image: Tensor) -> tuple[Hourglass, motion.Head]:
+    """Ours for an image's size, at random."""
     backbone = Hourglass(spec_of(config))
     single = config.get("single_jacobian_map", False)
     jacobian = "none" if not config.get("estimate_jacobian", True) else "shared" if single else "own"
     spec = motion.Spec(temperature=config["temperature"], padding=config.get("pad", 0), jacobian=jacobian)
     head = motion.Head(spec, backbone.levels[0], config["num_kp"], Size(image.shape[-1], image.shape[-2]))
-    ours = {fomm.our_name(name): value for name, value in weights.items() if name != "down.weight"}
-    of_backbone = {name.removeprefix("backbone."): v for name, v in ours.items() if name.startswith("backbone.")}
-    backbone.load_state_dict(of_backbone)
-    head.load_state_dict({name.removeprefix("head."): v for name, v in ours.items() if name.startswith("head.")})
     return backbone, head
+
+
+def joined(backbone: Hourglass, head: motion.Head) -> nn.Module:
+    """Both in one, with the names and the order of the reference's (test_keys)."""
+    return nn.ModuleDict({"backbone": backbone, "head": head})
 
 
 @torch.no_grad()
