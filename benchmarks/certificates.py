@@ -23,6 +23,7 @@ from fiducial.export import export
 from fiducial.geometry import Size
 from fiducial.models import catalog
 from fiducial.models import detector as detectors
+from fiducial.runtime import runtime
 
 
 def untrained(data: Path, folder: Path) -> list[Path]:
@@ -42,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path, nargs="*")
-    parser.add_argument("--to", nargs="+", default=list(export.TARGETS))
+    parser.add_argument("--to", nargs="+", default=list(runtime.targets()))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows, kept = [], True

@@ -19,11 +19,12 @@ import numpy as np
 
 import fiducial
 from fiducial.data import video
-from fiducial.export import export
+from fiducial.export import export, onnx_export
 from fiducial.models import detector as detectors
 from fiducial.runtime import cost
+from fiducial.runtime import runtime as runtimes
 
-TARGETS = {"onnxruntime": "onnx", "openvino": "openvino", "ncnn": "ncnn"}
+TARGETS = {family.NAME: name for name, family in runtimes.targets().items()}
 
 
 def frames(files: list[Path], each: int) -> list[np.ndarray]:
@@ -62,7 +63,13 @@ def main() -> None:
                     folder = Path(temporary) / run.name / runtime
                     model = export.export_model(run, TARGETS[runtime], folder, echo=lambda line: None)[0]
                 jobs[run, runtime] = cost.Job(model, runtime)
-        latencies = dict(zip(jobs, cost.measure_jobs(list(jobs.values()), rounds=options.rounds), strict=True))
+        latencies = dict(
+            zip(
+                jobs,
+                cost.measure_jobs(list(jobs.values()), make=onnx_export.of_run_folder, rounds=options.rounds),
+                strict=True,
+            )
+        )
         found = {}
         for run in options.runs:
             file = jobs[run, "onnxruntime"].model if (run, "onnxruntime") in jobs else run

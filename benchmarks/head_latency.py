@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from fiducial.card import Card, DetectorSpec
+from fiducial.export import onnx_export
 from fiducial.export.onnx_export import example_crops
 from fiducial.geometry import Size
 from fiducial.models import catalog
@@ -100,7 +101,7 @@ def measure(options: argparse.Namespace, size: Size, folder: Path) -> dict[str, 
         for runtime in options.runtimes
         for name in models
     ]
-    latencies = cost.measure_jobs(jobs, repeats=options.repeats, rounds=options.rounds)
+    latencies = cost.measure_jobs(jobs, make=onnx_export.of_run_folder, repeats=options.repeats, rounds=options.rounds)
     found = {(job.model, job.runtime, job.part): latency for job, latency in zip(jobs, latencies, strict=True)}
     return {
         name: Row(

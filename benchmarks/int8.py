@@ -22,6 +22,7 @@ from fiducial.errors import UserError
 from fiducial.export.int8 import decide
 from fiducial.export.int8.verdict import Verdict
 from fiducial.models import detector as detectors
+from fiducial.runtime import runtime
 
 
 def verdict_of(run: Path, to: str, data: Path, max_drop: float) -> Verdict:
@@ -53,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="labelled data with the models' points")
     parser.add_argument("runs", type=Path, nargs="+", help="run folders")
-    parser.add_argument("--to", nargs="+", default=["openvino"], choices=decide.TARGETS)
+    parser.add_argument("--to", nargs="+", default=["openvino"], choices=list(runtime.targets("INT8")))
     parser.add_argument("--max-drop", type=float, default=0.01, help="share by which NME may rise")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()

@@ -12,6 +12,7 @@ from fiducial.types import Skeleton
 from fiducial.version import __version__
 
 FORMAT_VERSION = 1
+PADDING = 1.25  # boxes are enlarged by this, and widened to the crop's aspect, before they are cut out
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class DetectorSpec:
     size: Size
     skeleton: Skeleton
     normalization: Normalization | None = None  # None = the backbone's own, written out when it is built
-    padding: float = 1.25  # boxes are enlarged by this before they are cut out
+    padding: float = PADDING
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -51,4 +52,6 @@ class Card:
     licence: str = "Apache-2.0"
     initialization: str = "random"  # where the backbone's weights came from before training
     metrics: dict[str, Any] = field(default_factory=dict)
+    # Of a head or backbone from outside of the package: its name -> file and digest (`models/outside.py`).
+    sources: dict[str, str] = field(default_factory=dict)
     fiducial_version: str = __version__

@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,9 +43,8 @@ def main() -> None:
         sys.argv.remove("--debug")
     else:
         warnings.showwarning = _show_warning
-    command_line.set(shlex.join(["fiducial", *sys.argv[1:]]))
     try:
-        code = app(standalone_mode=False, prog_name="fiducial")
+        code = _obey()
     except Exception as error:
         if debug:
             raise
@@ -54,6 +54,25 @@ def main() -> None:
         hint = getattr(command, "AFTER_STOP", "")
         print(f"fiducial: stopped{hint and '; '}{hint}", file=sys.stderr)
     sys.exit(code)
+
+
+def obey(words: list[str]) -> Iterator[None]:
+    """Obeys `fiducial WORDS` in a process of its own (`runtime.worker`): raises what went wrong after saying it."""
+    sys.argv = ["fiducial", *words]
+    warnings.showwarning = _show_warning
+    try:
+        code = _obey()
+    except Exception as error:
+        _say(error)
+        raise
+    if code:
+        raise Failure("stopped" if code == STOPPED else f"ended with code {code}")
+    yield
+
+
+def _obey() -> int:
+    command_line.set(shlex.join(["fiducial", *sys.argv[1:]]))
+    return app(standalone_mode=False, prog_name="fiducial")
 
 
 def _show_warning(message: Warning | str, category: type, filename: str, *rest: Any) -> None:

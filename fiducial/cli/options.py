@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+from fiducial.models import outside
+
+
+def named_parts(files: list[str] | None) -> list[str]:
+    """Names files as parts, for this command and the processes that it starts."""
+    return [outside.written(file) for file in files or []]
+
+
 DataPath = Annotated[
     Path, typer.Argument(help="Folder with annotations/{train,val,test}.json beside images/, any supported format's root, or one annotation file.")
 ]  # fmt: skip
@@ -17,4 +25,14 @@ StrictOption = Annotated[
 ]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here as JSON; '-' prints them.")
+]
+PartOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        "--method",
+        metavar="FILE.py",
+        callback=named_parts,
+        help="The file of the run's own head or backbone, where that is not on the Python path (docs/training.md).",
+    ),
 ]

@@ -14,6 +14,7 @@ from typing import Any
 
 from fiducial import config, files
 from fiducial.comparison.runs import NAMES, Run, Variant
+from fiducial.export import onnx_export
 from fiducial.files import Echo
 from fiducial.models import detector as detectors
 from fiducial.profiling.machine import processor
@@ -50,7 +51,9 @@ def measure(variants: Mapping[str, Variant], cache: Path, echo: Echo = print) ->
     if kept is None or kept["measured_on"] != measured_on:
         echo(f"timing {len(firsts)} models in {', '.join(NAMES[runtime] for runtime in runtimes)}")
         static = {name: _static(first) for name, first in firsts.items()}
-        latency = cost.measure_many({name: first.path for name, first in firsts.items()}, threads=THREADS)
+        latency = cost.measure_many(
+            {name: first.path for name, first in firsts.items()}, make=onnx_export.of_run_folder, threads=THREADS
+        )
         kept = {
             "measured_on": measured_on,
             "static": {name: asdict(value) for name, value in static.items()},

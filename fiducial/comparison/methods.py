@@ -116,9 +116,12 @@ def _method(entry: str, common: Recipe, options: dict[str, Any], settings: Seque
 
 
 def _parts(entry: str) -> tuple[str, str, list[str]]:
-    """`label=name:a=b` -> label, name, ["a=b"]; a recipe's name is `@file:function`."""
+    """`label=name:a=b` -> label, name, ["a=b"]; a recipe's name is `@file:function`, a head from outside may be
+    `my_head.py:Class`."""
     match = re.fullmatch(
-        r"(?:(?P<label>[^=:@]+)=)?(?P<name>@[^=]+?\.py:\w+|[^=:@]+)(?P<settings>(?::[^=:]+=[^:]+)*)", entry
+        r"(?:(?P<label>[^=:@]+)=)?(?P<name>@[^=]+?\.py:\w+|[^=:@]+\.\w+:\w+(?![^:=]*=)|[^=:@]+)"
+        r"(?P<settings>(?::[^=:]+=[^:]+)*)",
+        entry,
     )
     if match is None:
         raise UserError(f"--methods: {entry!r}: {EXPECTED}")

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from fiducial import files
-from fiducial.errors import UserError
+from fiducial.errors import Failure, UserError
+from fiducial.runtime.worker import Worker
 
-CHILD = (sys.executable, "-m", "fiducial.comparison.child")
+COMMAND = "fiducial.cli:obey"  # by name: this room is below the command line
 POLL_SECONDS = 0.2
 STOP_SECONDS = 30  # for a run to end by itself after Ctrl-C
 
@@ -60,7 +58,7 @@ def run_all(tasks: Sequence[Task], board: Board, jobs: int) -> None:
             for slot in [slot for slot in range(jobs) if slot not in running][: len(waiting)]:
                 running[slot] = _Job.start(waiting.pop(0), jobs, devices[slot % len(devices)] if devices else None)
             for slot, job in list(running.items()):
-                if job.process.poll() is not None:
+                if job.worker.has_answered():
                     del running[slot]
                     others = [other.task for other in running.values()]
                     board.ended(job.task, job.failure(), time.monotonic() - job.began, waiting, others)
@@ -121,9 +119,7 @@ def alone(folder: Path) -> Iterator[None]:
 @dataclass
 class _Job:
     task: Task
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    log_start: int
+    worker: Worker
     began: float = field(default_factory=time.monotonic)
 
     @staticmethod
@@ -134,44 +130,30 @@ class _Job:
         threads = str(
             min(shares(files.cores(), jobs)[0], int(asked) if asked.isdigit() and int(asked) else files.cores())
         )
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
-        log = (task.folder / "log.txt").open("ab")
-        log.write(f"\n$ {task.command}\n".encode())
-        log.flush()
-        # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
-        process = subprocess.Popen(
-            [*CHILD, *task.arguments], stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
-        return _Job(task, process, log, log.tell())
+        log = task.folder / "log.txt"
+        with log.open("ab") as file:
+            file.write(f"\n$ {task.command}\n".encode())
+        # Detached: Ctrl-C reaches this process alone, which passes it on once.
+        return _Job(task, Worker(COMMAND, task.arguments, environment=environment, log=log, detached=True))
 
     def failure(self) -> str:
-        """Its last line; "" where it went well. Whoever is killed can't say so itself."""
-        self.process.wait()
-        self.log.close()
-        if self.process.returncode == 0:
-            return ""
-        if self.process.returncode < 0:
-            name = signal.Signals(-self.process.returncode).name
-            return f"killed by {name}" + (", as happens when memory runs out" if name == "SIGKILL" else "")
-        with (self.task.folder / "log.txt").open("rb") as file:
-            file.seek(self.log_start)
-            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        said = lines[-1] if lines else ""
-        return said.removeprefix("fiducial: ") or f"ended with code {self.process.returncode}"
+        """Why it has failed, in a line; "" where it went well."""
+        try:
+            self.worker.answer()
+        except (Failure, ImportError) as error:
+            return str(error)
+        finally:
+            self.worker.end()
+        return ""
 
 
 def _stop(jobs: Sequence[_Job]) -> None:
     """Ends those that are still going, each with its checkpoint written."""
     for job in jobs:
-        with suppress(ProcessLookupError):
-            job.process.send_signal(signal.SIGINT)
+        job.worker.interrupt()
     for job in jobs:
-        try:
-            job.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            job.process.kill()
-            job.process.wait()
-        job.log.close()
+        job.worker.wait(STOP_SECONDS)
+        job.worker.end()

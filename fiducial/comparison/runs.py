@@ -16,15 +16,14 @@ from fiducial.comparison.cells import Cell
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.runtime import cost, runtime
+from fiducial.runtime import runtime
 from fiducial.runtime.export_card import ExportCard
 from fiducial.training import history
 from fiducial.training.recipe import Recipe
 
 # Settings of a recipe in which two runs of one method may differ: they change neither what is learnt nor how well.
 ASIDE = ("seed", "workers", "memory_format", "preflight", "strict")
-# Runtimes as people know them, in the order in which they are shown.
-NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "ncnn": "ncnn", "torch": "PyTorch"}
+NAMES = runtime.titles()  # of runtimes, as people know them, in the order in which they are shown
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Run:
         """Changes with the weights and with everything that decides what they find."""
         own = [self.path / "model.json", self.path / "model.safetensors"]
         digest = hashlib.sha256()
-        for path in cost.files_of(self.path) if self.export else own:
+        for path in runtime.files_of(self.path) if self.export else own:
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)

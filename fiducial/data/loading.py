@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fiducial import geometry
+from fiducial.card import PADDING
 from fiducial.data import augment, crops
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.images import ArrayImages
@@ -23,7 +24,6 @@ from fiducial.errors import UserError
 from fiducial.geometry import Matrix, Size
 from fiducial.types import Batch, Images, Instances, Problem
 
-PADDING = 1.25  # of the box, before it is widened to the crop's aspect
 CACHE_BYTES = 512 * 2**20
 _EVALUATION = 0  # the epoch that evaluation draws its jitter for
 

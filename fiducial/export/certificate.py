@@ -5,9 +5,6 @@ Both sides read the same picture files. The distance is that of a point in x or 
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,9 +17,10 @@ import numpy as np
 from fiducial.data import annotations
 from fiducial.data.images import read_image
 from fiducial.drawnfaces import procedural_faces
-from fiducial.errors import UserError
+from fiducial.errors import Failure, UserError
 from fiducial.evaluation import evaluate, metrics
 from fiducial.geometry import Size
+from fiducial.runtime import runtime, worker
 from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Instances, Keypoints
@@ -104,7 +102,7 @@ def certify(
             real = (expected, found) if case.name == "real" else real
     assert real is not None
     made = Certificate(
-        file.name, sum(part.stat().st_size for part in _parts(file)), str(torch_side.network.path), card.runtime,
+        file.name, sum(part.stat().st_size for part in runtime.files_of(file)), str(torch_side.network.path), card.runtime,
         facts["version"], card.precision, card.crop, card.decode, source,
         max(each.max_px for each in differences), float(np.mean([each.mean_px for each in differences])), largest_score,
         TOLERANCE_PX if card.precision == "fp32" else None,
@@ -137,12 +135,6 @@ def lines(made: Certificate) -> list[str]:
     if made.metric is not None:
         found.append(f"NME of {made.metric['count']}: torch {made.metric['torch']:.5f}, file {made.metric['file']:.5f}")
     return found
-
-
-def _parts(file: Path) -> list[Path]:
-    """All files of a model: those that share its name up to the first dot."""
-    stem = file.name.partition(".")[0]
-    return [part for part in file.parent.iterdir() if part.name.partition(".")[0] == stem]
 
 
 def _instances(data: Path | None, torch_side: Runtime) -> tuple[Instances, str]:
@@ -240,23 +232,22 @@ def _with_orientation(jpeg: bytes, orientation: int) -> bytes:
 def _in_a_process_of_its_own(
     file: Path, cases: list[_Case], folder: Path
 ) -> tuple[list[list[Keypoints]], dict[str, Any]]:
-    """What the file answers, by `certificate_worker`; and the version of its runtime."""
-    task = [
+    """Asks the file in a process without torch (`certificate_worker`): its answers, and the version of its runtime."""
+    asked = [
         {"files": [str(path) for path in case.files], "boxes": [None if b is None else b.tolist() for b in case.boxes]}
         for case in cases
     ]
-    (folder / "task.json").write_text(json.dumps(task))
-    command = [sys.executable, "-m", "fiducial.export.certificate_worker", str(file), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        raise UserError(f"{file.name} does not run in its runtime: {lines[-1]}. Nothing was written")
+    task = {"model": str(file), "folder": str(folder), "cases": asked}
+    try:
+        facts = worker.call("fiducial.export.certificate_worker:answer", task)
+    except (Failure, ImportError) as error:
+        raise UserError(f"{file.name} does not run in its runtime: {error}. Nothing was written") from error
     found = np.load(folder / "answers.npz")
     answers = [
         [Keypoints(found[f"{i}_{j}_xy"], found[f"{i}_{j}_score"]) for j in range(len(case.files))]
         for i, case in enumerate(cases)
     ]
-    return answers, json.loads(done.stdout.splitlines()[-1])
+    return answers, facts
 
 
 def _metric(instances: Instances, expected: list[Keypoints], found: list[Keypoints]) -> dict[str, Any] | None:

@@ -1,44 +1,41 @@
-"""One exported model on the pictures of a certificate: `python -m fiducial.export.certificate_worker FILE FOLDER`.
-
-FOLDER/task.json lists picture files and boxes; the points go to FOLDER/answers.npz, the runtime's version to stdout. Where
-the file has its crop inside, that is what runs; the package's crop must give the same, else this fails."""
+"""One exported model on the images of a certificate, in a process that `certificate.py` starts: without torch."""
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from fiducial.data.images import read_image
+from fiducial.errors import Failure
 from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Exported
 
-# Two crops equal to the byte leave only what a network makes of one picture alone and in a batch.
+# Two crops equal to the byte leave only what a network makes of one image alone and in a batch.
 SAME_PX = 0.05
 
 
-def main() -> None:
-    file, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    run = runtime.load(file, threads=1)
+def answer(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Writes the points of all cases into FOLDER/answers.npz; gives {"version", "without_torch"} of the runtime.
+
+    `task`: {"model", "folder", "cases": [{"files", "boxes"}]}. Where the file has its crop inside, that is what runs;
+    the package's crop must give the same, else this fails."""
+    run = runtime.load(Path(task["model"]), threads=1)
     network = cast(Exported, run.network)
     answers = {}
-    for i, case in enumerate(json.loads((folder / "task.json").read_text())):
+    for i, case in enumerate(task["cases"]):
         for j, (path, given) in enumerate(zip(case["files"], case["boxes"], strict=True)):
-            picture, boxes = read_image(Path(path)), None if given is None else np.array(given, np.float32)
-            outside = run(picture, boxes)
-            inside = network.full(picture, boxes)
+            image, boxes = read_image(Path(path)), None if given is None else np.array(given, np.float32)
+            outside = run(image, boxes)
+            inside = network.full(image, boxes)
             off = 0.0 if inside is None else float(np.abs(inside.xy - outside.xy).max())
             if network.export.precision == "fp32" and not off <= SAME_PX:
-                sys.exit(f"the crop in the file and the package's differ by {off:.3g} px on picture {j} of case {i}")
+                raise Failure(f"the crop in the file and the package's differ by {off:.3g} px on image {j} of case {i}")
             found = outside if inside is None else inside
             answers |= {f"{i}_{j}_xy": found.xy, f"{i}_{j}_score": found.score}
-    np.savez(folder / "answers.npz", **answers)
-    print(json.dumps({"version": metadata.version(run.network.runtime), "without_torch": "torch" not in sys.modules}))
-
-
-if __name__ == "__main__":
-    main()
+    np.savez(Path(task["folder"]) / "answers.npz", **answers)
+    yield {"version": metadata.version(network.runtime), "without_torch": "torch" not in sys.modules}

@@ -24,8 +24,6 @@ from fiducial.runtime.runtime import Runtime
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 from fiducial.types import Skeleton
 
-TARGETS = ("onnx", "openvino", "ncnn")
-
 
 def export_model(
     model: Path, to: str, out: Path, *, data: Path | None = None, crop: Where = "inside", decode: Decode = "own",
@@ -66,27 +64,18 @@ def export_model(
 
 
 def write(detector: Detector, card: Card, to: str, folder: Path, *, crop: Where, decode: Decode) -> Made:
-    """The files of one target in `folder`, not compared with anything yet."""
-    if to not in TARGETS:
-        raise UserError(f"--to {to!r}: no such target.{did_you_mean(to, TARGETS)}")
-    if to == "openvino":
-        from fiducial.export import openvino_export
-
-        return openvino_export.write(detector, card, folder, decode=decode)
-    if to == "ncnn":
-        from fiducial.export import ncnn_export
-
-        return ncnn_export.write(detector, card, folder, decode=decode)
-    from fiducial.export import onnx_export
-
-    return onnx_export.write(detector, card, folder, crop=crop, decode=decode)
+    """Writes the files of one target into `folder`; they are not compared with torch yet."""
+    targets = runtime.targets()
+    if to not in targets:
+        raise UserError(f"--to {to!r}: no such target.{did_you_mean(to, targets)}")
+    return runtime.offered(targets[to], "EXPORT")(detector, card, folder, crop=crop, decode=decode)
 
 
 def load_detector(model: Path) -> tuple[Detector, Card]:
     """The detector of a run folder, on the CPU, its arithmetic in the plain order: what is exported."""
     from fiducial.models import detector as detectors
 
-    if runtime.family_of(model).NAME != "torch":
+    if runtime.is_exported(model):
         raise UserError(f"{model}: is exported already; give the run folder that it was made from")
     return detectors.load(model)
 

@@ -25,7 +25,7 @@ from fiducial.export import crop_graph, onnx_export
 from fiducial.export.onnx_export import NotExportable
 from fiducial.models.detector import Detector, full_precision
 from fiducial.runtime import export_card
-from fiducial.runtime.export_card import Decode, ExportCard, Made
+from fiducial.runtime.export_card import Decode, ExportCard, Made, Where
 from fiducial.runtime.runtimes import ncnn_runtime
 
 NOTE = (
@@ -80,8 +80,9 @@ class Decoding(nn.Module):
         return tuple(getattr(found, name) for name in onnx_export.columns_of(found))
 
 
-def write(detector: Detector, card: Card, folder: Path, *, decode: Decode = "own") -> Made:
-    """FOLDER/model.ncnn.param, .bin, .json and model.decode.onnx."""
+def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outside", decode: Decode = "own") -> Made:
+    """Writes FOLDER/model.ncnn.param, .bin, .json and model.decode.onnx; the crop is outside whatever `crop` says
+    (`NOTE`)."""
     size = detector.spec.size
     example = torch.from_numpy(onnx_export.example_crops(size, 2))
     with torch.no_grad():

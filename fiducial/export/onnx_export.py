@@ -21,6 +21,7 @@ from fiducial.card import Card
 from fiducial.errors import UserError
 from fiducial.export import crop_graph, node_names
 from fiducial.geometry import Size
+from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector, full_precision
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import Decode, ExportCard, Made, Where
@@ -93,6 +94,12 @@ def onnx_of(detector: Detector, path: Path) -> Exported:
         return export(detector, path, "whole")
     except NotExportable:
         return export(detector, path, "network")
+
+
+def of_run_folder(model: Path, path: Path, part: Literal["whole", "network", "decode"]) -> Exported:
+    """Makes a run folder's file to be timed: a `runtime.cost.Maker`."""
+    detector, _ = detectors.load(model)
+    return onnx_of(detector, path) if part == "whole" else export(detector, path, "network")
 
 
 def export(detector: Detector, path: Path, part: Part) -> Exported:

@@ -11,7 +11,7 @@ from fiducial.export import onnx_export
 from fiducial.export.onnx_export import NotExportable
 from fiducial.models.detector import Detector
 from fiducial.runtime import export_card
-from fiducial.runtime.export_card import Decode, ExportCard, Made, Precision
+from fiducial.runtime.export_card import Decode, ExportCard, Made, Precision, Where
 from fiducial.runtime.runtimes import openvino_runtime
 
 NOTE = (
@@ -21,10 +21,16 @@ NOTE = (
 
 
 def write(
-    detector: Detector, card: Card, folder: Path, *, decode: Decode = "own", precision: Precision = "fp32"
+    detector: Detector,
+    card: Card,
+    folder: Path,
+    *,
+    crop: Where = "outside",
+    decode: Decode = "own",
+    precision: Precision = "fp32",
 ) -> Made:
-    """FOLDER/model.xml and model.bin: crops in, points on the crops out. Weights are kept in float32 whatever they are
-    computed in."""
+    """Writes FOLDER/model.xml and model.bin: crops in, points on the crops out; the crop is outside whatever `crop`
+    says (`NOTE`). Weights are kept in float32 whatever they are computed in."""
     model, exported = model_of(detector, card, decode=decode)
     return save(model, replace(exported, precision=precision), folder)
 

@@ -1,6 +1,6 @@
 """Finds backbones and heads by folder: a file in `backbones/` or `heads/` is there for users by being there.
 
-No registry, and importing this imports neither torch nor any family."""
+No registry, and importing this imports neither torch nor any family. A user's own file does as well (`outside.py`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import difflib
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Protocol, cast
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fiducial.errors import UserError, did_you_mean
+from fiducial.models import outside
 
 if TYPE_CHECKING:
     from fiducial.models.contracts import Backbone
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 # Asked last: it knows a thousand names, ours among them where they mean another cut of the same network.
 LAST_FAMILY = "timm_family"
+PROMISED = ("forward", "decode", "loss", "unflip", "encode")  # of a head, which `contracts.Head` leaves open
 
 
 class Family(Protocol):
-    """Describes what a file in `backbones/` offers."""
+    """What a file in `backbones/` offers; of a user's own file `build`, and EXAMPLES where no name is given."""
 
     EXAMPLES: tuple[str, ...]  # small members that show the range: for messages, and the battery builds them
 
@@ -34,31 +36,67 @@ class Family(Protocol):
 
 
 def families() -> Iterator[Family]:
-    """Lists the families of backbones, each imported when its turn comes."""
+    """Imports the families of backbones, each when its turn comes."""
     for name in sorted(_modules("backbones"), key=lambda name: (name == LAST_FAMILY, name)):
         yield cast(Family, importlib.import_module(f"fiducial.models.backbones.{name}"))
 
 
 def build_backbone(name: str, pretrained: Pretrained = "auto") -> Backbone:
-    """Builds a backbone by name. `pretrained`: "yes" = ImageNet's weights or an error, "no" = random, "auto" = weights
-    where they can be had, else random with a warning. Dashes and underscores are the same."""
+    """Builds a backbone by name; `my_net.py:NAME` and `my_module.my_net:NAME` are a user's own.
+
+    `pretrained`: "yes" = ImageNet's weights or an error, "no" = random, "auto" = weights where they can be had, else
+    random with a warning. Dashes and underscores are the same."""
     plain = name.replace("-", "_")
     family = next((family for family in families() if family.matches(plain)), None)
-    if family is None:
+    if family is not None:
+        return family.build(plain, pretrained)
+    if not outside.is_outside(name):
         raise UserError(f"backbone {name!r}: no such name.{_nearest_backbones(plain)}")
-    return family.build(plain, pretrained)
+    module, member = outside.find(name, "--backbone")
+    if not callable(getattr(module, "build", None)):
+        raise UserError(f"--backbone {name!r}", "no function build(name, pretrained) there (docs/architecture.md)")
+    return module.build(member or module.EXAMPLES[0], pretrained)
 
 
 def methods() -> list[str]:
-    """Lists the names for `--method`."""
+    """Lists the names for `--method`; a user's own head is named by its module or file besides."""
     return _modules("heads")
 
 
 def head_module(method: str) -> ModuleType:
-    """Imports the file of a method: its `Spec` and its `Head`."""
-    if method not in methods():
+    """Imports the file of a method: its `Spec` and its `Head`, or of `my_head.py:NAME` the class NAME as `Head`."""
+    if method in methods():
+        return importlib.import_module(f"fiducial.models.heads.{method}")
+    if not outside.is_outside(method):
         raise UserError(f"method {method!r}: no such name.{did_you_mean(method, methods())}")
-    return importlib.import_module(f"fiducial.models.heads.{method}")
+    module, name = outside.find(method, "--method")
+    return cast(ModuleType, SimpleNamespace(**{**vars(module), **_head_in(module, name or "Head", method)}))
+
+
+def sources(backbone: str, method: str) -> dict[str, str]:
+    """Says where the parts from outside of the package are from, by their names; {} where there are none."""
+    own = {method: "--method"} if method not in methods() else {}
+    if outside.is_outside(backbone) and not any(family.matches(backbone.replace("-", "_")) for family in families()):
+        own[backbone] = "--backbone"
+    return {name: outside.source_of(outside.find(name, option)[0]) for name, option in own.items()}
+
+
+def _head_in(module: ModuleType, name: str, method: str) -> dict[str, Any]:
+    """Checks that a user's class keeps what heads promise: {"Head", "Spec"}."""
+    from fiducial.models import contracts
+
+    kind = getattr(module, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, contracts.Head)):
+        raise UserError(f"--method {method!r}", f"no class {name} of fiducial.models.contracts.Head there")
+    missing = [promise for promise in PROMISED if getattr(kind, promise) is getattr(contracts.Head, promise)]
+    if missing:
+        raise UserError(
+            f"--method {method!r}", f"{name} lacks {', '.join(missing)}; see fiducial.models.contracts.Head"
+        )
+    spec = getattr(kind, "Spec", None) or getattr(module, "Spec", None)
+    if spec is None:
+        raise UserError(f"--method {method!r}", "no dataclass Spec there; it holds the head's settings, if only none")
+    return {"Head": kind, "Spec": spec}
 
 
 def _modules(folder: str) -> list[str]:
@@ -67,7 +105,7 @@ def _modules(folder: str) -> list[str]:
 
 
 def _nearest_backbones(name: str) -> str:
-    """Lists the nearest three of thousands, then some of each family, since all of them would fill a screen."""
+    """Names the nearest three of thousands, then some of each family, since all of them would fill a screen."""
     known = {member for family in families() for member in family.names()}
     close = difflib.get_close_matches(name.lower(), sorted(known), n=3, cutoff=0.5)
     guess = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

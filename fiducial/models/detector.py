@@ -92,7 +92,8 @@ def save(detector: Detector, folder: Path, card: Card) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with files.replacing(folder / "model.safetensors") as temporary:
         save_file({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, str(temporary))
-    config.write_json(folder / "model.json", card)
+    sources = catalog.sources(detector.spec.backbone, detector.spec.method)
+    config.write_json(folder / "model.json", replace(card, sources=sources))
 
 
 def load_card(folder: Path) -> Card:
@@ -122,7 +123,14 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
         warnings.warn(report, stacklevel=2)  # a user must see what the file was taken for
         return detector.to(device), card
     card = load_card(path)
-    detector = build(card.spec)
+    try:
+        detector = build(card.spec)
+    except UserError as error:
+        origin = "".join(f"; {name} was {source}" for name, source in card.sources.items() if name in str(error))
+        raise UserError(path, f"{error}{origin}") from error
+    for name, source in catalog.sources(card.spec.backbone, card.spec.method).items():
+        if source.rpartition(" ")[2] != card.sources.get(name, source).rpartition(" ")[2]:
+            warnings.warn(f"{path}: {name} has changed since this was trained: {source}", stacklevel=2)
     weights = read_weights(path / "model.safetensors")
     wrong = differing(detector.state_dict(), weights)
     if wrong:

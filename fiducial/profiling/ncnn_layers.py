@@ -16,7 +16,7 @@ from fiducial.card import Normalization
 from fiducial.profiling import timing
 from fiducial.profiling.parts import Layer, Measured, Shape
 from fiducial.profiling.timing import Clock, midmean
-from fiducial.runtime import cost_worker
+from fiducial.runtime.cost_worker import noise
 from fiducial.runtime.runtimes import ncnn_runtime
 from fiducial.runtime.runtimes.ncnn_runtime import NcnnNetwork
 
@@ -33,7 +33,7 @@ WEIGHTS = {
 def measure(network: NcnnNetwork, threads: int, seconds: float) -> Measured:
     """`threads` are those that the network was loaded with."""
     size = network.card.spec.size
-    crop = cost_worker.noise(size.h, size.w)
+    crop = noise(size.h, size.w)
     layers = network.net.layers()
     shapes: dict[int, Shape] = {}
 

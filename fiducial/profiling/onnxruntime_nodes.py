@@ -14,19 +14,18 @@ from typing import Any
 import numpy as np
 
 from fiducial.export import node_names
-from fiducial.profiling import counting, machine, timing, tiny_onnx
+from fiducial.profiling import counting, machine, timing
 from fiducial.profiling.parts import Layer, Measured, Shape
 from fiducial.profiling.timing import midmean
-from fiducial.runtime import cost_worker
+from fiducial.runtime.cost_worker import noise
 from fiducial.runtime.runtimes.onnx_runtime import OnnxNetwork
 
-CHAIN = 200  # additions of one number, to measure the profile's own time by
 Event = dict[str, Any]
 
 
 def measure(network: OnnxNetwork, threads: int, seconds: float) -> Measured:
     size = network.card.spec.size
-    crop = cost_worker.noise(size.h, size.w)
+    crop = noise(size.h, size.w)
     with tempfile.TemporaryDirectory() as folder:
         session = machine.session(str(network.path), threads, f"{folder}/profile")
         profiled = OnnxNetwork(session, network.export, network.path, threads)
@@ -93,10 +92,10 @@ def _shapes(described: Sequence[dict[str, list[int]]]) -> list[Shape]:
 def _cost_us(folder: str) -> float:
     """What the profile adds to an operator's time: measured on operators that take none."""
     given = {"x": np.zeros(1, np.float32)}
-    plain = machine.session(tiny_onnx.chain(CHAIN), 1)
-    profiled = machine.session(tiny_onnx.chain(CHAIN), 1, f"{folder}/chain")
+    plain = machine.session(machine.CHAIN, 1)
+    profiled = machine.session(machine.CHAIN, 1, f"{folder}/chain")
     ms, _ = timing.in_turns(
         lambda: plain.run(None, given), lambda: profiled.run(None, given), 0.1, clock=timing.clock_for(1)
     )
     between = midmean([midmean([event["dur"] for event in events]) for events in by_operator(events_of(profiled))])
-    return max(0.0, between - 1e3 * ms / CHAIN)
+    return max(0.0, between - 1e3 * ms / machine.LINKS)

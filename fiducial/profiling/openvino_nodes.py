@@ -11,7 +11,7 @@ from fiducial.export import node_names
 from fiducial.profiling import counting, timing
 from fiducial.profiling.parts import Layer, Measured, Shape
 from fiducial.profiling.timing import midmean
-from fiducial.runtime import cost_worker
+from fiducial.runtime.cost_worker import noise
 from fiducial.runtime.runtimes import openvino_runtime
 from fiducial.runtime.runtimes.openvino_runtime import OpenvinoNetwork
 
@@ -49,7 +49,7 @@ def _round(network: OpenvinoNetwork, threads: int, seconds: float) -> Round:
     """The network compiled with counters, and run in turns with the one that has none."""
     openvino = openvino_runtime.library()
     size = network.card.spec.size
-    crop = cost_worker.noise(size.h, size.w)
+    crop = noise(size.h, size.w)
     core = openvino.Core()
     model = core.read_model(network.path)
     model.reshape([1, size.h, size.w, 3])

@@ -22,7 +22,8 @@ from fiducial.models.detector import Detector
 from fiducial.profiling import timing
 from fiducial.profiling.parts import Layer, Measured, Shape
 from fiducial.profiling.timing import Clock, midmean
-from fiducial.runtime import cost_worker
+from fiducial.runtime.cost_worker import noise
+from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 
 NORMALISATION, DECODE, ANSWER = "normalisation", "decode", "answer"  # parts that are no modules
 # They have no code of their own: what they take is their parent's.
@@ -103,6 +104,11 @@ class Recorder:
         own.bytes += sum(tensor.numel() * tensor.element_size() for tensor in fresh.values())
 
 
+def of_network(network: TorchNetwork, threads: int, seconds: float) -> Measured:
+    """Profiles a loaded run folder on the CPU."""
+    return measure(network.detector.cpu(), threads, seconds)
+
+
 def measure(detector: Detector, threads: int, seconds: float) -> Measured:
     """A detector on the CPU and in eval mode, for about so many seconds; runs with hooks and without take turns. With one
     thread by CPU time, which hardly minds other programs.
@@ -117,7 +123,7 @@ def _measure(detector: Detector, threads: int, seconds: float) -> Measured:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        crop = torch.from_numpy(cost_worker.noise(detector.spec.size.h, detector.spec.size.w))
+        crop = torch.from_numpy(noise(detector.spec.size.h, detector.spec.size.w))
         shapes, macs = _without_a_clock(detector, crop)
         whole, own, pair_us = _timed(detector, crop, clock, seconds)
     finally:

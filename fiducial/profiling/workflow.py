@@ -13,10 +13,9 @@ from fiducial.card import Card
 from fiducial.errors import UserError, did_you_mean
 from fiducial.profiling import advice, machine, timing
 from fiducial.profiling.parts import Measured, Profile
-from fiducial.runtime import cost, cost_worker, runtime
-
-TARGETS = {"onnxruntime": "onnx", "openvino": "openvino", "ncnn": "ncnn"}  # of `fiducial export`, by runtime
-RUNTIMES = ("torch", *TARGETS)
+from fiducial.runtime import cost, runtime
+from fiducial.runtime.cost_worker import noise
+from fiducial.runtime.runtimes import onnx_runtime
 
 
 def profile_model(
@@ -26,9 +25,10 @@ def profile_model(
     run folder is exported for another one, into a folder that is gone afterwards. Takes `seconds` and some more."""
     own = runtime.family_of(model).NAME
     name = name or own
-    if name not in RUNTIMES:
-        raise UserError(f"--runtime {name!r}: no such name.{did_you_mean(name, RUNTIMES)}")
-    if own not in ("torch", name):
+    known = {family.NAME: family for family in runtime.families() if getattr(family, "LAYERS", None)}
+    if name not in known:
+        raise UserError(f"--runtime {name!r}: no such name.{did_you_mean(name, known)}")
+    if name != own and runtime.is_exported(model):
         raise UserError(f"--runtime {name}: {model} runs in {own} alone. Give the run folder that it was made from")
     peak = machine.measure(threads)
     with ExitStack() as stack:
@@ -38,8 +38,7 @@ def profile_model(
             echo(f"exporting {model} for {name}")
             file = exported(model, name, folder)
         echo(f"timing {model} in {name}, {threads} thread{'s' if threads > 1 else ''}")
-        measure = _in_torch if name == "torch" else _in_its_runtime
-        card, precision, found = measure(file, threads, seconds)
+        card, precision, found = _measured(file, threads, seconds)
         memory = memory_bytes(file, name)
     profile = Profile(
         str(model), name, threads, str(card.spec.size), precision, found.whole_ms, found.layers, peak, found.how, memory
@@ -85,45 +84,34 @@ def memory_bytes(file: Path, name: str) -> int | None:
 
 
 def exported(model: Path, name: str, folder: Path) -> Path:
-    """A run folder's file for a runtime, its crop outside; not compared with torch."""
+    """Makes a run folder's file for a runtime, its crop outside; it is not compared with torch."""
     from fiducial.export import export
 
+    family = runtime.named(name)
+    if family.TARGET is None:
+        raise UserError(f"--runtime {name}: has no exported files; {model} does not run there")
     detector, card = export.load_detector(model)
-    return export.write(detector, card, TARGETS[name], folder, crop="outside", decode="own").file
+    return export.write(detector, card, family.TARGET, folder, crop="outside", decode="own").file
 
 
-def _in_torch(model: Path, threads: int, seconds: float) -> tuple[Card, str, Measured]:
-    from fiducial.models import detector as detectors
-    from fiducial.profiling import torch_modules
-
-    detector, card = detectors.load(model)
-    return card, "fp32", torch_modules.measure(detector, threads, seconds)
-
-
-def _in_its_runtime(file: Path, threads: int, seconds: float) -> tuple[Card, str, Measured]:
-    """An exported file."""
-    # Any: each module takes its own runtime's network.
-    network: Any = runtime.load(file, threads=threads).network
-    if network.runtime == "onnxruntime":
-        from fiducial.profiling import onnxruntime_nodes as parts
-    elif network.runtime == "openvino":
-        from fiducial.profiling import openvino_nodes as parts
-    else:
-        from fiducial.profiling import ncnn_layers as parts
-    return network.card, network.export.precision, parts.measure(network, threads, seconds)
+def _measured(model: Path, threads: int, seconds: float) -> tuple[Card, str, Measured]:
+    """Profiles a run folder in torch, an exported file in its own runtime."""
+    family = runtime.family_of(model)
+    # Any: each measuring function takes its own runtime's network.
+    network: Any = family.load(model, threads=threads)
+    precision = network.export.precision if runtime.is_exported(model) else "fp32"
+    return network.card, precision, runtime.offered(family, "LAYERS")(network, threads, seconds)
 
 
 def _in_onnxruntime(model: Path, threads: int, echo: Callable[[str], None]) -> tuple[tuple[str, float], ...]:
-    """The whole there, for advice; () where it has no form there."""
-    echo(f"timing {model} in onnxruntime, to compare")
+    """Times the whole in the base install's runtime, for advice; () where it has no form there."""
+    echo(f"timing {model} in {onnx_runtime.NAME}, to compare")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            network = runtime.load(exported(model, "onnxruntime", Path(folder)), threads=threads).network
+            network = runtime.load(exported(model, onnx_runtime.NAME, Path(folder)), threads=threads).network
         except (UserError, ModuleNotFoundError):
             return ()
         size = network.card.spec.size
-        crop = cost_worker.noise(size.h, size.w)
-        ms, _ = timing.in_turns(
-            lambda: network.predict(crop), lambda: None, 0.5, clock=timing.clock_for(threads)
-        )  # fmt: skip
-        return (("ONNX Runtime", ms),)
+        crop = noise(size.h, size.w)
+        ms, _ = timing.in_turns(lambda: network.predict(crop), lambda: None, 0.5, clock=timing.clock_for(threads))
+        return ((onnx_runtime.TITLE, ms),)

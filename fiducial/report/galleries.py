@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fiducial import geometry
+from fiducial.card import PADDING
 from fiducial.data import sampling
 from fiducial.data.instance_crops import all_crops
 from fiducial.geometry import Size
@@ -82,7 +83,7 @@ def instance_tile(instances: Instances, row: int, predicted: np.ndarray, size: S
         box = geometry.box_of_points(instances.xy[row].astype(np.float64), instances.labelled[row], margin=0.2)
     if math.isnan(box[0]):
         box = geometry.whole_image_box(Size(image.shape[1], image.shape[0]))
-    matrix = geometry.crop(geometry.fit_aspect(box, size, padding=1.25), size)
+    matrix = geometry.crop(geometry.fit_aspect(box, size, PADDING), size)
     truth = geometry.transform(matrix, instances.xy[row].astype(np.float64))
     predicted = geometry.transform(matrix, np.asarray(predicted, np.float64))
     tile = pictures.cut_out(image, matrix, size)

@@ -5,31 +5,26 @@ round, so that whatever else the machine does meets all alike. Compare figures o
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from fiducial.errors import UserError
+from fiducial.errors import Failure, UserError
 from fiducial.runtime import cost_worker, runtime
 from fiducial.runtime.cost_worker import Part
+from fiducial.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector
 
 OF_RUN_FOLDERS = tuple(cost_worker.OF_RUN_FOLDERS)  # exported files have a runtime of their own
-
-BESIDE = {".xml": (".bin",), ".param": (".ncnn.bin", ".ncnn.json", ".decode.onnx")}  # endings, by that of the file
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,27 @@ class Latency:
         return self.memory_bytes - self.base_memory_bytes
 
 
+class TimedFile(Protocol):
+    """A file that was made of a run folder to be timed: one uint8 crop in; Keypoints out, or of part "network" the raw
+    output, whose decode torch then does."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def part(self) -> Part: ...
+
+    @property
+    def difference_px(self) -> float:
+        """Largest distance from torch's answer in x or y."""
+        ...
+
+
+# Makes the file for ONNX Runtime: (run folder, file to write, part) -> what was written, without its decode where
+# ONNX has no form of it. `export.onnx_export.of_run_folder` is one; this room makes no files.
+Maker = Callable[[Path, Path, Part], TimedFile]
+
+
 @dataclass(frozen=True)
 class Job:
     """A run folder in a runtime, from uint8 crop: `whole` to Keypoints, `network` to raw; `decode` is torch only. Or an
@@ -105,15 +121,8 @@ def static_cost(detector: Detector) -> Cost:
 
 
 def exported_cost(path: Path) -> Cost:
-    """Of an exported file."""
-    return Cost(None, None, sum(file.stat().st_size for file in files_of(path)))
-
-
-def files_of(path: Path) -> list[Path]:
-    """An exported file and, of runtimes that keep weights, card or decode apart, those beside it."""
-    stem = path.name.partition(".")[0]
-    beside = [path.with_name(stem + ending) for ending in BESIDE.get(path.suffix, ())]
-    return [path, *(file for file in beside if file.exists())]
+    """Weighs an exported file; it does not say its parameters and multiply-adds."""
+    return Cost(None, None, sum(file.stat().st_size for file in runtime.files_of(path)))
 
 
 def ratio(a: Latency, b: Latency) -> float | None:
@@ -130,37 +139,53 @@ def runtimes_of(model: Path) -> tuple[str, ...]:
 
 
 def measure(
-    model: Path, runtimes: Sequence[str] | None = None, *, threads: int = 1, repeats: int = 20, rounds: int = 5
+    model: Path,
+    runtimes: Sequence[str] | None = None,
+    *,
+    make: Maker | None = None,
+    threads: int = 1,
+    repeats: int = 20,
+    rounds: int = 5,
 ) -> dict[str, Latency]:
-    """A model in each runtime, None = all of `runtimes_of`: runtime -> Latency."""
-    return measure_many({"": model}, runtimes, threads=threads, repeats=repeats, rounds=rounds)[""]
+    """Times a model in each runtime, None = all of `runtimes_of`: runtime -> Latency. See `measure_jobs`."""
+    return measure_many({"": model}, runtimes, make=make, threads=threads, repeats=repeats, rounds=rounds)[""]
 
 
 def measure_many(
-    models: Mapping[str, Path], runtimes: Sequence[str] | None = None, *, threads: int = 1, repeats: int = 20,
+    models: Mapping[str, Path],
+    runtimes: Sequence[str] | None = None,
+    *,
+    make: Maker | None = None,
+    threads: int = 1,
+    repeats: int = 20,
     rounds: int = 5,
-) -> dict[str, dict[str, Latency]]:  # fmt: skip
-    """Models by name, each in each runtime, None = all of its `runtimes_of`: name -> runtime -> Latency, interleaved."""
+) -> dict[str, dict[str, Latency]]:
+    """Times models by name in turns, each in each runtime, None = all of its `runtimes_of`: name -> runtime -> Latency.
+    See `measure_jobs`."""
     keys = [(name, each) for name, model in models.items() for each in runtimes or runtimes_of(model)]
     jobs = [Job(models[name], each) for name, each in keys]
     found: dict[str, dict[str, Latency]] = {name: {} for name in models}
     for (name, each), latency in zip(
-        keys, measure_jobs(jobs, threads=threads, repeats=repeats, rounds=rounds), strict=True
+        keys, measure_jobs(jobs, make=make, threads=threads, repeats=repeats, rounds=rounds), strict=True
     ):
         found[name][each] = latency
     return found
 
 
-def measure_jobs(jobs: Sequence[Job], *, threads: int = 1, repeats: int = 20, rounds: int = 5) -> list[Latency]:
-    """One Latency a job, in `rounds` turns of `repeats` runs each. UserError for a runtime that is not known; all else
-    that goes wrong is the `error` of the job that it happened to."""
+def measure_jobs(
+    jobs: Sequence[Job], *, make: Maker | None = None, threads: int = 1, repeats: int = 20, rounds: int = 5
+) -> list[Latency]:
+    """Times jobs in `rounds` turns of `repeats` runs each: one Latency a job.
+
+    `make` makes the files of run folders for ONNX Runtime. UserError for a runtime that is not known; all else that goes
+    wrong is the `error` of the job that it happened to."""
     for job in jobs:
         runtime.named(job.runtime)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        prepared = [_prepare(job, folder / str(i), threads) for i, job in enumerate(jobs)]
+        prepared = [_prepare(job, folder / str(i), threads, make) for i, job in enumerate(jobs)]
         # Workers start one after the other: together they would only stand in each other's way.
-        workers = [[stack.enter_context(_Worker(task)) for task in plan.tasks] for plan in prepared]
+        workers = [[_Timed(task, stack) for task in plan.tasks] for plan in prepared]
         for _ in range(rounds):
             for each in workers:
                 for worker in each:
@@ -179,7 +204,7 @@ class _Plan:
     tasks: tuple[cost_worker.Task, ...] = ()
 
 
-def _prepare(job: Job, folder: Path, threads: int) -> _Plan:
+def _prepare(job: Job, folder: Path, threads: int, make: Maker | None) -> _Plan:
     """The job's tasks. Of a run folder, other runtimes than torch get a file made for them in `folder`."""
     latency = Latency(job.runtime, threads)
     try:
@@ -188,17 +213,10 @@ def _prepare(job: Job, folder: Path, threads: int) -> _Plan:
             _refuse_elsewhere(job)
         if exported or job.runtime == "torch":
             return _Plan(latency, (_task(job.runtime, job.model, job.part, threads, exported),))
-        from fiducial.export import onnx_export
-        from fiducial.models import detector as detectors
-
-        detector, _ = detectors.load(job.model)
+        if make is None:
+            raise UserError(f"{job.model}: no file of it for {job.runtime}; time one that `fiducial export` made")
         folder.mkdir()
-        path = folder / "model.onnx"
-        made = (
-            onnx_export.onnx_of(detector, path)
-            if job.part == "whole"
-            else onnx_export.export(detector, path, "network")
-        )
+        made = make(job.model, folder / "model.onnx", job.part)
     except (UserError, ImportError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's own
         return _Plan(
             replace(
@@ -227,7 +245,7 @@ def _task(name: str, model: Path, part: Part, threads: int, exported: bool = Fal
     return cost_worker.Task(name, str(model), part, exported, threads, tuple(cores))
 
 
-def _combined(latency: Latency, workers: Sequence[_Worker]) -> Latency:
+def _combined(latency: Latency, workers: Sequence[_Timed]) -> Latency:
     """The figures of a job's workers; times of one round are added run by run."""
     error = latency.error or next((worker.error for worker in workers if worker.error), "")
     if error or not workers:
@@ -244,62 +262,36 @@ def _combined(latency: Latency, workers: Sequence[_Worker]) -> Latency:
     )  # fmt: skip
 
 
-class _Worker:
-    """The process of one task, started by entering it and ended by leaving. `error` says why it has died."""
+class _Timed:
+    """The process of one task. `error` says why it has died."""
 
-    def __init__(self, task: cost_worker.Task) -> None:
+    def __init__(self, task: cost_worker.Task, stack: ExitStack) -> None:
         self.task = task
         self.clock: list[list[float]] = []  # ms of each run, by round
         self.cpu: list[list[float]] = []
         self.memory_bytes: int | None = None
         self.base_memory_bytes: int | None = None
         self.error = ""
-
-    def __enter__(self) -> _Worker:
         # Libraries read these once, when they are imported.
-        limits = {f"{name}_NUM_THREADS": str(self.task.threads) for name in ("OMP", "MKL", "OPENBLAS")}
-        command = [sys.executable, "-m", "fiducial.runtime.cost_worker", json.dumps(vars(self.task))]
-        self._log: IO[str] = tempfile.TemporaryFile("w+", errors="replace")
-        self._process = subprocess.Popen(
-            command, env={**os.environ, **limits}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
-            text=True,
-        )  # fmt: skip
-        answer = self._answer()
-        if answer is not None:
-            self.base_memory_bytes = answer["base_memory_bytes"]
-        return self
+        limits = {f"{name}_NUM_THREADS": str(task.threads) for name in ("OMP", "MKL", "OPENBLAS")}
+        worker = Worker("fiducial.runtime.cost_worker:serve", vars(task), environment=limits)
+        with self._noted():
+            self.worker = stack.enter_context(worker)
+            self.base_memory_bytes = self.worker.first["base_memory_bytes"]
 
     def run(self, repeats: int) -> None:
-        """One turn; nothing where the worker has died."""
+        """Takes one turn; nothing where the worker has died."""
         if self.error:
             return
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it died between its turns: there is no answer either
-            print(repeats, file=self._process.stdin, flush=True)
-        answer = self._answer()
-        if answer is not None:
+        with self._noted():
+            answer = self.worker.ask(repeats)
             self.clock.append(answer["ms"])
             self.cpu.append(answer["cpu_ms"])
             self.memory_bytes = answer["memory_bytes"]
 
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._log):
-            assert pipe is not None
-            with suppress(BrokenPipeError):
-                pipe.close()
-
-    def _answer(self) -> dict[str, Any] | None:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
-        code = self._process.wait()
-        self._log.seek(0)
-        lines = [line.strip() for line in self._log if line.strip()]
-        said = lines[-1].removeprefix("fiducial.errors.UserError: ") if lines else f"it ended with code {code}"
-        if code < 0:  # its last words are not the reason
-            said = f"killed by {signal.Signals(-code).name}" + (" (out of memory?)" if code == -9 else "")
-        self.error = f"{self.task.runtime}: {said}"
-        return None
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except (Failure, ImportError) as error:
+            self.error = f"{self.task.runtime}: {error}"

@@ -1,17 +1,14 @@
-"""One model in one runtime in a process of its own, timed when asked: `python -m fiducial.runtime.cost_worker TASK`.
+"""One model in one runtime, timed when asked, in a process that `cost.py` starts (`worker.py`).
 
-`cost.py` starts it and speaks with it through its pipes, one line of JSON each way: when the model is loaded the
-worker says {"base_memory_bytes"}; to each line with a number of runs it answers {"ms": [..], "cpu_ms": [..],
-"memory_bytes"}; it ends when its input does. Little is imported up here, and nothing before the process is bound to its cores."""
+Little is imported up here, and nothing before the process is bound to its cores."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,12 +149,10 @@ def times_ms(step: Step, repeats: int) -> tuple[list[float], list[float]]:
     return clock, clock if sys.platform == "win32" else cpu
 
 
-def main() -> None:
-    values = json.loads(sys.argv[1])
+def serve(values: dict[str, Any]) -> Generator[dict[str, Any], int, None]:
+    """Loads the task's model and says {"base_memory_bytes"}; then answers each number of runs by {"ms": [..],
+    "cpu_ms": [..], "memory_bytes"}: for `worker.Worker`."""
     task = Task(**{**values, "cores": tuple(values["cores"])})
-    # What libraries print goes to stderr, so that only answers are in the pipe.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
     if task.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, task.cores)
     imports, load = OF_EXPORTED if task.exported else OF_RUN_FOLDERS[task.runtime]
@@ -165,12 +160,8 @@ def main() -> None:
     base = peak_memory_bytes()
     step = load(task)
     times_ms(step, WARM_UP)
-    print(json.dumps({"base_memory_bytes": base}), file=answers, flush=True)
-    for line in sys.stdin:
+    repeats = yield {"base_memory_bytes": base}
+    while True:
         times_ms(step, WARM_UP_TURN)
-        clock, cpu = times_ms(step, int(line))
-        print(json.dumps({"ms": clock, "cpu_ms": cpu, "memory_bytes": peak_memory_bytes()}), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        clock, cpu = times_ms(step, repeats)
+        repeats = yield {"ms": clock, "cpu_ms": cpu, "memory_bytes": peak_memory_bytes()}

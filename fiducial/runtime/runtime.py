@@ -6,9 +6,9 @@ model needs is imported, and only it knows its library."""
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+import pkgutil
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from fiducial import geometry
 from fiducial.card import Card
 from fiducial.data import crops
 from fiducial.errors import UserError, did_you_mean
+from fiducial.runtime import runtimes
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
 
@@ -44,9 +45,18 @@ class Exported(Network, Protocol):
 
 
 class Family(Protocol):
-    """A file in `runtimes/`."""
+    """What a file in `runtimes/` offers; nothing else must be edited for a new one.
 
-    NAME: str
+    What needs torch, or rooms above this one, is named by text, `module:function`, as packages name their commands, and
+    imported when it is asked for (`offered`). One file may hold all of it: `EXPORT = f"{__name__}:write"`."""
+
+    NAME: str  # for `--runtime`; also that of its package, whose version is told
+    TITLE: str  # as people know it
+    TARGET: str | None  # for `--to`; None: it runs run folders, no exported files
+    FILES: tuple[str, ...]  # endings of an exported model's files; the first is the one that is loaded
+    EXPORT: str | None  # write(detector, card, folder, *, crop, decode) -> Made
+    LAYERS: str | None  # measure(network, threads, seconds) -> profiling.parts.Measured; None: can't be profiled
+    INT8: str | None  # export.int8.quantizer.Quantizer of (detector, card, crops, *, crop, decode); None: no int8
 
     def matches(self, path: Path) -> bool:
         """Whether this is a model of this runtime, by its name and neighbours alone; the file may be broken."""
@@ -74,11 +84,11 @@ class Runtime:
         return self.network.predict(cut).mapped(geometry.invert(image_to_crop))
 
 
-def families() -> Iterator[Family]:
-    """The files in `runtimes/`; importing them imports no runtime's library."""
-    for path in sorted((Path(__file__).parent / "runtimes").glob("*.py")):
-        if not path.name.startswith("_"):
-            yield importlib.import_module(f"fiducial.runtime.runtimes.{path.stem}")  # type: ignore[misc]
+def families() -> list[Family]:
+    """Imports the files in `runtimes/`, which imports no runtime's library: the base install's first, torch last."""
+    names = [each.name for each in pkgutil.iter_modules(runtimes.__path__) if not each.name.startswith("_")]
+    found: list[Any] = [importlib.import_module(f"{runtimes.__name__}.{name}") for name in names]
+    return sorted(found, key=lambda family: (family.TARGET is None, family.NAME != "onnxruntime", family.NAME))
 
 
 def family_of(path: Path) -> Family:
@@ -91,19 +101,48 @@ def family_of(path: Path) -> Family:
     if found is None:
         raise UserError(
             f"{path}: not a model that Fiducial can run. Give a run folder, or a file that `fiducial export` made "
-            "(model.onnx, model.xml of OpenVINO, model.ncnn.param)"
+            f"({', '.join(f'model{family.FILES[0]} of {family.TITLE}' for family in families() if family.FILES)})"
         )
     return found
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a model runs without torch."""
-    return path.exists() and family_of(path).NAME != "torch"
+    """Tells whether a model is an exported file, which runs without torch."""
+    return path.exists() and family_of(path).TARGET is not None
+
+
+def files_of(path: Path) -> list[Path]:
+    """Lists an exported model's files: the one that is loaded and, where weights, card or decode lie apart, those
+    beside it."""
+    stem = path.name.partition(".")[0]
+    endings = next((family.FILES[1:] for family in families() if family.matches(path)), ())
+    beside = [path.with_name(stem + ending) for ending in endings]
+    return [path, *(file for file in beside if file.exists())]
+
+
+def offered(family: Family, what: Literal["EXPORT", "LAYERS", "INT8"]) -> Any:
+    """Imports what a runtime's file names under `what`; None where it offers none."""
+    reference = getattr(family, what, None)
+    if reference is None:
+        return None
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def targets(what: Literal["EXPORT", "INT8"] = "EXPORT") -> dict[str, Family]:
+    """Maps the names for `--to` to the runtimes that can make files, or int8 ones; the base install's first."""
+    able = [family for family in families() if family.TARGET and getattr(family, what, None)]
+    return {str(family.TARGET): family for family in able}
+
+
+def titles() -> dict[str, str]:
+    """Maps the runtimes' names to what people know them as."""
+    return {family.NAME: family.TITLE for family in families()}
 
 
 def export_of(path: Path) -> ExportCard | None:
     """Reads the card of an exported file; None of what torch runs. UserError where `path` is neither."""
-    return None if family_of(path).NAME == "torch" else cast(Exported, load(path).network).export
+    return None if family_of(path).TARGET is None else cast(Exported, load(path).network).export
 
 
 def load(path: Path, flip_test: bool = False, threads: int | None = None) -> Runtime:

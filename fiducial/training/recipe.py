@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fiducial.card import PADDING
 from fiducial.data.augment import AugmentSpec
 from fiducial.distill.spec import DistillationSpec
 from fiducial.geometry import Size
@@ -38,7 +39,7 @@ class Recipe:
     pretrained: Literal["auto", "yes", "no"] = "auto"  # auto = where the weights can be had, with a word where not
     init: str | None = None  # a run folder or safetensors file to start from
     points: tuple[int, ...] | None = None  # a subset of the points
-    padding: float = 1.25  # boxes are enlarged by this before they are cut out
+    padding: float = PADDING  # boxes are enlarged by this before they are cut out
     epochs: int = 60
     batch_size: int = 64  # of each device
     seed: int = 0

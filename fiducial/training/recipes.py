@@ -13,7 +13,7 @@ from typing import Any
 from fiducial import config, files
 from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
-from fiducial.models import catalog
+from fiducial.models import catalog, outside
 from fiducial.motion import recipes as motion_recipes
 from fiducial.training.recipe import Recipe
 
@@ -22,6 +22,7 @@ def default(method: str | None = None, resume_from: Path | None = None) -> Recip
     """What a method starts from (None = the usual one), or the recipe of the run that is resumed."""
     if resume_from is not None and (resume_from / "recipe.json").exists():
         return of_run(resume_from)
+    method = None if method is None else outside.written(method)
     return motion_recipes.small() if method is not None and learns_without_labels(method) else Recipe()
 
 
@@ -65,12 +66,13 @@ def load(reference: str) -> Recipe:
     recipe = getattr(module, function)()
     if not isinstance(recipe, Recipe):
         raise UserError(f"--recipe {reference!r}: returned {type(recipe).__name__}, expected a Recipe")
-    return recipe
+    return replace(recipe, method=outside.written(recipe.method), backbone=outside.written(recipe.backbone))
 
 
 def changed(recipe: Recipe, options: dict[str, Any], settings: list[str]) -> Recipe:
     """`recipe` with the command line's options, then its `--set`s. Another method drops the old one's head settings."""
     options = dict(options)
+    options |= {name: outside.written(options[name]) for name in ("method", "backbone") if name in options}
     if options.get("method", recipe.method) != recipe.method:
         recipe = replace(recipe, head={})
     if "lr" in options:

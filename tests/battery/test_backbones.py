@@ -47,7 +47,7 @@ def test_families_are_the_files_of_the_folder() -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_maps_are_as_declared(name: str) -> None:
     network = built(name)
-    assert 0 <= network.main < len(network.levels)
+    assert -len(network.levels) <= network.main < len(network.levels)
     assert network.initialization == "random"
     for w, h in ((96, 64), (64, 128)):
         with torch.inference_mode():

@@ -22,8 +22,7 @@ from fiducial.runtime import export_card, runtime
 from fiducial.runtime.runtime import Family, Runtime
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 
-TARGETS = {"onnxruntime": "onnx", "openvino": "openvino", "ncnn": "ncnn"}  # of `--to`
-EXPORTED = [family for family in runtime.families() if family.NAME != "torch"]
+EXPORTED = list(runtime.targets().values())
 BOXES = np.array([[60.5, 40.25, 90, 120], [-30, 100, 100, 90], [200, 10, 30, 30]], np.float32)
 
 
@@ -62,9 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         detector = settled("rle")
         folder = tmp_path_factory.mktemp(family.NAME)
         card = Card(detector.spec, metrics={"nme": 0.05})
-        found[family.NAME] = export.write(
-            detector, card, TARGETS[family.NAME], folder, crop="inside", decode="own"
-        ).file
+        found[family.NAME] = export.write(detector, card, str(family.TARGET), folder, crop="inside", decode="own").file
     return found
 
 
@@ -78,7 +75,7 @@ def family(request: pytest.FixtureRequest) -> Family:
 def test_every_method_answers_as_in_torch(family: Family, method: str, tmp_path: Path) -> None:
     detector = settled(method)
     card = Card(detector.spec)
-    file = export.write(detector, card, TARGETS[family.NAME], tmp_path, crop="inside", decode="own").file
+    file = export.write(detector, card, str(family.TARGET), tmp_path, crop="inside", decode="own").file
     run = runtime.load(file, threads=1)
     assert run.network.runtime == family.NAME
     expected = Runtime(TorchNetwork(detector, card, tmp_path))(picture(), BOXES)

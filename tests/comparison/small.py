@@ -45,7 +45,7 @@ def write_run(folder: Path, data: Path, method: str, seed: int, **changes: Any) 
     return folder
 
 
-def untimed(models: Mapping[str, Path], threads: int = 1) -> dict[str, dict[str, Latency]]:
+def untimed(models: Mapping[str, Path], make: object = None, threads: int = 1) -> dict[str, dict[str, Latency]]:
     """Stands in for `cost.measure_many`: the first model is said to be the quickest, and not to run in PyTorch."""
     return {
         name: {

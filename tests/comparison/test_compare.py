@@ -249,7 +249,7 @@ def test_an_altered_file_is_scored_anew(blob_onnx: Path, tmp_path: Path) -> None
     assert runs.read(file).digest == before
     file.write_bytes(file.read_bytes() + b"\x1a\x00")  # an empty domain: what protobuf skips
     assert runs.read(file).digest != before
-    assert [path.name for path in cost.files_of(file.with_suffix(".xml"))] == ["model.xml", "model.bin"]
+    assert [path.name for path in runtime.files_of(file.with_suffix(".xml"))] == ["model.xml", "model.bin"]
 
 
 # -------------------------------------------------------------------------------------------------------- refused

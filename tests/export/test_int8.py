@@ -192,7 +192,9 @@ def new(folder: Path) -> Path:
 
 def test_only_the_network_is_rounded_and_each_group_alone(to: str, tmp_path: Path) -> None:
     detector, given = small()
-    quantizer = decide.quantizer_of(to, detector, Card(detector.spec), given, "inside", "own")
+    quantizer = runtime.offered(runtime.targets()[to], "INT8")(
+        detector, Card(detector.spec), given, crop="inside", decode="own"
+    )
     assert list(quantizer.groups) == ["backbone.first", "backbone.second", "head.linear"]
     expected = detector.predict(torch.from_numpy(given)).numpy().xy
     np.testing.assert_allclose(answers(quantizer.write("fp32", new(tmp_path / "fp32")), given), expected, atol=1e-4)
@@ -213,7 +215,9 @@ def test_a_layer_alone_is_off_by_half_steps(to: str, tmp_path: Path) -> None:
     and whose inputs to 127 or 255. All crops are one, so that no range is cut."""
     detector, given = small()
     given = np.repeat(given[:1], 4, 0)
-    quantizer = decide.quantizer_of(to, detector, Card(detector.spec), given, "inside", "own")
+    quantizer = runtime.offered(runtime.targets()[to], "INT8")(
+        detector, Card(detector.spec), given, crop="inside", decode="own"
+    )
     made = quantizer.write_alone("head.linear", new(tmp_path / "alone"))
     with torch.no_grad():
         inputs = detector.backbone((torch.from_numpy(given).permute(0, 3, 1, 2) - detector.mean) / detector.std)[0]
@@ -338,7 +342,7 @@ def test_wrong_input_is_said_in_a_line(
     for wrong in (-0.1, float("nan")):
         with pytest.raises(UserError, match=r"--max-drop .*expected a share of NME"):
             decide.export(detector, card, "openvino", tmp_path, data=blobs, max_drop=wrong)
-    with pytest.raises(UserError, match=r"int8 is made for openvino and onnx"):
+    with pytest.raises(UserError, match=r"int8 is made for onnx and openvino"):
         decide.export(detector, card, "ncnn", tmp_path, data=blobs, max_drop=0.1)
     with pytest.raises(UserError, match="no such file or folder"):
         decide.export(detector, card, "onnx", tmp_path, data=tmp_path / "no", max_drop=0.1)

@@ -17,7 +17,7 @@ from fiducial.cli import app
 from fiducial.errors import UserError
 from fiducial.export import node_names
 from fiducial.models import detector as detectors
-from fiducial.profiling import advice, counting, grouping, icicle, machine, page, timing, tiny_onnx, workflow
+from fiducial.profiling import advice, counting, grouping, icicle, machine, page, timing, workflow
 from fiducial.profiling import torch_modules as hooks
 from fiducial.profiling.parts import Layer, Machine, Profile
 from fiducial.runtime import cost
@@ -241,20 +241,39 @@ def test_a_slow_decode_and_a_whole_near_the_peak() -> None:
 # ------------------------------------------------------------------------------------------------ machine, tiny ONNX
 
 
-def test_tiny_onnx_is_what_it_says() -> None:
-    session = machine.session(tiny_onnx.convolution(3, 5, 3), 1)
-    (found,) = session.run(None, {"x": np.ones((1, 3, 5, 5), np.float32)})
-    assert found.shape == (1, 3, 5, 5)
-    assert found[0, 0, 2, 2] == pytest.approx(3 * 9 * 0.01)  # inside, and in a corner:
-    assert found[0, 2, 0, 0] == pytest.approx(3 * 4 * 0.01)
-    (sum_,) = machine.session(tiny_onnx.chain(200), 1).run(None, {"x": np.ones(1, np.float32)})
-    assert sum_.tolist() == [201]
+CONVOLUTION = """<ir_version: 9, opset_import: ["" : 17]>
+convolution (float[1, 128, 64, 64] x) => (float[1, 128, 64, 64] y) {
+  shape = Constant <value_ints = [128, 128, 3, 3]> ()
+  weight = ConstantOfShape <value = float[1] {0.01}> (shape)
+  y = Conv <pads = [1, 1, 1, 1]> (x, weight)
+}"""
+LINKS = ["x", *(f"v{i}" for i in range(machine.LINKS - 1)), "y"]
+CHAIN = "\n".join(
+    [
+        '<ir_version: 9, opset_import: ["" : 17]>',
+        "chain (float[1] x) => (float[1] y) {",
+        *(f"[add{i}] {LINKS[i + 1]} = Add({LINKS[i]}, x)" for i in range(machine.LINKS)),
+        "}",
+    ]
+)
 
 
-def test_tiny_onnx_passes_the_official_checker() -> None:
+@pytest.mark.parametrize(("file", "text"), [(machine.CONVOLUTION, CONVOLUTION), (machine.CHAIN, CHAIN)])
+def test_the_known_loads_are_what_their_text_says(file: str, text: str) -> None:
+    """Written anew by `Path(file).write_bytes(onnx.parser.parse_model(text).SerializeToString())`."""
     onnx = pytest.importorskip("onnx")
-    for model in (tiny_onnx.convolution(8, 4, 1), tiny_onnx.chain(3)):
-        onnx.checker.check_model(onnx.load_model_from_string(model), full_check=True)
+    assert onnx.load(file) == onnx.parser.parse_model(text)
+    onnx.checker.check_model(onnx.load(file), full_check=True)
+
+
+def test_the_known_loads_compute_what_they_should() -> None:
+    x = np.ones((1, machine.CHANNELS, machine.SIDE, machine.SIDE), np.float32)
+    (found,) = machine.session(machine.CONVOLUTION, 1).run(None, {"x": x})
+    assert found.shape == x.shape
+    assert found[0, 0, 2, 2] == pytest.approx(machine.CHANNELS * machine.KERNEL**2 * 0.01)  # inside, and in a corner:
+    assert found[0, 2, 0, 0] == pytest.approx(machine.CHANNELS * 4 * 0.01)
+    (sum_,) = machine.session(machine.CHAIN, 1).run(None, {"x": np.ones(1, np.float32)})
+    assert sum_.tolist() == [machine.LINKS + 1]
 
 
 def test_a_machine_has_a_peak(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def test_static_cost_leaves_the_detector_as_it_was(training: bool) -> None:
 
 
 def test_both_runtimes_of_a_run_folder(blob_model: Path) -> None:
-    found = cost.measure(blob_model, repeats=3, rounds=2)
+    found = cost.measure(blob_model, make=onnx_export.of_run_folder, repeats=3, rounds=2)
     assert list(found) == ["torch", "onnxruntime"]
     for runtime, latency in found.items():
         assert (latency.runtime, latency.threads, latency.error, latency.decode) == (runtime, 1, "", "inside")
@@ -104,7 +104,7 @@ def test_both_runtimes_of_a_run_folder(blob_model: Path) -> None:
 
 def test_parts_of_a_model(blob_model: Path) -> None:
     jobs = [Job(blob_model, "torch", "network"), Job(blob_model, "torch", "decode"), Job(blob_model, "onnxruntime", "network")]  # fmt: skip
-    found = cost.measure_jobs(jobs, repeats=2, rounds=1)
+    found = cost.measure_jobs(jobs, make=onnx_export.of_run_folder, repeats=2, rounds=1)
     assert [latency.error for latency in found] == ["", "", ""]
     assert found[2].difference_px < 0.05
 
@@ -122,7 +122,9 @@ def test_an_exported_file_in_its_runtime(blob_onnx: Path) -> None:
 def test_where_a_model_does_not_run_is_an_error_of_its_own(blob_model: Path, blob_onnx: Path) -> None:
     jobs = [Job(blob_onnx, "torch"), Job(blob_onnx, "onnxruntime", "decode"), Job(blob_model, "openvino")]
     words = ["runs in onnxruntime", "timed as a whole", "runs in torch and onnxruntime; `fiducial export` makes files"]
-    for latency, expected in zip(cost.measure_jobs(jobs, repeats=1, rounds=1), words, strict=True):
+    for latency, expected in zip(
+        cost.measure_jobs(jobs, make=onnx_export.of_run_folder, repeats=1, rounds=1), words, strict=True
+    ):
         assert expected in latency.error
         assert latency.median_ms is None
 
@@ -149,7 +151,9 @@ def test_a_model_that_can_not_be_read_is_an_error_of_its_own(blob_model: Path, t
     broken.mkdir()
     (broken / "model.json").write_bytes((blob_model / "model.json").read_bytes())
     (broken / "model.safetensors").write_bytes(b"not weights")
-    found = cost.measure_many({"broken": broken, "good": blob_model}, repeats=1, rounds=1)
+    found = cost.measure_many(
+        {"broken": broken, "good": blob_model}, make=onnx_export.of_run_folder, repeats=1, rounds=1
+    )
     for latency in found["broken"].values():
         assert f"{broken / 'model.safetensors'}: can't be read" in latency.error
         assert "\n" not in latency.error
@@ -209,7 +213,9 @@ def fake_models(*names: str) -> dict[str, Path]:
 
 
 def test_workers_are_bound_and_take_turns(fake: Path) -> None:
-    found = cost.measure_many(fake_models("a", "b"), ["onnxruntime"], repeats=3, rounds=2)
+    found = cost.measure_many(
+        fake_models("a", "b"), ["onnxruntime"], make=onnx_export.of_run_folder, repeats=3, rounds=2
+    )
     assert all(not latency["onnxruntime"].error for latency in found.values())
     assert entries(fake, "omp") == ["1", "1"]
     assert entries(fake, "threads") == [1, 1]
@@ -223,13 +229,17 @@ def test_workers_are_bound_and_take_turns(fake: Path) -> None:
 
 
 def test_more_threads_are_asked_for_everywhere(fake: Path) -> None:
-    found = cost.measure_many(fake_models("a"), ["onnxruntime"], threads=2, repeats=1, rounds=1)
+    found = cost.measure_many(
+        fake_models("a"), ["onnxruntime"], make=onnx_export.of_run_folder, threads=2, repeats=1, rounds=1
+    )
     assert found["a"]["onnxruntime"].threads == 2
     assert (entries(fake, "omp"), entries(fake, "threads")) == (["2"], [2])
 
 
 def test_a_worker_that_dies_leaves_the_others_their_turns(fake: Path) -> None:
-    found = cost.measure_many(fake_models("killed", "fails", "good"), ["onnxruntime"], repeats=3, rounds=2)
+    found = cost.measure_many(
+        fake_models("killed", "fails", "good"), ["onnxruntime"], make=onnx_export.of_run_folder, repeats=3, rounds=2
+    )
     killed, fails, good = (found[name]["onnxruntime"] for name in ("killed", "fails", "good"))
     assert killed.error == "onnxruntime: killed by SIGKILL (out of memory?)"
     assert fails.error == "onnxruntime: MemoryError: no room for 7 bytes"
@@ -241,14 +251,16 @@ def test_a_worker_that_dies_leaves_the_others_their_turns(fake: Path) -> None:
 
 def test_a_runtime_that_is_not_installed(fake: Path) -> None:
     (fake.parent / "fake" / "onnxruntime.py").write_text("raise ImportError('No module named onnxruntime')")
-    found = cost.measure_many(fake_models("a"), ["onnxruntime"], repeats=1, rounds=1)
+    found = cost.measure_many(fake_models("a"), ["onnxruntime"], make=onnx_export.of_run_folder, repeats=1, rounds=1)
     assert found["a"]["onnxruntime"].error == "onnxruntime: ImportError: No module named onnxruntime"
 
 
 def test_memory_of_a_small_worker_of_a_large_parent_is_small(fake: Path) -> None:
     """Linux's getrusage would hand the parent's on."""
     large = np.ones(2**26)  # 512 MiB, touched
-    found = cost.measure_many(fake_models("a"), ["onnxruntime"], repeats=1, rounds=1)["a"]["onnxruntime"]
+    found = cost.measure_many(fake_models("a"), ["onnxruntime"], make=onnx_export.of_run_folder, repeats=1, rounds=1)[
+        "a"
+    ]["onnxruntime"]
     assert found.base_memory_bytes <= found.memory_bytes < large.nbytes // 2
 
 
@@ -258,16 +270,18 @@ def test_a_decode_outside_is_added_run_by_run_and_said(
     """As for a head whose decode ONNX does not have."""
     monkeypatch.setattr(onnx_export, "onnx_of", lambda detector, path: onnx_export.export(detector, path, "network"))
     answers = iter([[1.0, 2.0, 3.0], [10.0, 30.0, 20.0], [2.0, 2.0, 2.0], [20.0, 20.0, 50.0]])
-    run = cost._Worker.run
+    run = cost._Timed.run
 
-    def run_as_told(worker: cost._Worker, repeats: int) -> None:
+    def run_as_told(worker: cost._Timed, repeats: int) -> None:
         run(worker, repeats)
         assert not worker.error
         worker.clock[-1] = next(answers)
         worker.cpu[-1] = [ms / 2 for ms in worker.clock[-1]]
 
-    monkeypatch.setattr(cost._Worker, "run", run_as_told)
-    found = cost.measure(blob_model, ["onnxruntime"], repeats=3, rounds=2)["onnxruntime"]
+    monkeypatch.setattr(cost._Timed, "run", run_as_told)
+    found = cost.measure(blob_model, ["onnxruntime"], make=onnx_export.of_run_folder, repeats=3, rounds=2)[
+        "onnxruntime"
+    ]
     assert found.decode == "outside"
     assert (found.median_ms, found.cpu_ms) == (22.5, 11.25)  # 11 32 23; 22 22 52
     assert found.round_ms == (11.5, 11.0)

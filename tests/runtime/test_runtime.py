@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fiducial.card import Card, DetectorSpec, Normalization
+from fiducial.card import PADDING, Card, DetectorSpec, Normalization
 from fiducial.data import annotations, crops, loading
 from fiducial.data.images import ArrayImages
 from fiducial.errors import UserError
@@ -143,7 +143,7 @@ def test_crops_of_files_are_those_of_the_evaluation_loader(blobs: Path) -> None:
     batch: Batch = next(iter(loading.loader(instances, Size(64, 48), 4, None)))
     for place, row in enumerate(batch.row.tolist()):
         picture = instances.images.read(int(instances.image_row[row]))
-        found, _ = crops.cut(picture, instances.box_xywh[row][None], Size(64, 48), loading.PADDING)
+        found, _ = crops.cut(picture, instances.box_xywh[row][None], Size(64, 48), PADDING)
         np.testing.assert_array_equal(found[0], batch.image[place].numpy())
 
 

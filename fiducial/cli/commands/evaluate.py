@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, StrictOption
+from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartOption, StrictOption
 from fiducial.cli.output import floats, note, print_figures, print_table, write_figures
 from fiducial.errors import UserError
 
@@ -54,6 +54,7 @@ def evaluate(
     category: CategoryOption = None,
     strict: StrictOption = False,
     json_file: JsonOption = None,
+    part: PartOption = None,
 ) -> None:
     """Measure a detector on a split, or any tool's COCO results.
 

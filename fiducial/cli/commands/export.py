@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.options import JsonOption
+from fiducial.cli.options import JsonOption, PartOption
 from fiducial.cli.output import note, print_table, write_figures
 from fiducial.errors import UserError
 
@@ -18,7 +18,7 @@ ORDER = 80
 def export(
     model: Annotated[Path, typer.Argument(help="A run folder, or another project's file of weights.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for model.* and model.certificate.json.")],
-    to: Annotated[str, typer.Option(help="onnx, openvino or ncnn.")] = "onnx",
+    to: Annotated[str, typer.Option(help="onnx, openvino, ncnn, ..; a wrong name lists all.")] = "onnx",
     data: Annotated[
         Path | None,
         typer.Option(
@@ -39,6 +39,7 @@ def export(
     ] = None,
     max_drop: Annotated[float, typer.Option(min=0, help="With --int8: by what share of itself NME may rise.")] = 0.01,
     json_file: JsonOption = None,
+    part: PartOption = None,
 ) -> None:
     """Export a model to one file that runs without PyTorch, and prove that it finds the same points.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.options import StrictOption
+from fiducial.cli.options import PartOption, StrictOption
 from fiducial.cli.output import note
 
 ORDER = 50
@@ -53,6 +53,7 @@ def predict(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", dir_okay=False, help="The points as a table, too: one row an instance.")
     ] = None,
+    part: PartOption = None,
 ) -> None:
     """Find points in images and videos; the same with points and COCO results JSON come out.
 

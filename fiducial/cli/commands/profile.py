@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.options import JsonOption
+from fiducial.cli.options import JsonOption, named_parts
 from fiducial.cli.output import note, print_table, write_figures
 from fiducial.errors import UserError
 
@@ -24,10 +24,14 @@ def profile(
         str | None, typer.Option(help="module, block, layer or type [block, or layer where blocks are not known].")
     ] = None,
     runtime: Annotated[
-        str | None, typer.Option(help="torch, onnxruntime, openvino or ncnn, for a run folder [torch].")
+        str | None, typer.Option(help="torch, onnxruntime, openvino, ncnn, .., for a run folder [torch].")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of the runtime; one is what figures are compared by.")] = 1,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write a page with a picture of it here.")] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.py", callback=named_parts, help="The file of the run's own head or backbone."),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Say where the time of a prediction goes, how near the machine's limits it is, and what to do about it.

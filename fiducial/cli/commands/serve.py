@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fiducial.cli.options import PartOption
 from fiducial.cli.output import note
 
 ORDER = 100
@@ -23,6 +24,7 @@ def serve(
     max_boxes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64,
     max_in_flight: Annotated[int, typer.Option(min=1, help="Requests at a time; more get 429.")] = 64,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request; later it gets 504.")] = 30.0,
+    part: PartOption = None,
 ) -> None:
     """Serve a model over HTTP, with a page to try it on.
 

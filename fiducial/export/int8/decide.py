@@ -28,7 +28,6 @@ FASTER = 1.05  # times as fast as fp32: less is within the noise of a clock
 SCORED = 1000  # instances of the val split, at most, evenly spread
 PROBED = 16  # crops on which each group alone is tried
 FILE = "model.int8.json"
-TARGETS = ("openvino", "onnx")  # of `--to`
 Echo = Callable[[str], None]
 
 
@@ -41,8 +40,9 @@ def export(
     Calibrated on the train split of `data`, judged on its val split. `max_drop`: by what share of itself NME may rise."""
     if not max_drop >= 0:
         raise UserError(f"--max-drop {max_drop}: expected a share of NME, 0 or more, such as 0.01 for 1 %")
-    if to not in TARGETS:
-        raise UserError(f"--int8 --to {to}: int8 is made for {' and '.join(TARGETS)}.{did_you_mean(to, TARGETS)}")
+    targets = runtime.targets("INT8")
+    if to not in targets:
+        raise UserError(f"--int8 --to {to}: int8 is made for {' and '.join(targets)}.{did_you_mean(to, targets)}")
     spec = detector.spec
     train, val = (
         evaluate.match_points(annotations.load(data, split)[0], spec.skeleton.points, str(data))
@@ -50,24 +50,14 @@ def export(
     )
     crops = calibration.crops_of(train, spec)
     with tempfile.TemporaryDirectory() as work:
-        trial = Trial(quantizer_of(to, detector, card, crops, crop, decode), _some(val), crops, Path(work), echo)
+        quantizer = runtime.offered(targets[to], "INT8")(detector, card, crops, crop=crop, decode=decode)
+        trial = Trial(quantizer, _some(val), crops, Path(work), echo)
         made, verdict = decide(trial, str(data), max_drop)
         for file in made.file.parent.iterdir():
             shutil.copyfile(file, folder / file.name)
     config.write_json(folder / FILE, verdict)
     echo(verdict.reason)
     return replace(made, file=folder / made.file.name), verdict
-
-
-def quantizer_of(to: str, detector: Detector, card: Card, crops: np.ndarray, crop: Where, decode: Decode) -> Quantizer:
-    """The one of a target of `--to`."""
-    if to == "onnx":
-        from fiducial.export.int8.onnx_int8 import OnnxQuantizer
-
-        return OnnxQuantizer(detector, card, crops, decode, crop)
-    from fiducial.export.int8.openvino_int8 import OpenvinoQuantizer
-
-    return OpenvinoQuantizer(detector, card, crops, decode)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class OnnxQuantizer:
     others: tuple[Precision, ...] = ()
 
     def __init__(
-        self, detector: Detector, card: Card, crops: np.ndarray, decode: Decode = "own", crop: Where = "inside"
+        self, detector: Detector, card: Card, crops: np.ndarray, *, crop: Where = "inside", decode: Decode = "own"
     ) -> None:
         self._detector, self._crop = detector, crop
         self._plain = onnx_export.model_of(detector, card, crop="outside", decode=decode)

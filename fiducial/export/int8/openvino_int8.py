@@ -14,7 +14,7 @@ from fiducial.export import openvino_export
 from fiducial.export.int8 import layers
 from fiducial.export.int8.quantizer import post_training
 from fiducial.models.detector import Detector
-from fiducial.runtime.export_card import Decode, Made, Precision
+from fiducial.runtime.export_card import Decode, Made, Precision, Where
 from fiducial.runtime.runtimes import openvino_runtime
 
 WEIGHTED = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
@@ -25,7 +25,9 @@ class OpenvinoQuantizer:
 
     runtime = openvino_runtime.NAME
 
-    def __init__(self, detector: Detector, card: Card, crops: np.ndarray, decode: Decode) -> None:
+    def __init__(
+        self, detector: Detector, card: Card, crops: np.ndarray, *, crop: Where = "outside", decode: Decode = "own"
+    ) -> None:
         openvino = openvino_runtime.library()
         from openvino.passes import ConstantFolding, Manager
 

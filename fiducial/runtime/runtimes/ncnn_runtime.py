@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,17 @@ import numpy as np
 
 from fiducial import files
 from fiducial.card import Normalization
-from fiducial.errors import UserError
+from fiducial.errors import Failure, UserError
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import ExportCard
+from fiducial.runtime.worker import Worker
 from fiducial.types import Keypoints
 
-NAME = "ncnn"
+NAME, TITLE, TARGET = "ncnn", "ncnn", "ncnn"
+FILES = (".ncnn.param", ".ncnn.bin", ".ncnn.json", ".decode.onnx")
+EXPORT = "fiducial.export.ncnn_export:write"
+LAYERS = "fiducial.profiling.ncnn_layers:measure"
+INT8 = None
 PARTS = {"param": "model.ncnn.param", "bin": "model.ncnn.bin", "decode": "model.decode.onnx"}
 
 
@@ -82,16 +86,20 @@ def network_of(param: Path, weights: Path, threads: int | None) -> Any:
 
 
 def loads_in_a_process_of_its_own(param: Path, weights: Path) -> tuple[bool, str]:
-    """Whether ncnn loads a network, and what it said: it may crash instead of saying no."""
-    code = (
-        "import sys, ncnn; net = ncnn.Net(); "
-        "sys.exit(1 if net.load_param(sys.argv[1]) or net.load_model(sys.argv[2]) else 0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(param), str(weights)], capture_output=True, text=True, check=False
-    )
-    lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-    return done.returncode == 0 and "failed" not in done.stderr and "not exists" not in done.stderr, lines[0]
+    """Tells whether ncnn loads a network, and what it said: it may crash instead of saying no."""
+    try:
+        with Worker(f"{__name__}:try_to_load", [str(param), str(weights)]) as worker:
+            said = worker.said()
+            complains = any(word in line for line in said for word in ("failed", "not exists"))
+            return worker.first and not complains, (said or ["it says nothing"])[0]
+    except (Failure, ImportError) as error:
+        return False, str(error)
+
+
+def try_to_load(paths: list[str]) -> Iterator[bool]:
+    """Loads a network as its process's task: whether ncnn takes it."""
+    net = library().Net()
+    yield net.load_param(paths[0]) == 0 and net.load_model(paths[1]) == 0
 
 
 class NcnnNetwork:

@@ -19,7 +19,11 @@ from fiducial.errors import UserError
 from fiducial.runtime import export_card
 from fiducial.types import Keypoints
 
-NAME = "onnxruntime"
+NAME, TITLE, TARGET = "onnxruntime", "ONNX Runtime", "onnx"
+FILES = (".onnx",)
+EXPORT = "fiducial.export.onnx_export:write"
+LAYERS = "fiducial.profiling.onnxruntime_nodes:measure"
+INT8 = "fiducial.export.int8.onnx_int8:OnnxQuantizer"
 
 
 def matches(path: Path) -> bool:

@@ -17,7 +17,11 @@ from fiducial.runtime import export_card
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
 
-NAME = "openvino"
+NAME, TITLE, TARGET = "openvino", "OpenVINO", "openvino"
+FILES = (".xml", ".bin")
+EXPORT = "fiducial.export.openvino_export:write"
+LAYERS = "fiducial.profiling.openvino_nodes:measure"
+INT8 = "fiducial.export.int8.openvino_int8:OpenvinoQuantizer"
 SECTION = "fiducial"  # of the file's rt_info
 
 

@@ -13,7 +13,10 @@ from fiducial.types import Keypoints
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector
 
-NAME = "torch"
+NAME, TITLE, TARGET = "torch", "PyTorch", None
+FILES = ()
+EXPORT, INT8 = None, None
+LAYERS = "fiducial.profiling.torch_modules:of_network"
 SUFFIXES = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar"}
 
 
