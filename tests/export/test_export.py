@@ -111,7 +111,7 @@ def test_what_can_not_be_written_or_is_exported_already(blob_model: Path, blob_o
 
 def test_data_without_labels_of_the_points_are_not_taken_for_the_certificate(blobs: Path, tmp_path: Path) -> None:
     """As of a student whose labelled crops were of other points than its teacher's."""
-    named, found = Skeleton("own", ("left", "right")), Skeleton("motion2", ("point_0", "point_1"))
+    named, found = Skeleton("own", ("left", "right")), Skeleton("motion2", ("point_0", "point_1"), named=False)
     for metrics, skeleton, expected in (({"nme": 0.1}, named, blobs), ({}, named, None), ({}, found, blobs)):
         config.write_json(tmp_path / "metrics.json", {"data": str(blobs), "metrics": metrics})
         assert export.scored_on(tmp_path, skeleton) == expected
