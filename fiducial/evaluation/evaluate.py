@@ -6,13 +6,13 @@ Every way to look at labelled data goes through here: images are read in full, c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fiducial import files, geometry
+from fiducial import geometry
 from fiducial.data import annotations
 from fiducial.data.instance_crops import InstanceCrops
 from fiducial.errors import UserError
@@ -86,6 +86,8 @@ def evaluate_model(
     instances = match_points(instances, skeleton.points, str(data))
     if sigmas is not None:
         instances = replace(instances, skeleton=replace(instances.skeleton, sigmas=sigmas))
+    if instances.skeleton.sigmas is None:
+        findings = [*findings, Problem(str(data), NOTE, metrics.no_sigmas(instances.skeleton))]
     evaluation = evaluate_network(network, instances, box_jitter=box_jitter)
     if strict and evaluation.problems:
         raise UserError(f"{len(evaluation.problems)} pictures can't be read, first {evaluation.problems[0]}")
@@ -152,18 +154,10 @@ def summary_of(
         "normalizer": scored.normalizer,
         "metrics": scored.numbers(),
         **({} if ground is None else {"floor": ground.as_json()}),
-        "per_point": per_point(scored),
+        "per_point": scored.per_point_rows(),
         "notes": [str(finding) for finding in findings if finding.is_note],
         "problems": [*(str(finding) for finding in findings if not finding.is_note), *evaluation.problems],
     }
-
-
-def per_point(scored: Metrics) -> list[dict[str, Any]]:
-    """Makes a row for each point, ready for JSON."""
-    return [
-        {name: files.finite(value) if isinstance(value, float) else value for name, value in asdict(point).items()}
-        for point in scored.points
-    ]
 
 
 def match_points(instances: Instances, wanted: tuple[str, ...], source: str) -> Instances:

@@ -7,17 +7,19 @@ nothing is NaN. Shares are fractions, never percent."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from fiducial import geometry
+from fiducial import files, geometry
 from fiducial.errors import UserError
 from fiducial.evaluation import coco, keypoint_accuracy
 from fiducial.evaluation.keypoint_accuracy import Counts
 from fiducial.geometry import Size
 from fiducial.types import Instances, Keypoints, Normalizer, Skeleton
 
+HOW_TO_GIVE_SIGMAS = "Give one a point by --sigmas S,S,.. or in the category's field `sigmas`"
 LIMIT = 0.1  # of NME: the end of the AUC's axis, and what counts as a failure
 
 
@@ -68,7 +70,19 @@ class Metrics:
             values["kp_acc"] = self.counts.accuracy
             values |= {name: getattr(self.counts, name) for name in ("tp", "tn", "fp", "fn")}
         values |= self.oks or {}
-        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+        return {name: files.finite(value) for name, value in values.items()}
+
+    def per_point_rows(self) -> list[dict[str, Any]]:
+        """Gives the table of points, ready for JSON."""
+        return [
+            {name: files.finite(value) if isinstance(value, float) else value for name, value in asdict(point).items()}
+            for point in self.points
+        ]
+
+
+def no_sigmas(skeleton: Skeleton) -> str:
+    """Says why there is no AP."""
+    return f"no AP: no sigmas for its {len(skeleton.points)} points. {HOW_TO_GIVE_SIGMAS}"
 
 
 def score(

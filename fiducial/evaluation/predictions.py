@@ -10,11 +10,9 @@ import numpy as np
 
 from fiducial.data import checking
 from fiducial.errors import UserError
-from fiducial.evaluation import coco, metrics, suppression
+from fiducial.evaluation import coco, floor, metrics, suppression
 from fiducial.evaluation.coco_files import read_detections, read_truth
 from fiducial.types import Findings, Instances
-
-HOW_TO_GIVE_SIGMAS = "Give one a point by --sigmas S,S,.. or in the category's field `sigmas`"
 
 
 def evaluate_results(
@@ -69,6 +67,8 @@ def evaluate_results(
         "paired": distances.count,
         "normalizer": distances.normalizer,
         "metrics": numbers,
+        "floor": floor.floor_of(instances.select(rows)).as_json(),
+        "per_point": distances.per_point_rows(),
         "skipped": len(problems),
         "problems": problems,
         "notes": [str(problem) for problem in said if problem.is_note],
@@ -79,10 +79,12 @@ def _sigmas(given: Sequence[float] | None, truth: Instances, findings: Findings)
     count = len(truth.skeleton.points)
     values = truth.skeleton.sigmas if given is None else given
     if values is None:
-        findings.note(f"no AP: no sigmas for its {count} points. {HOW_TO_GIVE_SIGMAS}")
+        findings.note(metrics.no_sigmas(truth.skeleton))
         return None
     if len(values) != count or not all(np.isfinite(value) and value > 0 for value in values):
-        raise UserError(f"--sigmas: {len(values)} sigmas, expected {count} positive numbers. {HOW_TO_GIVE_SIGMAS}")
+        raise UserError(
+            f"--sigmas: {len(values)} sigmas, expected {count} positive numbers. {metrics.HOW_TO_GIVE_SIGMAS}"
+        )
     return np.array(values, dtype=np.float64)
 
 
@@ -91,7 +93,7 @@ def _without_repeats(
 ) -> coco.Detections:
     """The detections that OKS-NMS keeps, in the order in which they were given."""
     if sigmas is None:
-        raise UserError(f"--oks-nms needs sigmas, and there are none for these points. {HOW_TO_GIVE_SIGMAS}")
+        raise UserError(f"--oks-nms needs sigmas, and there are none for these points. {metrics.HOW_TO_GIVE_SIGMAS}")
     area = suppression.extent(detections.xy)  # a results file has no areas
     rows = suppression.oks_nms_of_images(detections.image_row, detections.xy, detections.score, area, sigmas, limit)
     findings.note(
