@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fiducial import config
 from fiducial.data import sampling
 from fiducial.distill.choices import spec_of
 from fiducial.distill.data import Material
@@ -26,8 +25,8 @@ from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.report import pictures, sheets
-from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, torch_device, write_page
-from fiducial.report.run_page import files_of, page_of_run, read_run
+from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, torch_device
+from fiducial.report.run_page import Run, page_of_run, read_run, write_run
 from fiducial.training.recipe import Recipe
 from fiducial.types import Batch, Skeleton
 
@@ -90,10 +89,8 @@ def write(
     evenly, worst = (sheet(chosen, material, skeleton) for chosen in (scored.evenly, scored.worst))
     pictures.write(out / "pictures" / "points.png", evenly)
     pictures.write(out / "pictures" / "worst.png", worst)
-    config.write_json(out / "metrics.json", summary)
-    galleries = _galleries(scored, material, evenly, worst)
-    write_page(out / "report.html", _page(out, recipe, teacher, material, scored, summary, galleries))
-    return {**summary, "files": files_of(out)}
+    run, galleries = read_run(out), _galleries(scored, material, evenly, worst)
+    return write_run(run, summary, _page(run, recipe, teacher, material, scored, summary, galleries))
 
 
 # --------------------------------------------------------------------------------------------------------- figures
@@ -148,7 +145,7 @@ def sheet(crops: Sequence[Crop], material: Material, skeleton: Skeleton) -> np.n
 
 
 def _page(
-    out: Path,
+    run: Run,
     recipe: Recipe,
     teacher: Teacher,
     material: Material,
@@ -156,9 +153,8 @@ def _page(
     summary: Mapping[str, Any],
     galleries: Sequence[Gallery],
 ) -> Page:
-    loss, run = spec_of(recipe).loss, read_run(out)
-    metric_table = Table(
-        ("metric", "value", "what it is"),
+    loss = spec_of(recipe).loss
+    metrics = metric_table(
         [(name, scored.figures[name], meaning) for name, meaning in MEANINGS.items() if name in scored.figures],
         f"On {material.split}",
         f"{len(scored.rows)} crops; shares and NME are fractions, not percent.",
@@ -170,10 +166,10 @@ def _page(
     taught = "beside" if loss == "none" else "taught by"
     return page_of_run(
         run,
-        title=f"{recipe.backbone} {taught} {teacher.detector.spec.backbone}: {out.name}",
+        title=f"{recipe.backbone} {taught} {teacher.detector.spec.backbone}: {run.folder.name}",
         facts=_facts(scored.figures, summary),
         notes=_notes(material, summary, recipe, loss),
-        results=[Section("Metrics", [metric_table])],
+        metrics=metrics,
         drawn=run.charts(*CURVES),
         shown=galleries,
         details=[Section("Clip by clip", [clip_table])],

@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from fiducial import config
 from fiducial.data import sampling
 from fiducial.motion import collapse, pairs
 from fiducial.motion.clips import Clips
@@ -26,8 +25,8 @@ from fiducial.motion.objective import Motion
 from fiducial.motion.pairs import SCORED_A_CLIP, PairBatches, PairDraw, Pairs
 from fiducial.motion.scoring import ReconstructionErrors
 from fiducial.report import pictures, sheets
-from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, torch_device, write_page
-from fiducial.report.run_page import files_of, page_of_run, read_run
+from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, torch_device
+from fiducial.report.run_page import Run, page_of_run, read_run, write_run
 from fiducial.report.sheets import Tile
 from fiducial.training.recipe import Recipe
 
@@ -70,9 +69,8 @@ def write(out: Path, recipe: Recipe, clips: Clips, objective: Motion, *, data: s
     points, reconstruction = points_sheet(objective, clips), reconstruction_sheet(objective, clips, chosen)
     pictures.write(out / "pictures" / "points.png", points)
     pictures.write(out / "pictures" / "reconstruction.png", reconstruction)
-    config.write_json(out / "metrics.json", summary)
-    write_page(out / "report.html", _page(out, recipe, clips, summary, points, reconstruction))
-    return {**summary, "files": files_of(out)}
+    run = read_run(out)
+    return write_run(run, summary, _page(run, recipe, clips, summary, points, reconstruction))
 
 
 # --------------------------------------------------------------------------------------------------------- figures
@@ -187,16 +185,15 @@ def _evenly(items: Sequence[int], most: int) -> list[int]:
 
 
 def _page(
-    out: Path,
+    run: Run,
     recipe: Recipe,
     clips: Clips,
     summary: Mapping[str, Any],
     points: np.ndarray,
     reconstruction: np.ndarray,
 ) -> Page:
-    figures, index, run = summary["metrics"], clips.index, read_run(out)
-    metric_table = Table(
-        ("metric", "value", "what it is"),
+    figures, index = summary["metrics"], clips.index
+    metrics = metric_table(
         [(name, figures[name], meaning) for name, meaning in MEANINGS.items()],
         f"On {summary['split']}",
         f"{summary['count']} frames, each made from the first of its clip.",
@@ -207,10 +204,10 @@ def _page(
     )
     return page_of_run(
         run,
-        title=f"{recipe.method} on {recipe.backbone}: {out.name}",
+        title=f"{recipe.method} on {recipe.backbone}: {run.folder.name}",
         facts=[Fact(name.replace("_", " "), figures[name], MEANINGS[name]) for name in HEADLINE],
         notes=notes_on(figures, clips, recipe.motion.points),
-        results=[Section("Metrics", [metric_table])],
+        metrics=metrics,
         drawn=run.charts(*CURVES),
         shown=_galleries(recipe.motion.points, points, reconstruction),
         details=[Section("Clip by clip", [clip_table])],

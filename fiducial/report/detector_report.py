@@ -14,8 +14,9 @@ from fiducial.card import Card
 from fiducial.evaluation.evaluate import Evaluation, ModelEvaluation
 from fiducial.evaluation.floor import Floor
 from fiducial.report import charts
+from fiducial.report.charts import number_text
 from fiducial.report.galleries import evaluation_galleries, heatmap_gallery
-from fiducial.report.page import Fact, Gallery, Section, Table, torch_device, write_images, write_page
+from fiducial.report.page import Fact, Gallery, Section, Table, metric_table, torch_device, write_images, write_page
 from fiducial.report.run_page import page_of_run, read_run
 from fiducial.runtime.runtime import Exported, Network
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
@@ -126,21 +127,9 @@ def write(
     page = page_of_run(
         run,
         title=title,
-        facts=[Fact(name.upper(), numbers[name], meanings[name]) for name in HEADLINE],
+        facts=_facts(numbers, meanings, ground),
         notes=notes,
-        results=[
-            Section(
-                "Metrics",
-                [
-                    Table(
-                        ("metric", "value", "what it is"),
-                        rows,
-                        f"On {split}",
-                        f"{metrics.count} instances, fractions, not percent.",
-                    )
-                ],
-            )
-        ],
+        metrics=metric_table(rows, f"On {split}", f"{metrics.count} instances, fractions, not percent."),
         drawn=[
             *run.charts(("NME on val", ["val/nme"], "After each epoch.")),
             charts.cumulative_errors({split: metrics.instance_nme.tolist()}),
@@ -160,6 +149,14 @@ def write(
         device=about.device,
     )
     return write_page(path, page)
+
+
+def _facts(numbers: Mapping[str, float | None], meanings: Mapping[str, str], ground: Floor | None) -> list[Fact]:
+    """Makes the headline, its NME beside what no image is needed for."""
+    nme, *others = (Fact(name.upper(), numbers[name], meanings[name]) for name in HEADLINE)
+    if ground is not None:
+        nme = Fact(nme.name, nme.value, f"{nme.meaning}; {number_text(ground.nme)} is the mean shape's, its floor")
+    return [nme, *others]
 
 
 def _ground_rows(ground: Floor) -> list[tuple[str, float | None, str]]:

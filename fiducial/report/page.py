@@ -231,6 +231,11 @@ def jpeg_uri(image: np.ndarray, quality: int = 80) -> str:
 # ------------------------------------------------------------------------------------ sections that many pages have
 
 
+def metric_table(rows: Sequence[tuple[str, Any, str]], title: str, note: str) -> Table:
+    """Makes the table of figures: (name, value, what it is)."""
+    return Table(("metric", "value", "what it is"), rows, title, note)
+
+
 def gallery_sections(shown: Sequence[Gallery]) -> list[Section]:
     """Makes a section of each gallery, under its title."""
     return [Section(gallery.title, [gallery]) for gallery in shown]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fiducial import files
+from fiducial import config, files
 from fiducial.report import charts
 from fiducial.report.page import (
     Charts,
@@ -20,6 +20,7 @@ from fiducial.report.page import (
     data_section,
     gallery_sections,
     recipe_section,
+    write_page,
 )
 from fiducial.report.plot import Chart
 
@@ -67,21 +68,23 @@ def read_run(folder: Path) -> Run:
 
 def files_of(folder: Path) -> dict[str, str]:
     """Names what a command has written into a run folder, for its last lines."""
-    written = {
-        "model": "",
-        "history": "history.csv",
-        "figures": "metrics.json",
-        "report": "report.html",
-        "pictures": "pictures",
-    }
-    return {name: str(folder / file) for name, file in written.items() if (folder / file).exists()}
+    names = {"history": "history.csv", "figures": "metrics.json", "report": "report.html", "pictures": "pictures"}
+    written = {name: folder / file for name, file in names.items() if (folder / file).exists()}
+    return {name: str(path) for name, path in {"model": folder, **written}.items()}
+
+
+def write_run(run: Run, summary: Mapping[str, Any], page: Page) -> dict[str, Any]:
+    """Writes RUN/metrics.json and RUN/report.html, and gives the figures with where the files of the run are."""
+    config.write_json(run.folder / "metrics.json", summary)
+    write_page(run.folder / "report.html", page)
+    return {**summary, "files": files_of(run.folder)}
 
 
 def page_of_run(
     run: Run,
     *,
     title: str,
-    results: Sequence[Section],
+    metrics: Table,
     drawn: Sequence[Chart],
     shown: Sequence[Gallery],
     data: Mapping[str, Any],
@@ -91,14 +94,14 @@ def page_of_run(
     details: Sequence[Section] = (),
     problems: Sequence[str] = (),
 ) -> Page:
-    """Makes the page: results, charts, galleries, details, then the data, the recipe and the files."""
+    """Makes the page: metrics, charts, galleries, details, then the data, the recipe and the files."""
     beside = [line for line in BESIDE.items() if (run.folder / line[0]).exists()] if run.history else []
     return Page(
         title=title,
         facts=[*facts, *_best(run)],
         notes=[*notes, *_warnings(run)],
         sections=[
-            *results,
+            Section("Metrics", [metrics]),
             Section("Charts", [Charts(drawn)]),
             *gallery_sections(shown),
             *details,
