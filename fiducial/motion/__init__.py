@@ -10,7 +10,7 @@ the other. In the order of the data:
     spec, recipes, fit, scoring, collapse, report           a run, its figures and its page
     system, official        detector and generator of a run, or of a published file
     puppet, animation       what moves an image as a video moves
-    linear_map              such points against labels
+    linear_map, linear_map_report   such points against labels
 
 Other rooms use the names below, nothing else; each is imported when it is first used."""
 
@@ -22,6 +22,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fiducial.motion.animation import Animation as Animation
     from fiducial.motion.animation import animate as animate
+    from fiducial.motion.linear_map import evaluate_by_linear_map as evaluate_by_linear_map
+    from fiducial.motion.linear_map_report import answer as linear_map_answer  # noqa: F401
+    from fiducial.motion.linear_map_report import summary_of as linear_map_summary  # noqa: F401
+    from fiducial.motion.linear_map_report import table as linear_map_table  # noqa: F401
+    from fiducial.motion.linear_map_report import write as write_linear_map  # noqa: F401
     from fiducial.motion.puppet import Puppet as Puppet
     from fiducial.motion.system import System as System
 
@@ -30,6 +35,11 @@ _WHERE = {
     "Puppet": "puppet.Puppet",
     "System": "system.System",
     "animate": "animation.animate",
+    "evaluate_by_linear_map": "linear_map.evaluate_by_linear_map",
+    "linear_map_answer": "linear_map_report.answer",
+    "linear_map_summary": "linear_map_report.summary_of",
+    "linear_map_table": "linear_map_report.table",
+    "write_linear_map": "linear_map_report.write",
 }
 
 

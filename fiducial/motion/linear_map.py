@@ -25,7 +25,9 @@ from fiducial.data.instance_crops import InstanceCrops
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, metrics
 from fiducial.evaluation.metrics import Metrics
+from fiducial.files import Echo, silent
 from fiducial.geometry import Size
+from fiducial.progress import Advance, progress
 from fiducial.runtime import runtime
 from fiducial.types import Instances, Keypoints, Skeleton
 
@@ -186,6 +188,9 @@ def mean_shape(truth: Points, labelled: Bool[np.ndarray, "n m"]) -> Float[np.nda
 class LinearMapEvaluation:
     """What a linear map made of a model's points."""
 
+    model: Path
+    data: Path
+    split: str
     spec: DetectorSpec  # the model's
     runtime: str  # that it ran in
     scored: dict[str, Scored]  # the model, the mean shape, networks with random weights
@@ -203,10 +208,11 @@ def evaluate_by_linear_map(
     images: Path | None = None,
     category: str | None = None,
     strict: bool = False,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    bar: bool = False,
+    echo: Echo = silent,
 ) -> LinearMapEvaluation:
     """Fits a linear map from a model's points to the labelled ones on train and scores it on a split, beside the mean shape
-    and the network with random weights. `advance` hears how many crops of how many were looked at."""
+    and the network with random weights. The progress is a `bar`, or lines to `echo`."""
     if split == "train":
         raise UserError("--split train: the map is fitted on train, so it is scored on another: --split val or test")
     network = runtime.load(model).network
@@ -215,14 +221,16 @@ def evaluate_by_linear_map(
     train, test = usable(train), usable(evaluate.match_points(test, train.skeleton.points, str(data)))
     random, remark = _untrained(network.card.spec)
     networks = {MODEL: network.predict, **random}
-    total = len(train) + len(test)
-    seen_train = see(networks, train, network.card.spec, lambda done: advance(done, total))
-    seen_test = see(networks, test, network.card.spec, lambda done: advance(len(train) + done, total))
+    with progress("evaluate", len(train) + len(test), "crops", bar=bar, echo=echo) as advance:
+        seen_train, seen_test = (see(networks, part, network.card.spec, advance) for part in (train, test))
     unread = [*seen_train.problems, *seen_test.problems]
     if strict and unread:
         raise UserError(f"{len(unread)} pictures can't be read, first {unread[0]}")
     said = list(dict.fromkeys([*findings, *more]))  # notes about both splits only once
     return LinearMapEvaluation(
+        model=model,
+        data=data,
+        split=split,
         spec=network.card.spec,
         runtime=network.runtime,
         scored=scored(seen_train, seen_test),
@@ -242,10 +250,10 @@ def see(
     networks: Mapping[str, Predict],
     instances: Instances,
     spec: DetectorSpec,
-    advance: Callable[[int], None] = lambda done: None,
+    advance: Advance = lambda count: None,
 ) -> Seen:
-    """Shows the same crops to all networks. UserError where no image could be read. `advance` hears how many crops were
-    looked at."""
+    """Shows the same crops to all networks. UserError where no image could be read. `advance` hears of each batch how many
+    crops it was."""
     crops = InstanceCrops(instances=instances, spec=spec)
     rows, maps = [], []
     points: dict[str, list[np.ndarray]] = {name: [] for name in networks}
@@ -257,7 +265,7 @@ def see(
             if not np.isfinite(xy).all():
                 raise UserError(f"{name}: the detector returned NaN or infinity, its weights are broken")
             points[name].append(centred(xy, spec.size))
-        advance(sum(map(len, rows)))
+        advance(len(batch.row))
     problems = tuple(str(problem) for problem in crops.problems)
     if not rows:
         raise UserError(

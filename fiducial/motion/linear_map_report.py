@@ -12,7 +12,7 @@ import numpy as np
 from fiducial import files, geometry
 from fiducial.evaluation import metrics
 from fiducial.geometry import Size
-from fiducial.motion.linear_map import MEAN_SHAPE, MODEL, RANDOM, Scored, Seen
+from fiducial.motion.linear_map import MEAN_SHAPE, MODEL, RANDOM, LinearMapEvaluation, Scored, Seen
 from fiducial.report import charts, pictures, sheets
 from fiducial.report.galleries import descending
 from fiducial.report.page import (
@@ -45,28 +45,28 @@ POINT_COLUMNS = {
 SHOWN_METRICS = ("nme", "epe", "auc", "fr@0.1")  # of the table
 
 
-def summary_of(
-    ways: Mapping[str, Scored], train: Seen, test: Seen, *, model: str, data: str, split: str
-) -> dict[str, Any]:
-    """Gives the figures for JSON: fractions, not percent; None where there was nothing to measure.
-
-    ways: the points of the model, the mean shape, and networks with random weights, each through its own map."""
-    best = ways[MODEL]
+def summary_of(result: LinearMapEvaluation) -> dict[str, Any]:
+    """Gives the figures for JSON: fractions, not percent; None where there was nothing to measure."""
+    ways, best = result.scored, result.scored[MODEL]
+    mean_shape = numbers(ways[MEAN_SHAPE])
     assert best.map is not None
     inputs, outputs = best.map.weights.shape
     return {
-        "model": model,
-        "data": data,
-        "split": split,
+        "model": str(result.model),
+        "data": str(result.data),
+        "split": result.split,
         "fitted_on": "train",
-        "fitted_count": len(train.instances),
+        "fitted_count": len(result.train.instances),
         "count": best.metrics.count,
         "left_out": best.metrics.left_out,
         "normalizer": best.metrics.normalizer,
         "map": {"inputs": inputs, "outputs": outputs, "bias": False, "ridge": best.map.ridge},
         "metrics": numbers(best),
-        "baselines": {"mean_shape": numbers(ways[MEAN_SHAPE]), **_random(ways)},
+        "baselines": {"mean_shape": mean_shape, **_random(ways)},
         "per_point": per_point(ways),
+        "floor": {"nme": mean_shape["nme"], "of": "train"},
+        "notes": result.notes,
+        "problems": result.problems,
     }
 
 
@@ -147,34 +147,21 @@ def answer(ways: Mapping[str, Scored], train: Seen) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ page
 
 
-def write(
-    path: Path,
-    ways: Mapping[str, Scored],
-    train: Seen,
-    test: Seen,
-    *,
-    model: Path,
-    data: str,
-    split: str,
-    facts: Mapping[str, Any],
-    problems: Sequence[str],
-    device: str,
-) -> Path:
-    """Writes the page, and its sheets of faces in a folder `pictures` beside it.
-
-    facts: what else is known of the model, by name; device: what it was computed on."""
+def write(path: Path, result: LinearMapEvaluation) -> Path:
+    """Writes the page, and its sheets of faces in a folder `pictures` beside it."""
+    ways, train, test, spec = result.scored, result.train, result.test, result.spec
     best, shown = ways[MODEL], galleries(test, ways[MODEL])
     write_images(path.parent / "pictures", shown, ".png")
     rows, points = table(ways), per_point(ways)
     page = Page(
-        title=f"{model.name}: its points on {split} of {Path(data).name}, through a linear map",
+        title=f"{result.model.name}: its points on {result.split} of {result.data.name}, through a linear map",
         answer=answer(ways, train),
         facts=[
             Fact("NME", best.metrics.nme, f"mean error over the {best.metrics.normalizer}, through the map"),
             *(Fact(row["points from"], row["nme"], "the same figure") for row in rows[1:]),
         ],
         sections=[
-            Section("Metrics", [Table(tuple(rows[0]), _cells(rows), f"On {split}", _note(ways, train))]),
+            Section("Metrics", [Table(tuple(rows[0]), _cells(rows), f"On {result.split}", _note(ways, train))]),
             Section(
                 "Charts",
                 [
@@ -194,16 +181,19 @@ def write(
             ),
             data_section(
                 {
-                    "data": data,
+                    "data": str(result.data),
                     "fitted on": f"train, {len(train.instances)} instances",
-                    "scored on": f"{split}, {best.metrics.count} instances",
+                    "scored on": f"{result.split}, {best.metrics.count} instances",
                     "left out": best.metrics.left_out,
-                    **facts,
+                    "method": spec.method,
+                    "backbone": spec.backbone,
+                    "input": str(spec.size),
+                    "runtime": result.runtime,
                 },
-                problems,
+                [*result.notes, *result.problems],
             ),
         ],
-        device=device,
+        device=result.runtime,
     )
     return write_page(path, page)
 

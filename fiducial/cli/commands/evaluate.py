@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -79,7 +78,7 @@ def evaluate(
         )
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
-        summary, shown = _by_linear_map(model, data, split or "val", images, category, strict, report, json_file)
+        summary, shown = _by_linear_map(model, data, split or "val", images, category, strict, report)
     elif predictions is not None:
         from fiducial.evaluation import predictions as any_tools
 
@@ -184,47 +183,21 @@ def _by_linear_map(
     category: str | None,
     strict: bool,
     report: Path | None,
-    json_file: Path | None,
 ) -> tuple[dict[str, Any], _Shown]:
     _need_pages(report)
-    from fiducial.motion import linear_map as mapping
-    from fiducial.motion import linear_map_report as pages
+    from fiducial import motion
 
-    quiet = json_file is not None and str(json_file) == "-"
-    with _progress(sys.stderr.isatty() and not quiet) as advance:
-        result = mapping.evaluate_by_linear_map(
-            model, data, split, images=images, category=category, strict=strict, advance=advance
-        )
-    scored, train, test, spec = result.scored, result.train, result.test, result.spec
+    result = motion.evaluate_by_linear_map(
+        model,
+        data,
+        split,
+        images=images,
+        category=category,
+        strict=strict,
+        bar=sys.stderr.isatty(),
+        echo=note,
+    )
     if report is not None:
-        facts = {"method": spec.method, "backbone": spec.backbone, "input": str(spec.size), "runtime": result.runtime}
-        pages.write(
-            report,
-            scored,
-            train,
-            test,
-            model=model,
-            data=str(data),
-            split=split,
-            facts=facts,
-            problems=[*result.notes, *result.problems],
-            device=result.runtime,
-        )
-    summary = pages.summary_of(scored, train, test, model=str(model), data=str(data), split=split)
-    ground = {"nme": summary["baselines"]["mean_shape"]["nme"], "of": "train"}
-    summary |= {"floor": ground, "notes": result.notes, "problems": result.problems}
-    return summary, _Shown(pages.table(scored), pages.answer(scored, train))
-
-
-@contextmanager
-def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing in a pipe."""
-    if not shown:
-        yield lambda done, total: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns: Any = (TextColumn("crops"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("crops", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        motion.write_linear_map(report, result)
+    shown = _Shown(motion.linear_map_table(result.scored), motion.linear_map_answer(result.scored, result.train))
+    return motion.linear_map_summary(result), shown
