@@ -17,7 +17,6 @@ from fiducial.comparison.processes import duration
 from fiducial.comparison.results import NME, Comparison, Labelled, Measure, Row, Taught
 from fiducial.comparison.runs import NAMES
 from fiducial.comparison.scores import JITTERS
-from fiducial.comparison.statistics import Difference, Spread
 from fiducial.distill.scoring import DISTANCE, MEANINGS
 from fiducial.profiling.machine import processor
 from fiducial.report import charts
@@ -74,12 +73,12 @@ def page_of(comparison: Comparison, commands: Sequence[str]) -> Page:
         facts=[] if taught is None else _facts(rows, taught),
         notes=comparison.notes,
         sections=[
-            Section("Results", [main_table(comparison)]),
+            Section("Results", [main_table(comparison), contrast_table(comparison)]),
             Section("Charts", [Charts(drawn(comparison))]),
             *gallery_sections(galleries.of(comparison)),
             *([] if labelled is None else [Section("Points", [point_table(rows, labelled)])]),
             *([] if taught is None else [_alone(rows, taught)]),
-            Section("Seeds and noise", [seed_table(comparison), contrast_table(comparison)]),
+            Section("Seeds", [seed_table(rows, measure) for measure in comparison.measures]),
             *([] if labelled is None else [_settings(rows, labelled)]),
             failed_section(comparison.failures),
             _measured(comparison, commands),
@@ -122,16 +121,12 @@ def _data(comparison: Comparison) -> dict[str, Any]:
 def main_table(comparison: Comparison) -> Table:
     """Makes the table of all rows; columns in which there is nothing are left out. Backbone and size come last: where
     they differ they are in the first column too."""
-    rows = comparison.rows
-    measures = [measure for measure in comparison.measures if any(row.spread(measure.name) for row in rows)]
+    rows = [*comparison.rows, *([] if comparison.taught is None else [comparison.taught.teacher])]
     columns: dict[str, Callable[[Row], object]] = {"": lambda row: row.name}
-    columns |= {measure.title: partial(_with_spread, measure=measure) for measure in measures}
-    if comparison.labelled is not None:
-        columns[f"less {comparison.labelled.reference}'s"] = lambda row: _interval(comparison, row)
-        columns["verdict"] = lambda row: _verdict(comparison, row)
-    else:
+    columns |= {measure.title: partial(_with_spread, measure=measure) for measure in comparison.measures}
+    if comparison.taught is not None:
         columns["% of the side"] = _share_of_side
-        columns["unsteadiness px"] = lambda row: _figure(row.about["unsteadiness_px"], "{:.3f}")
+        columns["unsteadiness px"] = lambda row: _figure(row.about.get("unsteadiness_px"), "{:.3f}")
         columns["best epoch"] = _best_epochs
     for runtime in comparison.runtimes:
         columns[f"ms {NAMES[runtime]}"] = partial(_milliseconds, runtime=runtime)
@@ -173,27 +168,8 @@ def _share_of_side(row: Row) -> Figure:
 
 
 def _best_epochs(row: Row) -> Figure:
-    return Figure(", ".join(str(run.card.metrics["epoch"] + 1) for run in row.variant.runs))
-
-
-def _interval(comparison: Comparison, row: Row) -> Figure:
-    contrast = comparison.contrast(row)
-    if contrast is None:
-        return NONE
-    mean, low, high = _signed(contrast.difference, contrast.measure)
-    return Figure(f"{mean} ({low} to {high})")
-
-
-def _verdict(comparison: Comparison, row: Row) -> str:
-    contrast = comparison.contrast(row)
-    if contrast is None:
-        return "reference"
-    return "within noise" if contrast.difference.within_noise else contrast.word
-
-
-def _signed(difference: Difference, measure: Measure) -> tuple[str, str, str]:
-    low, high = measure.text(difference.low, "+"), measure.text(difference.high, "+")
-    return measure.text(difference.mean, "+"), low, high
+    epochs = [run.card.metrics.get("epoch") for run in row.variant.runs]
+    return Figure(", ".join(NONE.text if epoch is None else str(epoch + 1) for epoch in epochs))
 
 
 def _milliseconds(row: Row, runtime: str) -> Figure:
@@ -251,17 +227,19 @@ def drawn(comparison: Comparison) -> list[Chart]:
     drawings = [_against_time(rows, runtime) for runtime in comparison.runtimes]
     if comparison.labelled is not None:
         drawings += _errors(few, left_out)
-    over_epochs = (
+    curves = (
         (f"val/{DISTANCE}", "Distance to the teacher", "px", 1.0),
         ("val/l1", "Loss L1, of points and Jacobians, whatever they were trained by", "mean squared error", 1.0),
-        ("val/nme", "Error against the labels", "NME %", 100.0),
+        ("val/nme", "Error against the labels", NME.title, NME.factor),
     )
-    for column, title, label, factor in over_epochs:
-        bands = [band for i, row in enumerate(few) if (band := _band(row, column, factor, i)) is not None]
-        if bands:
-            note = f"After each epoch. Lines: mean over seeds; areas: their range.{left_out}"
-            drawings.append(charts.bands(f"Training, by epoch: {title}", bands, "epoch", label, note))
-    return drawings + (_by_time(few, left_out) if comparison.labelled is not None else [])
+    for column, title, label, factor in curves:
+        for x_label, when in (("epoch", "After each epoch."), ("minutes", "Over the minutes that it took here.")):
+            bands = [_band(row, column, factor, i, x_label) for i, row in enumerate(few)]
+            known = [band for band in bands if band is not None]
+            if known and (x_label == "epoch" or column.removeprefix("val/") == comparison.measures[0].name):
+                note = f"{when} Lines: mean over seeds; areas: their range.{left_out}"
+                drawings.append(charts.bands(f"Training, by {x_label}: {title}", known, x_label, label, note))
+    return drawings
 
 
 def _against_time(rows: Sequence[Row], runtime: str) -> Chart:
@@ -295,31 +273,18 @@ def _errors(rows: Sequence[Row], left_out: str) -> list[Chart]:
     ]
 
 
-def _band(row: Row, column: str, factor: float, series: int) -> Band | None:
+def _band(row: Row, column: str, factor: float, series: int, x_label: str) -> Band | None:
+    """A column of the histories of a row's runs, over epochs or minutes; None where no run has it."""
     histories = [run.history() for run in row.variant.runs]
-    values = np.full((len(histories), max(map(len, histories))), np.nan)
-    for i, epochs in enumerate(histories):
-        values[i, : len(epochs)] = [factor * epoch.get(column, math.nan) for epoch in epochs]
-    return Band(row.name, np.arange(1, values.shape[1] + 1), values, series) if np.isfinite(values).any() else None
-
-
-def _by_time(rows: Sequence[Row], left_out: str) -> list[Chart]:
-    curves = []
-    for row in rows:
-        histories = [run.history() for run in row.variant.runs]
-        length = min(map(len, histories))
-        if length:
-            nme, seconds = (
-                np.array([[epoch.get(column, math.nan) for epoch in epochs[:length]] for epochs in histories])
-                for column in ("val/nme", "seconds")
-            )
-            minutes = np.cumsum(seconds, 1).mean(0) / 60
-            curves.append(Curve(row.name, minutes.tolist(), (100 * nme.mean(0)).tolist()))
-    if not curves:
-        return []
-    note = f"NME on val over the minutes that it took here, mean over seeds.{left_out}"
-    label = "NME % (logarithmic)"
-    return [charts.lines("Training, by time", curves, "minutes", y_label=label, log_y=True, note=note)]
+    epochs = max(map(len, histories))
+    values, seconds = np.full((2, len(histories), epochs), np.nan)
+    for i, history in enumerate(histories):
+        values[i, : len(history)] = [factor * epoch.get(column, math.nan) for epoch in history]
+        seconds[i, : len(history)] = np.cumsum([epoch["seconds"] for epoch in history])
+    if not np.isfinite(values).any():
+        return None
+    x = np.arange(1, epochs + 1) if x_label == "epoch" else np.nanmean(seconds, 0) / 60
+    return Band(row.name, x, values, series)
 
 
 # ------------------------------------------------------------------------------------------------------- sections
@@ -340,34 +305,30 @@ def _alone(rows: Sequence[Row], taught: Taught) -> Section:
     return Section("Without comparing", [*lines, Table(columns, table, "Mean over seeds")])
 
 
-def seed_table(comparison: Comparison) -> Table:
+def seed_table(rows: Sequence[Row], measure: Measure) -> Table:
     """Makes the table of what each row's mean is the mean of."""
-    measure = comparison.measures[0]
-    spreads = [(row.name, spread) for row in comparison.rows if (spread := row.spread(measure.name)) is not None]
-    table = [_seed_cells(name, spread, measure) for name, spread in spreads]
+    table = []
+    for row in rows:
+        spread = row.spread(measure.name)
+        if spread is not None:
+            values = [measure.text(value) for value in spread.values]
+            ends = f"{measure.text(spread.low)} to {measure.text(spread.high)}"
+            table.append((row.name, len(values), Figure(ends), Figure(", ".join(values))))
     return Table(("", "seeds", f"range of {measure.title}", "each"), table)
-
-
-def _seed_cells(name: str, spread: Spread, measure: Measure) -> tuple[object, ...]:
-    values = ", ".join(measure.text(value) for value in spread.values)
-    return (
-        name,
-        len(spread.values),
-        Figure(f"{measure.text(spread.low)} to {measure.text(spread.high)}"),
-        Figure(values),
-    )
 
 
 def contrast_table(comparison: Comparison) -> Table:
     """Makes the table of what the verdicts rest on."""
     table = []
     for contrast in comparison.contrasts:
-        mean, low, high = _signed(contrast.difference, contrast.measure)
-        better = f"{100 * contrast.difference.share_better:.0f} %"
-        noise = "within noise" if contrast.difference.within_noise else "beyond noise"
-        cells = (contrast.measure.unit, Figure(mean), Figure(f"{low} to {high}"), Figure(better), noise)
-        table.append((f"{contrast.name} against {contrast.other}", *cells))
-    return Table(("", "in", "difference", "95 % interval", "smaller in", ""), table, "", NOISE_NOTE)
+        measure, apart = contrast.measure, contrast.difference
+        mean, low, high = (measure.text(value, "+") for value in (apart.mean, apart.low, apart.high))
+        verdict = "within noise" if apart.within_noise else f"{contrast.word}, beyond noise"
+        cells = (Figure(mean), Figure(f"{low} to {high}"), Figure(f"{100 * apart.share_better:.0f} %"), verdict)
+        unit = measure.unit.replace(" ", "\u00a0")
+        table.append((f"{contrast.name} against {contrast.other}", unit, *cells))
+    columns = ("", "in", "difference", "95 % interval", "smaller in", "verdict")
+    return Table(columns, table, "Differences on the same instances", NOISE_NOTE)
 
 
 def _settings(rows: Sequence[Row], labelled: Labelled) -> Section:

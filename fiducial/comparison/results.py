@@ -111,8 +111,8 @@ class Taught:
 
     teacher: Row
     skeleton: Skeleton
-    count: int  # held-out crops
-    shown: np.ndarray  # [p, h, w, 3] uint8, those of the pictures
+    count: int  # of held-out crops
+    shown: np.ndarray  # [p, h, w, 3] uint8: some of them
     shown_rows: np.ndarray  # [p] which of all they are
 
 

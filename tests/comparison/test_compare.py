@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,27 @@ def test_predictions_are_kept_until_weights_or_labels_change(
     assert len(calls) == len(scores.JITTERS)
     scores.predict(runs.read(folders[1]), moved, scores.digest_of(moved), cache)
     assert len(calls) == 2 * len(scores.JITTERS)
+
+
+def test_ids_of_any_kind_give_the_figures_of_whole_numbers(
+    folders: list[Path], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids as text, as floats and beyond 64 bits, in one file; the second time from what was kept."""
+    monkeypatch.setattr(cost, "measure_many", untimed)
+    plain = compare(blobs, tmp_path / "plain", folders[:1])
+    odd = tmp_path / "odd"
+    shutil.copytree(blobs, odd)
+    for file in (odd / "annotations").glob("*.json"):
+        values = json.loads(file.read_text())
+        for entry in values["annotations"]:
+            number = entry["id"]
+            entry["id"] = (f"a{number}", number + 0.5, 2**70 + number)[number % 3]
+        file.write_text(json.dumps(values))
+    run = write_run(tmp_path / "odd_run" / "regression_0", odd, "deeppose", 0)
+    for _ in range(2):
+        nme = compare(odd, tmp_path / "out", [run])["rows"][0]["nme"]["mean"]
+        assert nme == pytest.approx(plain["rows"][0]["nme"]["mean"])
+        monkeypatch.setattr(scores.scoring, "scorer_of", None)  # is not asked again
 
 
 def test_costs_are_kept_until_a_model_joins(
