@@ -20,7 +20,7 @@ from fiducial.comparison.scores import Scores
 from fiducial.comparison.train import is_finished
 from fiducial.data import annotations
 from fiducial.errors import UserError, did_you_mean
-from fiducial.evaluation import evaluate
+from fiducial.evaluation import evaluate, floor
 from fiducial.files import Echo
 from fiducial.models import detector as detectors
 from fiducial.training import fit as fitting
@@ -93,7 +93,7 @@ def compare(
         runs.refuse_unlike([*finished.values(), *beside], data.fingerprint, str(plan.data))
         planned = runs.of_cells([(cell, finished[cell.name]) for cell in plan.cells if cell.name in finished])
         variants = named([*planned, *runs.of_others(beside, planned)])
-        comparison = _comparison(variants, plan, out, scored, baseline, failures, echo)
+        comparison = _comparison(variants, plan, out, data.train, scored, baseline, failures, echo)
         return page.write(comparison, out, plan.cells, results.row_lines(comparison))
 
 
@@ -241,6 +241,7 @@ def _comparison(
     variants: dict[str, Variant],
     plan: Plan,
     out: Path,
+    train: Instances,
     split: Split,
     baseline: str | None,
     failures: dict[str, str],
@@ -262,10 +263,13 @@ def _comparison(
     trained_by = {row.name: recipe for row in rows if (recipe := row.variant.runs[0].recipe) is not None}
     differing = runs.differing_settings(trained_by)
     problems = [*split.problems, *unread]
+    ground = floor.floor_of(instances, train)
+    no_better = ground.verdict(results.mean_nme(rows[0]))
+    said_first = [] if no_better is None else [f"Even {rows[0].name} is {no_better}."]
     return Comparison(
         title=f"Methods compared on {plan.data.name}",
-        answer=results.answer(rows, contrasts, failures, split=split.name, reference=reference),
-        notes=_notes(rows, split.name, bool(differing)),
+        answer=[*said_first, *results.answer(rows, contrasts, failures, split=split.name, reference=reference)],
+        notes=[*_notes(rows, split.name, bool(differing)), f"What an NME stands beside: {ground.beside()}."],
         measures=[NME],
         rows=rows,
         contrasts=contrasts,
@@ -277,6 +281,7 @@ def _comparison(
             "count": len(instances),
             "normalizer": instances.skeleton.normalizer.name,
             "points": list(instances.skeleton.points),
+            "floor": ground.as_json(),
             "reference": reference,
             "differing_settings": differing,
         },

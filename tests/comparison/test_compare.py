@@ -26,7 +26,7 @@ from fiducial.comparison.results import NME, Contrast, Row
 from fiducial.comparison.scores import Predictions, Scores
 from fiducial.comparison.statistics import Difference
 from fiducial.errors import UserError
-from fiducial.evaluation import evaluate
+from fiducial.evaluation import evaluate, floor
 from fiducial.models import detector as detectors
 from fiducial.runtime import cost, runtime
 from fiducial.training import fit as fitting
@@ -126,7 +126,7 @@ def test_ids_of_any_kind_give_the_figures_of_whole_numbers(
     for _ in range(2):
         nme = compare(odd, tmp_path / "out", [run])["rows"][0]["nme"]["mean"]
         assert nme == pytest.approx(plain["rows"][0]["nme"]["mean"])
-        monkeypatch.setattr(scores.scoring, "scorer_of", None)  # is not asked again
+        monkeypatch.setattr(evaluate, "evaluate_network", None)  # is not asked again
 
 
 def test_costs_are_kept_until_a_model_joins(
@@ -141,6 +141,28 @@ def test_costs_are_kept_until_a_model_joins(
     variants["b"] = runs.of_others([runs.read(folders[2])], [])[0]
     assert costs.measure(variants, tmp_path / "costs.json").keys() == {"a", "b"}
     assert len(calls) == 2
+
+
+def test_figures_stand_beside_their_floor(
+    compared: dict[str, Any], folders: list[Path], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean shape of train, by hand; where it is no worse than the best method, that is said first."""
+    train, truth = (fitting.annotations.load(blobs, split)[0] for split in ("train", "val"))
+    shares = (train.xy - train.box_xywh[:, None, :2] + 0.5) / train.box_xywh[:, None, 2:]
+    xy = truth.box_xywh[:, None, :2] + shares.mean(0) * truth.box_xywh[:, None, 2:] - 0.5
+    apart = np.linalg.norm(xy - truth.xy, axis=-1).mean(1) / np.sqrt(truth.box_xywh[:, 2:].prod(1))
+    assert compared["floor"]["of"] == "train"
+    assert compared["floor"]["nme"] == pytest.approx(apart.mean(), rel=1e-4)
+    assert compared["answer"][0].startswith("Most accurate on val")
+    lower = replace(floor.floor_of(truth, train), nme=0.2)
+    monkeypatch.setattr(floor, "floor_of", lambda truth, train: lower)
+    answer = compare(blobs, tmp_path / "out", folders)["answer"]
+    best = compared["rows"][0]
+    nme = f"{best['nme']['mean']:.4f}"
+    assert answer[0].startswith(
+        f"Even {best['name']} is no better than its floor: an NME of {nme}, where the mean shape"
+    )
+    assert answer[1:] == compared["answer"]
 
 
 def test_results_csv_holds_the_table(compared: dict[str, Any], tmp_path: Path) -> None:
