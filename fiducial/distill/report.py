@@ -70,10 +70,11 @@ def write(
     crops: Iterable[Batch],
     *,
     about: Mapping[str, Any],
+    warning: str = "",
 ) -> dict[str, Any]:
     """Scores the student that RUN holds, writes figures, pictures and the page, and gives the figures and the files.
 
-    about: what else is known of the run, for the figures."""
+    about: what else is known of the run, for the figures; warning: why the run is worth little, if it is."""
     detector, _ = detectors.load(out, evaluate.device_name())
     scored = score(detector, material, distances, crops)
     clips = clip_rows(scored, material.clips, detector.spec.size)
@@ -90,7 +91,7 @@ def write(
     pictures.write(out / "pictures" / "points.png", evenly)
     pictures.write(out / "pictures" / "worst.png", worst)
     run, galleries = read_run(out), _galleries(scored, material, evenly, worst)
-    return write_run(run, summary, _page(run, recipe, teacher, material, scored, summary, galleries))
+    return write_run(run, summary, _page(run, recipe, teacher, material, scored, summary, galleries, warning))
 
 
 # --------------------------------------------------------------------------------------------------------- figures
@@ -152,6 +153,7 @@ def _page(
     scored: Scored,
     summary: Mapping[str, Any],
     galleries: Sequence[Gallery],
+    warning: str,
 ) -> Page:
     loss = spec_of(recipe).loss
     metrics = metric_table(
@@ -168,7 +170,7 @@ def _page(
         run,
         title=f"{recipe.backbone} {taught} {teacher.detector.spec.backbone}: {run.folder.name}",
         facts=_facts(scored.figures, summary),
-        notes=_notes(material, summary, recipe, loss),
+        notes=[*([warning] if warning else []), *_notes(material, summary, recipe, loss)],
         metrics=metrics,
         drawn=run.charts(*CURVES),
         shown=galleries,

@@ -196,7 +196,9 @@ def _work(
     def write_report(outcome: Outcome) -> dict[str, Any]:
         about = _about(outcome.card, teacher, path)
         crops = validation_loader()
-        return report.write(outcome.out, outcome.recipe, teacher, material, distances, crops, about=about)
+        return report.write(
+            outcome.out, outcome.recipe, teacher, material, distances, crops, about=about, warning=outcome.warning
+        )
 
     count = len(material.rows(False))
     return Work(

@@ -141,7 +141,7 @@ def work_of(
 
     def write_report(outcome: Outcome) -> dict[str, Any]:
         kept = load(outcome.out, evaluate.device_name())
-        return report.write(outcome.out, outcome.recipe, clips, kept, data=source)
+        return report.write(outcome.out, outcome.recipe, clips, kept, data=source, warning=outcome.warning)
 
     return Work(
         recipe=recipe,

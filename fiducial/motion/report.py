@@ -51,8 +51,12 @@ CURVES = (
 )
 
 
-def write(out: Path, recipe: Recipe, clips: Clips, objective: Motion, *, data: str) -> dict[str, Any]:
-    """Scores the system, writes figures, pictures and the page, and gives the figures and where the files are."""
+def write(
+    out: Path, recipe: Recipe, clips: Clips, objective: Motion, *, data: str, warning: str = ""
+) -> dict[str, Any]:
+    """Scores the system, writes figures, pictures and the page, and gives the figures and where the files are.
+
+    data: what was learnt from, in words; warning: why the run is worth little, if it is."""
     objective.eval()
     chosen = clips.scored
     figures = score(objective, clips, recipe, chosen)
@@ -70,7 +74,8 @@ def write(out: Path, recipe: Recipe, clips: Clips, objective: Motion, *, data: s
     pictures.write(out / "pictures" / "points.png", points)
     pictures.write(out / "pictures" / "reconstruction.png", reconstruction)
     run = read_run(out)
-    return write_run(run, summary, _page(run, recipe, clips, summary, points, reconstruction))
+    notes = [*([warning] if warning else []), *notes_on(figures, clips, recipe.motion.points)]
+    return write_run(run, summary, _page(run, recipe, clips, summary, points, reconstruction, notes))
 
 
 # --------------------------------------------------------------------------------------------------------- figures
@@ -191,6 +196,7 @@ def _page(
     summary: Mapping[str, Any],
     points: np.ndarray,
     reconstruction: np.ndarray,
+    notes: Sequence[str],
 ) -> Page:
     figures, index = summary["metrics"], clips.index
     metrics = metric_table(
@@ -206,7 +212,7 @@ def _page(
         run,
         title=f"{recipe.method} on {recipe.backbone}: {run.folder.name}",
         facts=[Fact(name.replace("_", " "), figures[name], MEANINGS[name]) for name in HEADLINE],
-        notes=notes_on(figures, clips, recipe.motion.points),
+        notes=notes,
         metrics=metrics,
         drawn=run.charts(*CURVES),
         shown=_galleries(recipe.motion.points, points, reconstruction),

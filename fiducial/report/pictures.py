@@ -1,7 +1,7 @@
-"""Pictures of points and heatmaps on images: RGB uint8 in, a new RGB uint8 picture out, numpy and OpenCV only.
+"""Draws points and heatmaps on images: RGB uint8 in, a new RGB uint8 image out, numpy and OpenCV only.
 
-Points are px of the picture that is passed in and are drawn to a fraction of a pixel. To draw on an enlarged or
-cropped picture, map the points by the matrix that made it (`geometry.resize`, `geometry.crop`) and draw on that."""
+Points are px of the image that is passed in and are drawn to a fraction of a pixel. To draw on an enlarged or
+cropped image, map the points by the matrix that made it (`geometry.resize`, `geometry.crop`) and draw on that."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FARTHEST = 1e6  # px; beyond it those numbers would overflow
 
 
 def point_colours(skeleton: Skeleton) -> np.ndarray:
-    """[k, 3] uint8: one colour a group (points outside all groups are white); without groups one hue a point."""
+    """Gives each point's colour, [k, 3] uint8: one a group, white outside all groups; without groups one hue a point."""
     count = len(skeleton.points)
     if not skeleton.groups:
         return hues(count)
@@ -47,7 +47,7 @@ def point_colours(skeleton: Skeleton) -> np.ndarray:
 
 
 def hues(count: int) -> np.ndarray:
-    """[count, 3] uint8: bright colours around the wheel."""
+    """Gives bright colours around the wheel, [count, 3] uint8."""
     wheel = np.full((1, count, 3), (0, 165, 255), np.uint8)
     wheel[0, :, 0] = np.arange(count) * 180 // max(count, 1)  # OpenCV counts hues in 2 degrees
     return cv2.cvtColor(wheel, cv2.COLOR_HSV2RGB)[0]
@@ -62,7 +62,7 @@ def draw_points(
     labelled: np.ndarray | None = None,
     colour: Colour | None = None,
 ) -> np.ndarray:
-    """The points xy [k, 2] of one instance and the skeleton's edges on a copy of the image.
+    """Draws the points xy [k, 2] of one instance and the skeleton's edges on a copy of the image.
 
     `score` [k] in 0..1 darkens points the lower it is; points not `labelled` [k] are left out, as are points that
     are NaN or outside the image. `colour` is one for all; the default is `point_colours`."""
@@ -86,7 +86,7 @@ def draw_points(
 
 
 def crop_with_points(crop: np.ndarray, xy_unit: np.ndarray, skeleton: Skeleton, side: int = 208) -> np.ndarray:
-    """The crop with its longest side `side` px, and on it the points xy_unit [k, 2], 0..1 from edge to edge."""
+    """Scales a crop so that its longest side is `side` px, and draws the points xy_unit [k, 2], 0..1 from edge to edge."""
     own = _size(crop)
     scale = side / max(own)
     size = Size(max(1, round(own.w * scale)), max(1, round(own.h * scale)))
@@ -97,7 +97,7 @@ def crop_with_points(crop: np.ndarray, xy_unit: np.ndarray, skeleton: Skeleton, 
 def truth_and_prediction(
     image: np.ndarray, truth: np.ndarray, labelled: np.ndarray, predicted: np.ndarray, skeleton: Skeleton
 ) -> np.ndarray:
-    """Truth [k, 2] (colour `TRUTH`), prediction [k, 2] (`PREDICTION`) and a line (`ERROR`) from one to the other.
+    """Draws truth [k, 2] in `TRUTH`, prediction [k, 2] in `PREDICTION`, and a line in `ERROR` from one to the other.
 
     Points that are not labelled [k] are left out on both sides: there is nothing to compare them with. A line
     leads to a prediction outside the image as far as the image goes."""
@@ -119,8 +119,9 @@ def truth_and_prediction(
 
 
 def dot_radius(size: Size, xy: np.ndarray, wanted: np.ndarray) -> float:
-    """px: a fifth of the usual distance to the nearest point, so that dots stay apart, but never too small to see
-    when the whole picture fits a screen, nor clumsy."""
+    """Chooses a radius in px: a fifth of the usual distance to the nearest point, so that dots stay apart.
+
+    It is never too small to see when the whole image fits a screen, nor clumsy. wanted [k]: points that count."""
     points = xy[wanted & _drawable(xy)]
     smallest, largest = max(1.0, max(size) / 800), math.sqrt(max(size)) / 4
     if len(points) < 2:
@@ -133,9 +134,10 @@ def dot_radius(size: Size, xy: np.ndarray, wanted: np.ndarray) -> float:
 def overlay_heatmaps(
     crop: np.ndarray, maps: np.ndarray, *, colours: np.ndarray | None = None, peak: float | None = None
 ) -> np.ndarray:
-    """All maps [k, h, w] on the dimmed crop, each in its colour ([k, 3], default `hues`); the strongest map of a
-    pixel decides how much of the crop is covered. `peak` is the value shown at full strength, the default is
-    the largest of all maps; negative and NaN values show nothing."""
+    """Draws all maps [k, h, w] on the dimmed crop, each in its colour ([k, 3], default `hues`).
+
+    The strongest map of a pixel decides how much of the crop is covered. `peak` is the value shown at full strength,
+    the default is the largest of all maps; negative and NaN values show nothing."""
     strength = _strength(maps, _size(crop), peak)
     tints = (hues(len(maps)) if colours is None else colours).astype(np.float32)
     # Squared, so that the nearest point's colour wins where maps overlap.
@@ -153,8 +155,9 @@ def separate_heatmaps(
     tile_width: int = 128,
     peak: float | None = None,
 ) -> np.ndarray:
-    """A grid of tiles, one a point: its map [h, w] of maps [k, h, w] on the dimmed crop, with the map's largest
-    value in the corner and its name below. `peak` as in `overlay_heatmaps`: weak maps look weak beside strong."""
+    """Draws a grid of tiles, one a point: its map of maps [k, h, w] on the dimmed crop, its name below.
+
+    The map's largest value stands in the corner. `peak` as in `overlay_heatmaps`: weak maps look weak beside strong."""
     size = _of_width(crop, tile_width)
     small = _dimmed(cv2.resize(crop, size, interpolation=cv2.INTER_AREA))
     tiles = []
@@ -178,10 +181,10 @@ def heatmap_panel(
     width: int = 768,
     separate: bool = True,
 ) -> np.ndarray:
-    """Image | truth's maps merged | prediction's maps merged; below them every predicted map [k, h, w] by itself.
+    """Draws image | truth's maps merged | prediction's merged; below them every predicted map [k, h, w] by itself.
 
     Truth and prediction are each scaled by their own largest value, which the caption gives. About `width` px
-    wide; without truth the top row has two pictures."""
+    wide; without truth the top row has two images."""
     merged = [("truth", truth_maps)] if truth_maps is not None else []
     merged.append(("prediction", predicted_maps))
     size = _of_width(crop, width // (len(merged) + 1))
@@ -198,8 +201,9 @@ def heatmap_panel(
 
 
 def contact_sheet(tiles: Sequence[np.ndarray], captions: Sequence[str], columns: int) -> np.ndarray:
-    """Tiles side by side, `columns` a row, each centred in a cell as large as the largest, its caption below.
-    Captions too long for the cell end in dots. Without tiles: a picture of one dark pixel."""
+    """Lays tiles side by side, `columns` a row, each centred in a cell as large as the largest, its caption below.
+
+    Captions too long for the cell end in dots. Without tiles it is an image of one dark pixel."""
     if len(tiles) != len(captions) or columns < 1:
         raise ValueError(f"{len(tiles)} tiles, {len(captions)} captions, {columns} columns: expected a caption a tile")
     if not tiles:
@@ -218,8 +222,10 @@ def contact_sheet(tiles: Sequence[np.ndarray], captions: Sequence[str], columns:
 
 
 def cut_out(image: np.ndarray, matrix: geometry.Matrix, size: Size) -> np.ndarray:
-    """`image` through `matrix` onto a tile of `size`. As `geometry.warp`, and free of aliasing where it shrinks
-    much: warped onto a canvas some whole times larger, then averaged."""
+    """Cuts out what `matrix` (image px -> tile px) maps onto a tile of `size`.
+
+    As `geometry.warp`, and free of aliasing where it shrinks much: warped onto a canvas some whole times larger, then
+    averaged."""
     finer = int(np.clip(1 / geometry.scale_of(matrix), 1, 8))
     canvas = Size(size.w * finer, size.h * finer)
     warped = geometry.warp(image, geometry.compose(matrix, geometry.resize(size, canvas)), canvas, border=GROUND[0])
@@ -227,13 +233,13 @@ def cut_out(image: np.ndarray, matrix: geometry.Matrix, size: Size) -> np.ndarra
 
 
 def jpeg_bytes(image: np.ndarray, quality: int = 92) -> bytes:
-    """The picture [h, w, 3] as JPEG. Colours keep their full resolution, else thin coloured lines would fade."""
+    """Encodes an image [h, w, 3] as JPEG. Colours keep their full resolution, else thin coloured lines would fade."""
     sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1, *sampling]
     encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not encoded:
         raise UserError(
-            f"a picture of {image.shape[1]}x{image.shape[0]} px can't be written as JPEG (at most 65535 a side)"
+            f"an image of {image.shape[1]}x{image.shape[0]} px can't be written as JPEG (at most 65535 a side)"
         )
     return data.tobytes()
 
@@ -282,7 +288,7 @@ def _line(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Sequen
 
 
 def _dots(canvas: np.ndarray, xy: np.ndarray, colours: np.ndarray, wanted: np.ndarray, radius: float) -> None:
-    """Outlined dots at those points that are wanted and on the image; outlines first, so that none covers a dot."""
+    """Draws outlined dots at those points that are wanted and on the image; outlines first, so that none covers a dot."""
     unit = geometry.px_to_unit(np.asarray(xy, np.float64), _size(canvas))
     shown = np.flatnonzero(wanted & _drawable(xy) & ((unit >= 0) & (unit <= 1)).all(-1))
     for i in shown:
@@ -292,7 +298,7 @@ def _dots(canvas: np.ndarray, xy: np.ndarray, colours: np.ndarray, wanted: np.nd
 
 
 def _disc(canvas: np.ndarray, xy: np.ndarray, radius: float, colour: Sequence[int] | np.ndarray) -> None:
-    """Each pixel covered by how far it reaches into the disc; OpenCV's own small discs are diamonds."""
+    """Covers each pixel by how far it reaches into the disc; OpenCV's own small discs are diamonds."""
     x, y = (float(value) for value in xy)
     left, top = max(0, math.floor(x - radius)), max(0, math.floor(y - radius))
     patch = canvas[top : math.ceil(y + radius) + 1, left : math.ceil(x + radius) + 1]

@@ -99,7 +99,7 @@ def page_of_run(
     return Page(
         title=title,
         facts=[*facts, *_best(run)],
-        notes=[*notes, *_warnings(run)],
+        notes=notes,
         sections=[
             Section("Metrics", [metrics]),
             Section("Charts", [Charts(drawn)]),
@@ -117,12 +117,6 @@ def _best(run: Run) -> list[Fact]:
     if run.best_epoch is None or not run.history:
         return []
     return [Fact("best epoch", f"{run.best_epoch} of {len(run.history)}", "its weights were kept")]
-
-
-def _warnings(run: Run) -> list[str]:
-    if run.best_epoch != 1 or len(run.history) < 2:
-        return []
-    return ["The first epoch was the best one: what was learnt after it made the model no better."]
 
 
 def _numbers(path: Path) -> list[dict[str, float]]:

@@ -1,5 +1,7 @@
-"""Sheets of pictures with points that nobody named: each point has one colour on all of them, so that the eye can tell
-whether it marks the same place in every frame and on every person. Numpy and OpenCV only."""
+"""Draws sheets of images with points that nobody named.
+
+Each point has one colour on all of them, so that the eye can tell whether it marks the same place in every frame and
+on every person. Numpy and OpenCV only."""
 
 from __future__ import annotations
 
@@ -14,23 +16,23 @@ from fiducial import geometry
 from fiducial.geometry import Size
 from fiducial.report import pictures
 
-SIDE = 160  # px of a tile's longest side, so that points of small pictures can be told apart
+SIDE = 160  # px of a tile's longest side, so that points of small images can be told apart
 
 
 class Tile(NamedTuple):
-    """A picture of a sheet."""
+    """An image of a sheet."""
 
     image: np.ndarray  # uint8 RGB [h, w, 3]
     caption: str = ""
 
 
 def legend(points: int) -> dict[str, pictures.Colour]:
-    """Each point's colour, by its number."""
+    """Gives each point's colour, by its number."""
     return {str(i): (int(r), int(g), int(b)) for i, (r, g, b) in enumerate(pictures.hues(points))}
 
 
 def enlarged(image: np.ndarray, xy: np.ndarray | None = None, side: int = SIDE) -> np.ndarray:
-    """The picture with its longest side `side` px, and where there are points xy [k, 2], px of `image`, they are on it."""
+    """Scales an image so that its longest side is `side` px, and draws the points xy [k, 2], px of `image`, if any."""
     own = Size(image.shape[1], image.shape[0])
     factor = side / max(own)
     size = Size(max(1, round(own.w * factor)), max(1, round(own.h * factor)))
@@ -41,8 +43,9 @@ def enlarged(image: np.ndarray, xy: np.ndarray | None = None, side: int = SIDE) 
 
 
 def dotted(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Dots at xy [k, 2] on a copy, all of one size however close they are: also where many lie on each other that is to
-    be seen. Points outside the picture, and NaN, are not drawn."""
+    """Draws dots at xy [k, 2] on a copy, all of one size however close they are: that many share a place is to be seen.
+
+    Points outside the image, and NaN, are not drawn."""
     canvas, radius = np.ascontiguousarray(image).copy(), max(image.shape[:2]) / 45
     inside = ((xy >= -0.5) & (xy <= np.array(image.shape[1::-1]) - 0.5)).all(-1)
     for colour, grown in ((None, radius + 1), (pictures.hues(len(xy)), radius)):
@@ -54,14 +57,14 @@ def dotted(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
 
 
 def framed(image: np.ndarray) -> np.ndarray:
-    """The picture with a bright edge, which marks it among others."""
+    """Draws a bright edge, which marks the image among others."""
     edge = 3
     inner = image[edge:-edge, edge:-edge]
     return cv2.copyMakeBorder(inner, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=pictures.ERROR)
 
 
 def tail(name: str, length: int = 20) -> str:
-    """The end of a name, by which those of one folder differ."""
+    """Gives the end of a name, by which those of one folder differ."""
     return name if len(name) <= length else f"..{name[2 - length :]}"
 
 
@@ -77,7 +80,7 @@ def sheet(rows: Sequence[Sequence[Tile]], colours_of: int = 0) -> np.ndarray:
 
 
 def _colours(points: int, width: int) -> np.ndarray:
-    """A strip of `width` px: a dot and a number a point, in as many lines as it takes."""
+    """Draws a strip of `width` px: a dot and a number a point, in as many lines as it takes."""
     height, step = 20, 44
     across = max(1, width // step)
     strip = np.full((height * math.ceil(points / across), width, 3), pictures.GROUND, np.uint8)
