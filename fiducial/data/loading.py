@@ -1,7 +1,7 @@
 """Batches of crops for training and evaluation, in an order that depends on (seed, epoch) alone.
 
-Instances of one picture stay together, so that it is decoded once a batch; a crop that shrinks its picture by two or
-more starts from a JPEG decoded at a fraction of its size. Small sets stay decoded in memory that workers share."""
+Instances of one picture stay together, so that it is decoded once a batch; in training a crop that shrinks its
+picture by two or more starts from a JPEG decoded at a fraction of its size. Small sets stay decoded in memory that workers share."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class Draw(NamedTuple):
 
 def loader(
     instances: Instances, size: Size, batch_size: int, spec: AugmentSpec | None, *,
-    seed: int = 0, workers: int = 0, rank: int = 0, world: int = 1, padding: float = PADDING, box_jitter: float = 0.0,
+    seed: int = 0, workers: int = 0, rank: int = 0, world: int = 1, padding: float = PADDING,
     strict: bool = False, cache_bytes: int = CACHE_BYTES,
 ) -> DataLoader:  # fmt: skip
     """Batches of `size` crops. With a `spec`: training, shuffled, augmented, whole batches only, without crowds and
-    instances of no labelled point. With None: evaluation, all rows in order, boxes jittered by `box_jitter`.
+    instances of no labelled point. With None: the crops that evaluation sees (`instance_crops`), all rows in order.
 
     `loader.sampler.set_epoch(n)` chooses the epoch; `loader.dataset.problems()` says which pictures could not be
     read."""
     training = spec is not None
     crops = Crops(
         instances, size, spec,
-        seed=seed, padding=padding, box_jitter=box_jitter, strict=strict, cache_bytes=cache_bytes,
+        seed=seed, padding=padding, strict=strict, cache_bytes=cache_bytes,
     )  # fmt: skip
     rows = np.flatnonzero(trainable(instances)) if training else np.arange(len(instances))
     if len(rows) == 0:
@@ -129,10 +129,10 @@ class Crops(Dataset[Batch]):
 
     def __init__(
         self, instances: Instances, size: Size, spec: AugmentSpec | None, *, seed: int = 0, padding: float = PADDING,
-        box_jitter: float = 0.0, strict: bool = False, cache_bytes: int = CACHE_BYTES,
+        strict: bool = False, cache_bytes: int = CACHE_BYTES,
     ):  # fmt: skip
         self.instances, self.size, self.spec, self.seed = instances, size, spec, seed
-        self.padding, self.box_jitter, self.strict = padding, box_jitter, strict
+        self.padding, self.strict = padding, strict
         self.flip = augment.flip_probability(spec, instances.skeleton) if spec else 0.0
         self.flip_order = instances.skeleton.flip_order if self.flip else None
         self.usable = trainable(instances)
@@ -151,7 +151,8 @@ class Crops(Dataset[Batch]):
         start = 0
         for image_row, group in itertools.groupby(image_rows):
             stop = start + len(list(group))
-            picture = self._read(image_row, min(crops.reduction(sample.matrix) for sample in samples[start:stop]))
+            reduce = min(crops.reduction(sample.matrix) for sample in samples[start:stop])
+            picture = self._read(image_row, 1 if self.spec is None else reduce)  # evaluation sees images in full
             for place in range(start, stop):
                 sample, own = samples[place], picture
                 if own is None and self.spec is not None:
@@ -178,8 +179,6 @@ class Crops(Dataset[Batch]):
                 self.spec, box_xywh, self.size, padding=self.padding, flip=self.flip, generator=generator
             )
             return _Sample(row, matrix, mirrors, generator)
-        if self.box_jitter:
-            box_xywh = geometry.jitter_box(box_xywh, self.box_jitter, generator)
         return _Sample(row, augment.crop_map(box_xywh, self.size, self.padding), False, generator)
 
     def _fill(self, batch: _Arrays, place: int, sample: _Sample, picture: np.ndarray | None) -> None:
