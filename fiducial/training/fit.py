@@ -16,7 +16,7 @@ from fiducial.card import Card, DetectorSpec
 from fiducial.data import annotations, augment, loading
 from fiducial.data.augment import AugmentSpec
 from fiducial.errors import UserError
-from fiducial.evaluation import evaluate
+from fiducial.evaluation import evaluate, floor
 from fiducial.files import Echo
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
@@ -153,7 +153,7 @@ def work_of(
         licence=detector.backbone.licence,
         card_metrics={"train_instances": len(data.train)},
         save=save,
-        report=partial(_report, truth=truth, split=split, source=source, problems=data.problems),
+        report=partial(_report, data=data, truth=truth, split=split, source=source),
     )
 
 
@@ -180,12 +180,13 @@ def _preflight(objective: Supervised, data: Data, recipe: Recipe, rate: float, d
     return preflight.overfit(objective, probe, data.train, lr=rate, device=device)
 
 
-def _report(outcome: Outcome, *, truth: Instances, split: str, source: str, problems: list[Problem]) -> dict[str, Any]:
+def _report(outcome: Outcome, *, data: Data, truth: Instances, split: str, source: str) -> dict[str, Any]:
     """Scores the run's model and writes its page; the figures, and where the files are."""
     out = outcome.out
     detector, card = detectors.load(out, evaluate.device_name())
     evaluation = evaluate.evaluate_detector(detector, truth)
-    summary = evaluate.summary_of(evaluation, model=str(out), data=source, split=split)
+    ground = floor.floor_of(evaluation.instances, data.train)
+    summary = evaluate.summary_of(evaluation, model=str(out), data=source, split=split, ground=ground)
     config.write_json(out / "metrics.json", summary)
     detector_report.write(
         out / "report.html",
@@ -195,7 +196,8 @@ def _report(outcome: Outcome, *, truth: Instances, split: str, source: str, prob
         title=f"{detector.spec.method} on {detector.spec.backbone}: {out.name}",
         data=source,
         split=split,
-        problems=[*map(str, problems), *evaluation.problems],
+        problems=[*map(str, data.problems), *evaluation.problems],
+        ground=ground,
         notes=[outcome.warning] if outcome.warning else [],
     )
     return {**summary, "files": files_of(out)}
