@@ -1,10 +1,10 @@
 """A teacher and its students side by side: parameters, multiply-adds, ms by runtime, and how far the students' points are
-from the teacher's on pictures that neither was trained on.
+from the teacher's on images that neither was trained on.
 
     python benchmarks/compression.py TEACHER STUDENT.. --on VIDEO.. [--runtimes onnxruntime openvino ncnn torch] [--json]
 
 Distances are those of the exported ONNX files, of whole frames: the mean over points and frames of the Euclidean distance
-to the teacher's point, as a share of the longer side of the picture."""
+to the teacher's point, as a share of the longer side of the image."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ TARGETS = {family.NAME: name for name, family in runtimes.targets().items()}
 
 def frames(files: list[Path], each: int) -> list[np.ndarray]:
     """`each` frames evenly over every video."""
-    found = []
+    images = []
     for file in files:
         step = max(1, video.declared_frames(file) // each)
-        pictures = itertools.islice(video.frames(file), 0, step * each, step)
-        found += [decoded.image for decoded in pictures]
-    return found
+        images += [decoded.image for decoded in itertools.islice(video.frames(file), 0, step * each, step)]
+    return images
 
 
 def distances(points: np.ndarray, teacher: np.ndarray, sides: np.ndarray) -> np.ndarray:
@@ -51,8 +50,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    pictures = frames(options.on, options.frames)
-    sides = np.array([max(picture.shape[:2]) for picture in pictures])
+    images = frames(options.on, options.frames)
+    sides = np.array([max(image.shape[:2]) for image in images])
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         jobs: dict[tuple[Path, str], cost.Job] = {}
@@ -70,18 +69,18 @@ def main() -> None:
                 strict=True,
             )
         )
-        found = {}
+        points = {}
         for run in options.runs:
             file = jobs[run, "onnxruntime"].model if (run, "onnxruntime") in jobs else run
-            model = fiducial.load(file)
-            found[run] = np.concatenate([model(picture).xy for picture in pictures])
+            model = fiducial.load(str(file))
+            points[run] = np.concatenate([model(image).xy for image in images])
         teacher = options.runs[0]
         for run in options.runs:
             detector, card = detectors.load(run)
             static = cost.static_cost(detector)
             row: dict[str, Any] = {
                 "run": str(run), "backbone": detector.spec.backbone, "parameters": static.parameters, "macs": static.macs,
-                "distance": float(distances(found[run], found[teacher], sides).mean()), "metrics": card.metrics,
+                "distance": float(distances(points[run], points[teacher], sides).mean()), "metrics": card.metrics,
             }  # fmt: skip
             for runtime in options.runtimes:
                 latency = latencies[run, runtime]
@@ -99,7 +98,7 @@ def main() -> None:
             )
         print(f"{line}  distance {row['distance']:.2%}")
     if options.json:
-        print(json.dumps({"frames": len(pictures), "models": rows}))
+        print(json.dumps({"frames": len(images), "models": rows}))
 
 
 if __name__ == "__main__":
