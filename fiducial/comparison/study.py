@@ -63,9 +63,17 @@ def study(
         plan = students.plan_of(asked, teacher, losses, out, with_control=True)
         students.keep(out, asked, teacher, plan)
         shared = workflow.share(
-            teacher, offer, asked.data, out, recipe, losses, images=asked.images, category=asked.category,
-            progress=progress, echo=echo,
-        )  # fmt: skip
+            teacher,
+            offer,
+            asked.data,
+            out,
+            recipe,
+            losses,
+            images=asked.images,
+            category=asked.category,
+            progress=progress,
+            echo=echo,
+        )
         has_control = shared.material.truth is not None or teacher.detector.head.learns_without_labels
         planned = [cell for cell in plan.cells if has_control or cell.label != CONTROL]
         notes = _left_out(asked, teacher, has_control)
