@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from import_direction import ROOT, imports
 
 pytest.importorskip("torch")
 
@@ -26,3 +27,21 @@ def test_a_door_opens_nothing_by_itself() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_other_rooms_come_in_by_the_door() -> None:
+    """distill builds on motion; what trains and the museum look into the rooms themselves."""
+    inside = {"motion": ("motion", "distill", "training"), "distill": ("distill", "training", "reference")}
+    wrong = []
+    for path in sorted((ROOT / "fiducial").rglob("*.py")):
+        room = path.relative_to(ROOT / "fiducial").parts[0]
+        for name in imports(path):
+            _, door, *further = name.split(".")
+            if door in inside and room not in inside[door] and further and further[0] not in vars_of(door):
+                wrong.append(f"{path.relative_to(ROOT)}: {name}")
+    assert wrong == []
+
+
+def vars_of(room: str) -> dict[str, str]:
+    """The names of a room's door."""
+    return importlib.import_module(f"fiducial.{room}")._WHERE

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fiducial.comparison.results import NME, Comparison, Labelled, Row, Taught, percent
-from fiducial.distill.scoring import DISTANCE
+from fiducial.distill import DISTANCE
 from fiducial.report import pictures
 from fiducial.report.galleries import LEGEND, descending, instance_name, instance_tile
 from fiducial.report.page import Gallery, Picture

@@ -17,7 +17,7 @@ from fiducial.comparison.processes import duration
 from fiducial.comparison.results import NME, Comparison, Labelled, Measure, Row, Taught
 from fiducial.comparison.runs import NAMES
 from fiducial.comparison.scores import JITTERS
-from fiducial.distill.scoring import DISTANCE, MEANINGS
+from fiducial.distill import DISTANCE, MEANINGS
 from fiducial.profiling.machine import processor
 from fiducial.report import charts
 from fiducial.report.charts import Band, Curve, Dot, scatter

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fiducial import geometry
+from fiducial import distill, geometry
 from fiducial.comparison import page, processes, results, runs, students, train
 from fiducial.comparison.cells import Cell
 from fiducial.comparison.costs import VariantCost
@@ -21,12 +21,7 @@ from fiducial.comparison.scores import Scores
 from fiducial.comparison.students import CONTROL, Study, kind_of
 from fiducial.comparison.train import is_finished
 from fiducial.data import sampling
-from fiducial.distill import scoring, workflow
-from fiducial.distill import teacher as teachers
-from fiducial.distill.scoring import DISTANCE, MEANINGS
-from fiducial.distill.spec import TAUGHT
-from fiducial.distill.teacher import Teacher, parameters_of
-from fiducial.distill.workflow import Shared
+from fiducial.distill import DISTANCE, MEANINGS, TAUGHT, Shared, Teacher, parameters_of
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
 from fiducial.files import Echo, finite
@@ -54,15 +49,15 @@ def study(
 ) -> dict[str, Any]:
     """Trains the runs that are not finished, writes OUT/report.html, results.json and results.csv; returns what
     results.json holds, and `files`."""
-    teacher = teachers.load(asked.teacher)
+    teacher = distill.load_teacher(asked.teacher)
     recipe = students.recipe_of(asked, teacher, "L1")
-    offer, why_not = workflow.student_of(recipe, teacher, out, lambda line: None)
+    offer, why_not = distill.student_of(recipe, teacher, out, lambda line: None)
     losses = _possible(asked.losses, why_not, echo)
     students.refuse_useless_weights(asked)
     with processes.alone(out):
         plan = students.plan_of(asked, teacher, losses, out, with_control=True)
         students.keep(out, asked, teacher, plan)
-        shared = workflow.share(
+        shared = distill.share(
             teacher,
             offer,
             asked.data,
@@ -256,7 +251,7 @@ def teacher_row(shared: Shared, teacher: Teacher, crops: HeldOut, size: Size) ->
 def _errors(detector: Detector, shared: Shared, teacher: Teacher, crops: HeldOut) -> dict[str, np.ndarray]:
     """[n] each: the distance and the like, of each crop."""
     device, parts = detector.mean.device, []
-    distances = scoring.Distances(shared.scored, shared.student, teacher.offer, None)
+    distances = distill.Distances(shared.scored, shared.student, teacher.offer, None)
     for batch in crops.batches:
         compared = distances.compared(detector, Batch(*(column.to(device) for column in batch)))
         parts.append({name: value.cpu().numpy() for name, value in compared.parts.items()})
@@ -267,7 +262,7 @@ def _errors(detector: Detector, shared: Shared, teacher: Teacher, crops: HeldOut
 
 
 def _alone(detector: Detector, crops: HeldOut, size: Size) -> dict[str, float | None]:
-    scores: dict[str, Any] = scoring.unlabelled_scores(detector, crops.looked_at.to(detector.mean.device))
+    scores: dict[str, Any] = distill.unlabelled_scores(detector, crops.looked_at.to(detector.mean.device))
     scores["equivariance_px"] *= size.w / detector.spec.size.w
     return scores
 

@@ -104,15 +104,14 @@ def distill(
         )
         summary: dict[str, Any] | None = studies.study(asked, out, jobs=jobs, **shown)
     else:
-        from fiducial.distill import choices, workflow
-        from fiducial.distill import teacher as teachers
+        from fiducial import distill as room
 
-        known = teachers.load(teacher)
-        recipe = choices.recipe_of(
+        known = room.load_teacher(teacher)
+        recipe = room.recipe_of(
             known, student, loss, method, {**options, "init": init, "seed": seed}, set_ or [],
             resume_from=out if resume else None,
         )  # fmt: skip
-        summary = workflow.distill(
+        summary = room.distill(
             known, data, out, recipe, resume=resume, devices=devices, images=images, category=category, **shown
         )
     if summary is not None:
@@ -135,7 +134,7 @@ def _show(summary: dict[str, Any]) -> None:
         for line in summary["answer"]:
             typer.echo(line)
     else:
-        from fiducial.distill.scoring import DISTANCE, MEANINGS
+        from fiducial.distill import DISTANCE, MEANINGS
 
         print_figures(summary["metrics"])
         if DISTANCE in summary["metrics"]:
