@@ -9,7 +9,7 @@ from torch import Tensor
 from fiducial.distill import transfer
 from fiducial.distill.signals import Signals, Terms, corner_points, offer_of, signals_of
 from fiducial.distill.spec import DistillationSpec
-from fiducial.distill.teacher import Answers, Teacher
+from fiducial.distill.teacher import Teacher, TeacherAnswers
 from fiducial.distill.transfer import Matching
 from fiducial.errors import UserError
 from fiducial.models import losses
@@ -22,7 +22,9 @@ from fiducial.types import Batch
 class Distillation(Objective):
     """The student, and for L3 what matches its map with the teacher's. The teacher is in no state and gets no gradient."""
 
-    def __init__(self, detector: Detector, teacher: Teacher, answers: Answers, terms: Terms, spec: DistillationSpec):
+    def __init__(
+        self, detector: Detector, teacher: Teacher, answers: TeacherAnswers, terms: Terms, spec: DistillationSpec
+    ):
         super().__init__()
         self.detector, self.terms, self.spec = detector, terms, spec
         self._answers = [answers]  # in a list, so that a network in it is no part of this one

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fiducial import geometry
 from fiducial.distill.signals import Offer, Signals, corner_points, distance_px, divergence, jacobian_error, signals_of
-from fiducial.distill.teacher import Answers
+from fiducial.distill.teacher import TeacherAnswers
 from fiducial.geometry import Size
 from fiducial.models.detector import Detector
 from fiducial.models.resizing import Cells
@@ -66,7 +66,7 @@ class Distances:
     """Scores of a student, or of a network that learnt the same points without the teacher. `metric` picks the epoch."""
 
     def __init__(
-        self, answers: Answers, student: Offer, teacher: Offer, truth: Instances | None, metric: str = DISTANCE
+        self, answers: TeacherAnswers, student: Offer, teacher: Offer, truth: Instances | None, metric: str = DISTANCE
     ) -> None:
         self.answers, self.student, self.teacher = answers, student, teacher
         self.truth, self.metric = truth, metric

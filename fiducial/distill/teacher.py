@@ -20,7 +20,7 @@ from fiducial.types import Batch
 
 
 @runtime_checkable
-class Answers(Protocol):
+class TeacherAnswers(Protocol):
     """Gives what a teacher says of a batch, on the batch's device, without gradients."""
 
     def __call__(self, batch: Batch) -> Signals: ...

@@ -27,7 +27,7 @@ from fiducial.distill.objective import Distillation
 from fiducial.distill.scoring import DISTANCE, Distances
 from fiducial.distill.signals import Offer, Signals, Terms, decided, distance_px, offer_of, terms_of, why_not
 from fiducial.distill.spec import DistillationSpec
-from fiducial.distill.teacher import Answers, Asked, Teacher
+from fiducial.distill.teacher import Asked, Teacher, TeacherAnswers
 from fiducial.errors import UserError
 from fiducial.files import Echo
 from fiducial.models import detector as detectors
@@ -179,7 +179,7 @@ def _work(
         objective: Objective = Supervised(student.detector)
         watches = (CollapseWatch(),)
     else:
-        answers: Answers = Asked(teacher.detector, terms.teacher_level)
+        answers: TeacherAnswers = Asked(teacher.detector, terms.teacher_level)
         if spec.cache:
             held, level = _of_terms(terms), terms.teacher_level
             answers = _answers(teacher, material, out, recipe, held, level, scored=False, progress=progress, echo=echo)

@@ -25,7 +25,7 @@ from fiducial.motion.clips import Clips
 from fiducial.motion.discriminator import Discriminator
 from fiducial.motion.generator import Generator
 from fiducial.motion.objective import Motion
-from fiducial.motion.pairs import Pairs
+from fiducial.motion.pairs import FramePairs
 from fiducial.motion.scoring import ReconstructionErrors
 from fiducial.motion.teacher import Taught
 from fiducial.training import fit as fitting
@@ -185,5 +185,5 @@ def _try(objective: Motion, recipe: Recipe) -> None:
     """One black pair, so that a size that some part can't take is told before anything is decoded."""
     black = torch.zeros(1, recipe.size.h, recipe.size.w, 3, dtype=torch.uint8)
     with torch.random.fork_rng():
-        objective.eval()(Pairs(black, black, torch.tensor([False]), torch.tensor([0])))
+        objective.eval()(FramePairs(black, black, torch.tensor([False]), torch.tensor([0])))
     objective.train()

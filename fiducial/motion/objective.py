@@ -17,7 +17,7 @@ from fiducial.motion import discriminator as adversary
 from fiducial.motion import perceptual, warps
 from fiducial.motion.discriminator import Discriminator
 from fiducial.motion.generator import Generated, Generator
-from fiducial.motion.pairs import Pairs
+from fiducial.motion.pairs import FramePairs
 from fiducial.motion.perceptual import FeatureNetwork, Pyramid
 from fiducial.motion.spec import MotionSpec
 from fiducial.motion.warps import Warp
@@ -51,12 +51,12 @@ class Motion(Objective):
         self._fixed = [features]  # in a list, so that its 50 MB are in no checkpoint
         self.pyramid = Pyramid(3, spec.scales)
 
-    def forward(self, batch: Pairs) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, batch: FramePairs) -> dict[str, Float[Tensor, ""]]:
         found = self.reconstruct(batch, torch.Generator().manual_seed(int(torch.randint(2**31, ()))))
         with torch.autocast(batch.source.device.type, enabled=False):
             return self._losses(found)
 
-    def reconstruct(self, batch: Pairs, generator: torch.Generator) -> Reconstruction:
+    def reconstruct(self, batch: FramePairs, generator: torch.Generator) -> Reconstruction:
         """The driving frame from the source; of a still, a warped copy of it. `generator` draws the warps."""
         source, driving = self._unit(batch.source), self._unit(batch.driving)
         if batch.still.any():
@@ -81,8 +81,8 @@ class Motion(Objective):
             return detector.head.frames(raw)
 
     @torch.no_grad()
-    def each(self, batch: Pairs) -> Float[Tensor, " b"]:
-        rows = [Pairs(*(column[i : i + 1] for column in batch)) for i in range(len(batch.row))]
+    def each(self, batch: FramePairs) -> Float[Tensor, " b"]:
+        rows = [FramePairs(*(column[i : i + 1] for column in batch)) for i in range(len(batch.row))]
         return torch.stack([torch.stack(list(self(row).values())).sum() for row in rows])
 
     def _losses(self, found: Reconstruction) -> dict[str, Float[Tensor, ""]]:

@@ -19,7 +19,7 @@ from fiducial.types import Problem
 SCORED_A_CLIP = 12  # frames of a held-out clip that are made from its first one
 
 
-class Pairs(NamedTuple):
+class FramePairs(NamedTuple):
     """A batch."""
 
     source: UInt8[Tensor, "b h w 3"]
@@ -77,7 +77,7 @@ class PairSampler(Sampler[PairDraw]):
         return [rows[int(place)] for place in generator.choice(len(rows), 2, replace=False)]
 
 
-class PairBatches(Dataset[Pairs]):
+class PairBatches(Dataset[FramePairs]):
     """Makes the batches. With a `spec`, both frames of a pair get the same mirroring, light and colours."""
 
     def __init__(self, clips: Clips, spec: AugmentSpec | None, seed: int = 0) -> None:
@@ -86,14 +86,14 @@ class PairBatches(Dataset[Pairs]):
     def __len__(self) -> int:
         return len(self.clips.frames)
 
-    def __getitem__(self, draw: PairDraw) -> Pairs:
+    def __getitem__(self, draw: PairDraw) -> FramePairs:
         frames = self.clips.frames[draw.rows]  # [b, 2, h, w, 3]
         if self.spec is not None:
             for place, pair in enumerate(frames):
                 self._vary(self.spec, pair, draw.epoch, draw.first + place)
         source, driving = (torch.from_numpy(np.ascontiguousarray(frames[:, i])) for i in (0, 1))
         rows = torch.from_numpy(draw.rows.astype(np.int64))
-        return Pairs(source, driving, rows[:, 0] == rows[:, 1], rows[:, 1])
+        return FramePairs(source, driving, rows[:, 0] == rows[:, 1], rows[:, 1])
 
     def problems(self) -> list[Problem]:
         """Lists nothing: what can't be read is left out when the clips are prepared."""

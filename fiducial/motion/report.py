@@ -22,7 +22,7 @@ from fiducial.motion import collapse, pairs
 from fiducial.motion.clips import Clips
 from fiducial.motion.collapse import Spread
 from fiducial.motion.objective import Motion
-from fiducial.motion.pairs import SCORED_A_CLIP, PairBatches, PairDraw, Pairs
+from fiducial.motion.pairs import SCORED_A_CLIP, FramePairs, PairBatches, PairDraw
 from fiducial.motion.scoring import ReconstructionErrors
 from fiducial.report import pictures, sheets
 from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, torch_device
@@ -177,8 +177,8 @@ def _bytes(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
     return (image.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def _on_device(objective: Motion, batch: Pairs) -> Pairs:
-    return Pairs(*(column.to(objective.detector.mean.device) for column in batch))
+def _on_device(objective: Motion, batch: FramePairs) -> FramePairs:
+    return FramePairs(*(column.to(objective.detector.mean.device) for column in batch))
 
 
 def _evenly(items: Sequence[int], most: int) -> list[int]:

@@ -10,7 +10,7 @@ from fiducial import geometry
 from fiducial.geometry import Size
 from fiducial.motion import collapse
 from fiducial.motion.objective import Motion
-from fiducial.motion.pairs import Pairs
+from fiducial.motion.pairs import FramePairs
 from fiducial.training.objective import Objective
 
 
@@ -29,7 +29,7 @@ class ReconstructionErrors:
         self.xy: list[np.ndarray] = []
 
     @torch.no_grad()
-    def observe(self, objective: Objective, batch: Pairs) -> None:
+    def observe(self, objective: Objective, batch: FramePairs) -> None:
         assert isinstance(objective, Motion)
         found = objective.reconstruct(batch, torch.Generator().manual_seed(0))
         source = batch.source.permute(0, 3, 1, 2) / 255

@@ -15,7 +15,7 @@ from fiducial.motion import perceptual
 from fiducial.motion.discriminator import Discriminator
 from fiducial.motion.generator import Generator
 from fiducial.motion.objective import Motion
-from fiducial.motion.pairs import Pairs
+from fiducial.motion.pairs import FramePairs
 from fiducial.motion.perceptual import FeatureNetwork
 from fiducial.motion.spec import MotionSpec
 
@@ -45,7 +45,7 @@ class Taught(Motion):
             )
         self._teacher = [teacher.eval().requires_grad_(False)]
 
-    def forward(self, batch: Pairs) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, batch: FramePairs) -> dict[str, Float[Tensor, ""]]:
         student = self.reconstruct(batch, torch.Generator().manual_seed(int(torch.randint(2**31, ()))))
         teacher = self._teacher[0].to(batch.source.device)
         with torch.no_grad():

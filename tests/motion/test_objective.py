@@ -17,7 +17,7 @@ from fiducial.motion.clips import Clips
 from fiducial.motion.collapse import Spread
 from fiducial.motion.discriminator import DiscriminatorSpec
 from fiducial.motion.objective import Motion, separation
-from fiducial.motion.pairs import Pairs
+from fiducial.motion.pairs import FramePairs
 from fiducial.motion.scoring import ReconstructionErrors
 from fiducial.motion.watch import SpreadWatch
 from fiducial.training._lightning import L
@@ -29,19 +29,19 @@ def clips(discs: Path, recipe: Recipe, tmp_path: Path) -> Clips:
     return fitting.clips_for(discs, tmp_path, recipe)
 
 
-def batch_of(clips: Clips, count: int = 4) -> Pairs:
+def batch_of(clips: Clips, count: int = 4) -> FramePairs:
     return next(iter(pairs.train_loader(clips, count, count, AugmentSpec.none())))
 
 
-def stills(batch: Pairs) -> Pairs:
-    return Pairs(batch.source, batch.source.clone(), torch.ones(len(batch.row), dtype=torch.bool), batch.row)
+def stills(batch: FramePairs) -> FramePairs:
+    return FramePairs(batch.source, batch.source.clone(), torch.ones(len(batch.row), dtype=torch.bool), batch.row)
 
 
 def built(recipe: Recipe) -> Motion:
     return fitting.build(recipe, lambda line: None)[0].train()
 
 
-def total(objective: Motion, batch: Pairs) -> torch.Tensor:
+def total(objective: Motion, batch: FramePairs) -> torch.Tensor:
     torch.manual_seed(0)
     return torch.stack(list(objective(batch).values())).sum()
 
@@ -91,7 +91,7 @@ def test_stills_are_made_of_warped_copies(recipe: Recipe, clips: Clips) -> None:
     gradient = objective.generator.dense_motion.mask.weight.grad
     assert gradient is not None
     assert gradient.any()
-    mixed = Pairs(*(torch.cat(both) for both in zip(batch, batch_of(clips), strict=True)))
+    mixed = FramePairs(*(torch.cat(both) for both in zip(batch, batch_of(clips), strict=True)))
     driving = objective.reconstruct(mixed, torch.Generator().manual_seed(1)).driving
     torch.testing.assert_close(driving[4:], mixed.driving[4:].permute(0, 3, 1, 2) / 255)
 
@@ -107,7 +107,7 @@ def test_a_frozen_backbone_learns_nothing(recipe: Recipe, clips: Clips) -> None:
 def test_a_bad_sample_is_found_among_others(recipe: Recipe, clips: Clips) -> None:
     """`each` gives every sample its own loss."""
     objective, batch = built(recipe).eval(), batch_of(clips)
-    copies = Pairs(*(column[[0, 0, 1]] for column in batch))
+    copies = FramePairs(*(column[[0, 0, 1]] for column in batch))
     losses = objective.each(copies)
     assert losses[0] != losses[2]
 

@@ -14,7 +14,7 @@ from fiducial.data.augment import AugmentSpec  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.motion import frames, pairs  # noqa: E402
 from fiducial.motion.clips import ClipIndex, Clips  # noqa: E402
-from fiducial.motion.pairs import PairBatches, PairDraw, Pairs, PairSampler  # noqa: E402
+from fiducial.motion.pairs import FramePairs, PairBatches, PairDraw, PairSampler  # noqa: E402
 
 SIZE = Size(12, 10)
 COUNTS, HELD_OUT = (3, 40, 1, 20), (False, False, False, True)
@@ -34,14 +34,14 @@ def drawn(sampler: PairSampler, epoch: int = 0) -> np.ndarray:
     return np.concatenate([draw.rows for draw in sampler])
 
 
-def epoch_of(clips: Clips, spec: AugmentSpec, *, seed: int = 0, epoch: int = 0, batch: int = 4) -> list[Pairs]:
+def epoch_of(clips: Clips, spec: AugmentSpec, *, seed: int = 0, epoch: int = 0, batch: int = 4) -> list[FramePairs]:
     loader = pairs.train_loader(clips, 24, batch, spec, seed=seed)
     loader.sampler.set_epoch(epoch)
     return list(loader)
 
 
-def joined(batches: list[Pairs]) -> Pairs:
-    return Pairs(*(torch.cat(column) for column in zip(*batches, strict=True)))
+def joined(batches: list[FramePairs]) -> FramePairs:
+    return FramePairs(*(torch.cat(column) for column in zip(*batches, strict=True)))
 
 
 # ---------------------------------------------------------------------------------------------------------- draws
