@@ -57,7 +57,7 @@ def generator_of(loaded: dict[str, Any], path: Path) -> Contents:
     contents = _reader.unwrapped(path, loaded["generator"])
     broken = next((name for name, tensor in contents.state.items() if not tensor.isfinite().all()), None)
     if broken is not None:
-        raise UserError(f"{path}: generator: {broken} holds NaN or infinity; its training failed, take an earlier file")
+        raise UserError(path, f"generator: {broken} holds NaN or infinity; its training failed, take an earlier file")
     return contents
 
 
@@ -74,10 +74,10 @@ def spec_of(contents: Contents) -> tuple[GeneratorSpec, int]:
         f"{_HOURGLASS}encoder.down_blocks.0.conv.weight",
     ):
         if name not in shapes:
-            raise UserError(f"{contents.path}: generator: no tensor {name}; expected the First-Order-Motion model's")
+            raise UserError(contents.path, f"generator: no tensor {name}; expected the First-Order-Motion model's")
     width, channels = shapes["first.conv.weight"][:2]
     if channels != 3:
-        raise UserError(f"{contents.path}: generator: made for images of {channels} channels; expected 3, RGB")
+        raise UserError(contents.path, f"generator: made for images of {channels} channels; expected 3, RGB")
     downs, widest = _growth(shapes, r"down_blocks\.(\d+)\.conv\.weight", width)
     # The names of the detector's hourglass are the same.
     of_dense_motion = {
