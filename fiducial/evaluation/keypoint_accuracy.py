@@ -22,7 +22,7 @@ RADIUS = 3.0  # cells; a point that far off is still right
 
 @dataclass(frozen=True)
 class Counts:
-    """True and false positives and negatives among points."""
+    """Counts true and false positives and negatives among points."""
 
     tp: int
     tn: int
@@ -31,12 +31,12 @@ class Counts:
 
     @classmethod
     def of(cls, rows: np.ndarray) -> Counts:
-        """The sum of [n, 4] rows (TP, TN, FP, FN)."""
+        """Sums rows [n, 4] of TP, TN, FP, FN."""
         return cls(*(int(value) for value in rows.sum(0)))
 
     @property
     def accuracy(self) -> float:
-        """(TP + TN) / all; many unlabelled points inflate it. NaN where there are no points."""
+        """Computes (TP + TN) / all; many unlabelled points inflate it. NaN where there are no points."""
         total = self.tp + self.tn + self.fp + self.fn
         return (self.tp + self.tn) / total if total else math.nan
 
@@ -44,7 +44,8 @@ class Counts:
 def of_points(
     predicted: np.ndarray, score: np.ndarray, truth: np.ndarray, labelled: np.ndarray, size: Size
 ) -> np.ndarray:
-    """Counts of points: predicted and truth [n, k, 2] in px of a crop of `size`, score and labelled [n, k] -> [n, 4].
+    """Counts points instance by instance: predicted and truth [n, k, 2] in px of a crop of `size`, score and labelled [n, k]
+    -> [n, 4].
 
     Positions are compared as they are; the heatmap form cuts the truth to whole cells first."""
     apart = geometry.px_to_grid(predicted, size, GRID) - geometry.px_to_grid(truth, size, GRID)
@@ -52,6 +53,6 @@ def of_points(
 
 
 def count(there: np.ndarray, peak: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """[n, k] bool each -> [n, 4]: TP, TN, FP, FN."""
+    """Counts TP, TN, FP, FN [n, 4] of points that are there in the truth, have a peak, and lie near: [n, k] bool each."""
     right = there & peak & near
     return np.stack([right.sum(1), (~there & ~peak).sum(1), (peak & ~right).sum(1), (there & ~peak).sum(1)], axis=1)

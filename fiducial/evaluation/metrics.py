@@ -1,4 +1,4 @@
-"""How far points are from the truth: NME, NMAE, EPE, PCK, AUC, failure rate, keypoint accuracy. Numpy only.
+"""Measures how far points are from the truth: NME, NMAE, EPE, PCK, AUC, failure rate, keypoint accuracy. Numpy only.
 
 Everywhere: predicted and truth [n, k, 2] in px of the image, labelled [n, k] bool, a normaliser [n] in px. Errors are
 NaN where a point is not labelled or its instance has no normaliser, and means are taken over the rest; the mean of
@@ -25,7 +25,7 @@ LIMIT = 0.1  # of NME: the end of the AUC's axis, and what counts as a failure
 
 @dataclass(frozen=True)
 class PointMetrics:
-    """One row of the per-point table."""
+    """Holds one row of the table of points."""
 
     name: str
     count: int  # labelled instances
@@ -37,7 +37,7 @@ class PointMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What `score` finds on n instances. NaN = nothing to measure."""
+    """Holds what a prediction for n instances is worth. NaN = nothing to measure."""
 
     count: int  # instances measured
     left_out: int  # crowds, and instances without a labelled point or with a normaliser of zero
@@ -56,7 +56,7 @@ class Metrics:
     oks: dict[str, float] | None = None  # COCO's ten numbers, for skeletons with sigmas
 
     def numbers(self) -> dict[str, float | None]:
-        """By their public names, ready for JSON: None where there was nothing to measure."""
+        """Gives the figures by their public names, ready for JSON: None where there was nothing to measure."""
         values: dict[str, float] = {
             "nme": self.nme,
             "nmae": self.nmae,
@@ -91,7 +91,7 @@ def score(
     image_to_crop: np.ndarray | None = None,
     crop_size: Size | None = None,
 ) -> Metrics:
-    """All metrics of one prediction an instance: keypoints.xy [n, k, 2] in px of the images, score [n, k].
+    """Computes all metrics of one prediction an instance: keypoints.xy [n, k, 2] in px of the images, score [n, k].
 
     image_to_crop [n, 3, 3] and crop_size say what the detector saw: keypoint accuracy is measured on 64x64 cells of
     that crop, else of the truth's box. AP takes the mean of the points' scores as an instance's score."""
@@ -105,7 +105,7 @@ def score(
         )
     labelled = instances.labelled & ~instances.crowd[:, None]
     size = instances.image_size[instances.image_row]
-    found = measure(
+    metrics = measure(
         keypoints.xy, instances.xy, labelled, box_xywh=instances.box_xywh, image_size=size, skeleton=skeleton
     )
 
@@ -114,7 +114,7 @@ def score(
         sides = np.maximum(instances.box_xywh[:, 2:], 1e-3)  # a box of no area must not divide by zero
         boxes = np.concatenate([instances.box_xywh[:, :2], sides], axis=1)
         image_to_crop = np.array([geometry.crop(box, crop_size) for box in boxes]).reshape(-1, 3, 3)
-    measured = np.isfinite(found.instance_epe)
+    measured = np.isfinite(metrics.instance_epe)
     rows = keypoint_accuracy.of_points(
         geometry.transform(image_to_crop, keypoints.xy.astype(np.float64))[measured],
         keypoints.score[measured],
@@ -122,11 +122,11 @@ def score(
         labelled[measured],
         crop_size,
     )
-    found = replace(found, counts=Counts.of(rows))
+    metrics = replace(metrics, counts=Counts.of(rows))
     if skeleton.sigmas is not None:
         detections = coco.Detections.of(keypoints, instances)
-        found = replace(found, oks=coco.average_precision(instances, detections, np.array(skeleton.sigmas)))
-    return found
+        metrics = replace(metrics, oks=coco.average_precision(instances, detections, np.array(skeleton.sigmas)))
+    return metrics
 
 
 def measure(
@@ -138,7 +138,7 @@ def measure(
     image_size: np.ndarray,
     skeleton: Skeleton,
 ) -> Metrics:
-    """What needs distances alone. box_xywh [n, 4] of the truth; image_size [n, 2], 0 = unknown, left out of NMAE."""
+    """Computes what needs distances alone. box_xywh [n, 4] of the truth; image_size [n, 2], 0 = unknown, left out of NMAE."""
     normalizer = normalizer_px(skeleton.normalizer, truth, labelled, box_xywh, image_size)
     labelled = labelled & (normalizer > 0)[:, None]
     errors = point_errors(predicted, truth, labelled)
@@ -169,7 +169,7 @@ def measure(
 def normalizer_px(
     normalizer: Normalizer, truth: np.ndarray, labelled: np.ndarray, box_xywh: np.ndarray, image_size: np.ndarray
 ) -> np.ndarray:
-    """The length that NME divides by, [n] px; 0 where one of its two points is not labelled."""
+    """Measures the length that NME divides by, [n] px; 0 where one of its two points is not labelled."""
     if normalizer.points is not None:
         one, other = normalizer.points
         distance = np.linalg.norm(truth[:, one].astype(np.float64) - truth[:, other], axis=-1)
@@ -180,7 +180,7 @@ def normalizer_px(
 
 
 def point_errors(predicted: np.ndarray, truth: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """Euclidean distance of each point, [n, k] px. A prediction that is NaN is infinitely wrong, not left out."""
+    """Measures the Euclidean distance of each point, [n, k] px. A prediction that is NaN is infinitely wrong, not left out."""
     distance = np.linalg.norm(predicted.astype(np.float64) - truth, axis=-1)
     return np.where(labelled, np.where(np.isnan(distance), np.inf, distance), np.nan)
 
@@ -188,7 +188,7 @@ def point_errors(predicted: np.ndarray, truth: np.ndarray, labelled: np.ndarray)
 def coordinate_errors(
     predicted: np.ndarray, truth: np.ndarray, labelled: np.ndarray, size: np.ndarray | float = 1.0
 ) -> np.ndarray:
-    """(|dx| / w + |dy| / h) / 2 of each point, [n, k]; size [n, 2] or one number. Its mean is NMAE; its mean over
+    """Computes (|dx| / w + |dy| / h) / 2 of each point, [n, k]; size [n, 2] or one number. Its mean is NMAE; its mean over
     instances' means, with a size of 1, is what FOMM's published evaluation calls AKD."""
     size = np.broadcast_to(np.asarray(size, dtype=np.float64), (len(truth), 2))[:, None]
     known = labelled & (size > 0).all(-1)
@@ -197,44 +197,44 @@ def coordinate_errors(
 
 
 def normalized(errors: np.ndarray, normalizer: np.ndarray) -> np.ndarray:
-    """errors [n, k] / normaliser [n]; NaN for instances whose normaliser is zero or less."""
+    """Divides errors [n, k] by the normaliser [n]; NaN for instances whose normaliser is zero or less."""
     return errors / np.where(normalizer > 0, normalizer, np.nan)[:, None]
 
 
 def mean(values: np.ndarray) -> float:
-    """Over all that is not NaN; NaN if nothing is."""
+    """Averages all that is not NaN; NaN if nothing is."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else math.nan
 
 
 def mean_of_instance(errors: np.ndarray) -> np.ndarray:
-    """[n, k] -> [n]: over the labelled points; NaN for instances without any."""
+    """Averages over the labelled points, [n, k] -> [n]; NaN for instances without any."""
     return _mean_over(errors, axis=1)
 
 
 def pck(relative: np.ndarray, threshold: float) -> np.ndarray:
-    """Share of instances in which a point is nearer than `threshold` (strictly), for each point: [n, k] -> [k]."""
+    """Computes the share of instances in which a point is nearer than `threshold` (strictly), for each point: [n, k] -> [k]."""
     return _mean_over(np.where(np.isnan(relative), np.nan, relative < threshold), axis=0)
 
 
 def auc(nme: np.ndarray, limit: float) -> float:
-    """Area under the cumulative curve of nme [n] from 0 to `limit`, over `limit`: exact, with no grid and no rule."""
+    """Computes the area under the cumulative curve of nme [n] from 0 to `limit`, over `limit`: exact, with no grid and no rule."""
     return mean(np.maximum(0.0, 1.0 - nme / limit))
 
 
 def failure_rate(nme: np.ndarray, limit: float) -> float:
-    """Share of instances with an NME strictly above `limit`."""
+    """Computes the share of instances with an NME strictly above `limit`."""
     return mean(np.where(np.isnan(nme), np.nan, nme > limit))
 
 
 def cumulative_errors(nme: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The cumulative error distribution: share of instances with an NME of at most each value of `at` [m] -> [m]."""
+    """Computes the cumulative error distribution: the share of instances with an NME of at most each value of `at` [m] -> [m]."""
     nme = np.sort(nme[~np.isnan(nme)])
     return np.searchsorted(nme, at, side="right") / max(len(nme), 1)
 
 
 def per_point(errors: np.ndarray, relative: np.ndarray, names: tuple[str, ...]) -> tuple[PointMetrics, ...]:
-    """A row for each point: errors [n, k] px, relative [n, k]."""
+    """Makes a row for each point: errors [n, k] px, relative [n, k]."""
     rows = []
     for i, name in enumerate(names):
         column = errors[:, i][~np.isnan(errors[:, i])]

@@ -38,6 +38,8 @@ class Data:
     train: Instances
     validation: Instances
     problems: list[Problem]
+    # val with crowds and instances without points, which evaluation ignores but must know; None: as `validation`.
+    whole_validation: Instances | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -51,11 +53,12 @@ class Data:
 
 def load_data(path: Path, recipe: Recipe, *, images: Path | None = None, category: str | None = None) -> Data:
     """train and val of `path`. Crowds and instances without any labelled point are left out of both."""
-    parts, problems = [], []
+    parts, problems, whole = [], [], None
     for split in ("train", "val"):
-        part, wrong = annotations.load(path, split, images, category=category, strict=recipe.strict)
-        part = part if recipe.points is None else part.pick_points(recipe.points)
-        part = part.select(part.labelled.any(1) & ~part.crowd)
+        ignored = split == "val"
+        whole, wrong = annotations.load(path, split, images, category=category, strict=recipe.strict, ignored=ignored)
+        whole = whole if recipe.points is None else whole.pick_points(recipe.points)
+        part = whole.select(whole.labelled.any(1) & ~whole.crowd)
         if len(part) == 0:
             raise UserError(f"{path}: split {split!r} has no instance with a labelled point")
         parts.append(part)
@@ -66,7 +69,7 @@ def load_data(path: Path, recipe: Recipe, *, images: Path | None = None, categor
             f"{path}: train has {len(train.skeleton.points)} points and val {len(validation.skeleton.points)}, "
             "or they differ in names; both splits must have the same points in the same order"
         )
-    return Data(train, validation, problems)
+    return Data(train, validation, problems, whole)
 
 
 def fit(
@@ -115,7 +118,8 @@ def work_of(
 
     detector, initialization = build_detector(recipe, data, echo)
     objective = Supervised(detector)
-    truth, split = reported or (data.validation, "val")
+    whole = data.validation if data.whole_validation is None else data.whole_validation
+    truth, split = reported or (whole, "val")
     settings: dict[str, Any] = {"padding": recipe.padding, "workers": worker_count(recipe)}
 
     def train_loader(rank: int, world: int) -> DataLoader:

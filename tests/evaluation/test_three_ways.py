@@ -90,7 +90,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory, blob_model: Path) -> Path:
         if row % 6 == 5:
             label |= {"keypoints": [0] * 9, "num_keypoints": 0}
     labels.append({**labels[0], "id": "crowd", "iscrowd": 1, "bbox": [0, 0, 60, 50]})
-    path.write_text(json.dumps({**file, "annotations": labels}))
+    for split in ("train", "val", "test"):
+        (root / "annotations" / f"{split}.json").write_text(json.dumps({**file, "annotations": labels}))
     return root
 
 
@@ -111,6 +112,20 @@ def test_an_exported_file_is_scored_as_its_run(
     by_run, by_file = (figures(run, tmp_path / "f.json", "evaluate", model, odd) for model in (blob_model, blob_onnx))
     assert by_file["metrics"] == pytest.approx(by_run["metrics"], abs=1e-5)
     assert by_file["floor"] == by_run["floor"]
+
+
+def test_the_report_of_a_run_has_the_same_figures(run: Run, odd: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    code, _, err = run(
+        "fit", odd, "--out", out, "--method", "deeppose", "--backbone", "mobilenetv3_small_050", "--size", "48x36",
+        "--epochs", 1, "--batch-size", 8, "--pretrained", "no", "--no-preflight", "--set", "workers=0",
+        "--set", "precision=fp32", "--set", "memory_format=contiguous", "--lr", "1e-3",
+    )  # fmt: skip
+    assert code == 0, err
+    own = figures(run, tmp_path / "own.json", "evaluate", out, odd, "--split", "val")
+    reported = json.loads((out / "metrics.json").read_text())
+    for part in ("metrics", "floor", "count", "left_out"):
+        assert reported[part] == (pytest.approx(own[part], abs=SAME) if part == "metrics" else own[part])
 
 
 @pytest.mark.parametrize("name", ["faces68_mini", "coco_mini17"])
