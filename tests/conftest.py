@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -138,6 +139,16 @@ def blob_onnx(blob_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("shipped") / "blobs"
     folder.mkdir()
     return onnx_export.write(*detectors.load(blob_model), folder, crop="inside", decode="own").file
+
+
+@pytest.fixture(autouse=True)
+def no_command_line() -> Iterator[None]:
+    """The command line of a test is not that of the tests that follow."""
+    from fiducial.files import command_line
+
+    before = command_line.set("")
+    yield
+    command_line.reset(before)
 
 
 @pytest.fixture
