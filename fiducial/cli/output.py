@@ -35,6 +35,14 @@ def write_figures(path: Path | None, summary: dict[str, Any]) -> None:
         config.write_json(path, summary)
 
 
+def print_run(summary: dict[str, Any]) -> None:
+    """Prints what a run has come to: first why it is worth little, where it is, then the epoch kept and its figures."""
+    if summary.get("warning"):
+        typer.echo(f"warning: {summary['warning']}")
+    typer.echo(f"{'best epoch':>12}  {summary['best_epoch']} of {summary['epochs']}")
+    print_figures(summary["metrics"])
+
+
 def print_figures(metrics: dict[str, Any], beside: Mapping[str, str] | None = None) -> None:
     """Prints a line for each figure, with the words that belong `beside` it."""
     for name, value in metrics.items():

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fiducial import config, files
+from fiducial import config, distill, files
 from fiducial.errors import UserError
+from fiducial.training import recipes
 from fiducial.training.recipe import Recipe
 
 # Settings that have an option of their own.
@@ -27,7 +28,7 @@ class Cell:
     """One run of a comparison."""
 
     label: str  # what it is one seed of: a method, or a loss and where the weights come from
-    recipe: Recipe  # complete: backbone, size and seed too
+    recipe: Any  # complete: backbone, size and seed too; which kind, its command says
     folder: str  # in the comparison's, `runs/NAME`; it stays when further cells join
     command: tuple[str, ...]  # what trains it, after `fiducial` and without --out
 
@@ -112,6 +113,11 @@ def keep(path: Path, plan: Plan, *, what: str = "comparison", all_stay: bool = T
     config.write_json(path, now)
 
 
+def recipe_of(values: dict[str, Any], path: str) -> Recipe:
+    """Makes the recipe that a file holds: a student's where it says how a teacher is followed."""
+    return recipes.of_values(values, path, distill.DistillationRecipe if values.get("distillation") else None)
+
+
 def changes(then: Mapping[str, Any], now: Mapping[str, Any], path: str, *, all_stay: bool = True) -> list[str]:
     """Lists what keeps a plan from continuing a written one, each change once: all but cells that have joined."""
     differing = [
@@ -120,7 +126,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any], path: str, *, all_s
         if name != "cells" and then[name] != now[name] and not (then[name] is None and name not in SOURCE)
     ]
     for name in then["cells"].keys() & now["cells"].keys():
-        recipe = config.from_dict(Recipe, then["cells"][name], path)  # has what later versions added, too
+        recipe = recipe_of(then["cells"][name], path)  # has what later versions added, too
         old, new = config.flat(config.to_dict(recipe)), config.flat(now["cells"][name])
         differing += [
             f"{key} was {as_setting(old.get(key))} and is now {as_setting(new.get(key))}"

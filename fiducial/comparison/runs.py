@@ -12,7 +12,7 @@ from typing import Any
 
 from fiducial import config, files
 from fiducial.card import Card
-from fiducial.comparison.cells import Cell
+from fiducial.comparison.cells import Cell, recipe_of
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
@@ -92,7 +92,7 @@ def read(folder: Path, name: str | None = None) -> Run:
     if not (folder / "model.safetensors").exists():
         raise UserError(f"{folder}: its weights, model.safetensors, are missing; train it again or leave it out")
     card, values = detectors.load_card(folder), files.read_json(path)
-    return Run(name or folder.name, folder, card, config.from_dict(Recipe, values["recipe"], str(path)), values["data"])
+    return Run(name or folder.name, folder, card, recipe_of(values["recipe"], str(path)), values["data"])
 
 
 def of_cells(cells: Sequence[tuple[Cell, Run]]) -> list[Variant]:

@@ -19,11 +19,10 @@ from fiducial.comparison import cells
 from fiducial.comparison.cells import Cell, Plan, recipe_arguments, source_arguments
 from fiducial.comparison.methods import fit_command
 from fiducial.data import annotations
-from fiducial.distill import TAUGHT, Teacher
+from fiducial.distill import TAUGHT, DistillationRecipe, Teacher
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
 from fiducial.training import recipes
-from fiducial.training.recipe import Recipe
 
 CONTROL = "without the teacher"
 STARTS = {"random": "random", "transfer": "transferred"}  # where weights come from: in names of folders, in words
@@ -81,7 +80,9 @@ def plan_of(study: Study, teacher: Teacher, losses: Sequence[str], out: Path, *,
     return Plan(data=study.data, cells=tuple(planned), images=study.images, category=study.category, fixed=fixed)
 
 
-def recipe_of(study: Study, teacher: Teacher, loss: str, *, init: Path | None = None, seed: int = 0) -> Recipe:
+def recipe_of(
+    study: Study, teacher: Teacher, loss: str, *, init: Path | None = None, seed: int = 0
+) -> DistillationRecipe:
     """Gives the recipe of one run: fp32 unless asked otherwise, as none is to be compared with another one's rounding."""
     precision = [] if any(setting.startswith("precision=") for setting in study.settings) else ["precision=fp32"]
     options = {**study.options, "init": None if init is None else str(init), "seed": seed}

@@ -20,7 +20,7 @@ from fiducial.card import PADDING
 from fiducial.data import augment, crops
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.images import ArrayImages
-from fiducial.errors import UserError
+from fiducial.errors import Failure, UserError
 from fiducial.geometry import Matrix, Size
 from fiducial.types import Batch, Images, Instances, Problem
 
@@ -64,8 +64,8 @@ def loader_of(dataset: Dataset[Any], draws: Sampler[Any] | Sequence[Any], worker
 
     Every draw says all that its batch depends on, so that `workers` processes, or none, make the same batches. The
     loader draws its processes' seeds from a generator of its own: how often it is iterated moves no one else's dice."""
-    return DataLoader(
-        dataset,
+    return _Loader(
+        _Telling(dataset),
         batch_size=None,  # an item is a batch already
         sampler=draws,
         num_workers=workers,
@@ -73,6 +73,37 @@ def loader_of(dataset: Dataset[Any], draws: Sampler[Any] | Sequence[Any], worker
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(0),
     )
+
+
+class _Telling(Dataset[Any]):
+    """Gives an error out instead of a batch: raised in a loader process, torch would make text of it."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, draw: Any) -> Any:
+        try:
+            return self.dataset[draw]
+        except Failure as error:
+            return error
+
+    def problems(self) -> list[Problem]:
+        return self.dataset.problems()
+
+
+class _Loader(DataLoader):
+    """Raises the errors that `_Telling` gives out, as what they were."""
+
+    def __iter__(self) -> Any:
+        batches = super().__iter__()
+
+        def raised() -> Iterator[Any]:
+            for batch in batches:
+                if isinstance(batch, Failure):
+                    raise batch
+                yield batch
+
+        return raised()
 
 
 class ImageGroupedSampler(Sampler[Draw]):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fiducial.distill.scoring import Distances as Distances
     from fiducial.distill.scoring import unlabelled_scores as unlabelled_scores
     from fiducial.distill.spec import TAUGHT as TAUGHT
+    from fiducial.distill.spec import DistillationRecipe as DistillationRecipe
     from fiducial.distill.teacher import Teacher as Teacher
     from fiducial.distill.teacher import load as load_teacher  # noqa: F401
     from fiducial.distill.teacher import parameters_of as parameters_of
@@ -34,6 +35,7 @@ _WHERE = {
     "DISTANCE": "scoring.DISTANCE",
     "MEANINGS": "scoring.MEANINGS",
     "TAUGHT": "spec.TAUGHT",
+    "DistillationRecipe": "spec.DistillationRecipe",
     "Distances": "scoring.Distances",
     "Shared": "workflow.Shared",
     "Teacher": "teacher.Teacher",

@@ -9,12 +9,12 @@ from typing import Any
 from fiducial import config
 from fiducial.data.augment import AugmentSpec
 from fiducial.distill import teacher as teachers
-from fiducial.distill.spec import TAUGHT, DistillationSpec
+from fiducial.distill.spec import TAUGHT, DistillationRecipe, DistillationSpec
 from fiducial.distill.teacher import Teacher
 from fiducial.errors import UserError
+from fiducial.motion import recipes as motion_recipes
 from fiducial.motion.spec import MotionSpec
 from fiducial.training import recipes
-from fiducial.training.recipe import Recipe
 
 LOSSES = (*TAUGHT, "none")
 # Only light and colours of what the student sees: the teacher's answer to the plain crop stays right.
@@ -33,46 +33,42 @@ MOTION_HEAD = {"kernel": 3, "padding": 1, "temperature": 1.0}
 def recipe_of(
     teacher: Teacher, student: str | None, loss: str | None, method: str | None, options: dict[str, Any],
     settings: list[str], *, resume_from: Path | None = None,
-) -> Recipe:  # fmt: skip
+) -> DistillationRecipe:  # fmt: skip
     """What a run begins with: the teacher's method, points, size and padding; options and `--set`s on top."""
     if loss is not None and loss not in LOSSES:
         raise UserError(f"--loss {loss!r}: expected {', '.join(LOSSES)} (none = without the teacher, for comparison)")
     if resume_from is not None and (resume_from / "recipe.json").exists():
-        base = recipes.default(resume_from=resume_from)
+        base = recipes.of_run(resume_from, DistillationRecipe)
     elif student is None:
         raise UserError("--student: missing; expected a backbone, such as squeeze_unet or mobilenetv3_small_100")
     else:
         base = _usual(teacher, method or teacher.detector.spec.method)
     if loss is not None:
-        base = replace(base, distillation=replace(base.distillation or DistillationSpec(), loss=loss))  # type: ignore[arg-type]
+        base = replace(base, distillation=replace(base.distillation, loss=loss))  # type: ignore[arg-type]
     given = {"backbone": student, "method": method, **options}
     given = {name: value for name, value in given.items() if value is not None}
     recipe = recipes.changed(base, given, settings)
-    if resume_from is None and not spec_of(recipe).cache:
+    if resume_from is None and not recipe.distillation.cache:
         recipe = recipes.changed(replace(base, augment=MOVED), given, settings)
     return recipe
 
 
-def spec_of(recipe: Recipe) -> DistillationSpec:
-    return recipe.distillation or DistillationSpec()
-
-
-def _usual(teacher: Teacher, method: str) -> Recipe:
+def _usual(teacher: Teacher, method: str) -> DistillationRecipe:
     spec = teacher.detector.spec
     head: dict[str, Any] = {}
     if teacher.detector.head.learns_without_labels and method == spec.method:
         head = {**MOTION_HEAD, "jacobian": spec.head["jacobian"]}  # what a Jacobian is, is the teacher's to say
     own = teachers.settings_of_run(teacher.path).get("motion")
-    return Recipe(
+    return DistillationRecipe(
         method=method, size=spec.size, padding=spec.padding, head=head, augment=COLOURS, preflight=False,
         distillation=DistillationSpec(),
-        motion=recipes.default("motion").motion if own is None else config.from_dict(MotionSpec, own, str(teacher.path)),
+        motion=motion_recipes.small().motion if own is None else config.from_dict(MotionSpec, own, str(teacher.path)),
     )  # fmt: skip
 
 
-def refuse_unlike(recipe: Recipe, teacher: Teacher, out: Path, *, is_study: bool = False) -> None:
+def refuse_unlike(recipe: DistillationRecipe, teacher: Teacher, out: Path, *, is_study: bool = False) -> None:
     """What would let student and teacher look at different things."""
-    spec, augment, theirs = spec_of(recipe), recipe.augment, teacher.offer.size
+    spec, augment, theirs = recipe.distillation, recipe.augment, teacher.offer.size
     if recipe.size.w * theirs.h != recipe.size.h * theirs.w:
         raise UserError(
             f"--size {recipe.size}: the teacher looks at {theirs}; expected the same shape, so that both see the same part "

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from fiducial.data import annotations, loading, video
 from fiducial.data.augment import AugmentSpec
+from fiducial.distill.spec import DistillationRecipe
 from fiducial.distill.teacher import Teacher
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
@@ -19,7 +20,6 @@ from fiducial.motion import clip_sources, clips, frames
 from fiducial.motion.clips import Clips
 from fiducial.training import fit as fitting
 from fiducial.training.device import worker_count
-from fiducial.training.recipe import Recipe
 from fiducial.types import Instances, Problem
 
 NO_CLIPS: tuple[tuple[str, np.ndarray], ...] = ()
@@ -51,7 +51,7 @@ class Material:
         """Lists the values that `batch.row` takes, in rising order."""
         return self.scored_rows if scored else self.learnt_rows
 
-    def train_loader(self, recipe: Recipe, rank: int, world: int) -> DataLoader:
+    def train_loader(self, recipe: DistillationRecipe, rank: int, world: int) -> DataLoader:
         """Loads whole batches of the crops to learn from, shuffled and augmented by the recipe's seed and the epoch."""
         return self._loader(
             False,
@@ -97,7 +97,7 @@ class Material:
 def material_of(
     path: Path,
     out: Path,
-    recipe: Recipe,
+    recipe: DistillationRecipe,
     teacher: Teacher,
     *,
     images: Path | None = None,

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fiducial.data import sampling
-from fiducial.distill.choices import spec_of
 from fiducial.distill.data import Material
 from fiducial.distill.scoring import DISTANCE, MEANINGS, Distances
+from fiducial.distill.spec import DistillationRecipe
 from fiducial.distill.teacher import Teacher
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
@@ -27,7 +27,6 @@ from fiducial.models.detector import Detector
 from fiducial.report import pictures, sheets
 from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, torch_device
 from fiducial.report.run_page import Run, page_of_run, read_run, write_run
-from fiducial.training.recipe import Recipe
 from fiducial.types import Batch, Skeleton
 
 SHARE = f"{DISTANCE}_share"
@@ -63,7 +62,7 @@ class Scored(NamedTuple):
 
 def write(
     out: Path,
-    recipe: Recipe,
+    recipe: DistillationRecipe,
     teacher: Teacher,
     material: Material,
     distances: Distances,
@@ -147,7 +146,7 @@ def sheet(crops: Sequence[Crop], material: Material, skeleton: Skeleton) -> np.n
 
 def _page(
     run: Run,
-    recipe: Recipe,
+    recipe: DistillationRecipe,
     teacher: Teacher,
     material: Material,
     scored: Scored,
@@ -155,7 +154,7 @@ def _page(
     galleries: Sequence[Gallery],
     warning: str,
 ) -> Page:
-    loss = spec_of(recipe).loss
+    loss = recipe.distillation.loss
     metrics = metric_table(
         [(name, scored.figures[name], meaning) for name, meaning in MEANINGS.items() if name in scored.figures],
         f"On {material.split}",
@@ -198,7 +197,7 @@ def _facts(figures: Mapping[str, float], summary: Mapping[str, Any]) -> list[Fac
     ]
 
 
-def _notes(material: Material, summary: Mapping[str, Any], recipe: Recipe, loss: str) -> list[str]:
+def _notes(material: Material, summary: Mapping[str, Any], recipe: DistillationRecipe, loss: str) -> list[str]:
     """Says what a reader must know before believing the figures."""
     notes = [
         f"All figures are of {material.split}, and the same crops chose the epoch ({summary['epoch'] + 1} of {recipe.epochs}): "

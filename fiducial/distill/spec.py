@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fiducial.errors import expect
+from fiducial.motion.spec import MotionRecipe
 
 Loss = Literal["auto", "L1", "L2", "L3", "KL", "none"]
 TAUGHT = ("L1", "L2", "L3", "KL")  # by a teacher
@@ -46,3 +47,11 @@ class DistillationSpec:
             expect(getattr(self, name) >= 0, f"distillation.{name}", getattr(self, name), "0 or more")
         expect(self.heatmaps is None or self.heatmaps >= 0, "distillation.heatmaps", self.heatmaps, "0 or more")
         expect(self.power >= 1, "distillation.power", self.power, "at least 1")
+
+
+@dataclass(frozen=True)
+class DistillationRecipe(MotionRecipe):
+    """What `fiducial distill` does: a recipe, how the teacher is followed, and, for a student that learns by what moves,
+    what is about frames."""
+
+    distillation: DistillationSpec = DistillationSpec()

@@ -21,12 +21,12 @@ from fiducial.distill import cache, choices, report
 from fiducial.distill import data as materials
 from fiducial.distill import teacher as teachers
 from fiducial.distill.cache import Index
-from fiducial.distill.choices import refuse_unlike, spec_of
+from fiducial.distill.choices import refuse_unlike
 from fiducial.distill.data import Material
 from fiducial.distill.objective import Distillation
 from fiducial.distill.scoring import DISTANCE, Distances
 from fiducial.distill.signals import Offer, Signals, Terms, decided, distance_px, offer_of, terms_of, why_not
-from fiducial.distill.spec import DistillationSpec
+from fiducial.distill.spec import DistillationRecipe, DistillationSpec
 from fiducial.distill.teacher import Asked, Teacher, TeacherAnswers
 from fiducial.errors import UserError
 from fiducial.files import Echo
@@ -38,7 +38,6 @@ from fiducial.training import run
 from fiducial.training.device import pick_device, worker_count
 from fiducial.training.history import Floor
 from fiducial.training.objective import Objective, Supervised
-from fiducial.training.recipe import Recipe
 from fiducial.training.work import Outcome, Prepare, Work
 
 
@@ -46,7 +45,7 @@ def distill(
     teacher: Teacher,
     path: Path,
     out: Path,
-    recipe: Recipe,
+    recipe: DistillationRecipe,
     *,
     images: Path | None = None,
     category: str | None = None,
@@ -66,7 +65,7 @@ def preparation(
 ) -> Prepare:
     """Gives what makes the work of a student: its network, the data in `path`, the teacher's answers to them."""
 
-    def prepare(recipe: Recipe, out: Path, begins: bool, echo: Echo) -> Work:
+    def prepare(recipe: DistillationRecipe, out: Path, begins: bool, echo: Echo) -> Work:
         if not begins:
             _refuse_other_teacher(out, teacher)
         student = _student(recipe, teacher, echo)
@@ -93,20 +92,20 @@ class Shared:
     student: Offer
 
 
-def student_of(recipe: Recipe, teacher: Teacher, out: Path, echo: Echo) -> tuple[Offer, dict[str, str]]:
+def student_of(recipe: DistillationRecipe, teacher: Teacher, out: Path, echo: Echo) -> tuple[Offer, dict[str, str]]:
     """What an untrained student has to say, and each loss with why it can't be for the pair, "" where it can."""
     refuse_unlike(recipe, teacher, out, is_study=True)
     detector, _ = fitting.detector_of(replace(recipe, pretrained="no", init=None), teacher.detector.spec.skeleton, echo)
     offer = offer_of(detector)
-    return offer, why_not(offer, teacher.offer, spec_of(recipe))
+    return offer, why_not(offer, teacher.offer, recipe.distillation)
 
 
 def share(
-    teacher: Teacher, student: Offer, path: Path, out: Path, recipe: Recipe, losses: Sequence[str], *,
+    teacher: Teacher, student: Offer, path: Path, out: Path, recipe: DistillationRecipe, losses: Sequence[str], *,
     images: Path | None = None, category: str | None = None, progress: bool = False, echo: Echo = print,
 ) -> Shared:  # fmt: skip
     """Frames and answers in OUT/frames and OUT/teacher, for runs with any of these losses to be linked to."""
-    spec = spec_of(recipe)
+    spec = recipe.distillation
     material = materials.material_of(path, out, recipe, teacher, images=images, category=category)
     echo(material.said)
     terms = [terms_of(student, teacher.offer, replace(spec, loss=loss)) for loss in losses]  # type: ignore[arg-type]
@@ -133,11 +132,11 @@ class Student:
     terms: Terms | None
 
 
-def _student(recipe: Recipe, teacher: Teacher, echo: Echo) -> Student:
+def _student(recipe: DistillationRecipe, teacher: Teacher, echo: Echo) -> Student:
     """Before any picture is looked at, so that a wrong name or an impossible pair is told at once."""
     detector, initialization = fitting.detector_of(recipe, teacher.detector.spec.skeleton, echo)
     offer = offer_of(detector)
-    spec = decided(offer, teacher.offer, spec_of(recipe))
+    spec = decided(offer, teacher.offer, recipe.distillation)
     terms = None if spec.loss == "none" else terms_of(offer, teacher.offer, spec)
     own, theirs = (teachers.parameters_of(each) for each in (detector, teacher.detector))
     echo(f"student: {own:,} parameters, teacher: {theirs:,} ({theirs / own:.1f} times as many)")
@@ -150,7 +149,13 @@ def _student(recipe: Recipe, teacher: Teacher, echo: Echo) -> Student:
 
 
 def _distances(
-    student: Student, teacher: Teacher, material: Material, out: Path, recipe: Recipe, progress: bool, echo: Echo
+    student: Student,
+    teacher: Teacher,
+    material: Material,
+    out: Path,
+    recipe: DistillationRecipe,
+    progress: bool,
+    echo: Echo,
 ) -> Distances:
     """To the teacher's answers to what is scored; a student that learns from labels is chosen by them."""
     both = _of_both(student.offer, teacher.offer)
@@ -165,13 +170,13 @@ def _work(
     material: Material,
     distances: Distances,
     out: Path,
-    recipe: Recipe,
+    recipe: DistillationRecipe,
     path: Path,
     progress: bool,
     echo: Echo,
 ) -> Work:
     """Crops, what is minimised on them, and the distance to the teacher's answers as the score."""
-    spec, terms = spec_of(recipe), student.terms
+    spec, terms = recipe.distillation, student.terms
     watches: tuple[Any, ...] = ()
     if terms is None:
         from fiducial.training.watch import CollapseWatch
@@ -246,7 +251,7 @@ def _of_terms(terms: Terms) -> tuple[str, ...]:
 
 
 def _answers(
-    teacher: Teacher, material: Material, out: Path, recipe: Recipe, held: tuple[str, ...], level: int | None, *,
+    teacher: Teacher, material: Material, out: Path, recipe: DistillationRecipe, held: tuple[str, ...], level: int | None, *,
     scored: bool, progress: bool, echo: Echo,
 ) -> cache.Kept:  # fmt: skip
     """Of all crops that are scored, or of those that are learnt from."""
@@ -264,7 +269,7 @@ def _answers(
     return cache.kept(folder, asked, wanted, crops, progress=progress, echo=echo)
 
 
-def _by_motion(path: Path, recipe: Recipe, material: Material, teacher: Teacher) -> Recipe:
+def _by_motion(path: Path, recipe: DistillationRecipe, material: Material, teacher: Teacher) -> DistillationRecipe:
     """Without the teacher and without labels: what the student finds by itself, in as many steps."""
     if not teacher.detector.head.learns_without_labels:
         raise UserError(

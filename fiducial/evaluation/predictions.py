@@ -122,7 +122,7 @@ def _paired(truth: Instances, detections: coco.Detections, sigmas: np.ndarray | 
     told = np.full(len(detections.score), -1) if detections.truth_row is None else detections.truth_row
     first = np.unique(told, return_index=True)[1]  # of repeats of one annotation the first
     found = first[told[first] >= 0]
-    usable = ~truth.ignored & truth.labelled.any(1)
+    usable = ~truth.crowd & truth.labelled.any(1)
     open_truth, open_detection = usable.copy(), told < 0
     open_truth[told[found]] = False
     found = found[usable[told[found]]]

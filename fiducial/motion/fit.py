@@ -21,18 +21,19 @@ from fiducial.models.detector import Detector
 from fiducial.models.heads import motion as motion_head
 from fiducial.motion import clips as clips_of
 from fiducial.motion import pairs, perceptual, report, system
+from fiducial.motion import recipes as motion_recipes
 from fiducial.motion.clips import Clips
 from fiducial.motion.discriminator import Discriminator
 from fiducial.motion.generator import Generator
 from fiducial.motion.objective import Motion
 from fiducial.motion.pairs import FramePairs
 from fiducial.motion.scoring import ReconstructionErrors
+from fiducial.motion.spec import MotionRecipe
 from fiducial.motion.teacher import Taught
 from fiducial.training import fit as fitting
 from fiducial.training import recipes, run
 from fiducial.training.device import worker_count
 from fiducial.training.history import Floor
-from fiducial.training.recipe import Recipe
 from fiducial.training.work import Outcome, Prepare, Work
 from fiducial.types import Skeleton
 
@@ -40,7 +41,7 @@ from fiducial.types import Skeleton
 def fit(
     path: Path,
     out: Path,
-    recipe: Recipe,
+    recipe: MotionRecipe,
     *,
     images: Path | None = None,
     category: str | None = None,
@@ -57,7 +58,7 @@ def fit(
 def preparation(path: Path, *, images: Path | None = None, category: str | None = None) -> Prepare:
     """Gives what makes the work of a run on the clips in `path`."""
 
-    def prepare(recipe: Recipe, out: Path, begins: bool, echo: Echo) -> Work:
+    def prepare(recipe: MotionRecipe, out: Path, begins: bool, echo: Echo) -> Work:
         _refuse_what_is_about_labels(path, out, recipe)
         objective, initialization = build(recipe, echo)
         if begins:
@@ -71,7 +72,7 @@ def preparation(path: Path, *, images: Path | None = None, category: str | None 
 def clips_for(
     path: Path,
     out: Path,
-    recipe: Recipe,
+    recipe: MotionRecipe,
     *,
     images: Path | None = None,
     category: str | None = None,
@@ -88,7 +89,12 @@ def clips_for(
     return clips
 
 
-def build(recipe: Recipe, echo: Echo) -> tuple[Motion, str]:
+def usual_recipe() -> MotionRecipe:
+    """Gives what the method starts from: what two cores learn in half an hour."""
+    return motion_recipes.small()
+
+
+def build(recipe: MotionRecipe, echo: Echo) -> tuple[Motion, str]:
     """The whole system, untrained but for what `--init` gives the detector, and where that came from."""
     torch.manual_seed(recipe.seed)
     spec = recipe.motion
@@ -116,7 +122,7 @@ def numbered(points: int) -> Skeleton:
 
 
 def work_of(
-    objective: Motion, clips: Clips, recipe: Recipe, initialization: str, echo: Echo, *, source: str = ""
+    objective: Motion, clips: Clips, recipe: MotionRecipe, initialization: str, echo: Echo, *, source: str = ""
 ) -> Work:
     """Makes the work of a run on pairs of frames, scored by the reconstruction of held-out clips."""
     from fiducial.motion.watch import SpreadWatch
@@ -166,12 +172,12 @@ def work_of(
 
 def load(out: Path, device: str = "cpu") -> Motion:
     """The whole system of a run folder without its adversary, in eval mode: to be scored and looked at."""
-    spec = recipes.of_run(out).motion
+    spec = recipes.of_run(out, MotionRecipe).motion
     detector, generator, _ = system.load(out, device)
     return Motion(detector, generator, perceptual.RandomFeatures(), spec).to(device).eval()
 
 
-def _refuse_what_is_about_labels(path: Path, out: Path, recipe: Recipe) -> None:
+def _refuse_what_is_about_labels(path: Path, out: Path, recipe: MotionRecipe) -> None:
     if recipe.points is not None:
         raise UserError(
             "--points picks labelled points, and here they are found without labels: how many is --set motion.points=N"
@@ -181,7 +187,7 @@ def _refuse_what_is_about_labels(path: Path, out: Path, recipe: Recipe) -> None:
 
 
 @torch.no_grad()
-def _try(objective: Motion, recipe: Recipe) -> None:
+def _try(objective: Motion, recipe: MotionRecipe) -> None:
     """One black pair, so that a size that some part can't take is told before anything is decoded."""
     black = torch.zeros(1, recipe.size.h, recipe.size.w, 3, dtype=torch.uint8)
     with torch.random.fork_rng():

@@ -8,14 +8,14 @@ from fiducial.data.augment import AugmentSpec
 from fiducial.geometry import Size
 from fiducial.motion.dense_motion import DenseMotionSpec
 from fiducial.motion.generator import GeneratorSpec
-from fiducial.motion.spec import MotionSpec
-from fiducial.training.recipe import OptimizerSpec, Recipe
+from fiducial.motion.spec import MotionRecipe, MotionSpec
+from fiducial.training.recipe import OptimizerSpec
 
 
-def small() -> Recipe:
+def small() -> MotionRecipe:
     """Two cores, half an hour: 64 px, the published detector's width on a grid of 32x32, and a narrow generator that may
     show the source's pixels. Points are kept apart: in so few steps most would settle in one place."""
-    return Recipe(
+    return MotionRecipe(
         method="motion",
         backbone="hourglass_b4_m256_s2",
         size=Size(64, 64),
@@ -35,7 +35,7 @@ def small() -> Recipe:
     )  # fmt: skip
 
 
-def full() -> Recipe:
+def full() -> MotionRecipe:
     """The published widths at 256 px, for a GPU."""
     return replace(
         small(), backbone="hourglass", size=Size(256, 256), epochs=100, batch_size=32,

@@ -24,11 +24,11 @@ from fiducial.motion.collapse import Spread
 from fiducial.motion.objective import Motion
 from fiducial.motion.pairs import SCORED_A_CLIP, FramePairs, PairBatches, PairDraw
 from fiducial.motion.scoring import ReconstructionErrors
+from fiducial.motion.spec import MotionRecipe
 from fiducial.report import pictures, sheets
 from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, torch_device
 from fiducial.report.run_page import Run, page_of_run, read_run, write_run
 from fiducial.report.sheets import Tile
-from fiducial.training.recipe import Recipe
 
 MOST_ROWS = 16  # of a sheet
 COLUMNS = 6  # frames of a clip
@@ -52,7 +52,7 @@ CURVES = (
 
 
 def write(
-    out: Path, recipe: Recipe, clips: Clips, objective: Motion, *, data: str, warning: str = ""
+    out: Path, recipe: MotionRecipe, clips: Clips, objective: Motion, *, data: str, warning: str = ""
 ) -> dict[str, Any]:
     """Scores the system, writes figures, pictures and the page, and gives the figures and where the files are.
 
@@ -81,7 +81,7 @@ def write(
 # --------------------------------------------------------------------------------------------------------- figures
 
 
-def score(objective: Motion, clips: Clips, recipe: Recipe, chosen: Sequence[int]) -> dict[str, float]:
+def score(objective: Motion, clips: Clips, recipe: MotionRecipe, chosen: Sequence[int]) -> dict[str, float]:
     """As val's during training, of some clips, by the weights that are kept."""
     errors = ReconstructionErrors(recipe.size)
     for batch in pairs.scored_loader(clips, recipe.batch_size, chosen=chosen):
@@ -89,7 +89,7 @@ def score(objective: Motion, clips: Clips, recipe: Recipe, chosen: Sequence[int]
     return errors.scores()
 
 
-def clip_rows(objective: Motion, clips: Clips, recipe: Recipe, chosen: Sequence[int]) -> list[dict[str, Any]]:
+def clip_rows(objective: Motion, clips: Clips, recipe: MotionRecipe, chosen: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each scored clip, and one for all still pictures, which are moved by random warps."""
     rows = []
     for name, some in clips.grouped(chosen):
@@ -191,7 +191,7 @@ def _evenly(items: Sequence[int], most: int) -> list[int]:
 
 def _page(
     run: Run,
-    recipe: Recipe,
+    recipe: MotionRecipe,
     clips: Clips,
     summary: Mapping[str, Any],
     points: np.ndarray,

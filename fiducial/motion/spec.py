@@ -9,6 +9,7 @@ from fiducial.motion.clips import ClipSpec
 from fiducial.motion.discriminator import DiscriminatorSpec
 from fiducial.motion.generator import GeneratorSpec
 from fiducial.motion.warps import WarpSpec
+from fiducial.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,10 @@ class MotionSpec:
         for name in ("perceptual_weight", "value_weight", "jacobian_weight", "separation_weight", "adversarial_weight",
                      "matching_weight", "points_weight", "taught_weight"):  # fmt: skip
             expect(getattr(self, name) >= 0, f"motion.{name}", getattr(self, name), "0 or more")
+
+
+@dataclass(frozen=True)
+class MotionRecipe(Recipe):
+    """What `fiducial fit VIDEOS --method motion` does: a recipe, and what of it is about frames that move."""
+
+    motion: MotionSpec = MotionSpec()

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fiducial.errors import UserError
 from fiducial.files import Echo, silent
 from fiducial.training._lightning import L, RichProgressBar, TensorBoardLogger, Tuner, WeightAveraging
 from fiducial.training.callbacks import History, Patience, Told
@@ -107,9 +106,6 @@ def run(
         if trainer.interrupted and (isinstance(error, SystemExit) or trainer.received_sigterm):
             raise KeyboardInterrupt from None
         raise
-    except UserError as error:
-        # From a loader process it comes with that process's traceback before it.
-        raise UserError(str(error).strip().splitlines()[-1].removeprefix("fiducial.errors.UserError: ")) from None
     return _best_of(checkpoints, trainer.is_global_zero)
 
 

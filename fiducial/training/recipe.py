@@ -7,9 +7,7 @@ from typing import Any, Literal
 
 from fiducial.card import PADDING
 from fiducial.data.augment import AugmentSpec
-from fiducial.distill.spec import DistillationSpec
 from fiducial.geometry import Size
-from fiducial.motion.spec import MotionSpec
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,9 @@ class OptimizerSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `fiducial fit` does. A variant is `dataclasses.replace` of another, or `--set a.b=c`."""
+    """What `fiducial fit` does. A variant is `dataclasses.replace` of another, or `--set a.b=c`.
+
+    What teaches in another way than by labels has a recipe of its own, which adds its settings to these."""
 
     method: str = "heatmap"
     backbone: str = "mobilenetv3_small_100"
@@ -52,5 +52,3 @@ class Recipe:
     workers: int | None = None  # loader processes; None = one less than the cores, at most 8
     preflight: bool = True  # overfit one small batch before anything else
     strict: bool = False  # bad samples are errors
-    motion: MotionSpec = MotionSpec()  # of methods that learn without labels alone
-    distillation: DistillationSpec | None = None  # of `fiducial distill` alone

@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from fiducial import config, files
 from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
 from fiducial.models import catalog, outside
-from fiducial.motion import recipes as motion_recipes
 from fiducial.training.recipe import Recipe
+
+Kind = TypeVar("Kind", bound=Recipe)
+OLDER_SECTIONS = ("motion",)
 
 
 def default(method: str | None = None, resume_from: Path | None = None) -> Recipe:
@@ -23,15 +25,35 @@ def default(method: str | None = None, resume_from: Path | None = None) -> Recip
     if resume_from is not None and (resume_from / "recipe.json").exists():
         return of_run(resume_from)
     method = None if method is None else outside.written(method)
-    return motion_recipes.small() if method is not None and learns_without_labels(method) else Recipe()
+    return Recipe() if method is None else taught_by(method).usual_recipe()
 
 
-def of_run(out: Path) -> Recipe:
-    """Reads the recipe that a run was begun with, "auto" settled. UserError where the folder holds no run."""
+def of_run(out: Path, kind: type[Kind] | None = None) -> Kind:
+    """Reads the recipe that a run was begun with, "auto" settled. UserError where the folder holds no run.
+
+    kind: which recipe it is [that of what teaches the run's method]."""
     path = out / "recipe.json"
     if not path.exists():
         raise UserError(out, "no run to resume (no recipe.json). Start it without --resume")
-    return config.from_dict(Recipe, files.read_json(path)["recipe"], str(path))
+    return of_values(files.read_json(path)["recipe"], str(path), kind)
+
+
+def of_values(values: dict[str, Any], path: str, kind: type[Kind] | None = None) -> Kind:
+    """Makes the recipe that `path` holds as `values`; `kind` as in `of_run`."""
+    if kind is None:
+        kind = kind_of(str(values.get("method", Recipe.method)))  # type: ignore[assignment]
+    assert kind is not None
+    known = {item.name for item in fields(kind)}
+    # Before there were recipes of several kinds, all had each other's sections, at their defaults or null.
+    foreign = {
+        name for name, value in values.items() if name not in known and (value is None or name in OLDER_SECTIONS)
+    }
+    return config.from_dict(kind, {name: value for name, value in values.items() if name not in foreign}, path)
+
+
+def kind_of(method: str) -> type[Recipe]:
+    """Tells which recipe a method's runs have; UserError for an unknown method."""
+    return type(taught_by(method).usual_recipe())
 
 
 def taught_by(method: str) -> ModuleType:
@@ -45,21 +67,22 @@ def learns_without_labels(method: str) -> bool:
 
 
 def load(reference: str) -> Recipe:
-    """`FILE.py:FUNCTION`: what the function returns. Runs that file's code, as importing it would."""
+    """Gives what a function of a file returns, named as `FILE.py:FUNCTION`. Runs that file's code, as importing it would.
+
+    The file is imported under a name of its own, made of its path, so that it stands in no other module's place."""
     file, colon, function = reference.rpartition(":")
     path = Path(file)
     if not colon or path.suffix != ".py" or not path.exists():
         raise UserError(f"--recipe {reference!r}: expected FILE.py:FUNCTION of a file that exists")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"_fiducial_recipe_{path.stem}_{files.digest([str(path.resolve())])}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module  # dataclasses and pickles of the file look for it there
     spec.loader.exec_module(module)
     known = [
-        name
-        for name, value in vars(module).items()
-        if callable(value) and getattr(value, "__module__", "") == path.stem
+        word for word, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == name
     ]
     if function not in known:
         raise UserError(f"--recipe {reference!r}: no function {function!r} there." + did_you_mean(function, known))
@@ -69,11 +92,14 @@ def load(reference: str) -> Recipe:
     return replace(recipe, method=outside.written(recipe.method), backbone=outside.written(recipe.backbone))
 
 
-def changed(recipe: Recipe, options: dict[str, Any], settings: list[str]) -> Recipe:
+def changed(recipe: Kind, options: dict[str, Any], settings: list[str]) -> Kind:
     """`recipe` with the command line's options, then its `--set`s. Another method drops the old one's head settings."""
     options = dict(options)
     options |= {name: outside.written(options[name]) for name in ("method", "backbone") if name in options}
     if options.get("method", recipe.method) != recipe.method:
+        kind = kind_of(options["method"])
+        if not isinstance(recipe, kind):
+            recipe = kind(**vars(recipe))  # type: ignore[assignment]  # with the settings of what teaches that method
         recipe = replace(recipe, head={})
     if "lr" in options:
         recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=_rate(options.pop("lr"))))

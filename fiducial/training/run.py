@@ -74,7 +74,7 @@ def train(
     if begins:
         refuse_other_run(out)
     else:
-        recipe = _resumed(out, recipe, say) if is_main() else recipes.of_run(out)
+        recipe = _resumed(out, recipe, say) if is_main() else recipes.of_run(out, type(recipe))
     with seeded(recipe.seed):
         work = prepare(recipe, out, begins, say)
         for line in work.said:
@@ -150,7 +150,7 @@ def refuse_other_run(out: Path) -> None:
 def _resumed(out: Path, asked: Recipe, echo: Echo) -> Recipe:
     """The recipe that the run began with, or went on with; UserError where another is asked for now. More epochs may
     be."""
-    begun = recipes.of_run(out)
+    begun = recipes.of_run(out, type(asked))
     if asked.epochs > begun.epochs:
         echo(
             f"{out}: goes on to epoch {asked.epochs}, where it was to end after {begun.epochs}. Its learning rate is from "
@@ -175,7 +175,7 @@ def _continued(out: Path, work: Work, writes: bool) -> Recipe:
     values = files.read_json(out / "recipe.json")
     if values["data"] != work.fingerprint:
         raise UserError(out, "the data differ from those that the run began with; resume with the same files")
-    recipe = replace(recipes.of_run(out), epochs=work.recipe.epochs)
+    recipe = replace(recipes.of_run(out, type(work.recipe)), epochs=work.recipe.epochs)
     before = values["recipe"]["epochs"]
     if writes and recipe.epochs != before:
         _write(out, recipe, work, [*values.get("epochs_before", []), before])

@@ -45,7 +45,7 @@ class Outcome:
     """A run that has come to its end: what was kept, and what is to be said of it."""
 
     out: Path
-    recipe: Recipe
+    recipe: Any  # of what taught it
     card: Card
     epochs: int  # that were trained
     warning: str  # why the result is worth little; "" where nothing speaks against it
@@ -93,4 +93,4 @@ class Prepare(Protocol):
     `begins`: the run is new, and older data in OUT may be replaced. Raises UserError before anything is made in OUT
     where the networks or the data can't be what the recipe says."""
 
-    def __call__(self, recipe: Recipe, out: Path, begins: bool, echo: Echo) -> Work: ...
+    def __call__(self, recipe: Any, out: Path, begins: bool, echo: Echo) -> Work: ...

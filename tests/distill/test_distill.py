@@ -24,6 +24,7 @@ from fiducial.data import annotations
 from fiducial.distill import choices, report, scoring, workflow
 from fiducial.distill.data import material_of
 from fiducial.distill.scoring import DISTANCE
+from fiducial.distill.spec import DistillationRecipe
 from fiducial.distill.teacher import Asked, Teacher
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
@@ -32,7 +33,6 @@ from fiducial.models import detector as detectors
 from fiducial.report import pictures
 from fiducial.report.charts import number_text
 from fiducial.training import history
-from fiducial.training.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_frames_without_labels(distill: Any, motion_teacher: Teacher, clips: Pat
     assert card.metrics["teacher"]["fingerprint"] == motion_teacher.fingerprint
     assert card.metrics["loss"] == "L3"
     written = files.read_json(out / "recipe.json")
-    assert config.from_dict(Recipe, written["recipe"]).distillation is not None
+    assert config.from_dict(DistillationRecipe, written["recipe"]).distillation is not None
     assert written["teacher"]["path"] == str(motion_teacher.path)
 
 
@@ -119,7 +119,7 @@ def test_a_smaller_input_and_a_teacher_that_is_asked_every_time(
     summary, _ = distill(
         motion_teacher, clips, out, *settings, loss="L3", size="128x96", student="hourglass_w8_b3_m8_s2"
     )
-    augment = config.from_dict(Recipe, files.read_json(out / "recipe.json")["recipe"]).augment
+    augment = config.from_dict(DistillationRecipe, files.read_json(out / "recipe.json")["recipe"]).augment
     assert augment == replace(choices.MOVED, shift=0.1), "what is given, on top of what moves them"
     assert not (out / "teacher" / "train").exists()
     assert detectors.load_card(out).spec.size == Size(128, 96)

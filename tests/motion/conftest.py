@@ -14,8 +14,8 @@ from fiducial.data.augment import AugmentSpec
 from fiducial.geometry import Size
 from fiducial.motion.dense_motion import DenseMotionSpec
 from fiducial.motion.generator import GeneratorSpec
-from fiducial.motion.spec import MotionSpec
-from fiducial.training.recipe import OptimizerSpec, Recipe
+from fiducial.motion.spec import MotionRecipe, MotionSpec
+from fiducial.training.recipe import OptimizerSpec
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +28,9 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def recipe() -> Recipe:
+def recipe() -> MotionRecipe:
     dense_motion = DenseMotionSpec(width=8, widest=32, blocks=3)
-    return Recipe(
+    return MotionRecipe(
         method="motion", backbone="hourglass_w8_b3_m32_s2", size=Size(64, 64), pretrained="no", padding=1.0, epochs=2,
         batch_size=4, precision="fp32", memory_format="contiguous", workers=0, augment=AugmentSpec.none(),
         optimizer=OptimizerSpec(lr=2e-3, weight_decay=0.0, ema_decay=0.9),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.output import note, print_figures
+from fiducial.cli.output import note, print_run
 
 ORDER = 10
 
@@ -27,7 +27,7 @@ def demo(
 
     summary = demos.demo(out, epochs=epochs, seed=seed, progress=sys.stderr.isatty(), echo=note)
     assert summary is not None  # one process
-    print_figures(summary["metrics"])
+    print_run(summary)
     file, proof = export.export_model(out, "onnx", out / "shipped", echo=note)
     for line in certificate.lines(proof):
         typer.echo(line)

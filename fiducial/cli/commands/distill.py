@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption
-from fiducial.cli.output import note, print_figures, print_table, write_figures
+from fiducial.cli.output import note, print_run, print_table, write_figures
 from fiducial.errors import UserError
 
 ORDER = 30
@@ -136,7 +136,7 @@ def _show(summary: dict[str, Any]) -> None:
     else:
         from fiducial.distill import DISTANCE, MEANINGS
 
-        print_figures(summary["metrics"])
+        print_run(summary)
         if DISTANCE in summary["metrics"]:
             note(f"{DISTANCE}: {MEANINGS[DISTANCE]}")
     for name, path in summary["files"].items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, StrictOption
-from fiducial.cli.output import note, print_figures, write_figures
+from fiducial.cli.output import note, print_run, write_figures
 
 if TYPE_CHECKING:
     from fiducial.training.recipe import Recipe
@@ -109,6 +109,6 @@ def _fit(
     if summary is not None:
         write_figures(json_file, summary)
         if not quiet:
-            print_figures(summary["metrics"])
+            print_run(summary)
             for name, path in summary["files"].items():
                 typer.echo(f"{name}: {path}")
