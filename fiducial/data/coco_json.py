@@ -303,8 +303,8 @@ def _number(content: Content, findings: Findings) -> None:
     ids = [item.id for item in kept]
     missing = ids.count(None)
     if missing or len(set(ids)) < len(ids):
-        fault = f"{missing} have no id" if missing else f"there are only {len(set(ids))} different ids"
-        findings.note(f"of {len(kept)} annotations {fault}: all are numbered from 1 by their place in the file")
+        fault = f"{missing} have no id" if missing else f"not all have an id of their own ({len(set(ids))} different)"
+        findings.note(f"of {len(kept)} annotations {fault}: they are numbered from 1 by their place in the file")
         for number, item in enumerate(kept, 1):
             item.id = number
 

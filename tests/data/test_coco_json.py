@@ -344,7 +344,7 @@ def test_annotation_ids_are_not_needed(tmp_path: Path, way: str, ids: list[Any])
     assert not wrong
     assert [row.annotation_id for row in rows] == [1, 2, 3, 4, 5]
     [said] = [line for line in notes if "numbered" in line]
-    assert "all are numbered from 1 by their place in the file" in said
+    assert "they are numbered from 1 by their place in the file" in said
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -121,7 +121,9 @@ def test_ids(tmp_path: Path):
     report = run(tmp_path, [*GOOD, detection(2, 9)], truth(annotation(2, 9)))
     assert report["problems"] == []
     assert report["paired"] == 3
-    assert "of 3 annotations there are only 2 different ids: all are numbered from 1" in report["notes"][0]
+    assert (
+        "of 3 annotations not all have an id of their own (2 different): they are numbered from 1" in report["notes"][0]
+    )
     zero = run(tmp_path, [*GOOD, detection(0, 9)], truth(annotation(0, 9)))
     assert zero["metrics"]["ar"] == 1
     assert "annotation id 0" in zero["notes"][0]

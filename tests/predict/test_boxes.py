@@ -145,4 +145,4 @@ def test_boxes_of_a_detector(tmp_path: Path) -> None:
     assert found.boxes[0].xywh == [[5, 4, 50, 40]]
     assert found.boxes[0].category_ids == [1]
     assert "annotation 2: its box [5.0, 4.0, 0.0, 40.0] has no area" in found.problems[0]
-    assert "of 2 annotations 2 have no id: all are numbered" in found.notes[0]
+    assert "of 2 annotations 2 have no id: they are numbered" in found.notes[0]
