@@ -155,18 +155,19 @@ def _trainer(recipe: Recipe, devices: int, **options: Any) -> L.Trainer:
     # Parameters of a frozen backbone get no gradient at first, which plain DDP takes for an error.
     unused = recipe.optimizer.freeze_epochs > 0
     strategy = "auto" if devices == 1 else "ddp_find_unused_parameters_true" if unused else "ddp"
-    return L.Trainer(
-        accelerator=pick_device().type,
-        devices=devices,
-        strategy=strategy,
-        sync_batchnorm=devices > 1 and pick_device().type == "cuda",
-        precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
-        gradient_clip_val=recipe.optimizer.clip_norm or None,
-        use_distributed_sampler=False,  # ours knows images with several people, and resumes
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        **options,
-    )
+    with _quiet():
+        return L.Trainer(
+            accelerator=pick_device().type,
+            devices=devices,
+            strategy=strategy,
+            sync_batchnorm=devices > 1 and pick_device().type == "cuda",
+            precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
+            gradient_clip_val=recipe.optimizer.clip_norm or None,
+            use_distributed_sampler=False,  # ours knows images with several people, and resumes
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            **options,
+        )
 
 
 def _averaging(recipe: Recipe) -> WeightAveraging | None:

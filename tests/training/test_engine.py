@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -379,3 +381,14 @@ def test_history_as_csv_has_all_columns(tmp_path: Path):
     path.write_text(files.csv_text(rows))
     assert history.read(path) == rows
     assert history.read(tmp_path / "none.csv") == []
+
+
+def test_only_our_own_lines_are_said(blobs: Path, tmp_path: Path) -> None:
+    """In a process of its own: in this one Lightning's loggers have been set by other tests."""
+    words = ["fit", blobs, "--out", tmp_path / "run", "--method", "deeppose", "--backbone", "mobilenetv3_small_050"]
+    words += ["--size", "64x64", "--epochs", 1, "--batch-size", 16, "--pretrained", "no", "--no-preflight"]
+    words += ["--set", "augment.flip=0", "--set", "precision=fp32", "--set", "memory_format=contiguous"]
+    command = [sys.executable, "-m", "fiducial.cli", *map(str, words)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr.strip().splitlines()
+    notes = [line for line in told if ": note: " in line]
+    assert [line.split(":")[0] for line in told if line not in notes] == ["epoch 1 of 1", "kept"]
