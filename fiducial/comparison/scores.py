@@ -12,6 +12,7 @@ import numpy as np
 
 from fiducial import files
 from fiducial.comparison.runs import Run
+from fiducial.data import loading
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, metrics
 from fiducial.runtime import runtime
@@ -82,20 +83,24 @@ def read_by_all(predictions: Mapping[str, Sequence[Predictions]]) -> np.ndarray:
 
 
 def score(predictions: Sequence[Predictions], instances: Instances) -> Scores:
-    """Scores what the runs of one row found; instances: those that were read, in the order of the predictions."""
-    size = instances.image_size[instances.image_row]
-    labelled = instances.labelled & ~instances.crowd[:, None]
-    normalizer = metrics.normalizer_px(instances.skeleton.normalizer, instances.xy, labelled, instances.box_xywh, size)
+    """Scores what the runs of one row found.
+
+    instances: those that were read, in the order of the predictions. Figures are of all of them, as `evaluate` has it:
+    crowds and instances without labelled points absorb detections in AP. Errors and `predicted` are of the others."""
+    measured = loading.trainable(instances)
+    truth = instances.select(measured)
+    size = truth.image_size[truth.image_row]
+    normalizer = metrics.normalizer_px(truth.skeleton.normalizer, truth.xy, truth.labelled, truth.box_xywh, size)
 
     def relative(xy: np.ndarray) -> np.ndarray:
-        return metrics.normalized(metrics.point_errors(xy, instances.xy, labelled), normalizer)
+        return metrics.normalized(metrics.point_errors(xy[measured], truth.xy, truth.labelled), normalizer)
 
     errors = [[relative(xy) for xy in of_seed.xy] for of_seed in predictions]  # s x j of [n, k]
     instance = np.array([[metrics.mean_of_instance(each) for each in of_seed] for of_seed in errors])  # [s, j, n]
     return Scores(
         errors={"nme": instance[:, 0]},
         figures=[_figures(of_seed, instances) for of_seed in predictions],
-        predicted=np.stack([of_seed.xy[0] for of_seed in predictions]),
+        predicted=np.stack([of_seed.xy[0][measured] for of_seed in predictions]),
         point_nme=np.array([[metrics.mean(column) for column in of_seed[0].T] for of_seed in errors]),
         jitter_nme=np.array([[metrics.mean(each) for each in of_seed] for of_seed in instance]),
     )

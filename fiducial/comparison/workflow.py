@@ -18,7 +18,7 @@ from fiducial.comparison.results import NME, Comparison, Contrast, Labelled, Row
 from fiducial.comparison.runs import NAMES, Run, Variant
 from fiducial.comparison.scores import Scores
 from fiducial.comparison.train import is_finished
-from fiducial.data import annotations
+from fiducial.data import annotations, loading
 from fiducial.errors import UserError, did_you_mean
 from fiducial.evaluation import evaluate, floor
 from fiducial.files import Echo
@@ -185,15 +185,14 @@ def _data(plan: Plan, beside: Sequence[Run]) -> fitting.Data:
 
 
 def _split(plan: Plan, data: fitting.Data, split: str) -> Split:
-    """The instances of the split that have a labelled point, crowds left out; those of val are training's own."""
+    """The instances of the split, with those that AP ignores: crowds and what has no labelled point."""
     lines = [str(problem) for problem in data.problems]
     if split == "train":
         raise UserError("--split train: the methods have learnt from it; expected val or test")
     if split == "val":
-        return Split(split, data.validation, lines)
-    part, problems = annotations.load(plan.data, split, plan.images, category=plan.category)
+        return Split(split, data.validation if data.whole_validation is None else data.whole_validation, lines)
+    part, problems = annotations.load(plan.data, split, plan.images, category=plan.category, ignored=True)
     part = evaluate.match_points(part, data.validation.skeleton.points, str(plan.data))
-    part = part.select(part.labelled.any(1) & ~part.crowd)
     return Split(split, part, list(dict.fromkeys([*lines, *(str(problem) for problem in problems)])))
 
 
@@ -249,12 +248,13 @@ def _comparison(
 ) -> Comparison:
     instances = split.instances
     count = sum(len(variant.runs) for variant in variants.values())
-    echo(f"scoring {count} runs on the {len(instances)} instances of {split.name}")
+    echo(f"scoring {count} runs on the {loading.trainable(instances).sum()} instances of {split.name}")
     predictions = {name: _predictions(variant, instances, out, split.name) for name, variant in variants.items()}
     read = scores.read_by_all(predictions)
     unread = dict.fromkeys(line for of_seeds in predictions.values() for one in of_seeds for line in one.problems)
     instances = instances.select(read)
     scored = {name: scores.score(of_seeds, instances) for name, of_seeds in predictions.items()}
+    instances = instances.select(loading.trainable(instances))
     measured = costs.measure(variants, out / "costs.json", echo)
     if baseline is not None and not rows_of(baseline, variants):
         echo(f"--baseline {baseline}: all of its runs failed; the best takes its place")

@@ -296,6 +296,28 @@ def test_an_altered_file_is_scored_anew(blob_onnx: Path, tmp_path: Path) -> None
     assert [path.name for path in runtime.files_of(file.with_suffix(".xml"))] == ["model.xml", "model.bin"]
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_average_precision_is_evaluates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str) -> None:
+    """Crowds and instances without points absorb detections in both, and count in no error."""
+    monkeypatch.setattr(cost, "measure_many", untimed)
+    data = write_blobs(tmp_path / "data", {"train": 16, "val": 16, "test": 16})
+    for file in (data / "annotations").glob("*.json"):
+        content = json.loads(file.read_text())
+        content["categories"][0]["sigmas"] = [0.25, 0.35, 0.3]  # about as wide as untrained points are off
+        content["annotations"][3]["iscrowd"] = 1
+        for annotation in content["annotations"][5:9]:
+            annotation.update(keypoints=[0] * 9, num_keypoints=0)
+        file.write_text(json.dumps(content))
+    run = write_run(tmp_path / "run", data, "deeppose", 0)
+    figures = compare(data, tmp_path / "out", [run], split=split)
+    expected = evaluate.evaluate_model(run, data, split).summary["metrics"]
+    measured = figures["rows"][0]["metrics"]
+    assert 0 < expected["ap"] < 1
+    for name in ("ap", "ap75", "ar", "nme"):
+        assert measured[name]["mean"] == pytest.approx(expected[name], abs=1e-6), name
+    assert figures["count"] == 11
+
+
 # -------------------------------------------------------------------------------------------------------- refused
 
 
