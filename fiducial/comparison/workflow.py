@@ -190,7 +190,8 @@ def _split(plan: Plan, data: fitting.Data, split: str) -> Split:
     if split == "train":
         raise UserError("--split train: the methods have learnt from it; expected val or test")
     if split == "val":
-        return Split(split, data.validation if data.whole_validation is None else data.whole_validation, lines)
+        whole = data.validation if data.whole_validation is None else data.whole_validation
+        return Split(split, evaluate.match_points(whole, data.validation.skeleton.points, str(plan.data)), lines)
     part, problems = annotations.load(plan.data, split, plan.images, category=plan.category, ignored=True)
     part = evaluate.match_points(part, data.validation.skeleton.points, str(plan.data))
     return Split(split, part, list(dict.fromkeys([*lines, *(str(problem) for problem in problems)])))
