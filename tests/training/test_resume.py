@@ -138,3 +138,25 @@ def test_two_processes(blobs: Path, tmp_path: Path):
     figures = json.loads(done.stdout.strip().splitlines()[-1])
     assert figures["count"] == 16, "each val instance once, whichever process saw it"
     assert figures["metrics"]["nme"] > 0
+
+
+def test_more_epochs_than_a_finished_run_had(run: Run, blobs: Path, tmp_path: Path) -> None:
+    """It trains on and says how; fewer are refused. A run that is no better than the mean shape says so first."""
+    words = arguments(blobs, tmp_path / "run")
+    words[words.index("--epochs") + 1] = "1"
+    code, out, err = run(*words)
+    assert code == 0, err
+    floor = json.loads((tmp_path / "run" / "metrics.json").read_text())["floor"]["nme"]
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())["metrics"]
+    assert out.startswith("warning: this run has learnt little") == (figures["nme"] >= floor)
+    assert "best epoch  1 of 1" in out
+    assert "epoch 1 of 1: val nme" in err
+    words[words.index("--epochs") + 1] = "2"
+    code, out, err = run(*words, "--resume")
+    assert code == 0, err
+    assert "goes on to epoch 2, where it was to end after 1" in err
+    assert len(rows_of(tmp_path / "run")) == 2
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] == 2
+    words[words.index("--epochs") + 1] = "1"
+    code, _, err = run(*words, "--resume")
+    assert (code, "more epochs are possible, fewer are not" in err) == (2, True)
