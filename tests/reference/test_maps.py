@@ -5,42 +5,12 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip("torch")
+from models.test_debias import GRID, PEAKS, logits_of, mean_error, near_the_border, plain_mean  # noqa: E402
+
 from fiducial import geometry  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import heatmaps, integral  # noqa: E402
 from fiducial.reference import maps  # noqa: E402
-
-GRID = Size(64, 64)
-PEAKS = [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
-
-
-def near_the_border(count: int = 60, seed: int = 0):
-    """[1, 8 count, 2] cells: within 3 cells of each side and each corner, between the outermost cells' centres."""
-    generator = torch.Generator().manual_seed(seed)
-    last = torch.tensor([GRID.w - 1.0, GRID.h - 1.0])
-    places = []
-    for side_x in (0, 1, 2):
-        for side_y in (0, 1, 2):
-            if (side_x, side_y) == (1, 1):
-                continue
-            depth = 3 * torch.rand(count, 2, generator=generator)
-            middle = 3 + (last - 6) * torch.rand(count, 2, generator=generator)
-            side = torch.tensor([side_x, side_y])
-            places.append(torch.where(side == 0, depth, torch.where(side == 1, middle, last - depth)))
-    return torch.cat(places)[None]
-
-
-def logits_of(xy_grid, peak: float):
-    """Zero but for a Gaussian of two cells."""
-    return peak * heatmaps.draw_gaussians(xy_grid, GRID, 2.0)
-
-
-def plain_mean(logits):
-    return heatmaps.expectation(heatmaps.spatial_softmax(logits))
-
-
-def mean_error(found, xy_grid) -> float:
-    return float((found - xy_grid).norm(dim=-1).mean())
 
 
 @pytest.mark.parametrize("peak", PEAKS)

@@ -6,27 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from evaluation.test_suppression import SHAPE, SIGMAS, areas, copies, similarity
 
 from fiducial.errors import UserError
 from fiducial.reference import suppression
-
-SIGMAS = np.array([0.05, 0.06, 0.08])
-SHAPE = np.array([[20.0, 30], [61, 44], [35, 71]])
-AREA = 41.0 * 41
-
-
-def copies(*shifts: float) -> np.ndarray:
-    """The shape, moved to the right by so many px: [n, 3, 2]."""
-    return np.array([SHAPE + np.array([shift, 0]) for shift in shifts])
-
-
-def similarity(shift: float) -> float:
-    """OKS of two copies that are `shift` px apart."""
-    return float(np.mean([math.exp(-(shift**2) / (2 * AREA * (2 * sigma) ** 2)) for sigma in SIGMAS]))
-
-
-def areas(count: int) -> np.ndarray:
-    return np.full(count, AREA)
 
 
 def test_instance_scores_by_hand():
