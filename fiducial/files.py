@@ -97,6 +97,14 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+def csv_numbers(path: Path) -> list[dict[str, float]]:
+    """Reads the rows of a CSV of numbers, without the empty fields; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
 def digest(parts: Iterable[np.ndarray | bytes | str]) -> str:
     """Digests arrays and text into 16 hexadecimal digits, the same on every machine."""
     total = hashlib.sha256()

@@ -36,7 +36,7 @@ from fiducial.motion import fit as motion
 from fiducial.training import fit as fitting
 from fiducial.training import run
 from fiducial.training.device import pick_device, worker_count
-from fiducial.training.history import Floor
+from fiducial.training.history import ToBeat
 from fiducial.training.objective import Objective, Supervised
 from fiducial.training.work import Outcome, Prepare, Work
 
@@ -228,14 +228,14 @@ def _work(
     )
 
 
-def _floor(distances: Distances) -> Floor | None:
+def _floor(distances: Distances) -> ToBeat | None:
     """The distance of one answer for all crops, the mean of the teacher's; None where labels are the score."""
     if distances.metric != DISTANCE or not isinstance(distances.answers, cache.Kept):
         return None
     xy_unit = torch.from_numpy(np.array(distances.answers.columns["xy_unit"]))
     constant = Signals(xy_unit.mean(0, keepdim=True))
     px = float(distance_px(constant, Signals(xy_unit), distances.student.size).mean())
-    return Floor(px, "the mean of the teacher's points, taken for every crop")
+    return ToBeat(px, "the mean of the teacher's points, taken for every crop")
 
 
 def _of_both(student: Offer, teacher: Offer) -> tuple[str, ...]:

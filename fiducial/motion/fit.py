@@ -33,7 +33,7 @@ from fiducial.motion.teacher import Taught
 from fiducial.training import fit as fitting
 from fiducial.training import recipes, run
 from fiducial.training.device import worker_count
-from fiducial.training.history import Floor
+from fiducial.training.history import ToBeat
 from fiducial.training.work import Outcome, Prepare, Work
 from fiducial.types import Skeleton
 
@@ -164,7 +164,7 @@ def work_of(
         initialization=initialization,
         licence=objective.detector.backbone.licence,
         card_metrics={"train_clips": len(clips.chosen(held_out=False))},
-        floor=lambda metrics: Floor(metrics["copy"], "the first frame, taken for all others"),
+        floor=lambda metrics: ToBeat(metrics["copy"], "the first frame, taken for all others"),
         save=save,
         report=write_report,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +60,7 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder,
         files.read_json(recipe)["recipe"] if recipe.is_file() else {},
-        _numbers(history) if history.is_file() else [],
+        files.csv_numbers(history),
         None if best is None else int(best) + 1,
     )
 
@@ -117,8 +116,3 @@ def _best(run: Run) -> list[Fact]:
     if run.best_epoch is None or not run.history:
         return []
     return [Fact("best epoch", f"{run.best_epoch} of {len(run.history)}", "its weights were kept")]
-
-
-def _numbers(path: Path) -> list[dict[str, float]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

@@ -24,7 +24,7 @@ from fiducial.report import detector_report
 from fiducial.report.run_page import files_of
 from fiducial.training import preflight, run
 from fiducial.training.device import worker_count
-from fiducial.training.history import Floor
+from fiducial.training.history import ToBeat
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe
 from fiducial.training.scoring import PointErrors
@@ -157,7 +157,7 @@ def work_of(
         initialization=initialization,
         licence=detector.backbone.licence,
         card_metrics={"train_instances": len(data.train)},
-        floor=lambda metrics: Floor(floor.floor_of(data.validation, data.train).nme, "the mean shape of train"),
+        floor=lambda metrics: ToBeat(floor.floor_of(data.validation, data.train).nme, "the mean shape of train"),
         save=save,
         report=partial(_report, data=data, truth=truth, split=split, source=source),
     )

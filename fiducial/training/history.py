@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fiducial import files
+
 Row = Mapping[str, float]  # `epoch` counts from 0
 
 
-class Floor(NamedTuple):
+class ToBeat(NamedTuple):
     """What a run must get below to be worth something."""
 
     value: float  # of the val metric
@@ -20,10 +21,7 @@ class Floor(NamedTuple):
 
 def read(path: Path) -> list[dict[str, float]]:
     """Reads the rows of a history.csv; none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    return files.csv_numbers(path)
 
 
 def best_of(rows: Sequence[Row], metric: str) -> Row:
@@ -31,7 +29,7 @@ def best_of(rows: Sequence[Row], metric: str) -> Row:
     return min(rows, key=lambda row: math.inf if math.isnan(row[metric]) else row[metric])
 
 
-def warning_of(rows: Sequence[Row], metric: str, floor: Floor | None) -> str:
+def warning_of(rows: Sequence[Row], metric: str, floor: ToBeat | None) -> str:
     """Says in one line why the best epoch is worth little, "" where it is worth something."""
     best = best_of(rows, metric)
     name, value, reasons = metric.partition("/")[2] or metric, best[metric], []

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from fiducial.card import Card
 from fiducial.files import Echo
-from fiducial.training.history import Floor
+from fiducial.training.history import ToBeat
 from fiducial.training.objective import Objective
 from fiducial.training.recipe import Recipe
 from fiducial.types import Problem
@@ -56,7 +56,7 @@ class Outcome:
         return {**warning, "best_epoch": self.card.metrics["epoch"] + 1, "epochs": self.epochs}
 
 
-def no_floor(metrics: Mapping[str, float]) -> Floor | None:
+def no_floor(metrics: Mapping[str, float]) -> ToBeat | None:
     """Says that nothing is known which a run must get below."""
     return None
 
@@ -81,7 +81,7 @@ class Work:
     initialization: str  # where the weights came from
     licence: str  # of what is made
     card_metrics: Mapping[str, Any]  # what the card says besides the best epoch's figures
-    floor: Callable[[Mapping[str, float]], Floor | None] = no_floor  # for the best epoch's figures
+    floor: Callable[[Mapping[str, float]], ToBeat | None] = no_floor  # for the best epoch's figures
     save: Callable[[Path, Card], None]  # writes what is kept into the run's folder
     report: Callable[[Outcome], dict[str, Any]]  # scores what was kept, writes the page; the figures, and "files"
 
