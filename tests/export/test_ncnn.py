@@ -30,7 +30,7 @@ pytest.importorskip("pnnx")
 
 FILES = ["model.decode.onnx", "model.ncnn.bin", "model.ncnn.json", "model.ncnn.param"]
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "deconvolution": ("heatmap", {"upsampling": "deconvolution", "kernel": 3, "align": "stride"}),
+    "deconvolution": ("heatmap", {"upsampling": "deconvolution", "kernel": 3, "align": "stride", "channels": 32}),
     "maps and scales": ("integral", {"loss": "rle", "debias": "background"}),
     "a map for yes, one for no": ("rounding", {"two_class": True}),
     "attention": ("simcc", {"network": "rtmcc", "hidden": 32}),
