@@ -102,7 +102,7 @@ def measure_loader(instances: Instances, seconds: float) -> dict[str, Any]:
         for row in rows:
             naive_sample(instances, int(row), np.random.default_rng(int(row)))
         naive.append(len(rows) / (time.process_time() - start))
-    crops = batches.dataset
+    crops: Any = batches.dataset.dataset  # inside of what gives errors out
     stages = profile(crops, list(batches.sampler), cutting, augment)
     return {"crops_per_second": float(np.median(ours)), "naive_per_second": float(np.median(naive)), "shares": stages}
 
