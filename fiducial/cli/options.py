@@ -26,13 +26,12 @@ StrictOption = Annotated[
 JsonOption = Annotated[
     Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here as JSON; '-' prints them.")
 ]
+PART_HELP = "The file of the run's own head or backbone, where that is not on the Python path (docs/training.md)."
 PartOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--part",
-        "--method",
-        metavar="FILE.py",
-        callback=named_parts,
-        help="The file of the run's own head or backbone, where that is not on the Python path (docs/training.md).",
-    ),
+    typer.Option("--part", "--method", metavar="FILE.py", callback=named_parts, help=PART_HELP),
+]
+# Of commands where --method means something else.
+PartAloneOption = Annotated[
+    list[str] | None, typer.Option("--part", metavar="FILE.py", callback=named_parts, help=PART_HELP)
 ]

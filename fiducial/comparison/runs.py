@@ -82,6 +82,7 @@ def read(folder: Path, name: str | None = None) -> Run:
     """Reads a run folder, or a file of `fiducial export`."""
     export = runtime.export_of(folder)
     if export is not None:
+        folder = runtime.resolved(folder)
         return Run(name or folder.name, folder, export.card, None, None, export)
     path = folder / "recipe.json"
     if not path.exists():

@@ -103,6 +103,8 @@ def load_card(folder: Path) -> Card:
         return _card_of(checkpoints.plan_of(folder), folder)
     path = (folder.parent if folder.is_file() else folder) / "model.json"
     if not path.exists():
+        if folder.exists():
+            checkpoints.refuse_exported(folder)
         raise UserError(
             f"{folder}: no trained model here (no model.json). Give the folder that `fiducial fit --out` made, or a file "
             "of weights of a project that docs/weights.md names"

@@ -61,7 +61,7 @@ def find(text: str, option: str) -> tuple[ModuleType, str]:
     try:
         if place.endswith(".py"):
             file = next((file for file in named_files() if file.name == place), None)
-            return (_of_file(file) if file else importlib.import_module(place.removesuffix(".py"))), name
+            return (of_file(file) if file else importlib.import_module(place.removesuffix(".py"))), name
         return importlib.import_module(place), name
     except ModuleNotFoundError as error:
         module = place.removesuffix(".py")
@@ -83,19 +83,24 @@ def source_of(module: ModuleType) -> str:
     return f"{path}, digest {files.digest([path.read_bytes()])}" if path.is_file() else module.__name__
 
 
-def _of_file(path: Path) -> ModuleType:
-    """Imports a file once, under a name of its own, so that it hides no other module."""
-    name = f"fiducial_part_{path.stem}_{files.digest([str(path)])}"
+def of_file(path: Path) -> ModuleType:
+    """Imports a file, a part or a recipe's, under a name of its own, so that it hides no other module; once, unless the
+    file has changed. Raises UserError where it is not there, or its code fails."""
+    if not path.is_file():
+        raise UserError(path, "no such file")
+    name = f"fiducial_file_{path.stem}_{files.digest([str(path.resolve()), path.read_bytes()])}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise UserError(path, "no such file; it was named as a part")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses and pickles look their module up
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
-        raise
+        if isinstance(error, (UserError, ImportError)) or not isinstance(error, Exception):
+            raise
+        raise UserError(path, f"can't be imported: {type(error).__name__}: {error}") from error
     return module

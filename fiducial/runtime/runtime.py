@@ -91,10 +91,25 @@ def families() -> list[Family]:
     return sorted(found, key=lambda family: (family.TARGET is None, family.NAME != "onnxruntime", family.NAME))
 
 
+def resolved(model: Path) -> Path:
+    """Finds the model that a path means: a run folder or a file as it is; of a folder that holds one exported model and
+    no run, that model's file. Raises UserError where nothing is there, or several models are."""
+    if not model.exists():
+        raise UserError(f"{model}: no such file or folder; expected a run folder or an exported model")
+    if not model.is_dir() or (model / "model.safetensors").exists():
+        return model
+    # Of ncnn's files the decode is an ONNX file, too, but no model.
+    parts = {part for file in model.glob("*") if _exported_as(file) for part in files_of(file)[1:]}
+    inside = [file for file in sorted(model.iterdir()) if _exported_as(file) and file not in parts]
+    if len(inside) > 1:
+        raise UserError(f"{model}: holds {len(inside)} models: {', '.join(file.name for file in inside)}. Name one")
+    return inside[0] if inside else model
+
+
 def family_of(path: Path) -> Family:
-    """Whose model a path is: a file of an exported model, or a run folder (torch). UserError where it is none."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; expected a run folder or an exported model")
+    """Whose model a path is: an exported model, by its file or folder, or a run folder (torch). UserError where it is
+    none."""
+    path = resolved(path)
     found = next((family for family in families() if family.matches(path)), None)
     if found is None and path.is_dir():
         return named("torch")  # it says what is missing
@@ -114,6 +129,7 @@ def is_exported(path: Path) -> bool:
 def files_of(path: Path) -> list[Path]:
     """Lists an exported model's files: the one that is loaded and, where weights, card or decode lie apart, those
     beside it."""
+    path = resolved(path)
     stem = path.name.partition(".")[0]
     endings = next((family.FILES[1:] for family in families() if family.matches(path)), ())
     beside = [path.with_name(stem + ending) for ending in endings]
@@ -146,8 +162,13 @@ def export_of(path: Path) -> ExportCard | None:
 
 
 def load(path: Path, flip_test: bool = False, threads: int | None = None) -> Runtime:
-    """The runtime of a run folder or an exported model."""
-    return Runtime(family_of(path).load(path, threads, flip_test))
+    """Loads the runtime of a run folder or an exported model, by its file or folder."""
+    return Runtime(family_of(path).load(resolved(path), threads, flip_test))
+
+
+def _exported_as(file: Path) -> Family | None:
+    """The runtime that an exported model's file is for; None of other files."""
+    return next((family for family in families() if family.TARGET and family.matches(file)), None)
 
 
 def named(name: str) -> Family:

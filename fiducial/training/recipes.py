@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
@@ -67,22 +65,17 @@ def learns_without_labels(method: str) -> bool:
 
 
 def load(reference: str) -> Recipe:
-    """Gives what a function of a file returns, named as `FILE.py:FUNCTION`. Runs that file's code, as importing it would.
-
-    The file is imported under a name of its own, made of its path, so that it stands in no other module's place."""
+    """Gives what a function of a file returns, named as `FILE.py:FUNCTION`. Runs that file's code, as importing it
+    would."""
     file, colon, function = reference.rpartition(":")
     path = Path(file)
     if not colon or path.suffix != ".py" or not path.exists():
         raise UserError(f"--recipe {reference!r}: expected FILE.py:FUNCTION of a file that exists")
-    name = f"_fiducial_recipe_{path.stem}_{files.digest([str(path.resolve())])}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickles of the file look for it there
-    spec.loader.exec_module(module)
+    module = outside.of_file(path)
     known = [
-        word for word, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == name
+        word
+        for word, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", "") == module.__name__
     ]
     if function not in known:
         raise UserError(f"--recipe {reference!r}: no function {function!r} there." + did_you_mean(function, known))

@@ -170,3 +170,27 @@ def test_the_picture_is_not_changed() -> None:
     before = picture.copy()
     finder()(picture, np.array([[5, 6, 60, 40]]))
     np.testing.assert_array_equal(picture, before)
+
+
+@pytest.mark.parametrize(
+    ("files", "model"),
+    [
+        (("model.onnx", "model.certificate.json", "notes.txt"), "model.onnx"),
+        (("model.xml", "model.bin"), "model.xml"),
+        (("model.ncnn.param", "model.ncnn.bin", "model.ncnn.json", "model.decode.onnx"), "model.ncnn.param"),
+        (("model.safetensors", "model.json", "model.onnx"), ""),
+    ],
+)
+def test_a_folder_of_one_model_means_that_model(tmp_path: Path, files: tuple[str, ...], model: str) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert runtime.resolved(tmp_path) == tmp_path / model
+    assert runtime.is_exported(tmp_path) == bool(model)
+    assert model == "" or runtime.files_of(tmp_path) == runtime.files_of(tmp_path / model)
+
+
+def test_of_several_models_one_must_be_named(tmp_path: Path) -> None:
+    for name in ("model.onnx", "model.xml", "model.bin"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"holds 2 models: model\.onnx, model\.xml\. Name one"):
+        runtime.load(tmp_path)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fiducial.cli.options import PartAloneOption
 from fiducial.cli.output import note
 from fiducial.errors import UserError
 
@@ -45,6 +46,7 @@ def animate(
     only: Annotated[
         bool, typer.Option("--only", help="The generated frames alone, without source and driving frames beside them.")
     ] = False,
+    part: PartAloneOption = None,
 ) -> None:
     """Make an image move as a video does.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption
+from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption, PartAloneOption
 from fiducial.cli.output import note, print_table, write_figures
 from fiducial.errors import UserError
 
@@ -50,6 +50,7 @@ def compare(
     ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
+    part: PartAloneOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Train methods on the same data under the same budget, and say which is best, and which within how many ms.

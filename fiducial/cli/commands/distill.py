@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption
+from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption
 from fiducial.cli.output import note, print_run, print_table, write_figures
 from fiducial.errors import UserError
 
@@ -63,6 +63,7 @@ def distill(
     jobs: Annotated[int | None, typer.Option(min=1, help="Study: runs at a time [1, or one a GPU].")] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
+    part: PartAloneOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Teach a small detector by a large one: its answers are the labels.

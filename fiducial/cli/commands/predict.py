@@ -16,7 +16,7 @@ ORDER = 50
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run folder, or a file that `fiducial export` made.")],
+    model: Annotated[Path, typer.Argument(help="A run folder, or a folder or file that `fiducial export` made.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or camera:0.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures and results.json.")],
     boxes: Annotated[

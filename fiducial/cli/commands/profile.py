@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.options import JsonOption, named_parts
+from fiducial.cli.options import JsonOption, PartAloneOption
 from fiducial.cli.output import note, print_table, write_figures
 from fiducial.errors import UserError
 
@@ -15,7 +15,9 @@ ORDER = 90
 
 
 def profile(
-    model: Annotated[Path | None, typer.Argument(help="A run folder, or a file of `fiducial export`.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(help="A run folder, or a folder or file of `fiducial export`.")
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="Instead of MODEL: of a network with random weights.")] = None,
     method: Annotated[str | None, typer.Option(help="The same; what is not given is the recipe's.")] = None,
     size: Annotated[str | None, typer.Option(help="Its input, WIDTHxHEIGHT px.")] = None,
@@ -28,10 +30,7 @@ def profile(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of the runtime; one is what figures are compared by.")] = 1,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write a page with a picture of it here.")] = None,
-    part: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE.py", callback=named_parts, help="The file of the run's own head or backbone."),
-    ] = None,
+    part: PartAloneOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Say where the time of a prediction goes, how near the machine's limits it is, and what to do about it.

@@ -22,9 +22,10 @@ from fiducial.models.checkpoints._plan import COUNTERS, Plan, Shapes
 from fiducial.models.checkpoints._reader import Contents
 from fiducial.types import Skeleton
 
-__all__ = ["Contents", "Plan", "fill", "initialise", "plan_of", "read", "sources"]
+__all__ = ["Contents", "Plan", "fill", "initialise", "plan_of", "read", "refuse_exported", "sources"]
 
 read = _reader.read
+refuse_exported = _reader.refuse_exported
 
 
 class Source(Protocol):
@@ -101,6 +102,8 @@ def initialise(
     The backbone must be the file's; of a U-Net, the encoder may come alone. Of the head, tensors of the same method,
     name and shape are taken, of a run of ours if its points are the same; the others stay random and are listed. Files
     that nobody knows must have our names, or those of the same network in timm."""
+    if source.is_dir():
+        refuse_exported(source)
     contents = read(source / "model.safetensors" if source.is_dir() else source)
     own = network.state_dict()
     known = None if source.is_dir() else source_of(contents.shapes)

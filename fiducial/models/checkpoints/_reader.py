@@ -23,6 +23,7 @@ from fiducial.errors import UserError
 # What the tensors may be wrapped in, and prefixes that wrappers of networks leave on every name.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "ema", "state_dict_ema", "net", "weights", "kp_detector")
 PREFIXES = ("module.", "model.")
+EXPORTED = {".onnx": "ONNX", ".xml": "OpenVINO", ".param": "ncnn"}  # files to be run, by the end of their names
 CONVERT = (
     "If you trust the file, write its weights alone: python -c \"import torch; d = torch.load('{name}', "
     "weights_only=False, map_location='cpu'); torch.save(d.get('state_dict', d), 'weights.pth')\""
@@ -95,7 +96,20 @@ def _loaded(path: Path) -> Any:
     return _read_safetensors(path) if start[8:9] == b"{" else _read_pickle(path)
 
 
+def refuse_exported(path: Path) -> None:
+    """Raises UserError for a file of `fiducial export`, or a folder of one: its weights can't be had from it."""
+    inside = sorted(path.iterdir()) if path.is_dir() else [path]
+    exported = next((file for file in inside if file.suffix.lower() in EXPORTED), None)
+    if exported is not None and not (path / "model.safetensors").exists():
+        raise UserError(
+            path,
+            f"{'holds' if path.is_dir() else 'is'} an exported file ({EXPORTED[exported.suffix.lower()]}), made to be run: "
+            "its weights can't be taken out again. Give the run folder that it was exported from",
+        )
+
+
 def _refuse_what_is_no_weights(path: Path) -> None:
+    refuse_exported(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected weights (.pth, .pt, .safetensors) or the folder of a run")
     with path.open("rb") as file:
