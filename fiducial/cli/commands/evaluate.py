@@ -18,7 +18,9 @@ MOST_SAID = 20  # lines about what was left out
 
 
 def evaluate(
-    model: Annotated[Path | None, typer.Argument(help="A run folder, or a folder or file of `fiducial export`.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(help="A run folder, or a folder or file of `fiducial export`.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Argument(help="As for fit. With --predictions: the truth's annotation file.")
     ] = None,
