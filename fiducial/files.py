@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fiducial.errors import UserError
+from fiducial.text_files import read_json as read_json  # noqa: PLC0414
 
 if TYPE_CHECKING:  # help is there before NumPy would be
     import numpy as np
@@ -76,16 +77,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes plain JSON (dicts, lists, numbers, text), whole or not at all. A NaN is a ValueError: JSON has none."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Reads a file's JSON. Raises UserError that names the file where it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "geometry",
     "types",
+    "text_files",
     "files",
     "progress",
     "config",

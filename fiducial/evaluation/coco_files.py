@@ -1,4 +1,4 @@
-"""COCO truth and any tool's COCO results, read into columns by the rules of `data/coco_json.py`, without any image."""
+"""COCO truth and any tool's COCO results, read into columns by the rules of `data/coco_json/`, without any image."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from fiducial.data import checking, coco_json
-from fiducial.data.coco_json import Id, Labels, Rows
+from fiducial import text_files
+from fiducial.data import checking
+from fiducial.data.coco_json import entries
+from fiducial.data.coco_json.ids import Id, Rows, id_of
+from fiducial.data.coco_json.labels import CROWDPOSE_AREA, Labels, read
+from fiducial.data.coco_json.numbers import Numbers, length
 from fiducial.data.file_names import FileNames, agree, parts_of
 from fiducial.data.images import FileImages
-from fiducial.errors import UserError
+from fiducial.errors import UserError, shown
 from fiducial.evaluation import coco
 from fiducial.types import Findings
 
@@ -47,7 +51,7 @@ def read_truth(
     `category` names one of several. Without `use_area`, CrowdPose's share of the box is taken in place of the areas.
     Raises UserError where no annotation can be used."""
     findings = Findings(str(file)) if findings is None else findings
-    labels = coco_json.read(file, category, findings, np.float64)
+    labels = read(file, category, findings, np.float64)
     instances = checking.check(labels.instances, findings, ignored=True, pictures=False)
     if len(instances) == 0 and findings.wrong:
         raise UserError(f"all its annotations are broken; the first: {findings.wrong[0]}")
@@ -61,7 +65,7 @@ def read_truth(
         )
     if not use_area:
         box_area = instances.box_xywh[:, 2] * instances.box_xywh[:, 3]
-        instances = replace(instances, area=coco_json.CROWDPOSE_AREA * box_area)
+        instances = replace(instances, area=CROWDPOSE_AREA * box_area)
     return replace(labels, instances=instances)
 
 
@@ -94,39 +98,37 @@ def read_detections(file: Path, labels: Labels, findings: Findings | None = None
 
 def _entries(file: Path, findings: Findings) -> tuple[list[Detection], Sequence[int]]:
     """Entries and their places in the file, from 0."""
-    data = coco_json.read_bytes(file)
+    data = text_files.as_utf8(text_files.read_bytes(file), file)
     try:
         detections = msgspec.json.decode(data, type=list[Detection])
         return detections, range(len(detections))
     except (msgspec.MsgspecError, RecursionError):
         pass
-    content = coco_json.decode(data, file)
+    content = text_files.parse_json(data, file)
     if not isinstance(content, list):
         raise UserError(
             f"{file}: expected COCO results, a list of {{image_id, category_id, keypoints, score}}; the truth comes second"
         )
-    detections, places = coco_json.entries(content, _detection, "detection", findings)
+    detections, places = entries.entries(content, _detection, "detection", findings)
     if content and not detections:
         raise UserError(f"all {len(content)} detections are broken; the first: {findings.wrong[0]}")
     return detections, places
 
 
 def _detection(value: dict[str, Any]) -> Detection:
-    score, name = coco_json.number_of(value.get("score")), value.get("file_name")
-    image_id = coco_json.id_of(value, "image_id")
+    score, name = entries.number_of(value.get("score")), value.get("file_name")
+    image_id = id_of(value, "image_id")
     if score is None or image_id is None:
         field = "score" if score is None else "image_id"
-        raise ValueError(
-            f"(image {image_id}): {field} is {coco_json.shown(value.get(field))}, expected a finite number"
-        )
+        raise ValueError(f"(image {image_id}): {field} is {shown(value.get(field))}, expected a finite number")
     return Detection(
         image_id=image_id,
-        keypoints=coco_json.raw_of(value.get("keypoints")),
+        keypoints=entries.raw_of(value.get("keypoints")),
         score=score,
-        category_id=coco_json.id_of(value, "category_id"),
+        category_id=id_of(value, "category_id"),
         file_name=name if isinstance(name, str) else None,
-        annotation_id=coco_json.id_of(value, "annotation_id"),
-        bbox=coco_json.raw_of(value.get("bbox")),
+        annotation_id=id_of(value, "annotation_id"),
+        bbox=entries.raw_of(value.get("bbox")),
     )
 
 
@@ -141,13 +143,13 @@ def _of_category(detections: list[Detection], labels: Labels, file: Path, findin
         others = set()
     kept = [row for row, item in enumerate(detections) if item.category_id not in others]
     if lost := len(detections) - len(kept):
-        shown = sorted(others, key=str)
+        numbers = sorted(others, key=str)
         if not kept:
             raise UserError(
                 f"{file}: none of its {lost} detections is of category {own.name!r} (id {own.id}); their category ids are "
-                f"{shown}"
+                f"{numbers}"
             )
-        findings.note(f"{lost} detections of other categories left out (ids {shown}, wanted {own.id})")
+        findings.note(f"{lost} detections of other categories left out (ids {numbers}, wanted {own.id})")
     return kept
 
 
@@ -157,14 +159,14 @@ def _keypoints(
     """[d, k, 2] px, and [d] bool: can be used."""
     count = len(labels.instances.skeleton.points)
     fits = (2 * count, 3 * count)
-    if detections and not any(coco_json.length(item.keypoints) in fits for item in detections):
-        first = coco_json.length(detections[0].keypoints)
+    if detections and not any(length(item.keypoints) in fits for item in detections):
+        first = length(detections[0].keypoints)
         width = 2 if first % 3 else 3
         raise UserError(
             f"{file}: its detections have {first / width:g} points (x, y, score each), the category "
             f"{labels.category.name!r} of the truth has {count}: these are results for other data"
         )
-    numbers = coco_json.Numbers(len(detections), where, "score", findings, np.float64)
+    numbers = Numbers(len(detections), where, "score", findings, np.float64)
     keypoints = numbers.keypoints([item.keypoints for item in detections], count)
     xy = np.ascontiguousarray(keypoints[..., :2])
     finite = np.isfinite(xy.reshape(-1, 2 * count).sum(1))  # a sum is NaN or infinite where one of its numbers is

@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fiducial.data import checking, coco_json
-from fiducial.data.coco_json import Annotation, Category, Content, Id
+from fiducial.data import checking
+from fiducial.data.coco_json import labels
+from fiducial.data.coco_json.categories import list_unknown
+from fiducial.data.coco_json.content import Content, load
+from fiducial.data.coco_json.entries import Annotation, Category
+from fiducial.data.coco_json.ids import Id, Rows
 from fiducial.data.file_names import FileNames
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -71,12 +75,12 @@ class BoxesFile:
 
 
 def read(path: Path, strict: bool = False) -> BoxesFile:
-    """Reads the boxes of a COCO file, by the rules by which `fit` and `evaluate` read it (`data/coco_json.py`).
+    """Reads the boxes of a COCO file, by the rules by which `fit` and `evaluate` read it (`data/coco_json/`).
 
     Boxes of all its categories are taken, crowds left out. A box that is missing is made of the annotation's points. What
     can't be used is left out and listed; UserError where nothing can, and for the first of them where `strict`."""
     findings = Findings(str(path))
-    content = coco_json.load(path, findings)
+    content = load(path, findings)
     images = [Boxes(image.id, declared=Size(*image.size) if image.size[0] else None) for image in content.images]
     names = tuple(image.file_name for image in content.images)
     _check_sizes(images, names, findings)
@@ -101,8 +105,8 @@ def _by_category(content: Content, path: Path, findings: Findings) -> list[tuple
     """The annotations of each category, of which boxes need no more than how many points it has."""
     if not content.categories:
         return [(Category(), content.annotations)]
-    coco_json.list_unknown(content, content.categories, path, findings)
-    rows = coco_json.Rows(category.id for category in content.categories)
+    list_unknown(content, content.categories, path, findings)
+    rows = Rows(category.id for category in content.categories)
     parts: dict[int | None, list[Annotation]] = {}
     for item in content.annotations:
         row = None if item.category_id is None else rows.of(item.category_id)
@@ -118,7 +122,7 @@ def _boxes_of(
 ) -> list[tuple[Id, int, list[float]]]:
     """Annotation id, image row and box of each instance of one category that is no crowd."""
     about = Findings(findings.source)
-    raw = coco_json.columns(content, category, path, about, np.float64)
+    raw = labels.columns(content, category, path, about, np.float64)
     boxless = np.isnan(raw.box_xywh).all(1) & ~raw.crowd
     for row in np.flatnonzero(boxless & ~raw.labelled.any(1)).tolist():
         about.add(f"annotation {raw.annotation_id[row]}", "it has neither a bbox nor points to make one of; left out")

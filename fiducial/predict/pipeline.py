@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fiducial.data.coco_json import Id
+from fiducial.data.coco_json.ids import Id
 from fiducial.evaluation import suppression
 from fiducial.files import Echo
 from fiducial.predict import sources

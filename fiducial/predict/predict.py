@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fiducial import files
-from fiducial.data.coco_json import Id
+from fiducial.data.coco_json.ids import Id
 from fiducial.errors import UserError
 from fiducial.files import Echo
 from fiducial.predict import boxes as boxes_files

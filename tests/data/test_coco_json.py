@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fiducial.data import annotations, checking, coco_json
+from fiducial.data import annotations, checking
+from fiducial.data.coco_json import content, labels
 from fiducial.data.file_names import FileNames
 from fiducial.errors import UserError
 from fiducial.evaluation.coco_files import read_truth
@@ -376,13 +377,13 @@ def test_categories_of_one_name(tmp_path: Path) -> None:
     content["categories"].insert(0, {"id": 0, "name": "newt"})
     file = write(tmp_path, content)
     for category in (None, "newt", "3"):
-        assert len(coco_json.read(file, category, Findings("")).instances) == 5
+        assert len(labels.read(file, category, Findings("")).instances) == 5
     content["annotations"][0]["category_id"] = 0
     content["categories"][0]["keypoints"] = ["nose", "left_eye", "right_eye"]
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"several categories have keypoints: 0 .*, 3 .*choose one with --category ID"):
-        coco_json.read(file, "newt", Findings(""))
-    assert len(coco_json.read(file, "0", Findings("")).instances) == 1
+        labels.read(file, "newt", Findings(""))
+    assert len(labels.read(file, "0", Findings("")).instances) == 1
 
 
 def test_instances_that_evaluation_ignores(tmp_path: Path) -> None:
@@ -421,7 +422,7 @@ def test_the_folder_of_most_images(tmp_path: Path) -> None:
 def test_deep_nesting_is_a_line(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"images": [], "annotations": ' + "[" * 100_000 + "]" * 100_000 + "}")
     with pytest.raises(UserError, match=r"a\.json: "):
-        coco_json.load(tmp_path / "a.json", Findings(""))
+        content.load(tmp_path / "a.json", Findings(""))
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:

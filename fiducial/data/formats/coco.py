@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fiducial.data import coco_json
+from fiducial.data.coco_json import labels
 from fiducial.data.formats import SPLITS, folder_with, split_in_name
 from fiducial.data.images import FileImages
 from fiducial.errors import UserError
@@ -46,7 +46,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     """Reads one file, and finds the folder of its pictures."""
     [file] = files
     findings.source = str(file)
-    instances = coco_json.read(file, category, findings).instances
+    instances = labels.read(file, category, findings).instances
     home = file.parent.parent if file.parent.name == "annotations" else file.parent
     split = split_in_name(file.stem) or ""
     beside = [
