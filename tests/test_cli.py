@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,7 +17,8 @@ import typer
 
 from fiducial import cli
 
-COMMANDS: list[str] = sorted(name for name in typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+GROUP: Any = typer.main.get_command(cli.app)
+COMMANDS: list[str] = sorted(GROUP.list_commands(None))
 FRAMEWORKS = ("torch", "lightning", "timm", "matplotlib", "tensorboard")
 
 
@@ -108,7 +109,7 @@ def test_help_holds_an_example_and_explains_every_option(run: Run, name: str) ->
     result = run(name, "--help")
     assert result.code == 0
     assert f"\n  fiducial {name} " in result.out
-    for parameter in typer.main.get_command(cli.app).commands[name].params:  # type: ignore[attr-defined]
+    for parameter in GROUP.get_command(None, name).params:
         assert parameter.help, f"{name}: {parameter.name} has no help text"
 
 
@@ -294,6 +295,37 @@ def modules_of(*arguments: str) -> set[str]:
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     heavy = {*FRAMEWORKS, "cv2", "numpy", "rich", "scipy", "pandas", "onnxruntime"}
     assert not modules_of(*arguments) & heavy
+
+
+def test_a_command_imports_no_other_command() -> None:
+    code = "import sys; sys.argv = ['fiducial', 'fit', '--help']\nfrom fiducial.cli import main\ntry: main()\nfinally: print(*sys.modules)"
+    modules = process(code=code).stdout.split()
+    assert [name for name in modules if name.startswith("fiducial.cli.commands.")] == ["fiducial.cli.commands.fit"]
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("fiducial ev", ["evaluate"]),
+        ("fiducial fit --ba", ["--backbone", "--batch-size"]),
+        ("fiducial nothing --ba", []),
+    ],
+)
+def test_shells_complete_commands_and_options(
+    words: str, completed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_FIDUCIAL_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    assert process().stdout.split() == completed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_script_for_each_shell(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_FIDUCIAL_COMPLETE", f"source_{shell}")
+    done = process()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "_FIDUCIAL_COMPLETE=complete_" in done.stdout
 
 
 def test_evaluating_results_imports_no_framework(tmp_path: Path) -> None:

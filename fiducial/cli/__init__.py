@@ -4,26 +4,67 @@ heavy imports stay inside it."""
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
 import shlex
 import sys
 import warnings
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from fiducial.cli import commands
-from fiducial.errors import Failure
+from fiducial.errors import Failure, UserError, did_you_mean
 from fiducial.files import command_line
 from fiducial.version import __version__
 
+
+class Commands(typer.core.TyperGroup):
+    """The files in `commands/`, each imported when it is asked for: help asks for all, a command for itself alone."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Lists the commands in the order in which help shows them: by their `ORDER`, then by name."""
+        return sorted(_names(), key=lambda name: (getattr(_module(name), "ORDER", 100), name))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Makes the command of a file; None where there is no such file."""
+        if cmd_name not in self.commands and cmd_name in _names():
+            alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+            alone.command(cmd_name)(getattr(_module(cmd_name), cmd_name))
+            self.commands[cmd_name] = typer.main.get_command(alone)
+        return self.commands.get(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Finds the command that is meant; UserError with the nearest for an unknown one."""
+        if args and args[0] not in _names() and not ctx.resilient_parsing:
+            raise UserError(f"no command {args[0]!r}.{did_you_mean(args[0], _names())}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes a line for each command; their options are not asked for, which would take as long as all the rest."""
+        names = self.list_commands(ctx)
+        width = formatter.width - 6 - max(map(len, names))
+        docs = {name: inspect.getdoc(getattr(_module(name), name)) for name in names}
+        short = {name: typer.core.TyperCommand(name, help=doc).get_short_help_str(width) for name, doc in docs.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(list(short.items()))
+
+
+def _names() -> list[str]:
+    return [file.name for file in pkgutil.iter_modules(commands.__path__)]
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f"{commands.__name__}.{command}")
+
+
 app = typer.Typer(
+    cls=Commands,
     invoke_without_command=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="From annotated images to the best keypoint detector for a device, with proof.\n\n"
@@ -50,8 +91,7 @@ def main() -> None:
             raise
         code = _say(error)
     if code == STOPPED:
-        command = COMMANDS.get(sys.argv[1] if len(sys.argv) > 1 else "")
-        hint = getattr(command, "AFTER_STOP", "")
+        hint = next((getattr(_module(word), "AFTER_STOP", "") for word in sys.argv[1:2] if word in _names()), "")
         print(f"fiducial: stopped{hint and '; '}{hint}", file=sys.stderr)
     sys.exit(code)
 
@@ -103,6 +143,8 @@ def _extra_of(module: str) -> str | None:
     """Finds the extra that brings a module, by what the installed package says that it needs."""
     package = module.partition(".")[0].replace("_", "-").lower()
     names = {package, f"py{package}"}  # yaml is pyyaml's
+    from importlib import metadata
+
     try:
         needs = metadata.requires("fiducial") or []
     except metadata.PackageNotFoundError:  # run from a checkout
@@ -132,17 +174,3 @@ def _options(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)
-
-
-def _commands() -> dict[str, Any]:
-    """Finds the files in `commands/`, in the order in which help shows them: by `ORDER`, then by name."""
-    modules = [
-        importlib.import_module(each.name) for each in pkgutil.iter_modules(commands.__path__, f"{commands.__name__}.")
-    ]
-    modules.sort(key=lambda module: (getattr(module, "ORDER", 100), module.__name__))
-    return {module.__name__.rpartition(".")[2]: module for module in modules}
-
-
-COMMANDS = _commands()
-for _name, _module in COMMANDS.items():
-    app.command(_name)(getattr(_module, _name))
