@@ -98,7 +98,7 @@ def steps_of(detector: Detector, folder: Path, threads: int) -> dict[str, Callab
             crop = cv2.warpAffine(image, matrix[:2], size, flags=cv2.INTER_LINEAR)
             normalised = (crop - np.array(MEAN)) / np.array(STD)
             planes = np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
-            raw = bare.run(None, {bare.get_inputs()[0].name: planes[None]})
+            raw: Any = bare.run(None, {bare.get_inputs()[0].name: planes[None]})
             if raw[0].ndim > 2:  # maps or vectors of each point
                 for part in raw:
                     if part.size:
@@ -114,7 +114,7 @@ def steps_of(detector: Detector, folder: Path, threads: int) -> dict[str, Callab
     }
     if detector.spec.method == "simcc" and importlib.util.find_spec("rtmlib"):
         with contextlib.redirect_stdout(io.StringIO()):
-            from rtmlib import RTMPose
+            from rtmlib import RTMPose  # type: ignore[reportMissingImports]
 
             peer = RTMPose(str(folder / "bare.onnx"), size, MEAN, STD, backend="onnxruntime")
         corners = [[x, y, x + w, y + h] for x, y, w, h in boxes.tolist()]

@@ -116,7 +116,7 @@ def measure(options: argparse.Namespace, size: Size, folder: Path) -> dict[str, 
 def line(name: str, row: Row, base: Row, runtime: str) -> str:
     """One head in one runtime."""
     whole, network = row.whole[runtime], row.network[runtime]
-    begin = f"{name:24} {row.cost.macs / 1e6:7.1f} {row.cost.parameters / 1e6:6.2f}"
+    begin = f"{name:24} {(row.cost.macs or 0) / 1e6:7.1f} {(row.cost.parameters or 0) / 1e6:6.2f}"
     error = whole.error or network.error
     if error:
         return f"{begin}  {error}"

@@ -94,15 +94,17 @@ def measure_loader(instances: Instances, seconds: float) -> dict[str, Any]:
         epoch += 1
         batches.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         start, count = time.process_time(), 0
+        rows: list[int] = []
         for batch in batches:
-            count += len(batch.row)
+            rows = batch.row.tolist()
+            count += len(rows)
         ours.append(count / (time.process_time() - start))
-        rows = batch.row.numpy()
         start = time.process_time()
         for row in rows:
-            naive_sample(instances, int(row), np.random.default_rng(int(row)))
+            naive_sample(instances, row, np.random.default_rng(row))
         naive.append(len(rows) / (time.process_time() - start))
-    crops: Any = batches.dataset.dataset  # inside of what gives errors out
+    wrapped: Any = batches.dataset
+    crops = wrapped.dataset  # inside of what gives errors out
     stages = profile(crops, list(batches.sampler), cutting, augment)
     return {"crops_per_second": float(np.median(ours)), "naive_per_second": float(np.median(naive)), "shares": stages}
 
@@ -132,7 +134,7 @@ def naive_sample(instances: Instances, row: int, generator: np.random.Generator)
 
 def profile(crops: Any, draws: list[Any], cutting: Any, augment: Any) -> dict[str, float]:
     """Seconds of each stage over the whole, by timing the stages' functions where they are called."""
-    spent = dict.fromkeys(("decode", "map", "warp", "recolour"), 0.0)
+    spent: dict[str, float] = dict.fromkeys(("decode", "map", "warp", "recolour"), 0.0)
 
     def timed(owner: Any, name: str, stage: str) -> Callable[[], None]:
         original = getattr(owner, name)

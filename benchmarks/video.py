@@ -33,7 +33,7 @@ import cv2
 import numpy as np
 
 from fiducial import geometry
-from fiducial.predict import drawings, predict, sources
+from fiducial.predict import drawings, pipeline, predict, sources
 from fiducial.predict.smoothing import OneEuro, Smoother
 from fiducial.predict.sources import Frame, Source
 from fiducial.predict.tracking import Tracker
@@ -163,7 +163,7 @@ def speeds(run: Runtime, video: Path, folder: Path, rounds: int) -> dict[str, fl
             for plain in (True, False):
                 with ExitStack() as patched:
                     patched.enter_context(mock.patch.object(runtime, "load", lambda *_, model=model: model))
-                    for module in (looking, predict) if plain else ():
+                    for module in (pipeline, predict) if plain else ():
                         patched.enter_context(mock.patch.object(module, "ahead", lambda items: items))
                     done = predict.predict_sources(Path("model"), [str(video)], folder / "out", echo=lambda line: None)
                 rate = done.images / done.seconds
