@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fiducial import geometry
+from fiducial.data.file_names import listing
 from fiducial.data.images import FileImages, file_header, keeps_stored, upright_size
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -203,14 +204,6 @@ def _broken_pictures(instances: Instances, rows: np.ndarray, verify: bool, image
             except UserError as error:
                 broken[row] = error.about(path)
     return broken
-
-
-def listing(folder: Path) -> set[str]:
-    """Lists the names in a folder; none where it is no folder that can be read."""
-    try:
-        return set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    except OSError:
-        return set()
 
 
 def _verified_size(path: Path, declared: Size | None) -> Size:

@@ -65,7 +65,7 @@ def command(*words: object, folder: Path, seconds: float = 60, megabytes: int | 
     begun = time.monotonic()
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "fiducial.cli", *map(str, words)],
+            [sys.executable, "-m", "fiducial.cli", *map(str, words)], check=False,
             cwd=folder, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, capture_output=True,
             text=True, errors="replace", timeout=seconds, preexec_fn=limit,
         )  # fmt: skip

@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fiducial.data import skeletons
-from fiducial.data.checking import Label, listing, summary, unchecked
+from fiducial.data.checking import Label, summary, unchecked
+from fiducial.data.file_names import Folder
 from fiducial.data.images import SUFFIXES, FileImages
 from fiducial.errors import UserError
 from fiducial.types import Findings, Instances
@@ -50,35 +52,48 @@ def pictures_by_stem(folder: Path) -> dict[str, str]:
     return {file.stem: file.name for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES}
 
 
-def folder_with(names: Sequence[str], candidates: Sequence[Path], source: Path) -> Path:
-    """Chooses the folder that holds most of the pictures; of several, the first. Raises UserError where none holds any."""
-    parts = [os.path.split(name) for name in names]
-    folders = {folder for folder, _ in parts}
-    best, most = None, 0
-    for candidate in dict.fromkeys(candidates):
-        there = {folder: listing(candidate / folder) for folder in folders}
-        count = sum(name in there[folder] for folder, name in parts)
+def located(
+    names: Sequence[str],
+    candidates: Sequence[Path],
+    source: Path,
+    findings: Findings,
+    declared: np.ndarray | None = None,
+) -> FileImages:
+    """Finds the pictures of a file: in the folder that holds most of them, the first of several.
+
+    Names that aren't there as they stand (another machine's paths, another system's spelling) are found by the longest
+    end of their path that is there, which is noted, unless two of them would be one file. Raises UserError where none is
+    found."""
+    folders = [Folder(candidate) for candidate in dict.fromkeys(candidates)]
+    best, most = folders[0], -1
+    for folder in folders:
+        count = sum(map(folder.has, names))
         if count > most:
-            best, most = candidate, count
-        if most == len(names):
+            best, most = folder, count
+        if count == len(names):
             break
-    if best is not None:
-        return best
-    looked = ", ".join(str(folder) for folder in dict.fromkeys(candidates))
-    first = f" such as {names[0]}" if names else ""
-    raise UserError(
-        f"{source}: its pictures{first} were not found; looked in {looked}; name their folder with --images"
-    )
-
-
-def read_text(path: Path) -> str:
-    """The file's text; a clear line where it can't be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+    if most == 0:
+        best = max(folders, key=lambda folder: sum(folder.find(name) is not None for name in names))
+    found = [best.find(name) for name in names]
+    if not any(found):
+        looked = ", ".join(str(folder.path) for folder in folders)
+        first = f" such as {names[0]}" if names else ""
+        raise UserError(
+            source, f"its pictures{first} were not found; looked in {looked}; name their folder with --images"
+        )
+    owners = Counter(file for _, file in set(zip(names, found, strict=True)))
+    files = [
+        name if file is None or (file != name and owners[file] > 1) else file
+        for name, file in zip(names, found, strict=True)
+    ]
+    moved = [(name, file) for name, file in zip(names, files, strict=True) if name != file]
+    if moved:
+        first, there = moved[0]
+        findings.note(
+            f"{len(moved)} of {len(names)} images are not where their names say: found in {best.path} by the end of the "
+            f"name, {first!r} as {there!r}"
+        )
+    return FileImages(best.path, files, declared)
 
 
 def parse_points(lines: Sequence[str], first_line: int, count: int | None) -> np.ndarray:

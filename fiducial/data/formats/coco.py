@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fiducial.data.coco_json import labels
-from fiducial.data.formats import SPLITS, folder_with, split_in_name
+from fiducial.data.formats import SPLITS, located, split_in_name
 from fiducial.data.images import FileImages
 from fiducial.errors import UserError
 from fiducial.types import Findings, Instances
@@ -61,5 +61,5 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     ]
     named = instances.images
     assert isinstance(named, FileImages)
-    folder = folder_with(named.names, [images] if images else beside, file)
-    return replace(instances, images=replace(named, folder=folder))
+    found = located(named.names, [images] if images else beside, file, findings, named.declared)
+    return replace(instances, images=found)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fiducial.data.formats import SPLITS, one_instance_a_picture, parse_points, pictures_by_stem, read_text
+from fiducial import text_files
+from fiducial.data.formats import SPLITS, one_instance_a_picture, parse_points, pictures_by_stem
 from fiducial.types import Findings, Instances
 
 TITLE = "LaPa: {train,val,test}/{images,landmarks}/"
@@ -34,7 +35,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
 
 
 def _points_of(file: Path, count: int | None) -> np.ndarray:
-    lines = read_text(file).strip().splitlines()
+    lines = text_files.read_text(file).strip().splitlines()
     if not lines or not lines[0].strip().isdigit():
         raise ValueError("line 1 is no number of points")
     points = parse_points(lines[1:], 2, count)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fiducial import geometry
-from fiducial.data.formats import one_instance_a_picture, parse_points, read_text, split_in_name
+from fiducial import geometry, text_files
+from fiducial.data.formats import one_instance_a_picture, parse_points, split_in_name
 from fiducial.data.images import SUFFIXES
 from fiducial.types import Findings, Instances
 
@@ -41,7 +41,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
 
 
 def _points_of(file: Path, count: int | None) -> np.ndarray:
-    lines = read_text(file).strip().splitlines()
+    lines = text_files.read_text(file).strip().splitlines()
     start, stop = 0, len(lines)
     if any(line.strip() == "{" for line in lines):
         start = next(i for i, line in enumerate(lines) if line.strip() == "{") + 1

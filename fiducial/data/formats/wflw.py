@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fiducial import geometry
+from fiducial import geometry, text_files
 from fiducial.data import skeletons
 from fiducial.data.checking import Label, unchecked
-from fiducial.data.formats import by_split, folder_with, read_text
-from fiducial.data.images import FileImages
+from fiducial.data.formats import by_split, located
 from fiducial.errors import UserError
 from fiducial.types import Findings, Instances
 
@@ -33,7 +32,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     labels, rows = [], {}
     [file] = files
     findings.source = str(file)
-    for number, line in enumerate(read_text(file).splitlines(), 1):
+    for number, line in enumerate(text_files.read_text(file).splitlines(), 1):
         fields = line.split(maxsplit=_POINTS + _BOX + _ATTRIBUTES)
         if not fields:
             continue
@@ -54,5 +53,5 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     above = [
         parent for folder in (file.parent, *list(file.parents)[1:3]) for parent in (folder / "WFLW_images", folder)
     ]
-    folder = folder_with(names, [images] if images else above, file)
-    return unchecked(labels, skeletons.WFLW98, FileImages(folder, names), str(file))
+    pictures = located(names, [images] if images else above, file, findings)
+    return unchecked(labels, skeletons.WFLW98, pictures, str(file))

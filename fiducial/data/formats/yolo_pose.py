@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fiducial import geometry
+from fiducial import geometry, text_files
 from fiducial.data import skeletons
 from fiducial.data.checking import Label, unchecked
-from fiducial.data.formats import SPLITS, read_text
+from fiducial.data.formats import SPLITS
 from fiducial.data.images import SUFFIXES, FileImages, upright_size
 from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
@@ -67,7 +67,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
         except UserError as error:
             findings.add("", error.about(picture) + "; left out", str(picture))
             continue
-        for number, line in enumerate(read_text(label_file).splitlines(), 1):
+        for number, line in enumerate(text_files.read_text(label_file).splitlines(), 1):
             try:
                 instance = _instance(line, shape[0], shape[1], size, wanted)
             except ValueError as error:
@@ -92,7 +92,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
 
 def _yaml_file(path: Path) -> Path | None:
     files = [path] if path.is_file() else [*sorted(path.glob("*.yaml")), *sorted(path.glob("*.yml"))]
-    texts = ((file, read_text(file)) for file in files if file.suffix in (".yaml", ".yml"))
+    texts = ((file(file)) for file in files if file.suffix in (".yaml", ".yml"))
     return next((file for file, text in texts if "kpt_shape" in text), None)
 
 
@@ -102,7 +102,7 @@ def _settings(file: Path) -> dict[str, Any]:
     except ImportError as error:
         raise UserError(f"{file}: reading YAML needs PyYAML; pip install pyyaml") from error
     try:
-        settings = yaml.safe_load(read_text(file))
+        settings = yaml.safe_load(text_files.read_text(file))
     except yaml.YAMLError as error:
         raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict) or "kpt_shape" not in settings:
@@ -116,7 +116,7 @@ def _label_files(place: Path, settings: dict[str, Any], file: Path) -> list[Path
     for base in (Path(str(settings.get("path", ""))), file.parent / str(settings.get("path", "")), file.parent):
         pictures = base / place
         if pictures.suffix == ".txt" and pictures.is_file():  # a list of pictures
-            listed = [Path(line.strip()) for line in read_text(pictures).splitlines() if line.strip()]
+            listed = [Path(line.strip()) for line in text_files.read_text(pictures).splitlines() if line.strip()]
             labels = [_label_of(picture if picture.is_absolute() else pictures.parent / picture) for picture in listed]
             return [label for label in labels if label.is_file()]
         folder = _label_of(pictures / "x").parent
