@@ -19,7 +19,7 @@ class Failure(Exception):
 
     def __init__(self, where: object, what: str = "") -> None:
         super().__init__(where, what)
-        self.where, self.what = (str(where), what) if what else ("", str(where))
+        self.where, self.what = (one_line(str(where)), one_line(what)) if what else ("", one_line(str(where)))
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" if self.where else self.what
@@ -68,6 +68,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     guess = f" Did you mean {close[0]!r}?" if close else ""
     return f"{guess} Known: {', '.join(known)}."
+
+
+def one_line(text: str, longest: int = 1200) -> str:
+    """Makes one line that any terminal shows, of what files and libraries say: no line ends, no control characters, the
+    middle left out of what is too long."""
+    if not text.isprintable():
+        blanks = " ".join(text.split())
+        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in blanks)
+    return text if len(text) <= longest else f"{text[: longest // 2]} .. {text[-longest // 3 :]}"
 
 
 def shown(value: Any) -> str:

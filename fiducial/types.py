@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from fiducial import geometry
-from fiducial.errors import UserError
+from fiducial.errors import UserError, one_line
 
 if TYPE_CHECKING:  # neither is there without the extra `train`
     from jaxtyping import Float, Int64, UInt8
@@ -145,11 +145,11 @@ class Findings:
 
     def add(self, where: str, what: str, file: str | None = None) -> None:
         """Adds an entry that can't be used; `where` and `what` as in `Problem`."""
-        self.problems.append(Problem(self.source if file is None else file, where, what))
+        self.problems.append(Problem(self.source if file is None else file, one_line(where), one_line(what)))
 
     def note(self, *what: str) -> None:
         """Adds things that were concluded or assumed."""
-        self.problems += [Problem(self.source, NOTE, text) for text in what]
+        self.problems += [Problem(self.source, NOTE, one_line(text)) for text in what]
 
     @property
     def wrong(self) -> list[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import pkgutil
 from pathlib import Path
 from types import ModuleType
@@ -50,14 +51,15 @@ def load(
 
 def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:
     """The format of a path, and its files by split."""
-    if not path.exists():
+    if not os.path.exists(path):  # False, where Path raises: names too long, of a zero byte
         raise UserError(f"{path}: no such file or folder")
     modules = format_modules()
     for module in modules:
         if sources := module.find(path):
             return module, sources
+    reasons = [reason for module in modules if (reason := getattr(module, "why_not", lambda _: "")(path))]
     known = "; ".join(module.TITLE for module in modules)
-    raise UserError(f"{path}: no annotations in a known format. Known: {known}")
+    raise UserError(f"{path}: no annotations in a known format. {'. '.join([*reasons, ''])}Known: {known}")
 
 
 def is_labelled(path: Path) -> bool:

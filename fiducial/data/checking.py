@@ -37,7 +37,9 @@ def unchecked(
     """Puts single labels into columns, as `check` takes them; image ids are their rows."""
     count, points = len(labels), len(skeleton.points)
     boxes = [np.full(4, np.nan) if label.box_xywh is None else label.box_xywh for label in labels]
-    keypoints = np.array([label.keypoints for label in labels], dtype=np.float32).reshape(count, points, 3)
+    with np.errstate(over="ignore"):  # infinite in single precision: `check` says so
+        keypoints = np.array([label.keypoints for label in labels], dtype=np.float32).reshape(count, points, 3)
+        box_xywh = np.array(boxes, dtype=np.float32).reshape(count, 4)
     return Instances(
         skeleton=skeleton,
         images=images,
@@ -47,7 +49,7 @@ def unchecked(
         annotation_id=np.array([label.annotation_id for label in labels], dtype=np.int64),
         xy=keypoints[..., :2],
         visibility=keypoints[..., 2],
-        box_xywh=np.array(boxes, dtype=np.float32).reshape(count, 4),
+        box_xywh=box_xywh,
         area=np.full(count, np.nan, np.float32),
         crowd=np.zeros(count, bool),
         source=source,

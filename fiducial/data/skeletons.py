@@ -99,7 +99,7 @@ def _pairs_of_indices(flip_indices: Sequence[int], points: Sequence[str], where:
 
 def are_numbers(names: Sequence[str]) -> bool:
     """Whether the names say nothing but a point's number: one stem, then consecutive numbers."""
-    parts = [re.fullmatch(r"(\D*)(\d+)", name.strip()) for name in names]
+    parts = [re.fullmatch(r"(\D*)(\d{1,9})", name.strip()) for name in names]
     found = [(part[1], int(part[2])) for part in parts if part is not None]
     if not found or len(found) != len(names):
         return False

@@ -4,7 +4,8 @@ A format file has `TITLE` (for messages), `find(path) -> {split: [files]}` (empt
 knows no splits is all "train") and `read(root, files, images, category, findings) -> Instances`. It only reads: the
 columns are as they stand in the files, visibility as float and NaN for what is not there (`checking.unchecked` makes them
 from single labels), and entries that can't be put into columns go to `findings`. What is wrong in an instance is judged
-by `data/checking.py`, which split a picture belongs to by `data/annotations.py`."""
+by `data/checking.py`, which split a picture belongs to by `data/annotations.py`. A file may have `why_not(path) -> str`: what
+is missing in a source that looks like the format and isn't."""
 
 from __future__ import annotations
 
@@ -19,12 +20,13 @@ import numpy as np
 
 from fiducial.data import skeletons
 from fiducial.data.checking import Label, summary, unchecked
-from fiducial.data.file_names import Folder
+from fiducial.data.file_names import Folder, listing
 from fiducial.data.images import SUFFIXES, FileImages
-from fiducial.errors import UserError
+from fiducial.errors import UserError, shown
 from fiducial.types import Findings, Instances
 
 SPLITS = ("train", "val", "test")
+FARTHEST_PX = 1e9
 _WORDS = {"train": "train", "training": "train", "trainset": "train", "val": "val", "valid": "val", "validation": "val",
           "test": "test", "testing": "test", "testset": "test"}  # fmt: skip
 
@@ -37,19 +39,23 @@ def split_in_name(name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def by_split(files: Iterable[Path]) -> dict[str, list[Path]]:
-    """Files under the split their name speaks of, nameless ones under "train"."""
+def by_split(path: Path, files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Files under the split their name speaks of, nameless ones under "train". Raises UserError where a split has two."""
     result: dict[str, list[Path]] = {}
     for file in sorted(files):
         result.setdefault(split_in_name(file.stem) or "train", []).append(file)
+    for split, several in result.items():
+        if len(several) > 1:
+            names = shown(", ".join(os.path.relpath(file, path) for file in several))
+            raise UserError(path, f"several annotation files for split {split!r}: {names}; give one of them")
     return result
 
 
 def pictures_by_stem(folder: Path) -> dict[str, str]:
     """{name without suffix: file name} of the pictures in a folder."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of pictures; name it with --images")
-    return {file.stem: file.name for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES}
+    if not os.path.isdir(folder):
+        raise UserError(folder, "no such folder of pictures; name it with --images")
+    return {file.stem: file.name for file in sorted(map(Path, listing(folder))) if file.suffix in SUFFIXES}
 
 
 def located(
@@ -96,19 +102,35 @@ def located(
     return FileImages(best.path, files, declared)
 
 
-def parse_points(lines: Sequence[str], first_line: int, count: int | None) -> np.ndarray:
-    """Lines of `x y` as [k, 3] (x, y, v): v is 2, or 0 where a coordinate is "nan". Raises ValueError with the line's
-    number (`first_line` is the number of lines[0]), or for another number of points than `count`."""
+def numbers(fields: Sequence[str]) -> np.ndarray:
+    """Parses [n] float64, "nan" too. Raises ValueError for other words, and for what no image's coordinate can be."""
+    try:
+        values = np.array(fields, dtype=np.float64)
+    except ValueError:
+        values = np.array([np.inf])
+    if not (np.abs(values[~np.isnan(values)]) <= FARTHEST_PX).all():
+        word = next(field for field in fields if not _is_coordinate(field))
+        raise ValueError(f"{shown(word)!r} is none of the numbers that were expected")
+    return values
+
+
+def _is_coordinate(field: str) -> bool:
+    try:
+        return not abs(float(field)) > FARTHEST_PX
+    except ValueError:
+        return False
+
+
+def parse_points(lines: Sequence[str], first_line: int) -> np.ndarray:
+    """Parses lines of `x y` as [k, 3] (x, y, v): v is 2, or 0 where a coordinate is "nan". Raises ValueError with the
+    line's number (`first_line` is the number of lines[0])."""
     rows = []
     for number, line in enumerate(lines, first_line):
-        fields = line.replace(",", " ").split()
         try:
-            x, y = (float(field) for field in fields)
+            x, y = numbers(line.replace(",", " ").split())
         except ValueError:
-            raise ValueError(f"line {number} is {line.strip()[:40]!r}, expected two numbers") from None
+            raise ValueError(f"line {number} is {shown(line.strip())!r}, expected two numbers") from None
         rows.append((x, y, 0 if math.isnan(x) or math.isnan(y) else 2))
-    if count is not None and len(rows) != count:
-        raise ValueError(f"{len(rows)} points, expected {count}")
     if not rows:
         raise ValueError("no points")
     return np.array(rows, dtype=np.float64)
@@ -117,28 +139,34 @@ def parse_points(lines: Sequence[str], first_line: int, count: int | None) -> np
 def one_instance_a_picture(
     files: Sequence[Path],
     picture_of: Callable[[Path], Path | None],
-    points_of: Callable[[Path, int | None], np.ndarray],
+    points_of: Callable[[Path], np.ndarray],
     root: Path,
     name: str,
     findings: Findings,
 ) -> Instances:
-    """Reads formats with one text file a picture, which is one instance. The first sound file decides how many points
-    there are. `points_of(file, count)` returns [k, 3] px or raises ValueError saying what is wrong."""
-    labels, names, count = [], [], None
+    """Reads formats with one text file a picture, which is one instance of as many points as most of them have.
+
+    `points_of(file)` returns [k, 3] px or raises ValueError saying what is wrong."""
+    sound: list[tuple[int, Path, np.ndarray]] = []
     for number, file in enumerate(files):
         picture = picture_of(file)
         try:
             if picture is None:
                 raise ValueError("no picture of the same name; expected one beside, or name the folder with --images")
-            keypoints = points_of(file, count)
+            sound.append((number, picture, points_of(file)))
         except ValueError as error:
-            findings.add("", f"{error}; left out", str(file))
+            what = error.about(file) if isinstance(error, UserError) else str(error)
+            findings.add("", f"{what}; left out", str(file))
+    if not sound:
+        raise UserError(f"{root}: none of its {len(files)} files could be used: {summary(findings.wrong)}")
+    [(count, _)] = Counter(len(keypoints) for _, _, keypoints in sound).most_common(1)
+    labels, names = [], []
+    for number, picture, keypoints in sound:
+        if len(keypoints) != count:
+            findings.add("", f"{len(keypoints)} points, expected {count} as in most; left out", str(files[number]))
             continue
-        count = len(keypoints)
         labels.append(Label(len(names), number, keypoints))
         names.append(os.path.relpath(picture, root))
-    if count is None:
-        raise UserError(f"{root}: none of its {len(files)} files could be used: {summary(findings.wrong)}")
     known = skeletons.match_count(count)
     skeleton = known or skeletons.complete(name, skeletons.numbered(count), where=str(root))[0]
     return unchecked(labels, skeleton, FileImages(root, names), str(root))

@@ -9,6 +9,7 @@ import numpy as np
 
 from fiducial import text_files
 from fiducial.data.formats import SPLITS, one_instance_a_picture, parse_points, pictures_by_stem
+from fiducial.errors import shown
 from fiducial.types import Findings, Instances
 
 TITLE = "LaPa: {train,val,test}/{images,landmarks}/"
@@ -34,11 +35,12 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     return one_instance_a_picture(files, picture_of, _points_of, root, "face", findings)
 
 
-def _points_of(file: Path, count: int | None) -> np.ndarray:
+def _points_of(file: Path) -> np.ndarray:
     lines = text_files.read_text(file).strip().splitlines()
-    if not lines or not lines[0].strip().isdigit():
-        raise ValueError("line 1 is no number of points")
-    points = parse_points(lines[1:], 2, count)
-    if len(points) != int(lines[0]):
-        raise ValueError(f"{len(points)} points, but line 1 says {lines[0].strip()}")
+    stated = lines[0].strip() if lines else ""
+    if not stated.isdecimal():
+        raise ValueError(f"line 1 is {shown(stated)!r}, expected the number of points")
+    points = parse_points(lines[1:], 2)
+    if stated.lstrip("0") != str(len(points)):
+        raise ValueError(f"{len(points)} points, but line 1 says {shown(stated)}")
     return points

@@ -5,6 +5,7 @@ splits; all else is train."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from fiducial import geometry, text_files
 from fiducial.data.formats import one_instance_a_picture, parse_points, split_in_name
 from fiducial.data.images import SUFFIXES
+from fiducial.errors import shown
 from fiducial.types import Findings, Instances
 
 TITLE = "300-W: NAME.pts beside NAME.jpg, in any folders"
@@ -35,20 +37,21 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     def picture_of(file: Path) -> Path | None:
         folder = images or file.parent
         paths = (folder / (file.stem + suffix) for suffix in SUFFIXES)
-        return next((path for path in paths if path.is_file()), None)
+        return next((path for path in paths if os.path.isfile(path)), None)
 
     return one_instance_a_picture(files, picture_of, _points_of, root, "face", findings)
 
 
-def _points_of(file: Path, count: int | None) -> np.ndarray:
+def _points_of(file: Path) -> np.ndarray:
     lines = text_files.read_text(file).strip().splitlines()
     start, stop = 0, len(lines)
     if any(line.strip() == "{" for line in lines):
         start = next(i for i, line in enumerate(lines) if line.strip() == "{") + 1
         stop = next((i for i, line in enumerate(lines) if line.strip() == "}"), len(lines))
-        stated = next((line.split(":")[1].strip() for line in lines if line.startswith("n_points")), None)
+        header = dict(line.replace(" ", "").split(":", 1) for line in lines[:start] if ":" in line)
+        stated = header.get("n_points")
         if stated is not None and stated != str(stop - start):
-            raise ValueError(f"{stop - start} points, but its header says {stated}")
-    points = parse_points(lines[start:stop], start + 1, count)
+            raise ValueError(f"{stop - start} points, but its header says {shown(stated)}")
+    points = parse_points(lines[start:stop], start + 1)
     points[:, :2] = geometry.transform(FROM_ONE_BASED, points[:, :2])
     return points

@@ -12,7 +12,7 @@ import numpy as np
 from fiducial import geometry, text_files
 from fiducial.data import skeletons
 from fiducial.data.checking import Label, unchecked
-from fiducial.data.formats import by_split, located
+from fiducial.data.formats import by_split, located, numbers
 from fiducial.errors import UserError
 from fiducial.types import Findings, Instances
 
@@ -23,8 +23,8 @@ _POINTS, _BOX, _ATTRIBUTES = 196, 4, 6
 def find(path: Path) -> dict[str, list[Path]]:
     """The lists of each split."""
     if path.is_file():
-        return by_split([path]) if path.name.startswith("list_98pt") else {}
-    return by_split(path.rglob("list_98pt_rect_attr_*.txt"))
+        return by_split(path, [path]) if path.name.startswith("list_98pt") else {}
+    return by_split(path, path.rglob("list_98pt_rect_attr_*.txt"))
 
 
 def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None, findings: Findings) -> Instances:
@@ -39,7 +39,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
         try:
             if len(fields) != _POINTS + _BOX + _ATTRIBUTES + 1:
                 raise ValueError(f"{len(fields)} fields, expected 207")
-            values = np.array(fields[: _POINTS + _BOX], dtype=np.float64)
+            values = numbers(fields[: _POINTS + _BOX])
         except ValueError as error:
             findings.add(f"line {number}", f"{error}; left out")
             continue

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from fiducial import geometry, text_files
-from fiducial.data import skeletons
-from fiducial.data.checking import Label, unchecked
-from fiducial.data.formats import SPLITS
+from fiducial.data import skeletons, yaml_file
+from fiducial.data.checking import Label, summary, unchecked
+from fiducial.data.formats import SPLITS, numbers
 from fiducial.data.images import SUFFIXES, FileImages, upright_size
-from fiducial.errors import UserError, did_you_mean
+from fiducial.errors import UserError, did_you_mean, shown
 from fiducial.geometry import Size
 from fiducial.types import Findings, Instances
 
 TITLE = "YOLO-pose: data.yaml with kpt_shape beside images/ and labels/"
+MOST_FILES = 2_000_000
 
 
 def find(path: Path) -> dict[str, list[Path]]:
@@ -34,29 +35,19 @@ def find(path: Path) -> dict[str, list[Path]]:
     found = {}
     for split in SPLITS:
         entry = settings.get(split, settings.get("valid") if split == "val" else None)
-        places = [Path(place) for place in (entry if isinstance(entry, list) else [entry]) if place]
-        labels = [label for place in places for label in _label_files(place, settings, file)]
+        labels = [label for place in _texts(entry) for label in _label_files(place, settings, file)]
         if labels:
             found[split] = [file, *labels]
     return found
 
 
 def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None, findings: Findings) -> Instances:
-    """All classes have the same points in this format; `category` keeps one of them."""
+    """The instances of one class: the only one there is, or the one named (or numbered) `category`."""
     file, label_files = files[0], files[1:]
     findings.source = str(file)
     settings = _settings(file)
-    shape = settings["kpt_shape"]
-    if not (
-        isinstance(shape, list)
-        and len(shape) == 2
-        and shape[1] in (2, 3)
-        and isinstance(shape[0], int)
-        and shape[0] > 0
-    ):
-        raise UserError(f"{file}: kpt_shape {shape!r}: expected [number of points, 2 or 3]")
-    wanted = _class_number(settings, category, file)
-    labels, names, sizes = [], [], []
+    points, width = _shape(settings, file)
+    labels, classes, names, sizes = [], [], [], []
     for label_file in label_files:
         picture = _picture_of(label_file, images)
         if picture is None:
@@ -68,73 +59,109 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
             findings.add("", error.about(picture) + "; left out", str(picture))
             continue
         for number, line in enumerate(text_files.read_text(label_file).splitlines(), 1):
+            if not line.strip():
+                continue
             try:
-                instance = _instance(line, shape[0], shape[1], size, wanted)
+                class_number, *instance = _instance(line, points, width, size)
             except ValueError as error:
                 findings.add(f"line {number}", f"{error}; left out", str(label_file))
                 continue
-            if instance is not None:
-                labels.append(Label(len(names), len(labels), *instance))
+            labels.append(Label(len(names), len(labels), *instance))
+            classes.append(class_number)
         names.append(os.path.relpath(picture, file.parent))
         sizes.append(size)
-    points = settings.get("kpt_names", skeletons.numbered(shape[0]))
-    if isinstance(points, dict):  # class -> names
-        points = points[min(points)]
-    if len(points) != shape[0]:
-        raise UserError(f"{file}: kpt_names has {len(points)} names, kpt_shape says {shape[0]} points")
-    indices = settings.get("flip_idx")
-    skeleton, notes = skeletons.complete("points", points, where=f"{file}: flip_idx", flip_indices=indices or None)
+    wanted = _class_number(settings, category, sorted(set(classes)), file)
+    chosen = [label for label, number in zip(labels, classes, strict=True) if number == wanted]
+    if not chosen:
+        reason = summary(findings.wrong) or "they have no line" + (f" of class {category!r}" if labels else "")
+        raise UserError(file, f"none of its {len(label_files)} label files could be used: {reason}")
+    named = _of_class(settings.get("kpt_names"), wanted, settings) or list(skeletons.numbered(points))
+    if len(named) != points:
+        raise UserError(file, f"kpt_names has {len(named)} names, kpt_shape says {points} points")
+    indices = [_whole(index, file, "flip_idx") for index in _of_class(settings.get("flip_idx"), wanted, settings)]
+    skeleton, notes = skeletons.complete("points", named, where=f"{file}: flip_idx", flip_indices=indices or None)
     findings.note(*notes)
-    pictures = FileImages(file.parent, names)
     size_column = np.array(sizes, dtype=np.int32).reshape(-1, 2)
-    return unchecked(labels, skeleton, pictures, str(file), size_column)
+    return unchecked(chosen, skeleton, FileImages(file.parent, names), str(file), size_column)
 
 
 def _yaml_file(path: Path) -> Path | None:
-    files = [path] if path.is_file() else [*sorted(path.glob("*.yaml")), *sorted(path.glob("*.yml"))]
-    texts = ((file(file)) for file in files if file.suffix in (".yaml", ".yml"))
+    files = [path] if os.path.isfile(path) else [*sorted(path.glob("*.yaml")), *sorted(path.glob("*.yml"))]
+    texts = ((file, text_files.read_text(file)) for file in files if file.suffix in (".yaml", ".yml"))
     return next((file for file, text in texts if "kpt_shape" in text), None)
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    try:
-        import yaml
-    except ImportError as error:
-        raise UserError(f"{file}: reading YAML needs PyYAML; pip install pyyaml") from error
-    try:
-        settings = yaml.safe_load(text_files.read_text(file))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    settings = yaml_file.read(file)
     if not isinstance(settings, dict) or "kpt_shape" not in settings:
-        raise UserError(f"{file}: expected a field kpt_shape: [number of points, 2 or 3]")
+        raise UserError(file, "expected a field kpt_shape: [number of points, 2 or 3]")
     return settings
 
 
-def _label_files(place: Path, settings: dict[str, Any], file: Path) -> list[Path]:
+def _shape(settings: dict[str, Any], file: Path) -> tuple[int, int]:
+    shape = settings["kpt_shape"]
+    if isinstance(shape, list) and len(shape) == 2 and all(str(side).isdecimal() for side in shape):
+        points, width = (_whole(side, file, "kpt_shape") for side in shape)
+        if points > 0 and width in (2, 3):
+            return points, width
+    raise UserError(file, f"kpt_shape is {shown(shape)}, expected [number of points, 2 or 3]")
+
+
+def _whole(value: Any, file: Path, field: str) -> int:
+    if not isinstance(value, str) or not value.isdecimal() or len(value) > 9:
+        raise UserError(file, f"{field}: {shown(value)} is no whole number that makes sense")
+    return int(value)
+
+
+def _texts(entry: Any) -> list[str]:
+    """The text or texts of a field; none where it is empty."""
+    return [
+        text for text in (entry if isinstance(entry, list) else [entry]) if isinstance(text, str) and _is_given(text)
+    ]
+
+
+def _is_given(text: str) -> bool:
+    return text.lower() not in ("", "~", "null")
+
+
+def _label_files(entry: str, settings: dict[str, Any], file: Path) -> list[Path]:
     """Label files of an entry such as images/train, relative to `path`, which often is another machine's, or to
-    data.yaml itself."""
-    for base in (Path(str(settings.get("path", ""))), file.parent / str(settings.get("path", "")), file.parent):
-        pictures = base / place
-        if pictures.suffix == ".txt" and pictures.is_file():  # a list of pictures
-            listed = [Path(line.strip()) for line in text_files.read_text(pictures).splitlines() if line.strip()]
-            labels = [_label_of(picture if picture.is_absolute() else pictures.parent / picture) for picture in listed]
-            return [label for label in labels if label.is_file()]
+    data.yaml itself. What is relative means data.yaml's folder."""
+    for base in (file.parent.joinpath(*_texts(settings.get("path"))), file.parent):
+        pictures = base / entry
+        if pictures.suffix == ".txt" and os.path.isfile(pictures):  # a list of pictures
+            listed = [line.strip() for line in text_files.read_text(pictures).splitlines() if line.strip()]
+            labels = [_label_of(pictures.parent / picture) for picture in listed]
+            return [label for label in labels if os.path.isfile(label)]
         folder = _label_of(pictures / "x").parent
-        if folder.is_dir():
-            return sorted(folder.rglob("*.txt"))
+        if os.path.isdir(folder):
+            return _texts_under(folder, file)
     return []
+
+
+def _texts_under(folder: Path, file: Path) -> list[Path]:
+    found, count = [], 0
+    for place, _, names in os.walk(folder):
+        count += len(names)
+        if count > MOST_FILES:
+            raise UserError(
+                file, f"there are more than {MOST_FILES:,} files in {folder}; name the folder of the labels"
+            )
+        found += [Path(place, name) for name in names if name.endswith(".txt")]
+    return sorted(found)
 
 
 def _label_of(picture: Path) -> Path:
     """../images/a/NAME.jpg -> ../labels/a/NAME.txt, by the last folder called images."""
-    return _exchange(picture, "images", "labels").with_suffix(".txt")
+    picture = _exchange(picture, "images", "labels")
+    return picture.with_suffix(".txt") if picture.name else picture
 
 
 def _picture_of(label: Path, images: Path | None) -> Path | None:
     place = _exchange(label, "labels", "images")
     stems = [place, *([images / label.name] if images else [])]
     paths = (stem.with_suffix(suffix) for stem in stems for suffix in SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _exchange(path: Path, old: str, new: str) -> Path:
@@ -145,28 +172,43 @@ def _exchange(path: Path, old: str, new: str) -> Path:
     return Path(*parts)
 
 
-def _class_number(settings: dict[str, Any], category: str | None, file: Path) -> int | None:
+def _names(settings: dict[str, Any]) -> dict[str, str]:
+    """{number: name} of the classes."""
+    names = settings.get("names")
+    pairs = names.items() if isinstance(names, dict) else enumerate(names if isinstance(names, list) else ())
+    return {str(number): name for number, name in pairs if isinstance(name, str)}
+
+
+def _class_number(settings: dict[str, Any], category: str | None, there: Sequence[int], file: Path) -> int | None:
+    """The class whose points are read: the one asked for, else the only one there is; None where there is none."""
+    names = _names(settings)
     if category is None:
-        return None
-    names = settings.get("names") or {}
-    numbers = {str(name): i for i, name in (names.items() if isinstance(names, dict) else enumerate(names))}
-    if category not in numbers:
-        raise UserError(f"{file}: no class {category!r}." + did_you_mean(category, numbers))
-    return int(numbers[category])
+        if len(there) > 1:
+            shown_names = ", ".join(repr(names.get(str(number), str(number))) for number in there)
+            raise UserError(file, f"several classes have keypoints: {shown_names}; choose one with --category NAME")
+        return there[0] if there else None
+    numbers = {name: number for number, name in names.items()}
+    number = numbers.get(category, category)
+    if number not in names and number not in map(str, there):
+        raise UserError(file, f"no class {category!r}." + did_you_mean(category, numbers))
+    return _whole(number, file, "names")
 
 
-def _instance(
-    line: str, points: int, width: int, size: Size, wanted: int | None
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """[k, 3] px and the box; None for an empty line and for another class than `wanted`."""
+def _of_class(entry: Any, number: int | None, settings: dict[str, Any]) -> list[str]:
+    """What a field says of one class: a list for all of them, or one a class by its number or name."""
+    if isinstance(entry, dict):
+        entry = entry.get(str(number), entry.get(_names(settings).get(str(number), "")))
+    return entry if isinstance(entry, list) else []
+
+
+def _instance(line: str, points: int, width: int, size: Size) -> tuple[int, np.ndarray, np.ndarray]:
+    """Class, [k, 3] px and the box."""
     fields = line.split()
-    if not fields or (wanted is not None and int(float(fields[0])) != wanted):
-        return None
     if len(fields) != 5 + points * width:
         raise ValueError(
             f"{len(fields)} numbers, expected {5 + points * width} (class, box, {points} points of {width})"
         )
-    values = np.array(fields, dtype=np.float64)
+    values = numbers(fields)
     parts = values[5:].reshape(points, width)
     xy_unit = parts[:, :2]
     # Without a visibility, (0, 0) is how the format marks a point that isn't there.
@@ -174,4 +216,4 @@ def _instance(
     if xy_unit[visibility > 0].size and np.abs(xy_unit[visibility > 0]).max() > 10:
         raise ValueError("coordinates far above 1, expected them divided by the picture's width and height")
     keypoints = np.column_stack([geometry.unit_to_px(xy_unit, size), visibility])
-    return keypoints, geometry.box_from_unit(values[1:5], size)
+    return int(values[0]), keypoints, geometry.box_from_unit(values[1:5], size)
