@@ -85,7 +85,9 @@ def parse_json(data: bytes, path: object) -> Any:
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise UserError(path, "lists or objects are nested too deeply; expected a few levels") from error
+        raise UserError(
+            path, "not JSON that can be read: lists or objects nested too deeply; expected a few levels"
+        ) from error
     except ValueError as error:
         raise UserError(path, f"not JSON: {error}") from error
 

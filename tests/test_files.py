@@ -64,7 +64,7 @@ def test_json_that_json_has_not_is_refused_and_leaves_nothing(tmp_path: Path) ->
     assert names(tmp_path) == []
     for text in ("{", "[" * 100_000, "\udcff"):
         (tmp_path / "b.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-        with pytest.raises(UserError, match=r"b\.json: not JSON"):
+        with pytest.raises(UserError, match=r"b\.json: not "):
             files.read_json(tmp_path / "b.json")
 
 

@@ -35,7 +35,7 @@ def _check(events: Any, path: Path) -> None:
     """Counts what loading would make, before it does: an alias counts as all that it stands for."""
     total = 0
     open_since: list[tuple[str | None, int]] = []  # anchor and first value of each collection around
-    sizes: dict[str, int] = {}
+    sizes: dict[str | None, int] = {}
     for event in events:
         kind = type(event).__name__
         if kind in ("ScalarEvent", "SequenceStartEvent", "MappingStartEvent"):

@@ -43,7 +43,7 @@ class _Columns(NamedTuple):
 
     width: int
     picture: int
-    xyv: list[tuple[int, int, int | None]]  # of each point
+    xyv: Sequence[tuple[int, int, int | None]]  # of each point
     points: list[str] | None  # None = they have no names
     passed_over: list[str]
 
