@@ -53,9 +53,7 @@ def main() -> None:
             for to in options.to:
                 row = {"model": run.name, "runtime": to, "max_px": None, "mean_px": None, "max_score": None}
                 try:
-                    _, proof = export.export_model(
-                        run, to, Path(temporary) / f"{run.name}-{to}", data=options.data, echo=lambda line: None
-                    )
+                    _, proof = export.export_model(run, to, Path(temporary) / f"{run.name}-{to}", data=options.data)
                     row |= {name: getattr(proof, name) for name in ("max_px", "mean_px", "max_score", "crop", "bytes")}
                     said = f"max {proof.max_px:.1e} px  mean {proof.mean_px:.1e} px  score {proof.max_score:.0e}"
                     said += f"  {proof.bytes / 1e6:5.1f} MB  crop {proof.crop}"

@@ -60,7 +60,7 @@ def main() -> None:
                 model = run
                 if runtime in TARGETS:
                     folder = Path(temporary) / run.name / runtime
-                    model = export.export_model(run, TARGETS[runtime], folder, echo=lambda line: None)[0]
+                    model = export.export_model(run, TARGETS[runtime], folder)[0]
                 jobs[run, runtime] = cost.Job(model, runtime)
         latencies = dict(
             zip(

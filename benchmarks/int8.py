@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fiducial.cli.output import note, print_table
+from fiducial import log
+from fiducial.cli.output import print_table
 from fiducial.errors import UserError
 from fiducial.export.int8 import decide
 from fiducial.export.int8.verdict import Verdict
@@ -28,8 +29,8 @@ from fiducial.runtime import runtime
 def verdict_of(run: Path, to: str, data: Path, max_drop: float) -> Verdict:
     """The files are thrown away."""
     detector, card = detectors.load(run)
-    with tempfile.TemporaryDirectory() as folder:
-        return decide.export(detector, card, to, Path(folder), data=data, max_drop=max_drop, echo=note)[1]
+    with tempfile.TemporaryDirectory() as folder, log.shown():
+        return decide.export(detector, card, to, Path(folder), data=data, max_drop=max_drop)[1]
 
 
 def candidates_table(verdict: Verdict) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def train(data: fitting.Data, recipe: Recipe) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         try:
-            fitting.fit(data, out, recipe, echo=lambda line: None)
+            fitting.fit(data, out, recipe)
         except TrainingFailure as failure:
             stopped = str(failure)
         rows = history.read(out / "history.csv")

@@ -165,7 +165,7 @@ def speeds(run: Runtime, video: Path, folder: Path, rounds: int) -> dict[str, fl
                     patched.enter_context(mock.patch.object(runtime, "load", lambda *_, model=model: model))
                     for module in (pipeline, predict) if plain else ():
                         patched.enter_context(mock.patch.object(module, "ahead", lambda items: items))
-                    done = predict.predict_sources(Path("model"), [str(video)], folder / "out", echo=lambda line: None)
+                    done = predict.predict_sources(Path("model"), [str(video)], folder / "out")
                 rate = done.images / done.seconds
                 found.setdefault(f"{name}, {'plain loop' if plain else 'as it is'}", []).append(rate)
     return {name: statistics.median(rates) for name, rates in found.items()}

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,14 +21,8 @@ from fiducial.text_files import read_json as read_json  # noqa: PLC0414
 if TYPE_CHECKING:  # help is there before NumPy would be
     import numpy as np
 
-Echo = Callable[[str], None]  # takes a line for the person who waits
-
 # The command line that is being obeyed, for pages; set by `cli.main`, empty where Python called.
 command_line: ContextVar[str] = ContextVar("command_line", default="")
-
-
-def silent(line: str) -> None:
-    """Takes a line and says nothing: an `Echo` for callers that want none."""
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from fiducial.files import Echo
+from fiducial.log import logger
 
 Advance = Callable[[int], None]  # takes how many more are done
 
@@ -18,16 +18,15 @@ def progress(
     unit: str,
     *,
     bar: bool,
-    echo: Echo,
     every_s: float = 10.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Advance]:
     """Shows how many of `total` things are done, how fast, and how long the rest will take; None = nobody knows how many.
 
-    With `bar` it is drawn on stderr and gone at the end. Without, `echo` gets a line when `every_s` seconds have passed
+    With `bar` it is drawn on stderr and gone at the end. Without, a line is said when `every_s` seconds have passed
     since the last one, so that short work says nothing.
 
-    >>> with progress("predict", 2, "frames", bar=False, echo=print) as advance:
+    >>> with progress("predict", 2, "frames", bar=False) as advance:
     ...     advance(1)
     """
     start, done = clock(), 0
@@ -43,7 +42,7 @@ def progress(
             done += count
             if clock() - last >= every_s:
                 last = clock()
-                echo(line(what, unit, done, total, speed()))
+                logger.info(line(what, unit, done, total, speed()))
 
         yield say
         return

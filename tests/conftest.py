@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from command_line import Run
+from heard import heard
 
 # Networks this small run slower on more threads, and processes side by side have a core each. Before torch and the
 # runtimes are imported.
@@ -149,6 +150,13 @@ def no_command_line() -> Iterator[None]:
     before = command_line.set("")
     yield
     command_line.reset(before)
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """The lines that `fiducial` says in this test, as they come."""
+    with heard() as lines:
+        yield lines
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     "version",
     "errors",
+    "log",
     "geometry",
     "types",
     "text_files",

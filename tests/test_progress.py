@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from heard import heard
 
 from fiducial.progress import duration, progress
 
 
 def lines_of(total: int | None, seconds_each: float, count: int) -> list[str]:
-    now, lines = [100.0], []
-    with progress("predict", total, "frames", bar=False, echo=lines.append, clock=lambda: now[0]) as advance:
+    now = [100.0]
+    with heard() as lines, progress("predict", total, "frames", bar=False, clock=lambda: now[0]) as advance:
         for _ in range(count):
             now[0] += seconds_each
             advance(1)
@@ -33,7 +34,7 @@ def test_more_than_was_declared() -> None:
 
 def test_a_bar_is_drawn_on_stderr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
-    with progress("predict", 3, "frames", bar=True, echo=pytest.fail) as advance:
+    with progress("predict", 3, "frames", bar=True) as advance:
         advance(3)
     out, err = capsys.readouterr()
     assert out == ""

@@ -11,12 +11,12 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
+from fiducial import log
 from fiducial.cli import commands
 from fiducial.errors import Failure, UserError, did_you_mean
 from fiducial.files import command_line
@@ -82,10 +82,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-    else:
-        warnings.showwarning = _show_warning
     try:
-        code = _obey()
+        code = _obey(debug)
     except Exception as error:
         if debug:
             raise
@@ -99,7 +97,6 @@ def main() -> None:
 def obey(words: list[str]) -> Iterator[None]:
     """Obeys `fiducial WORDS` in a process of its own (`runtime.worker`): raises what went wrong after saying it."""
     sys.argv = ["fiducial", *words]
-    warnings.showwarning = _show_warning
     try:
         code = _obey()
     except Exception as error:
@@ -110,15 +107,17 @@ def obey(words: list[str]) -> Iterator[None]:
     yield
 
 
-def _obey() -> int:
+def _obey(debug: bool = False) -> int:
+    """Shows what our own logger says; warnings of libraries are for people who debug."""
     command_line.set(shlex.join(["fiducial", *sys.argv[1:]]))
-    return app(standalone_mode=False, prog_name="fiducial")
+    with log.shown(), warnings.catch_warnings():
+        if not debug:
+            warnings.showwarning = _say_nothing
+        return app(standalone_mode=False, prog_name="fiducial")
 
 
-def _show_warning(message: Warning | str, category: type, filename: str, *rest: Any) -> None:
-    """Our own warnings are for users, one line each; those of libraries are for people who debug."""
-    if "fiducial" in Path(filename).parts or Path(filename).parent.name == "fiducial":
-        print(f"fiducial: {message}", file=sys.stderr)
+def _say_nothing(*warning: object) -> None:
+    """Takes what `warnings.showwarning` does."""
 
 
 def _say(error: BaseException) -> int:

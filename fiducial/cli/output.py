@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,6 @@ from typing import Any
 import typer
 
 from fiducial.errors import UserError
-
-
-def note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def floats(text: str | None) -> tuple[float, ...] | None:

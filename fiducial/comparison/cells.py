@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fiducial import config, distill, files
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.training import recipes
 from fiducial.training.recipe import Recipe
@@ -46,29 +47,19 @@ class Cell:
 class Plan:
     """Everything that decides what is trained."""
 
-    data: Path
+    data: Source
     cells: tuple[Cell, ...] = ()
-    images: Path | None = None
-    category: str | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)  # what else must stay as it is; None may become something
 
     def written(self) -> dict[str, Any]:
         """Gives the plan as its file has it."""
         return {
-            "data": str(self.data.resolve()),
-            "images": None if self.images is None else str(self.images.resolve()),
-            "category": self.category,
+            "data": str(self.data.path.resolve()),
+            "images": None if self.data.images is None else str(self.data.images.resolve()),
+            "category": self.data.category,
             **self.fixed,
             "cells": {cell.name: config.to_dict(cell.recipe) for cell in self.cells},
         }
-
-
-def source_arguments(images: Path | None, category: str | None) -> list[str]:
-    """Gives the options that say what of the data is used, as every command has them."""
-    return [
-        *(["--images", str(images)] if images is not None else []),
-        *(["--category", category] if category is not None else []),
-    ]
 
 
 def recipe_arguments(recipe: Recipe, usual: Recipe) -> list[str]:

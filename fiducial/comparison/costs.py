@@ -15,7 +15,7 @@ from typing import Any
 from fiducial import config, files
 from fiducial.comparison.runs import NAMES, Run, Variant
 from fiducial.export import onnx_export
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.models import detector as detectors
 from fiducial.profiling.machine import processor
 from fiducial.runtime import cost
@@ -41,7 +41,7 @@ class VariantCost:
         return math.nan if time is None else time
 
 
-def measure(variants: Mapping[str, Variant], cache: Path, echo: Echo = print) -> dict[str, VariantCost]:
+def measure(variants: Mapping[str, Variant], cache: Path) -> dict[str, VariantCost]:
     """Measures variants by name. The first run of each stands for its seeds: they are the same network."""
     firsts = {name: variant.runs[0] for name, variant in variants.items()}
     used = {runtime for first in firsts.values() for runtime in cost.runtimes_of(first.path)}
@@ -49,7 +49,7 @@ def measure(variants: Mapping[str, Variant], cache: Path, echo: Echo = print) ->
     measured_on = {"machine": machine(runtimes), "models": {name: first.digest for name, first in firsts.items()}}
     kept = files.read_json(cache) if cache.exists() else None
     if kept is None or kept["measured_on"] != measured_on:
-        echo(f"timing {len(firsts)} models in {', '.join(NAMES[runtime] for runtime in runtimes)}")
+        logger.info(f"timing {len(firsts)} models in {', '.join(NAMES[runtime] for runtime in runtimes)}")
         static = {name: _static(first) for name, first in firsts.items()}
         latency = cost.measure_many(
             {name: first.path for name, first in firsts.items()}, make=onnx_export.of_run_folder, threads=THREADS

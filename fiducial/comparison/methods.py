@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from fiducial.comparison.cells import Cell, Plan, recipe_arguments, source_arguments
+from fiducial.comparison.cells import Cell, Plan, recipe_arguments
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.training import recipes
@@ -42,14 +42,12 @@ def methods_of(text: str, common: Recipe, options: Mapping[str, Any], settings: 
 
 
 def plan_of(
-    data: Path,
+    data: Source,
     methods: Sequence[Method],
     *,
     backbones: Sequence[str] = (),
     sizes: Sequence[Size] = (),
     seeds: int = 1,
-    images: Path | None = None,
-    category: str | None = None,
 ) -> Plan:
     """Combines all methods, backbones, sizes and seeds; without backbones or sizes those of each method's recipe.
 
@@ -63,7 +61,7 @@ def plan_of(
             for size in sizes or [base.size]:
                 recipe = replace(base, backbone=backbone.replace("-", "_"), size=size)
                 for seed in range(base.seed, base.seed + seeds):
-                    cells.append(_cell(method.label, replace(recipe, seed=seed), data, images, category))
+                    cells.append(_cell(method.label, replace(recipe, seed=seed), data))
     twice = _repeated(cell.name for cell in cells)
     if twice is not None:
         labels = list(dict.fromkeys(cell.label for cell in cells if cell.name == twice))
@@ -72,13 +70,13 @@ def plan_of(
     points = {cell.recipe.points for cell in cells}
     if len(points) > 1:
         raise UserError("--methods: the recipes have different points; give --points, so that all find the same")
-    return Plan(data=data, cells=tuple(cells), images=images, category=category)
+    return Plan(data=data, cells=tuple(cells))
 
 
-def fit_command(data: Path, recipe: Recipe, images: Path | None = None, category: str | None = None) -> tuple[str, ...]:
+def fit_command(data: Source, recipe: Recipe) -> tuple[str, ...]:
     """Gives the run of `fiducial fit` that learns by exactly this recipe, without --out."""
     chosen = recipe_arguments(recipe, Recipe(backbone=recipe.backbone))
-    return ("fit", str(data), "--backbone", recipe.backbone, *chosen, *source_arguments(images, category))
+    return ("fit", str(data), "--backbone", recipe.backbone, *chosen, *data.options())
 
 
 def split_outside_brackets(text: str) -> list[str]:
@@ -94,10 +92,10 @@ def sizes_of(text: str | None) -> list[Size]:
         raise UserError(f"--sizes: {error}") from None
 
 
-def _cell(label: str, recipe: Recipe, data: Path, images: Path | None, category: str | None) -> Cell:
+def _cell(label: str, recipe: Recipe, data: Source) -> Cell:
     plain = re.sub(r"[^\w.=+-]", "_", label)
     folder = f"runs/{plain}-{recipe.backbone}-{recipe.size}-s{recipe.seed}"
-    return Cell(label=label, recipe=recipe, folder=folder, command=fit_command(data, recipe, images, category))
+    return Cell(label=label, recipe=recipe, folder=folder, command=fit_command(data, recipe))
 
 
 def _method(entry: str, common: Recipe, options: dict[str, Any], settings: Sequence[str]) -> Method:

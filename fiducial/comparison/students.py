@@ -16,9 +16,10 @@ from typing import Any
 
 from fiducial import config, distill, files
 from fiducial.comparison import cells
-from fiducial.comparison.cells import Cell, Plan, recipe_arguments, source_arguments
+from fiducial.comparison.cells import Cell, Plan, recipe_arguments
 from fiducial.comparison.methods import fit_command
 from fiducial.data import annotations
+from fiducial.data.source import Source
 from fiducial.distill import TAUGHT, DistillationRecipe, Teacher
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
@@ -33,7 +34,7 @@ class Study:
     """What the command line asks for."""
 
     teacher: Path
-    data: Path
+    data: Source
     student: str  # a backbone
     losses: tuple[str, ...] | None = None  # None = all that the pair can have
     seeds: int = 3
@@ -43,8 +44,6 @@ class Study:
     method: str | None = None  # None = the teacher's
     options: Mapping[str, Any] = field(default_factory=dict)  # of every run, as `distill` has them: {"epochs": 60}
     settings: tuple[str, ...] = ()  # of every run: `--set`s
-    images: Path | None = None
-    category: str | None = None
 
     @property
     def transfers(self) -> bool:
@@ -77,7 +76,7 @@ def plan_of(study: Study, teacher: Teacher, losses: Sequence[str], out: Path, *,
         "transfer": None if study.transfer is None else str(study.transfer.resolve()),
         "pretrain_on": None if study.pretrain_on is None else str(study.pretrain_on.resolve()),
     }
-    return Plan(data=study.data, cells=tuple(planned), images=study.images, category=study.category, fixed=fixed)
+    return Plan(data=study.data, cells=tuple(planned), fixed=fixed)
 
 
 def recipe_of(
@@ -115,7 +114,7 @@ def pretraining_of(study: Study, teacher: Teacher) -> Cell:
     of_student = ("head.", "distillation.", "motion.", "padding", "augment.", "optimizer.")
     settings = [setting for setting in study.settings if not setting.startswith(of_student)]
     recipe = recipes.changed(recipes.default(), options, settings)
-    command = fit_command(study.pretrain_on, recipe)
+    command = fit_command(Source(study.pretrain_on), recipe)
     return Cell(label="pretrained", recipe=recipe, folder="pretrained", command=command)
 
 
@@ -166,7 +165,7 @@ def _cell(study: Study, teacher: Teacher, loss: str, start: str, seed: int, out:
         *("distill", "--teacher", str(study.teacher), str(study.data), "--student", study.student, "--loss", loss),
         *(["--init", recipe.init] if recipe.init is not None else []),
         *recipe_arguments(recipe, usual),
-        *source_arguments(study.images, study.category),
+        *study.data.options(),
     )
     label, name = (CONTROL, "without_teacher") if loss == "none" else (f"{loss}, {STARTS[start]}", f"{loss}-{start}")
     return Cell(label=label, recipe=recipe, folder=f"runs/{name}-s{seed}", command=command)

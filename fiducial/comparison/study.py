@@ -24,8 +24,9 @@ from fiducial.data import sampling
 from fiducial.distill import DISTANCE, MEANINGS, TAUGHT, Shared, Teacher, parameters_of
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
-from fiducial.files import Echo, finite
+from fiducial.files import finite
 from fiducial.geometry import Size
+from fiducial.log import logger, muted
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.runtime.cost import Cost
@@ -44,15 +45,14 @@ MEASURES = (
 )
 
 
-def study(
-    asked: Study, out: Path, *, jobs: int | None = None, progress: bool = False, echo: Echo = print
-) -> dict[str, Any]:
+def study(asked: Study, out: Path, *, jobs: int | None = None, progress: bool = False) -> dict[str, Any]:
     """Trains the runs that are not finished, writes OUT/report.html, results.json and results.csv; returns what
     results.json holds, and `files`."""
     teacher = distill.load_teacher(asked.teacher)
     recipe = students.recipe_of(asked, teacher, "L1")
-    offer, why_not = distill.student_of(recipe, teacher, out, lambda line: None)
-    losses = _possible(asked.losses, why_not, echo)
+    with muted():
+        offer, why_not = distill.student_of(recipe, teacher, out)
+    losses = _possible(asked.losses, why_not)
     students.refuse_useless_weights(asked)
     with processes.alone(out):
         plan = students.plan_of(asked, teacher, losses, out, with_control=True)
@@ -64,17 +64,14 @@ def study(
             out,
             recipe,
             losses,
-            images=asked.images,
-            category=asked.category,
             progress=progress,
-            echo=echo,
         )
         has_control = shared.material.truth is not None or teacher.detector.head.learns_without_labels
         planned = [cell for cell in plan.cells if has_control or cell.label != CONTROL]
         notes = _left_out(asked, teacher, has_control)
         for note in notes:
-            echo(note)
-        failures = _train(asked, teacher, planned, out, jobs, progress, echo)
+            logger.warning(note)
+        failures = _train(asked, teacher, planned, out, jobs, progress)
         finished = [(cell, out / cell.folder) for cell in planned if is_finished(out / cell.folder)]
         if not finished:
             raise train.all_failed(failures)
@@ -105,7 +102,7 @@ def _mean_of(spread: Mapping[str, float] | None) -> str:
 # ----------------------------------------------------------------------------------------------------- the training
 
 
-def _possible(asked: tuple[str, ...] | None, why_not: dict[str, str], echo: Echo) -> tuple[str, ...]:
+def _possible(asked: tuple[str, ...] | None, why_not: dict[str, str]) -> tuple[str, ...]:
     possible = tuple(loss for loss, reason in why_not.items() if not reason)
     impossible = [loss for loss in asked or TAUGHT if loss not in possible]
     if impossible and (asked is not None or not possible):
@@ -113,7 +110,7 @@ def _possible(asked: tuple[str, ...] | None, why_not: dict[str, str], echo: Echo
             f"--losses: {impossible[0]}: {why_not[impossible[0]]}. Possible for this pair: {', '.join(possible) or 'none'}"
         )
     for loss in impossible:
-        echo(f"{loss} is left out: {why_not[loss]}")
+        logger.warning(f"{loss} is left out: {why_not[loss]}")
     return tuple(loss for loss in asked or TAUGHT if loss in possible)
 
 
@@ -131,15 +128,15 @@ def _left_out(asked: Study, teacher: Teacher, has_control: bool) -> list[str]:
 
 
 def _train(
-    asked: Study, teacher: Teacher, planned: Sequence[Cell], out: Path, jobs: int | None, progress: bool, echo: Echo
+    asked: Study, teacher: Teacher, planned: Sequence[Cell], out: Path, jobs: int | None, progress: bool
 ) -> dict[str, str]:
     """Cell's name -> why it failed."""
     failures: dict[str, str] = {}
     waiting = [cell for cell in planned if not is_finished(out / cell.folder)]
     transferred = [cell for cell in waiting if kind_of(cell.label)["start"] == "transfer"]
     if transferred and asked.transfer is None and not is_finished(out / "pretrained"):
-        echo(f"pre-training {asked.student} on {asked.pretrain_on}")
-        failures = train.train([students.pretraining_of(asked, teacher)], out, _outcome, progress=progress, echo=echo)
+        logger.info(f"pre-training {asked.student} on {asked.pretrain_on}")
+        failures = train.train([students.pretraining_of(asked, teacher)], out, _outcome, progress=progress)
         if failures:
             reason = f"there are no weights to start from: {failures['pretrained']}"
             failures |= {cell.name: reason for cell in transferred}
@@ -147,7 +144,7 @@ def _train(
     for cell in begun:
         if cell in waiting:
             students.link(out, out / cell.folder)
-    return failures | train.train(begun, out, _outcome, jobs=jobs, progress=progress, echo=echo)
+    return failures | train.train(begun, out, _outcome, jobs=jobs, progress=progress)
 
 
 def _outcome(val: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from fiducial import files
 from fiducial.comparison import processes
 from fiducial.comparison.cells import Cell
 from fiducial.comparison.processes import Task, duration
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.models import detector as detectors
 from fiducial.training import history
 from fiducial.training.failure import TrainingFailure
@@ -43,7 +43,6 @@ def train(
     *,
     jobs: int | None = None,
     progress: bool = False,
-    echo: Echo = print,
 ) -> dict[str, str]:
     """Trains what is not finished, `jobs` cells at a time, and returns cell's name -> why it failed.
 
@@ -51,10 +50,10 @@ def train(
     waiting = [cell for cell in cells if not is_finished(out / cell.folder)]
     finished = len(cells) - len(waiting)
     if finished:
-        echo(f"{finished} of {len(cells)} runs are finished already")
+        logger.info(f"{finished} of {len(cells)} runs are finished already")
     jobs = processes.jobs_of(jobs, len(waiting))
     workers = processes.shares(files.cores(), jobs)[1] if jobs > 1 else None
-    board = _Board(cells, out, outcome, jobs, progress, echo)
+    board = _Board(cells, out, outcome, jobs, progress)
     try:
         processes.run_all([task_of(cell, out, workers) for cell in waiting], board, jobs)
     finally:
@@ -96,10 +95,8 @@ def _kind(name: str) -> str:
 class _Board:
     """Says what happens: a line a cell, and on a terminal a bar of epochs."""
 
-    def __init__(
-        self, cells: Sequence[Cell], out: Path, outcome: Outcome, jobs: int, progress: bool, echo: Echo
-    ) -> None:
-        self.cells, self.out, self.outcome, self.jobs, self.echo = cells, out, outcome, jobs, echo
+    def __init__(self, cells: Sequence[Cell], out: Path, outcome: Outcome, jobs: int, progress: bool) -> None:
+        self.cells, self.out, self.outcome, self.jobs = cells, out, outcome, jobs
         self.failures: dict[str, str] = {}
         self.count = sum(self._is_finished(cell) for cell in cells)
         self.bar: Any = None
@@ -161,4 +158,4 @@ class _Board:
         if self.bar is not None:
             self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:
-            self.echo(line)
+            logger.info(line)

@@ -19,9 +19,10 @@ from fiducial.comparison.runs import NAMES, Run, Variant
 from fiducial.comparison.scores import Scores
 from fiducial.comparison.train import is_finished
 from fiducial.data import annotations, loading
+from fiducial.data.source import Source
 from fiducial.errors import UserError, did_you_mean
 from fiducial.evaluation import evaluate, floor
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.models import detector as detectors
 from fiducial.training import fit as fitting
 from fiducial.training import recipes
@@ -30,7 +31,7 @@ from fiducial.types import Instances
 
 
 def plan_of(
-    data: Path,
+    data: Source,
     *,
     methods: str | None,
     backbones: str | None,
@@ -39,12 +40,10 @@ def plan_of(
     recipe: str | None,
     options: dict[str, Any],
     settings: Sequence[str],
-    images: Path | None = None,
-    category: str | None = None,
 ) -> Plan:
     """Makes a plan of the command line's words."""
     if not methods:
-        return Plan(data=data, images=images, category=category)
+        return Plan(data=data)
     common = recipes.load(recipe) if recipe else recipes.default()
     return entries.plan_of(
         data,
@@ -52,8 +51,6 @@ def plan_of(
         backbones=[name.strip() for name in (backbones or "").split(",") if name.strip()],
         sizes=entries.sizes_of(sizes),
         seeds=seeds,
-        images=images,
-        category=category,
     )
 
 
@@ -66,7 +63,6 @@ def compare(
     baseline: str | None = None,
     jobs: int | None = None,
     progress: bool = False,
-    echo: Echo = print,
 ) -> dict[str, Any]:
     """Trains the plan's cells that are not finished, compares them and `others` on `split`, writes OUT/report.html,
     results.csv and results.json; returns what results.json holds, and `files`.
@@ -86,14 +82,14 @@ def compare(
     _refuse_unknown_baseline(plan, beside, baseline)
     with processes.alone(out):
         cells.keep(out / "plan.json", plan)
-        failures = train.train(plan.cells, out, _outcome, jobs=jobs, progress=progress, echo=echo)
+        failures = train.train(plan.cells, out, _outcome, jobs=jobs, progress=progress)
         finished |= _finished([cell for cell in plan.cells if cell.name not in finished], out)
         if not finished and not beside:
             raise train.all_failed(failures)
         runs.refuse_unlike([*finished.values(), *beside], data.fingerprint, str(plan.data))
         planned = runs.of_cells([(cell, finished[cell.name]) for cell in plan.cells if cell.name in finished])
         variants = named([*planned, *runs.of_others(beside, planned)])
-        comparison = _comparison(variants, plan, out, data.train, scored, baseline, failures, echo)
+        comparison = _comparison(variants, plan, out, data.train, scored, baseline, failures)
         return page.write(comparison, out, plan.cells, results.row_lines(comparison))
 
 
@@ -176,7 +172,7 @@ class Split:
 def _data(plan: Plan, beside: Sequence[Run]) -> fitting.Data:
     """As the runs learn from it; where there are exported files alone, with the points that these find."""
     known = [cell.recipe for cell in plan.cells] + [run.recipe for run in beside if run.recipe is not None]
-    data = fitting.load_data(plan.data, (known or [Recipe()])[0], images=plan.images, category=plan.category)
+    data = fitting.load_data(plan.data, (known or [Recipe()])[0])
     if known:
         return data
     points = beside[0].card.spec.skeleton.points
@@ -192,7 +188,7 @@ def _split(plan: Plan, data: fitting.Data, split: str) -> Split:
     if split == "val":
         whole = data.validation if data.whole_validation is None else data.whole_validation
         return Split(split, evaluate.match_points(whole, data.validation.skeleton.points, str(plan.data)), lines)
-    part, problems = annotations.load(plan.data, split, plan.images, category=plan.category, ignored=True)
+    part, problems = annotations.load(plan.data, split, ignored=True)
     part = evaluate.match_points(part, data.validation.skeleton.points, str(plan.data))
     return Split(split, part, list(dict.fromkeys([*lines, *(str(problem) for problem in problems)])))
 
@@ -245,20 +241,19 @@ def _comparison(
     split: Split,
     baseline: str | None,
     failures: dict[str, str],
-    echo: Echo,
 ) -> Comparison:
     instances = split.instances
     count = sum(len(variant.runs) for variant in variants.values())
-    echo(f"scoring {count} runs on the {loading.trainable(instances).sum()} instances of {split.name}")
+    logger.info(f"scoring {count} runs on the {loading.trainable(instances).sum()} instances of {split.name}")
     predictions = {name: _predictions(variant, instances, out, split.name) for name, variant in variants.items()}
     read = scores.read_by_all(predictions)
     unread = dict.fromkeys(line for of_seeds in predictions.values() for one in of_seeds for line in one.problems)
     instances = instances.select(read)
     scored = {name: scores.score(of_seeds, instances) for name, of_seeds in predictions.items()}
     instances = instances.select(loading.trainable(instances))
-    measured = costs.measure(variants, out / "costs.json", echo)
+    measured = costs.measure(variants, out / "costs.json")
     if baseline is not None and not rows_of(baseline, variants):
-        echo(f"--baseline {baseline}: all of its runs failed; the best takes its place")
+        logger.warning(f"--baseline {baseline}: all of its runs failed; the best takes its place")
         baseline = None
     rows, contrasts, reference = compared(variants, scored, measured, baseline)
     trained_by = {row.name: recipe for row in rows if (recipe := row.variant.runs[0].recipe) is not None}
@@ -268,7 +263,7 @@ def _comparison(
     no_better = ground.verdict(results.mean_nme(rows[0]))
     said_first = [] if no_better is None else [f"Even {rows[0].name} is {no_better}."]
     return Comparison(
-        title=f"Methods compared on {plan.data.name}",
+        title=f"Methods compared on {plan.data.path.name}",
         answer=[*said_first, *results.answer(rows, contrasts, failures, split=split.name, reference=reference)],
         notes=[*_notes(rows, split.name, bool(differing)), f"What an NME stands beside: {ground.beside()}."],
         measures=[NME],

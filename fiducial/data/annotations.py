@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from fiducial.data import checking, formats
+from fiducial.data.source import Source
 from fiducial.errors import UserError, did_you_mean
 from fiducial.types import Findings, Instances, Problem
 
@@ -19,25 +20,24 @@ SPLITS = formats.SPLITS
 
 
 def load(
-    path: Path, split: str, images: Path | None = None, *,
-    category: str | None = None, strict: bool = False, verify: bool = True, ignored: bool = False,
-) -> tuple[Instances, list[Problem]]:  # fmt: skip
+    data: Source | Path | str, split: str, *, strict: bool = False, verify: bool = True, ignored: bool = False
+) -> tuple[Instances, list[Problem]]:
     """The instances of one split ("train", "val", "test"; "all" for everything there is), and what is wrong with
     others.
 
-    `path` is a folder or a file of any format in `formats/`; `images` names the folder of pictures where it isn't
-    beside. Broken instances are left out and listed; `strict` makes them an error. `verify` opens every picture (some
+    `data` are a folder or a file of any format in `formats/`. Broken instances are left out and listed; `strict` makes them an error. `verify` opens every picture (some
     50 microseconds each) to find those cut short or of another size than declared. `ignored` keeps instances that have a box
     and no labelled point, as COCO's evaluation needs them.
 
     Splits that the source doesn't have: with no val, a tenth of the pictures of train becomes val, and with no test
     either another tenth becomes test, by a hash of the picture's name, so that it is the same ones at any time, in any
     order and for any number of pictures. A source that has val is taken as it is."""
-    path = Path(path)
+    source = Source.of(data)
+    path = source.path
     module, sources = find(path)
     files, own, carved = _choose(path, sources, split)
     findings = Findings(str(path))
-    instances = module.read(path, files, images, category, findings)
+    instances = module.read(path, files, source.images, source.category, findings)
     if carved:
         instances = _keep_share(instances, own, carved, findings)
     instances = checking.check(instances, findings, verify=verify, ignored=ignored)

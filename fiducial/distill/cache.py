@@ -24,12 +24,12 @@ from fiducial.distill.signals import Signals
 from fiducial.distill.teacher import Asked
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.log import logger
 from fiducial.models import heatmaps
 from fiducial.progress import Advance
 from fiducial.progress import progress as show_progress
 from fiducial.types import Batch
 
-Echo = Callable[[str], None]
 INDEX = "index.json"
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -75,14 +75,14 @@ class Kept:
 
 def kept(
     folder: Path, asked: Asked, wanted: Index, crops: Callable[[], Iterable[Batch]], *,
-    progress: bool = False, echo: Echo = print,
+    progress: bool = False,
 ) -> Kept:  # fmt: skip
     """The answers in `folder`, made there where it is not there yet. `crops` gives all crops once, rows rising."""
     if (folder / INDEX).exists():
         found = config.from_dict(Index, files.read_json(folder / INDEX), str(folder / INDEX))
         _refuse_other(folder, found, wanted)
     else:
-        _make(folder, asked, wanted, crops(), progress, echo)
+        _make(folder, asked, wanted, crops(), progress)
     return Kept(folder, wanted.held)
 
 
@@ -106,13 +106,13 @@ def _refuse_other(folder: Path, found: Index, wanted: Index) -> None:
         )
 
 
-def _make(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], progress: bool, echo: Echo) -> None:
+def _make(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], progress: bool) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         text = f"asking the teacher about {folder.name}"
-        with show_progress(text, wanted.count, "crops", bar=progress, echo=echo) as advance:
-            rows = _write(beside, asked, wanted, crops, advance, echo)
+        with show_progress(text, wanted.count, "crops", bar=progress) as advance:
+            rows = _write(beside, asked, wanted, crops, advance)
         np.save(beside / "rows.npy", np.concatenate(rows))
         config.write_json(beside / INDEX, wanted)
         beside.chmod(0o755)
@@ -123,9 +123,7 @@ def _make(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], pro
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write(
-    folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], advance: Advance, echo: Echo
-) -> list[np.ndarray]:
+def _write(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], advance: Advance) -> list[np.ndarray]:
     """One file a field, filled batch by batch; the rows in the order in which they came."""
     files: dict[str, np.ndarray] = {}
     rows: list[np.ndarray] = []
@@ -133,7 +131,7 @@ def _write(
     for batch in crops:
         found = asked(batch)._asdict()
         if not files:
-            _refuse_too_large(folder, {name: found[name] for name in wanted.held}, wanted.count, echo)
+            _refuse_too_large(folder, {name: found[name] for name in wanted.held}, wanted.count)
         for name in wanted.held:
             values = found[name].float().cpu().numpy()
             if name not in files:
@@ -149,7 +147,7 @@ def _write(
     return rows
 
 
-def _refuse_too_large(folder: Path, first: dict[str, Tensor], count: int, echo: Echo) -> None:
+def _refuse_too_large(folder: Path, first: dict[str, Tensor], count: int) -> None:
     each = {name: value[0].numel() * (2 if name in ("maps", "feature") else 4) for name, value in first.items()}
     needed, free = count * sum(each.values()), shutil.disk_usage(folder).free
     if needed > 0.95 * free:
@@ -158,4 +156,4 @@ def _refuse_too_large(folder: Path, first: dict[str, Tensor], count: int, echo: 
             f"{free / 2**30:.1f}: give --out on another disk, or --set distillation.cache=false"
         )
     if needed > 2**28:
-        echo(f"the teacher's answers to {count} crops take {needed / 2**20:.0f} MiB in {folder.parent}")
+        logger.info(f"the teacher's answers to {count} crops take {needed / 2**20:.0f} MiB in {folder.parent}")

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from fiducial.data import annotations, loading, video
 from fiducial.data.augment import AugmentSpec
+from fiducial.data.source import Source
 from fiducial.distill.spec import DistillationRecipe
 from fiducial.distill.teacher import Teacher
 from fiducial.errors import UserError
@@ -95,23 +96,22 @@ class Material:
 
 
 def material_of(
-    path: Path,
+    source: Source,
     out: Path,
     recipe: DistillationRecipe,
     teacher: Teacher,
     *,
-    images: Path | None = None,
-    category: str | None = None,
     anew: bool = False,
 ) -> Material:
     """Reads DATA as labelled crops where it has labels, else as frames, which are kept in RUN/frames.
 
     Where there are videos beside labels of other points than the teacher's, all are frames. `anew` replaces frames of
-    other videos that lie in RUN/frames; `images` and `category` as of `annotations.load`."""
+    other videos that lie in RUN/frames."""
+    path = source.path
     if not path.exists():
         raise UserError(path, "no such file or folder")
     if annotations.is_labelled(path):
-        data = fitting.load_data(path, recipe, images=images, category=category)
+        data = fitting.load_data(source, recipe)
         matched = _with_points_of(data, teacher)
         if matched is not None or not _videos_in(path):
             return _labelled(matched or data, matched is not None, recipe.padding, teacher.offer.points, path)
@@ -119,7 +119,7 @@ def material_of(
     def prepared(size: Size) -> Clips:
         """Frames of the run's size in RUN/frames, of the teacher's beside them."""
         folder, spec = out / ("frames" if size == recipe.size else f"frames_{size}"), recipe.motion.clips
-        return clips.prepare(path, size, recipe.padding, spec, folder, images=images, category=category, anew=anew)
+        return clips.prepare(source, size, recipe.padding, spec, folder, anew=anew)
 
     return _unlabelled(path, prepared(recipe.size), prepared, teacher.offer.points)
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from fiducial import files
 from fiducial.card import Card
+from fiducial.data.source import Source
 from fiducial.distill import cache, choices, report
 from fiducial.distill import data as materials
 from fiducial.distill import teacher as teachers
@@ -29,7 +30,7 @@ from fiducial.distill.signals import Offer, Signals, Terms, decided, distance_px
 from fiducial.distill.spec import DistillationRecipe, DistillationSpec
 from fiducial.distill.teacher import Asked, Teacher, TeacherAnswers
 from fiducial.errors import UserError
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.motion import fit as motion
@@ -43,42 +44,37 @@ from fiducial.training.work import Outcome, Prepare, Work
 
 def distill(
     teacher: Teacher,
-    path: Path,
+    source: Source,
     out: Path,
     recipe: DistillationRecipe,
     *,
-    images: Path | None = None,
-    category: str | None = None,
     resume: bool = False,
     devices: int = 1,
     progress: bool = False,
-    echo: Echo = print,
 ) -> dict[str, Any] | None:
     """Trains and writes the run folder with its report; returns the figures, as `fiducial.training.run.run` does."""
     refuse_unlike(recipe, teacher, out)
-    prepare = preparation(teacher, path, images=images, category=category, progress=progress)
-    return run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress, echo=echo)
+    prepare = preparation(teacher, source, progress=progress)
+    return run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
 
 
-def preparation(
-    teacher: Teacher, path: Path, *, images: Path | None = None, category: str | None = None, progress: bool = False
-) -> Prepare:
-    """Gives what makes the work of a student: its network, the data in `path`, the teacher's answers to them."""
+def preparation(teacher: Teacher, source: Source, *, progress: bool = False) -> Prepare:
+    """Gives what makes the work of a student: its network, the data, the teacher's answers to them."""
 
-    def prepare(recipe: DistillationRecipe, out: Path, begins: bool, echo: Echo) -> Work:
+    def prepare(recipe: DistillationRecipe, out: Path, begins: bool) -> Work:
         if not begins:
             _refuse_other_teacher(out, teacher)
-        student = _student(recipe, teacher, echo)
+        student = _student(recipe, teacher)
         recipe = replace(recipe, distillation=student.spec)
-        material = materials.material_of(path, out, recipe, teacher, images=images, category=category, anew=begins)
+        material = materials.material_of(source, out, recipe, teacher, anew=begins)
         if student.terms is None and material.truth is None:
-            recipe = _by_motion(path, recipe, material, teacher)
-            work = motion.preparation(path, images=images, category=category)(recipe, out, begins, echo)
+            recipe = _by_motion(source.path, recipe, material, teacher)
+            work = motion.preparation(source)(recipe, out, begins)
             return replace(
-                work, beside={"teacher": teacher.told()}, report=lambda outcome: _figures(outcome, teacher, path)
+                work, beside={"teacher": teacher.told()}, report=lambda outcome: _figures(outcome, teacher, source.path)
             )
-        distances = _distances(student, teacher, material, out, recipe, progress, echo)
-        return _work(student, teacher, material, distances, out, recipe, path, progress, echo)
+        distances = _distances(student, teacher, material, out, recipe, progress)
+        return _work(student, teacher, material, distances, out, recipe, source.path, progress)
 
     return prepare
 
@@ -92,29 +88,35 @@ class Shared:
     student: Offer
 
 
-def student_of(recipe: DistillationRecipe, teacher: Teacher, out: Path, echo: Echo) -> tuple[Offer, dict[str, str]]:
+def student_of(recipe: DistillationRecipe, teacher: Teacher, out: Path) -> tuple[Offer, dict[str, str]]:
     """What an untrained student has to say, and each loss with why it can't be for the pair, "" where it can."""
     refuse_unlike(recipe, teacher, out, is_study=True)
-    detector, _ = fitting.detector_of(replace(recipe, pretrained="no", init=None), teacher.detector.spec.skeleton, echo)
+    detector, _ = fitting.detector_of(replace(recipe, pretrained="no", init=None), teacher.detector.spec.skeleton)
     offer = offer_of(detector)
     return offer, why_not(offer, teacher.offer, recipe.distillation)
 
 
 def share(
-    teacher: Teacher, student: Offer, path: Path, out: Path, recipe: DistillationRecipe, losses: Sequence[str], *,
-    images: Path | None = None, category: str | None = None, progress: bool = False, echo: Echo = print,
-) -> Shared:  # fmt: skip
+    teacher: Teacher,
+    student: Offer,
+    source: Source,
+    out: Path,
+    recipe: DistillationRecipe,
+    losses: Sequence[str],
+    *,
+    progress: bool = False,
+) -> Shared:
     """Frames and answers in OUT/frames and OUT/teacher, for runs with any of these losses to be linked to."""
     spec = recipe.distillation
-    material = materials.material_of(path, out, recipe, teacher, images=images, category=category)
-    echo(material.said)
+    material = materials.material_of(source, out, recipe, teacher)
+    logger.info(material.said)
     terms = [terms_of(student, teacher.offer, replace(spec, loss=loss)) for loss in losses]  # type: ignore[arg-type]
     if terms and spec.cache:
         held = tuple(dict.fromkeys(name for each in terms for name in _of_terms(each)))
         level = next((each.teacher_level for each in terms if each.attention), None)
-        _answers(teacher, material, out, recipe, held, level, scored=False, progress=progress, echo=echo)
+        _answers(teacher, material, out, recipe, held, level, scored=False, progress=progress)
     both = _of_both(student, teacher.offer)
-    scored = _answers(teacher, material, out, recipe, both, None, scored=True, progress=progress, echo=echo)
+    scored = _answers(teacher, material, out, recipe, both, None, scored=True, progress=progress)
     return Shared(material, scored, student)
 
 
@@ -132,19 +134,21 @@ class Student:
     terms: Terms | None
 
 
-def _student(recipe: DistillationRecipe, teacher: Teacher, echo: Echo) -> Student:
+def _student(recipe: DistillationRecipe, teacher: Teacher) -> Student:
     """Before any picture is looked at, so that a wrong name or an impossible pair is told at once."""
-    detector, initialization = fitting.detector_of(recipe, teacher.detector.spec.skeleton, echo)
+    detector, initialization = fitting.detector_of(recipe, teacher.detector.spec.skeleton)
     offer = offer_of(detector)
     spec = decided(offer, teacher.offer, recipe.distillation)
     terms = None if spec.loss == "none" else terms_of(offer, teacher.offer, spec)
     own, theirs = (teachers.parameters_of(each) for each in (detector, teacher.detector))
-    echo(f"student: {own:,} parameters, teacher: {theirs:,} ({theirs / own:.1f} times as many)")
+    logger.info(f"student: {own:,} parameters, teacher: {theirs:,} ({theirs / own:.1f} times as many)")
     if recipe.method == teacher.detector.spec.method and choices.MOTION_HEAD.items() <= recipe.head.items():
-        echo("the student's head has 3x3 convolutions; --set head.kernel=7 --set head.padding=0 for the published ones")
-    echo(f"loss: {spec.loss}")
+        logger.info(
+            "the student's head has 3x3 convolutions; --set head.kernel=7 --set head.padding=0 for the published ones"
+        )
+    logger.info(f"loss: {spec.loss}")
     for word in () if terms is None else terms.words:
-        echo(word)
+        logger.info(word)
     return Student(detector, initialization, offer, spec, terms)
 
 
@@ -155,11 +159,10 @@ def _distances(
     out: Path,
     recipe: DistillationRecipe,
     progress: bool,
-    echo: Echo,
 ) -> Distances:
     """To the teacher's answers to what is scored; a student that learns from labels is chosen by them."""
     both = _of_both(student.offer, teacher.offer)
-    scored = _answers(teacher, material, out, recipe, both, None, scored=True, progress=progress, echo=echo)
+    scored = _answers(teacher, material, out, recipe, both, None, scored=True, progress=progress)
     metric = "nme" if student.terms is None else DISTANCE
     return Distances(scored, student.offer, teacher.offer, material.truth, metric)
 
@@ -173,7 +176,6 @@ def _work(
     recipe: DistillationRecipe,
     path: Path,
     progress: bool,
-    echo: Echo,
 ) -> Work:
     """Crops, what is minimised on them, and the distance to the teacher's answers as the score."""
     spec, terms = recipe.distillation, student.terms
@@ -187,7 +189,7 @@ def _work(
         answers: TeacherAnswers = Asked(teacher.detector, terms.teacher_level)
         if spec.cache:
             held, level = _of_terms(terms), terms.teacher_level
-            answers = _answers(teacher, material, out, recipe, held, level, scored=False, progress=progress, echo=echo)
+            answers = _answers(teacher, material, out, recipe, held, level, scored=False, progress=progress)
         # Anew: reading the images has drawn random numbers, or not, where the answers were there already.
         torch.manual_seed(recipe.seed)
         objective = Distillation(student.detector, teacher, answers, terms, spec)
@@ -252,7 +254,7 @@ def _of_terms(terms: Terms) -> tuple[str, ...]:
 
 def _answers(
     teacher: Teacher, material: Material, out: Path, recipe: DistillationRecipe, held: tuple[str, ...], level: int | None, *,
-    scored: bool, progress: bool, echo: Echo,
+    scored: bool, progress: bool,
 ) -> cache.Kept:  # fmt: skip
     """Of all crops that are scored, or of those that are learnt from."""
     size = teacher.offer.size
@@ -266,7 +268,7 @@ def _answers(
             yield type(batch)(*(column.to(teacher.detector.mean.device) for column in batch))
 
     folder = out / "teacher" / ("val" if scored else "train")
-    return cache.kept(folder, asked, wanted, crops, progress=progress, echo=echo)
+    return cache.kept(folder, asked, wanted, crops, progress=progress)
 
 
 def _by_motion(path: Path, recipe: DistillationRecipe, material: Material, teacher: Teacher) -> DistillationRecipe:

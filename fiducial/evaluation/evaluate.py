@@ -15,6 +15,7 @@ import numpy as np
 from fiducial import geometry
 from fiducial.data import annotations
 from fiducial.data.instance_crops import InstanceCrops
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.evaluation import floor, metrics
 from fiducial.evaluation.floor import Floor
@@ -57,11 +58,9 @@ class ModelEvaluation:
 
 def evaluate_model(
     model: Path,
-    data: Path,
+    data: Source | Path,
     split: str,
     *,
-    images: Path | None = None,
-    category: str | None = None,
     strict: bool = False,
     flip_test: bool = False,
     box_jitter: float = 0.0,
@@ -69,7 +68,7 @@ def evaluate_model(
 ) -> ModelEvaluation:
     """Scores a run folder or an exported file on a split of labelled data, with its floor.
 
-    `images`, `category` and `strict` are those of `annotations.load`. `flip_test` averages over the image and its mirror
+    `strict` is that of `annotations.load`. `flip_test` averages over the image and its mirror
     image, which a run folder alone can. Boxes are disturbed by up to `box_jitter` of their sides. `sigmas` replace those of
     the data. Raises UserError where the model has none of the data's points."""
     network = runtime.load(model, flip_test).network
@@ -80,7 +79,7 @@ def evaluate_model(
             "`fiducial evaluate MODEL DATA --linear-map` measures what they know of the labelled ones"
         )
     # Instances without points are detections that no label can judge: they count neither as found nor as missed.
-    instances, findings = annotations.load(data, split, images, category=category, strict=strict, ignored=True)
+    instances, findings = annotations.load(data, split, strict=strict, ignored=True)
     if not set(instances.skeleton.points) & set(skeleton.points):
         findings = [*findings, Problem(str(data), NOTE, in_order_note(skeleton.points, instances.skeleton.points))]
     instances = match_points(instances, skeleton.points, str(data))
@@ -91,7 +90,7 @@ def evaluate_model(
     evaluation = evaluate_network(network, instances, box_jitter=box_jitter)
     if strict and evaluation.problems:
         raise UserError(f"{len(evaluation.problems)} pictures can't be read, first {evaluation.problems[0]}")
-    train = evaluation.instances if split == "train" else train_of(data, skeleton.points, images, category)
+    train = evaluation.instances if split == "train" else train_of(data, skeleton.points)
     ground = floor.floor_of(evaluation.instances, train)
     summary = summary_of(evaluation, model=str(model), data=str(data), split=split, ground=ground, findings=findings)
     return ModelEvaluation(network=network, evaluation=evaluation, floor=ground, summary=summary)
@@ -125,10 +124,10 @@ def evaluate_detector(
     return evaluate_network(TorchNetwork(detector, flip_test=flip_test), instances, box_jitter=box_jitter)
 
 
-def train_of(data: Path, points: tuple[str, ...], images: Path | None, category: str | None) -> Instances | None:
+def train_of(data: Source | Path, points: tuple[str, ...]) -> Instances | None:
     """Reads the labels that a model of these points could learn from, for its floor; None where there are none."""
     try:
-        train, _ = annotations.load(data, "train", images, category=category, verify=False)
+        train, _ = annotations.load(data, "train", verify=False)
         return match_points(train, points, str(data))
     except UserError:
         return None

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from fiducial.data import annotations
 from fiducial.errors import UserError, did_you_mean
 from fiducial.export import certificate
 from fiducial.export.certificate import Certificate
+from fiducial.log import logger
 from fiducial.models.detector import Detector
 from fiducial.runtime import runtime
 from fiducial.runtime.export_card import Decode, Made, Where
@@ -27,7 +28,7 @@ from fiducial.types import Skeleton
 
 def export_model(
     model: Path, to: str, out: Path, *, data: Path | None = None, crop: Where = "inside", decode: Decode = "own",
-    int8: Path | None = None, max_drop: float = 0.01, echo: Callable[[str], None] = print,
+    int8: Path | None = None, max_drop: float = 0.01,
 ) -> tuple[Path, Certificate]:  # fmt: skip
     """Writes OUT/model.* and OUT/model.certificate.json; the file's path and the certificate.
 
@@ -45,18 +46,16 @@ def export_model(
     torch_side = Runtime(TorchNetwork(detector, card, model))
     data = data or int8 or scored_on(model, detector.spec.skeleton)
     with staging(out) as folder:
-        echo(f"exporting {model} to {to}")
+        logger.info(f"exporting {model} to {to}")
         if int8 is None:
             made = write(detector, card, to, folder, crop=crop, decode=decode)
         else:
             from fiducial.export.int8 import decide
 
-            made, _ = decide.export(
-                detector, card, to, folder, data=int8, max_drop=max_drop, crop=crop, decode=decode, echo=echo
-            )
+            made, _ = decide.export(detector, card, to, folder, data=int8, max_drop=max_drop, crop=crop, decode=decode)
         for note in made.notes:
-            echo(note)
-        echo("comparing the file with torch, in a process of its own")
+            logger.warning(note)
+        logger.info("comparing the file with torch, in a process of its own")
         proof = certificate.certify(torch_side, made.file, made.card, data, made.notes)
         config.write_json(folder / "model.certificate.json", proof)
         move(folder, out)

@@ -5,7 +5,6 @@ never runs code."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from fiducial import config, files
 from fiducial.card import FORMAT_VERSION, Card, DetectorSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.log import logger
 from fiducial.models import catalog, checkpoints
 from fiducial.models.contracts import Backbone, Head
 from fiducial.models.pretrained import Pretrained
@@ -122,7 +122,7 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
     Every weight must match, nothing is loaded in part: else UserError."""
     if path.is_file():
         detector, card, report = load_checkpoint(path)
-        warnings.warn(report, stacklevel=2)  # a user must see what the file was taken for
+        logger.warning(report)  # a user must see what the file was taken for
         return detector.to(device), card
     card = load_card(path)
     try:
@@ -132,7 +132,7 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
         raise UserError(path, f"{error}{origin}") from error
     for name, source in catalog.sources(card.spec.backbone, card.spec.method).items():
         if source.rpartition(" ")[2] != card.sources.get(name, source).rpartition(" ")[2]:
-            warnings.warn(f"{path}: {name} has changed since this was trained: {source}", stacklevel=2)
+            logger.warning(f"{path}: {name} has changed since this was trained: {source}")
     weights = read_weights(path / "model.safetensors")
     wrong = differing(detector.state_dict(), weights)
     if wrong:

@@ -9,7 +9,6 @@ import functools
 import threading
 import urllib.error
 import urllib.request
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from torch import nn
 
 from fiducial.card import Normalization
 from fiducial.errors import UserError
+from fiducial.log import logger
 from fiducial.models.torchvision_shim import ensure_torchvision
 
 # auto: weights where they can be had, random with a warning where not. yes: weights or an error. no: random.
@@ -61,7 +61,7 @@ def create(name: str, pretrained: Pretrained, **options: Any) -> tuple[nn.Module
     advice = "give a file of weights with --init"
     if pretrained == "yes":
         raise UserError(f"{name}: no pretrained weights: {reason}. Use --set pretrained=no, or {advice}")
-    warnings.warn(f"{name} starts from random weights: {reason}. For better ones, {advice}", stacklevel=2)
+    logger.warning(f"{name} starts from random weights: {reason}. For better ones, {advice}")
     return timm.create_model(name, **options), "random"
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from fiducial.data import crops, sampling, video
 from fiducial.errors import UserError
-from fiducial.files import Echo
 from fiducial.geometry import Size
+from fiducial.log import logger
 from fiducial.motion import clip_sources
 from fiducial.motion.puppet import Puppet
 from fiducial.motion.system import System
@@ -56,7 +56,6 @@ def animate(
     size: Size | None = None,
     only: bool = False,
     bar: bool = False,
-    echo: Echo = print,
 ) -> Animation:
     """Writes the video `out`, in which an image moves as others do, and beside it a sheet of its frames in PNG.
 
@@ -68,11 +67,11 @@ def animate(
         boxes: COCO file with one box for the source, for the driving video (for all its frames) or both.
         size: of each image in the video, px; None = the network's.
         only: the generated frames alone, without source and driving frames beside them.
-        bar: draw the progress on a terminal; else `echo` hears of it every ten seconds.
+        bar: draw the progress on a terminal; else it is said every ten seconds.
 
     Raises UserError for what is wrong with the arguments, before anything is written."""
     frames_source = _driving(driving)
-    source_boxes, driving_boxes = _boxes(boxes, source, frames_source, echo)
+    source_boxes, driving_boxes = _boxes(boxes, source, frames_source)
     image = _first_image(source, source_boxes)
     sheet = out.with_suffix(".png")
     _check_outputs(out, sheet, source, frames_source.files)
@@ -91,9 +90,9 @@ def animate(
     with (
         closing(ahead(clip_sources.frames_of(frames_source.files, declared))) as frames,
         drawings.drawing(Source(out.name, out, "video"), out) as draw,
-        progress("animate", frames_source.count, "frames", bar=bar, echo=echo) as advance,
+        progress("animate", frames_source.count, "frames", bar=bar) as advance,
     ):
-        for batch in _batches(frames, problems, echo):
+        for batch in _batches(frames, problems):
             driving_crops = np.stack([cut(image, driving_box, system.size) for _, image in batch])
             moved = puppet(driving_crops)
             for i, (frame, image) in enumerate(batch):
@@ -154,7 +153,7 @@ def _sheet(puppet: Puppet, samples: list[_Sample]) -> np.ndarray:
     return sheets.sheet([above, below], len(source_xy))
 
 
-def _batches(frames: Iterator[Frame], problems: list[str], echo: Echo) -> Iterator[list[tuple[Frame, np.ndarray]]]:
+def _batches(frames: Iterator[Frame], problems: list[str]) -> Iterator[list[tuple[Frame, np.ndarray]]]:
     """Frames that can be read with their images, a few at a time; what is wrong with others is said."""
 
     def readable() -> Iterator[tuple[Frame, np.ndarray]]:
@@ -163,7 +162,7 @@ def _batches(frames: Iterator[Frame], problems: list[str], echo: Echo) -> Iterat
                 yield frame, frame.image
             else:
                 problems.append(str(frame.problem))
-                echo(problems[-1])
+                logger.warning(problems[-1])
 
     images = readable()
     while batch := list(itertools.islice(images, BATCH)):
@@ -229,13 +228,13 @@ def _first_image(path: Path, boxes: Boxes | None) -> np.ndarray:
     return frame.image
 
 
-def _boxes(path: Path | None, source: Path, driving: _Driving, echo: Echo) -> tuple[Boxes | None, Boxes | None]:
+def _boxes(path: Path | None, source: Path, driving: _Driving) -> tuple[Boxes | None, Boxes | None]:
     """One box each: where to look in the source, and in all driving frames; None = the whole image."""
     if path is None:
         return None, None
     boxes_file = boxes_files.read(path)
     for line in (*boxes_file.notes, *boxes_file.problems):
-        echo(line)
+        logger.warning(line)
     of_source, of_driving = (
         _one_box(boxes_file, names) for names in ([source.name, f"{source.name}#000000"], driving.names)
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fiducial.data import annotations, formats, images, video
+from fiducial.data.source import Source as DataSource
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.predict import sources
@@ -51,18 +52,16 @@ def frames_of(files: list[Path], declared: Size | None = None) -> Generator[Fram
         yield from sources.frames(Source(file.name, file, kind, None if is_video else declared))
 
 
-def find(
-    path: Path, files: list[Path], most_frames: int, folder: Path | None, category: str | None
-) -> tuple[list[ClipSource], list[Problem]]:
+def find(data: DataSource, files: list[Path], most_frames: int) -> tuple[list[ClipSource], list[Problem]]:
     """Finds the clips of DATA and what is wrong with annotations in it; nothing is decoded.
 
-    `files` are those of `files_of(path)`; a clip gives at most `most_frames`, evenly over it; `folder` and `category` as
-    of `annotations.load`. UserError where there are no clips."""
+    `files` are those of `files_of(data.path)`; a clip gives at most `most_frames`, evenly over it. UserError where there
+    are no clips."""
+    path = data.path
     labelled = annotations.is_labelled(path)
-    clips, problems = _of_labelled(path, folder, category) if labelled else ([], [])
-    if not labelled and (folder is not None or category is not None):
-        option = "--category" if folder is None else "--images"
-        raise UserError(option, f"is about annotations, and {path} has none; leave it out")
+    clips, problems = _of_labelled(data) if labelled else ([], [])
+    if not labelled and data.options():
+        raise UserError(data.options()[0], f"is about annotations, and {path} has none; leave it out")
     clips += [_of_video(file, path, most_frames) for file in files if file.suffix.lower() in video.SUFFIXES]
     if not labelled:
         image_files = [file for file in files if file.suffix in images.SUFFIXES]
@@ -98,12 +97,12 @@ def _of_images(files: list[Path], root: Path, most: int) -> ClipSource:
     return ClipSource(name, _split_of(name), lambda: frames_of(files[::step]))
 
 
-def _of_labelled(path: Path, folder: Path | None, category: str | None) -> tuple[list[ClipSource], list[Problem]]:
+def _of_labelled(data: DataSource) -> tuple[list[ClipSource], list[Problem]]:
     """The boxes of a labelled set, each a still, and what is wrong with others."""
     clips, problems = [], []
-    splits = annotations.find(path)[1]
+    splits = annotations.find(data.path)[1]
     for split in [split for split in ("train", "val") if split in splits or "train" in splits]:
-        instances, wrong = annotations.load(path, split, folder, category=category)
+        instances, wrong = annotations.load(data, split)
         problems += wrong
         for row in np.flatnonzero(~instances.crowd).tolist():
             name, box_xywh = f"{split}/{instances.annotation_id[row]}", instances.box_xywh[row][None]

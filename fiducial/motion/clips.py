@@ -17,6 +17,7 @@ import numpy as np
 
 from fiducial import config, files
 from fiducial.data import crops
+from fiducial.data.source import Source
 from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
 from fiducial.motion import clip_sources
@@ -102,14 +103,12 @@ class Clips:
 
 
 def prepare(
-    path: Path,
+    source: Source,
     size: Size,
     padding: float,
     spec: ClipSpec,
     folder: Path,
     *,
-    images: Path | None = None,
-    category: str | None = None,
     anew: bool = False,
 ) -> Clips:
     """Makes the clips of DATA in `folder`, or opens them where they were made from the same sources before.
@@ -120,14 +119,14 @@ def prepare(
     Args:
         size: of every frame, px.
         padding: of the boxes of a labelled set, as for training; other frames are cut whole.
-        images, category: of a labelled set, as of `annotations.load`.
 
     Raises UserError where nothing can be used."""
+    path = source.path
     files_in_data = clip_sources.files_of(path, folder.resolve().parent)
-    clips, problems = clip_sources.find(path, files_in_data, spec.frames, images, category)
+    clips, problems = clip_sources.find(source, files_in_data, spec.frames)
     _refuse_unknown(spec.held_out, [clip.name for clip in clips], path)
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_in_data]
-    settings = (stamps, size, padding, config.to_dict(spec), str(images), category)
+    settings = (stamps, size, padding, config.to_dict(spec), str(source.images), source.category)
     asked = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     index = _opened(folder, asked, anew)
     if index is None:

@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader
 
 from fiducial.card import Card
 from fiducial.data import checking, skeletons
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.models.heads import motion as motion_head
@@ -39,53 +40,39 @@ from fiducial.types import Skeleton
 
 
 def fit(
-    path: Path,
+    source: Source,
     out: Path,
     recipe: MotionRecipe,
     *,
-    images: Path | None = None,
-    category: str | None = None,
     resume: bool = False,
     devices: int = 1,
     progress: bool = False,
-    echo: Echo = print,
 ) -> dict[str, Any] | None:
     """Trains and writes the run folder with its report; returns the figures, as `fiducial.training.run.run` does."""
-    prepare = preparation(path, images=images, category=category)
-    return run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress, echo=echo)
+    return run.run(preparation(source), out, recipe, resume=resume, devices=devices, progress=progress)
 
 
-def preparation(path: Path, *, images: Path | None = None, category: str | None = None) -> Prepare:
-    """Gives what makes the work of a run on the clips in `path`."""
+def preparation(source: Source) -> Prepare:
+    """Gives what makes the work of a run on the clips of `source`."""
 
-    def prepare(recipe: MotionRecipe, out: Path, begins: bool, echo: Echo) -> Work:
-        _refuse_what_is_about_labels(path, out, recipe)
-        objective, initialization = build(recipe, echo)
+    def prepare(recipe: MotionRecipe, out: Path, begins: bool) -> Work:
+        _refuse_what_is_about_labels(source.path, out, recipe)
+        objective, initialization = build(recipe)
         if begins:
             _try(objective, recipe)
-        clips = clips_for(path, out, recipe, images=images, category=category, anew=begins)
-        return work_of(objective, clips, recipe, initialization, echo, source=str(path))
+        clips = clips_for(source, out, recipe, anew=begins)
+        return work_of(objective, clips, recipe, initialization, source=str(source))
 
     return prepare
 
 
-def clips_for(
-    path: Path,
-    out: Path,
-    recipe: MotionRecipe,
-    *,
-    images: Path | None = None,
-    category: str | None = None,
-    anew: bool = False,
-) -> Clips:
+def clips_for(source: Source, out: Path, recipe: MotionRecipe, *, anew: bool = False) -> Clips:
     """The clips as the recipe wants them, in RUN/frames."""
     folder, spec = out / "frames", recipe.motion.clips
-    clips = clips_of.prepare(
-        path, recipe.size, recipe.padding, spec, folder, images=images, category=category, anew=anew
-    )
+    clips = clips_of.prepare(source, recipe.size, recipe.padding, spec, folder, anew=anew)
     wrong = checking.without_notes(clips.problems)
     if recipe.strict and wrong:
-        raise UserError(f"{path}: {len(wrong)} things in it can't be used, first {wrong[0]}; correct or remove them")
+        raise UserError(f"{source}: {len(wrong)} things in it can't be used, first {wrong[0]}; correct or remove them")
     return clips
 
 
@@ -94,14 +81,14 @@ def usual_recipe() -> MotionRecipe:
     return motion_recipes.small()
 
 
-def build(recipe: MotionRecipe, echo: Echo) -> tuple[Motion, str]:
+def build(recipe: MotionRecipe) -> tuple[Motion, str]:
     """The whole system, untrained but for what `--init` gives the detector, and where that came from."""
     torch.manual_seed(recipe.seed)
     spec = recipe.motion
-    detector, initialization = fitting.detector_of(recipe, numbered(spec.points), echo)
+    detector, initialization = fitting.detector_of(recipe, numbered(spec.points))
     check(detector)
     features, said = perceptual.feature_network(None if spec.features is None else Path(spec.features))
-    echo(f"pictures are compared by {said}")
+    logger.info(f"pictures are compared by {said}")
     adversary = None if spec.discriminator is None else Discriminator(spec.discriminator, spec.points)
     generator = Generator(spec.generator, spec.points)
     if spec.teacher is None:
@@ -121,9 +108,7 @@ def numbered(points: int) -> Skeleton:
     return Skeleton(f"motion{points}", skeletons.numbered(points), named=False)
 
 
-def work_of(
-    objective: Motion, clips: Clips, recipe: MotionRecipe, initialization: str, echo: Echo, *, source: str = ""
-) -> Work:
+def work_of(objective: Motion, clips: Clips, recipe: MotionRecipe, initialization: str, *, source: str = "") -> Work:
     """Makes the work of a run on pairs of frames, scored by the reconstruction of held-out clips."""
     from fiducial.motion.watch import SpreadWatch
 
@@ -157,7 +142,7 @@ def work_of(
         validation_loader=lambda: pairs.scored_loader(clips, recipe.batch_size, workers),
         scoring=ReconstructionErrors(recipe.size),
         where=clips.where,
-        watches=(SpreadWatch(echo, spec.points),),
+        watches=(SpreadWatch(spec.points),),
         fingerprint=clips.index.digest,
         said=(clips.index.used,),
         problems=clips.problems,

@@ -22,10 +22,10 @@ from fiducial import geometry
 from fiducial.card import DetectorSpec
 from fiducial.data import annotations
 from fiducial.data.instance_crops import InstanceCrops
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, metrics
 from fiducial.evaluation.metrics import Metrics
-from fiducial.files import Echo, silent
 from fiducial.geometry import Size
 from fiducial.progress import Advance, progress
 from fiducial.runtime import runtime
@@ -202,26 +202,23 @@ class LinearMapEvaluation:
 
 def evaluate_by_linear_map(
     model: Path,
-    data: Path,
+    data: Source,
     split: str,
     *,
-    images: Path | None = None,
-    category: str | None = None,
     strict: bool = False,
     bar: bool = False,
-    echo: Echo = silent,
 ) -> LinearMapEvaluation:
     """Fits a linear map from a model's points to the labelled ones on train and scores it on a split, beside the mean shape
-    and the network with random weights. The progress is a `bar`, or lines to `echo`."""
+    and the network with random weights. The progress is a `bar`, or lines."""
     if split == "train":
         raise UserError("--split train: the map is fitted on train, so it is scored on another: --split val or test")
     network = runtime.load(model).network
-    train, findings = annotations.load(data, "train", images, category=category, strict=strict)
-    test, more = annotations.load(data, split, images, category=category, strict=strict)
+    train, findings = annotations.load(data, "train", strict=strict)
+    test, more = annotations.load(data, split, strict=strict)
     train, test = usable(train), usable(evaluate.match_points(test, train.skeleton.points, str(data)))
     random, remark = _untrained(network.card.spec)
     networks = {MODEL: network.predict, **random}
-    with progress("evaluate", len(train) + len(test), "crops", bar=bar, echo=echo) as advance:
+    with progress("evaluate", len(train) + len(test), "crops", bar=bar) as advance:
         seen_train, seen_test = (see(networks, part, network.card.spec, advance) for part in (train, test))
     unread = [*seen_train.problems, *seen_test.problems]
     if strict and unread:
@@ -229,7 +226,7 @@ def evaluate_by_linear_map(
     said = list(dict.fromkeys([*findings, *more]))  # notes about both splits only once
     return LinearMapEvaluation(
         model=model,
-        data=data,
+        data=data.path,
         split=split,
         spec=network.card.spec,
         runtime=network.runtime,

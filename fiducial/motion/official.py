@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from fiducial.errors import UserError
+from fiducial.log import logger
 from fiducial.models import detector as detectors
 from fiducial.models.checkpoints import _reader, fomm
 from fiducial.models.checkpoints._plan import COUNTERS, Shapes
@@ -35,7 +35,7 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Generator]:
     contents = generator_of(_reader.nested(path), path)
     spec, points = spec_of(contents)
     detector, _, report = detectors.load_checkpoint(path)
-    warnings.warn(report, stacklevel=2)
+    logger.warning(report)
     found = len(detector.spec.skeleton.points)
     if found != points:
         raise UserError(path, f"its detector finds {found} points and its generator takes {points}; expected as many")

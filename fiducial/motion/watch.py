@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.motion import collapse
 from fiducial.motion.collapse import Spread
 from fiducial.training._lightning import L
@@ -13,8 +13,8 @@ from fiducial.training._lightning import L
 class SpreadWatch(L.Callback):
     """Says when the points collapse, each complaint once, from the third epoch on: before, all sit in the middle."""
 
-    def __init__(self, echo: Echo, points: int, epochs: int = 3) -> None:
-        self.echo, self.points, self.epochs = echo, points, epochs
+    def __init__(self, points: int, epochs: int = 3) -> None:
+        self.points, self.epochs = points, epochs
         self.said: set[str] = set()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -25,7 +25,7 @@ class SpreadWatch(L.Callback):
             kind = re.sub(r"[\d.]+", "", line)
             if kind not in self.said:
                 self.said.add(kind)
-                self.echo(
+                logger.warning(
                     f"after epoch {trainer.current_epoch + 1}: {line}; more epochs, or a higher --set motion.value_weight "
                     "or another --seed may help"
                 )

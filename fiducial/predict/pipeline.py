@@ -4,7 +4,7 @@ in the whole image, and the points are smoothed and freed of repetitions."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -13,7 +13,7 @@ import numpy as np
 
 from fiducial.data.coco_json.ids import Id
 from fiducial.evaluation import suppression
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.predict import sources
 from fiducial.predict.boxes import Boxes, BoxesFile
 from fiducial.predict.prefetch import ahead, newest
@@ -62,14 +62,12 @@ class FramePoints:
 class Pipeline:
     """Looks at sources, one list after the other.
 
-    What can't be read or isn't named in the boxes file is left out and goes to `report`; `note` hears of the first loss in
-    each video. Each frame takes one of `numbers`, which its results bear as image id where no file has another."""
+    What can't be read or isn't named in the boxes file is left out and goes to `report`; the first loss in each video is said. Each frame takes one of `numbers`, which its results bear as image id where no file has another."""
 
     run: Runtime
     choices: Choices
     boxes: BoxesFile | None  # None = one instance in each image
-    report: Echo
-    note: Echo
+    report: Callable[[str], None]
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def look_at(self, inputs: list[Source]) -> Generator[FramePoints, None, None]:
@@ -90,7 +88,7 @@ class Pipeline:
                 if answer.lost and not lost:
                     lost = True
                     told = "so it was lost; later ones of this video show as new track_ids"
-                    self.note(f"{frame.name}: {answer.lost[0]}, {told}")
+                    logger.warning(f"{frame.name}: {answer.lost[0]}, {told}")
                 yield FramePoints(source, frame, frame.image, *finish(frame, answer))
             if unnamed and self.boxes is not None:
                 more = f" nor {len(unnamed) - 1} more of this video" if len(unnamed) > 1 else ""

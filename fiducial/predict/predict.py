@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from fiducial import files
 from fiducial.data.coco_json.ids import Id
 from fiducial.errors import UserError
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.predict import boxes as boxes_files
 from fiducial.predict import drawings, outputs, sources
 from fiducial.predict.boxes import BoxesFile
@@ -55,14 +55,12 @@ def predict_sources(
     json_file: Path | None = None,
     csv_file: Path | None = None,
     bar: bool = False,
-    echo: Echo = print,
 ) -> Prediction:
     """Finds points on all frames of images, folders, videos and cameras, and writes drawings and results.
 
     `names` are paths or `camera:N`. Drawings go under `out`, results into `json_file` (default OUT/results.json) and, where
     given, as a table into `csv_file`. `boxes` is a COCO file that says where the instances are; without it there is one
-    in each image. `bar` draws the progress on a terminal; else `echo` hears of it every ten seconds, and always of what
-    is left out.
+    in each image. `bar` draws the progress on a terminal; else it is said every ten seconds.
 
     A frame that can't be read, a broken box and an image that the boxes file doesn't name are said and left out. UserError
     where `choices.strict`, where nothing else is there, and for whatever is wrong with the arguments: that is said before
@@ -78,12 +76,12 @@ def predict_sources(
         if choices.strict or total == 1:
             raise UserError(problem)
         problems.append(problem)
-        echo(problem)
+        logger.warning(problem)
 
     boxes_file = None if boxes is None else boxes_files.read(boxes, choices.strict)
     if boxes_file is not None:
         for note in boxes_file.notes:
-            echo(note)
+            logger.warning(note)
         for problem in boxes_file.problems:
             report(problem)
         inputs = _with_boxes(inputs, boxes_file, report)
@@ -92,9 +90,9 @@ def predict_sources(
     run = runtime.load(model, choices.flip_test)
     if choices.oks_nms is not None:
         _check_suppression(model, run, boxes)
-    pipeline = Pipeline(run, choices, boxes_file, report, echo)
+    pipeline = Pipeline(run, choices, boxes_file, report)
     start = time.monotonic()
-    shown = progress("predict", total, "frames", bar=bar, echo=echo)
+    shown = progress("predict", total, "frames", bar=bar)
     with _writing(json_file, csv_file, run.skeleton) as write, shown as advance:
         output = _Output(run.skeleton, write, advance)
         for in_one_go in _stretches(inputs):
@@ -177,7 +175,7 @@ def _check_videos(inputs: list[Source], choices: Choices, boxes: Path | None) ->
         raise UserError("--smooth must know who is who from frame to frame, which --boxes doesn't say: add --track")
 
 
-def _with_boxes(inputs: list[Source], boxes_file: BoxesFile, report: Echo) -> list[Source]:
+def _with_boxes(inputs: list[Source], boxes_file: BoxesFile, report: Callable[[str], None]) -> list[Source]:
     """The sources without images that the file doesn't name (frames of videos are asked for one by one)."""
     named = [source for source in inputs if source.kind != "image" or boxes_file.of(source.name) is not None]
     if not named:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from fiducial.card import Card
 from fiducial.errors import UserError, did_you_mean
+from fiducial.log import logger
 from fiducial.profiling import advice, machine, timing
 from fiducial.profiling.parts import Measured, Profile
 from fiducial.runtime import cost, runtime
@@ -19,10 +19,12 @@ from fiducial.runtime.runtimes import onnx_runtime
 
 
 def profile_model(
-    model: Path, name: str | None = None, *, threads: int = 1, seconds: float = 3.0, echo: Callable[[str], None] = print
+    model: Path, name: str | None = None, *, threads: int = 1, seconds: float = 3.0, shown: str = ""
 ) -> Profile:
     """Of one crop, uint8 in and Keypoints out. `name`: the runtime, None = torch for a run folder, for a file its own; a
-    run folder is exported for another one, into a folder that is gone afterwards. Takes `seconds` and some more."""
+    run folder is exported for another one, into a folder that is gone afterwards. Takes `seconds` and some more.
+    `shown`: what the model is called [its path]."""
+    shown = shown or str(model)
     own = runtime.family_of(model).NAME
     name = name or own
     known = {family.NAME: family for family in runtime.families() if getattr(family, "LAYERS", None)}
@@ -35,30 +37,27 @@ def profile_model(
         file = model
         if name != own:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            echo(f"exporting {model} for {name}")
+            logger.info(f"exporting {shown} for {name}")
             file = exported(model, name, folder)
-        echo(f"timing {model} in {name}, {threads} thread{'s' if threads > 1 else ''}")
+        logger.info(f"timing {shown} in {name}, {threads} thread{'s' if threads > 1 else ''}")
         card, precision, found = _measured(file, threads, seconds)
         memory = memory_bytes(file, name)
     profile = Profile(
-        str(model), name, threads, str(card.spec.size), precision, found.whole_ms, found.layers, peak, found.how, memory
+        shown, name, threads, str(card.spec.size), precision, found.whole_ms, found.layers, peak, found.how, memory
     )  # fmt: skip
     if advice.wants_another_runtime(profile):
-        profile = replace(profile, elsewhere_ms=_in_onnxruntime(model, threads, echo))
+        profile = replace(profile, elsewhere_ms=_in_onnxruntime(model, threads, shown))
     return profile
 
 
 def profile_random(
     backbone: str | None, method: str | None, size: str | None, points: int, name: str | None = None, *, threads: int = 1,
-    seconds: float = 3.0, echo: Callable[[str], None] = print,
+    seconds: float = 3.0,
 ) -> Profile:  # fmt: skip
     """The same for a network that has learnt nothing: times do not depend on what it knows."""
     with tempfile.TemporaryDirectory() as folder:
         model = random_model(Path(folder), backbone, method, size, points)
-        profile = profile_model(
-            model, name, threads=threads, seconds=seconds, echo=lambda line: echo(line.replace(str(model), model.name))
-        )
-        return replace(profile, model=model.name)
+        return profile_model(model, name, threads=threads, seconds=seconds, shown=model.name)
 
 
 def random_model(folder: Path, backbone: str | None, method: str | None, size: str | None, points: int) -> Path:
@@ -103,9 +102,9 @@ def _measured(model: Path, threads: int, seconds: float) -> tuple[Card, str, Mea
     return network.card, precision, runtime.offered(family, "LAYERS")(network, threads, seconds)
 
 
-def _in_onnxruntime(model: Path, threads: int, echo: Callable[[str], None]) -> tuple[tuple[str, float], ...]:
+def _in_onnxruntime(model: Path, threads: int, shown: str) -> tuple[tuple[str, float], ...]:
     """Times the whole in the base install's runtime, for advice; () where it has no form there."""
-    echo(f"timing {model} in {onnx_runtime.NAME}, to compare")
+    logger.info(f"timing {shown} in {onnx_runtime.NAME}, to compare")
     with tempfile.TemporaryDirectory() as folder:
         try:
             network = runtime.load(exported(model, onnx_runtime.NAME, Path(folder)), threads=threads).network

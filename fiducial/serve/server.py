@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from fiducial.errors import UserError
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.runtime import runtime
 from fiducial.serve.limits import Limits
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 
-def serve(model: Path, host: str, port: int, limits: Limits, threads: int | None = None, echo: Echo = print) -> None:
+def serve(model: Path, host: str, port: int, limits: Limits, threads: int | None = None) -> None:
     """Serves a model until a signal ends it.
 
-    `port` 0 takes a free one; `echo` hears the address when requests are taken. `threads` are the network's. UserError where
+    `port` 0 takes a free one; the address is said when requests are taken. `threads` are the network's. UserError where
     the port can't be taken or the extra `serve` is not installed."""
     try:
         import python_multipart  # noqa: F401  which Starlette would ask for at the first form
@@ -40,7 +40,7 @@ def serve(model: Path, host: str, port: int, limits: Limits, threads: int | None
         gc.freeze()  # what lives as long as the server is not looked through again and again
         cv2.setNumThreads(1)  # requests are what runs side by side
         bound.listen(2048)
-        echo(f"serving {model} on {address}/ (what it takes: {address}/openapi.json); Ctrl-C ends")
+        logger.info(f"serving {model} on {address}/ (what it takes: {address}/openapi.json); Ctrl-C ends")
         _server(app, limits).run(sockets=[bound])
     finally:
         bound.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fiducial import files
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.training import history
 from fiducial.training._lightning import L
 
@@ -18,8 +18,8 @@ class History(L.Callback):
     """Keeps the logged values of each epoch as rows and writes them to history.csv. They travel in the checkpoint, so a
     resumed run's history has no gap and no repeats."""
 
-    def __init__(self, out: Path, metric: str, echo: Echo) -> None:
-        self.path, self.metric, self.echo = out / "history.csv", metric, echo
+    def __init__(self, out: Path, metric: str) -> None:
+        self.path, self.metric = out / "history.csv", metric
         self.rows: list[dict[str, float]] = []
         self.began = time.perf_counter()
 
@@ -41,7 +41,7 @@ class History(L.Callback):
         self.rows.append(row)
         loader = trainer.train_dataloader
         for problem in loader.dataset.problems() if loader is not None else ():
-            self.echo(f"left out: {problem}")
+            logger.warning(f"left out: {problem}")
         if trainer.is_global_zero:
             files.write_text(self.path, files.csv_text(self.rows))
 
@@ -56,8 +56,8 @@ class Told(L.Callback):
     """Says a line after each epoch, and within a long one a line a minute: where there is no terminal, a log is all that
     whoever waits can look at."""
 
-    def __init__(self, rows: History, echo: Echo) -> None:
-        self.history, self.echo = rows, echo
+    def __init__(self, rows: History) -> None:
+        self.history = rows
         self.began = self.last = time.perf_counter()
         self.first_step = 0
 
@@ -80,7 +80,7 @@ class Told(L.Callback):
     def _say(self, trainer: L.Trainer, line: str) -> None:
         self.last = time.perf_counter()
         if trainer.is_global_zero:
-            self.echo(line)
+            logger.info(line)
 
     def _left(self, trainer: L.Trainer) -> str:
         """How long the steps that are left will take, by those that this process has made."""

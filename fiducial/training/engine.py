@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fiducial.files import Echo, silent
+from fiducial.log import muted
 from fiducial.training._lightning import L, RichProgressBar, TensorBoardLogger, Tuner, WeightAveraging
 from fiducial.training.callbacks import History, Patience, Told
 from fiducial.training.checkpoints import Checkpoints, WholeFiles
@@ -73,22 +73,21 @@ def run(
     resume: bool,
     devices: int,
     progress: bool,
-    echo: Echo,
 ) -> Best:
     """Trains to the end of the recipe (or until patience runs out) and returns the best epoch by val's metric."""
     objective, metric = work.objective, f"val/{work.scoring.metric}"
     total_steps = steps_an_epoch(work.samples, recipe.batch_size, devices) * recipe.epochs
-    guard = FiniteLoss(work.where, echo)
+    guard = FiniteLoss(work.where)
     module = Training(recipe, objective, work.scoring, total_steps, guard)
     objective.detector.channels_last = recipe.memory_format == "channels_last"
     if recipe.memory_format == "channels_last":
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    history = History(out, metric, echo)
+    history = History(out, metric)
     checkpoints = Checkpoints(out / "checkpoints", history)
     callbacks = [_averaging(recipe), *work.watches, history, checkpoints]
     if recipe.patience is not None:
         callbacks.append(Patience(history, recipe.patience))
-    callbacks.append(RichProgressBar() if progress else Told(history, echo))
+    callbacks.append(RichProgressBar() if progress else Told(history))
     trainer = _trainer(
         recipe, devices, max_epochs=recipe.epochs, default_root_dir=out, enable_progress_bar=progress,
         callbacks=[callback for callback in callbacks if callback is not None],
@@ -113,10 +112,10 @@ def find_lr(work: Work, recipe: Recipe) -> float:
     """Learning-rate finder (Smith, 2015), as Lightning has it: steepest fall of the loss on a rising rate."""
     objective = work.objective
     started = replace(recipe, optimizer=replace(recipe.optimizer, lr=1e-3))
-    module = Training(started, objective, work.scoring, 10**6, FiniteLoss(work.where, silent))
+    module = Training(started, objective, work.scoring, 10**6, FiniteLoss(work.where))
     trainer = _trainer(recipe, 1, max_epochs=100, logger=False, enable_progress_bar=False, enable_checkpointing=False)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
-    with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # its own bar can't be switched off
+    with _quiet(), muted(), contextlib.redirect_stderr(io.StringIO()):  # its own bar can't be switched off
         found = Tuner(trainer).lr_find(
             module,
             datamodule=Loaders(work),

@@ -15,9 +15,10 @@ from fiducial import config
 from fiducial.card import Card, DetectorSpec
 from fiducial.data import annotations, augment, loading
 from fiducial.data.augment import AugmentSpec
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, floor
-from fiducial.files import Echo
+from fiducial.log import logger
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.report import detector_report
@@ -52,22 +53,22 @@ class Data:
         return digest.hexdigest()[:16]
 
 
-def load_data(path: Path, recipe: Recipe, *, images: Path | None = None, category: str | None = None) -> Data:
-    """train and val of `path`. Crowds and instances without any labelled point are left out of both."""
+def load_data(data: Source | Path, recipe: Recipe) -> Data:
+    """train and val of `data`. Crowds and instances without any labelled point are left out of both."""
     parts, problems, whole = [], [], None
     for split in ("train", "val"):
         ignored = split == "val"
-        whole, wrong = annotations.load(path, split, images, category=category, strict=recipe.strict, ignored=ignored)
+        whole, wrong = annotations.load(data, split, strict=recipe.strict, ignored=ignored)
         whole = whole if recipe.points is None else whole.pick_points(recipe.points)
         part = whole.select(whole.labelled.any(1) & ~whole.crowd)
         if len(part) == 0:
-            raise UserError(f"{path}: split {split!r} has no instance with a labelled point")
+            raise UserError(f"{data}: split {split!r} has no instance with a labelled point")
         parts.append(part)
         problems += wrong
     train, validation = parts
     if train.skeleton.points != validation.skeleton.points:
         raise UserError(
-            f"{path}: train has {len(train.skeleton.points)} points and val {len(validation.skeleton.points)}, "
+            f"{data}: train has {len(train.skeleton.points)} points and val {len(validation.skeleton.points)}, "
             "or they differ in names; both splits must have the same points in the same order"
         )
     return Data(train, validation, problems, whole)
@@ -81,22 +82,19 @@ def fit(
     resume: bool = False,
     devices: int = 1,
     progress: bool = False,
-    echo: Echo = print,
 ) -> Card:
     """Trains and writes the run folder, without a report; returns the card of the best model. Raises TrainingFailure
     where training would be worth nothing, UserError for a user's mistake."""
-    outcome, work = run.train(
-        partial(work_of, data), out, recipe, resume=resume, devices=devices, progress=progress, echo=echo
-    )
+    outcome, work = run.train(partial(work_of, data), out, recipe, resume=resume, devices=devices, progress=progress)
     return outcome.card if outcome is not None else Card(work.objective.detector.spec)
 
 
-def preparation(path: Path, *, images: Path | None = None, category: str | None = None) -> Prepare:
-    """Gives what reads the data of `fiducial fit PATH` and makes the work of a run on them."""
+def preparation(source: Source) -> Prepare:
+    """Gives what reads the data of `fiducial fit DATA` and makes the work of a run on them."""
 
-    def prepare(recipe: Recipe, out: Path, begins: bool, echo: Echo) -> Work:
-        data = load_data(path, recipe, images=images, category=category)
-        return work_of(data, recipe, out, begins, echo, source=str(path))
+    def prepare(recipe: Recipe, out: Path, begins: bool) -> Work:
+        data = load_data(source, recipe)
+        return work_of(data, recipe, out, begins, source=str(source))
 
     return prepare
 
@@ -106,7 +104,6 @@ def work_of(
     recipe: Recipe,
     out: Path,
     begins: bool,
-    echo: Echo,
     *,
     source: str = "",
     reported: tuple[Instances, str] | None = None,
@@ -117,7 +114,7 @@ def work_of(
     augment.flip_probability(recipe.augment, data.train.skeleton)
     from fiducial.training.watch import CollapseWatch
 
-    detector, initialization = build_detector(recipe, data, echo)
+    detector, initialization = build_detector(recipe, data)
     objective = Supervised(detector)
     whole = data.validation if data.whole_validation is None else data.whole_validation
     truth, split = reported or (whole, "val")
@@ -168,19 +165,19 @@ def usual_recipe() -> Recipe:
     return Recipe()
 
 
-def build_detector(recipe: Recipe, data: Data, echo: Echo) -> tuple[Detector, str]:
+def build_detector(recipe: Recipe, data: Data) -> tuple[Detector, str]:
     """An untrained detector for the data's points, and where its weights came from."""
-    return detector_of(recipe, data.train.skeleton, echo)
+    return detector_of(recipe, data.train.skeleton)
 
 
-def detector_of(recipe: Recipe, skeleton: Skeleton, echo: Echo) -> tuple[Detector, str]:
+def detector_of(recipe: Recipe, skeleton: Skeleton) -> tuple[Detector, str]:
     """An untrained detector for a skeleton, and where its weights came from."""
     spec = DetectorSpec(recipe.backbone, recipe.method, recipe.head, recipe.size, skeleton, padding=recipe.padding)
     if recipe.init is None:
         detector = detectors.build(spec, recipe.pretrained)
         return detector, detector.backbone.initialization
     detector = detectors.build(spec, "no")
-    echo(detectors.initialise_from(detector, Path(recipe.init)))
+    logger.warning(detectors.initialise_from(detector, Path(recipe.init)))
     return detector, str(recipe.init)
 
 

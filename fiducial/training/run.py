@@ -23,7 +23,7 @@ import torch
 from fiducial import config, files
 from fiducial.card import Card
 from fiducial.errors import UserError
-from fiducial.files import Echo, silent
+from fiducial.log import logger, muted
 from fiducial.training import history, preflight, recipes
 from fiducial.training.device import is_main, pick_device
 from fiducial.training.objective import Objective
@@ -42,14 +42,13 @@ def run(
     resume: bool = False,
     devices: int = 1,
     progress: bool = False,
-    echo: Echo = print,
 ) -> dict[str, Any] | None:
     """Trains, keeps the best epoch and reports on it: the figures, as metrics.json has them, and `files`.
 
-    `echo` takes lines on what happens; `progress` shows a bar on the terminal in place of a line an epoch. Torch's
+    `progress` shows a bar on the terminal in place of a line an epoch. Torch's
     random numbers are left as they were. None in the helper processes of a run on several devices. Raises
     TrainingFailure where training would be worth nothing, UserError for a user's mistake."""
-    outcome, work = train(prepare, out, recipe, resume=resume, devices=devices, progress=progress, echo=echo)
+    outcome, work = train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
     if outcome is None:
         return None
     figures = work.report(outcome)
@@ -66,28 +65,33 @@ def train(
     resume: bool = False,
     devices: int = 1,
     progress: bool = False,
-    echo: Echo = print,
 ) -> tuple[Outcome | None, Work]:
     """Does what `run` does up to the model's files, without scoring what was kept once more."""
-    say = echo if is_main() else silent
+    with muted(not is_main()):
+        return _train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
+
+
+def _train(
+    prepare: Prepare, out: Path, recipe: Recipe, *, resume: bool, devices: int, progress: bool
+) -> tuple[Outcome | None, Work]:
     begins = is_main() and not resume
     if begins:
         refuse_other_run(out)
     else:
-        recipe = _resumed(out, recipe, say) if is_main() else recipes.of_run(out, type(recipe))
+        recipe = _resumed(out, recipe) if is_main() else recipes.of_run(out, type(recipe))
     with seeded(recipe.seed):
-        work = prepare(recipe, out, begins, say)
+        work = prepare(recipe, out, begins)
         for line in work.said:
-            say(line)
-        _tell(work.problems, out, say)
+            logger.info(line)
+        _tell(work.problems, out)
         if begins:
-            recipe = settled(work, say)
+            recipe = settled(work)
             _write(out, recipe, work)
         else:
             recipe = _continued(out, work, is_main())
         from fiducial.training import engine
 
-        best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress, echo=say)
+        best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress)
     if not best.is_main_process:
         return None, work
     metric = f"val/{work.scoring.metric}"
@@ -98,7 +102,7 @@ def train(
     work.objective.eval()
     work.save(out, card)
     kept = f"kept: epoch {best.epoch + 1} of {len(best.rows)}, val {work.scoring.metric}"
-    say(f"{kept} {best.metrics[work.scoring.metric]:.4g}")
+    logger.info(f"{kept} {best.metrics[work.scoring.metric]:.4g}")
     return Outcome(out=out, recipe=recipe, card=card, epochs=len(best.rows), warning=warning), work
 
 
@@ -110,31 +114,31 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def settled(work: Work, echo: Echo) -> Recipe:
+def settled(work: Work) -> Recipe:
     """Checks that the network can learn the data, and replaces every "auto" by what is fastest or best here."""
     recipe, device = work.recipe, pick_device()
     if recipe.preflight and work.preflight is not None:
         rate = 1e-3 if recipe.optimizer.lr == "auto" else min(float(recipe.optimizer.lr), 3e-3)
-        echo(work.preflight(rate, device))
+        logger.info(work.preflight(rate, device))
     if "auto" in (recipe.precision, recipe.memory_format):
-        recipe = with_fastest_step(recipe, work.objective, next(iter(work.train_loader(0, 1))), device, echo)
+        recipe = with_fastest_step(recipe, work.objective, next(iter(work.train_loader(0, 1))), device)
     if recipe.optimizer.lr == "auto":
         from fiducial.training import engine
 
         rate = engine.find_lr(work, recipe)
-        echo(f"learning rate found: {rate:.2g}")
+        logger.info(f"learning rate found: {rate:.2g}")
         recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=rate))
     return recipe
 
 
-def with_fastest_step(recipe: Recipe, objective: Objective, probe: Any, device: torch.device, echo: Echo) -> Recipe:
+def with_fastest_step(recipe: Recipe, objective: Objective, probe: Any, device: torch.device) -> Recipe:
     """Times precisions and memory formats where they are "auto", and takes the fastest; `probe` is a batch."""
     precisions = ["fp32", "bf16"] if recipe.precision == "auto" else [recipe.precision]
     formats = ["channels_last", "contiguous"] if recipe.memory_format == "auto" else [recipe.memory_format]
     variants = [(precision, layout) for precision in precisions for layout in formats]
     (precision, layout), seconds = preflight.fastest_variant(objective, probe, device, variants)
     table = ", ".join(f"{p} {f} {value * 1e3:.0f}" for (p, f), value in seconds.items())
-    echo(f"fastest step: {precision} {layout} (ms a step: {table})")
+    logger.info(f"fastest step: {precision} {layout} (ms a step: {table})")
     return replace(recipe, precision=precision, memory_format=layout)  # type: ignore[arg-type]
 
 
@@ -147,12 +151,12 @@ def refuse_other_run(out: Path) -> None:
         raise UserError(out, "holds a run already. Give another --out, or --resume to continue it")
 
 
-def _resumed(out: Path, asked: Recipe, echo: Echo) -> Recipe:
+def _resumed(out: Path, asked: Recipe) -> Recipe:
     """The recipe that the run began with, or went on with; UserError where another is asked for now. More epochs may
     be."""
     begun = recipes.of_run(out, type(asked))
     if asked.epochs > begun.epochs:
-        echo(
+        logger.warning(
             f"{out}: goes on to epoch {asked.epochs}, where it was to end after {begun.epochs}. Its learning rate is from "
             f"now on that of a run of {asked.epochs} epochs, so it rises once more; a run that is begun with --epochs "
             f"{asked.epochs} ends with other weights"
@@ -190,8 +194,8 @@ def _write(out: Path, recipe: Recipe, work: Work, epochs_before: Sequence[int] =
         files.write_text(out / "problems.txt", "".join(f"{problem}\n" for problem in work.problems))
 
 
-def _tell(problems: Sequence[Problem], out: Path, echo: Echo) -> None:
+def _tell(problems: Sequence[Problem], out: Path) -> None:
     for problem in problems[:SHOWN]:
-        echo(str(problem))
+        logger.warning(str(problem))
     if len(problems) > SHOWN:
-        echo(f".. and {len(problems) - SHOWN} more, all in {out / 'problems.txt'}")
+        logger.warning(f".. and {len(problems) - SHOWN} more, all in {out / 'problems.txt'}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fiducial.log import logger
 from fiducial.training._lightning import L
 from fiducial.training.failure import TrainingFailure
 from fiducial.training.objective import Objective
@@ -18,8 +19,8 @@ from fiducial.types import Batch
 class FiniteLoss:
     """Judges a loss that is not finite: some annotations' fault (training goes on without them) or the weights'."""
 
-    def __init__(self, where: Callable[[int], str], echo: Callable[[str], None], limit: int = 20) -> None:
-        self.where, self.echo, self.limit = where, echo, limit  # `where` says which sample a row is
+    def __init__(self, where: Callable[[int], str], limit: int = 20) -> None:
+        self.where, self.limit = where, limit  # `where` says which sample a row is
         self.blamed: set[int] = set()  # rows
         self.unexplained = 0  # steps whose loss was not finite though that of every sample alone was
 
@@ -35,7 +36,7 @@ class FiniteLoss:
             self._note_unexplained(step, lr)
         for row in sorted({int(batch.row[i]) for i in bad} - self.blamed):
             self.blamed.add(row)
-            self.echo(f"{self.where(row)}: its loss is not finite; steps with it are left out")
+            logger.warning(f"{self.where(row)}: its loss is not finite; steps with it are left out")
         if len(self.blamed) > self.limit:
             raise TrainingFailure(
                 f"more than {self.limit} samples gave losses that are not finite, first "
@@ -45,7 +46,9 @@ class FiniteLoss:
     def _note_unexplained(self, step: int, lr: float) -> None:
         self.unexplained += 1
         if self.unexplained == 1:
-            self.echo(f"step {step}: the batch's loss is not finite, but of no sample alone; such steps are left out")
+            logger.warning(
+                f"step {step}: the batch's loss is not finite, but of no sample alone; such steps are left out"
+            )
         if self.unexplained > self.limit:
             raise TrainingFailure(
                 f"the loss was not finite at {self.unexplained} steps, though of no sample alone. Lower the learning "

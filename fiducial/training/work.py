@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from fiducial.card import Card
-from fiducial.files import Echo
 from fiducial.training.history import ToBeat
 from fiducial.training.objective import Objective
 from fiducial.training.recipe import Recipe
@@ -93,4 +92,4 @@ class Prepare(Protocol):
     `begins`: the run is new, and older data in OUT may be replaced. Raises UserError before anything is made in OUT
     where the networks or the data can't be what the recipe says."""
 
-    def __call__(self, recipe: Any, out: Path, begins: bool, echo: Echo) -> Work: ...
+    def __call__(self, recipe: Any, out: Path, begins: bool) -> Work: ...

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from heard import warned
 
 torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
@@ -190,7 +191,7 @@ def test_methods_are_the_files_of_the_folder() -> None:
 def test_without_a_network_random_weights_are_announced(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "_cached_file", lambda *_: None)
     monkeypatch.setattr(pretrained, "_hub_failure", lambda: "the hub is asleep")
-    with pytest.warns(UserWarning, match="random weights: the hub is asleep.*--init"):
+    with warned("random weights: the hub is asleep.*--init"):
         network = catalog.build_backbone(name, "auto")
     assert network.initialization == "random"
     with pytest.raises(UserError, match="no pretrained weights: the hub is asleep"):

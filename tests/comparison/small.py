@@ -13,6 +13,7 @@ from fiducial import config, files
 from fiducial.card import Card
 from fiducial.comparison.cells import Plan
 from fiducial.comparison.methods import methods_of, plan_of
+from fiducial.data.source import Source
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.runtime import cost
@@ -28,7 +29,7 @@ QUICK = Recipe(
 
 def quick_plan(data: Path, methods: str = "deeppose,heatmap", seeds: int = 1, **options: Any) -> Plan:
     """Seconds of training for `blobs`."""
-    return plan_of(data, methods_of(methods, QUICK, options, []), seeds=seeds)
+    return plan_of(Source(data), methods_of(methods, QUICK, options, []), seeds=seeds)
 
 
 def write_run(folder: Path, data: Path, method: str, seed: int, **changes: Any) -> Path:
@@ -36,7 +37,7 @@ def write_run(folder: Path, data: Path, method: str, seed: int, **changes: Any) 
     recipe = replace(QUICK, method=method, seed=seed, **changes)
     loaded = fitting.load_data(data, recipe)
     torch.manual_seed(seed)
-    detector, _ = fitting.build_detector(recipe, loaded, lambda line: None)
+    detector, _ = fitting.build_detector(recipe, loaded)
     card = Card(detector.spec, metrics={"val": {"nme": 0.3}, "train_instances": len(loaded.train)})
     detectors.save(detector.eval(), folder, card)
     config.write_json(folder / "recipe.json", {"recipe": recipe, "data": loaded.fingerprint})

@@ -25,6 +25,7 @@ from fiducial.comparison.cells import Plan, keep
 from fiducial.comparison.results import NME, Contrast, Row
 from fiducial.comparison.scores import Predictions, Scores
 from fiducial.comparison.statistics import Difference
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, floor
 from fiducial.models import detector as detectors
@@ -51,7 +52,7 @@ def compared(folders: list[Path], blobs: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def compare(data: Path, out: Path, folders: list[Path], **options: Any) -> dict[str, Any]:
-    return workflow.compare(Plan(data=data), out, others=folders, echo=lambda line: None, **options)
+    return workflow.compare(Plan(data=Source(data)), out, others=folders, **options)
 
 
 # -------------------------------------------------------------------------------------------------------- figures
@@ -341,7 +342,7 @@ def test_a_plan_that_is_none(blobs: Path, tmp_path: Path) -> None:
     for text in ("1", '{"a": 1}'):
         (tmp_path / "plan.json").write_text(text)
         with pytest.raises(UserError, match=r"plan.json: not the plan of a comparison"):
-            keep(tmp_path / "plan.json", Plan(data=blobs))
+            keep(tmp_path / "plan.json", Plan(data=Source(blobs)))
 
 
 def test_other_data_is_refused_and_named(folders: list[Path], blobs: Path, tmp_path: Path) -> None:
@@ -380,9 +381,7 @@ def test_runs_beside_methods_are_rows_of_their_own(
     monkeypatch.setattr(cost, "measure_many", untimed)
     plan = quick_plan(blobs, "deeppose")
     write_run(tmp_path / "out" / "runs" / plan.cells[0].name, blobs, "deeppose", 0)
-    figures = workflow.compare(
-        plan, tmp_path / "out", others=[folders[2], folders[1], folders[2]], echo=lambda line: None
-    )
+    figures = workflow.compare(plan, tmp_path / "out", others=[folders[2], folders[1], folders[2]])
     assert {row["name"]: row["seeds"] for row in figures["rows"]} == {"deeppose": [0], "maps": [0], "regression_1": [1]}
 
 

@@ -16,6 +16,7 @@ from fiducial.comparison import cells
 from fiducial.comparison.cells import Cell
 from fiducial.comparison.methods import Method, fit_command, methods_of, plan_of, sizes_of
 from fiducial.data.augment import AugmentSpec
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.training.recipe import OptimizerSpec, Recipe
@@ -34,7 +35,7 @@ def methods(text: str, common: Recipe | None = None, **options: Any) -> dict[str
 
 
 def cells_of(entries: Sequence[Method], **options: Any) -> tuple[Cell, ...]:
-    return plan_of(Path("data"), entries, **options).cells
+    return plan_of(Source(Path("data")), entries, **options).cells
 
 
 def test_entries_are_methods_with_settings_of_their_heads() -> None:
@@ -123,7 +124,7 @@ def test_the_command_of_a_cell_gives_its_recipe(monkeypatch: pytest.MonkeyPatch)
     given: list[Recipe] = []
     monkeypatch.setattr("fiducial.cli.commands.fit._fit", lambda data, out, recipe, **options: given.append(recipe))
     for each in (recipe, Recipe(), replace(recipe, init="7", method="deeppose", head={})):
-        arguments = [*fit_command(Path("data"), each), "--out", "run"]
+        arguments = [*fit_command(Source(Path("data")), each), "--out", "run"]
         typer.main.get_command(cli.app).main(arguments, standalone_mode=False)
         assert given[-1] == each
 
@@ -136,8 +137,8 @@ def test_a_plan_may_grow_and_nothing_else(tmp_path: Path) -> None:
     cells.keep(tmp_path / "plan.json", larger)
     assert len(files.read_json(tmp_path / "plan.json")["cells"]) == 9
     refused = {
-        "data was": replace(larger, data=tmp_path / "other"),
-        "category was None and is now cats": replace(larger, category="cats"),
+        "data was": replace(larger, data=Source(tmp_path / "other")),
+        "category was None and is now cats": replace(larger, data=replace(larger.data, category="cats")),
         "epochs was 2 and is now 5": quick_plan(
             tmp_path / "data", "deeppose,heatmap,soft=heatmap:decoder=soft", 3, epochs=5
         ),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heard import heard
 
 pytest.importorskip("torch")
 
@@ -72,8 +73,8 @@ def call_of(out: Path, name: str) -> dict[str, object]:
 def test_finished_cells_are_kept_begun_ones_resumed_others_started(out: Path, blobs: Path) -> None:
     plan = quick_plan(blobs, "deeppose", seeds=2)
     first, second = (out / cell.folder for cell in plan.cells)
-    lines: list[str] = []
-    assert trained(plan, out, echo=lines.append) == {}
+    with heard() as lines:
+        assert trained(plan, out) == {}
     assert "--resume" not in call_of(out, first.name)["arguments"]  # type: ignore[operator]
     assert [line.split(",")[0] for line in lines] == [
         "[1 of 2] deeppose-mobilenetv3_small_050-64x64-s0: val NME 30.00 %",
@@ -84,7 +85,8 @@ def test_finished_cells_are_kept_begun_ones_resumed_others_started(out: Path, bl
     (first / "call.json").unlink()
     (second / "model.json").unlink()
     (second / "recipe.json").write_text("{}")
-    assert trained(plan, out, echo=lines.append) == {}
+    with heard() as lines:
+        assert trained(plan, out) == {}
     assert not (first / "call.json").exists()
     assert call_of(out, second.name)["arguments"][-1] == "--resume"  # type: ignore[index]
     assert "1 of 2 runs are finished already" in lines
@@ -93,8 +95,8 @@ def test_finished_cells_are_kept_begun_ones_resumed_others_started(out: Path, bl
 
 def test_a_failing_cell_is_told_with_its_last_line_and_the_rest_goes_on(out: Path, blobs: Path) -> None:
     plan = quick_plan(blobs, "deeppose", seeds=5)
-    lines: list[str] = []
-    failures = trained(plan, out, jobs=3, echo=lines.append)
+    with heard() as lines:
+        failures = trained(plan, out, jobs=3)
     assert failures == {
         "deeppose-mobilenetv3_small_050-64x64-s2": "the weights have diverged",
         "deeppose-mobilenetv3_small_050-64x64-s3": "killed by SIGKILL (out of memory?)",
@@ -110,14 +112,14 @@ def test_jobs_run_side_by_side_and_share_cores_and_gpus(
     monkeypatch.setattr(files, "cores", lambda: 9)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     plan = quick_plan(blobs, "deeppose,heatmap")
-    assert trained(plan, out, jobs=None, echo=lambda line: None) == {}
+    assert trained(plan, out, jobs=None) == {}
     one, other = (call_of(out, cell.name) for cell in plan.cells)
     assert one["began"] < other["ended"]  # type: ignore[operator]
     assert other["began"] < one["ended"]  # type: ignore[operator]
     assert (one["threads"], {one["gpu"], other["gpu"]}) == ("4", {"4", "6"})
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     more = quick_plan(blobs, "deeppose,heatmap", seeds=2)
-    assert trained(more, out, echo=lambda line: None) == {}
+    assert trained(more, out) == {}
     assert call_of(out, more.cells[1].name)["threads"] == "3", "what the user says is the limit"
     assert processes.shares(2, 1) == (2, 1)
     assert processes.shares(2, 4) == (1, 1)

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from heard import heard
 
 if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"):
     # As tests/conftest.py does for others; not the spec, whose own checks are tested with wrong values.
@@ -22,6 +23,7 @@ if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"
 
 from distill.small import detector_of, recipe_of, saved
 
+from fiducial.data.source import Source
 from fiducial.distill import workflow
 from fiducial.distill.teacher import Teacher
 
@@ -56,9 +58,9 @@ def distill() -> Run:
         teacher: Teacher, data: Path, out: Path, *settings: str, loss: str = "L1", student: str = "hourglass_w8_b2_m8_s2",
         resume: bool = False, **options: Any,
     ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
-        lines: list[str] = []
         recipe = recipe_of(teacher, *settings, loss=loss, student=student, **options)
-        summary = workflow.distill(teacher, data, out, recipe, resume=resume, echo=lines.append)
+        with heard() as lines:
+            summary = workflow.distill(teacher, Source(data), out, recipe, resume=resume)
         assert summary is not None
         return summary, lines
 

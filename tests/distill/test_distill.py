@@ -21,6 +21,7 @@ from training.test_resume import assert_ended_as_told, assert_the_same_run, ende
 
 from fiducial import config, files
 from fiducial.data import annotations
+from fiducial.data.source import Source
 from fiducial.distill import choices, report, scoring, workflow
 from fiducial.distill.data import material_of
 from fiducial.distill.scoring import DISTANCE
@@ -47,7 +48,7 @@ def blob_teacher(blob_model: Path) -> Teacher:
 
 def test_frames_without_labels(distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):
     out = tmp_path / "run"
-    summary, lines = distill(motion_teacher, clips, out, loss="L3", epochs=3)
+    summary, lines = distill(motion_teacher, Source(clips), out, loss="L3", epochs=3)
     assert "24 frames to learn from, 12 to score on (3 clips of 36 frames" in " ".join(lines)
     rows = history.read(out / "history.csv")
     names = {f"train/{name}" for name in ("keypoints", "jacobians", "heatmaps", "attention", "loss")}
@@ -185,7 +186,7 @@ def test_the_page_of_clips(distill: Any, motion_teacher: Teacher, clips: Path, t
 def test_a_student_that_is_its_teacher_is_0_px_away(motion_teacher: Teacher, clips: Path, tmp_path: Path):
     """Both halves of each pair show the same then."""
     recipe = recipe_of(motion_teacher)
-    own = material_of(clips, tmp_path / "run", recipe, motion_teacher)
+    own = material_of(Source(clips), tmp_path / "run", recipe, motion_teacher)
     distances = scoring.Distances(Asked(motion_teacher.detector), motion_teacher.offer, motion_teacher.offer, None)
     scored = report.score(motion_teacher.detector, own, distances, own.plain_loader(True, recipe.size, 5))
     assert scored.figures[DISTANCE] == 0
@@ -230,7 +231,7 @@ def test_by_motion_alone_in_as_many_steps(distill: Any, motion_teacher: Teacher,
     settings = ["motion.generator.width=4", "motion.generator.widest=8", "motion.generator.residuals=1",
                 "motion.generator.dense_motion.width=4", "motion.generator.dense_motion.widest=8",
                 "motion.generator.dense_motion.blocks=2", "motion.scales=[1,0.5]"]  # fmt: skip
-    summary, _ = distill(motion_teacher, clips, tmp_path / "run", *settings, loss="none", epochs=2)
+    summary, _ = distill(motion_teacher, Source(clips), tmp_path / "run", *settings, loss="none", epochs=2)
     assert "equivariance_px" in summary["metrics"]
     assert DISTANCE not in summary["metrics"], "its points are its own"
     steps = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=False)["global_step"]
@@ -309,13 +310,13 @@ def test_figures_as_json(run: Any, motion_teacher: Teacher, clips: Path, tmp_pat
 
 def test_the_answers_of_another_run_are_used(distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):
     """A study's arms share them; what is learnt is the same as with answers of their own."""
-    first, _ = distill(motion_teacher, clips, tmp_path / "first", loss="L3")
+    first, _ = distill(motion_teacher, Source(clips), tmp_path / "first", loss="L3")
     second = tmp_path / "second"
     second.mkdir()
     for name in ("teacher", "frames"):
         (second / name).symlink_to(tmp_path / "first" / name)
     stamp = (tmp_path / "first" / "teacher" / "train" / "index.json").stat().st_mtime_ns
-    again, _ = distill(motion_teacher, clips, second, loss="L3")
+    again, _ = distill(motion_teacher, Source(clips), second, loss="L3")
     assert again["metrics"] == first["metrics"]
     assert (tmp_path / "first" / "teacher" / "train" / "index.json").stat().st_mtime_ns == stamp
 
@@ -348,7 +349,7 @@ def test_what_can_not_be_is_told_before_anything_is_made(
 
     def run() -> None:
         recipe = recipe_of(motion_teacher, *([setting] if setting else []), epochs=1, **options)
-        workflow.distill(motion_teacher, clips, tmp_path / "run", recipe, echo=lambda line: None)
+        workflow.distill(motion_teacher, Source(clips), tmp_path / "run", recipe)
 
     if words is None:
         run()
@@ -360,15 +361,15 @@ def test_what_can_not_be_is_told_before_anything_is_made(
 
 def test_a_folder_that_is_taken(distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):
     with pytest.raises(UserError, match="is the teacher's folder"):
-        distill(motion_teacher, clips, motion_teacher.path)
-    distill(motion_teacher, clips, tmp_path / "run", epochs=1)
+        distill(motion_teacher, Source(clips), motion_teacher.path)
+    distill(motion_teacher, Source(clips), tmp_path / "run", epochs=1)
     with pytest.raises(UserError, match="holds a run already"):
-        distill(motion_teacher, clips, tmp_path / "run", epochs=1)
+        distill(motion_teacher, Source(clips), tmp_path / "run", epochs=1)
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "study.json").write_text("{}")
     with pytest.raises(UserError, match="holds a study"):
-        distill(motion_teacher, clips, tmp_path / "study", epochs=1)
+        distill(motion_teacher, Source(clips), tmp_path / "study", epochs=1)
     with pytest.raises(UserError, match="no run to resume"):
-        distill(motion_teacher, clips, tmp_path / "none", resume=True)
+        distill(motion_teacher, Source(clips), tmp_path / "none", resume=True)
     with pytest.raises(UserError, match="no such file or folder"):
         distill(motion_teacher, tmp_path / "nowhere", tmp_path / "other")

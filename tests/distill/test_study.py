@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import typer
 from distill.small import SETTINGS
+from heard import heard
 
 from fiducial import cli
 from fiducial.comparison import results, runs, students, train
@@ -23,6 +24,7 @@ from fiducial.comparison.costs import VariantCost
 from fiducial.comparison.results import Row
 from fiducial.comparison.scores import Scores
 from fiducial.comparison.students import Study
+from fiducial.data.source import Source
 from fiducial.distill import workflow
 from fiducial.distill.scoring import DISTANCE
 from fiducial.distill.teacher import Teacher
@@ -38,10 +40,10 @@ TINY_GENERATOR = (
 )  # fmt: skip
 
 
-def asked(teacher: Path, data: Path, **more: Any) -> Study:
+def asked(teacher: Path, data: Path | Source, **more: Any) -> Study:
     chosen: dict[str, Any] = {"losses": ("L1", "L2"), "seeds": 1, "options": {"epochs": 1, "batch_size": 8}}
     chosen |= {"settings": (*SETTINGS, *TINY_GENERATOR), **more}
-    return Study(teacher=teacher, data=data, student="hourglass_w8_b2_m8_s2", **chosen)
+    return Study(teacher=teacher, data=Source.of(data), student="hourglass_w8_b2_m8_s2", **chosen)
 
 
 def plan_of(study: Study, teacher: Teacher, out: Path = Path("out"), *, with_control: bool = True) -> Plan:
@@ -53,20 +55,21 @@ def plan_of(study: Study, teacher: Teacher, out: Path = Path("out"), *, with_con
 
 
 def test_a_study_runs_and_a_failing_run_does_not_stop_it(motion_teacher: Teacher, clips: Path, tmp_path: Path):
-    out, lines = tmp_path / "study", []
+    out = tmp_path / "study"
     broken = out / "runs" / "L2-random-s0"
     broken.mkdir(parents=True)
     (broken / "recipe.json").write_text("{}")
     mine = asked(motion_teacher.path, clips)
-    figures = studies.study(mine, out, echo=lines.append)
+    with heard() as lines:
+        figures = studies.study(mine, out)
     assert list(figures["failures"]) == ["L2-random-s0"]
     assert {row["name"] for row in figures["rows"]} == {"L1, random", "without the teacher"}
     assert any("initialisations are not compared" in line for line in lines)
     assert any(line.startswith("[1 of 3] L1-random-s0: ") and " px from the teacher, " in line for line in lines)
     shutil.rmtree(broken)
 
-    again: list[str] = []
-    figures = studies.study(mine, out, echo=again.append)
+    with heard() as again:
+        figures = studies.study(mine, out)
     assert "2 of 3 runs are finished already" in again
     assert figures["failures"] == {}
     assert json.loads((out / "results.json").read_text())["rows"] == figures["rows"]
@@ -130,17 +133,16 @@ def test_the_command_of_a_cell_gives_its_recipe(
     more: dict[str, Any], motion_teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Typed by a user, or run for the study, it is the same recipe to the last setting."""
-    own = asked(
-        motion_teacher.path, tmp_path / "d", transfer=tmp_path / "w", images=tmp_path / "i", category="a b", **more
-    )
-    given: list[tuple[Recipe, dict[str, Any]]] = []
-    monkeypatch.setattr(workflow, "distill", lambda t, data, out, recipe, **options: given.append((recipe, options)))
+    source = Source(tmp_path / "d", tmp_path / "i", "a b")
+    own = asked(motion_teacher.path, source, transfer=tmp_path / "w", **more)
+    given: list[tuple[Source, Recipe, dict[str, Any]]] = []
+    monkeypatch.setattr(workflow, "distill", lambda t, data, out, recipe, **more: given.append((data, recipe, more)))
     for cell in plan_of(own, motion_teacher).cells:
         assert cell.command[0] == "distill"
         typer.main.get_command(cli.app).main([*cell.command, "--out", str(tmp_path / "run")], standalone_mode=False)
-        recipe, options = given[-1]
-        assert recipe == cell.recipe
-        assert (options["images"], options["category"], options["resume"]) == (tmp_path / "i", "a b", False)
+        data, recipe, options = given[-1]
+        assert (data, recipe) == (source, cell.recipe)
+        assert options["resume"] is False
 
 
 def test_a_begun_run_is_resumed_and_pre_training_has_no_setting_of_the_student(motion_teacher: Teacher, tmp_path: Path):

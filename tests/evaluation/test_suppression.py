@@ -213,7 +213,6 @@ def test_prediction_keeps_the_best_box_of_an_instance(
             tmp_path / "out",
             boxes=Path(pictures[2]),
             choices=Choices(oks_nms=limit),
-            echo=lambda line: None,
         )
         assert [entry["bbox"] for entry in done.results] == [BOXES[0], *kept]
         assert [entry["category_id"] for entry in done.results] == [3, *range(7 - len(kept), 7)]

@@ -22,7 +22,7 @@ from fiducial.types import Skeleton
 @pytest.fixture(scope="module")
 def exported(blob_model: Path, blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Certificate]:
     folder = tmp_path_factory.mktemp("exported")
-    return export.export_model(blob_model, "onnx", folder / "out", data=blobs, echo=lambda line: None)
+    return export.export_model(blob_model, "onnx", folder / "out", data=blobs)
 
 
 def test_a_certificate_of_a_right_file(exported: tuple[Path, Certificate]) -> None:
@@ -57,12 +57,12 @@ def test_a_file_whose_points_are_off_is_not_written(
 
     monkeypatch.setattr(onnx_export, "model_of", off)
     with pytest.raises(UserError, match=r"px from torch's .*Nothing was written"):
-        export.export_model(blob_model, "onnx", tmp_path / "out", data=blobs, echo=lambda line: None)
+        export.export_model(blob_model, "onnx", tmp_path / "out", data=blobs)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_drawn_faces_stand_in_where_there_are_no_data(blob_model: Path, tmp_path: Path) -> None:
-    _, proof = export.export_model(blob_model, "onnx", tmp_path / "out", echo=lambda line: None)
+    _, proof = export.export_model(blob_model, "onnx", tmp_path / "out")
     assert proof.data == "drawn faces"
     assert proof.metric is None
 
@@ -102,11 +102,11 @@ def test_wrong_options(
 def test_what_can_not_be_written_or_is_exported_already(blob_model: Path, blob_onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file, expected a folder"):
-        export.export_model(blob_model, "onnx", tmp_path / "file", echo=lambda line: None)
+        export.export_model(blob_model, "onnx", tmp_path / "file")
     with pytest.raises(UserError, match="can't be written"):
-        export.export_model(blob_model, "onnx", tmp_path / "file" / "out", echo=lambda line: None)
+        export.export_model(blob_model, "onnx", tmp_path / "file" / "out")
     with pytest.raises(UserError, match="is exported already"):
-        export.export_model(blob_onnx, "onnx", tmp_path / "out", echo=lambda line: None)
+        export.export_model(blob_onnx, "onnx", tmp_path / "out")
 
 
 def test_data_without_labels_of_the_points_are_not_taken_for_the_certificate(blobs: Path, tmp_path: Path) -> None:

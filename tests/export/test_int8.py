@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from heard import heard
 from torch import Tensor, nn
 
 from fiducial.card import Card, DetectorSpec, Normalization
@@ -312,9 +313,9 @@ def test_what_is_not_faster_anyway_is_not_looked_into() -> None:
 def test_a_model_with_its_verdict(blob_model: Path, blobs: Path, tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     pytest.importorskip("openvino")
-    lines: list[str] = []
     detector, card = detectors.load(blob_model)
-    made, verdict = decide.export(detector, card, "openvino", tmp_path, data=blobs, max_drop=0.5, echo=lines.append)
+    with heard() as lines:
+        made, verdict = decide.export(detector, card, "openvino", tmp_path, data=blobs, max_drop=0.5)
     assert made.file == tmp_path / "model.xml"
     assert {"model.xml", "model.bin", "model.int8.json"} == {path.name for path in tmp_path.iterdir()}
     assert lines[-1] == verdict.reason
@@ -348,5 +349,5 @@ def test_wrong_input_is_said_in_a_line(
         decide.export(detector, card, "onnx", tmp_path, data=tmp_path / "no", max_drop=0.1)
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UserError, match=r"pip install 'fiducial\[openvino\]'"):
-        decide.export(detector, card, "openvino", tmp_path, data=blobs, max_drop=0.1, echo=lambda line: None)
+        decide.export(detector, card, "openvino", tmp_path, data=blobs, max_drop=0.1)
     assert list(tmp_path.iterdir()) == []

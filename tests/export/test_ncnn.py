@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from heard import heard
 from settled import SIZE, settled
 from torch import Tensor
 
@@ -104,8 +105,8 @@ def test_what_is_written(shipped: Path, copied: Path) -> None:
 
 
 def test_the_certificate_says_who_runs_what(blob_model: Path, blobs: Path, tmp_path: Path) -> None:
-    lines: list[str] = []
-    file, proof = export.export_model(blob_model, "ncnn", tmp_path / "out", data=blobs, echo=lines.append)
+    with heard() as lines:
+        file, proof = export.export_model(blob_model, "ncnn", tmp_path / "out", data=blobs)
     assert sorted(path.name for path in file.parent.iterdir()) == sorted([*FILES, "model.certificate.json"])
     assert (proof.runtime, proof.crop, proof.without_torch) == ("ncnn", "outside", True)
     assert proof.max_px < 0.05

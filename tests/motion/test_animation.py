@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from command_line import Run
+from heard import warned
 
 av = pytest.importorskip("av")
 torch = pytest.importorskip("torch")
@@ -351,7 +352,7 @@ def test_a_published_checkpoint(run: Run, source: Path, driving: Path, tmp_path:
     assert code == 0, err
     assert said.startswith("11 frames")
     assert read(tmp_path / "moved.mp4").shape == (11, 128, 3 * 128, 3)
-    with pytest.warns(UserWarning, match="First-Order-Motion model: motion on hourglass_w4_b3_m16_s2"):
+    with warned("First-Order-Motion model: motion on hourglass_w4_b3_m16_s2"):
         System.open(path)
     torch.save({"kp_detector": states[0]}, path)
     code, _, err = run("animate", source, driving, "--model", path, "--out", tmp_path / "again.mp4")

@@ -15,6 +15,7 @@ from conftest import write_blobs  # noqa: E402
 from motion.discs import disc_frames, grey_level, write_pictures, write_video  # noqa: E402
 
 from fiducial.data import crops, video  # noqa: E402
+from fiducial.data.source import Source  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.motion import clips  # noqa: E402
@@ -24,8 +25,8 @@ SIZE = Size(32, 24)
 LEVELS = [20, 60, 100, 140, 180, 220]
 
 
-def prepared(path: Path, out: Path, spec: ClipSpec | None = None, **options: Any) -> Clips:
-    return clips.prepare(path, SIZE, 1.0, spec or ClipSpec(), out / "frames", **options)
+def prepared(path: Path | Source, out: Path, spec: ClipSpec | None = None, **options: Any) -> Clips:
+    return clips.prepare(Source.of(path), SIZE, 1.0, spec or ClipSpec(), out / "frames", **options)
 
 
 def levels(found: Clips, clip: int = 0) -> list[int]:
@@ -180,7 +181,7 @@ def test_labelled_set_beside_a_video(tmp_path: Path) -> None:
     root = write_blobs(tmp_path / "in", {"train": 5, "val": 2, "test": 3})
     write_video(root / "more" / "a.mp4", disc_frames(4))
     (root / "images" / "train_1.png").write_bytes(b"broken")
-    found = clips.prepare(root, SIZE, 1.5, ClipSpec(), tmp_path / "run" / "frames")
+    found = clips.prepare(Source(root), SIZE, 1.5, ClipSpec(), tmp_path / "run" / "frames")
     assert found.index.names == ("train/1", "train/3", "train/4", "train/5", "val/1", "val/2", "more/a.mp4")
     assert found.index.held_out == (False, False, False, False, True, True, False)
     assert found.index.used == (
@@ -199,7 +200,7 @@ def test_labelled_set_beside_a_video(tmp_path: Path) -> None:
 def test_options_about_annotations_where_there_are_none(tmp_path: Path, options: dict[str, Any], named: str) -> None:
     write_video(tmp_path / "a.mp4", steps())
     with pytest.raises(UserError, match=f"{named}: is about annotations"):
-        prepared(tmp_path, tmp_path / "run", **options)
+        prepared(Source(tmp_path, **options), tmp_path / "run")
 
 
 # ------------------------------------------------------------------------------------------------------- held out

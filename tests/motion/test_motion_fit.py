@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from command_line import Run
+from heard import heard
 from motion.discs import disc_frames, write_pictures, write_video
 from training.killing import Stage, in_processes
 from training.test_resume import assert_ended_as_told, assert_the_same_run, ended_at
 
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.motion import fit as fitting
@@ -37,8 +39,8 @@ SMALL = ["--method", "motion", "--backbone", "hourglass_w8_b3_m32_s2", "--size",
 
 
 def fitted(discs: Path, out: Path, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
-    lines: list[str] = []
-    summary = fitting.fit(discs, out, recipe, echo=lines.append)
+    with heard() as lines:
+        summary = fitting.fit(Source(discs), out, recipe)
     assert summary is not None
     return summary, lines
 
@@ -69,7 +71,7 @@ def test_what_is_saved_is_what_was_scored(discs: Path, tmp_path: Path, recipe: R
     summary, _ = fitted(discs, out, recipe)
     detector, generator, card = system.load(out)
     assert card.metrics["val"]["reconstruction"] == pytest.approx(summary["metrics"]["reconstruction"], rel=1e-5)
-    clips = fitting.clips_for(discs, out, recipe)
+    clips = fitting.clips_for(Source(discs), out, recipe)
     errors = []
     with torch.no_grad():
         for batch in pairs.scored_loader(clips, 4):
@@ -143,11 +145,11 @@ def test_report_of_clips(discs: Path, tmp_path: Path, recipe: Recipe) -> None:
 
 
 def test_points_have_one_colour_on_all_pictures(discs: Path, tmp_path: Path, recipe: Recipe) -> None:
-    clips = fitting.clips_for(discs, tmp_path, recipe)
+    clips = fitting.clips_for(Source(discs), tmp_path, recipe)
     rows = report._shown(clips)
     assert [clips.where(frames[0]) for frames in rows] == ["c.mp4, frame 0", "a.mp4, frame 0", "b.mp4, frame 0"]
     assert all(len(frames) == 6 and clips.where(frames[-1]).endswith(", frame 11") for frames in rows)
-    objective = fitting.build(recipe, lambda line: None)[0].eval()
+    objective = fitting.build(recipe)[0].eval()
     sheet = report.points_sheet(objective, clips)
     edges = (sheet == pictures.ERROR).all(-1)
     assert edges[:160].any(), "the clip that was held out"
@@ -241,9 +243,9 @@ def test_strict(run: Run, discs: Path, tmp_path: Path) -> None:
 
 def test_other_settings_after_a_start_that_did_not_get_far(discs: Path, tmp_path: Path, recipe: Recipe) -> None:
     """Frames without a run are made again, not refused."""
-    fitting.clips_for(discs, tmp_path / "run", recipe)
+    fitting.clips_for(Source(discs), tmp_path / "run", recipe)
     other = replace(recipe, size=Size(64, 32), epochs=1)
-    fitting.fit(discs, tmp_path / "run", other, echo=lambda line: None)
+    fitting.fit(Source(discs), tmp_path / "run", other)
     index = json.loads((tmp_path / "run" / "frames" / "clips.json").read_text())
     assert index["size"] == [64, 32]
 
@@ -290,11 +292,11 @@ def test_resume_refuses_other_settings_and_other_videos(discs: Path, whole: Path
     data, recipe = tmp_path / "in", recipes.of_run(whole)
     shutil.copytree(discs, data)
     with pytest.raises(UserError, match="seed was 0 and is now 5"):
-        fitting.fit(discs, whole, replace(recipe, seed=5), resume=True)
+        fitting.fit(Source(discs), whole, replace(recipe, seed=5), resume=True)
     write_video(data / "b.mp4", disc_frames(12, 9))
     with pytest.raises(UserError, match="was made from other videos"):
-        fitting.fit(data, whole, recipe, resume=True)
+        fitting.fit(Source(data), whole, recipe, resume=True)
     moved = tmp_path / "moved"
     shutil.copytree(whole, moved, ignore=shutil.ignore_patterns("frames"))
     with pytest.raises(UserError, match="the data differ"):
-        fitting.fit(data, moved, recipe, resume=True)
+        fitting.fit(Source(data), moved, recipe, resume=True)

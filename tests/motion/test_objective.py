@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fiducial.data.augment import AugmentSpec
+from fiducial.data.source import Source
 from fiducial.motion import fit as fitting
 from fiducial.motion import pairs
 from fiducial.motion.clips import Clips
@@ -26,7 +27,7 @@ from fiducial.training.recipe import Recipe
 
 @pytest.fixture
 def clips(discs: Path, recipe: Recipe, tmp_path: Path) -> Clips:
-    return fitting.clips_for(discs, tmp_path, recipe)
+    return fitting.clips_for(Source(discs), tmp_path, recipe)
 
 
 def batch_of(clips: Clips, count: int = 4) -> FramePairs:
@@ -38,7 +39,7 @@ def stills(batch: FramePairs) -> FramePairs:
 
 
 def built(recipe: Recipe) -> Motion:
-    return fitting.build(recipe, lambda line: None)[0].train()
+    return fitting.build(recipe)[0].train()
 
 
 def total(objective: Motion, batch: FramePairs) -> torch.Tensor:
@@ -144,28 +145,26 @@ def ended_epoch(watch: SpreadWatch, epoch: int, **spread: float) -> None:
     watch.on_train_epoch_end(trainer, Mock(spec=L.LightningModule))
 
 
-def test_points_that_collapse_are_told_once_and_not_at_the_start() -> None:
-    lines: list[str] = []
-    watch = SpreadWatch(lines.append, points=4)
+def test_points_that_collapse_are_told_once_and_not_at_the_start(said: list[str]) -> None:
+    watch = SpreadWatch(points=4)
     assert Spread._fields == ("spread", "nearest", "occupancy", "moving")
     ended_epoch(watch, 1, spread=0.01)
     ended_epoch(watch, 3)
-    assert lines == []
+    assert said == []
     ended_epoch(watch, 4, spread=0.01)
     ended_epoch(watch, 5, spread=0.02)
-    assert len(lines) == 1
-    assert lines[0].startswith("after epoch 4: the points sit together in one place (spread 0.010 of the side)")
+    assert len(said) == 1
+    assert said[0].startswith("after epoch 4: the points sit together in one place (spread 0.010 of the side)")
     ended_epoch(watch, 6, occupancy=0.2, moving=0.1)
-    assert [line.partition(": ")[2].partition(" (")[0] for line in lines[1:]] == [
+    assert [line.partition(": ")[2].partition(" (")[0] for line in said[1:]] == [
         "points lie on each other",
         "only 10% of the points move from frame to frame; more epochs, or a higher --set motion.value_weight or another "
         "--seed may help",
     ]
     ended_epoch(watch, 7, spread=0.03, occupancy=0.3, moving=0.3)
-    assert len(lines) == 3
+    assert len(said) == 3
 
 
-def test_one_point_can_not_collapse() -> None:
-    lines: list[str] = []
-    ended_epoch(SpreadWatch(lines.append, points=1), 4, spread=0.0, nearest=0.0)
-    assert lines == []
+def test_one_point_can_not_collapse(said: list[str]) -> None:
+    ended_epoch(SpreadWatch(points=1), 4, spread=0.0, nearest=0.0)
+    assert said == []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heard import warned
 
 torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
@@ -116,7 +117,7 @@ def crops(count: int = 2) -> Tensor:
 
 
 def load(path: Path) -> tuple[Detector, Generator]:
-    with pytest.warns(UserWarning, match="First-Order-Motion model: motion on hourglass_w4_b3_m16_s2, 3 points"):
+    with warned("First-Order-Motion model: motion on hourglass_w4_b3_m16_s2, 3 points"):
         return official.load(path)
 
 
@@ -201,7 +202,7 @@ def test_a_file_without_a_generator(tmp_path: Path) -> None:
 
 def test_what_does_not_fit(tmp_path: Path) -> None:
     detector, path = their_detector(detector_of(), 2), tmp_path / "x.pth.tar"
-    with pytest.warns(UserWarning, match="First-Order-Motion"):
+    with warned("First-Order-Motion"):
         refused(
             written(path, detector, their_generator(generator_of(SMALL, 5))), "finds 3 points and its generator takes 5"
         )
@@ -215,7 +216,7 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
     ]:
         state = {name: tensor for name, tensor in {**whole, **change}.items() if tensor is not None}
         if words.startswith(("1 tensors", "first")):
-            with pytest.warns(UserWarning, match="First-Order-Motion"):
+            with warned("First-Order-Motion"):
                 refused(written(path, detector, state), words)
         else:
             refused(written(path, detector, state), words)

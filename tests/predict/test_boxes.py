@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from heard import heard
 
 from fiducial.evaluation import evaluate, predictions
 from fiducial.predict import boxes as boxes_files
@@ -62,7 +63,7 @@ def with_several(content: dict[str, Any]) -> None:
 def test_the_model_and_its_results_have_one_score(blobs: Path, blob_onnx: Path, tmp_path: Path, change: Change) -> None:
     images, truth = copied(blobs, tmp_path / "set", change)
     expected = evaluate.evaluate_model(blob_onnx, tmp_path / "set", "test").summary["metrics"]
-    predict_sources(blob_onnx, [str(images)], tmp_path / "out", boxes=truth, echo=lambda line: None)
+    predict_sources(blob_onnx, [str(images)], tmp_path / "out", boxes=truth)
     found = predictions.evaluate_results(tmp_path / "out" / "results.json", truth)["metrics"]
     assert 0 < expected["ap"] < 1
     for name in ("nme", "epe", "auc", "ap", "ar", "ap50", "ap75"):
@@ -71,7 +72,7 @@ def test_the_model_and_its_results_have_one_score(blobs: Path, blob_onnx: Path, 
 
 def test_ids_come_back_as_they_were(blobs: Path, blob_onnx: Path, tmp_path: Path) -> None:
     images, truth = copied(blobs, tmp_path / "set", with_ids)
-    results = predict_sources(blob_onnx, [str(images)], tmp_path / "out", boxes=truth, echo=lambda line: None).results
+    results = predict_sources(blob_onnx, [str(images)], tmp_path / "out", boxes=truth).results
     content = json.loads(truth.read_text())
     names = {image["id"]: image["file_name"] for image in content["images"]}
     expected = [(item["image_id"], item["id"], "blob", names[item["image_id"]]) for item in content["annotations"]]
@@ -82,7 +83,7 @@ def test_ids_come_back_as_they_were(blobs: Path, blob_onnx: Path, tmp_path: Path
 def test_whole_images_are_matched_by_name(blobs: Path, blob_onnx: Path, tmp_path: Path) -> None:
     """Without boxes predict counts images itself; each detection still meets its own image."""
     images, truth = copied(blobs, tmp_path / "set", with_ids)
-    results = predict_sources(blob_onnx, [str(images)], tmp_path / "out", echo=lambda line: None).results
+    results = predict_sources(blob_onnx, [str(images)], tmp_path / "out").results
     content = json.loads(truth.read_text())
     owner = {image["file_name"]: image["id"] for image in content["images"]}
     (tmp_path / "by_id.json").write_text(
@@ -112,8 +113,8 @@ def test_labels_of_stored_pixels(blobs: Path, blob_onnx: Path, tmp_path: Path) -
     content = json.loads(truth.read_text())
     content["images"][2].update(width=70)
     truth.write_text(json.dumps(content))
-    said: list[str] = []
-    predict_sources(blob_onnx, [str(images)], tmp_path / "out", boxes=truth, echo=said.append)
+    with heard() as said:
+        predict_sources(blob_onnx, [str(images)], tmp_path / "out", boxes=truth)
     assert any("test_2.png: the image is 56x72, but the boxes file says 70x56" in line for line in said)
     found = predictions.evaluate_results(tmp_path / "out" / "results.json", truth)
     expected = evaluate.evaluate_model(blob_onnx, tmp_path / "set", "test").summary
@@ -128,9 +129,7 @@ def test_one_file_of_two_ids_is_looked_at_in_the_boxes_of_both(blobs: Path, blob
         content["annotations"] = [{"id": 1, "image_id": number, "bbox": box} for number, box in boxes]
 
     images, truth = copied(blobs, tmp_path / "set", twice)
-    done = predict_sources(
-        blob_onnx, [str(images / "test_0.png")], tmp_path / "out", boxes=truth, echo=lambda line: None
-    )
+    done = predict_sources(blob_onnx, [str(images / "test_0.png")], tmp_path / "out", boxes=truth)
     assert [(entry["image_id"], entry["bbox"]) for entry in done.results] == [
         (8, [5, 4, 50, 40]),
         ("b", [9, 3, 44, 41]),

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from heard import heard
 
 from fiducial.card import Card, DetectorSpec
 from fiducial.data import annotations
@@ -34,10 +35,6 @@ from fiducial.runtime.runtime import Runtime
 from fiducial.types import Keypoints, Skeleton
 
 av = pytest.importorskip("av")
-
-
-def quiet(line: str) -> None:
-    pass
 
 
 def files_in(folder: Path) -> list[str]:
@@ -66,7 +63,7 @@ def noise_video(path: Path, frames: int, width: int = 47, height: int = 35, rate
 def test_results_score_as_evaluate_scores_the_model(blobs: Path, blob_model: Path, tmp_path: Path) -> None:
     """Two ways to the same NME: through the loader's crops, and through predict's file and the truth."""
     truth = blobs / "annotations" / "test.json"
-    done = predict_sources(blob_model, [str(blobs / "images")], tmp_path, boxes=truth, echo=quiet)
+    done = predict_sources(blob_model, [str(blobs / "images")], tmp_path, boxes=truth)
     assert (done.images, done.instances) == (16, 16)
     summary = predictions.evaluate_results(tmp_path / "results.json", truth)
     detector, _ = detectors.load(blob_model)
@@ -92,7 +89,7 @@ def test_results_are_coco_s(blobs: Path, blob_model: Path, tmp_path: Path) -> No
     truth["categories"][0]["id"] = 5
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(truth))
-    predict_sources(blob_model, [str(blobs / "images")], tmp_path / "out", boxes=path, echo=quiet)
+    predict_sources(blob_model, [str(blobs / "images")], tmp_path / "out", boxes=path)
     entries = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(entries) == 16
     assert {entry["category_id"] for entry in entries} == {5}
@@ -112,7 +109,7 @@ def test_deviations_of_methods_that_know_them(tmp_path: Path) -> None:
     for name, side in (("small.png", 64), ("large.png", 128)):
         cv2.imwrite(str(tmp_path / name), cv2.resize(picture, (side, side), interpolation=cv2.INTER_NEAREST))
     sources = [str(tmp_path / name) for name in ("small.png", "large.png")]
-    small, large = predict_sources(tmp_path / "run", sources, tmp_path / "out", echo=quiet).results
+    small, large = predict_sources(tmp_path / "run", sources, tmp_path / "out").results
     assert len(small["keypoint_sigmas"]) == 4
     assert np.array(large["keypoint_sigmas"]) == pytest.approx(2 * np.array(small["keypoint_sigmas"]), rel=0.05)
     assert min(small["keypoint_sigmas"]) > 0
@@ -122,7 +119,7 @@ def test_whole_images_without_boxes(blob_model: Path, tmp_path: Path) -> None:
     """One instance a picture, and pictures in folders as their sources are."""
     for seed, name in enumerate(["a.png", "a.jpg", "deep/b.PNG", "deep/c.jpeg"]):
         noise_picture(tmp_path / "in" / name, seed)
-    done = predict_sources(blob_model, [str(tmp_path / "in")], tmp_path / "out", echo=quiet)
+    done = predict_sources(blob_model, [str(tmp_path / "in")], tmp_path / "out")
     assert (done.images, done.instances, done.problems) == (4, 4, [])
     assert files_in(tmp_path / "out") == ["a.jpg", "a.png.jpg", "deep/b.PNG.jpg", "deep/c.jpeg.jpg", "results.json"]
     entries = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -134,7 +131,7 @@ def test_whole_images_without_boxes(blob_model: Path, tmp_path: Path) -> None:
 def test_equal_names_from_two_folders_do_not_overwrite_each_other(blob_model: Path, tmp_path: Path) -> None:
     for seed, name in enumerate(["x/a.jpg", "y/a.jpg"]):
         noise_picture(tmp_path / name, seed)
-    predict_sources(blob_model, [str(tmp_path / "x"), str(tmp_path / "y")], tmp_path / "out", echo=quiet)
+    predict_sources(blob_model, [str(tmp_path / "x"), str(tmp_path / "y")], tmp_path / "out")
     assert files_in(tmp_path / "out") == ["a.jpg", "results.json", "y/a.jpg"]
     entries = json.loads((tmp_path / "out" / "results.json").read_text())
     assert entries[0]["keypoints"] != entries[1]["keypoints"]
@@ -155,7 +152,7 @@ def test_sources_are_never_overwritten(blob_model: Path, tmp_path: Path, given: 
     noise_video(tmp_path / "in" / "clip.mp4", 2)
     before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
     with pytest.raises(UserError, match="is one of the sources and would be overwritten"):
-        predict_sources(blob_model, [str(tmp_path / given)], tmp_path / "deep" / ".." / "in", echo=quiet)
+        predict_sources(blob_model, [str(tmp_path / given)], tmp_path / "deep" / ".." / "in")
     assert {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)} == before
 
 
@@ -163,31 +160,29 @@ def test_an_unreadable_picture_is_reported_and_the_others_done(blob_model: Path,
     noise_picture(tmp_path / "in" / "a.jpg")
     (tmp_path / "in" / "b.jpg").write_bytes(b"nonsense")
     noise_picture(tmp_path / "in" / "c.jpg")
-    said: list[str] = []
-    done = predict_sources(blob_model, [str(tmp_path / "in")], tmp_path / "out", echo=said.append)
+    with heard() as said:
+        done = predict_sources(blob_model, [str(tmp_path / "in")], tmp_path / "out")
     assert done.images == 2
     assert said == done.problems
     assert len(said) == 1
     assert "b.jpg" in said[0]
     assert [entry["image_id"] for entry in done.results] == [1, 3]
     with pytest.raises(UserError, match=r"b\.jpg"):
-        predict_sources(
-            blob_model, [str(tmp_path / "in")], tmp_path / "strict", choices=Choices(strict=True), echo=quiet
-        )
+        predict_sources(blob_model, [str(tmp_path / "in")], tmp_path / "strict", choices=Choices(strict=True))
     assert not (tmp_path / "strict" / "results.json").exists()
 
 
 def test_nothing_readable_is_an_error_and_leaves_nothing(blob_model: Path, tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"b\.jpg: not a picture"):
-        predict_sources(blob_model, [str(tmp_path / "b.jpg")], tmp_path / "out", echo=quiet)
+        predict_sources(blob_model, [str(tmp_path / "b.jpg")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_video_becomes_a_video(blob_model: Path, tmp_path: Path) -> None:
     """Equal rate and number of frames; odd sides grow by one px."""
     noise_video(tmp_path / "clip.mp4", 9)
-    done = predict_sources(blob_model, [str(tmp_path / "clip.mp4")], tmp_path / "out", echo=quiet)
+    done = predict_sources(blob_model, [str(tmp_path / "clip.mp4")], tmp_path / "out")
     assert done.images == done.instances == 9
     assert done.results[8]["file_name"] == "clip.mp4#000008"
     assert files_in(tmp_path / "out") == ["clip.mp4", "results.json"]
@@ -213,7 +208,7 @@ def test_a_video_that_ends_early_keeps_what_was_seen(blob_model: Path, tmp_path:
                 copy.mux(packet)
     path = tmp_path / "fast.mp4"
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    done = predict_sources(blob_model, [str(path)], tmp_path / "out", echo=quiet)
+    done = predict_sources(blob_model, [str(path)], tmp_path / "out")
     assert 0 < done.images < 60
     assert len(done.problems) == 1
     assert f"ends after {done.images} frames" in done.problems[0]
@@ -234,7 +229,7 @@ def test_a_failure_in_a_video_leaves_no_half_of_it(
 
     monkeypatch.setattr(predict.pictures, "draw_points", fails_late)
     with pytest.raises(RuntimeError, match="broken"):
-        predict_sources(blob_model, [str(path)], tmp_path / "out", echo=quiet)
+        predict_sources(blob_model, [str(path)], tmp_path / "out")
     assert files_in(tmp_path / "out") == []
 
 
@@ -282,7 +277,7 @@ def test_a_camera_is_seen_as_it_is_now_until_control_c(
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.setattr(runtime, "load", lambda *_: model)
     picture = noise_picture(tmp_path / "a.jpg")
-    done = predict_sources(blob_model, ["camera:0", str(picture)], tmp_path / "out", echo=quiet)
+    done = predict_sources(blob_model, ["camera:0", str(picture)], tmp_path / "out")
     numbers = [int(entry["file_name"].partition("#")[2]) for entry in done.results[:-1]]
     assert numbers[0] == 0
     assert numbers[-1] == 39
@@ -317,9 +312,7 @@ def two_pictures(tmp_path: Path) -> Path:
 
 
 def test_boxes_say_where_the_instances_are(blob_model: Path, two_pictures: Path, tmp_path: Path) -> None:
-    done = predict_sources(
-        blob_model, [str(two_pictures)], tmp_path / "out", boxes=coco_file(tmp_path / "b.json"), echo=quiet
-    )
+    done = predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", boxes=coco_file(tmp_path / "b.json"))
     assert [(entry["image_id"], entry["bbox"]) for entry in done.results] == [
         (11, [1, 2, 20, 30]), (12, [3, 2.5, 25, 18]), (12, [8, 9, 11, 31])
     ]  # fmt: skip
@@ -351,9 +344,7 @@ def test_broken_boxes_are_listed_and_left_out(
     assert len(found.problems) == 1
     assert message in found.problems[0]
     with pytest.raises(UserError) as error:
-        predict_sources(
-            blob_model, [str(two_pictures)], tmp_path / "out", boxes=path, choices=Choices(strict=True), echo=quiet
-        )
+        predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", boxes=path, choices=Choices(strict=True))
     assert message in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -381,16 +372,12 @@ def test_boxes_none_of_which_is_sound(tmp_path: Path) -> None:
 
 def test_pictures_without_an_entry_are_left_out(blob_model: Path, two_pictures: Path, tmp_path: Path) -> None:
     noise_picture(two_pictures / "other.jpg")
-    said: list[str] = []
-    done = predict_sources(
-        blob_model, [str(two_pictures)], tmp_path / "out", boxes=coco_file(tmp_path / "b.json"), echo=said.append
-    )
+    with heard() as said:
+        done = predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", boxes=coco_file(tmp_path / "b.json"))
     assert done.images == 2
     assert said == [f"{tmp_path / 'b.json'}: 1 of 3 images are not in it and left out"]
     with pytest.raises(UserError, match=r"has no image named 'other\.jpg', its names are such as 'a\.jpg'"):
-        predict_sources(
-            blob_model, [str(two_pictures / "other.jpg")], tmp_path / "none", boxes=tmp_path / "b.json", echo=quiet
-        )
+        predict_sources(blob_model, [str(two_pictures / "other.jpg")], tmp_path / "none", boxes=tmp_path / "b.json")
     assert not (tmp_path / "none").exists()
 
 
@@ -402,23 +389,23 @@ def test_boxes_of_a_picture_named_by_its_folder(blob_model: Path, two_pictures: 
             image["file_name"] = f"part/{image['file_name']}"
 
     path = coco_file(tmp_path / "b.json", deeper)
-    done = predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", boxes=path, echo=quiet)
+    done = predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", boxes=path)
     assert [entry["image_id"] for entry in done.results] == [11, 12, 12]
     noise_picture(two_pictures / "again" / "a.jpg")
     with pytest.raises(UserError, match=r"image 11 could be 'a\.jpg' or 'again/a\.jpg'"):
-        predict_sources(blob_model, [str(two_pictures)], tmp_path / "twice", boxes=path, echo=quiet)
+        predict_sources(blob_model, [str(two_pictures)], tmp_path / "twice", boxes=path)
 
 
 def test_the_output_is_a_file(blob_model: Path, two_pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UserError, match="is a file, expected a folder"):
-        predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", echo=quiet)
+        predict_sources(blob_model, [str(two_pictures)], tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_a_folder_without_a_model_leaves_nothing(two_pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no trained model here"):
-        predict_sources(tmp_path, [str(two_pictures)], tmp_path / "out", echo=quiet)
+        predict_sources(tmp_path, [str(two_pictures)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -427,14 +414,12 @@ def test_a_damaged_model_leaves_nothing(blob_model: Path, two_pictures: Path, tm
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"model\.safetensors: can't be read"):
-        predict_sources(tmp_path / "model", [str(two_pictures)], tmp_path / "out", echo=quiet)
+        predict_sources(tmp_path / "model", [str(two_pictures)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_results_elsewhere(blob_model: Path, two_pictures: Path, tmp_path: Path) -> None:
-    predict_sources(
-        blob_model, [str(two_pictures)], tmp_path / "out", json_file=tmp_path / "new" / "r.json", echo=quiet
-    )
+    predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", json_file=tmp_path / "new" / "r.json")
     assert len(json.loads((tmp_path / "new" / "r.json").read_text())) == 2
     assert files_in(tmp_path / "out") == ["a.jpg", "b.jpg"]
 
@@ -494,17 +479,15 @@ def test_long_sources_say_how_far_they_are_without_a_terminal(
     blob_model: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predict, "progress", partial(predict.progress, every_s=0))
-    said: list[str] = []
-    predict_sources(blob_model, [str(clip)], tmp_path / "out", echo=said.append)
+    with heard() as said:
+        predict_sources(blob_model, [str(clip)], tmp_path / "out")
     assert len(said) == 24
     assert re.fullmatch(r"predict: 12 of 24 frames, [\d.]+ a second, \d+ s left", said[11])
 
 
 def test_smoothing_calms_points_and_nothing_else(blob_model: Path, clip: Path, tmp_path: Path) -> None:
-    raw = predict_sources(blob_model, [str(clip)], tmp_path / "raw", echo=quiet).results
-    calm = predict_sources(
-        blob_model, [str(clip)], tmp_path / "calm", choices=Choices(smooth=OneEuro()), echo=quiet
-    ).results
+    raw = predict_sources(blob_model, [str(clip)], tmp_path / "raw").results
+    calm = predict_sources(blob_model, [str(clip)], tmp_path / "calm", choices=Choices(smooth=OneEuro())).results
     assert [{**entry, "keypoints": 0} for entry in raw] == [{**entry, "keypoints": 0} for entry in calm]
     before, after = points_of(raw), points_of(calm)
     assert (before[..., 2] == after[..., 2]).all()
@@ -517,7 +500,7 @@ def test_boxes_and_numbers_of_followed_instances(blob_model: Path, clip: Path, t
     """The boxes file names the video; frames get ids that the file doesn't have."""
     path = coco_file(tmp_path / "b.json", lambda content: content["images"][1].update(file_name="clip.mp4"))
     done = predict_sources(
-        blob_model, [str(clip)], tmp_path / "out", boxes=path, choices=Choices(track=True, smooth=OneEuro()), echo=quiet
+        blob_model, [str(clip)], tmp_path / "out", boxes=path, choices=Choices(track=True, smooth=OneEuro())
     )
     assert (done.images, done.instances, done.problems) == (24, 48, [])
     first = done.results[:2]
@@ -535,31 +518,23 @@ def test_boxes_of_later_frames_start_anew(blob_model: Path, clip: Path, tmp_path
             image["file_name"] = f"clip.mp4#{number:06d}"
 
     path = coco_file(tmp_path / "b.json", rename)
-    done = predict_sources(
-        blob_model, [str(clip)], tmp_path / "out", boxes=path, choices=Choices(track=True), echo=quiet
-    )
+    done = predict_sources(blob_model, [str(clip)], tmp_path / "out", boxes=path, choices=Choices(track=True))
     assert done.problems == [f"{path}: has no image named 'clip.mp4#000000' nor 3 more of this video; left out"]
     named = {entry["file_name"][-2:]: entry["image_id"] for entry in done.results}
     assert (named["04"], named["10"], len(named)) == (11, 12, 20)
     assert [entry["track_id"] for entry in done.results[:10]] == [1] * 6 + [2, 3] * 2
     with pytest.raises(UserError, match=r"has no image named 'clip\.mp4#000000'"):
-        predict_sources(
-            blob_model, [str(clip)], tmp_path / "new", boxes=path, choices=Choices(track=True, strict=True), echo=quiet
-        )
+        predict_sources(blob_model, [str(clip)], tmp_path / "new", boxes=path, choices=Choices(track=True, strict=True))
     assert not (tmp_path / "new").exists() or files_in(tmp_path / "new") == []
 
 
-def test_a_lost_instance_is_told_once(blob_model: Path, clip: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-
+def test_a_lost_instance_is_told_once(blob_model: Path, clip: Path, tmp_path: Path, said: list[str]) -> None:
     def outside(content: dict[str, Any]) -> None:
         content["images"][0]["file_name"] = "clip.mp4"
         content["annotations"][0]["bbox"] = [500, 500, 30, 30]
 
     path = coco_file(tmp_path / "b.json", outside)
-    done = predict_sources(
-        blob_model, [str(clip)], tmp_path / "out", boxes=path, choices=Choices(track=True), echo=said.append
-    )
+    done = predict_sources(blob_model, [str(clip)], tmp_path / "out", boxes=path, choices=Choices(track=True))
     assert said == [
         "clip.mp4#000000: instance 1: it left the picture, so it was lost; later ones of this video show as new track_ids"
     ]
@@ -568,7 +543,7 @@ def test_a_lost_instance_is_told_once(blob_model: Path, clip: Path, tmp_path: Pa
 
 def test_a_table_of_the_points(blob_model: Path, clip: Path, two_pictures: Path, tmp_path: Path) -> None:
     done = predict_sources(
-        blob_model, [str(clip), str(two_pictures)], tmp_path / "out", csv_file=tmp_path / "deep" / "p.csv", echo=quiet
+        blob_model, [str(clip), str(two_pictures)], tmp_path / "out", csv_file=tmp_path / "deep" / "p.csv"
     )
     with open(tmp_path / "deep" / "p.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -595,7 +570,7 @@ def test_what_can_not_be_is_said_before_anything_is_done(
 ) -> None:
     monkeypatch.chdir(two_pictures)
     with pytest.raises(UserError, match=message):
-        predict_sources(tmp_path / "no model", [str(two_pictures)], tmp_path / "out", echo=quiet, **options)
+        predict_sources(tmp_path / "no model", [str(two_pictures)], tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -607,5 +582,4 @@ def test_boxes_alone_do_not_say_who_is_who(clip: Path, tmp_path: Path) -> None:
             tmp_path / "out",
             boxes=tmp_path / "b.json",
             choices=Choices(smooth=OneEuro()),
-            echo=quiet,
         )

@@ -331,7 +331,7 @@ def check_whole(profile: Profile, static: cost.Cost) -> None:
 def test_a_run_folder_in_another_runtime(blob_model: Path, name: str) -> None:
     pytest.importorskip(name)
     pytest.importorskip("onnxscript")
-    profile = workflow.profile_model(blob_model, name, seconds=0.1, echo=lambda _: None)
+    profile = workflow.profile_model(blob_model, name, seconds=0.1)
     assert (profile.runtime, profile.precision, profile.size) == (name, "fp32", "64x48")
     check_whole(profile, cost.static_cost(detectors.load(blob_model)[0]))
     first = grouping.rows(profile)[-2 if name == "ncnn" else 1]
@@ -339,7 +339,7 @@ def test_a_run_folder_in_another_runtime(blob_model: Path, name: str) -> None:
 
 
 def test_an_exported_file_in_its_runtime(blob_onnx: Path) -> None:
-    profile = workflow.profile_model(blob_onnx, seconds=0.1, echo=lambda _: None)
+    profile = workflow.profile_model(blob_onnx, seconds=0.1)
     assert profile.runtime == "onnxruntime"
     assert {"Conv", "If"} <= {each.kind for each in profile.layers}  # the crop's branch, and not what is inside of it
     assert "Expand" not in {each.kind for each in profile.layers if each.path == "crop"}
@@ -411,7 +411,7 @@ def test_the_command_writes_table_json_and_page(
 
 def test_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
-    profile = workflow.profile_random("mobilenetv3_small_050", "deeppose", "64x32", 5, seconds=0.0, echo=lambda _: None)
+    profile = workflow.profile_random("mobilenetv3_small_050", "deeppose", "64x32", 5, seconds=0.0)
     assert (profile.size, profile.model) == ("64x32", "deeppose on mobilenetv3_small_050, random weights")
     assert profile.layers[-2].output == (1, 5, 2)
     assert page.table(profile, "type")

@@ -365,7 +365,7 @@ def test_a_network_that_fails_is_told_and_serves_on() -> None:
 
 
 SLOW = """
-import sys, time
+import logging, sys, time
 from pathlib import Path
 from serve.served import Pacer
 from fiducial.runtime import runtime
@@ -376,7 +376,8 @@ class Slow(Pacer):
         time.sleep(0 if crops.max() < 40 else 2)
         return super().predict(crops)
 runtime.load = lambda model, threads: runtime.Runtime(Slow())
-server.serve(Path("slow"), "127.0.0.1", 0, Limits(), echo=lambda line: print(line, flush=True))
+logging.basicConfig(stream=sys.stdout, format="%(message)s", level="INFO")
+server.serve(Path("slow"), "127.0.0.1", 0, Limits())
 print("ended")
 """
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from heard import heard
 
 from fiducial.card import Card
 from fiducial.data import loading
@@ -57,8 +58,8 @@ def fit(tmp_path: Path, data: fitting.Data) -> Fit:
     """A recipe -> its run, in this process."""
 
     def run(recipe: Recipe, on: fitting.Data = data, name: str = "run", **options: bool) -> Run:
-        lines: list[str] = []
-        card = fitting.fit(on, tmp_path / name, recipe, echo=lines.append, **options)
+        with heard() as lines:
+            card = fitting.fit(on, tmp_path / name, recipe, **options)
         return Run(card, lines, tmp_path / name)
 
     return run
@@ -66,4 +67,4 @@ def fit(tmp_path: Path, data: fitting.Data) -> Fit:
 
 def objective_of(recipe: Recipe, data: fitting.Data) -> Supervised:
     torch.manual_seed(recipe.seed)
-    return Supervised(fitting.build_detector(recipe, data, lambda line: None)[0])
+    return Supervised(fitting.build_detector(recipe, data)[0])

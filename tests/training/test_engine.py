@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from fiducial import files
 from fiducial.card import Card
 from fiducial.errors import UserError
-from fiducial.files import silent
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
@@ -185,7 +184,7 @@ def test_a_frozen_backbone_is_bit_identical_until_it_thaws(
     recipe: Recipe, data: fitting.Data, fit: Any, recorded: type[Recorder]
 ):
     torch.manual_seed(recipe.seed)
-    before = copy_of(fitting.build_detector(recipe, data, print)[0])
+    before = copy_of(fitting.build_detector(recipe, data)[0])
     fit(replace(recipe, epochs=2, optimizer=replace(recipe.optimizer, freeze_epochs=1)))
     first, second = recorded.epochs
     backbone = [name for name in before if name.startswith("backbone.")]
@@ -221,7 +220,7 @@ def test_learning_rate_finder_leaves_no_trace(
 ):  # fmt: skip
     monkeypatch.chdir(tmp_path)
     few = replace(recipe, batch_size=4, optimizer=OptimizerSpec(lr="auto"))
-    work = fitting.work_of(data, few, tmp_path, True, silent)
+    work = fitting.work_of(data, few, tmp_path, True)
     objective = work.objective
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     rate = engine.find_lr(work, few)
@@ -326,53 +325,53 @@ def test_a_point_that_is_not_there(blobs: Path, recipe: Recipe):
         fitting.load_data(blobs, replace(recipe, points=(1, 3)))
 
 
-def test_init_takes_all_tensors_or_the_backbones(blobs: Path, blob_model: Path, recipe: Recipe, data: fitting.Data):
+def test_init_takes_all_tensors_or_the_backbones(
+    blobs: Path, blob_model: Path, recipe: Recipe, data: fitting.Data, said: list[str]
+):
     theirs = load_file(blob_model / "model.safetensors")
-    lines: list[str] = []
     begun = replace(recipe, init=str(blob_model))
-    same, initialization = fitting.build_detector(begun, data, lines.append)
+    same, initialization = fitting.build_detector(begun, data)
     assert all(torch.equal(value, theirs[name]) for name, value in same.state_dict().items())
     assert initialization == str(blob_model)
-    assert lines[-1] == f"--init {blob_model}: {len(theirs)} of {len(theirs)} tensors taken"
+    assert said[-1] == f"--init {blob_model}: {len(theirs)} of {len(theirs)} tensors taken"
 
-    fewer, _ = fitting.build_detector(begun, fitting.load_data(blobs, replace(recipe, points=(1, 2))), lines.append)
+    fewer, _ = fitting.build_detector(begun, fitting.load_data(blobs, replace(recipe, points=(1, 2))))
     own = fewer.state_dict()
     assert all(torch.equal(own[name], value) for name, value in theirs.items() if name.startswith("backbone."))
     assert own["head.linear.weight"].shape == (4, 288)
-    assert "random as before: head.linear.weight, head.linear.bias" in lines[-1]
-    assert f"{len(theirs) - 2} of {len(theirs)} tensors taken" in lines[-1]
+    assert "random as before: head.linear.weight, head.linear.bias" in said[-1]
+    assert f"{len(theirs) - 2} of {len(theirs)} tensors taken" in said[-1]
 
 
 def test_init_takes_no_head_of_another_method_or_of_other_points(
-    blobs: Path, recipe: Recipe, data: fitting.Data, tmp_path: Path
+    blobs: Path, recipe: Recipe, data: fitting.Data, tmp_path: Path, said: list[str]
 ):
     """The tensors of `heatmap` and `rounding` have equal names and shapes, and mean different things."""
     wanted = replace(recipe, method="heatmap", size=Size(64, 64), points=(0, 1))
     two = fitting.load_data(blobs, wanted)
-    run, _ = fitting.build_detector(wanted, two, print)
+    run, _ = fitting.build_detector(wanted, two)
     detectors.save(run, tmp_path, Card(run.spec))
-    lines: list[str] = []
 
     def head_differs(changed: Recipe, on: fitting.Data) -> bool:
         torch.manual_seed(9)
-        other, _ = fitting.build_detector(replace(changed, init=str(tmp_path)), on, lines.append)
+        other, _ = fitting.build_detector(replace(changed, init=str(tmp_path)), on)
         theirs = run.state_dict()
         assert all(torch.equal(v, theirs[n]) for n, v in other.state_dict().items() if n.startswith("backbone."))
         return not torch.equal(other.state_dict()["head.final.weight"], theirs["head.final.weight"])
 
     assert not head_differs(wanted, two)
     assert head_differs(replace(wanted, method="rounding"), two)
-    assert "its head is of --method heatmap, so that of rounding starts at random" in lines[-1]
+    assert "its head is of --method heatmap, so that of rounding starts at random" in said[-1]
     swapped = replace(wanted, points=(2, 1))
     assert head_differs(swapped, fitting.load_data(blobs, swapped))
-    assert "its points are others, so the head starts at random" in lines[-1]
+    assert "its points are others, so the head starts at random" in said[-1]
 
 
 def test_init_of_another_backbone_is_refused(blob_model: Path, recipe: Recipe, data: fitting.Data):
     for file in (blob_model, blob_model / "model.safetensors"):
         other = replace(recipe, init=str(file), backbone="mobilenetv3_small_075")
         with pytest.raises(UserError, match=r"does not fit backbone 'mobilenetv3_small_075': \d+ of its \d+ tensors"):
-            fitting.build_detector(other, data, print)
+            fitting.build_detector(other, data)
 
 
 def test_history_as_csv_has_all_columns(tmp_path: Path):

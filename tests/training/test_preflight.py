@@ -33,7 +33,7 @@ LR = 3e-3
 def test_what_can_be_learnt_passes(recipe: Recipe, data: fitting.Data, method: str, head: dict):
     size = Size(96, 64)  # heatmaps need multiples of 32
     torch.manual_seed(0)
-    detector, _ = fitting.build_detector(replace(recipe, method=method, head=head, size=size), data, print)
+    detector, _ = fitting.build_detector(replace(recipe, method=method, head=head, size=size), data)
     batch = next(iter(loading.loader(data.train, size, 8, AugmentSpec.none())))
     line = preflight.overfit(Supervised(detector), batch, data.train, lr=LR)
     assert "pre-flight: one batch of 8 learnt in" in line
@@ -43,7 +43,7 @@ def test_what_can_be_learnt_passes(recipe: Recipe, data: fitting.Data, method: s
 def test_a_network_that_does_not_move_fails(recipe: Recipe, data: fitting.Data, method: str, head: dict):
     """Whatever the method: the floor that its loss is measured from is no easy one."""
     size = Size(96, 64)
-    detector, _ = fitting.build_detector(replace(recipe, method=method, head=head, size=size), data, print)
+    detector, _ = fitting.build_detector(replace(recipe, method=method, head=head, size=size), data)
     batch = next(iter(loading.loader(data.train, size, 8, AugmentSpec.none())))
     with pytest.raises(TrainingFailure, match="it should fall to a third"):
         preflight.overfit(Supervised(detector), batch, data.train, lr=0.0, max_steps=10)
@@ -89,7 +89,7 @@ def test_no_verdict_when_time_runs_out(objective: Supervised, data: fitting.Data
 def test_nothing_is_touched(recipe: Recipe, data: fitting.Data, batch: Batch):
     """Neither weights nor norm statistics nor mode nor gradients nor the random numbers to come."""
     torch.manual_seed(0)
-    detector, _ = fitting.build_detector(replace(recipe, head={"dropout": 0.3}), data, print)
+    detector, _ = fitting.build_detector(replace(recipe, head={"dropout": 0.3}), data)
     objective = Supervised(detector).eval()
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     numbers = torch.get_rng_state()

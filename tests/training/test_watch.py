@@ -77,7 +77,7 @@ def test_a_nan_label_leaves_a_frozen_backbone_alone(recipe: Recipe, data: fittin
     frozen = replace(recipe, epochs=1, optimizer=replace(recipe.optimizer, freeze_epochs=1, lr=0.01, weight_decay=0.5))
     run = fit(frozen)
     torch.manual_seed(recipe.seed)
-    before = fitting.build_detector(recipe, data, print)[0].backbone.state_dict()
+    before = fitting.build_detector(recipe, data)[0].backbone.state_dict()
     after = load_file(run.out / "model.safetensors")
     assert all(torch.equal(value, after[f"backbone.{name}"]) for name, value in before.items())
 
@@ -95,34 +95,36 @@ def test_too_many_nan_labels_are_a_failure(recipe: Recipe, data: fitting.Data, f
     assert data.train.where(0) in str(failure.value)
 
 
-def test_a_head_that_gives_nan_for_one_picture(objective: Supervised, data: fitting.Data, batch: Batch):
+def test_a_head_that_gives_nan_for_one_picture(
+    objective: Supervised, data: fitting.Data, batch: Batch, said: list[str]
+):
     """Found by the picture's own loss, in eval mode, whatever the rest of the batch; modes and statistics stay."""
     image = batch.image.clone()
     image[3] = 0
     batch = batch._replace(image=image)
     blank_gives_nan(objective)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
-    lines: list[str] = []
-    guard = FiniteLoss(data.train.where, lines.append)
+    guard = FiniteLoss(data.train.where)
     objective.train()
     for _ in range(2):
         guard.judge(objective, batch, 7, 0.25)
     row = int(batch.row[3])
-    assert lines == [f"{data.train.where(row)}: its loss is not finite; steps with it are left out"]
+    assert said == [f"{data.train.where(row)}: its loss is not finite; steps with it are left out"]
     assert guard.blamed == {row}
     assert objective.training
     assert objective.detector.backbone.training
     assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
 
 
-def test_losses_that_no_sample_explains_are_not_passed_over(objective: Supervised, data: fitting.Data, batch: Batch):
+def test_losses_that_no_sample_explains_are_not_passed_over(
+    objective: Supervised, data: fitting.Data, batch: Batch, said: list[str]
+):
     """Of no sample alone, but of the batch (its statistics, or an overflow in bf16): said once, then a failure."""
-    lines: list[str] = []
-    guard = FiniteLoss(data.train.where, lines.append, limit=3)
+    guard = FiniteLoss(data.train.where, limit=3)
     for step in range(3):
         guard.judge(objective, batch, step, 0.25)
-    assert len(lines) == 1
-    assert "of no sample alone" in lines[0]
+    assert len(said) == 1
+    assert "of no sample alone" in said[0]
     with pytest.raises(TrainingFailure, match=r"at 4 steps, .* \(peak 0.25: --lr\)"):
         guard.judge(objective, batch, 3, 0.25)
 
@@ -210,7 +212,7 @@ def test_peaks_are_judged_against_the_best_constant_answer(
     """Points that lie still: the mean of the targets has a peak of one, and 0.1 is far below it. Points all over the
     map: their mean has a low peak, and 0.1 is on the way up."""
     recipe, data = maps
-    objective = Supervised(fitting.build_detector(recipe, data, print)[0])
+    objective = Supervised(fitting.build_detector(recipe, data)[0])
     objective.mean_peak = torch.tensor(peak)
     generator = torch.Generator().manual_seed(4)
     middle = torch.tensor([49.5, 33.5]).expand(64, 3, 2)  # the centre of a cell of 4 px

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from fiducial.cli.options import PartAloneOption
-from fiducial.cli.output import note
 from fiducial.errors import UserError
 
 ORDER = 60
@@ -60,9 +59,7 @@ def animate(
     except ValueError as error:
         raise UserError(f"--{error}") from None
     bar = sys.stderr.isatty()
-    done = motion.animate(
-        model, source, driving, out, absolute=absolute, boxes=boxes, size=tile, only=only, bar=bar, echo=note
-    )
+    done = motion.animate(model, source, driving, out, absolute=absolute, boxes=boxes, size=tile, only=only, bar=bar)
     speed = f", {done.frames / done.seconds:.1f} a second" if done.frames > 1 else ""
     scale = "" if done.scale is None else f", motion times {done.scale:.2f}"
     typer.echo(f"{done.frames} frames{speed}{scale}: {done.video}, sheet: {done.sheet}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption, PartAloneOption
-from fiducial.cli.output import note, print_table, write_figures
+from fiducial.cli.output import print_table, write_figures
 from fiducial.errors import UserError
 
 ORDER = 70
@@ -62,18 +62,18 @@ def compare(
     if more and not runs:
         raise UserError(f"{more[0]}: one DATA is expected; finished runs are given as --runs {more[0]}")
     from fiducial.comparison import workflow
+    from fiducial.data.source import Source
 
     changes = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "points": points, "pretrained": pretrained}
     plan = workflow.plan_of(
-        data, methods=methods, backbones=backbones, sizes=sizes, seeds=seeds, recipe=recipe,
+        Source(data, images, category), methods=methods, backbones=backbones, sizes=sizes, seeds=seeds, recipe=recipe,
         options={name: value for name, value in changes.items() if value is not None}, settings=set_ or [],
-        images=images, category=category,
     )  # fmt: skip
     quiet = json_file is not None and str(json_file) == "-"
     others = [Path(part) for text in runs or [] for part in text.split(",") if part] + (more or [])
     summary = workflow.compare(
         plan, out, others=others, split=split, baseline=baseline, jobs=jobs,
-        progress=sys.stderr.isatty() and not quiet, echo=note,
+        progress=sys.stderr.isatty() and not quiet,
     )  # fmt: skip
     write_figures(json_file, summary)
     if not quiet:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.output import note, print_run
+from fiducial.cli.output import print_run
 
 ORDER = 10
 
@@ -25,10 +25,10 @@ def demo(
     from fiducial.export import certificate, export
     from fiducial.training import demo as demos
 
-    summary = demos.demo(out, epochs=epochs, seed=seed, progress=sys.stderr.isatty(), echo=note)
+    summary = demos.demo(out, epochs=epochs, seed=seed, progress=sys.stderr.isatty())
     assert summary is not None  # one process
     print_run(summary)
-    file, proof = export.export_model(out, "onnx", out / "shipped", echo=note)
+    file, proof = export.export_model(out, "onnx", out / "shipped")
     for line in certificate.lines(proof):
         typer.echo(line)
     for name, path in {**summary["files"], "exported": file}.items():

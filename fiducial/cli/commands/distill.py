@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption
-from fiducial.cli.output import note, print_run, print_table, write_figures
+from fiducial.cli.output import print_run, print_table, write_figures
 from fiducial.errors import UserError
+from fiducial.log import logger
 
 ORDER = 30
 AFTER_STOP = "--resume continues exactly, a study the same command"
@@ -74,8 +75,11 @@ def distill(
 
     Interrupted, a study is continued by the same command; losses, seeds and an initialisation may be added.
     """
+    from fiducial.data.source import Source
+
+    source = Source(data, images, category)
     quiet = json_file is not None and str(json_file) == "-"
-    shown = {"progress": sys.stderr.isatty() and not quiet, "echo": note}
+    progress = sys.stderr.isatty() and not quiet
     options = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "size": size}
     alone = {"--seeds": seeds, "--losses": losses, "--transfer": transfer, "--pretrain-on": pretrain_on, "--jobs": jobs}
     of_one = {"--loss": loss, "--init": init, "--resume": resume or None, "--devices": devices if devices > 1 else None}
@@ -90,7 +94,7 @@ def distill(
             raise UserError("--transfer, --pretrain-on: give one of them: weights, or a labelled set to get them from")
         asked = Study(
             teacher=teacher,
-            data=data,
+            data=source,
             student=student,
             losses=losses_of(losses),
             seeds=seeds or 3,
@@ -100,10 +104,8 @@ def distill(
             method=method,
             options={name: value for name, value in options.items() if value is not None},
             settings=tuple(set_ or ()),
-            images=images,
-            category=category,
         )
-        summary: dict[str, Any] | None = studies.study(asked, out, jobs=jobs, **shown)
+        summary: dict[str, Any] | None = studies.study(asked, out, jobs=jobs, progress=progress)
     else:
         from fiducial import distill as room
 
@@ -113,7 +115,13 @@ def distill(
             resume_from=out if resume else None,
         )  # fmt: skip
         summary = room.distill(
-            known, data, out, recipe, resume=resume, devices=devices, images=images, category=category, **shown
+            known,
+            source,
+            out,
+            recipe,
+            resume=resume,
+            devices=devices,
+            progress=progress,
         )
     if summary is not None:
         write_figures(json_file, summary)
@@ -139,6 +147,6 @@ def _show(summary: dict[str, Any]) -> None:
 
         print_run(summary)
         if DISTANCE in summary["metrics"]:
-            note(f"{DISTANCE}: {MEANINGS[DISTANCE]}")
+            logger.info(f"{DISTANCE}: {MEANINGS[DISTANCE]}")
     for name, path in summary["files"].items():
         typer.echo(f"{name}: {path}")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartOption, StrictOption
-from fiducial.cli.output import floats, note, print_figures, print_table, write_figures
+from fiducial.cli.output import floats, print_figures, print_table, write_figures
 from fiducial.errors import UserError
+from fiducial.log import logger
+
+if TYPE_CHECKING:
+    from fiducial.data.source import Source
 
 ORDER = 40
 MOST_SAID = 20  # lines about what was left out
@@ -67,6 +71,8 @@ def evaluate(
 
     fiducial evaluate --predictions predictions.json annotations/test.json
     """
+    from fiducial.data.source import Source
+
     if linear_map:
         _refuse(
             "--linear-map",
@@ -80,7 +86,7 @@ def evaluate(
         )
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
-        summary, shown = _by_linear_map(model, data, split or "val", images, category, strict, report)
+        summary, shown = _by_linear_map(model, Source(data, images, category), split or "val", strict, report)
     elif predictions is not None:
         from fiducial.evaluation import predictions as any_tools
 
@@ -111,10 +117,8 @@ def evaluate(
 
         result = evaluating.evaluate_model(
             model,
-            data,
+            Source(data, images, category),
             split or "test",
-            images=images,
-            category=category,
             strict=strict,
             flip_test=flip_test,
             box_jitter=box_jitter,
@@ -156,9 +160,9 @@ def _show(
 
     said = [*summary["notes"], *summary["problems"]]
     for line in said[:MOST_SAID]:
-        note(line)
+        logger.warning(line)
     if len(said) > MOST_SAID:
-        note(f".. and {len(said) - MOST_SAID} more; --json FILE has them all")
+        logger.warning(f".. and {len(said) - MOST_SAID} more; --json FILE has them all")
     write_figures(json_file, summary)
     if json_file is not None and str(json_file) == "-":
         return
@@ -179,10 +183,8 @@ def _show(
 
 def _by_linear_map(
     model: Path,
-    data: Path,
+    data: Source,
     split: str,
-    images: Path | None,
-    category: str | None,
     strict: bool,
     report: Path | None,
 ) -> tuple[dict[str, Any], _Shown]:
@@ -193,11 +195,8 @@ def _by_linear_map(
         model,
         data,
         split,
-        images=images,
-        category=category,
         strict=strict,
         bar=sys.stderr.isatty(),
-        echo=note,
     )
     if report is not None:
         motion.write_linear_map(report, result)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fiducial.cli.options import JsonOption, PartOption
-from fiducial.cli.output import note, print_table, write_figures
+from fiducial.cli.output import print_table, write_figures
 from fiducial.errors import UserError
 
 ORDER = 80
@@ -55,7 +55,7 @@ def export(
     if decode not in ("own", "matmul"):
         raise UserError(f"--decode {decode!r}: expected own or matmul")
     file, proof = exporting.export_model(
-        model, to, out, data=data, crop=crop, decode=decode, int8=int8, max_drop=max_drop, echo=note
+        model, to, out, data=data, crop=crop, decode=decode, int8=int8, max_drop=max_drop
     )
     write_figures(json_file, dataclasses.asdict(proof))
     if str(json_file) != "-":

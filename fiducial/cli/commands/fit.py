@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, StrictOption
-from fiducial.cli.output import note, print_run, write_figures
+from fiducial.cli.output import print_run, write_figures
 
 if TYPE_CHECKING:
+    from fiducial.data.source import Source
     from fiducial.training.recipe import Recipe
 
 ORDER = 20
@@ -77,6 +78,7 @@ def fit(
 
     fiducial fit videos/ --out runs/motion --method motion
     """
+    from fiducial.data.source import Source
     from fiducial.training import recipes
 
     base = recipes.load(recipe) if recipe else recipes.default(method, resume_from=out if resume else None)
@@ -86,26 +88,24 @@ def fit(
         "preflight": None if preflight else False, "strict": strict or None,
     }  # fmt: skip
     chosen = recipes.changed(base, {name: value for name, value in changes.items() if value is not None}, set_ or [])
-    _fit(data, out, chosen, resume=resume, devices=devices, images=images, category=category, json_file=json_file)
+    _fit(Source(data, images, category), out, chosen, resume=resume, devices=devices, json_file=json_file)
 
 
 def _fit(
-    data: Path,
+    data: Source,
     out: Path,
     recipe: Recipe,
     *,
     resume: bool,
     devices: int,
-    images: Path | None,
-    category: str | None,
     json_file: Path | None,
 ) -> None:
     from fiducial.training import recipes, run
 
     quiet = json_file is not None and str(json_file) == "-"
-    prepare = recipes.taught_by(recipe.method).preparation(data, images=images, category=category)
+    prepare = recipes.taught_by(recipe.method).preparation(data)
     progress = sys.stderr.isatty() and not quiet
-    summary = run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress, echo=note)
+    summary = run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
     if summary is not None:
         write_figures(json_file, summary)
         if not quiet:

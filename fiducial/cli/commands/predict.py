@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from fiducial.cli.options import PartOption, StrictOption
-from fiducial.cli.output import note
 
 ORDER = 50
 
@@ -76,7 +75,6 @@ def predict(
             json_file=Path(folder) / "results.json" if printed else json_file,
             csv_file=csv_file,
             bar=sys.stderr.isatty(),
-            echo=note,
         )
         if printed:
             typer.echo(done.json_file.read_text(encoding="utf-8"), nl=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fiducial.cli.options import JsonOption, PartAloneOption
-from fiducial.cli.output import note, print_table, write_figures
+from fiducial.cli.output import print_table, write_figures
 from fiducial.errors import UserError
 
 ORDER = 90
@@ -50,9 +50,9 @@ def profile(
     if model is not None and any(value is not None for value in random):
         raise UserError("MODEL has its own network: leave out --backbone, --method, --size and --points, or MODEL")
     if model is not None:
-        found = workflow.profile_model(model, runtime, threads=threads, echo=note)
+        found = workflow.profile_model(model, runtime, threads=threads)
     else:
-        found = workflow.profile_random(backbone, method, size, points or 17, runtime, threads=threads, echo=note)
+        found = workflow.profile_random(backbone, method, size, points or 17, runtime, threads=threads)
     rows = page.table(found, by)  # refused before anything is written
     write_figures(json_file, page.summary(found, by))
     if out is not None:

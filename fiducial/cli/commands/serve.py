@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from fiducial.cli.options import PartOption
-from fiducial.cli.output import note
 
 ORDER = 100
 
@@ -43,4 +42,4 @@ def serve(
         timeout_s=timeout,
         max_batch=max_batch,
     )
-    server.serve(model, host, port, limits, threads, echo=note)
+    server.serve(model, host, port, limits, threads)

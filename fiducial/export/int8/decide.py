@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from fiducial.evaluation import evaluate
 from fiducial.export.int8 import calibration
 from fiducial.export.int8.quantizer import Quantizer
 from fiducial.export.int8.verdict import Candidate, Sensitivity, Verdict
+from fiducial.log import logger
 from fiducial.models.detector import Detector
 from fiducial.runtime import cost, runtime
 from fiducial.runtime.export_card import Decode, Made, Precision, Where
@@ -28,12 +28,11 @@ FASTER = 1.05  # times as fast as fp32: less is within the noise of a clock
 SCORED = 1000  # instances of the val split, at most, evenly spread
 PROBED = 16  # crops on which each group alone is tried
 FILE = "model.int8.json"
-Echo = Callable[[str], None]
 
 
 def export(
     detector: Detector, card: Card, to: str, folder: Path, *, data: Path, max_drop: float, crop: Where = "inside",
-    decode: Decode = "own", echo: Echo = print,
+    decode: Decode = "own",
 ) -> tuple[Made, Verdict]:  # fmt: skip
     """FOLDER/model.* in the precision that was chosen, and FOLDER/model.int8.json.
 
@@ -51,12 +50,12 @@ def export(
     crops = calibration.crops_of(train, spec)
     with tempfile.TemporaryDirectory() as work:
         quantizer = runtime.offered(targets[to], "INT8")(detector, card, crops, crop=crop, decode=decode)
-        trial = Trial(quantizer, _some(val), crops, Path(work), echo)
+        trial = Trial(quantizer, _some(val), crops, Path(work))
         made, verdict = decide(trial, str(data), max_drop)
         for file in made.file.parent.iterdir():
             shutil.copyfile(file, folder / file.name)
     config.write_json(folder / FILE, verdict)
-    echo(verdict.reason)
+    logger.info(verdict.reason)
     return replace(made, file=folder / made.file.name), verdict
 
 
@@ -76,7 +75,6 @@ class Trial:
     val: Instances
     crops: np.ndarray  # [n, h, w, 3] uint8, what it is calibrated on
     work: Path
-    echo: Echo = field(default=print)
 
     def __post_init__(self) -> None:
         self._count = 0
@@ -85,7 +83,7 @@ class Trial:
     def tried(self, precision: Precision, kept: tuple[str, ...] = ()) -> Tried:
         """A new file and its NME; of int8, with the groups `kept` in fp32."""
         left = f", {len(kept)} of {len(self.quantizer.groups)} groups in fp32" if kept else ""
-        self.echo(f"{precision}{left}: making and scoring it")
+        logger.info(f"{precision}{left}: making and scoring it")
         quantized = [group for group in self.quantizer.groups if group not in kept] if precision == "int8" else []
         made = self.quantizer.write(precision, self._folder(), quantized)
         network = runtime.load(made.file).network
@@ -98,7 +96,7 @@ class Trial:
 
     def timed(self, other: Tried) -> Tried:
         """With its speed, in turns with fp32, each in a process of its own and on one thread."""
-        self.echo(f"{other.about.precision}: timing it against fp32")
+        logger.info(f"{other.about.precision}: timing it against fp32")
         files = {"fp32": self.plain.made.file, "other": other.made.file}
         found = {name: next(iter(each.values())) for name, each in cost.measure_many(files).items()}
         speedup = cost.ratio(found["fp32"], found["other"])
@@ -113,7 +111,7 @@ class Trial:
         expected = runtime.load(self.plain.made.file).network.predict(probes).xy
         found = []
         for number, (group, operators) in enumerate(self.quantizer.groups.items(), 1):
-            self.echo(f"int8 in {group} alone ({number} of {len(self.quantizer.groups)})")
+            logger.info(f"int8 in {group} alone ({number} of {len(self.quantizer.groups)})")
             made = self.quantizer.write_alone(group, self._folder())
             off = np.abs(runtime.load(made.file).network.predict(probes).xy - expected)
             shutil.rmtree(made.file.parent)

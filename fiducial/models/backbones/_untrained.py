@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-
 from fiducial.errors import UserError
+from fiducial.log import logger
 from fiducial.models.pretrained import Pretrained
 
 
@@ -16,6 +15,4 @@ def announce(name: str, pretrained: Pretrained) -> None:
     if pretrained == "yes":
         raise UserError(f"{name}: no pretrained weights can be fetched. Use --set pretrained=no, or {advice}")
     if pretrained == "auto":
-        warnings.warn(
-            f"{name} starts from random weights: none can be fetched. For better ones, {advice}", stacklevel=3
-        )
+        logger.warning(f"{name} starts from random weights: none can be fetched. For better ones, {advice}")

@@ -1,0 +1,30 @@
+"""Data as a user names them: the same three words for every command and function that reads some."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data are, and what of them is meant."""
+
+    path: Path  # a folder or a file of any format in `formats/`; videos, frames and images for what needs no labels
+    images: Path | None = None  # folder of the images, where it is not beside an annotation file
+    category: str | None = None  # which one, where there are several with points
+
+    @classmethod
+    def of(cls, data: Source | Path | str) -> Source:
+        """Gives a path as a source that is read as it is."""
+        return data if isinstance(data, Source) else cls(Path(data))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def options(self) -> list[str]:
+        """Gives the options of a command that say it, without the path."""
+        return [
+            *(["--images", str(self.images)] if self.images is not None else []),
+            *(["--category", self.category] if self.category is not None else []),
+        ]
