@@ -1,0 +1,184 @@
+"""Annotation files and settings that are broken or hostile: an answer or a line, quickly and in little memory.
+
+The sample of the default run is drawn by the same seeds: `pytest -m long tests/hostile/test_annotations.py` reads 2,000
+variations of each kind of file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hostile import limits, mutations
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and /proc are Linux's")
+LONG, SAMPLE = 2000, 40
+
+
+class Kind(NamedTuple):
+    """A kind of file that is varied: the format's writer in tests/battery/test_formats.py, the file, how it is read."""
+
+    writer: str
+    file: str
+    reader: str = "fit"
+
+
+KINDS = {
+    "coco": Kind("coco", "annotations/test.json"),
+    "coco as truth": Kind("coco", "annotations/test.json", "truth"),
+    "coco as boxes": Kind("coco", "annotations/test.json", "boxes"),
+    "coco's results": Kind("coco", "results.json", "results"),
+    "csv of names": Kind("csv", "test.csv"),
+    "csv of pixels": Kind("csv_table", "test.csv"),
+    "300-W": Kind("pts", "helen/testset/face_1.pts"),
+    "wflw": Kind("wflw", "WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_test.txt"),
+    "lapa": Kind("lapa", "test/landmarks/face_1.txt"),
+    "yolo's data.yaml": Kind("yolo", "data.yaml"),
+    "yolo's labels": Kind("yolo", "labels/test/face_1.txt"),
+    "yolo's list": Kind("yolo", "test.txt"),
+    "recipe.json": Kind("settings", "recipe.json", "recipe"),
+    "model.json": Kind("settings", "model.json", "card"),
+    "--set": Kind("settings", "set.txt", "set"),
+}
+
+
+def write_sample(writer: str, root: Path) -> None:
+    """Writes a sound sample, with what the battery of formats lacks."""
+    from battery import test_formats as battery
+
+    if writer == "settings":
+        from fiducial import config
+        from fiducial.card import Card, DetectorSpec
+        from fiducial.data.skeletons import COCO17
+        from fiducial.geometry import Size
+        from fiducial.training.recipe import Recipe
+
+        root.mkdir(parents=True)
+        spec = DetectorSpec("mobilenetv3_small_050", "deeppose", {}, Size(64, 48), COCO17)
+        config.write_json(root / "model.json", Card(spec))
+        config.write_json(root / "recipe.json", {"recipe": Recipe()})
+        (root / "set.txt").write_text("augment.flip=0\noptimizer.lr=0.001\nsize=[64,48]\nepochs=3\npretrained=no\n")
+        return
+    getattr(battery, f"write_{ {'csv': 'coco', 'yolo': 'yolo_pose'}.get(writer, writer) }")(root)
+    if writer == "coco":
+        truth = json.loads((root / "annotations/test.json").read_text())
+        results = [
+            {"image_id": item["image_id"], "category_id": 1, "keypoints": item["keypoints"], "score": 0.5, "bbox": [1, 2, 30, 31],
+             "file_name": "face_0.png", "annotation_id": item["id"]} for item in truth["annotations"]
+        ]  # fmt: skip
+        (root / "results.json").write_text(json.dumps(results))
+    if writer == "csv":
+        shutil.rmtree(root / "annotations")
+        rows = [
+            "image,nose_x,nose_y,tip_x,tip_y,tip_v",
+            *(f"face_{i}.png,{i + 1.5},{i + 3},9.25,8,1" for i in range(4)),
+        ]
+        (root / "test.csv").write_text("\n".join(rows) + "\n")
+    if writer == "yolo":
+        (root / "test.txt").write_text("".join(f"images/test/face_{i}.png\n" for i in range(4)))
+        settings = {"path": ".", "train": ["images/train"], "val": "images/val", "test": "images/test", "kpt_shape": [4, 3],
+                    "flip_idx": [0, 1, 3, 2], "names": {"0": "pen"}, "kpt_names": {"0": ["a", "b", "c", "d"]}}  # fmt: skip
+        (root / "data.yaml").write_text(json.dumps(settings))
+
+
+def read_one(value: dict[str, Any]) -> str:
+    """Writes a variation of a file into its copy of the sample and reads it; in a process of `limits.run`."""
+    kind, base, folder = KINDS[value["kind"]], Path(value["base"]), Path(value["folder"])
+    if not folder.exists():
+        shutil.copytree(base, folder)
+        if kind.file == "test.txt":
+            (folder / "data.yaml").write_text((base / "data.yaml").read_text().replace('"images/test"', '"test.txt"'))
+    data = (base / kind.file).read_bytes()
+    structured = json.loads(data) if kind.file.endswith((".json", ".yaml")) else None
+    file = folder / kind.file
+    if file.is_dir():
+        file.rmdir()
+    if value["seed"] is None:
+        file.write_bytes(data)
+    else:
+        mutations.write(file, data, structured, value["seed"])
+    said = _read(kind.reader, folder, file)
+    for line in said:
+        if not limits.is_line(line):
+            raise AssertionError(f"not one line: {line!r}")
+    return f"{len(said)} said"
+
+
+def _read(reader: str, folder: Path, file: Path) -> list[str]:
+    from fiducial.types import Findings
+
+    findings = Findings(str(file))
+    if reader == "fit":
+        from fiducial.data import annotations
+
+        instances, problems = annotations.load(folder, "test")
+        assert len(instances) > 0
+        return [str(problem) for problem in problems]
+    if reader in ("truth", "results"):
+        from fiducial.evaluation import predictions
+
+        truth = folder / "annotations/test.json"
+        results = predictions.evaluate_results(folder / "results.json", truth, sigmas=[0.05] * 5)
+        json.dumps(results, allow_nan=False)
+        return results["problems"] + results["notes"]
+    if reader == "boxes":
+        from fiducial.predict import boxes
+
+        found = boxes.read(file)
+        return [*found.problems, *found.notes]
+    if reader == "recipe":
+        from fiducial import config
+        from fiducial.training import recipes
+
+        json.dumps(config.to_dict(recipes.of_run(folder)), allow_nan=False)
+    elif reader == "card":
+        from fiducial import config
+        from fiducial.models import detector
+
+        json.dumps(config.to_dict(detector.load_card(folder)), allow_nan=False)
+    elif reader == "set":
+        from fiducial.training import recipes
+        from fiducial.training.recipe import Recipe
+
+        try:
+            settings = file.read_text(errors="surrogateescape").split("\n")
+        except OSError:  # no such words can be given
+            return []
+        recipes.changed(Recipe(), {}, settings)
+    return [str(line) for line in findings.problems]
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The samples, each written once."""
+    root = tmp_path_factory.mktemp("samples")
+    for writer in sorted({kind.writer for kind in KINDS.values()}):
+        if writer == "settings":
+            pytest.importorskip("torch")
+        write_sample(writer, root / writer)
+    return root
+
+
+def outcomes_of(name: str, samples: Path, folder: Path, seeds: range) -> list[limits.Outcome]:
+    common = {"kind": name, "base": str(samples / KINDS[name].writer), "folder": str(folder / "set")}
+    values = [{**common, "seed": seed} for seed in seeds]
+    return limits.run("hostile.test_annotations:read_one", values, warm={**common, "seed": None})
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_sample_of_hostile_files(name: str, samples: Path, tmp_path: Path) -> None:
+    outcomes = outcomes_of(name, samples, tmp_path, range(SAMPLE))
+    assert not limits.faults(outcomes), limits.table(outcomes)
+    assert {outcome.kind for outcome in outcomes} == {"answered", "refused"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", KINDS)
+def test_hostile_files(name: str, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = outcomes_of(name, samples, tmp_path, range(LONG))
+    with capsys.disabled():
+        print(f"\n{name}: {limits.table(outcomes, 0)}")
+    assert not limits.faults(outcomes), limits.table(outcomes)
