@@ -6,16 +6,16 @@ where they are used. What is written holds every field, so a file rebuilds its s
 from __future__ import annotations
 
 import json
-import math
+import sys
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fiducial import files
-from fiducial.errors import UserError, did_you_mean
+from fiducial.errors import UserError, did_you_mean, shown
 
 Spec = TypeVar("Spec")
 
@@ -45,7 +45,7 @@ def with_settings(spec: Spec, settings: list[str]) -> Spec:
             raise UserError(f"--set {setting!r}: expected NAME=VALUE, such as augment.flip=0")
         try:
             value = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             value = {"True": True, "False": False, "None": None}.get(text, text)
         spec = _set(spec, path.strip().split("."), value, path.strip())
     return spec
@@ -92,30 +92,36 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     if origin is typing.Literal:
         if value not in arguments:
             choices = did_you_mean(str(value), [str(item) for item in arguments])
-            raise UserError(f"{path}: {value!r} is none of the choices.{choices}")
+            raise UserError(f"{path}: {shown(value)} is none of the choices.{choices}")
         return value
-    if origin is tuple and isinstance(value, (list, tuple)):
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_convert(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
-        if len(value) == len(arguments):
-            values = [_convert(part, item, path) for part, item in zip(arguments, value, strict=True)]
-            return kind(*values) if hasattr(kind, "_fields") else tuple(values)
-    if isinstance(kind, type) and issubclass(kind, tuple) and isinstance(value, (list, tuple)):
-        return kind(*value)
+    if isinstance(value, (list, tuple)) and (origin is tuple or hasattr(kind, "_fields")):
+        return _convert_tuple(kind, value, path)
     if origin is dict and isinstance(value, dict):
         return {key: _convert(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _finite(float(value), path)
+        return _finite(value, path)
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     expected = str(kind) if origin is not None else getattr(kind, "__name__", str(kind))
-    raise UserError(f"{path or 'value'}: got {value!r}, expected {expected}")
+    raise UserError(f"{path or 'value'}: got {shown(value)}, expected {expected}")
+
+
+def _convert_tuple(kind: Any, value: Sequence[Any], path: str) -> Any:
+    """Of any length, of one type a place, or a named tuple such as Size."""
+    parts = typing.get_args(kind) or tuple(typing.get_type_hints(kind).values())
+    if parts[1:] == (Ellipsis,):
+        return tuple(_convert(parts[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if len(value) != len(parts):
+        expected = ", ".join(getattr(kind, "_fields", ())) or f"{len(parts)} values"
+        raise UserError(f"{path}: got {shown(value)}, expected {expected}")
+    values = [_convert(part, item, path) for part, item in zip(parts, value, strict=True)]
+    return kind(*values) if hasattr(kind, "_fields") else tuple(values)
 
 
 def _finite(value: float, path: str) -> float:
-    if not math.isfinite(value):
-        raise UserError(f"{path}: got {value}, expected a finite number")
-    return value
+    if not abs(value) <= sys.float_info.max:
+        raise UserError(f"{path}: got {shown(value)}, expected a finite number")
+    return float(value)
 
 
 def _convert_union(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
@@ -135,10 +141,13 @@ def _convert_spec(kind: Any, value: Any, path: str) -> Any:
     if is_dataclass(value) and isinstance(value, kind):
         return value
     if not isinstance(value, dict):
-        raise UserError(f"{path or kind.__name__}: got {value!r}, expected the fields of {kind.__name__}")
+        raise UserError(f"{path or kind.__name__}: got {shown(value)}, expected the fields of {kind.__name__}")
     known = typing.get_type_hints(kind)
     for name in value:
         if name not in known:
             raise UserError(f"{path + '.' if path else ''}{name}: unknown." + did_you_mean(name, known))
     prefix = path + "." if path else ""
+    for item in fields(kind):
+        if item.name not in value and item.default is MISSING and item.default_factory is MISSING:
+            raise UserError(f"{prefix}{item.name}: missing, expected one")
     return kind(**{name: _convert(known[name], item, prefix + name) for name, item in value.items()})

@@ -133,7 +133,7 @@ class Problem:
         return self.where == NOTE
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.where + ': ' if self.where else ''}{self.what}"
+        return one_line(f"{self.file}: {self.where + ': ' if self.where else ''}{self.what}")
 
 
 @dataclass

@@ -102,7 +102,7 @@ def _entries(file: Path, findings: Findings) -> tuple[list[Detection], Sequence[
     try:
         detections = msgspec.json.decode(data, type=list[Detection])
         return detections, range(len(detections))
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         pass
     content = text_files.parse_json(data, file)
     if not isinstance(content, list):

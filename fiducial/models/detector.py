@@ -110,7 +110,8 @@ def load_card(folder: Path) -> Card:
             "of weights of a project that docs/weights.md names"
         )
     values = files.read_json(path)
-    version = values.get("spec", {}).get("format_version") if isinstance(values, dict) else None
+    spec = values.get("spec") if isinstance(values, dict) else None
+    version = spec.get("format_version") if isinstance(spec, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UserError(f"{path}: format version {version}; this Fiducial reads up to {FORMAT_VERSION}. Update it")
     return config.from_dict(Card, values, str(path))

@@ -33,7 +33,10 @@ def of_run(out: Path, kind: type[Kind] | None = None) -> Kind:
     path = out / "recipe.json"
     if not path.exists():
         raise UserError(out, "no run to resume (no recipe.json). Start it without --resume")
-    return of_values(files.read_json(path)["recipe"], str(path), kind)
+    values = files.read_json(path)
+    if not isinstance(values, dict) or not isinstance(values.get("recipe"), dict):
+        raise UserError(path, "expected an object with a field `recipe`, as `fiducial fit` writes it")
+    return of_values(values["recipe"], str(path), kind)
 
 
 def of_values(values: dict[str, Any], path: str, kind: type[Kind] | None = None) -> Kind:
@@ -120,7 +123,7 @@ def _point_numbers(text: str) -> tuple[int, ...]:
     numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not last.isdecimal()) or max(len(first), len(last)) > 6:
             raise UserError(f"--points {text!r}: expected numbers such as 30,40,45 or ranges such as 36-47")
         numbers += range(int(first), int(last or first) + 1)
     return tuple(numbers)

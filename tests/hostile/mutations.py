@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -31,9 +32,9 @@ def structured(value: Any, dice: random.Random) -> Any:
 def _changed(value: Any, dice: random.Random) -> Any:
     holders = [item for item in _walk(value) if isinstance(item, (list, dict)) and item]
     if not holders:
-        return dice.choice(VALUES)
+        return copy.deepcopy(dice.choice(VALUES))
     # Levels alike often: else nearly all changes would be in the long lists of numbers.
-    holders.sort(key=lambda item: len(item))
+    holders.sort(key=len)
     holder = (
         holders[min(int(dice.expovariate(4) * len(holders)), len(holders) - 1)]
         if dice.random() < 0.5
@@ -49,11 +50,12 @@ def _changed(value: Any, dice: random.Random) -> Any:
         for _ in range(dice.choice((1, 3, 60, 400))):
             holder[place] = [holder[place]]
     elif kind == 3 and isinstance(holder, dict):
-        holder[dice.choice(list(holder)) + dice.choice(("", "s", " "))] = holder.pop(place)
+        name = dice.choice(list(holder)) + dice.choice(("", "s", " "))
+        holder[name] = holder.pop(place)
     elif kind == 4 and isinstance(holder[place], (int, float)):
         holder[place] = str(holder[place])
     else:
-        holder[place] = dice.choice(VALUES)
+        holder[place] = copy.deepcopy(dice.choice(VALUES))
     return value
 
 
@@ -134,7 +136,7 @@ BYTES: list[Callable[[bytes, random.Random], bytes]] = [
 # What a path may be instead of a file.
 OTHERS: list[Callable[[Path], Any]] = [
     lambda path: path.mkdir(),
-    lambda path: os.mkfifo(path),
+    os.mkfifo,
     lambda path: path.symlink_to(path.name),
     lambda path: path.symlink_to("/dev/zero"),
     lambda path: path.symlink_to("/dev/null"),

@@ -143,11 +143,8 @@ def _read(reader: str, folder: Path, file: Path) -> list[str]:
         from fiducial.training import recipes
         from fiducial.training.recipe import Recipe
 
-        try:
-            settings = file.read_text(errors="surrogateescape").split("\n")
-        except OSError:  # no such words can be given
-            return []
-        recipes.changed(Recipe(), {}, settings)
+        if file.is_file():
+            recipes.changed(Recipe(), {}, file.read_text(errors="surrogateescape").split("\n"))
     return [str(line) for line in findings.problems]
 
 
@@ -172,7 +169,6 @@ def outcomes_of(name: str, samples: Path, folder: Path, seeds: range) -> list[li
 def test_a_sample_of_hostile_files(name: str, samples: Path, tmp_path: Path) -> None:
     outcomes = outcomes_of(name, samples, tmp_path, range(SAMPLE))
     assert not limits.faults(outcomes), limits.table(outcomes)
-    assert {outcome.kind for outcome in outcomes} == {"answered", "refused"}
 
 
 @pytest.mark.long

@@ -37,7 +37,7 @@ def load(file: Path, findings: Findings) -> Content:
     data = text_files.as_utf8(text_files.read_bytes(file), file)
     try:
         content = msgspec.json.decode(data, type=Content)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         content = _entry_by_entry(text_files.parse_json(data, file), file, findings)
     content.images = _with_own_ids(content.images, findings)
     _number(content, findings)

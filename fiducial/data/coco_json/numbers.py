@@ -13,6 +13,7 @@ from fiducial.data.coco_json.entries import Annotation, Category
 from fiducial.errors import shown
 from fiducial.types import Findings
 
+LARGEST = 1e12  # px or px^2: what is beyond is no number of an image, and taken as infinite
 CHUNK = 2000  # entries whose numbers are parsed at a time
 _ABSENT = (b"", b"null", b"[]")
 
@@ -117,7 +118,12 @@ def parse_numbers(text: bytes) -> np.ndarray | None:
         return None
     if b"null" in flat:
         values = [math.nan if value is None else value for value in values]
-    return np.fromiter(values, np.float64, len(values))
+    return _bounded(np.fromiter(values, np.float64, len(values)))
+
+
+def _bounded(values: np.ndarray) -> np.ndarray:
+    values[np.abs(values) > LARGEST] = math.inf
+    return values
 
 
 def _parse_mended(text: bytes, name: str) -> np.ndarray | None:
@@ -148,6 +154,6 @@ def _point_by_point(text: bytes, count: int) -> np.ndarray | None:
     result = np.zeros((count, 3))
     for place, point in enumerate(points):
         if point:
-            values = np.array(point, dtype=np.float64)
+            values = _bounded(np.array(point, dtype=np.float64))
             result[place] = values if len(point) == 3 else _with_visibility(values)
     return result

@@ -35,6 +35,7 @@ _NAMES = (
     re.compile(rf"(?P<stem>.+?)[ _.:-]+{_AXIS}", re.I),
     re.compile(rf"{_AXIS}(?:[ _.:-]+|(?=\d))(?P<stem>.+)", re.I),
 )
+LONGEST_NAME = 200  # of a column, in characters
 _BOX = ("min", "max", "bbox", "box")  # x_min and bbox_x are no points
 
 
@@ -142,7 +143,7 @@ def _columns(header: Sequence[str]) -> _Columns | None:
     for pattern in _NAMES:
         axes: dict[str, dict[str, int]] = {}
         for i in rest:
-            found = pattern.fullmatch(names[i])
+            found = pattern.fullmatch(names[i][:LONGEST_NAME])
             if found and found["stem"].lower() not in _BOX:
                 axes.setdefault(found["stem"], {}).setdefault(found["axis"].lower()[0], i)
         whole = {stem: place for stem, place in axes.items() if "x" in place and "y" in place}

@@ -76,6 +76,8 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
         reason = summary(findings.wrong) or "they have no line" + (f" of class {category!r}" if labels else "")
         raise UserError(file, f"none of its {len(label_files)} label files could be used: {reason}")
     named = _of_class(settings.get("kpt_names"), wanted, settings) or list(skeletons.numbered(points))
+    if not all(isinstance(name, str) for name in named):
+        raise UserError(file, f"kpt_names: expected a list of {points} names, got {shown(named)}")
     if len(named) != points:
         raise UserError(file, f"kpt_names has {len(named)} names, kpt_shape says {points} points")
     indices = [_whole(index, file, "flip_idx") for index in _of_class(settings.get("flip_idx"), wanted, settings)]
@@ -140,13 +142,14 @@ def _label_files(entry: str, settings: dict[str, Any], file: Path) -> list[Path]
 
 
 def _texts_under(folder: Path, file: Path) -> list[Path]:
+    """All texts in a folder of labels, which isn't one that holds much more than the data set."""
+    if folder.resolve() in file.resolve().parents[2:]:
+        raise UserError(file, f"{folder} holds more than the data set; name the folder of its images")
     found, count = [], 0
     for place, _, names in os.walk(folder):
         count += len(names)
         if count > MOST_FILES:
-            raise UserError(
-                file, f"there are more than {MOST_FILES:,} files in {folder}; name the folder of the labels"
-            )
+            raise UserError(file, f"more than {MOST_FILES:,} files in {folder}; name the folder of its images")
         found += [Path(place, name) for name in names if name.endswith(".txt")]
     return sorted(found)
 
