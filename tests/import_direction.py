@@ -18,6 +18,7 @@ ORDER = [
     "types",
     "text_files",
     "files",
+    "folders",
     "progress",
     "config",
     "card",

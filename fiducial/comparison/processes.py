@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from fiducial import files
-from fiducial.errors import Failure, UserError
+from fiducial.errors import Failure
 from fiducial.runtime.worker import Worker
 
 COMMAND = "fiducial.cli:obey"  # by name: this room is below the command line
@@ -97,23 +96,6 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Only one command at a time works in a folder; a second one is refused. Given up with the process."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system: the user must look out for it
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another command is at work there; wait for it or end it") from None
-        yield
 
 
 @dataclass

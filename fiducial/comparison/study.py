@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fiducial import distill, geometry
-from fiducial.comparison import page, processes, results, runs, students, train
+from fiducial import distill, folders, geometry
+from fiducial.comparison import page, results, runs, students, train
 from fiducial.comparison.cells import Cell
 from fiducial.comparison.costs import VariantCost
 from fiducial.comparison.results import NME, Comparison, Contrast, Measure, Row, Taught
@@ -54,7 +54,7 @@ def study(asked: Study, out: Path, *, jobs: int | None = None, progress: bool = 
         offer, why_not = distill.student_of(recipe, teacher, out)
     losses = _possible(asked.losses, why_not)
     students.refuse_useless_weights(asked)
-    with processes.alone(out):
+    with folders.alone(out):
         plan = students.plan_of(asked, teacher, losses, out, with_control=True)
         students.keep(out, asked, teacher, plan)
         shared = distill.share(

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from fiducial import folders
 from fiducial.card import DetectorSpec
-from fiducial.comparison import cells, costs, page, processes, results, runs, scores, statistics, train
+from fiducial.comparison import cells, costs, page, results, runs, scores, statistics, train
 from fiducial.comparison import methods as entries
 from fiducial.comparison.cells import Cell, Plan
 from fiducial.comparison.costs import VariantCost
@@ -80,7 +81,7 @@ def compare(
     runs.refuse_unlike([*finished.values(), *beside], data.fingerprint, str(plan.data))
     _refuse_unbuildable(plan, data)
     _refuse_unknown_baseline(plan, beside, baseline)
-    with processes.alone(out):
+    with folders.alone(out):
         cells.keep(out / "plan.json", plan)
         failures = train.train(plan.cells, out, _outcome, jobs=jobs, progress=progress)
         finished |= _finished([cell for cell in plan.cells if cell.name not in finished], out)

@@ -18,7 +18,6 @@ from fiducial import files
 from fiducial.comparison import processes, train
 from fiducial.comparison.cells import Cell, Plan
 from fiducial.comparison.processes import Task
-from fiducial.errors import UserError
 from fiducial.training.recipe import Recipe
 
 # Writes what it was called with and a card; cells of seed 2 fail, those of seed 3 are killed.
@@ -136,14 +135,6 @@ def test_time_left_goes_by_the_speed_measured() -> None:
     assert train.seconds_left([quick, new], rows, 2) == 21
     assert train.seconds_left([slow], {slow.name: []}, 1) is None
     assert [processes.duration(seconds) for seconds in (47.6, 192, 7500)] == ["48 s", "3 min 12 s", "2 h 5 min"]
-
-
-def test_one_comparison_at_a_time_in_a_folder(tmp_path: Path) -> None:
-    pytest.importorskip("fcntl")
-    with processes.alone(tmp_path), pytest.raises(UserError, match="at work there"), processes.alone(tmp_path):
-        pass
-    with processes.alone(tmp_path):
-        pass
 
 
 def test_commands_run_on_whatever_becomes_of_others(tmp_path: Path) -> None:
