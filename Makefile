@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 GOLDENS ?= ../shared/golden
 
-.PHONY: demo test test-long parity check format clean
+.PHONY: demo test test-long parity check format dist clean
 
 demo: $(INSTALLED)
 	$(BIN)/fiducial demo --out demo
@@ -40,7 +40,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "$(PYTHON) has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,openvino,ncnn,serve,video,dev]'
+	$(BIN)/python -m fiducial.models.torchvision_shim
 	touch $@
 
+# dist/fiducial-*.whl and the sources, as they would be published.
+dist: $(INSTALLED)
+	rm -rf build dist *.egg-info
+	$(BIN)/python -m build
+
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build dist *.egg-info

@@ -1,18 +1,13 @@
-"""Exported models need nothing of the extra `train`: here it can't be imported; in the long test it isn't installed."""
+"""Exported models need nothing of the extra `train`: here it can't be imported; where it is not installed: test_wheel.py."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
-MOST_PACKAGES = 15  # besides Fiducial, in the base install
 TRAIN = ("torch", "torchvision", "lightning", "timm", "safetensors", "jaxtyping", "onnx", "onnxscript", "matplotlib",
          "tensorboard", "yaml", "jinja2")  # fmt: skip
 
@@ -81,27 +76,3 @@ def test_a_run_folder_says_what_it_needs(blobs: Path, blob_model: Path) -> None:
     done = call(COMMAND, "evaluate", blob_model, blobs)
     assert done.returncode == 2
     assert "is not installed: pip install 'fiducial[train]'" in done.stderr
-
-
-@pytest.mark.long
-def test_the_base_install(blobs: Path, blob_onnx: Path, tmp_path: Path) -> None:
-    """In a venv of its own: few packages, and they are enough."""
-    source = tmp_path / "source"  # setuptools would leave files of its own in the checkout
-    shutil.copytree(ROOT / "fiducial", source / "fiducial", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", source]
-    subprocess.run(install, check=True, timeout=600)
-    listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True, text=True)
-    names = {package["name"] for package in json.loads(listed.stdout)} - {"fiducial", "pip", "setuptools"}
-    assert "torch" not in names
-    print(f"{len(names)} packages: {', '.join(sorted(names))}")
-    assert len(names) <= MOST_PACKAGES, sorted(names)
-    for words in (
-        ["predict", blob_onnx, blobs / "images" / "test_0.png", "--out", tmp_path / "out"],
-        ["evaluate", blob_onnx, blobs, "--json", tmp_path / "figures.json"],
-    ):
-        subprocess.run([python, "-m", "fiducial.cli", *words], check=True, cwd=tmp_path, timeout=300)
-    assert json.loads((tmp_path / "figures.json").read_text())["count"] == 16
