@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("torch", "torchvision", "lightning", "timm", "safetensors", "jaxtyping", "onnx", "onnxscript", "matplotlib",
          "tensorboard", "yaml", "jinja2")  # fmt: skip
 
