@@ -20,6 +20,7 @@ ORDER = [
     "files",
     "folders",
     "progress",
+    "worker",
     "config",
     "card",
     "data",

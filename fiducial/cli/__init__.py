@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def obey(words: list[str]) -> Iterator[None]:
-    """Obeys `fiducial WORDS` in a process of its own (`runtime.worker`): raises what went wrong after saying it."""
+    """Obeys `fiducial WORDS` in a process of its own (`worker`): raises what went wrong after saying it."""
     sys.argv = ["fiducial", *words]
     try:
         code = _obey()

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from fiducial import files
 from fiducial.errors import Failure
-from fiducial.runtime.worker import Worker
+from fiducial.worker import Worker
 
 COMMAND = "fiducial.cli:obey"  # by name: this room is below the command line
 POLL_SECONDS = 0.2

@@ -14,13 +14,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from fiducial import worker
 from fiducial.data import annotations
 from fiducial.data.images import read_image
 from fiducial.drawnfaces import procedural_faces
 from fiducial.errors import Failure, UserError
 from fiducial.evaluation import evaluate, metrics
 from fiducial.geometry import Size
-from fiducial.runtime import runtime, worker
+from fiducial.runtime import runtime
 from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Instances, Keypoints

@@ -19,7 +19,7 @@ import numpy as np
 from fiducial.errors import Failure, UserError
 from fiducial.runtime import cost_worker, runtime
 from fiducial.runtime.cost_worker import Part
-from fiducial.runtime.worker import Worker
+from fiducial.worker import Worker
 
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector

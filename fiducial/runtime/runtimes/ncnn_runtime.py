@@ -17,8 +17,8 @@ from fiducial.card import Normalization
 from fiducial.errors import Failure, UserError
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import ExportCard
-from fiducial.runtime.worker import Worker
 from fiducial.types import Keypoints
+from fiducial.worker import Worker
 
 NAME, TITLE, TARGET = "ncnn", "ncnn", "ncnn"
 FILES = (".ncnn.param", ".ncnn.bin", ".ncnn.json", ".decode.onnx")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from fiducial import worker
 from fiducial.errors import Failure, UserError
-from fiducial.runtime import worker
-from fiducial.runtime.worker import Worker
+from fiducial.worker import Worker
 
 TASKS = """
 import os, signal, sys, time
@@ -117,7 +117,7 @@ def test_what_hangs_is_ended() -> None:
 def test_it_ends_with_whoever_started_it(tmp_path: Path) -> None:
     """Killed at once, and in the middle of its work."""
     code = (
-        "import sys, time; from fiducial.runtime.worker import Worker\n"
+        "import sys, time; from fiducial.worker import Worker\n"
         "work = Worker('worker_tasks:count', {'from': 0}).__enter__()\n"
         "print(work.first['pid'], flush=True); time.sleep(600)"
     )
