@@ -1,7 +1,8 @@
-"""Where the instances are: the boxes of a COCO file, by image."""
+"""Where the instances are: the boxes of a COCO file by image, or the same boxes in every image."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fiducial.data.coco_json.ids import Id, Rows
 from fiducial.data.file_names import FileNames
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.predict import bare_boxes
 from fiducial.types import Findings
 
 
@@ -24,7 +26,7 @@ from fiducial.types import Findings
 class Boxes:
     """The boxes of one image, and the ids that its results bear, as they stand in the boxes file."""
 
-    image_id: Id
+    image_id: Id  # None = no file gives one
     xywh: list[list[float]] = field(default_factory=list)  # edge frame
     category_ids: list[Id] = field(default_factory=list)
     track_ids: list[int] = field(default_factory=list)  # who is who from frame to frame; empty = that is not known
@@ -72,6 +74,23 @@ class BoxesFile:
             return None
         several = [self.boxes[row] for row in rows]
         return several[0] if len(several) == 1 else _joined(several)
+
+
+@dataclass(frozen=True)
+class SameBoxes(BoxesFile):
+    """Boxes that hold for every image; those who are followed start in them."""
+
+    def of(self, name: str) -> Boxes:
+        """Gives the boxes, of whatever image."""
+        return self.boxes[0]
+
+
+def given(words: Path, strict: bool = False) -> BoxesFile:
+    """Reads the boxes of a file, or those that are written out, such as "10,20,30,40" (`bare_boxes.parse`)."""
+    if os.path.exists(words) or not bare_boxes.is_bare(str(words)):
+        return read(words, strict)
+    xywh = bare_boxes.parse(str(words)).tolist()
+    return SameBoxes(Path("--boxes"), (), (Boxes(None, xywh, [1] * len(xywh)),), ())
 
 
 def read(path: Path, strict: bool = False) -> BoxesFile:

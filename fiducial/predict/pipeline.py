@@ -15,7 +15,7 @@ from fiducial.data.coco_json.ids import Id
 from fiducial.evaluation import suppression
 from fiducial.log import logger
 from fiducial.predict import sources
-from fiducial.predict.boxes import Boxes, BoxesFile
+from fiducial.predict.boxes import Boxes, BoxesFile, SameBoxes
 from fiducial.predict.prefetch import ahead, newest
 from fiducial.predict.smoothing import OneEuro, Smoother
 from fiducial.predict.sources import USUAL_RATE, Frame, Source
@@ -134,6 +134,8 @@ class _FileBoxes:
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
         boxes = self._boxes_file.of(frame.name)
+        if boxes is not None and boxes.image_id is None:
+            boxes = replace(boxes, image_id=number)
         return None if boxes is None else InstancesFound(boxes, self._run(image, boxes.array()))
 
 
@@ -151,7 +153,8 @@ class _Followed:
         self._category_ids: list[Id] = []
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
-        named = None if self._boxes_file is None else self._boxes_file.of(frame.name)
+        by_frame = self._boxes_file is not None and not isinstance(self._boxes_file, SameBoxes)
+        named = self._boxes_file.of(frame.name) if by_frame else None
         start, self._at_start = named or self._at_start, None
         if start is not None:
             self._tracker = Tracker(self._run, start.array(), self._numbers)

@@ -59,8 +59,8 @@ def predict_sources(
     """Finds points on all frames of images, folders, videos and cameras, and writes drawings and results.
 
     `names` are paths or `camera:N`. Drawings go under `out`, results into `json_file` (default OUT/results.json) and, where
-    given, as a table into `csv_file`. `boxes` is a COCO file that says where the instances are; without it there is one
-    in each image. `bar` draws the progress on a terminal; else it is said every ten seconds.
+    given, as a table into `csv_file`. `boxes` is a COCO file that says where the instances are, or boxes for every image such
+    as "10,20,30,40"; without it there is one in each image. `bar` draws the progress on a terminal; else it is said every ten seconds.
 
     A frame that can't be read, a broken box and an image that the boxes file doesn't name are said and left out. UserError
     where `choices.strict`, where nothing else is there, and for whatever is wrong with the arguments: that is said before
@@ -78,7 +78,7 @@ def predict_sources(
         problems.append(problem)
         logger.warning(problem)
 
-    boxes_file = None if boxes is None else boxes_files.read(boxes, choices.strict)
+    boxes_file = None if boxes is None else boxes_files.given(boxes, choices.strict)
     if boxes_file is not None:
         for note in boxes_file.notes:
             logger.warning(note)
@@ -191,13 +191,16 @@ def _with_boxes(inputs: list[Source], boxes_file: BoxesFile, report: Callable[[s
     sized = []
     for source in named:
         boxes = boxes_file.of(source.name)
-        if boxes is not None and owner.setdefault(boxes.image_id, source.name) != source.name:
+        if boxes is None or boxes.image_id is None:
+            sized.append(source)
+            continue
+        if owner.setdefault(boxes.image_id, source.name) != source.name:
             raise UserError(
                 boxes_file.path,
                 f"image {boxes.image_id} could be {owner[boxes.image_id]!r} or {source.name!r}; "
                 "predict their folders one by one",
             )
-        declared = boxes.declared if boxes is not None and source.kind == "image" else None
+        declared = boxes.declared if source.kind == "image" else None
         sized.append(replace(source, declared=declared))
     return sized
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from heard import heard
 
+from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, predictions
 from fiducial.predict import boxes as boxes_files
 from fiducial.predict.predict import predict_sources
@@ -145,3 +146,36 @@ def test_boxes_of_a_detector(tmp_path: Path) -> None:
     assert found.boxes[0].category_ids == [1]
     assert "annotation 2: its box [5.0, 4.0, 0.0, 40.0] has no area" in found.problems[0]
     assert "of 2 annotations 2 have no id: they are numbered" in found.notes[0]
+
+
+@pytest.mark.parametrize("words", ["6,4,60,48", " 6, 4, 60, 48 ", "[6,4,60,48]", "[[6, 4, 60, 48.0]]"])
+def test_boxes_written_out_are_those_of_a_file(blobs: Path, blob_onnx: Path, tmp_path: Path, words: str) -> None:
+    """All images of the set have this box in its file."""
+    images, file = copied(blobs, tmp_path, lambda content: None)
+    by_file = predict_sources(blob_onnx, [str(images)], tmp_path / "file", boxes=file).json_file
+    by_words = predict_sources(blob_onnx, [str(images)], tmp_path / "words", boxes=Path(words)).json_file
+    ours, theirs = json.loads(by_words.read_text()), json.loads(by_file.read_text())
+    assert len(ours) == len(theirs) > 3
+    fields = ("file_name", "keypoints", "score", "bbox")
+    assert [[item[field] for field in fields] for item in ours] == [
+        [item[field] for field in fields] for item in theirs
+    ]
+    assert sorted({item["image_id"] for item in ours}) == list(range(1, len(ours) + 1))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("1,2,3", "boxes: expected [[x, y, width, height], ..] in px"),
+        ("1,2,0,4", "positive width and height"),
+        ("[[1,2,3,4],[1,2,3,nan]]", "boxes: expected"),
+        ("1,2,3,1e400", "boxes"),
+        ("nowhere.json", "nowhere.json: can't be read: No such file"),
+        ("x,y,w,h", "x,y,w,h: can't be read: No such file"),
+    ],
+)
+def test_boxes_that_are_none(blobs: Path, blob_onnx: Path, tmp_path: Path, words: str, said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        predict_sources(blob_onnx, [str(blobs / "images")], tmp_path / "out", boxes=Path(words))
+    assert said in str(raised.value)
+    assert not (tmp_path / "out").exists()

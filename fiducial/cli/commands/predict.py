@@ -19,7 +19,11 @@ def predict(
     sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or camera:0.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures and results.json.")],
     boxes: Annotated[
-        Path | None, typer.Option(help="COCO JSON whose annotations have boxes; else the whole image.")
+        Path | None,
+        typer.Option(
+            metavar="FILE|X,Y,W,H",
+            help="COCO JSON whose annotations have boxes, or boxes for each image; else the whole image.",
+        ),
     ] = None,
     track: Annotated[
         bool,
