@@ -153,8 +153,8 @@ class _Followed:
         self._category_ids: list[Id] = []
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
-        by_frame = self._boxes_file is not None and not isinstance(self._boxes_file, SameBoxes)
-        named = self._boxes_file.of(frame.name) if by_frame else None
+        told = self._boxes_file
+        named = None if told is None or isinstance(told, SameBoxes) else told.of(frame.name)
         start, self._at_start = named or self._at_start, None
         if start is not None:
             self._tracker = Tracker(self._run, start.array(), self._numbers)

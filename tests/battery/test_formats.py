@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fiducial.data import annotations, checking
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.types import Instances
 
@@ -228,7 +229,7 @@ def test_yolo_without_visibility_and_another_path(tmp_path: Path) -> None:
     assert instances.box_xywh[0] == pytest.approx([0.375 * 60, 0.25 * 44, 15, 22])
     assert ["line 2: 9 numbers, expected 13" in str(problems[0]), "far above 1" in str(problems[1])] == [True, True]
     with pytest.raises(UserError, match=r"data\.yaml: none of its 4 label files could be used: .*line 2"):
-        annotations.load(tmp_path, "all", category="pen")
+        annotations.load(Source(tmp_path, category="pen"), "all")
 
 
 REAL = [
