@@ -268,7 +268,7 @@ def test_native_files_equal_their_coco_form(shared: Path, place: str) -> None:
     folder = shared / "formats" / place.partition("/")[0]
     pictures = folder / ("images" if "lapa" in place else "WFLW_images")
     native, _ = annotations.load(folder, "all")
-    coco, _ = annotations.load(shared / "formats" / place, "all", images=pictures)
+    coco, _ = annotations.load(Source(shared / "formats" / place, images=pictures), "all")
     assert native.skeleton == coco.skeleton
     ours = sorted(native.xy.reshape(len(native), -1).tolist())
     assert np.allclose(ours, sorted(coco.xy.reshape(len(coco), -1).tolist()), atol=1e-3)
