@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fiducial.data import annotations, checking
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 
 W, H = 40, 30
@@ -48,10 +49,10 @@ def write(folder: Path, content: dict[str, Any] | str, split: str = "train") -> 
     return folder
 
 
-def load(folder: Path, content: dict[str, Any] | str, **options: Any):
+def load(folder: Path, content: dict[str, Any] | str, category: str | None = None, **options: Any):
     # With a val of its own, train is taken whole.
     write(folder, document(), "val")
-    return annotations.load(write(folder, content), "train", **options)
+    return annotations.load(Source(write(folder, content), category=category), "train", **options)
 
 
 def test_columns_are_what_the_file_says(tmp_path: Path) -> None:
