@@ -48,7 +48,7 @@ def _points_of(file: Path) -> np.ndarray:
     if any(line.strip() == "{" for line in lines):
         start = next(i for i, line in enumerate(lines) if line.strip() == "{") + 1
         stop = next((i for i, line in enumerate(lines) if line.strip() == "}"), len(lines))
-        header = dict(line.replace(" ", "").split(":", 1) for line in lines[:start] if ":" in line)
+        header = dict("".join(line.split()).split(":", 1) for line in lines[:start] if ":" in line)
         stated = header.get("n_points")
         if stated is not None and stated != str(stop - start):
             raise ValueError(f"{stop - start} points, but its header says {shown(stated)}")

@@ -53,12 +53,15 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
         if picture is None:
             findings.add("", "no picture of the same name under images/; left out", str(label_file))
             continue
+        read = label_file
         try:
+            lines = text_files.read_text(label_file).splitlines()
+            read = picture
             size = upright_size(picture)
         except UserError as error:
-            findings.add("", error.about(picture) + "; left out", str(picture))
+            findings.add("", error.about(read) + "; left out", str(read))
             continue
-        for number, line in enumerate(text_files.read_text(label_file).splitlines(), 1):
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
