@@ -69,8 +69,10 @@ def line(what: str, unit: str, done: int, total: int | None, per_second: float) 
 
 
 def duration(seconds: float) -> str:
-    """Writes a time as people say it: "25 s", "3 min", "2 h 5 min"."""
+    """Writes a time as people say it: "25 s", "3 min 12 s", "48 min", "2 h 5 min"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
+    if seconds < 300:
+        return "{} min {} s".format(*divmod(round(seconds), 60))
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

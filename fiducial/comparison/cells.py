@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,7 +40,7 @@ class Cell:
 
     def typed(self, out: Path) -> str:
         """Gives the command as it can be typed."""
-        return shlex.join(["fiducial", *self.command, "--out", str(out / self.folder)])
+        return typed([*self.command, "--out", str(out / self.folder)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,9 @@ class Plan:
     data: Source
     cells: tuple[Cell, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)  # what else must stay as it is; None may become something
+    what: str = "comparison"  # of which it is the plan, in words
+    file: str = "plan.json"  # where it is kept
+    all_stay: bool = True  # cells of the file may not be missing from the plan; else they stay in the file
 
     def written(self) -> dict[str, Any]:
         """Gives the plan as its file has it."""
@@ -60,6 +63,11 @@ class Plan:
             **self.fixed,
             "cells": {cell.name: config.to_dict(cell.recipe) for cell in self.cells},
         }
+
+
+def typed(arguments: Sequence[str]) -> str:
+    """Writes a command of ours as it can be typed."""
+    return shlex.join(["fiducial", *arguments])
 
 
 def recipe_arguments(recipe: Recipe, usual: Recipe) -> list[str]:
@@ -84,20 +92,17 @@ def as_setting(value: Any) -> str:
     return json.dumps(value)
 
 
-def keep(path: Path, plan: Plan, *, what: str = "comparison", all_stay: bool = True) -> None:
-    """Writes the plan's file; UserError where another plan was begun there, unless this one only adds to it.
-
-    what: of which it is the plan, in words. all_stay: cells of the file may not be missing from the plan; else they
-    stay in the file."""
-    now = plan.written()
+def keep(out: Path, plan: Plan) -> None:
+    """Writes the plan's file; UserError where another plan was begun there, unless this one only adds to it."""
+    path, now = out / plan.file, plan.written()
     if path.exists():
         then = files.read_json(path)
         if not (isinstance(then, dict) and then.keys() >= now.keys() and isinstance(then["cells"], dict)):
-            raise UserError(f"{path}: not the plan of a {what}; give another --out")
-        differing = changes(then, now, str(path), all_stay=all_stay)
+            raise UserError(f"{path}: not the plan of a {plan.what}; give another --out")
+        differing = changes(then, now, str(path), all_stay=plan.all_stay)
         if differing:
             raise UserError(
-                f"{path.parent}: holds another {what}: {'; '.join(differing[:5])}. What is compared and seeds may be "
+                f"{out}: holds another {plan.what}: {'; '.join(differing[:5])}. What is compared and seeds may be "
                 "added; for anything else give another --out"
             )
         now["cells"] = then["cells"] | now["cells"]

@@ -41,6 +41,30 @@ def methods_of(text: str, common: Recipe, options: Mapping[str, Any], settings: 
     return methods
 
 
+def plan_of_words(
+    data: Source,
+    *,
+    methods: str | None,
+    backbones: str | None,
+    sizes: str | None,
+    seeds: int,
+    recipe: str | None,
+    options: Mapping[str, Any],
+    settings: Sequence[str],
+) -> Plan:
+    """Makes a plan of the command line's words; an empty one where there are no methods."""
+    if not methods:
+        return Plan(data=data)
+    common = recipes.load(recipe) if recipe else recipes.default()
+    return plan_of(
+        data,
+        methods_of(methods, common, options, settings),
+        backbones=[name.strip() for name in (backbones or "").split(",") if name.strip()],
+        sizes=sizes_of(sizes),
+        seeds=seeds,
+    )
+
+
 def plan_of(
     data: Source,
     methods: Sequence[Method],

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,7 @@ class Run:
     def digest(self) -> str:
         """Changes with the weights and with everything that decides what they find."""
         own = [self.path / "model.json", self.path / "model.safetensors"]
-        digest = hashlib.sha256()
-        for path in runtime.files_of(self.path) if self.export else own:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()[:16]
+        return files.digest(_blocks(runtime.files_of(self.path) if self.export else own))
 
     def history(self) -> list[dict[str, float]]:
         """Rows of each epoch; none of an exported file."""
@@ -78,6 +73,13 @@ class Variant:
         return sum(seconds) / len(seconds) if seconds else None
 
 
+def _blocks(paths: Sequence[Path]) -> Iterator[bytes]:
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                yield block
+
+
 def read(folder: Path, name: str | None = None) -> Run:
     """Reads a run folder, or a file of `fiducial export`."""
     export = runtime.export_of(folder)
@@ -96,12 +98,14 @@ def read(folder: Path, name: str | None = None) -> Run:
     return Run(name or folder.name, folder, card, recipe_of(values["recipe"], str(path)), values["data"])
 
 
-def of_cells(cells: Sequence[tuple[Cell, Run]]) -> list[Variant]:
-    """Groups a plan's finished cells by label, backbone and size, in the plan's order."""
+def of_cells(cells: Sequence[Cell], finished: Mapping[str, Run]) -> list[Variant]:
+    """Groups the finished runs of a plan by label, backbone and size, in the plan's order. finished: by cells' names."""
     groups: dict[tuple[str, str, Size], list[Run]] = {}
-    for cell, run in cells:
-        groups.setdefault((cell.label, cell.recipe.backbone, cell.recipe.size), []).append(run)
-    return [Variant(*group, tuple(runs)) for group, runs in groups.items()]
+    for cell in cells:
+        if cell.name in finished:
+            kind = (cell.label, cell.recipe.backbone, cell.recipe.size)
+            groups.setdefault(kind, []).append(finished[cell.name])
+    return [Variant(*kind, tuple(runs)) for kind, runs in groups.items()]
 
 
 def of_others(others: Sequence[Run], planned: Sequence[Variant]) -> list[Variant]:
@@ -131,6 +135,20 @@ def _label(run: Run) -> str:
     own = run.path.name.partition(".")[0]
     precision = "" if run.export.precision == "fp32" else f" {run.export.precision}"
     return f"{run.path.resolve().parent.name if own == 'model' else own} ({NAMES[run.export.runtime]}{precision})"
+
+
+def named(variants: Sequence[Variant]) -> dict[str, Variant]:
+    """Gives variants by a name for each row: its label, with backbone and size where these differ."""
+    several_backbones = len({variant.backbone for variant in variants}) > 1
+    several_sizes = len({variant.size for variant in variants}) > 1
+    by_name: dict[str, Variant] = {}
+    for variant in variants:
+        parts = [variant.label]
+        parts += [variant.backbone] if several_backbones else []
+        parts += [str(variant.size)] if several_sizes else []
+        name = " ".join(parts)
+        by_name[name if name not in by_name else f"{name} ({variant.runs[0].path})"] = variant
+    return by_name
 
 
 def other_runs(folders: Sequence[Path], cells: Sequence[Cell], out: Path) -> list[Run]:

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from fiducial import files
-from fiducial.comparison.runs import Run
+from fiducial.comparison.costs import VariantCost
+from fiducial.comparison.runs import Run, Variant
+from fiducial.comparison.table import NME, Row
 from fiducial.data import loading
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, metrics
@@ -32,16 +34,15 @@ class Predictions:
     problems: tuple[str, ...] = ()  # images that could not be read
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """What the s runs of a row are worth on n instances that are the same for all rows."""
-
-    errors: Mapping[str, np.ndarray]  # by the measure's name [s, n]; NaN where not measured
-    figures: Sequence[Mapping[str, float | None]]  # of each run, by name; of studies what can be said without a teacher
-    predicted: np.ndarray  # points for pictures: [s, n, k, 2] px of the images, of studies [s, p, k, 2] unit of p crops
-    # Of labelled instances: NME of each point, and under each jitter of `JITTERS`.
-    point_nme: np.ndarray | None = None  # [s, k]
-    jitter_nme: np.ndarray | None = None  # [s, j]
+def predict_all(
+    variants: Mapping[str, Variant], instances: Instances, folder: Path, split: str
+) -> dict[str, list[Predictions]]:
+    """Finds the points of all runs of named variants; each run's are kept in `folder`."""
+    digest = digest_of(instances)
+    return {
+        name: [predict(run, instances, digest, folder / f"{run.name}.{split}.npz") for run in variant.runs]
+        for name, variant in variants.items()
+    }
 
 
 def predict(run: Run, instances: Instances, split_digest: str, cache: Path) -> Predictions:
@@ -82,11 +83,14 @@ def read_by_all(predictions: Mapping[str, Sequence[Predictions]]) -> np.ndarray:
     return first.row
 
 
-def score(predictions: Sequence[Predictions], instances: Instances) -> Scores:
+def row_of(
+    name: str, variant: Variant, predictions: Sequence[Predictions], instances: Instances, cost: VariantCost
+) -> Row:
     """Scores what the runs of one row found.
 
     instances: those that were read, in the order of the predictions. Figures are of all of them, as `evaluate` has it:
-    crowds and instances without labelled points absorb detections in AP. Errors and `predicted` are of the others."""
+    crowds and instances without labelled points absorb detections in AP. Errors and `predicted`, px of the images, are
+    of the others."""
     measured = loading.trainable(instances)
     truth = instances.select(measured)
     size = truth.image_size[truth.image_row]
@@ -96,13 +100,23 @@ def score(predictions: Sequence[Predictions], instances: Instances) -> Scores:
         return metrics.normalized(metrics.point_errors(xy[measured], truth.xy, truth.labelled), normalizer)
 
     errors = [[relative(xy) for xy in of_seed.xy] for of_seed in predictions]  # s x j of [n, k]
-    instance = np.array([[metrics.mean_of_instance(each) for each in of_seed] for of_seed in errors])  # [s, j, n]
-    return Scores(
-        errors={"nme": instance[:, 0]},
+    instance = np.array([[metrics.mean_of_instance(of_box) for of_box in of_seed] for of_seed in errors])  # [s, j, n]
+    jitter = np.array([[metrics.mean(of_box) for of_box in of_seed] for of_seed in instance]).mean(0)
+    point = np.array([[metrics.mean(column) for column in of_seed[0].T] for of_seed in errors]).mean(0)
+    export = variant.runs[0].export
+    return Row(
+        name=name,
+        variant=variant,
+        errors={NME.name: instance[:, 0]},
         figures=[_figures(of_seed, instances) for of_seed in predictions],
         predicted=np.stack([of_seed.xy[0][measured] for of_seed in predictions]),
-        point_nme=np.array([[metrics.mean(column) for column in of_seed[0].T] for of_seed in errors]),
-        jitter_nme=np.array([[metrics.mean(each) for each in of_seed] for of_seed in instance]),
+        cost=cost,
+        about={
+            "box_jitter": {f"{j:g}": files.finite(float(nme)) for j, nme in zip(JITTERS, jitter, strict=True)},
+            "nme_per_point": [files.finite(float(nme)) for nme in point],
+            "method": variant.label,
+            "exported": None if export is None else {"runtime": export.runtime, "precision": export.precision},
+        },
     )
 
 

@@ -19,57 +19,66 @@ LEVEL = 0.95
 ROUNDING = 1e-5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spread:
     """One figure of several seeds."""
 
-    values: tuple[float, ...]
     mean: float
     low: float
     high: float
-    deviation: float  # sample standard deviation (n - 1); NaN for one seed
+    standard_deviation: float  # of the sample (n - 1); NaN for one seed
+    seeds: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Spread:
-        values = np.asarray(values, np.float64)
-        deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-        return cls(tuple(values.tolist()), float(values.mean()), float(values.min()), float(values.max()), deviation)
+    def of(cls, errors: np.ndarray) -> Spread:
+        """Takes the mean error of each seed, of errors [s, n]; NaN = not measured."""
+        means = np.array([mean(of_seed) for of_seed in errors], np.float64)
+        return cls(
+            mean=float(means.mean()),
+            low=float(means.min()),
+            high=float(means.max()),
+            standard_deviation=float(means.std(ddof=1)) if len(means) > 1 else math.nan,
+            seeds=tuple(means.tolist()),
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """Mean error of one method less that of another, on the same instances: negative = the first is better."""
 
     mean: float
     low: float  # ends of the interval that holds the difference with a probability of `LEVEL`
     high: float
-    share_better: float  # of the resamples in which the first is better; an equal result counts half
-    seeds_overlap: bool  # the ranges of the two methods over their seeds touch; with one seed each this says nothing
     seeds: int  # the fewer of the two
-
-    @property
-    def within_noise(self) -> bool:
-        """Other instances could turn it round, or another seed could (one seed can't tell of the latter), or it is
-        rounding."""
-        return (self.low <= ROUNDING and self.high >= -ROUNDING) or (self.seeds > 1 and self.seeds_overlap)
+    share_better: float  # of the resamples in which the first is better; an equal result counts half
+    # Other instances could turn it round, or another seed could (one seed can't tell of the latter), or it is rounding.
+    within_noise: bool
 
 
 def paired_bootstrap(first: np.ndarray, second: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Difference:
-    """The difference between two methods, first [s, n] and second [t, n]: instances are drawn anew with replacement,
-    each with the mean over the seeds of its errors (Efron and Tibshirani, 1993, ch. 13: percentile intervals).
+    """Measures the difference between two methods, first [s, n] and second [t, n]: instances are drawn anew with
+    replacement, each with the mean over the seeds of its errors (Efron and Tibshirani, 1993, ch. 13: percentile
+    intervals).
 
     Instances that either could not be measured on (NaN) do not count. Where nothing is left all figures are NaN."""
     apart = first.mean(0) - second.mean(0)
     apart = apart[~np.isnan(apart)]
-    one, other = (np.array([mean(row) for row in errors]) for errors in (first, second))
-    overlap = bool(one.min() <= other.max() and other.min() <= one.max())
     seeds = min(len(first), len(second))
     if not len(apart):
-        return Difference(math.nan, math.nan, math.nan, math.nan, overlap, seeds)
+        nan = math.nan
+        return Difference(mean=nan, low=nan, high=nan, seeds=seeds, share_better=nan, within_noise=False)
     means = resampled_means(apart, resamples, seed)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    better = float((means < 0).mean() + (means == 0).mean() / 2)
-    return Difference(float(apart.mean()), float(low), float(high), better, overlap, seeds)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    one, other = Spread.of(first), Spread.of(second)
+    seeds_touch = one.low <= other.high and other.low <= one.high
+    return Difference(
+        mean=float(apart.mean()),
+        low=low,
+        high=high,
+        seeds=seeds,
+        share_better=float((means < 0).mean() + (means == 0).mean() / 2),
+        within_noise=(low <= ROUNDING and high >= -ROUNDING) or (seeds > 1 and seeds_touch),
+    )
 
 
 def resampled_means(values: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:

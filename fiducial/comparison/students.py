@@ -25,6 +25,7 @@ from fiducial.errors import UserError
 from fiducial.models import detector as detectors
 from fiducial.training import recipes
 
+FILE = "study.json"
 CONTROL = "without the teacher"
 STARTS = {"random": "random", "transfer": "transferred"}  # where weights come from: in names of folders, in words
 
@@ -76,7 +77,14 @@ def plan_of(study: Study, teacher: Teacher, losses: Sequence[str], out: Path, *,
         "transfer": None if study.transfer is None else str(study.transfer.resolve()),
         "pretrain_on": None if study.pretrain_on is None else str(study.pretrain_on.resolve()),
     }
-    return Plan(data=study.data, cells=tuple(planned), fixed=fixed)
+    return Plan(
+        data=study.data,
+        cells=tuple(planned),
+        fixed=fixed,
+        what="study",
+        file=FILE,
+        all_stay=False,
+    )
 
 
 def recipe_of(
@@ -120,14 +128,14 @@ def pretraining_of(study: Study, teacher: Teacher) -> Cell:
 
 def keep(out: Path, study: Study, teacher: Teacher, plan: Plan) -> None:
     """Writes OUT/study.json; UserError where another study was begun there, unless this one only adds to it."""
-    path = out / "study.json"
+    path = out / FILE
     if path.exists():
         then = files.read_json(path)
         if isinstance(then, dict) and "options" in then:
             config.write_json(path, _with_cells(then, out, study, teacher, plan))
     elif (out / "recipe.json").exists():
         raise UserError(f"{out}: holds a run, not a study; give another --out")
-    cells.keep(path, plan, what="study", all_stay=False)
+    cells.keep(out, plan)
 
 
 def refuse_useless_weights(study: Study) -> None:

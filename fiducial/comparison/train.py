@@ -1,21 +1,30 @@
 """Trains the cells of a plan, each by its command in a process of its own, some at a time; what has been done is kept.
 
-A cell is finished when its folder has a model.json; one that has a recipe.json was begun and is resumed exactly."""
+A cell is finished when its folder has a card and weights; one that has a recipe.json was begun and is resumed exactly.
+One that fails takes nothing with it. What a command says goes to a log in its folder, all attempts one after the other.
+Cores are shared out between those that run at once, GPUs taken in turn."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fiducial import files
-from fiducial.comparison import processes
-from fiducial.comparison.cells import Cell
-from fiducial.comparison.processes import Task, duration
+from fiducial.comparison.cells import Cell, typed
+from fiducial.errors import Failure
 from fiducial.log import logger
 from fiducial.models import detector as detectors
+from fiducial.progress import duration
 from fiducial.training import history
 from fiducial.training.failure import TrainingFailure
+from fiducial.worker import Worker
+
+COMMAND = "fiducial.cli:obey"  # by name: this room is below the command line
+POLL_SECONDS = 0.2
+STOP_SECONDS = 30  # for a run to end by itself after Ctrl-C
 
 Outcome = Callable[[Mapping[str, float]], str]  # a run's figures on val -> what it has come to, in words
 
@@ -23,17 +32,6 @@ Outcome = Callable[[Mapping[str, float]], str]  # a run's figures on val -> what
 def is_finished(folder: Path) -> bool:
     """Says whether a run folder has its card, which is written last, and its weights, which may be deleted since."""
     return all((folder / name).exists() for name in ("model.json", "model.safetensors"))
-
-
-def task_of(cell: Cell, out: Path, workers: int | None = None) -> Task:
-    """Gives the process that trains a cell, resuming it where it was begun.
-
-    workers: loader processes, where the recipe leaves them open; they change nothing that is learnt."""
-    folder = out / cell.folder
-    arguments = [*cell.command, "--out", str(folder)]
-    if workers is not None and cell.recipe.workers is None:
-        arguments += ["--set", f"workers={workers}"]
-    return Task(cell.name, folder, (*arguments, *(["--resume"] if (folder / "recipe.json").exists() else [])))
 
 
 def train(
@@ -48,15 +46,24 @@ def train(
 
     jobs: None = one, or one a GPU. Raises KeyboardInterrupt after Ctrl-C, when all runs have written where they are."""
     waiting = [cell for cell in cells if not is_finished(out / cell.folder)]
-    finished = len(cells) - len(waiting)
-    if finished:
-        logger.info(f"{finished} of {len(cells)} runs are finished already")
-    jobs = processes.jobs_of(jobs, len(waiting))
-    workers = processes.shares(files.cores(), jobs)[1] if jobs > 1 else None
-    board = _Board(cells, out, outcome, jobs, progress)
+    if len(waiting) < len(cells):
+        logger.info(f"{len(cells) - len(waiting)} of {len(cells)} runs are finished already")
+    devices = gpus()
+    jobs = min(jobs or max(1, len(devices)), max(1, len(waiting)))
+    board, running = _Board(cells, out, outcome, jobs, progress), dict[int, _Job]()
     try:
-        processes.run_all([task_of(cell, out, workers) for cell in waiting], board, jobs)
+        while waiting or running:
+            for slot in [slot for slot in range(jobs) if slot not in running][: len(waiting)]:
+                device = devices[slot % len(devices)] if devices else None
+                running[slot] = _Job(waiting.pop(0), out, jobs, device)
+            for slot, job in list(running.items()):
+                if job.worker.has_answered():
+                    del running[slot]
+                    board.ended(job.cell, job.failure(), time.monotonic() - job.began)
+            board.show([job.cell for job in running.values()])
+            time.sleep(POLL_SECONDS if running else 0)
     finally:
+        _stop(list(running.values()))
         board.close()
     return board.failures
 
@@ -65,6 +72,32 @@ def all_failed(failures: Mapping[str, str]) -> TrainingFailure:
     """Makes the error of a comparison that has nothing to compare, naming the first failure."""
     name, reason = next(iter(failures.items()))
     return TrainingFailure(f"all {len(failures)} runs failed; {name}: {reason}")
+
+
+def arguments_of(cell: Cell, out: Path, workers: int | None = None) -> list[str]:
+    """Gives the command that trains a cell, after `fiducial`, resuming it where it was begun.
+
+    workers: loader processes, where the recipe leaves them open; they change nothing that is learnt."""
+    folder = out / cell.folder
+    chosen = ["--set", f"workers={workers}"] if workers is not None and cell.recipe.workers is None else []
+    resumed = ["--resume"] if (folder / "recipe.json").exists() else []
+    return [*cell.command, "--out", str(folder), *chosen, *resumed]
+
+
+def gpus() -> list[str]:
+    """Names, for CUDA_VISIBLE_DEVICES, the GPUs that this process may use."""
+    import torch
+
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name for name in chosen.split(",") if name] if chosen is not None else None
+    count = torch.cuda.device_count()
+    return (names if names is not None else [str(i) for i in range(count)])[:count]
+
+
+def shares(count: int, jobs: int) -> tuple[int, int]:
+    """Shares `count` cores out: threads and loader processes of each of `jobs` runs at once, so that they don't fight."""
+    threads = max(1, count // jobs)
+    return threads, max(1, min(8, threads - 1))
 
 
 def seconds_left(
@@ -92,13 +125,52 @@ def _kind(name: str) -> str:
     return name.rpartition("-s")[0]
 
 
+class _Job:
+    """The process of a cell."""
+
+    def __init__(self, cell: Cell, out: Path, jobs: int, device: str | None) -> None:
+        self.cell, self.began = cell, time.monotonic()
+        # OMP_NUM_THREADS is an upper limit where the user has set it, on machines that do other work too.
+        limit = os.environ.get("OMP_NUM_THREADS", "")
+        threads, workers = shares(files.cores(), jobs)
+        threads = min(threads, int(limit)) if limit.isdigit() and int(limit) else threads
+        environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        if device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        arguments = arguments_of(cell, out, workers if jobs > 1 else None)
+        log = out / cell.folder / "log.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            file.write(f"\n$ {typed(arguments)}\n".encode())
+        # Detached: Ctrl-C reaches this process alone, which passes it on once.
+        self.worker = Worker(COMMAND, tuple(arguments), environment=environment, log=log, detached=True)
+
+    def failure(self) -> str:
+        """Says in a line why it has failed; "" where it went well."""
+        try:
+            self.worker.answer()
+        except (Failure, ImportError) as error:
+            return str(error)
+        finally:
+            self.worker.end()
+        return ""
+
+
+def _stop(jobs: Sequence[_Job]) -> None:
+    """Ends those that are still going, each with its checkpoint written."""
+    for job in jobs:
+        job.worker.interrupt()
+    for job in jobs:
+        job.worker.wait(STOP_SECONDS)
+        job.worker.end()
+
+
 class _Board:
     """Says what happens: a line a cell, and on a terminal a bar of epochs."""
 
     def __init__(self, cells: Sequence[Cell], out: Path, outcome: Outcome, jobs: int, progress: bool) -> None:
         self.cells, self.out, self.outcome, self.jobs = cells, out, outcome, jobs
         self.failures: dict[str, str] = {}
-        self.count = sum(self._is_finished(cell) for cell in cells)
         self.bar: Any = None
         if progress:
             from rich.console import Console
@@ -110,52 +182,48 @@ class _Board:
             self.task = self.bar.add_task("", total=sum(cell.recipe.epochs for cell in cells), left="", runs="")
             self.bar.start()
 
-    def ended(self, task: Task, failure: str, seconds: float, waiting: Sequence[Task], running: Sequence[Task]) -> None:
-        self.count += 1
-        took = duration(seconds)
-        line = f"[{self.count} of {len(self.cells)}] {task.name}: "
-        if is_finished(task.folder):
-            reached = self.outcome(detectors.load_card(task.folder).metrics["val"])
-            line += f"{reached}, {took}" + (f"; after training: {failure}" if failure else "")
+    def ended(self, cell: Cell, failure: str, seconds: float) -> None:
+        """Says what a cell has come to. `failure`: why, "" where its process ended well."""
+        folder, took = self.out / cell.folder, duration(seconds)
+        if is_finished(folder):
+            reached = self.outcome(detectors.load_card(folder).metrics["val"])
+            line = f"{reached}, {took}" + (f"; after training: {failure}" if failure else "")
         else:
-            self.failures[task.name] = failure or "ended without a result"
-            line += f"failed after {took}: {self.failures[task.name]}"
-        left = self._left(self._cells_of([*waiting, *running]))
-        self._say(line + (f"; {left} left" if left and (waiting or running) else ""))
+            self.failures[cell.name] = failure or "ended without a result"
+            line = f"failed after {took}: {self.failures[cell.name]}"
+        to_do = self._to_do()
+        left = self._left(to_do, self._histories())
+        line = f"[{len(self.cells) - len(to_do)} of {len(self.cells)}] {cell.name}: {line}" + (
+            left and f"; {left} left"
+        )
+        if self.bar is not None:
+            self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        else:
+            logger.info(line)
 
-    def show(self, running: Sequence[Task]) -> None:
+    def show(self, running: Sequence[Cell]) -> None:
+        """Draws the bar; is called some times a second."""
         if self.bar is None:
             return
-        rows = self._histories()
-        unfinished = [cell for cell in self.cells if cell.name not in self.failures and not self._is_finished(cell)]
-        done = sum(cell.recipe.epochs if self._is_finished(cell) else len(rows[cell.name]) for cell in self.cells)
+        rows, to_do = self._histories(), self._to_do()
         names = ", ".join(
-            f"{cell.label} seed {cell.recipe.seed}: {len(rows[cell.name])}/{cell.recipe.epochs}"
-            for cell in self._cells_of(running)
+            f"{cell.label} seed {cell.recipe.seed}: {len(rows[cell.name])}/{cell.recipe.epochs}" for cell in running
         )
-        runs = f"{len(self.cells) - len(unfinished)} of {len(self.cells)} runs"
-        self.bar.update(self.task, completed=done, description=names, left=self._left(unfinished), runs=runs)
+        done = sum(len(rows[cell.name]) if cell in to_do else cell.recipe.epochs for cell in self.cells)
+        runs = f"{len(self.cells) - len(to_do)} of {len(self.cells)} runs"
+        self.bar.update(self.task, completed=done, description=names, left=self._left(to_do, rows), runs=runs)
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
 
-    def _is_finished(self, cell: Cell) -> bool:
-        return is_finished(self.out / cell.folder)
+    def _to_do(self) -> list[Cell]:
+        """Those that have neither finished nor failed."""
+        return [c for c in self.cells if c.name not in self.failures and not is_finished(self.out / c.folder)]
 
-    def _cells_of(self, tasks: Sequence[Task]) -> list[Cell]:
-        names = {task.name for task in tasks}
-        return [cell for cell in self.cells if cell.name in names]
-
-    def _left(self, cells: Sequence[Cell]) -> str:
-        seconds = seconds_left(cells, self._histories(), self.jobs)
+    def _left(self, cells: Sequence[Cell], histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+        seconds = seconds_left(cells, histories, self.jobs) if cells else None
         return "" if seconds is None else f"about {duration(seconds)}"
 
     def _histories(self) -> dict[str, list[dict[str, float]]]:
         return {cell.name: history.read(self.out / cell.folder / "history.csv") for cell in self.cells}
-
-    def _say(self, line: str) -> None:
-        if self.bar is not None:
-            self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
-        else:
-            logger.info(line)

@@ -65,7 +65,10 @@ def floor_of(truth: Instances, train: Instances | None = None) -> Floor:
     human, human_from = human_spread(truth)
     shape = mean_shape(truth if train is None else train)
     return Floor(
-        nme=shape_nme(truth, shape), of="truth" if train is None else "train", human=human, human_from=human_from
+        nme=metrics.mean(shape_errors(truth, shape)),
+        of="truth" if train is None else "train",
+        human=human,
+        human_from=human_from,
     )
 
 
@@ -79,10 +82,11 @@ def mean_shape(instances: Instances) -> np.ndarray:
     return np.where(count > 0, np.where(labelled, shares, 0.0).sum(0) / np.maximum(count, 1), 0.5)
 
 
-def shape_nme(instances: Instances, shape: np.ndarray) -> float:
-    """Measures a shape [k, 2], shares of the box's sides, put into the box of every instance, as a model is measured."""
+def shape_errors(instances: Instances, shape: np.ndarray) -> np.ndarray:
+    """Measures a shape [k, 2], shares of the box's sides, put into the box of every instance, as a model is measured: NME
+    of each instance [n], NaN where there is nothing to measure."""
     xy = geometry.box_to_px(np.broadcast_to(shape, instances.xy.shape), instances.box_xywh.astype(np.float64))
-    return _nme_of(instances, xy, instances.labelled & _measured(instances)[:, None])
+    return _errors_of(instances, xy, instances.labelled & _measured(instances)[:, None])
 
 
 def human_spread(instances: Instances) -> tuple[float | None, str]:
@@ -95,7 +99,7 @@ def human_spread(instances: Instances) -> tuple[float | None, str]:
     first, second = repeated_labels(instances)
     if len(first) >= LEAST_REPEATED * len(instances) and len(first):
         labelled = instances.labelled[first] & instances.labelled[second]
-        nme = _nme_of(instances.select(first), instances.xy[second], labelled)
+        nme = metrics.mean(_errors_of(instances.select(first), instances.xy[second], labelled))
         return nme, f"by {len(first)} pairs of labels of one instance"
     if not _has_sigmas_of_people(instances.skeleton):
         return None, ""
@@ -135,7 +139,7 @@ def _measured(instances: Instances) -> np.ndarray:
     return ~instances.crowd & (instances.box_xywh[:, 2:] > 0).all(1)
 
 
-def _nme_of(instances: Instances, xy: np.ndarray, labelled: np.ndarray) -> float:
+def _errors_of(instances: Instances, xy: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     return metrics.measure(
         xy,
         instances.xy,
@@ -143,7 +147,7 @@ def _nme_of(instances: Instances, xy: np.ndarray, labelled: np.ndarray) -> float
         box_xywh=instances.box_xywh,
         image_size=instances.image_size[instances.image_row],
         skeleton=instances.skeleton,
-    ).nme
+    ).instance_nme
 
 
 def _has_sigmas_of_people(skeleton: Skeleton) -> bool:

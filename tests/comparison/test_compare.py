@@ -20,11 +20,10 @@ from comparison.small import quick_plan, untimed, write_run
 from conftest import write_blobs
 
 from fiducial import cli, files
-from fiducial.comparison import costs, results, runs, scores, train, workflow
+from fiducial.comparison import by_labels, costs, runs, scores, train, workflow
 from fiducial.comparison.cells import Plan, keep
-from fiducial.comparison.results import NME, Contrast, Row
-from fiducial.comparison.scores import Predictions, Scores
-from fiducial.comparison.statistics import Difference
+from fiducial.comparison.scores import Predictions
+from fiducial.comparison.table import NME, Row
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, floor
@@ -154,16 +153,23 @@ def test_figures_stand_beside_their_floor(
     apart = np.linalg.norm(xy - truth.xy, axis=-1).mean(1) / np.sqrt(truth.box_xywh[:, 2:].prod(1))
     assert compared["floor"]["of"] == "train"
     assert compared["floor"]["nme"] == pytest.approx(apart.mean(), rel=1e-4)
-    assert compared["answer"][0].startswith("Most accurate on val")
-    lower = replace(floor.floor_of(truth, train), nme=0.2)
-    monkeypatch.setattr(floor, "floor_of", lambda truth, train: lower)
-    answer = compare(blobs, tmp_path / "out", folders)["answer"]
-    best = compared["rows"][0]
-    nme = f"{best['nme']['mean']:.4f}"
-    assert answer[0].startswith(
-        f"Even {best['name']} is no better than its floor: an NME of {nme}, where the mean shape"
-    )
-    assert answer[1:] == compared["answer"]
+    best, nme = compared["rows"][0]["name"], compared["rows"][0]["nme"]["mean"]
+    named = f"Even {best} is no better than its floor"
+    assert compared["answer"][0].startswith(f"{named} by more than noise: NME {100 * nme:.2f} %, where the mean shape")
+    errors_of = floor.shape_errors
+    for times, words in ((3, "Most accurate on val"), (0.5, f"{named}: an NME of {nme:.4f}, where the mean shape")):
+        monkeypatch.setattr(floor, "shape_errors", lambda *of, times=times: times * errors_of(*of))
+        figures = compare(blobs, tmp_path / "out", folders)
+        assert figures["answer"][0].startswith(words)
+        worthless = times < 1
+        assert (figures["notes"][0] == figures["answer"][0]) is worthless, "also in the box of what must be known"
+        assert set(figures["no_better_than_floor"]) == (
+            {row["name"] for row in figures["rows"]} if worthless else set()
+        )
+        recommended = any("one image at a time" in line for line in figures["answer"])
+        assert recommended is not worthless
+        fronts = [timed["on_front"] for row in figures["rows"] for timed in row["latency"].values()]
+        assert any(fronts) is not worthless
 
 
 def test_results_csv_holds_the_table(compared: dict[str, Any], tmp_path: Path) -> None:
@@ -245,7 +251,7 @@ def test_an_exported_file_beside_its_run(
     assert file["weight_bytes"] == shipped[1].stat().st_size
     line = next(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
     assert line.keys() >= {"onnxruntime_ms", "torch_ms"}
-    assert [row["seeds"] for row in workflow.short_table(figures)] == [1, 1]
+    assert [row["seeds"] for row in by_labels.short_table(figures)] == [1, 1]
     html = (tmp_path / "out" / "report.html").read_text()
     assert "shipped (ONNX Runtime): exported, scored and timed in that runtime alone" in html
     assert "The recipe is that of regression_0" in html
@@ -342,7 +348,7 @@ def test_a_plan_that_is_none(blobs: Path, tmp_path: Path) -> None:
     for text in ("1", '{"a": 1}'):
         (tmp_path / "plan.json").write_text(text)
         with pytest.raises(UserError, match=r"plan.json: not the plan of a comparison"):
-            keep(tmp_path / "plan.json", Plan(data=Source(blobs)))
+            keep(tmp_path, Plan(data=Source(blobs)))
 
 
 def test_other_data_is_refused_and_named(folders: list[Path], blobs: Path, tmp_path: Path) -> None:
@@ -455,35 +461,56 @@ def test_the_page_stands_alone_and_says_what_matters(compared: dict[str, Any], t
     assert html.count("<svg") == 6
 
 
-def test_the_answer_in_words() -> None:
-    """By hand: three methods of which one can't be told from the best, and one failed run."""
+def measured_row(name: str, errors: np.ndarray, ms: float = 1.0) -> Row:
+    """By hand: two seeds of a method, the same errors for both."""
+    latency = {name: cost.Latency(name, 1, ms) for name in cost.OF_RUN_FOLDERS}
+    return Row(
+        name=name,
+        variant=runs.Variant(name, "b", Recipe().size, ()),
+        errors={NME.name: np.stack([errors, errors])},
+        cost=costs.VariantCost(cost.Cost(1, 1, 1), latency),
+        about={"exported": None},
+    )
 
-    def row(name: str, nme: float, ms: float, front: bool) -> Row:
-        latency = {name: cost.Latency(name, 1, ms) for name in cost.OF_RUN_FOLDERS}
-        return Row(
-            name=name,
-            variant=runs.Variant(name, "b", Recipe().size, (None,) * 2),  # type: ignore[arg-type]
-            scores=Scores(errors={"nme": np.full((2, 1), nme)}, figures=[], predicted=np.zeros((2, 1, 1, 2))),
-            cost=costs.VariantCost(cost.Cost(1, 1, 1), latency),
-            front=dict.fromkeys(cost.OF_RUN_FOLDERS, front),
-        )
 
-    def contrast(name: str, other: str, noise: bool) -> Contrast:
-        return Contrast(name, other, NME, Difference(0.01, -0.01 if noise else 0.005, 0.02, 0.1, False, 1))
-
-    rows = [row("a", 0.05, 4.0, True), row("b", 0.051, 1.25, True), row("c", 0.07, 5.0, False)]
-    to_best = [contrast("b", "a", True), contrast("c", "a", False)]
-    assert results.answer(rows, to_best, {"e": "why"}, split="test", reference="a") == [
+def test_the_answer_in_words(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: of four methods one can't be told from the best, one is slow, one is quick and the mean shape's equal."""
+    truth = fitting.load_data(blobs, Recipe()).validation
+    even, noise = np.ones(len(truth)), np.tile([-1.0, 1.0], len(truth) // 2)
+    monkeypatch.setattr(floor, "shape_errors", lambda truth, shape: 0.1 * even)
+    rows = [
+        measured_row("c", 0.07 * even, 5.0),
+        measured_row("b", 0.051 * even + 0.03 * noise, 1.25),
+        measured_row("d", 0.099 * even + 0.05 * noise, 0.5),
+        measured_row("a", 0.05 * even, 4.0),
+    ]
+    of = by_labels.scored(rows, None, truth, truth, "test")
+    assert by_labels.answer(of, {"e": "why"}) == [
+        "d is not better by more than noise than the mean shape of train (NME 10.00 %), which looks at no image: "
+        "recommended for no budget.",
         "Most accurate on test: a, NME 5.00 %.",
         "b can't be told from it: the difference is within noise.",
-        "c is less accurate than it beyond noise.",
+        "c and d are less accurate than it beyond noise.",
         "On ONNX Runtime, one thread, one image at a time: best within 1.25 ms b (5.10 %) and within 4.00 ms a (5.00 %).",
         "On PyTorch, one thread, one image at a time: best within 1.25 ms b (5.10 %) and within 4.00 ms a (5.00 %).",
         "1 of the runs failed and is missing here; why is said below.",
     ]
-    to_worst = [contrast("a", "c", False), contrast("b", "c", False)]
-    turned = results.answer(rows, to_worst, {}, split="test", reference="c")
-    assert turned[1] == "a and b are more accurate than c beyond noise."
+    turned = by_labels.answer(by_labels.scored(rows, "c", truth, truth, "test"), {})
+    assert "a and b are more accurate than c beyond noise." in turned
+    alone = by_labels.answer(by_labels.scored(rows[2:3], None, truth, truth, "test"), {})
+    assert alone[0].startswith(
+        "Even d is no better than its floor by more than noise: NME 9.90 %, where the mean shape"
+    )
+
+
+def test_frames_of_videos_are_not_taken_for_independent() -> None:
+    """By their names: numbered frames of two clips, in one folder or in two; not photographs, nor numbers alone."""
+    clips = [f"images/clip_{clip}_{frame:04d}.jpg" for clip in "ab" for frame in range(8)]
+    assert "16 of the 16 images are numbered in 2 series" in by_labels.series_note(clips)[0]
+    assert "in 2 series" in by_labels.series_note([f"{clip}/{frame}.png" for clip in "ab" for frame in range(8)])[0]
+    assert by_labels.series_note([f"Name_{chr(97 + i)}_{i:04d}.jpg" for i in range(16)]) == []
+    assert by_labels.series_note([f"val/{i:012d}.jpg" for i in range(16)]) == []
+    assert by_labels.series_note([]) == []
 
 
 def test_the_command_line_takes_runs_as_shells_write_them(

@@ -131,10 +131,10 @@ def test_the_command_of_a_cell_gives_its_recipe(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_plan_may_grow_and_nothing_else(tmp_path: Path) -> None:
     plan = quick_plan(tmp_path / "data", seeds=2)
-    cells.keep(tmp_path / "plan.json", plan)
-    cells.keep(tmp_path / "plan.json", plan)
+    cells.keep(tmp_path, plan)
+    cells.keep(tmp_path, plan)
     larger = quick_plan(tmp_path / "data", "deeppose,heatmap,soft=heatmap:decoder=soft", seeds=3)
-    cells.keep(tmp_path / "plan.json", larger)
+    cells.keep(tmp_path, larger)
     assert len(files.read_json(tmp_path / "plan.json")["cells"]) == 9
     refused = {
         "data was": replace(larger, data=Source(tmp_path / "other")),
@@ -152,7 +152,7 @@ def test_a_plan_may_grow_and_nothing_else(tmp_path: Path) -> None:
     before = (tmp_path / "plan.json").read_bytes()
     for words, other in refused.items():
         with pytest.raises(UserError) as error:
-            cells.keep(tmp_path / "plan.json", other)
+            cells.keep(tmp_path, other)
         assert words in str(error.value)
         assert str(error.value).count(" was ") <= 1, "each difference once, not once a run"
     assert (tmp_path / "plan.json").read_bytes() == before

@@ -17,10 +17,10 @@ def generator() -> np.random.Generator:
 
 
 def test_spread_of_three_seeds() -> None:
-    spread = Spread.of(np.array([2.0, 4.0, 9.0]))
+    spread = Spread.of(np.array([[1.0, 3.0], [4.0, math.nan], [9.0, 9.0]]))
     assert (spread.mean, spread.low, spread.high) == (5, 2, 9)
-    assert spread.deviation == pytest.approx(math.sqrt((9 + 1 + 16) / 2))
-    assert math.isnan(Spread.of(np.array([3.0])).deviation)
+    assert spread.standard_deviation == pytest.approx(math.sqrt((9 + 1 + 16) / 2))
+    assert math.isnan(Spread.of(np.array([[3.0]])).standard_deviation)
 
 
 def test_the_interval_is_that_of_a_normal_distribution(generator: np.random.Generator) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ pytest.importorskip("torch")
 from comparison.small import quick_plan, write_run
 
 from fiducial import files
-from fiducial.comparison import processes, train
+from fiducial.comparison import train
 from fiducial.comparison.cells import Cell, Plan
-from fiducial.comparison.processes import Task
 from fiducial.training.recipe import Recipe
 
 # Writes what it was called with and a card; cells of seed 2 fail, those of seed 3 are killed.
@@ -55,9 +53,9 @@ def out(tmp_path: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "card.json").write_text(card.read_text())
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(processes, "COMMAND", "stand_in:obey")
-    monkeypatch.setattr(processes, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(processes, "gpus", list)
+    monkeypatch.setattr(train, "COMMAND", "stand_in:obey")
+    monkeypatch.setattr(train, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(train, "gpus", list)
     return folder
 
 
@@ -107,7 +105,7 @@ def test_a_failing_cell_is_told_with_its_last_line_and_the_rest_goes_on(out: Pat
 def test_jobs_run_side_by_side_and_share_cores_and_gpus(
     out: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "gpus", lambda: ["4", "6"])
+    monkeypatch.setattr(train, "gpus", lambda: ["4", "6"])
     monkeypatch.setattr(files, "cores", lambda: 9)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     plan = quick_plan(blobs, "deeppose,heatmap")
@@ -120,9 +118,9 @@ def test_jobs_run_side_by_side_and_share_cores_and_gpus(
     more = quick_plan(blobs, "deeppose,heatmap", seeds=2)
     assert trained(more, out) == {}
     assert call_of(out, more.cells[1].name)["threads"] == "3", "what the user says is the limit"
-    assert processes.shares(2, 1) == (2, 1)
-    assert processes.shares(2, 4) == (1, 1)
-    assert processes.shares(64, 2) == (32, 8)
+    assert train.shares(2, 1) == (2, 1)
+    assert train.shares(2, 4) == (1, 1)
+    assert train.shares(64, 2) == (32, 8)
 
 
 def test_time_left_goes_by_the_speed_measured() -> None:
@@ -134,24 +132,13 @@ def test_time_left_goes_by_the_speed_measured() -> None:
     assert train.seconds_left([quick, new], rows, 1) == 6 * 2 + 10 * 3, "what has not run is taken for the usual"
     assert train.seconds_left([quick, new], rows, 2) == 21
     assert train.seconds_left([slow], {slow.name: []}, 1) is None
-    assert [processes.duration(seconds) for seconds in (47.6, 192, 7500)] == ["48 s", "3 min 12 s", "2 h 5 min"]
 
 
 def test_commands_run_on_whatever_becomes_of_others(tmp_path: Path) -> None:
     """By real processes: one of the two is no command of ours."""
-    ended: dict[str, str] = {}
-
-    class Board:
-        def ended(
-            self, task: Task, failure: str, seconds: float, waiting: Sequence[Task], running: Sequence[Task]
-        ) -> None:
-            ended[task.name] = failure
-
-        def show(self, running: Sequence[Task]) -> None:
-            pass
-
-    tasks = [Task("bad", tmp_path / "bad", ("nonsense",)), Task("good", tmp_path / "good", ("--version",))]
-    processes.run_all(tasks, Board(), jobs=2)
-    assert "nonsense" in ended["bad"]
-    assert ended["good"] == ""
-    assert "$ fiducial --version" in (tmp_path / "good" / "log.txt").read_text()
+    commands = {"bad": ("nonsense",), "good": ("fit", "--help")}
+    cells = [Cell(label=name, recipe=Recipe(), folder=name, command=command) for name, command in commands.items()]
+    failures = train.train(cells, tmp_path, str, jobs=2)
+    assert "nonsense" in failures["bad"]
+    assert failures["good"] == "ended without a result"
+    assert "$ fiducial fit --help" in (tmp_path / "good" / "log.txt").read_text()

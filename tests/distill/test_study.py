@@ -17,15 +17,13 @@ from distill.small import SETTINGS
 from heard import heard
 
 from fiducial import cli
-from fiducial.comparison import results, runs, students, train
-from fiducial.comparison import study as studies
+from fiducial.comparison import by_teacher, runs, students, table, train, workflow
 from fiducial.comparison.cells import Plan
 from fiducial.comparison.costs import VariantCost
-from fiducial.comparison.results import Row
-from fiducial.comparison.scores import Scores
 from fiducial.comparison.students import Study
+from fiducial.comparison.table import Row
 from fiducial.data.source import Source
-from fiducial.distill import workflow
+from fiducial.distill import workflow as distilling
 from fiducial.distill.scoring import DISTANCE
 from fiducial.distill.teacher import Teacher
 from fiducial.errors import UserError
@@ -61,7 +59,7 @@ def test_a_study_runs_and_a_failing_run_does_not_stop_it(motion_teacher: Teacher
     (broken / "recipe.json").write_text("{}")
     mine = asked(motion_teacher.path, clips)
     with heard() as lines:
-        figures = studies.study(mine, out)
+        figures = workflow.study(mine, out)
     assert list(figures["failures"]) == ["L2-random-s0"]
     assert {row["name"] for row in figures["rows"]} == {"L1, random", "without the teacher"}
     assert any("initialisations are not compared" in line for line in lines)
@@ -69,7 +67,7 @@ def test_a_study_runs_and_a_failing_run_does_not_stop_it(motion_teacher: Teacher
     shutil.rmtree(broken)
 
     with heard() as again:
-        figures = studies.study(mine, out)
+        figures = workflow.study(mine, out)
     assert "2 of 3 runs are finished already" in again
     assert figures["failures"] == {}
     assert json.loads((out / "results.json").read_text())["rows"] == figures["rows"]
@@ -80,7 +78,7 @@ def test_a_study_runs_and_a_failing_run_does_not_stop_it(motion_teacher: Teacher
     control = next(row for row in figures["rows"] if row["loss"] == "none")
     assert DISTANCE not in control["metrics"], "its points are its own"
     assert control["alone"]["equivariance_px"] > 0
-    assert [row[""] for row in studies.short_table(figures)] == [row["name"] for row in figures["rows"]]
+    assert [row[""] for row in by_teacher.short_table(figures)] == [row["name"] for row in figures["rows"]]
     page = (out / "report.html").read_text()
     for text in (
         "the AKD published with the First-Order-Motion model is another measure",
@@ -96,7 +94,7 @@ def test_a_study_runs_and_a_failing_run_does_not_stop_it(motion_teacher: Teacher
         assert text not in page, f"{text}: not measured"
     assert (out / "runs" / "L1-random-s0" / "teacher").is_symlink(), "the teacher is asked once for all"
     with pytest.raises(UserError, match="holds another study: epochs was 1 and is now 2"):
-        studies.study(replace(mine, losses=("L1",), options={"epochs": 2, "batch_size": 8}), out)
+        workflow.study(replace(mine, losses=("L1",), options={"epochs": 2, "batch_size": 8}), out)
 
 
 # -------------------------------------------------------------------------------------------------- what is tried
@@ -136,7 +134,7 @@ def test_the_command_of_a_cell_gives_its_recipe(
     source = Source(tmp_path / "d", tmp_path / "i", "a b")
     own = asked(motion_teacher.path, source, transfer=tmp_path / "w", **more)
     given: list[tuple[Source, Recipe, dict[str, Any]]] = []
-    monkeypatch.setattr(workflow, "distill", lambda t, data, out, recipe, **more: given.append((data, recipe, more)))
+    monkeypatch.setattr(distilling, "distill", lambda t, data, out, recipe, **more: given.append((data, recipe, more)))
     for cell in plan_of(own, motion_teacher).cells:
         assert cell.command[0] == "distill"
         typer.main.get_command(cli.app).main([*cell.command, "--out", str(tmp_path / "run")], standalone_mode=False)
@@ -150,10 +148,10 @@ def test_a_begun_run_is_resumed_and_pre_training_has_no_setting_of_the_student(m
     cell = plan_of(own, motion_teacher, tmp_path / "out").cells[1]
     assert cell.recipe.init == str(tmp_path / "out" / "pretrained")
     assert f"--init {tmp_path / 'out' / 'pretrained'}" in cell.typed(tmp_path / "out")
-    assert "--resume" not in train.task_of(cell, tmp_path / "out").arguments
+    assert "--resume" not in train.arguments_of(cell, tmp_path / "out")
     (tmp_path / "out" / cell.folder).mkdir(parents=True)
     (tmp_path / "out" / cell.folder / "recipe.json").write_text("{}")
-    assert train.task_of(cell, tmp_path / "out").arguments[-1] == "--resume"
+    assert train.arguments_of(cell, tmp_path / "out")[-1] == "--resume"
     first = students.pretraining_of(own, motion_teacher)
     assert (first.recipe.method, first.recipe.size, first.recipe.workers) == ("heatmap", (64, 48), 1)
     assert first.recipe.head == {}, "the student's are another method's"
@@ -217,9 +215,9 @@ def test_losses_and_weights_are_looked_at_before_anything_is_trained(
         students.losses_of("L4")
     own = asked(motion_teacher.path, clips, transfer=blob_model)
     with pytest.raises(UserError, match=r"is of backbone 'mobilenetv3_small_050'; expected the student's"):
-        studies.study(replace(own, losses=("L1",)), tmp_path / "out")
+        workflow.study(replace(own, losses=("L1",)), tmp_path / "out")
     with pytest.raises(UserError, match=r"--losses: L2: .*Possible for this pair: L1"):
-        studies.study(replace(own, transfer=None, method="deeppose"), tmp_path / "out")
+        workflow.study(replace(own, transfer=None, method="deeppose"), tmp_path / "out")
     assert not (tmp_path / "out").exists() or not (tmp_path / "out" / "runs").exists()
 
 
@@ -234,7 +232,7 @@ def row(label: str, px: list[np.ndarray] | None, nme: list[np.ndarray] | None = 
     return Row(
         name=label,
         variant=runs.Variant(label, "b", Size(100, 50), tuple(found)),
-        scores=Scores(errors=errors, figures=[{"equivariance_px": 1.0}] * seeds, predicted=np.zeros((seeds, 1, 3, 2))),
+        errors=errors,
         cost=VariantCost(Cost(1000, None, 0), {}),
     )
 
@@ -248,7 +246,7 @@ def test_contrasts_are_differences_in_words():
         row("L1, transferred", [base - 0.2 + 0.01 * seed for seed in range(3)]),
         row("without the teacher", None),
     ]
-    rows = results.ranked(rows, studies.MEASURES[0])
+    rows = table.ranked(rows, by_teacher.PX)
     assert [row.name for row in rows] == [
         "L1, transferred",
         "L2, random",
@@ -256,7 +254,7 @@ def test_contrasts_are_differences_in_words():
         "L3, random",
         "without the teacher",
     ]
-    contrasts = studies.contrasts_of(rows)
+    contrasts = by_teacher.contrasts_of(rows)
     said = {f"{each.name}|{each.other}": each.words for each in contrasts}
     assert said["L2, random|L1, random"].startswith("L2, random against L1, random: -0.01 px (")
     assert said["L2, random|L1, random"].endswith("no difference beyond noise with 3 seeds")
@@ -267,7 +265,7 @@ def test_contrasts_are_differences_in_words():
     assert said["L1, transferred|L1, random"].endswith("nearer to the teacher beyond noise with 3 seeds")
     assert set(said) == {"L2, random|L1, random", "L3, random|L1, random", "L1, transferred|L1, random"}
     px = f"{base.mean() - 0.19:.2f}"
-    words = studies.answer(rows, contrasts)[0]
+    words = by_teacher.answer(rows, contrasts)[0]
     assert words == f"Nearest to its teacher: L1, transferred weights, {px} px ({px} % of the side)."
 
 
@@ -277,15 +275,15 @@ def test_unsteadiness_is_of_the_second_half_of_training(tmp_path: Path):
         lines = [f"{i},2,{3.0 + (-1) ** i * 0.1 * seed}" for i in range(4)]
         (tmp_path / str(seed) / "history.csv").write_text("\n".join([f"epoch,seconds,val/{DISTANCE}", *lines]))
     own = row("L1, random", [np.zeros(2)] * 3, tmp=tmp_path)
-    assert studies.unsteadiness_px(own) == pytest.approx(0.2)
+    assert by_teacher.unsteadiness_px(own.variant) == pytest.approx(0.2)
     assert own.variant.training_seconds == pytest.approx(8)
-    assert studies.unsteadiness_px(row("L1, random", [np.zeros(2)], tmp=tmp_path / "none")) is None
+    assert by_teacher.unsteadiness_px(row("L1, random", [np.zeros(2)], tmp=tmp_path / "none").variant) is None
 
 
 def test_each_loss_is_held_against_l1_from_the_same_start():
     base = np.random.default_rng(0).uniform(0.5, 1.5, 50)
     kinds = ("L1, random", "L1, transferred", "L3, random", "L3, transferred")
-    contrasts = studies.contrasts_of([row(kind, [base + 0.1 * i]) for i, kind in enumerate(kinds)])
+    contrasts = by_teacher.contrasts_of([row(kind, [base + 0.1 * i]) for i, kind in enumerate(kinds)])
     assert {(each.name, each.other) for each in contrasts} == {
         ("L3, random", "L1, random"),
         ("L3, transferred", "L1, transferred"),
@@ -297,7 +295,7 @@ def test_each_loss_is_held_against_l1_from_the_same_start():
 def test_against_no_teacher_where_there_are_labels():
     base = np.random.default_rng(0).uniform(0.5, 1.5, 100)
     rows = [row("L1, random", [base], [base / 50]), row("without the teacher", [base + 1], [base / 50 + 0.01])]
-    said = [each.words for each in studies.contrasts_of(rows)]
+    said = [each.words for each in by_teacher.contrasts_of(rows)]
     assert [text.partition(":")[0] for text in said] == ["L1, random against without the teacher"] * 2
     assert "-1.00 px" in said[0]
     assert "-1.00 % NME" in said[1]

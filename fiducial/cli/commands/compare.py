@@ -61,11 +61,12 @@ def compare(
     """
     if more and not runs:
         raise UserError(f"{more[0]}: one DATA is expected; finished runs are given as --runs {more[0]}")
-    from fiducial.comparison import workflow
+    from fiducial.comparison import by_labels, workflow
+    from fiducial.comparison import methods as entries
     from fiducial.data.source import Source
 
     changes = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "points": points, "pretrained": pretrained}
-    plan = workflow.plan_of(
+    plan = entries.plan_of_words(
         Source(data, images, category), methods=methods, backbones=backbones, sizes=sizes, seeds=seeds, recipe=recipe,
         options={name: value for name, value in changes.items() if value is not None}, settings=set_ or [],
     )  # fmt: skip
@@ -77,7 +78,7 @@ def compare(
     )  # fmt: skip
     write_figures(json_file, summary)
     if not quiet:
-        print_table(workflow.short_table(summary))
+        print_table(by_labels.short_table(summary))
         for line in summary["answer"]:
             typer.echo(line)
         for name, path in summary["files"].items():

@@ -85,7 +85,7 @@ def distill(
     of_one = {"--loss": loss, "--init": init, "--resume": resume or None, "--devices": devices if devices > 1 else None}
     _refuse_of_the_other_kind(of_one if study else alone, study)
     if study:
-        from fiducial.comparison import study as studies
+        from fiducial.comparison import workflow
         from fiducial.comparison.students import Study, losses_of
 
         if student is None:
@@ -105,7 +105,7 @@ def distill(
             options={name: value for name, value in options.items() if value is not None},
             settings=tuple(set_ or ()),
         )
-        summary: dict[str, Any] | None = studies.study(asked, out, jobs=jobs, progress=progress)
+        summary: dict[str, Any] | None = workflow.study(asked, out, jobs=jobs, progress=progress)
     else:
         from fiducial import distill as room
 
@@ -137,9 +137,9 @@ def _refuse_of_the_other_kind(given: dict[str, Any], study: bool) -> None:
 
 def _show(summary: dict[str, Any]) -> None:
     if "rows" in summary:
-        from fiducial.comparison import study as studies
+        from fiducial.comparison import by_teacher
 
-        print_table(studies.short_table(summary))
+        print_table(by_teacher.short_table(summary))
         for line in summary["answer"]:
             typer.echo(line)
     else:
