@@ -300,6 +300,7 @@ def test_an_altered_file_is_scored_anew(blob_onnx: Path, tmp_path: Path) -> None
     assert runs.read(file).digest == before
     file.write_bytes(file.read_bytes() + b"\x1a\x00")  # an empty domain: what protobuf skips
     assert runs.read(file).digest != before
+    file.with_suffix(".xml").write_text("of OpenVINO")
     assert [path.name for path in runtime.files_of(file.with_suffix(".xml"))] == ["model.xml", "model.bin"]
 
 

@@ -274,10 +274,13 @@ def test_unsteadiness_is_of_the_second_half_of_training(tmp_path: Path):
         (tmp_path / str(seed)).mkdir()
         lines = [f"{i},2,{3.0 + (-1) ** i * 0.1 * seed}" for i in range(4)]
         (tmp_path / str(seed) / "history.csv").write_text("\n".join([f"epoch,seconds,val/{DISTANCE}", *lines]))
-    own = row("L1, random", [np.zeros(2)] * 3, tmp=tmp_path)
-    assert by_teacher.unsteadiness_px(own.variant) == pytest.approx(0.2)
-    assert own.variant.training_seconds == pytest.approx(8)
-    assert by_teacher.unsteadiness_px(row("L1, random", [np.zeros(2)], tmp=tmp_path / "none").variant) is None
+    own = row("L1, random", [np.zeros(2)] * 3, tmp=tmp_path).variant
+    without = row("L1, random", [np.zeros(2)], tmp=tmp_path / "none").variant
+    assert own is not None
+    assert without is not None
+    assert by_teacher.unsteadiness_px(own) == pytest.approx(0.2)
+    assert own.training_seconds == pytest.approx(8)
+    assert by_teacher.unsteadiness_px(without) is None
 
 
 def test_each_loss_is_held_against_l1_from_the_same_start():
