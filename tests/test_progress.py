@@ -43,7 +43,16 @@ def test_a_bar_is_drawn_on_stderr(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (100, "1 min 40 s"), (299.7, "5 min 0 s"), (301, "5 min"), (5900, "98 min"), (7500, "2 h 5 min")]
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (99, "99 s"),
+        (100, "1 min 40 s"),
+        (299.7, "5 min 0 s"),
+        (301, "5 min"),
+        (5900, "98 min"),
+        (7500, "2 h 5 min"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
