@@ -145,11 +145,13 @@ class _Sampled:
 def _sheet(puppet: Puppet, samples: list[_Sample]) -> np.ndarray:
     """Source and driving frames; below each driving frame what was made of it."""
     source_xy = puppet.system.px(puppet.of_source)[0]
-    above = [Tile(sheets.enlarged(puppet.source, source_xy), "source")]
+    above = [Tile(pictures.enlarged(puppet.source, sheets.SIDE, source_xy), "source")]
     below = [Tile(np.full((8, 8, 3), 34, np.uint8))]
     for sample in samples:
-        above.append(Tile(sheets.enlarged(sample.driving, sample.driving_xy), f"driving, frame {sample.number}"))
-        below.append(Tile(sheets.enlarged(sample.generated, sample.xy), "generated"))
+        above.append(
+            Tile(pictures.enlarged(sample.driving, sheets.SIDE, sample.driving_xy), f"driving, frame {sample.number}")
+        )
+        below.append(Tile(pictures.enlarged(sample.generated, sheets.SIDE, sample.xy), "generated"))
     return sheets.sheet([above, below], len(source_xy))
 
 

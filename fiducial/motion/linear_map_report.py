@@ -234,7 +234,9 @@ def _pair(test: Seen, best: Scored, row: int) -> tuple[Tile, Tile]:
     model_xy = geometry.unit_to_px(test.points[MODEL][row] + 0.5, size)
     truth, mapped = (geometry.transform(matrix, np.asarray(xy[row], np.float64)) for xy in (instances.xy, best.xy))
     compared = pictures.truth_and_prediction(crop, truth, instances.labelled[row], mapped, instances.skeleton)
-    return Tile(sheets.dotted(crop, model_xy)), Tile(compared, f"NME {best.metrics.instance_nme[row]:.3f}")
+    return Tile(pictures.enlarged(crop, max(size), model_xy)), Tile(
+        compared, f"NME {best.metrics.instance_nme[row]:.3f}"
+    )
 
 
 def _note(ways: Mapping[str, Scored], train: Seen) -> str:

@@ -112,7 +112,7 @@ def points_sheet(objective: Motion, clips: Clips) -> UInt8[np.ndarray, "_ _ 3"]:
         images = torch.from_numpy(np.ascontiguousarray(clips.frames[frames]))
         xy = objective.detector.predict(images.to(objective.detector.mean.device)).numpy().xy
         rows.append([
-            _point_tile(clips, row, sheets.enlarged(image, points), whole=row == frames[0])
+            _point_tile(clips, row, pictures.enlarged(image, sheets.SIDE, points), whole=row == frames[0])
             for row, image, points in zip(frames, images.numpy(), xy, strict=True)
         ])  # fmt: skip
     return sheets.sheet(rows, objective.spec.points)
@@ -160,7 +160,7 @@ def reconstruction_sheet(objective: Motion, clips: Clips, chosen: Sequence[int])
         frame = "warped" if source == driving else f"driving: frame {driving - source}"
         tiles = [(clips.frames[source], sheets.tail(clips.index.names[clip])), (real, frame),
                  (made, f"generated, error {error:.3f}"), (moved, "source moved by the flow")]  # fmt: skip
-        rows.append([Tile(sheets.enlarged(image), caption) for image, caption in tiles])
+        rows.append([Tile(pictures.enlarged(image, sheets.SIDE), caption) for image, caption in tiles])
     return sheets.sheet(rows)
 
 

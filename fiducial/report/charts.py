@@ -170,7 +170,7 @@ def cumulative_errors(
     return plot.chart(" ".join([*notes, note]).strip())
 
 
-def point_bars(skeleton: Skeleton, errors: Sequence[float], *, name: str = "error", most: int = 24) -> Chart:
+def point_bars(skeleton: Skeleton, errors: Sequence[float], *, name: str = "error", most: int = 40) -> Chart:
     """Draws one bar a point, worst first, at most `most`; points without an error (NaN) come last, without a bar."""
     values = np.asarray(errors, float)
     order = np.argsort(np.where(np.isnan(values), -np.inf, values))[::-1][:most]
@@ -185,7 +185,11 @@ def point_bars(skeleton: Skeleton, errors: Sequence[float], *, name: str = "erro
         parts.append(text_at(names_width - 6, y + 12, shortened(skeleton.points[i], 21), "end"))
         parts.append(rect(names_width, y + 2, length, 12, f"fill:{series_colour(0)}"))
         parts.append(text_at(names_width + length + 5, y + 12, number_text(values[i])))
-    left_out = "" if len(order) == len(values) else f" The worst {len(order)} of {len(values)} points."
+    left_out = (
+        ""
+        if len(order) == len(values)
+        else f" The worst {len(order)} of {len(values)} points; the table below has all."
+    )
     title = f"{name} per point"
     return Chart(title, svg_of(title, LINE * len(order) + 4, parts), f"Worst first.{left_out}")
 

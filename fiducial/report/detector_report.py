@@ -58,7 +58,7 @@ def about_detector(detector: Detector, card: Card, evaluation: Evaluation) -> Ab
         "parameters": sum(p.numel() for p in detector.parameters()),
         "backbone weights before training": card.initialization,
     }
-    shown = heatmap_gallery(detector, evaluation.instances, evaluation.metrics.instance_nme)
+    shown = heatmap_gallery(detector, evaluation.instances, evaluation.keypoints, evaluation.metrics.instance_nme)
     return About(facts, torch_device(), shown)
 
 
@@ -127,7 +127,7 @@ def write(
     page = page_of_run(
         run,
         title=title,
-        facts=_facts(numbers, meanings, ground),
+        facts=[*_facts(numbers, meanings, ground), Fact("instances", f"{metrics.count}", f"of {split}, measured")],
         notes=notes,
         metrics=metric_table(rows, f"On {split}", f"{metrics.count} instances, fractions, not percent."),
         drawn=[

@@ -21,42 +21,45 @@ from fiducial.types import Batch, Instances, Keypoints
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector
 
-TILE = Size(224, 224)
+TILE, LARGE_TILE = Size(256, 256), Size(400, 400)  # px, of few points and of more than `MANY`
+MANY = 40
 LEGEND = {"truth": pictures.TRUTH, "prediction": pictures.PREDICTION, "error": pictures.ERROR}
 
 
 def evaluation_galleries(
-    instances: Instances,
-    keypoints: Keypoints,
-    errors: np.ndarray,
-    *,
-    worst: int = 24,
-    random: int = 12,
-    size: Size = TILE,
-    error_name: str = "NME",
-    seed: int = 0,
+    instances: Instances, keypoints: Keypoints, errors: np.ndarray, *, worst: int = 24, random: int = 12, seed: int = 0
 ) -> list[Gallery]:
-    """Shows the instances with the largest errors, worst first, and a fair sample of all.
+    """Shows the instances with the largest NME, worst first, and a fair sample of all; or all, where they are few.
 
-    Each is cut out by its box with truth and prediction drawn. keypoints [n, k] in px of the images; errors [n],
-    NaN = not measured, not shown. Galleries without a picture are left out. Raises UserError for an image that can't
-    be read."""
+    Each is cut out by its box with truth and prediction drawn, fewer and larger where there are many points. keypoints
+    [n, k] in px of the images; errors [n], NaN = not measured, not shown. Galleries without an image are left out.
+    Raises UserError for an image that can't be read."""
     errors = np.asarray(errors, float)
-    measured = np.flatnonzero(~np.isnan(errors))
-    sample = np.random.default_rng(seed).permutation(measured)[:random]
+    ranked = descending(errors)
+    count, points = len(ranked), len(instances.skeleton.points)
+    if points > MANY:
+        worst, random = worst // 2, random // 2
+    sample = np.random.default_rng(seed).permutation(np.sort(ranked))[:random]
     predicted = np.asarray(keypoints.numpy().xy, np.float64)
 
     def picture(row: int) -> Picture:
-        caption = f"{error_name} {number_text(errors[row])}, {instance_name(instances, row)}"
-        tile = instance_tile(instances, row, predicted[row], size)
+        far_off = pictures.farthest(instances.xy[row], instances.labelled[row], predicted[row])[: pictures.NAMED]
+        names = ", ".join(instances.skeleton.points[i] for i in far_off)
+        caption = f"NME {number_text(errors[row])}, {instance_name(instances, row)}" + (
+            f"; farthest: {names}" if names else ""
+        )
+        tile = instance_tile(instances, row, predicted[row], LARGE_TILE if points > MANY else TILE)
         return Picture(tile, caption, f"Truth and prediction: {caption}")
 
-    chosen = (
-        ("Worst first", descending(errors)[:worst], f"The largest errors of {len(measured)} instances."),
-        ("A random sample", sample, f"Drawn by lot from all {len(measured)} instances: what to expect."),
-    )
+    chosen = [("All instances", ranked, f"All {count} that were measured, the largest error first.")]
+    if count > worst + random:
+        chosen = [
+            ("Worst first", ranked[:worst], f"The largest errors of {count} instances."),
+            ("A random sample", sample, f"Drawn by lot from all {count} instances: what to expect."),
+        ]
+    few = "" if points <= pictures.FEW else f" Lines show the error of the {pictures.MARKED} points farthest off."
     return [
-        Gallery(title, [picture(int(row)) for row in rows], note, LEGEND) for title, rows, note in chosen if len(rows)
+        Gallery(title, [picture(int(row)) for row in rows], note + few, LEGEND) for title, rows, note in chosen if count
     ]
 
 
@@ -90,10 +93,13 @@ def instance_tile(instances: Instances, row: int, predicted: np.ndarray, size: S
     return pictures.truth_and_prediction(tile, truth, instances.labelled[row], predicted, instances.skeleton)
 
 
-def heatmap_gallery(detector: Detector, instances: Instances, errors: np.ndarray, count: int = 6) -> list[Gallery]:
+def heatmap_gallery(
+    detector: Detector, instances: Instances, keypoints: Keypoints, errors: np.ndarray, *, count: int = 3
+) -> list[Gallery]:
     """Shows image, truth's heatmaps merged, the prediction's merged, and single ones, from the best instance to the worst.
 
-    Nothing for methods without heatmaps. errors [n], NaN = not measured, not shown."""
+    Single ones are of the points farthest off. Nothing for methods without heatmaps. keypoints [n, k] in px of the
+    images; errors [n], NaN = not measured, not shown."""
     import torch
 
     from fiducial.models.detector import full_precision
@@ -116,16 +122,21 @@ def heatmap_gallery(detector: Detector, instances: Instances, errors: np.ndarray
     if predicted is None or truth is None:
         return []
     truth = truth * batch.labelled[..., None, None]
+    found = keypoints.select(chosen).numpy().xy
     panels = []
     for i, row in enumerate(batch.row.tolist()):
         name = PurePath(selected.images.name(int(selected.image_row[row]))).name
+        far_off = pictures.farthest(selected.xy[row], selected.labelled[row], found[row])[: pictures.FEW]
         panel = pictures.heatmap_panel(
             batch.image[i].cpu().numpy(),
             truth[i].cpu().numpy(),
             predicted[i].cpu().numpy(),
             selected.skeleton.points,
             colours=pictures.point_colours(selected.skeleton),
+            chosen=np.sort(far_off).tolist(),
         )
-        panels.append(Picture(panel, f"{name}, NME {number_text(errors[chosen[row]])}"))
-    note = "From the best instance to the worst. Above: image, truth, prediction; below: each point's own map."
+        panels.append(Picture(panel, f"NME {number_text(errors[chosen[row]])}, {name}"))
+    points = len(spec.skeleton.points)
+    below = "each point's own map" if points <= pictures.FEW else f"those of the {pictures.FEW} points farthest off"
+    note = f"From the best instance to the worst. Above: image, truth, prediction; below: {below}."
     return [Gallery("Heatmaps", panels, note, wide=True)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from fiducial.report.charts import number_text
 from fiducial.report.plot import Chart
 from fiducial.version import __version__
 
+MOST_OPEN = 40  # rows and settings; longer blocks are folded
 LONGEST_SIDE = 1600  # px; larger images are shrunk to it
 WIDE_MIN = 600  # px; images wider than this are not shrunk below it on a phone, where they scroll: text stays legible
 
@@ -194,7 +196,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number_text, jpeg=jpeg_uri)
+    environment.filters.update(number=number_text, jpeg=jpeg_uri, breakable=breakable)
     environment.tests["numeric"] = lambda value: isinstance(value, (int, float, np.number, Figure)) or value is None
     environment.tests["tinted"] = lambda value: isinstance(value, Figure) and value.tint > 0
     sections = [(section.heading, [block for block in section.blocks if block]) for section in page.sections]
@@ -202,11 +204,22 @@ def render(page: Page) -> str:
         page=page,
         sections=[(heading, blocks) for heading, blocks in sections if blocks],
         wide_min=WIDE_MIN,
+        most_open=MOST_OPEN,
         command=files.command_line.get(),
         made_by=", ".join(
             filter(None, (f"Fiducial {__version__}", f"{datetime.datetime.now():%Y-%m-%d %H:%M}", page.device))
         ),
     )
+
+
+def breakable(value: Any) -> Any:
+    """Writes a value as HTML in which long names break after `_`, `-` and `/`, not inside of a word or an ending."""
+    from markupsafe import Markup, escape
+
+    def broken(word: re.Match[str]) -> str:
+        return re.sub(r"([_/-])(?=\w)", r"\1<wbr>", word[0])
+
+    return Markup(re.sub(r"[\w./-]{20,}", broken, str(escape(number_text(value)))))
 
 
 def torch_device() -> str:

@@ -31,6 +31,12 @@ GROUP_COLOURS: tuple[Colour, ...] = (
     (86, 190, 245), (255, 165, 20), (50, 220, 150), (250, 235, 80), (255, 95, 60), (235, 130, 205), (150, 140, 255),
 )  # fmt: skip
 
+FEW = 12  # points of which each is shown by itself: with its error's line, or its heatmap
+MARKED = 6  # of more points, the farthest off, with their lines
+NAMED = 2  # the farthest off, with their names
+WIDE_ENOUGH = 160  # px of an image with names on it
+FAR = 0.04  # of the image's longest side: nearer points need no name
+
 _SHIFT = 6  # OpenCV's drawing takes fixed point numbers with this many bits after the point
 _FARTHEST = 1e6  # px; beyond it those numbers would overflow
 
@@ -85,37 +91,66 @@ def draw_points(
     return canvas
 
 
-def crop_with_points(crop: np.ndarray, xy_unit: np.ndarray, skeleton: Skeleton, side: int = 208) -> np.ndarray:
-    """Scales a crop so that its longest side is `side` px, and draws the points xy_unit [k, 2], 0..1 from edge to edge."""
-    own = _size(crop)
+def enlarged(
+    image: np.ndarray, side: int, xy: np.ndarray | None = None, skeleton: Skeleton | None = None
+) -> np.ndarray:
+    """Scales an image so that its longest side is `side` px, and draws the points xy [k, 2], px of `image`, if any.
+
+    Without a skeleton all dots have one size however close they are: that many share a place is to be seen."""
+    own = _size(image)
     scale = side / max(own)
     size = Size(max(1, round(own.w * scale)), max(1, round(own.h * scale)))
-    tile = cut_out(crop, geometry.resize(own, size), size)
-    return draw_points(tile, geometry.unit_to_px(np.asarray(xy_unit, np.float64), size), skeleton)
+    matrix = geometry.resize(own, size)
+    tile = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if scale > 1 else cut_out(image, matrix, size)
+    if xy is None:
+        return tile
+    xy = geometry.transform(matrix, np.asarray(xy, np.float64))
+    if skeleton is not None:
+        return draw_points(tile, xy, skeleton)
+    tile = np.ascontiguousarray(tile)
+    _dots(tile, xy, hues(len(xy)), np.ones(len(xy), bool), side / 45)
+    return tile
+
+
+def crop_with_points(crop: np.ndarray, xy_unit: np.ndarray, skeleton: Skeleton, side: int = 208) -> np.ndarray:
+    """Scales a crop so that its longest side is `side` px, and draws the points xy_unit [k, 2], 0..1 from edge to edge."""
+    return enlarged(crop, side, geometry.unit_to_px(np.asarray(xy_unit, np.float64), _size(crop)), skeleton)
 
 
 def truth_and_prediction(
     image: np.ndarray, truth: np.ndarray, labelled: np.ndarray, predicted: np.ndarray, skeleton: Skeleton
 ) -> np.ndarray:
-    """Draws truth [k, 2] in `TRUTH`, prediction [k, 2] in `PREDICTION`, and a line in `ERROR` from one to the other.
+    """Draws truth [k, 2] in `TRUTH`, prediction [k, 2] in `PREDICTION`, each with its edges, lines in `ERROR` between.
 
+    Of more than `FEW` points the `MARKED` farthest off alone have such a line, and the `NAMED` farthest off their name.
     Points that are not labelled [k] are left out on both sides: there is nothing to compare them with. A line
     leads to a prediction outside the image as far as the image goes."""
     canvas = np.ascontiguousarray(image).copy()
     labelled = np.asarray(labelled, bool)
     radius = max(1.0, dot_radius(_size(image), truth, labelled) * 0.7)  # two dots share the place of one
     width = max(1, round(radius * 0.6))
-    ends = labelled & _drawable(predicted)
     bare = canvas.copy()
-    for a, b in skeleton.edges:
-        if ends[a] and ends[b]:
-            _line(canvas, predicted[a], predicted[b], PREDICTION, max(1, width // 2))
-    canvas = cv2.addWeighted(canvas, 0.5, bare, 0.5, 0)  # faint edges: the points are what is compared
-    for i in np.flatnonzero(ends & _drawable(truth)):
+    for xy, colour in ((truth, TRUTH), (predicted, PREDICTION)):
+        ends = labelled & _drawable(xy)
+        for a, b in skeleton.edges:
+            if ends[a] and ends[b]:
+                _line(canvas, xy[a], xy[b], colour, max(1, width // 2))
+    canvas = cv2.addWeighted(canvas, 0.6, bare, 0.4, 0)  # faint edges: the points are what is compared
+    far_off = farthest(truth, labelled, predicted)
+    for i in far_off if len(far_off) <= FEW else far_off[:MARKED]:
         _line(canvas, truth[i], predicted[i], ERROR, width)
     _dots(canvas, truth, _same(TRUTH, len(truth)), labelled, radius)
     _dots(canvas, predicted, _same(PREDICTION, len(truth)), labelled, radius)
+    for place, i in enumerate(far_off[:NAMED] if image.shape[1] >= WIDE_ENOUGH else ()):
+        if np.linalg.norm(predicted[i] - truth[i]) > FAR * max(image.shape[:2]):
+            _name(canvas, predicted[i], skeleton.points[i], radius, below=place % 2 == 1)
     return canvas
+
+
+def farthest(truth: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Sorts the labelled points [k] by how far the prediction [k, 2] is from the truth [k, 2], the farthest first."""
+    known = np.flatnonzero(np.asarray(labelled, bool) & _drawable(truth) & _drawable(predicted))
+    return known[np.argsort(-np.linalg.norm(predicted[known] - truth[known], axis=-1), kind="stable")]
 
 
 def dot_radius(size: Size, xy: np.ndarray, wanted: np.ndarray) -> float:
@@ -173,29 +208,30 @@ def separate_heatmaps(
 
 def heatmap_panel(
     crop: np.ndarray,
-    truth_maps: np.ndarray | None,
+    truth_maps: np.ndarray,
     predicted_maps: np.ndarray,
     names: Sequence[str],
     *,
     colours: np.ndarray | None = None,
+    chosen: Sequence[int] | None = None,
     width: int = 768,
-    separate: bool = True,
 ) -> np.ndarray:
-    """Draws image | truth's maps merged | prediction's merged; below them every predicted map [k, h, w] by itself.
+    """Draws image | truth's maps merged | prediction's merged; below them single predicted maps of [k, h, w].
 
-    Truth and prediction are each scaled by their own largest value, which the caption gives. About `width` px
-    wide; without truth the top row has two images."""
-    merged = [("truth", truth_maps)] if truth_maps is not None else []
-    merged.append(("prediction", predicted_maps))
-    size = _of_width(crop, width // (len(merged) + 1))
-    shown = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
-    tiles = [shown, *(overlay_heatmaps(shown, maps, colours=colours) for _, maps in merged)]
-    captions = ["image", *(f"{name}, peak {_largest(maps):.2g}" for name, maps in merged)]
+    Truth and prediction are each scaled by their own largest value, which the caption gives. `chosen` are the points
+    whose maps stand below, by default the first `FEW`. About `width` px wide."""
+    merged = {"truth": truth_maps, "prediction": predicted_maps}
+    size = _of_width(crop, width // 3)
+    image = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+    tiles = [image, *(overlay_heatmaps(image, maps, colours=colours) for maps in merged.values())]
+    captions = ["image", *(f"{name}, peak {_largest(maps):.2g}" for name, maps in merged.items())]
     top = contact_sheet(tiles, captions, len(tiles))
-    if not separate:
-        return top
-    columns = 4 if len(names) <= 8 else 6 if len(names) <= 30 else 8
-    below = separate_heatmaps(crop, predicted_maps, names, columns, tile_width=width // columns)
+    single = list(range(len(names)))[:FEW] if chosen is None else list(chosen)
+    columns = 6 if len(single) > 4 else 4
+    peak = _largest(predicted_maps)
+    below = separate_heatmaps(
+        crop, predicted_maps[single], [names[i] for i in single], columns, tile_width=width // columns, peak=peak
+    )
     full_width = max(top.shape[1], below.shape[1])
     return np.concatenate([_padded(part, Size(full_width, part.shape[0])) for part in (top, below)])
 
@@ -305,6 +341,18 @@ def _disc(canvas: np.ndarray, xy: np.ndarray, radius: float, colour: Sequence[in
     rows, columns = np.ogrid[top : top + patch.shape[0], left : left + patch.shape[1]]
     cover = np.clip(radius + 0.5 - np.hypot(columns - x, rows - y), 0, 1)[..., None]
     patch[:] = _to_bytes(patch * (1 - cover) + np.asarray(colour) * cover)
+
+
+def _name(canvas: np.ndarray, xy: np.ndarray, name: str, radius: float, *, below: bool) -> None:
+    """Writes a name above or below a point, dark around it, inside the image."""
+    size, font, height = _size(canvas), cv2.FontFace("sans"), max(11, canvas.shape[1] // 22)
+    _, _, width, _ = cv2.getTextSize(size, name, (0, 0), font, height, 450)
+    right = xy[0] + radius + 4
+    x = int(np.clip(right if right + width < size.w else xy[0] - radius - 4 - width, 2, max(2, size.w - width - 2)))
+    y = int(np.clip(xy[1] + (radius + height if below else -radius - 2), height + 2, size.h - 4))
+    for dx, dy in ((-1, -1), (1, -1), (-1, 1), (1, 1)):
+        cv2.putText(canvas, name, (x + dx, y + dy), OUTLINE, font, height, 450)
+    cv2.putText(canvas, name, (x, y), ERROR, font, height, 450)
 
 
 def _strength(maps: np.ndarray, size: Size, peak: float | None) -> np.ndarray:

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from fiducial import geometry
-from fiducial.geometry import Size
 from fiducial.report import pictures
 
 SIDE = 160  # px of a tile's longest side, so that points of small images can be told apart
@@ -29,31 +27,6 @@ class Tile(NamedTuple):
 def legend(points: int) -> dict[str, pictures.Colour]:
     """Gives each point's colour, by its number."""
     return {str(i): (int(r), int(g), int(b)) for i, (r, g, b) in enumerate(pictures.hues(points))}
-
-
-def enlarged(image: np.ndarray, xy: np.ndarray | None = None, side: int = SIDE) -> np.ndarray:
-    """Scales an image so that its longest side is `side` px, and draws the points xy [k, 2], px of `image`, if any."""
-    own = Size(image.shape[1], image.shape[0])
-    factor = side / max(own)
-    size = Size(max(1, round(own.w * factor)), max(1, round(own.h * factor)))
-    tile = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA)
-    if xy is None:
-        return tile
-    return dotted(tile, geometry.transform(geometry.resize(own, size), np.asarray(xy, np.float64)))
-
-
-def dotted(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Draws dots at xy [k, 2] on a copy, all of one size however close they are: that many share a place is to be seen.
-
-    Points outside the image, and NaN, are not drawn."""
-    canvas, radius = np.ascontiguousarray(image).copy(), max(image.shape[:2]) / 45
-    inside = ((xy >= -0.5) & (xy <= np.array(image.shape[1::-1]) - 0.5)).all(-1)
-    for colour, grown in ((None, radius + 1), (pictures.hues(len(xy)), radius)):
-        for i in np.flatnonzero(inside):
-            shade = pictures.OUTLINE if colour is None else colour[i].tolist()
-            place = [round(float(value) * 64) for value in xy[i]]
-            cv2.circle(canvas, place, round(grown * 64), shade, -1, cv2.LINE_AA, 6)
-    return canvas
 
 
 def framed(image: np.ndarray) -> np.ndarray:

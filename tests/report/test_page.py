@@ -146,7 +146,7 @@ def test_the_page_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
 def test_pictures_have_words_and_tables_have_headers() -> None:
     page = Html(render(full_page(faces(30, 7), "a word")))
     images = page.attributes("img")
-    assert len(images) == 24 + 12 + 6
+    assert len(images) == 30 + 6
     assert all(attributes["alt"] and attributes["width"] for attributes in images)
     scopes = [attributes.get("scope") for attributes in page.attributes("th")]
     assert scopes.count("col") == 6
@@ -252,14 +252,19 @@ def test_galleries_are_ordered_and_skip_what_was_not_measured() -> None:
     errors = np.array([0.3, np.nan, 0.1, 0.9, 0.2, np.nan, 0.5, 0.8, 0.7])
     found = Keypoints(instances.xy.copy(), np.ones((9, 4)))
     found.xy[3] = np.nan
-    worst, sample = galleries.evaluation_galleries(instances, found, errors, worst=3, random=20, size=Size(50, 70))
+    found.xy[7, 2] += 30
+    found.xy[7, 1] += 20
+    worst, sample = galleries.evaluation_galleries(instances, found, errors, worst=3, random=2)
     assert [picture.caption for picture in worst.pictures] == [
         "NME 0.9000, picture_3.jpg, annotation 103",
-        "NME 0.8000, picture_7.jpg, annotation 107",
-        "NME 0.7000, picture_8.jpg, annotation 108",
+        "NME 0.8000, picture_7.jpg, annotation 107; farthest: point_2, point_1",
+        "NME 0.7000, picture_8.jpg, annotation 108; farthest: point_0, point_1",
     ]
-    assert len({picture.caption for picture in sample.pictures}) == len(sample.pictures) == 7
-    assert worst.pictures[0].image.shape == (70, 50, 3)
+    assert len({picture.caption for picture in sample.pictures}) == len(sample.pictures) == 2
+    assert worst.pictures[0].image.shape == (256, 256, 3)
+    (all_of_few,) = galleries.evaluation_galleries(instances, found, errors, worst=3, random=4)
+    assert len(all_of_few.pictures) == 7
+    assert [each.caption for each in all_of_few.pictures[:3]] == [each.caption for each in worst.pictures]
     assert galleries.evaluation_galleries(instances, found, np.full(9, np.nan)) == []
 
 
@@ -275,6 +280,22 @@ def test_tiles_show_the_instance_where_its_box_is() -> None:
         assert tuple(galleries.instance_tile(one, 0, nowhere, size)[62, 62]) == pictures.TRUTH
         unlabelled = replace(one, visibility=np.zeros((1, 1), np.uint8))
         assert galleries.instance_tile(unlabelled, 0, nowhere, size).shape == (125, 125, 3)
+
+
+def test_long_names_break_between_their_words_and_nowhere_else() -> None:
+    name = "session_2026_camera-left/frame_00012.jpg"
+    assert str(page.breakable(name)).replace("<wbr>", "|") == "session_|2026_|camera-|left/|frame_|00012.jpg"
+    assert str(page.breakable("left_eye <b>")) == "left_eye &lt;b&gt;"
+    assert str(page.breakable(0.25)) == "0.2500"
+
+
+def test_long_tables_and_settings_are_folded() -> None:
+    short, long = ([(f"row {i}", i) for i in range(count)] for count in (page.MOST_OPEN, page.MOST_OPEN + 1))
+    assert not Html(render(Page(title="t", sections=[Section("s", [Table(("a", "b"), short)])]))).attributes("details")
+    folded = Html(render(Page(title="t", sections=[Section("s", [Table(("a", "b"), long), Settings(dict(long))])])))
+    assert len(folded.attributes("details")) == 2
+    assert f"Show all {len(long)} rows" in folded.text
+    assert "row 40 40" in folded.text
 
 
 def test_jpegs_keep_colours_and_large_ones_are_shrunk() -> None:

@@ -149,17 +149,39 @@ def test_overlapping_heatmaps_keep_their_colours_and_bad_values_show_nothing() -
 
 
 @pytest.mark.parametrize("count", [1, 5, 68])
-@pytest.mark.parametrize("with_truth", [True, False])
-def test_panels_hold_any_number_of_points(count: int, with_truth: bool) -> None:
+def test_panels_hold_any_number_of_points(count: int) -> None:
     maps = np.random.default_rng(0).random((count, 24, 18)).astype(np.float32)
     names = [f"point_{i}" for i in range(count)]
-    panel = pictures.heatmap_panel(canvas(Size(72, 96)), maps if with_truth else None, maps, names, width=480)
-    short = pictures.heatmap_panel(canvas(Size(72, 96)), maps, maps, names, width=480, separate=False)
+    bare = canvas(Size(72, 96))
+    panel = pictures.heatmap_panel(bare, maps, maps, names, width=480)
     assert panel.dtype == np.uint8
     assert 480 <= panel.shape[1] < 560
-    assert panel.shape[0] > short.shape[0]
-    grid = pictures.separate_heatmaps(canvas(Size(72, 96)), maps, names, 3, tile_width=60)
+    assert panel.shape[0] < 2 * panel.shape[1], "of many points the first few alone"
+    grid = pictures.separate_heatmaps(bare, maps, names, 3, tile_width=60)
     assert grid.shape[1] < 3 * 60 + 20
+    last = pictures.heatmap_panel(bare, maps, maps, names, width=480, chosen=[count - 1])
+    assert (last.shape == panel.shape) == (count == 1)
+
+
+def test_of_many_points_the_farthest_off_have_lines_and_names() -> None:
+    """Points far apart from each other on a line; one is far off, so that its line and its name are drawn."""
+    count = 2 * pictures.FEW
+    truth = np.stack([np.full(count, 60.0), np.linspace(20, 380, count)], axis=-1)
+    row = Skeleton("row", tuple(f"point_{i}" for i in range(count)))
+    predicted = truth + np.array([0.0, 0.5])
+    predicted[7] += (100.0, 0.0)
+    everything = np.ones(count, bool)
+    assert pictures.farthest(truth, everything, predicted)[0] == 7
+    assert 7 not in pictures.farthest(truth, np.arange(count) != 7, predicted)
+    drawn = pictures.truth_and_prediction(canvas(Size(400, 400)), truth, everything, predicted, row)
+    middle = np.rint((truth[7] + predicted[7]) / 2).astype(int)
+    np.testing.assert_allclose(drawn[middle[1], middle[0]], pictures.ERROR, atol=20)
+    named = (np.abs(drawn.astype(int) - pictures.ERROR).max(-1) < 20)[:, 170:]
+    assert named.any(), "a name right of the prediction"
+    assert np.flatnonzero(named.any(1)).max() < truth[8, 1], "one name, above its point"
+    predicted[7] = truth[7]
+    near = pictures.truth_and_prediction(canvas(Size(400, 400)), truth, everything, predicted, row)
+    assert (near[:, 170:] == GREY).all(), "points that are near need no name"
 
 
 def test_contact_sheets_take_tiles_of_all_sizes_and_none() -> None:
