@@ -64,7 +64,8 @@ def write_data(folder: Path, count: int, instances: int, seed: int = 0) -> Path:
                 xy = (template + draw.normal(0, 0.02, template.shape)) @ matrix.T * scale
                 xy += (draw.uniform(90, SIZE[0] - 90), draw.uniform(90, SIZE[1] - 90))
                 for a, b in edges:
-                    cv2.line(canvas, *(tuple(int(v) for v in xy[k]) for k in (a, b)), (40, 30, 35), 3, cv2.LINE_AA)
+                    start, end = ([int(v) for v in xy[k]] for k in (a, b))
+                    cv2.line(canvas, start, end, (40, 30, 35), 3, cv2.LINE_AA)
                 for k in range(count):
                     cv2.circle(canvas, [int(v) for v in xy[k]], 3, (80, 60, 30), -1, cv2.LINE_AA)
                 seen = np.where(draw.random(count) < 0.95, 2, 0)
@@ -161,7 +162,7 @@ def shoot(page: Path, shots: Path, name: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Makes every page, and screenshots of them.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--points", default="5,32,133")
     parser.add_argument("--instances", default="3,16,3000")

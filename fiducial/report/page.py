@@ -219,7 +219,7 @@ def breakable(value: Any) -> Any:
     def broken(word: re.Match[str]) -> str:
         return re.sub(r"([_/-])(?=\w)", r"\1<wbr>", word[0])
 
-    return Markup(re.sub(r"[\w./-]{20,}", broken, str(escape(number_text(value)))))
+    return Markup(re.sub(r"[\w./-]{24,}", broken, str(escape(number_text(value)))))
 
 
 def torch_device() -> str:
