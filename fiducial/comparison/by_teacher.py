@@ -54,7 +54,7 @@ class HeldOut:
 
 def held_out(shared: Shared, size: Size) -> HeldOut:
     """Cuts the held-out crops in a size."""
-    batches = list(shared.material.plain_loader(True, size, BATCH))
+    batches = list(shared.material.scored.loader(size, BATCH))
     images = torch.cat([batch.image for batch in batches])
     shown, looked_at = (sampling.places(len(images), count) for count in (SHOWN, LOOKED_AT))
     return HeldOut(

@@ -36,21 +36,30 @@ class Draw(NamedTuple):
 
 
 def loader(
-    instances: Instances, size: Size, batch_size: int, spec: AugmentSpec | None, *,
-    seed: int = 0, workers: int = 0, rank: int = 0, world: int = 1, padding: float = PADDING,
-    strict: bool = False, cache_bytes: int = CACHE_BYTES,
-) -> DataLoader:  # fmt: skip
-    """Batches of `size` crops. With a `spec`: training, shuffled, augmented, whole batches only, without crowds and
-    instances of no labelled point. With None: the crops that evaluation sees (`instance_crops`), all rows in order.
+    instances: Instances,
+    size: Size,
+    batch_size: int,
+    spec: AugmentSpec | None,
+    *,
+    rows: np.ndarray | None = None,
+    seed: int = 0,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    padding: float = PADDING,
+    strict: bool = False,
+    cache_bytes: int = CACHE_BYTES,
+) -> DataLoader:
+    """Loads batches of `size` crops. With a `spec`: training, shuffled, augmented, whole batches only, without crowds and
+    instances of no labelled point. With None: the crops that evaluation sees (`instance_crops`), in order. `rows` picks
+    the instances [those]; `batch.row` counts all.
 
     `loader.sampler.set_epoch(n)` chooses the epoch; `loader.dataset.problems()` says which pictures could not be
     read."""
     training = spec is not None
-    crops = Crops(
-        instances, size, spec,
-        seed=seed, padding=padding, strict=strict, cache_bytes=cache_bytes,
-    )  # fmt: skip
-    rows = np.flatnonzero(trainable(instances)) if training else np.arange(len(instances))
+    crops = Crops(instances, size, spec, seed=seed, padding=padding, strict=strict, cache_bytes=cache_bytes)
+    if rows is None:
+        rows = np.flatnonzero(trainable(instances)) if training else np.arange(len(instances))
     if len(rows) == 0:
         raise UserError(f"{instances.source}: nothing to load: no instance has a labelled point")
     draws = ImageGroupedSampler(

@@ -3,7 +3,7 @@
     teacher, signals        the frozen network, and what can be compared between two detectors
     data                    labelled crops or frames of clips, to learn from and to score on
     cache                   the teacher's answers, asked once
-    spec, choices           what is chosen for a run, and what a run begins with
+    spec, recipes           what is chosen for a run, and what a run begins with
     transfer, objective     what is minimised
     scoring, report         how far the student is from its teacher
     workflow                a run
@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fiducial.distill.choices import recipe_of as recipe_of
+    from fiducial.distill.recipes import recipe_of as recipe_of
     from fiducial.distill.scoring import DISTANCE as DISTANCE
     from fiducial.distill.scoring import MEANINGS as MEANINGS
     from fiducial.distill.scoring import Distances as Distances
@@ -42,7 +42,7 @@ _WHERE = {
     "distill": "workflow.distill",
     "load_teacher": "teacher.load",
     "parameters_of": "teacher.parameters_of",
-    "recipe_of": "choices.recipe_of",
+    "recipe_of": "recipes.recipe_of",
     "share": "workflow.share",
     "student_of": "workflow.student_of",
     "unlabelled_scores": "scoring.unlabelled_scores",

@@ -36,7 +36,7 @@ LARGEST = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True)
 class Index:
-    """What lies in a folder of answers."""
+    """Describes what lies in a folder of answers."""
 
     teacher: str  # fingerprint
     data: str  # fingerprint of the crops' source
@@ -47,14 +47,14 @@ class Index:
     level: int | None  # of the backbone, whose map `feature` is
 
 
-class Kept:
-    """Answers looked up by `batch.row`. Maps are normalised again after their rounding to float16."""
+class KeptAnswers:
+    """Looks up answers by `batch.row`. Maps are normalised again after their rounding to float16."""
 
     def __init__(self, folder: Path, wanted: tuple[str, ...]) -> None:
         self.rows = np.load(folder / "rows.npy")
         self.columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in wanted}
 
-    def __deepcopy__(self, memo: Any) -> Kept:
+    def __deepcopy__(self, memo: Any) -> KeptAnswers:
         return self  # read only, and a copy would take the files into memory
 
     @torch.no_grad()
@@ -67,36 +67,36 @@ class Kept:
             values = torch.from_numpy(np.ascontiguousarray(self.columns[name][places])).float()
             return values.to(batch.row.device, non_blocking=True)
 
-        found = {name: column(name) for name in self.columns}
-        if "maps" in found:
-            found["maps"] = heatmaps.normalised(found["maps"])
-        return Signals(**found)
+        signals = {name: column(name) for name in self.columns}
+        if "maps" in signals:
+            signals["maps"] = heatmaps.normalised(signals["maps"])
+        return Signals(**signals)
 
 
-def kept(
-    folder: Path, asked: Asked, wanted: Index, crops: Callable[[], Iterable[Batch]], *,
-    progress: bool = False,
-) -> Kept:  # fmt: skip
-    """The answers in `folder`, made there where it is not there yet. `crops` gives all crops once, rows rising."""
+def kept_answers(
+    folder: Path, asked: Asked, wanted: Index, crops: Callable[[], Iterable[Batch]], *, progress: bool = False
+) -> KeptAnswers:
+    """Opens the answers in `folder`, which are asked for and written there where it is not there yet.
+
+    `crops` gives all crops once, rows rising. Raises UserError for answers of another teacher or to other crops."""
     if (folder / INDEX).exists():
-        found = config.from_dict(Index, files.read_json(folder / INDEX), str(folder / INDEX))
-        _refuse_other(folder, found, wanted)
+        _refuse_other(folder, config.from_dict(Index, files.read_json(folder / INDEX), str(folder / INDEX)), wanted)
     else:
         _make(folder, asked, wanted, crops(), progress)
-    return Kept(folder, wanted.held)
+    return KeptAnswers(folder, wanted.held)
 
 
-def _refuse_other(folder: Path, found: Index, wanted: Index) -> None:
+def _refuse_other(folder: Path, there: Index, wanted: Index) -> None:
     """More than is wanted may be there."""
     names = {"teacher": "teacher's weights", "data": "data", "size": "teacher's size", "padding": "padding"}
     differing = [
-        f"the {word} were {getattr(found, name)} and are now {getattr(wanted, name)}"
+        f"the {word} were {getattr(there, name)} and are now {getattr(wanted, name)}"
         for name, word in names.items()
-        if getattr(found, name) != getattr(wanted, name)
+        if getattr(there, name) != getattr(wanted, name)
     ]
-    lacking = [name for name in wanted.held if name not in found.held]
-    if "feature" in wanted.held and found.level != wanted.level:
-        differing.append(f"the attention's level was {found.level} and is now {wanted.level}")
+    lacking = [name for name in wanted.held if name not in there.held]
+    if "feature" in wanted.held and there.level != wanted.level:
+        differing.append(f"the attention's level was {there.level} and is now {wanted.level}")
     if lacking and not differing:
         differing.append(f"it has no {' and '.join(lacking)}, which this loss needs")
     if differing:
@@ -125,31 +125,35 @@ def _make(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], pro
 
 def _write(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], advance: Advance) -> list[np.ndarray]:
     """One file a field, filled batch by batch; the rows in the order in which they came."""
-    files: dict[str, np.ndarray] = {}
+    columns: dict[str, np.ndarray] = {}
     rows: list[np.ndarray] = []
     done = 0
     for batch in crops:
-        found = asked(batch)._asdict()
-        if not files:
-            _refuse_too_large(folder, {name: found[name] for name in wanted.held}, wanted.count)
-        for name in wanted.held:
-            values = found[name].float().cpu().numpy()
-            if name not in files:
-                kind = np.float16 if name in ("maps", "feature") else np.float32
+        answers = {name: signal for name, signal in asked(batch)._asdict().items() if name in wanted.held}
+        if not columns:
+            _refuse_too_large(folder, answers, wanted.count)
+        for name, signal in answers.items():
+            values = signal.float().cpu().numpy()
+            if name not in columns:
                 shape = (wanted.count, *values.shape[1:])
-                files[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, shape)
-            files[name][done : done + len(values)] = values.clip(-LARGEST, LARGEST)
+                columns[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", _kind(name), shape)
+            columns[name][done : done + len(values)] = values.clip(-LARGEST, LARGEST)
         rows.append(batch.row.cpu().numpy())
         done += len(batch.row)
         advance(len(batch.row))
-    for file in files.values():
-        file.flush()  # type: ignore[attr-defined]
+    for column in columns.values():
+        column.flush()  # type: ignore[attr-defined]
     return rows
 
 
+def _kind(name: str) -> type[np.floating]:
+    """Maps are large and need few digits."""
+    return np.float16 if name in ("maps", "feature") else np.float32
+
+
 def _refuse_too_large(folder: Path, first: dict[str, Tensor], count: int) -> None:
-    each = {name: value[0].numel() * (2 if name in ("maps", "feature") else 4) for name, value in first.items()}
-    needed, free = count * sum(each.values()), shutil.disk_usage(folder).free
+    a_crop = sum(signal[0].numel() * np.dtype(_kind(name)).itemsize for name, signal in first.items())
+    needed, free = count * a_crop, shutil.disk_usage(folder).free
     if needed > 0.95 * free:
         raise UserError(
             f"{folder.parent}: the teacher's answers to {count} crops need {needed / 2**30:.1f} GiB and there are "

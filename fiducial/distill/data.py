@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -23,39 +24,23 @@ from fiducial.training import fit as fitting
 from fiducial.training.device import worker_count
 from fiducial.types import Instances, Problem
 
-NO_CLIPS: tuple[tuple[str, np.ndarray], ...] = ()
-
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
-    """Crops to learn from, and others to score on. `batch.row` is the row of the instances that a crop is of."""
+class CropSet:
+    """Loads the crops to learn from, or those to score on. `batch.row` counts all instances, those of the other set too."""
 
-    said: str  # a line for people
-    fingerprint: str  # changes with the data, and not with the size in which they are cut
+    instances: Callable[[Size], Instances]  # for crops of a size: frames of clips are kept in that size
+    rows: np.ndarray  # [n] of the instances, rising: those of this set
+    where: Callable[[int], str]  # names a row for messages
     padding: float  # of the boxes
-    instances: Callable[[bool, Size], Instances]  # scored or learnt from; frames are kept in the size of the crops
-    learnt_rows: np.ndarray  # [n] rising
-    scored_rows: np.ndarray  # [m] rising
-    truth: Instances | None  # labels of what is scored, of the teacher's points; None where there are none
-    split: str  # what is scored, in words
-    clips: tuple[
-        tuple[str, np.ndarray], ...
-    ]  # name and scored rows of each, of all still images together; () = no clips
-    name: Callable[[bool, int], str]  # of a row, scored or learnt from, for messages
-    problems: list[Problem]
+    cache_bytes: int = loading.CACHE_BYTES  # decoded images that may be kept in memory
 
-    def where(self, row: int, scored: bool = False) -> str:
-        """Names a crop for messages."""
-        return self.name(scored, row)
-
-    def rows(self, scored: bool) -> np.ndarray:
-        """Lists the values that `batch.row` takes, in rising order."""
-        return self.scored_rows if scored else self.learnt_rows
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def train_loader(self, recipe: DistillationRecipe, rank: int, world: int) -> DataLoader:
-        """Loads whole batches of the crops to learn from, shuffled and augmented by the recipe's seed and the epoch."""
+        """Loads whole batches, shuffled and augmented by the recipe's seed and the epoch."""
         return self._loader(
-            False,
             recipe.size,
             recipe.batch_size,
             recipe.augment,
@@ -66,33 +51,27 @@ class Material:
             world=world,
         )
 
-    def plain_loader(self, scored: bool, size: Size, batch_size: int, workers: int = 0) -> DataLoader:
+    def loader(self, size: Size, batch_size: int, workers: int = 0) -> DataLoader:
         """Loads all crops once, in order, not augmented, cut in any size."""
-        return self._loader(scored, size, batch_size, None, workers=workers)
+        return self._loader(size, batch_size, None, workers=workers)
 
-    def _loader(
-        self,
-        scored: bool,
-        size: Size,
-        batch_size: int,
-        spec: AugmentSpec | None,
-        *,
-        seed: int = 0,
-        workers: int = 0,
-        strict: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> DataLoader:
-        instances, training = self.instances(scored, size), spec is not None
-        draws = loading.ImageGroupedSampler(
-            self.rows(scored), instances.image_row, batch_size, seed=seed, training=training, rank=rank, world=world
-        )
-        # Frames of clips are decoded already: nothing is gained by keeping them once more.
-        cache_bytes = 0 if self.clips else loading.CACHE_BYTES
-        crops = loading.Crops(
-            instances, size, spec, seed=seed, padding=self.padding, strict=strict, cache_bytes=cache_bytes
-        )
-        return loading.loader_of(crops, draws, workers)
+    def _loader(self, size: Size, batch_size: int, spec: AugmentSpec | None, **options: Any) -> DataLoader:
+        options |= {"rows": self.rows, "padding": self.padding, "cache_bytes": self.cache_bytes}
+        return loading.loader(self.instances(size), size, batch_size, spec, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Holds what teacher and student look at."""
+
+    said: str  # a line for people
+    fingerprint: str  # changes with the data, and not with the size in which they are cut
+    learnt: CropSet
+    scored: CropSet
+    truth: Instances | None  # labels of what is scored, of the teacher's points; None where there are none
+    split: str  # what is scored, in words
+    clips: tuple[tuple[str, np.ndarray], ...] = ()  # name and scored rows of each, of all still images together
+    problems: list[Problem]
 
 
 def material_of(
@@ -135,38 +114,42 @@ def _labelled(data: fitting.Data, matches: bool, padding: float, teacher_points:
     )
     videos = len(_videos_in(path))
     left = f"; {videos} videos in it are not used: give their folder alone to learn from them" if videos else ""
+    learnt, scored = (
+        CropSet(instances=lambda size, part=part: part, rows=np.arange(len(part)), where=part.where, padding=padding)
+        for part in (train, validation)
+    )
     return Material(
         said=f"{path}: {len(train)} labelled crops of train, {len(validation)} of val, {labels}{left}",
         fingerprint=data.fingerprint,
-        padding=padding,
-        instances=lambda scored, size: validation if scored else train,
-        learnt_rows=np.arange(len(train)),
-        scored_rows=np.arange(len(validation)),
+        learnt=learnt,
+        scored=scored,
         truth=validation if matches else None,
         split="val",
-        clips=NO_CLIPS,
-        name=lambda scored, row: (validation if scored else train).where(row),
         problems=data.problems,
     )
 
 
 def _unlabelled(path: Path, whole: Clips, prepared: Callable[[Size], Clips], points: int) -> Material:
-    """Frames of clips, whole, and images; of a clip that is scored 60, evenly over it."""
-    learnt, scored = frames.train_rows(whole), frames.scored_rows(whole)
-    clip_of_row = np.array([whole.clip_of(row) for row in scored.tolist()])
+    """Frames of clips, and images, each whole; of a clip that is scored 60 frames, evenly over it."""
+
+    def instances(size: Size) -> Instances:
+        return frames.instances_of(whole if size == whole.index.size else prepared(size), points)
+
+    # The frames are decoded already: nothing is gained by keeping them in memory once more.
+    learnt, scored = (
+        CropSet(instances=instances, rows=rows, where=whole.where, padding=1.0, cache_bytes=0)
+        for rows in (frames.train_rows(whole), frames.scored_rows(whole))
+    )
+    clip_of_row = np.array([whole.clip_of(row) for row in scored.rows.tolist()])
     groups = whole.grouped(np.unique(clip_of_row).tolist())
-    used = whole.index.used
     return Material(
-        said=f"{path}: {len(learnt)} frames to learn from, {len(scored)} to score on ({used})",
+        said=f"{path}: {len(learnt)} frames to learn from, {len(scored)} to score on ({whole.index.used})",
         fingerprint=whole.index.digest,
-        padding=1.0,
-        instances=lambda _, size: frames.instances_of(whole if size == whole.index.size else prepared(size), points),
-        learnt_rows=learnt,
-        scored_rows=scored,
+        learnt=learnt,
+        scored=scored,
         truth=None,
         split=whole.split,
-        clips=tuple((name, scored[np.isin(clip_of_row, members)]) for name, members in groups),
-        name=lambda _, row: whole.where(row),
+        clips=tuple((name, scored.rows[np.isin(clip_of_row, members)]) for name, members in groups),
         problems=whole.problems,
     )
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fiducial.distill import transfer
-from fiducial.distill.signals import Signals, Terms, corner_points, offer_of, signals_of
+from fiducial.distill.signals import Signals, Terms, offer_of, signals_of, squared_errors
 from fiducial.distill.spec import DistillationSpec
 from fiducial.distill.teacher import Teacher, TeacherAnswers
 from fiducial.distill.transfer import Matching
@@ -20,7 +20,9 @@ from fiducial.types import Batch
 
 
 class Distillation(Objective):
-    """The student, and for L3 what matches its map with the teacher's. The teacher is in no state and gets no gradient."""
+    """Trains the student, and for L3 what matches its map with the teacher's.
+
+    The teacher is in no checkpoint and gets no gradient."""
 
     def __init__(
         self, detector: Detector, teacher: Teacher, answers: TeacherAnswers, terms: Terms, spec: DistillationSpec
@@ -30,47 +32,44 @@ class Distillation(Objective):
         self._answers = [answers]  # in a list, so that a network in it is no part of this one
         self.matching: Matching | None = None
         if terms.student_level is not None and terms.teacher_level is not None:
-            own, theirs = offer_of(detector).levels, teacher.offer.levels
-            self.matching = Matching(own[terms.student_level], theirs[terms.teacher_level])
+            levels, teacher_levels = offer_of(detector).levels, teacher.offer.levels
+            self.matching = Matching(levels[terms.student_level], teacher_levels[terms.teacher_level])
         self._leave_out_unused()
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        return {name: each.mean() for name, each in self.terms_of(batch).items()}
+        return {name: loss.mean() for name, loss in self.losses_of(batch).items()}
 
     @torch.no_grad()
     def each(self, batch: Batch) -> Float[Tensor, " b"]:
-        return torch.stack(list(self.terms_of(batch).values())).sum(0)
+        return torch.stack(list(self.losses_of(batch).values())).sum(0)
 
-    def terms_of(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        """Weighted, of each sample; a term of weight 0 is not there."""
-        found = self._of_student(batch.image)
+    def losses_of(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        """Computes the weighted losses of each sample; one of weight 0 is not there."""
+        student = self._of_student(batch.image)
         teacher = self._answers[0](batch)
         with torch.autocast(batch.image.device.type, enabled=False):
-            return self.compared(found, teacher)
+            return self.compared(student, teacher)
 
     def compared(self, student: Signals, teacher: Signals) -> dict[str, Float[Tensor, " b"]]:
-        """Errors, weighted, of each sample."""
-        spec, terms, size = self.spec, self.terms, self.detector.spec.size
-        found = {}
-        if terms.keypoints and spec.keypoints:
-            apart = corner_points(student, size) - corner_points(teacher, size)
-            found["keypoints"] = spec.keypoints * (apart**2).mean((1, 2))
-        if terms.jacobians and spec.jacobians and student.jacobian is not None and teacher.jacobian is not None:
-            found["jacobians"] = spec.jacobians * ((student.jacobian - teacher.jacobian) ** 2).mean((1, 2, 3))
+        """Compares a student's signals with its teacher's, as `losses_of` does."""
+        spec, terms = self.spec, self.terms
+        weights = {"keypoints": terms.keypoints * spec.keypoints, "jacobians": terms.jacobians * spec.jacobians}
+        errors = squared_errors(student, teacher, self.detector.spec.size)
+        weighted = {name: weights[name] * error for name, error in errors.items() if weights[name]}
         if terms.own_cells is not None and terms.cells is not None and student.maps is not None and spec.heatmaps != 0:
             assert teacher.maps is not None
             maps = resized(student.maps, terms.own_cells, terms.cells)
             if spec.loss == "KL":
-                apart, usual = losses.kl(teacher.maps, maps).mean(1), 1.0
+                error, usual = losses.kl(teacher.maps, maps).mean(1), 1.0
             else:
-                apart, usual = ((maps - teacher.maps) ** 2).mean((1, 2, 3)), teacher.maps[0, 0].numel()
-            found["heatmaps"] = (usual if spec.heatmaps is None else spec.heatmaps) * apart
+                error, usual = ((maps - teacher.maps) ** 2).mean((1, 2, 3)), teacher.maps[0, 0].numel()
+            weighted["heatmaps"] = (usual if spec.heatmaps is None else spec.heatmaps) * error
         if self.matching is not None and student.feature is not None and spec.attention:
             assert teacher.feature is not None
             matched = self.matching(student.feature)
-            apart = transfer.attention_mse(matched, teacher.feature, spec.power, spec.normalise)
-            found["attention"] = spec.attention * apart
-        return found
+            error = transfer.attention_mse(matched, teacher.feature, spec.power, spec.normalise)
+            weighted["attention"] = spec.attention * error
+        return weighted
 
     def _of_student(self, image: UInt8[Tensor, "b h w 3"]) -> Signals:
         return signals_of(self.detector, image, self.terms.student_level, frozen=self.frozen)
@@ -78,21 +77,16 @@ class Distillation(Objective):
     def _leave_out_unused(self) -> None:
         """What no term reaches (a likelihood's flow, say) is not trained: a parameter that waits for a gradient stops a run
         on several devices."""
-        size = self.detector.spec.size
-        black = torch.zeros(1, size.h, size.w, 3, dtype=torch.uint8)
+        size, terms, spec = self.detector.spec.size, self.terms, self.spec
         self.eval()
-        found = self._of_student(black)
-        own, spec = self.terms, self.spec
-        reached = [
-            value.sum()
-            for value, counts in (
-                (found.xy_unit, own.keypoints and spec.keypoints),
-                (found.jacobian, own.jacobians and spec.jacobians),
-                (found.maps, own.heatmaps and spec.heatmaps != 0),
-                (None if self.matching is None else self.matching(found.feature), spec.attention),
-            )
-            if value is not None and counts
-        ]
+        signals = self._of_student(torch.zeros(1, size.h, size.w, 3, dtype=torch.uint8))
+        compared = (
+            (signals.xy_unit, terms.keypoints and spec.keypoints),
+            (signals.jacobian, terms.jacobians and spec.jacobians),
+            (signals.maps, terms.heatmaps and spec.heatmaps != 0),
+            (None if self.matching is None else self.matching(signals.feature), spec.attention),
+        )
+        reached = [value.sum() for value, weight in compared if value is not None and weight]
         if not reached:
             raise UserError("distillation: all weights are 0, so there is nothing to learn; expected one above 0")
         torch.stack(reached).sum().backward()

@@ -10,23 +10,24 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fiducial.card import Card
 from fiducial.data import sampling
+from fiducial.data.source import Source
 from fiducial.distill.data import Material
 from fiducial.distill.scoring import DISTANCE, MEANINGS, Distances
-from fiducial.distill.spec import DistillationRecipe
-from fiducial.distill.teacher import Teacher
+from fiducial.distill.teacher import Teacher, parameters_of
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.report import pictures, sheets
 from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, torch_device
-from fiducial.report.run_page import Run, page_of_run, read_run, write_run
+from fiducial.report.run_page import page_of_run, read_run, write_run
+from fiducial.training.work import Outcome
 from fiducial.types import Batch, Skeleton
 
 SHARE = f"{DISTANCE}_share"
@@ -36,12 +37,12 @@ CURVES = (
     ("Loss L1 on scored crops", ["val/l1"], f"{MEANINGS['l1'][0].upper()}{MEANINGS['l1'][1:]}."),
     ("Error against the labels, NME", ["val/nme", "val/teacher_nme"], "The teacher's does not change."),
 )
-SHOWN = 12  # crops of a picture
+SHOWN = 12  # crops of a sheet
 PAIRS = 2  # of teacher and student, side by side
 
 
 class Crop(NamedTuple):
-    """A scored crop."""
+    """Holds a scored crop."""
 
     px: float  # mean distance of its points, px of the student's input
     row: int
@@ -51,7 +52,7 @@ class Crop(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """All scored crops."""
+    """Holds what was found on all scored crops, and some of them to look at."""
 
     figures: dict[str, float]
     rows: np.ndarray  # [n]
@@ -61,47 +62,56 @@ class Scored(NamedTuple):
 
 
 def write(
-    out: Path,
-    recipe: DistillationRecipe,
-    teacher: Teacher,
-    material: Material,
-    distances: Distances,
-    crops: Iterable[Batch],
-    *,
-    about: Mapping[str, Any],
-    warning: str = "",
+    outcome: Outcome, teacher: Teacher, material: Material, distances: Distances, crops: Iterable[Batch], source: Source
 ) -> dict[str, Any]:
-    """Scores the student that RUN holds, writes figures, pictures and the page, and gives the figures and the files.
+    """Scores the student that a run folder holds on `crops`, all that are scored; writes figures, pictures and the page.
 
-    about: what else is known of the run, for the figures; warning: why the run is worth little, if it is."""
-    detector, _ = detectors.load(out, evaluate.device_name())
+    Gives the figures and where the files are."""
+    detector, _ = detectors.load(outcome.out, evaluate.device_name())
     scored = score(detector, material, distances, crops)
-    clips = clip_rows(scored, material.clips, detector.spec.size)
     summary = {
-        **about,
+        **about(outcome.card, teacher, source),
         "split": material.split,
         "count": len(scored.rows),
         "metrics": scored.figures,
-        "clips": clips,
+        "clips": clip_rows(scored, material.clips, detector.spec.size),
         "left_out": [str(problem) for problem in material.problems],
     }
-    skeleton = teacher.detector.spec.skeleton
-    evenly, worst = (sheet(chosen, material, skeleton) for chosen in (scored.evenly, scored.worst))
-    pictures.write(out / "pictures" / "points.png", evenly)
-    pictures.write(out / "pictures" / "worst.png", worst)
-    run, galleries = read_run(out), _galleries(scored, material, evenly, worst)
-    return write_run(run, summary, _page(run, recipe, teacher, material, scored, summary, galleries, warning))
+    sheets_of = {"points": scored.evenly, "worst": scored.worst}
+    drawn = {name: sheet(shown, material, teacher.detector.spec.skeleton) for name, shown in sheets_of.items()}
+    for name, image in drawn.items():
+        pictures.write(outcome.out / "pictures" / f"{name}.png", image)
+    page = _page(outcome, teacher, material, scored, summary, _galleries(scored, material, drawn))
+    return write_run(read_run(outcome.out), summary, page)
+
+
+def figures_without_teacher(outcome: Outcome, teacher: Teacher, source: Source) -> dict[str, Any]:
+    """Gives the figures of a student that learnt without the teacher: its points are its own, so no page compares the two."""
+    written = {"model": str(outcome.out), "history": str(outcome.out / "history.csv")}
+    return {**about(outcome.card, teacher, source), "metrics": outcome.card.metrics["val"], "files": written}
 
 
 # --------------------------------------------------------------------------------------------------------- figures
 
 
+def about(card: Card, teacher: Teacher, source: Source) -> dict[str, Any]:
+    """Describes a run beside its figures."""
+    return {
+        "teacher": str(teacher.path),
+        "data": str(source),
+        "loss": card.metrics.get("loss", "none"),
+        "epoch": card.metrics["epoch"],
+        "student_parameters": parameters_of(detectors.build(card.spec)),
+        "teacher_parameters": parameters_of(teacher.detector),
+    }
+
+
 def score(detector: Detector, material: Material, distances: Distances, crops: Iterable[Batch]) -> Scored:
     """Goes once over the scored crops; images of those alone that are shown stay in memory."""
-    scored = material.rows(scored=True)
-    shown_rows = scored[sampling.places(len(scored), SHOWN)]
+    all_rows = material.scored.rows
+    rows_shown = all_rows[sampling.places(len(all_rows), SHOWN)]
     rows, px = [], []
-    shown: list[Crop] = []
+    evenly: list[Crop] = []
     worst: list[Crop] = []
     for batch in crops:
         here = Batch(*(column.to(detector.mean.device) for column in batch))
@@ -115,15 +125,15 @@ def score(detector: Detector, material: Material, distances: Distances, crops: I
         ]
         rows += [crop.row for crop in batch_crops]
         px += [crop.px for crop in batch_crops]
-        shown += [crop for crop in batch_crops if crop.row in shown_rows]
+        evenly += [crop for crop in batch_crops if crop.row in rows_shown]
         worst = heapq.nlargest(SHOWN, [*worst, *batch_crops], key=lambda crop: crop.px)
-    return Scored(distances.scores(), np.array(rows), np.array(px), shown, worst)
+    return Scored(distances.scores(), np.array(rows), np.array(px), evenly, worst)
 
 
-def clip_rows(scored: Scored, groups: Sequence[tuple[str, np.ndarray]], size: Size) -> list[dict[str, Any]]:
+def clip_rows(scored: Scored, clips: Sequence[tuple[str, np.ndarray]], size: Size) -> list[dict[str, Any]]:
     """Gives a row for each scored clip, and one for all still images. size: the student's input."""
     rows = []
-    for name, clip in groups:
+    for name, clip in clips:
         px = float(scored.px[np.isin(scored.rows, clip)].mean())
         rows.append({"clip": name, "crops": len(clip), DISTANCE: px, SHARE: px / max(size)})
     return rows
@@ -137,47 +147,63 @@ def sheet(crops: Sequence[Crop], material: Material, skeleton: Skeleton) -> np.n
     tiles, captions = [], []
     for crop in crops:
         tiles += [pictures.crop_with_points(crop.image, xy, skeleton) for xy in (crop.teacher_unit, crop.student_unit)]
-        captions += [sheets.tail(material.where(crop.row, scored=True), 24), f"student, {crop.px:.2f} px"]
+        captions += [sheets.tail(material.scored.where(crop.row), 24), f"student, {crop.px:.2f} px"]
     return pictures.contact_sheet(tiles, captions, 2 * PAIRS)
+
+
+def _galleries(scored: Scored, material: Material, drawn: Mapping[str, np.ndarray]) -> list[Gallery]:
+    note = "Left the teacher's points, right the student's; the same point has the same colour. {}"
+    first, last = scored.worst[0], scored.worst[-1]
+    farthest = f"From {first.px:.2f} px ({material.scored.where(first.row)}) to {last.px:.2f} px."
+    worst = Picture(drawn["worst"], f"The {len(scored.worst)} crops with the largest distances")
+    evenly = Picture(drawn["points"], f"{len(scored.evenly)} of {len(scored.rows)} scored crops")
+    return [
+        Gallery("Worst first", [worst], note.format(farthest), wide=True),
+        Gallery("Evenly over all", [evenly], note.format("What to expect."), wide=True),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------ page
 
 
 def _page(
-    run: Run,
-    recipe: DistillationRecipe,
+    outcome: Outcome,
     teacher: Teacher,
     material: Material,
     scored: Scored,
     summary: Mapping[str, Any],
     galleries: Sequence[Gallery],
-    warning: str,
 ) -> Page:
-    loss = recipe.distillation.loss
+    run, recipe, figures = read_run(outcome.out), outcome.recipe, scored.figures
+    is_taught = recipe.distillation.loss != "none"
+    notes = [
+        f"All figures are of {material.split}, and the same crops chose the epoch ({summary['epoch'] + 1} of {recipe.epochs}): "
+        "on others the student is likely to be farther off."
+    ]
+    if not is_taught:
+        notes.append(
+            "This student learnt without the teacher, from labels; the distance only says how alike the two are."
+        )
     metrics = metric_table(
-        [(name, scored.figures[name], meaning) for name, meaning in MEANINGS.items() if name in scored.figures],
+        [(name, figures[name], meaning) for name, meaning in MEANINGS.items() if name in figures],
         f"On {material.split}",
         f"{len(scored.rows)} crops; shares and NME are fractions, not percent.",
     )
-    clip_table = Table(
-        ("clip", "crops", "distance px", "% of the side"),
-        [(row["clip"], row["crops"], row[DISTANCE], 100 * row[SHARE]) for row in summary["clips"]],
-    )
-    taught = "beside" if loss == "none" else "taught by"
+    columns = ("clip", "crops", "distance px", "% of the side")
+    clips = [(row["clip"], row["crops"], row[DISTANCE], 100 * row[SHARE]) for row in summary["clips"]]
     return page_of_run(
         run,
-        title=f"{recipe.backbone} {taught} {teacher.detector.spec.backbone}: {run.folder.name}",
-        facts=_facts(scored.figures, summary),
-        notes=[*([warning] if warning else []), *_notes(material, summary, recipe, loss)],
+        title=f"{recipe.backbone} {'taught by' if is_taught else 'beside'} {teacher.detector.spec.backbone}: {run.folder.name}",
+        facts=_facts(figures, summary),
+        notes=[*([outcome.warning] if outcome.warning else []), *notes],
         metrics=metrics,
         drawn=run.charts(*CURVES),
         shown=galleries,
-        details=[Section("Clip by clip", [clip_table])],
+        details=[Section("Clip by clip", [Table(columns, clips)])],
         data={
             "data": summary["data"],
             "used": material.said,
-            "crops to learn from": len(material.rows(scored=False)),
+            "crops to learn from": len(material.learnt),
             "crops scored": len(scored.rows),
             **{f"teacher: {name}": value for name, value in teacher.told().items()},
         },
@@ -194,29 +220,4 @@ def _facts(figures: Mapping[str, float], summary: Mapping[str, Any]) -> list[Fac
         Fact(DISTANCE.replace("_", " "), distance, f"{MEANINGS[DISTANCE]}; %: {MEANINGS[SHARE]}"),
         *(Fact(name.replace("_", " "), figures[name], MEANINGS[name]) for name in HEADLINE if name in figures),
         Fact("parameters", f"{student:,}", times),
-    ]
-
-
-def _notes(material: Material, summary: Mapping[str, Any], recipe: DistillationRecipe, loss: str) -> list[str]:
-    """Says what a reader must know before believing the figures."""
-    notes = [
-        f"All figures are of {material.split}, and the same crops chose the epoch ({summary['epoch'] + 1} of {recipe.epochs}): "
-        "on others the student is likely to be farther off."
-    ]
-    if loss == "none":
-        notes.append(
-            "This student learnt without the teacher, from labels; the distance only says how alike the two are."
-        )
-    return notes
-
-
-def _galleries(scored: Scored, material: Material, evenly: np.ndarray, worst: np.ndarray) -> list[Gallery]:
-    note = "Left the teacher's points, right the student's; the same point has the same colour. {}"
-    first, last = scored.worst[0], scored.worst[-1]
-    farthest = f"From {first.px:.2f} px ({material.where(first.row, scored=True)}) to {last.px:.2f} px."
-    worst_caption = f"The {len(scored.worst)} crops with the largest distances"
-    even_caption = f"{len(scored.evenly)} of {len(scored.rows)} scored crops"
-    return [
-        Gallery("Worst first", [Picture(worst, worst_caption)], note.format(farthest), wide=True),
-        Gallery("Evenly over all", [Picture(evenly, even_caption)], note.format("What to expect."), wide=True),
     ]

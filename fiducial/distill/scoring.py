@@ -13,12 +13,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fiducial import geometry
-from fiducial.distill.signals import Offer, Signals, corner_points, distance_px, divergence, jacobian_error, signals_of
+from fiducial.distill.signals import Offer, Signals, distance_px, divergence, jacobian_error, signals_of, squared_errors
 from fiducial.distill.teacher import TeacherAnswers
 from fiducial.geometry import Size
 from fiducial.models.detector import Detector
 from fiducial.models.resizing import Cells
-from fiducial.motion import collapse
+from fiducial.motion.scoring import spread_of
 from fiducial.motion.warps import Warp, WarpSpec
 from fiducial.training.objective import Objective
 from fiducial.training.scoring import validation_scores
@@ -42,20 +42,20 @@ MEANINGS = {
 def parts_of(
     student: Signals, teacher: Signals, size: Size, own: Cells | None, theirs: Cells | None
 ) -> dict[str, Float[Tensor, " b"]]:
-    """Of each crop; a quantity that one of the two has not is left out. size: the student's input."""
+    """Measures the differences of each crop, by the names in `MEANINGS`; what one of the two does not have is left out.
+
+    size: the student's input; own, theirs: the cells of the student's and the teacher's maps."""
     parts = {DISTANCE: distance_px(student, teacher, size).mean(1)}
-    apart = corner_points(student, size) - corner_points(teacher, size)
-    parts["l1"] = (apart**2).mean((1, 2))
+    parts["l1"] = torch.stack(list(squared_errors(student, teacher, size).values())).sum(0)
     if student.jacobian is not None and teacher.jacobian is not None:
         parts["jacobian_error"] = jacobian_error(student.jacobian, teacher.jacobian).mean(1)
-        parts["l1"] = parts["l1"] + ((student.jacobian - teacher.jacobian) ** 2).mean((1, 2, 3))
     if student.maps is not None and teacher.maps is not None and own is not None and theirs is not None:
         parts["heatmap_divergence"] = divergence(student.maps, own, teacher.maps, theirs).mean(1)
     return parts
 
 
 class Compared(NamedTuple):
-    """Student and teacher on one batch."""
+    """Holds what student and teacher say of one batch."""
 
     student: Signals
     teacher: Signals
@@ -63,7 +63,9 @@ class Compared(NamedTuple):
 
 
 class Distances:
-    """Scores of a student, or of a network that learnt the same points without the teacher. `metric` picks the epoch."""
+    """Scores a student, or a network that learnt the same points without the teacher. `metric` picks the epoch.
+
+    Implements `training.work.Scoring`."""
 
     def __init__(
         self, answers: TeacherAnswers, student: Offer, teacher: Offer, truth: Instances | None, metric: str = DISTANCE
@@ -75,28 +77,29 @@ class Distances:
 
     @torch.no_grad()
     def compared(self, detector: Detector, batch: Batch) -> Compared:
-        """Crop by crop; nothing is remembered."""
-        found, teacher = signals_of(detector, batch.image), self.answers(batch)
-        parts = parts_of(found, teacher, self.student.size, self.student.cells, self.teacher.cells)
-        return Compared(found, teacher, parts)
+        """Compares student and teacher crop by crop, and remembers nothing."""
+        student, teacher = signals_of(detector, batch.image), self.answers(batch)
+        parts = parts_of(student, teacher, self.student.size, self.student.cells, self.teacher.cells)
+        return Compared(student, teacher, parts)
 
     def observe(self, objective: Objective, batch: Batch) -> None:
         self.add(batch, self.compared(objective.detector, batch))
 
-    def add(self, batch: Batch, found: Compared) -> None:
-        """For `scores`."""
-        self._parts.append(found.parts)
+    def add(self, batch: Batch, compared: Compared) -> None:
+        """Remembers a batch for `scores`."""
+        self._parts.append(compared.parts)
         if self.truth is not None:
-            own, theirs = (geometry.unit_to_px(of.xy_unit, self.student.size) for of in (found.student, found.teacher))
-            self._points.append((batch.row, own, theirs, batch.image_to_crop))
+            both = (compared.student, compared.teacher)
+            student_xy, teacher_xy = (geometry.unit_to_px(signals.xy_unit, self.student.size) for signals in both)
+            self._points.append((batch.row, student_xy, teacher_xy, batch.image_to_crop))
 
     def scores(self) -> dict[str, float]:
         means = {name: float(torch.cat([part[name] for part in self._parts]).mean()) for name in self._parts[0]}
         means = {DISTANCE: means[DISTANCE], DISTANCE + "_share": means[DISTANCE] / max(self.student.size), **means}
         if self.truth is not None:
-            rows, own, theirs, matrix = (torch.cat(column) for column in zip(*self._points, strict=True))
-            means |= validation_scores(self.truth, rows.cpu().numpy(), own, matrix)
-            means["teacher_nme"] = validation_scores(self.truth, rows.cpu().numpy(), theirs, matrix)["nme"]
+            row, student_xy, teacher_xy, matrix = (torch.cat(column) for column in zip(*self._points, strict=True))
+            means |= validation_scores(self.truth, row.cpu().numpy(), student_xy, matrix)
+            means["teacher_nme"] = validation_scores(self.truth, row.cpu().numpy(), teacher_xy, matrix)["nme"]
         self._parts.clear()
         self._points.clear()
         return means
@@ -104,8 +107,8 @@ class Distances:
 
 @torch.no_grad()
 def equivariance_px(detector: Detector, image: UInt8[Tensor, "b h w 3"], seed: int = 0) -> Float[Tensor, " b"]:
-    """Of each crop, under one random warp: how well points keep to what they mark, whatever that is. Can be compared
-    between detectors whose points mean different things."""
+    """Measures how well points keep to what they mark, whatever that is: how far a warped crop's points, warped back, lie from
+    the crop's own, under one random warp. It can be compared between detectors whose points mean different things."""
     size = detector.spec.size
     warp = Warp.draw(len(image), WarpSpec(), torch.Generator().manual_seed(seed), image.device)
     moved = warp.image(image.permute(0, 3, 1, 2).float()).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
@@ -115,7 +118,7 @@ def equivariance_px(detector: Detector, image: UInt8[Tensor, "b h w 3"], seed: i
 
 
 def unlabelled_scores(detector: Detector, image: UInt8[Tensor, "b h w 3"]) -> dict[str, float]:
-    """What can be said of any points without a teacher or labels: equivariance, and where they lie."""
+    """Scores what can be said of any points without a teacher or labels: equivariance, and where they lie."""
     xy = detector.predict(image).numpy().xy
-    spread = collapse.spread_of(np.asarray(xy), detector.spec.size)
+    spread = spread_of(np.asarray(xy), detector.spec.size)
     return {"equivariance_px": float(equivariance_px(detector, image).mean()), **spread._asdict()}

@@ -24,7 +24,7 @@ from fiducial.motion import grids
 
 
 class Signals(NamedTuple):
-    """What is said of b crops. None: the detector does not have it, or was not asked for it."""
+    """Holds what a detector says of b crops. None: the detector does not have it, or was not asked for it."""
 
     xy_unit: Float[Tensor, "b k 2"]
     jacobian: Float[Tensor, "b k 2 2"] | None = None  # of displacements in corner
@@ -34,7 +34,7 @@ class Signals(NamedTuple):
 
 @dataclass(frozen=True)
 class Offer:
-    """What a detector can say, and in which shapes."""
+    """Describes what a detector can say, and in which shapes."""
 
     method: str
     size: Size
@@ -100,6 +100,15 @@ def corner_points(signals: Signals, size: Size) -> Float[Tensor, "b k 2"]:
     return geometry.px_to_corner(geometry.unit_to_px(signals.xy_unit, size), size)
 
 
+def squared_errors(student: Signals, teacher: Signals, size: Size) -> dict[str, Float[Tensor, " b"]]:
+    """Averages the squared differences of the points, and of the Jacobians where both have them, in the corner frame of crops
+    of `size`."""
+    errors = {"keypoints": ((corner_points(student, size) - corner_points(teacher, size)) ** 2).mean((1, 2))}
+    if student.jacobian is not None and teacher.jacobian is not None:
+        errors["jacobians"] = ((student.jacobian - teacher.jacobian) ** 2).mean((1, 2, 3))
+    return errors
+
+
 def distance_px(student: Signals, teacher: Signals, size: Size) -> Float[Tensor, "b k"]:
     """Measures the distance of each point from the teacher's, in px of crops of `size`."""
     apart = geometry.spread_to_px(student.xy_unit - teacher.xy_unit, size)
@@ -124,7 +133,7 @@ def divergence(
 
 @dataclass(frozen=True)
 class Terms:
-    """Which quantities are compared for a pair, and what a user must know about it."""
+    """Says which quantities are compared for a pair, and what a user must know about it."""
 
     keypoints: bool
     jacobians: bool
@@ -136,13 +145,28 @@ class Terms:
 
     @property
     def heatmaps(self) -> bool:
-        """Whether maps are compared."""
+        """Tells whether maps are compared."""
         return self.cells is not None
 
     @property
     def attention(self) -> bool:
-        """Whether maps of the backbones are compared."""
+        """Tells whether maps of the backbones are compared."""
         return self.teacher_level is not None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names what of the teacher's `Signals` is compared."""
+        compared = {"jacobian": self.jacobians, "maps": self.heatmaps, "feature": self.attention}
+        return ("xy_unit", *(name for name, is_compared in compared.items() if is_compared))
+
+
+def common_fields(student: Offer, teacher: Offer) -> tuple[str, ...]:
+    """Names what of `Signals` both have, so that it can be scored."""
+    common = {
+        "jacobian": student.jacobians and teacher.jacobians,
+        "maps": student.cells is not None and teacher.cells is not None,
+    }
+    return ("xy_unit", *(name for name, is_common in common.items() if is_common))
 
 
 def terms_of(student: Offer, teacher: Offer, spec: DistillationSpec) -> Terms:

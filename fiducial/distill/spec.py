@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fiducial.errors import expect
-from fiducial.motion.spec import MotionRecipe
+from fiducial.motion.recipes import MotionRecipe
 
 Loss = Literal["auto", "L1", "L2", "L3", "KL", "none"]
 TAUGHT = ("L1", "L2", "L3", "KL")  # by a teacher
@@ -15,7 +15,7 @@ WITH_HEATMAPS = ("L2", "L3", "KL")
 
 @dataclass(frozen=True)
 class DistillationSpec:
-    """Losses between student and teacher: each a mean squared error times its weight, and one more."""
+    """Chooses the losses between student and teacher: mean squared errors, and one divergence, each times its weight."""
 
     # L1 = keypoints and Jacobians; L2 = L1 and heatmaps; L3 = L2 and attention; KL = L1 and the heatmaps' divergence, which
     # has a gradient also where two peaks do not touch, as a squared error of maps, or of means under peaks, has not.
@@ -51,7 +51,7 @@ class DistillationSpec:
 
 @dataclass(frozen=True)
 class DistillationRecipe(MotionRecipe):
-    """What `fiducial distill` does: a recipe, how the teacher is followed, and, for a student that learns by what moves,
+    """Holds what `fiducial distill` does: a recipe, how the teacher is followed, and, for a student that learns by what moves,
     what is about frames."""
 
     distillation: DistillationSpec = DistillationSpec()

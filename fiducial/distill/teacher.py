@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -28,7 +29,7 @@ class TeacherAnswers(Protocol):
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained detector and where it came from."""
+    """Holds a trained detector and where it came from."""
 
     path: Path
     detector: Detector
@@ -61,11 +62,14 @@ def load(path: Path, device: str = "cpu") -> Teacher:
 def fingerprint_of(detector: Detector) -> str:
     """Digests the weights and what decodes them: other answers, another fingerprint."""
     spec = detector.spec
-    digest = hashlib.sha256(repr((spec.backbone, spec.method, spec.head, spec.size, spec.normalization)).encode())
-    for name, value in detector.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+
+    def parts() -> Iterator[str | np.ndarray]:
+        yield repr((spec.backbone, spec.method, spec.head, spec.size, spec.normalization))
+        for name, value in detector.state_dict().items():
+            yield name
+            yield value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+    return files.digest(parts())
 
 
 def parameters_of(detector: Detector) -> int:

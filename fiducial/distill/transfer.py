@@ -52,7 +52,7 @@ def attention_difference(student: Tensor, teacher: Tensor, power: float, normali
 
 
 class Shape(NamedTuple):
-    """Channels and cells of a map."""
+    """Holds the channels and cells of a map."""
 
     channels: int
     grid: Size

@@ -7,7 +7,7 @@ the other. In the order of the data:
     pairs, frames           batches of them
     dense_motion, generator points of two frames -> a flow -> the generated frame
     perceptual, warps, discriminator, objective, teacher    what is minimised
-    spec, recipes, fit, scoring, collapse, report           a run, its figures and its page
+    recipes, fit, scoring, watch, report    a run, its figures and its page
     system, official        detector and generator of a run, or of a published file
     puppet, animation       what moves an image as a video moves
     linear_map, linear_map_report   such points against labels

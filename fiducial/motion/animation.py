@@ -35,7 +35,7 @@ SHOWN = 6  # driving frames on the sheet
 
 @dataclass(frozen=True)
 class Animation:
-    """What came out."""
+    """Holds what came out, and where it is."""
 
     frames: int
     seconds: float  # that it took, without loading the model
@@ -70,11 +70,11 @@ def animate(
         bar: draw the progress on a terminal; else it is said every ten seconds.
 
     Raises UserError for what is wrong with the arguments, before anything is written."""
-    frames_source = _driving(driving)
-    source_boxes, driving_boxes = _boxes(boxes, source, frames_source)
+    driving_sources = _driving(driving)
+    source_boxes, driving_boxes = _boxes(boxes, source, driving, driving_sources[0].name)
     image = _first_image(source, source_boxes)
     sheet = out.with_suffix(".png")
-    _check_outputs(out, sheet, source, frames_source.files)
+    _check_outputs(out, sheet, [source, *(file.path for file in driving_sources)])
     system = System.open(model)
     tile = _tile_size(size, system.size)
     source_box, driving_box = (None if one is None else one.array() for one in (source_boxes, driving_boxes))
@@ -88,9 +88,9 @@ def animate(
     problems: list[str] = []
     sampled, count, start = _Sampled(), 0, time.monotonic()
     with (
-        closing(ahead(clip_sources.frames_of(frames_source.files, declared))) as frames,
+        closing(ahead(clip_sources.frames_of(driving_sources, declared))) as frames,
         drawings.drawing(Source(out.name, out, "video"), out) as draw,
-        progress("animate", frames_source.count, "frames", bar=bar) as advance,
+        progress("animate", sources.count(driving_sources), "frames", bar=bar) as advance,
     ):
         for batch in _batches(frames, problems):
             driving_crops = np.stack([cut(image, driving_box, system.size) for _, image in batch])
@@ -181,30 +181,8 @@ def _resized(image: np.ndarray, size: Size) -> np.ndarray:
 # -------------------------------------------------------------------------------------------------------- what is given
 
 
-@dataclass(frozen=True)
-class _Driving:
-    """Where the motion comes from."""
-
-    path: Path
-    files: list[Path]  # the video, or images in the order of the numbers in their names
-
-    @property
-    def is_video(self) -> bool:
-        return self.files[0].suffix.lower() in video.SUFFIXES
-
-    @property
-    def count(self) -> int | None:
-        """How many frames there are, where that is known before."""
-        return (video.declared_frames(self.files[0]) or None) if self.is_video else len(self.files)
-
-    @property
-    def names(self) -> list[str]:
-        """The names by which a file of boxes may know it."""
-        return [self.path.name, self.files[0].name, *([f"{self.files[0].name}#000000"] if self.is_video else [])]
-
-
-def _driving(path: Path) -> _Driving:
-    """UserError for what is neither a video nor a folder of frames nor an image."""
+def _driving(path: Path) -> list[Source]:
+    """The video, or the images in the order of the numbers in their names; UserError for what is none of them."""
     suffixes = sources.IMAGE_SUFFIXES | video.SUFFIXES
     if not path.exists():
         raise UserError(path, "no such file or folder; expected the video to move by, or a folder of its frames")
@@ -212,10 +190,11 @@ def _driving(path: Path) -> _Driving:
     if not files:
         known = ", ".join(sorted(suffixes))
         raise UserError(path, f"expected a video, a folder of frames or an image to move by (one of {known})")
-    videos = [file for file in files if file.suffix.lower() in video.SUFFIXES]
+    found = clip_sources.sources_of(files)
+    videos = [file.path for file in found if file.kind == "video"]
     if videos and len(files) > 1:
         raise UserError(path, f"holds {len(files)} videos and images; give one video, such as {videos[0]}")
-    return _Driving(path, files)
+    return found
 
 
 def _first_image(path: Path, boxes: Boxes | None) -> np.ndarray:
@@ -224,26 +203,27 @@ def _first_image(path: Path, boxes: Boxes | None) -> np.ndarray:
         raise UserError(path, "no such file; expected the image that is to move")
     if path.is_dir():
         raise UserError(path, "is a folder; expected the image that is to move, or a video of whose first frame it is")
-    frame = next(clip_sources.frames_of([path], None if boxes is None else boxes.declared), None)
+    declared = None if boxes is None else boxes.declared
+    frame = next(clip_sources.frames_of(clip_sources.sources_of([path]), declared), None)
     if frame is None or frame.image is None:
         raise UserError(f"{frame.problem if frame is not None else path}; expected an image, or a video with a frame")
     return frame.image
 
 
-def _boxes(path: Path | None, source: Path, driving: _Driving) -> tuple[Boxes | None, Boxes | None]:
-    """One box each: where to look in the source, and in all driving frames; None = the whole image."""
+def _boxes(path: Path | None, source: Path, driving: Path, first_file: str) -> tuple[Boxes | None, Boxes | None]:
+    """One box each: where to look in the source, and in all driving frames; None = the whole image. The box of the driving
+    frames may be given under the name of their folder, of its first file or of a video's first frame."""
     if path is None:
         return None, None
     boxes_file = boxes_files.read(path)
     for line in (*boxes_file.notes, *boxes_file.problems):
         logger.warning(line)
-    of_source, of_driving = (
-        _one_box(boxes_file, names) for names in ([source.name, f"{source.name}#000000"], driving.names)
-    )
+    of_source = _one_box(boxes_file, [source.name, f"{source.name}#000000"])
+    of_driving = _one_box(boxes_file, [driving.name, first_file, f"{first_file}#000000"])
     if of_source is None and of_driving is None:
         raise UserError(
             path,
-            f"has no image named {source.name!r} or {driving.names[0]!r}; `file_name` must be the name of SOURCE or of "
+            f"has no image named {source.name!r} or {driving.name!r}; `file_name` must be the name of SOURCE or of "
             "DRIVING, whose box is taken for all its frames",
         )
     return of_source, of_driving
@@ -271,16 +251,16 @@ def _tile_size(asked: Size | None, network: Size) -> Size:
     return asked
 
 
-def _check_outputs(out: Path, sheet: Path, source: Path, driving: list[Path]) -> None:
+def _check_outputs(out: Path, sheet: Path, originals: list[Path]) -> None:
     """That all can be written at the end."""
     option = f"--out {out}"
     if out.suffix.lower() != ".mp4":
         raise UserError(option, "expected a name that ends in .mp4")
     if out.is_dir():
         raise UserError(option, "is a folder, expected the name of a video")
-    originals = {path.resolve() for path in (source, *driving)}
+    resolved = {path.resolve() for path in originals}
     for path in (out, sheet):
-        if path.resolve() in originals:
+        if path.resolve() in resolved:
             raise UserError(option, f"{path} is one of the sources and would be overwritten; give another name")
     parent = next(folder for folder in (out.resolve().parent, *out.resolve().parents) if folder.exists())
     if not parent.is_dir():

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from fiducial.types import Instances, Problem
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Where a clip's frames come from."""
+    """Says where a clip's frames come from."""
 
     name: str  # below DATA
     split: str | None  # that a folder above it speaks of
@@ -44,12 +44,15 @@ def files_of(path: Path, without: Path | None = None) -> list[Path]:
     return sorted(files, key=_natural_order)
 
 
-def frames_of(files: list[Path], declared: Size | None = None) -> Generator[Frame, None, None]:
+def sources_of(files: list[Path]) -> list[Source]:
+    """Makes sources of images and videos, as `predict` reads them."""
+    return [Source(file.name, file, "video" if file.suffix.lower() in video.SUFFIXES else "image") for file in files]
+
+
+def frames_of(found: list[Source], declared: Size | None = None) -> Generator[Frame, None, None]:
     """Reads images, or the frames of videos, one after the other. `declared`: the images' size by a file of boxes."""
-    for file in files:
-        is_video = file.suffix.lower() in video.SUFFIXES
-        kind = "video" if is_video else "image"
-        yield from sources.frames(Source(file.name, file, kind, None if is_video else declared))
+    for source in found:
+        yield from sources.frames(replace(source, declared=declared))
 
 
 def find(data: DataSource, files: list[Path], most_frames: int) -> tuple[list[ClipSource], list[Problem]]:
@@ -80,7 +83,7 @@ def find(data: DataSource, files: list[Path], most_frames: int) -> tuple[list[Cl
 def _of_video(file: Path, root: Path, most: int) -> ClipSource:
     def frames() -> Iterator[Frame]:
         step = max(1, -(-video.declared_frames(file) // most))
-        with closing(frames_of([file])) as decoded:
+        with closing(frames_of(sources_of([file]))) as decoded:
             for number, frame in enumerate(itertools.islice(decoded, step * (most - 1) + 1)):
                 if number % step == 0 or frame.problem is not None:
                     yield frame
@@ -94,7 +97,7 @@ def _of_images(files: list[Path], root: Path, most: int) -> ClipSource:
     step = max(1, -(-len(files) // most))
     whole = files[0] if root in (files[0], files[0].parent) else files[0].parent
     name = whole.name if root == whole else whole.relative_to(root).as_posix()
-    return ClipSource(name, _split_of(name), lambda: frames_of(files[::step]))
+    return ClipSource(name, _split_of(name), lambda: frames_of(sources_of(files[::step])))
 
 
 def _of_labelled(data: DataSource) -> tuple[list[ClipSource], list[Problem]]:

@@ -29,7 +29,7 @@ FRAMES, INDEX = "frames.u8", "clips.json"
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Which frames are used."""
+    """Chooses which frames are used."""
 
     frames: int = 600  # of a clip at most, evenly over its length where the file says how long it is
     held_out: tuple[str, ...] = ()  # names of clips that are only scored; () = folders named val or test, else a fifth
@@ -37,7 +37,7 @@ class ClipSpec:
 
 @dataclass(frozen=True)
 class ClipIndex:
-    """What lies in a folder of prepared frames."""
+    """Describes what lies in a folder of prepared frames."""
 
     size: Size
     names: tuple[str, ...]
@@ -50,13 +50,13 @@ class ClipIndex:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of all frames: [n, h, w, 3]."""
+        """Computes the shape of the file of all frames: [n, h, w, 3]."""
         return sum(self.counts), self.size.h, self.size.w, 3
 
 
 @dataclass(frozen=True)
 class Clips:
-    """All frames, one clip after the other. A frame's row counts them all."""
+    """Holds all frames, one clip after the other. A frame's row counts them all."""
 
     index: ClipIndex
     frames: np.ndarray = field(repr=False)  # uint8 RGB [n, h, w, 3], mapped from the file
@@ -81,24 +81,28 @@ class Clips:
 
     @property
     def scored(self) -> list[int]:
-        """The clips that a run is scored on: those that are held out, or all where none is."""
+        """Lists the clips that a run is scored on: those that are held out, or all where none is."""
         return self.chosen(held_out=True) or self.chosen(held_out=False)
 
     @property
     def split(self) -> str:
-        """What is scored, in words."""
+        """Says in words what is scored."""
         return "held-out clips" if self.chosen(held_out=True) else "the clips that were learnt from"
+
+    def by_kind(self, chosen: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Splits clips into those of several frames and still images."""
+        counts = self.index.counts
+        return [clip for clip in chosen if counts[clip] > 1], [clip for clip in chosen if counts[clip] == 1]
 
     def grouped(self, chosen: Sequence[int]) -> list[tuple[str, list[int]]]:
         """Lists clips with their names, all still images among them as one entry."""
-        counts, names = self.index.counts, self.index.names
-        stills = [clip for clip in chosen if counts[clip] == 1]
-        moving = [(names[clip], [clip]) for clip in chosen if counts[clip] > 1]
-        return [*moving, (f"{len(stills)} stills", stills)] if stills else moving
+        moving, stills = self.by_kind(chosen)
+        named = [(self.index.names[clip], [clip]) for clip in moving]
+        return [*named, (f"{len(stills)} stills", stills)] if stills else named
 
     @property
     def problems(self) -> list[Problem]:
-        """What could not be read and was left out."""
+        """Lists what could not be read and was left out."""
         return [Problem(*entry) for entry in self.index.problems]
 
 
@@ -127,12 +131,17 @@ def prepare(
     _refuse_unknown(spec.held_out, [clip.name for clip in clips], path)
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files_in_data]
     settings = (stamps, size, padding, config.to_dict(spec), str(source.images), source.category)
-    asked = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    asked = files.digest([repr(settings)])
     index = _opened(folder, asked, anew)
     if index is None:
         (folder / INDEX).unlink(missing_ok=True)
         with files.replacing(folder / FRAMES) as partial:
-            index = _decode(clips, problems, partial, size, padding, spec, asked, path)
+            counts, digest, unread = _decode(clips, partial, size, padding)
+            left_out = [*problems, *unread]
+            if not any(counts):
+                raise UserError(path, f"no frame could be read; first {left_out[0].file}: {left_out[0].what}")
+            with_frames = [(clip, count) for clip, count in zip(clips, counts, strict=True) if count]
+            index = _index(with_frames, size, asked, digest, left_out, spec.held_out, path)
         config.write_json(folder / INDEX, index)  # the last, so that a folder with an index is complete
     frames = np.memmap(folder / FRAMES, np.uint8, mode="r", shape=index.shape)
     return Clips(index, frames, np.concatenate([[0], np.cumsum(index.counts)]))
@@ -152,44 +161,48 @@ def _opened(folder: Path, asked: str, anew: bool) -> ClipIndex | None:
     return index if is_whole else None
 
 
-def _decode(
-    clips: list[ClipSource],
-    problems: list[Problem],
-    file: Path,
-    size: Size,
-    padding: float,
-    spec: ClipSpec,
-    asked: str,
-    path: Path,
-) -> ClipIndex:
-    """Writes all frames into one file, and says what they are."""
+def _decode(clips: list[ClipSource], file: Path, size: Size, padding: float) -> tuple[list[int], str, list[Problem]]:
+    """Writes all frames into one file: how many of each clip, a digest of all, what could not be read."""
     digest = hashlib.blake2b(digest_size=8)
-    names: list[str] = []
-    counts: list[int] = []
-    splits: list[str | None] = []
-    left_out = [(problem.file, problem.where, problem.what) for problem in problems]
+    counts = [0] * len(clips)
+    unread = []
     with file.open("wb") as written:
-        for clip in clips:
-            count = 0
+        for i, clip in enumerate(clips):
             for frame in clip.frames():
                 if frame.image is None:
-                    error = frame.problem or UserError(path / frame.name, "can't be read")
-                    left_out.append((error.where, "", error.what))
+                    error = frame.problem or UserError(frame.name, "can't be read")
+                    unread.append(Problem(error.where, "", error.what))
                     continue
                 margin = 1.0 if clip.box_xywh is None else padding
                 data = np.ascontiguousarray(crops.cut(frame.image, clip.box_xywh, size, margin)[0][0]).tobytes()
                 digest.update(data)
                 written.write(data)
-                count += 1
-            if count:
-                names.append(clip.name)
-                counts.append(count)
-                splits.append(clip.split)
-    if not names:
-        raise UserError(path, f"no frame could be read; first {left_out[0][0]}: {left_out[0][2]}")
-    held_out = _held_out(names, splits, spec.held_out, path)
-    used = _used(names, counts, held_out, size)
-    return ClipIndex(size, tuple(names), tuple(counts), held_out, asked, digest.hexdigest(), used, tuple(left_out))
+                counts[i] += 1
+    return counts, digest.hexdigest(), unread
+
+
+def _index(
+    clips: list[tuple[ClipSource, int]],
+    size: Size,
+    asked: str,
+    digest: str,
+    left_out: list[Problem],
+    held_out: tuple[str, ...],
+    path: Path,
+) -> ClipIndex:
+    """Of clips with the number of their frames."""
+    names, counts = [clip.name for clip, _ in clips], [count for _, count in clips]
+    is_held_out = _held_out(names, [clip.split for clip, _ in clips], held_out, path)
+    return ClipIndex(
+        size=size,
+        names=tuple(names),
+        counts=tuple(counts),
+        held_out=is_held_out,
+        asked=asked,
+        digest=digest,
+        used=_used(names, counts, is_held_out, size),
+        problems=tuple((problem.file, problem.where, problem.what) for problem in left_out),
+    )
 
 
 def _refuse_unknown(asked: tuple[str, ...], names: list[str], path: Path) -> None:

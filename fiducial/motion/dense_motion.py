@@ -22,7 +22,7 @@ from fiducial.motion import grids
 
 @dataclass(frozen=True)
 class DenseMotionSpec:
-    """Choices of the network; the defaults are the published ones."""
+    """Chooses the network; the defaults are the published ones."""
 
     width: int = 64  # of its hourglass; the first block down has twice as much
     blocks: int = 5  # down, and as many up
@@ -38,7 +38,7 @@ class DenseMotionSpec:
 
 
 class MotionField(NamedTuple):
-    """A motion and what it was made of. Proposal 0 is the background's, which does not move."""
+    """Holds a motion and what it was made of. Proposal 0 is the background's, which does not move."""
 
     sparse_motion: Float[Tensor, "b p h w 2"]  # backward flow of each of the 1 + k proposals, in corner
     sparse_deformed: Float[Tensor, "b p c h w"]  # the reduced source moved by each
@@ -50,15 +50,9 @@ class MotionField(NamedTuple):
 class DenseMotion(nn.Module):
     """Predicts the motion from a source to a driving image, on the reduced grid."""
 
-    def __init__(
-        self,
-        spec: DenseMotionSpec,
-        points: int,
-        channels: int = 3,
-        align_corners: bool = True,  # see grids.sample
-    ) -> None:
+    def __init__(self, spec: DenseMotionSpec, points: int, channels: int = 3) -> None:
         super().__init__()
-        self.spec, self.align_corners = spec, align_corners
+        self.spec = spec
         self.reduce = AntiAlias(channels, spec.reduction)
         hourglass = HourglassSpec(spec.width, spec.blocks, spec.widest, reduction=1)
         self.network = EncoderDecoder(hourglass, inputs=(points + 1) * (channels + 1))
@@ -74,7 +68,7 @@ class DenseMotion(nn.Module):
         with torch.autocast(source.device.type, enabled=False):
             moved = sparse_motion(of_source, of_driving, size)
         # One sampling of a source that is not copied: the proposals' flows lie one below the other.
-        deformed = grids.sample(small, moved.flatten(1, 2), align_corners=self.align_corners)
+        deformed = grids.sample(small, moved.flatten(1, 2))
         deformed = deformed.unflatten(2, moved.shape[1:3]).transpose(1, 2)
         feature, _ = self.network(torch.cat([heat, deformed], 2).flatten(1, 2))
         logits, occlusion = self._heads(feature)
@@ -86,7 +80,6 @@ class DenseMotion(nn.Module):
         if self.occlusion is None:
             return self.mask(feature), None
         assert self.mask.bias is not None
-        assert self.occlusion.bias is not None
         assert self.occlusion.bias is not None
         weight = torch.cat([self.mask.weight, self.occlusion.weight])
         bias = torch.cat([self.mask.bias, self.occlusion.bias])

@@ -22,7 +22,7 @@ _CUT = 3  # cells that a convolution 4x4 without padding takes from a side
 
 @dataclass(frozen=True)
 class DiscriminatorSpec:
-    """Choices of the network; the defaults are the published ones."""
+    """Chooses the network; the defaults are the published ones."""
 
     width: int = 32  # half of the first block's channels; each block doubles them
     widest: int = 512  # no block is wider
@@ -39,7 +39,7 @@ class DiscriminatorSpec:
 
 
 class Judgement(NamedTuple):
-    """What is said of an image at one scale."""
+    """Holds what is said of an image at one scale."""
 
     features: tuple[Float[Tensor, "b _ _ _"], ...]  # what each block made of the image
     score: Float[Tensor, "b 1 _ _"]  # of each patch; 1 = real, 0 = generated
@@ -73,7 +73,7 @@ class Discriminator(nn.Module):
 
 
 class Patches(nn.Module):
-    """The network of one scale: blocks of a convolution 4x4, instance norm, leaky ReLU and pooling, then a score."""
+    """Judges one scale: blocks of a convolution 4x4, instance norm, leaky ReLU and pooling, then a score."""
 
     def __init__(self, spec: DiscriminatorSpec, inputs: int) -> None:
         super().__init__()

@@ -28,8 +28,8 @@ from fiducial.motion.discriminator import Discriminator
 from fiducial.motion.generator import Generator
 from fiducial.motion.objective import Motion
 from fiducial.motion.pairs import FramePairs
+from fiducial.motion.recipes import MotionRecipe
 from fiducial.motion.scoring import ReconstructionErrors
-from fiducial.motion.spec import MotionRecipe
 from fiducial.motion.teacher import Taught
 from fiducial.training import fit as fitting
 from fiducial.training import recipes, run
@@ -67,7 +67,8 @@ def preparation(source: Source) -> Prepare:
 
 
 def clips_for(source: Source, out: Path, recipe: MotionRecipe, *, anew: bool = False) -> Clips:
-    """The clips as the recipe wants them, in RUN/frames."""
+    """Makes the clips that the recipe asks for in RUN/frames, or opens them there. UserError for a `strict` recipe where some
+    can't be read; `anew` replaces those of other videos."""
     folder, spec = out / "frames", recipe.motion.clips
     clips = clips_of.prepare(source, recipe.size, recipe.padding, spec, folder, anew=anew)
     wrong = checking.without_notes(clips.problems)
@@ -82,7 +83,7 @@ def usual_recipe() -> MotionRecipe:
 
 
 def build(recipe: MotionRecipe) -> tuple[Motion, str]:
-    """The whole system, untrained but for what `--init` gives the detector, and where that came from."""
+    """Builds the whole system, untrained but for what `--init` gives the detector, and says where that came from."""
     torch.manual_seed(recipe.seed)
     spec = recipe.motion
     detector, initialization = fitting.detector_of(recipe, numbered(spec.points))
@@ -98,13 +99,13 @@ def build(recipe: MotionRecipe) -> tuple[Motion, str]:
 
 
 def check(detector: Detector) -> None:
-    """UserError where the method has no points of this kind."""
+    """Raises UserError where the method has no points of this kind."""
     if not isinstance(detector.head, motion_head.Head):
         raise UserError(f"method {detector.spec.method!r} can't be taught without labels; use --method motion")
 
 
 def numbered(points: int) -> Skeleton:
-    """Points without names, as nobody knows what they will mark."""
+    """Makes a skeleton of points without names: nobody knows what they will mark."""
     return Skeleton(f"motion{points}", skeletons.numbered(points), named=False)
 
 
@@ -156,7 +157,7 @@ def work_of(objective: Motion, clips: Clips, recipe: MotionRecipe, initializatio
 
 
 def load(out: Path, device: str = "cpu") -> Motion:
-    """The whole system of a run folder without its adversary, in eval mode: to be scored and looked at."""
+    """Loads the whole system of a run folder without its adversary, in eval mode: to be scored and looked at."""
     spec = recipes.of_run(out, MotionRecipe).motion
     detector, generator, _ = system.load(out, device)
     return Motion(detector, generator, perceptual.RandomFeatures(), spec).to(device).eval()

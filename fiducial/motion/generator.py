@@ -23,7 +23,7 @@ from fiducial.motion.dense_motion import DenseMotion, DenseMotionSpec, MotionFie
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """Choices of the network; the defaults are the published ones."""
+    """Chooses the network; the defaults are the published ones."""
 
     width: int = 64  # channels at full size; each halving doubles them
     widest: int = 512  # no map is wider
@@ -47,7 +47,7 @@ class GeneratorSpec:
 
 
 class Generated(NamedTuple):
-    """What the generator made of a source."""
+    """Holds what the generator made of a source."""
 
     prediction: Float[Tensor, "b c h w"]  # 0..1
     deformed: Float[Tensor, "b c h w"]  # the source's own pixels moved by the flow: to look at, no loss needs it
@@ -57,16 +57,10 @@ class Generated(NamedTuple):
 class Generator(nn.Module):
     """Generates the driving image from a source and the points of both."""
 
-    def __init__(
-        self,
-        spec: GeneratorSpec,
-        points: int,
-        channels: int = 3,
-        align_corners: bool = True,  # see grids.sample
-    ) -> None:
+    def __init__(self, spec: GeneratorSpec, points: int, channels: int = 3) -> None:
         super().__init__()
-        self.spec, self.align_corners = spec, align_corners
-        self.dense_motion = DenseMotion(spec.dense_motion, points, channels, align_corners)
+        self.spec = spec
+        self.dense_motion = DenseMotion(spec.dense_motion, points, channels)
         levels, deepest = range(spec.downs), spec.channels(spec.downs)
         first = nn.Conv2d(channels, spec.width, 7, padding=3)
         self.first = nn.Sequential(OrderedDict(conv=first, norm=nn.BatchNorm2d(spec.width), relu=nn.ReLU()))
@@ -104,7 +98,7 @@ class Generator(nn.Module):
         shown must stay, so `shows_source` aligns the corners."""
         deformation = motion.deformation.permute(0, 3, 1, 2)
         flow = grids.resized(deformation, grids.size_of(maps), align_corners=self.spec.shows_source)
-        return grids.sample(maps, flow.permute(0, 2, 3, 1), align_corners=self.align_corners)
+        return grids.sample(maps, flow.permute(0, 2, 3, 1))
 
     def _check(self, size: Size) -> None:
         step, reduction = 1 << self.spec.downs, self.spec.dense_motion.reduction

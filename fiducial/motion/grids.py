@@ -45,18 +45,10 @@ def gaussians(xy_corner: Float[Tensor, "b k 2"], size: Size, variance: float) ->
 
 
 def sample(
-    image: Float[Tensor, "b c h w"],
-    xy_corner: Float[Tensor, "b rows columns 2"],
-    *,
-    align_corners: bool = True,
-    padding: Padding = "zeros",
+    image: Float[Tensor, "b c h w"], xy_corner: Float[Tensor, "b rows columns 2"], padding: Padding = "zeros"
 ) -> Float[Tensor, "b c rows columns"]:
-    """Reads an image's colours at places between its pixels, bilinear.
-
-    `align_corners=False` takes the same numbers for another frame, that of the outer edges: an image sampled at its
-    own grid is then zoomed towards its centre and dark at its border. Published code does so when it runs on a torch
-    newer than 1.2; we have it for comparisons only."""
-    return F.grid_sample(image, xy_corner, mode="bilinear", padding_mode=padding, align_corners=align_corners)
+    """Reads an image's colours at places between its pixels, bilinear."""
+    return F.grid_sample(image, xy_corner, mode="bilinear", padding_mode=padding, align_corners=True)
 
 
 def resized(maps: Float[Tensor, "b c _ _"], size: Size, *, align_corners: bool = False) -> Float[Tensor, "b c _ _"]:

@@ -29,7 +29,7 @@ from fiducial.evaluation.metrics import Metrics
 from fiducial.geometry import Size
 from fiducial.progress import Advance, progress
 from fiducial.runtime import runtime
-from fiducial.types import Instances, Keypoints, Skeleton
+from fiducial.types import Instances, Keypoints
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -47,38 +47,39 @@ MODEL, MEAN_SHAPE, RANDOM = "model", "mean shape", "random weights"
 
 @dataclass(frozen=True)
 class Seen:
-    """A split as networks saw it."""
+    """Holds a split as networks saw it, each instance in its crop."""
 
     instances: Instances  # [n]
     image_to_crop: np.ndarray  # [n, 3, 3]
     size: Size  # of the crops
-    points: Mapping[str, Points]  # each network's, shares of the crop's sides from its centre
+    points: Mapping[str, Points]  # by each network's name; shares of the crop's sides from its centre
     problems: tuple[str, ...] = ()
 
     @property
     def truth(self) -> Points:
-        """The labelled points in the same frame."""
+        """Computes where the labelled points lie, as shares of the crop's sides from its centre."""
         xy = geometry.transform(self.image_to_crop, self.instances.xy.astype(np.float64))
         return centred(xy, self.size)
 
-    @property
-    def labelled(self) -> Bool[np.ndarray, "n m"]:
-        return self.instances.labelled
-
-    def measured(self, points: Points) -> tuple[Points, Metrics]:
-        """Points in the frame of `truth` as px of the images, and what they are worth."""
+    def scored(self, points: Points, linear: LinearMap | None = None) -> Scored:
+        """Scores labelled points that were found; `points` and `truth` are in the same frame."""
         xy = geometry.unit_to_px(points + 0.5, self.size)
         xy = geometry.transform(geometry.invert(self.image_to_crop), xy)
-        some = self.instances
-        size = some.image_size[some.image_row]
-        return xy, metrics.measure(
-            xy, some.xy, some.labelled, box_xywh=some.box_xywh, image_size=size, skeleton=some.skeleton
+        instances = self.instances
+        measured = metrics.measure(
+            xy,
+            instances.xy,
+            instances.labelled,
+            box_xywh=instances.box_xywh,
+            image_size=instances.image_size[instances.image_row],
+            skeleton=instances.skeleton,
         )
+        return Scored(xy, measured, linear)
 
 
 @dataclass(frozen=True)
 class LinearMap:
-    """Points of one kind -> points of another, without bias."""
+    """Maps points of one kind to points of another, without bias."""
 
     weights: Float[np.ndarray, "inputs outputs"]  # of x and y of each point
     ridge: float  # that it was fitted with
@@ -89,7 +90,7 @@ class LinearMap:
 
 @dataclass(frozen=True)
 class Scored:
-    """One way to the labelled points."""
+    """Holds the labelled points as one way found them, and their errors."""
 
     xy: Points  # px of the images
     metrics: Metrics
@@ -97,32 +98,39 @@ class Scored:
 
 
 def centred(xy: Points, size: Size) -> Points:
-    """px of crops -> shares of their sides, from the middle: -0.5 and 0.5 at the outer edges."""
+    """Converts px of crops to shares of their sides from the middle: -0.5 and 0.5 at the outer edges."""
     return geometry.px_to_unit(xy, size) - 0.5
 
 
 def scored(train: Seen, test: Seen) -> dict[str, Scored]:
-    """Each network's points through a map fitted on train, and the mean shape, on `test`."""
-    _refuse_unlabelled(train, test.instances.skeleton)
-    truth, labelled, pictures = train.truth, train.labelled, train.instances.image_row
-    found = {}
+    """Scores on `test` each network's points through a map fitted on train, and train's mean shape.
+
+    Raises UserError where a point is labelled nowhere in train."""
+    truth, instances = train.truth, train.instances
+    never = np.flatnonzero(~instances.labelled.any(0))
+    if len(never):
+        raise UserError(
+            f"{instances.source}: point {instances.skeleton.points[never[0]]!r} is labelled nowhere in train, so no map to it "
+            "can be fitted; expected every point to be labelled somewhere"
+        )
+    ways = {}
     for name, points in train.points.items():
-        linear = fit(points, truth, labelled, pictures)
-        found[name] = Scored(*test.measured(linear(test.points[name])), linear)
-    shape = mean_shape(truth, labelled)
-    found[MEAN_SHAPE] = Scored(*test.measured(np.broadcast_to(shape, test.truth.shape)))
-    return found
+        linear = fit(points, truth, instances.labelled, instances.image_row)
+        ways[name] = test.scored(linear(test.points[name]), linear)
+    shape = mean_shape(truth, instances.labelled)
+    return {**ways, MEAN_SHAPE: test.scored(np.broadcast_to(shape, test.truth.shape))}
 
 
 # ------------------------------------------------------------------------------------------------ pure functions
 
 
-def fit(points: Points, truth: Points, labelled: Bool[np.ndarray, "n m"], pictures: Int[np.ndarray, " n"]) -> LinearMap:
-    """The map from points [n, k, 2] to truth [n, m, 2], each point of which is fitted where it is labelled. Instances of
-    one picture are in the same fold when the ridge is chosen."""
+def fit(points: Points, truth: Points, labelled: Bool[np.ndarray, "n m"], images: Int[np.ndarray, " n"]) -> LinearMap:
+    """Fits the map from points [n, k, 2] to truth [n, m, 2]: each labelled point on the instances where it is labelled.
+
+    Instances of one image are in the same fold when the ridge is chosen."""
     inputs, targets = points.reshape(len(points), -1), truth.reshape(len(truth), -1)
     used = np.repeat(labelled, 2, axis=1)
-    ridge = chosen_ridge(inputs, targets, used, pictures)
+    ridge = chosen_ridge(inputs, targets, used, images)
     return LinearMap(least_squares(inputs, targets, used, ridge), ridge)
 
 
@@ -150,18 +158,21 @@ def least_squares(
 
 
 def chosen_ridge(
-    inputs: Float[np.ndarray, "n i"], targets: Float[np.ndarray, "n o"], used: Bool[np.ndarray, "n o"],
-    pictures: Int[np.ndarray, " n"],
-) -> float:  # fmt: skip
-    """The strength with the least mean distance on folds of pictures that are left out; 0 unless another is clearly
-    better, and where there are too few pictures to tell."""
-    names = np.unique(pictures)
-    if len(names) < 2 * FOLDS:
+    inputs: Float[np.ndarray, "n i"],
+    targets: Float[np.ndarray, "n o"],
+    used: Bool[np.ndarray, "n o"],
+    images: Int[np.ndarray, " n"],
+) -> float:
+    """Chooses the strength with the least mean distance on images that were left out of the fit (five folds).
+
+    It is 0 unless another is clearly better, and where there are too few images to tell."""
+    different, image = np.unique(images, return_inverse=True)
+    count = len(different)
+    if count < 2 * FOLDS:
         return 0.0
-    fold_of = dict(
-        zip(np.random.default_rng(0).permutation(names).tolist(), np.arange(len(names)) % FOLDS, strict=True)
-    )
-    folds = np.array([fold_of[picture] for picture in pictures.tolist()])
+    fold_of_image = np.empty(count, int)
+    fold_of_image[np.random.default_rng(0).permutation(count)] = np.arange(count) % FOLDS
+    folds = fold_of_image[image]
     errors = []
     for ridge in RIDGES:
         wrong = np.full(targets.shape, np.nan)
@@ -176,7 +187,7 @@ def chosen_ridge(
 
 
 def mean_shape(truth: Points, labelled: Bool[np.ndarray, "n m"]) -> Float[np.ndarray, "m 2"]:
-    """The mean place of each point where it is labelled."""
+    """Averages the places of each point over the instances where it is labelled."""
     weight = labelled[..., None].astype(np.float64)
     return (truth * weight).sum(0) / weight.sum(0)
 
@@ -186,18 +197,33 @@ def mean_shape(truth: Points, labelled: Bool[np.ndarray, "n m"]) -> Float[np.nda
 
 @dataclass(frozen=True, kw_only=True)
 class LinearMapEvaluation:
-    """What a linear map made of a model's points."""
+    """Holds what a linear map made of a model's points."""
 
     model: Path
     data: Path
     split: str
     spec: DetectorSpec  # the model's
     runtime: str  # that it ran in
-    scored: dict[str, Scored]  # the model, the mean shape, networks with random weights
     train: Seen
     test: Seen
+    ways: Mapping[str, Scored]  # to the labelled points, as `scored` gives them
     notes: list[str]  # what was assumed, and what could not be done
     problems: list[str]  # what was left out
+
+    @property
+    def best(self) -> Scored:
+        """Gives the points that the map made of the model's."""
+        return self.ways[MODEL]
+
+    @property
+    def mean_shape(self) -> Scored:
+        """Gives the same points everywhere: train's mean."""
+        return self.ways[MEAN_SHAPE]
+
+    @property
+    def random(self) -> list[Scored]:
+        """Lists the same network with random weights, by each seed; empty where there is no torch."""
+        return [way for name, way in self.ways.items() if name not in (MODEL, MEAN_SHAPE)]
 
 
 def evaluate_by_linear_map(
@@ -216,10 +242,11 @@ def evaluate_by_linear_map(
     train, findings = annotations.load(data, "train", strict=strict)
     test, more = annotations.load(data, split, strict=strict)
     train, test = usable(train), usable(evaluate.match_points(test, train.skeleton.points, str(data)))
-    random, remark = _untrained(network.card.spec)
+    spec = network.card.spec
+    random, remark = _untrained(spec)
     networks = {MODEL: network.predict, **random}
     with progress("evaluate", len(train) + len(test), "crops", bar=bar) as advance:
-        seen_train, seen_test = (see(networks, part, network.card.spec, advance) for part in (train, test))
+        seen_train, seen_test = (see(networks, part, spec, advance) for part in (train, test))
     unread = [*seen_train.problems, *seen_test.problems]
     if strict and unread:
         raise UserError(f"{len(unread)} pictures can't be read, first {unread[0]}")
@@ -228,11 +255,11 @@ def evaluate_by_linear_map(
         model=model,
         data=data.path,
         split=split,
-        spec=network.card.spec,
+        spec=spec,
         runtime=network.runtime,
-        scored=scored(seen_train, seen_test),
         train=seen_train,
         test=seen_test,
+        ways=scored(seen_train, seen_test),
         notes=[*(str(finding) for finding in said if finding.is_note), *remark],
         problems=[*(str(finding) for finding in said if not finding.is_note), *unread],
     )
@@ -249,8 +276,9 @@ def see(
     spec: DetectorSpec,
     advance: Advance = lambda count: None,
 ) -> Seen:
-    """Shows the same crops to all networks. UserError where no image could be read. `advance` hears of each batch how many
-    crops it was."""
+    """Shows the same crops to all networks. `advance` hears of each batch how many crops it was.
+
+    Raises UserError where no image could be read, and for a network that gives NaN."""
     crops = InstanceCrops(instances=instances, spec=spec)
     rows, maps = [], []
     points: dict[str, list[np.ndarray]] = {name: [] for name in networks}
@@ -268,10 +296,10 @@ def see(
         raise UserError(
             f"{instances.source}: none of its pictures can be read, first {problems[0] if problems else ''}"
         )
-    order = np.argsort(np.concatenate(rows))
+    row = np.concatenate(rows)
+    order = np.argsort(row)
     joined = {name: np.concatenate(parts)[order] for name, parts in points.items()}
-    chosen = instances.select(np.concatenate(rows)[order])
-    return Seen(chosen, np.concatenate(maps)[order], spec.size, joined, problems)
+    return Seen(instances.select(row[order]), np.concatenate(maps)[order], spec.size, joined, problems)
 
 
 def _untrained(spec: DetectorSpec) -> tuple[dict[str, Predict], list[str]]:
@@ -284,7 +312,7 @@ def _untrained(spec: DetectorSpec) -> tuple[dict[str, Predict], list[str]]:
 
 
 def untrained(spec: DetectorSpec, seed: int, device: str = "cpu") -> Predict:
-    """The same network with random weights."""
+    """Builds the same network with random weights; the caller's random numbers are not touched."""
     import torch
 
     from fiducial.models import detector as detectors
@@ -293,12 +321,3 @@ def untrained(spec: DetectorSpec, seed: int, device: str = "cpu") -> Predict:
         torch.manual_seed(seed)
         detector = detectors.build(spec, "no").eval().to(device)
     return lambda crops: detector.predict(torch.from_numpy(crops).to(device)).numpy()
-
-
-def _refuse_unlabelled(train: Seen, skeleton: Skeleton) -> None:
-    never = np.flatnonzero(~train.labelled.any(0))
-    if len(never):
-        raise UserError(
-            f"{train.instances.source}: point {skeleton.points[never[0]]!r} is labelled nowhere in train, so no map to it "
-            "can be fitted; expected every point to be labelled somewhere"
-        )

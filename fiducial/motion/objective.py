@@ -19,13 +19,13 @@ from fiducial.motion.discriminator import Discriminator
 from fiducial.motion.generator import Generated, Generator
 from fiducial.motion.pairs import FramePairs
 from fiducial.motion.perceptual import FeatureNetwork, Pyramid
-from fiducial.motion.spec import MotionSpec
+from fiducial.motion.recipes import MotionSpec
 from fiducial.motion.warps import Warp
 from fiducial.training.objective import Objective
 
 
 class Reconstruction(NamedTuple):
-    """One way through the system."""
+    """Holds what the system made of a batch, and what its losses need."""
 
     driving: Float[Tensor, "b 3 h w"]  # what was to be made, 0..1
     generated: Generated
@@ -42,9 +42,13 @@ class Motion(Objective):
     detector and generator the adversary's weights are held fixed."""
 
     def __init__(
-        self, detector: Detector, generator: Generator, features: FeatureNetwork, spec: MotionSpec,
+        self,
+        detector: Detector,
+        generator: Generator,
+        features: FeatureNetwork,
+        spec: MotionSpec,
         discriminator: Discriminator | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.detector, self.generator = detector, generator
         self.discriminator, self.spec = discriminator, spec
@@ -52,12 +56,13 @@ class Motion(Objective):
         self.pyramid = Pyramid(3, spec.scales)
 
     def forward(self, batch: FramePairs) -> dict[str, Float[Tensor, ""]]:
-        found = self.reconstruct(batch, torch.Generator().manual_seed(int(torch.randint(2**31, ()))))
+        reconstruction = self.reconstruct(batch, torch.Generator().manual_seed(int(torch.randint(2**31, ()))))
         with torch.autocast(batch.source.device.type, enabled=False):
-            return self._losses(found)
+            return self._losses(reconstruction)
 
     def reconstruct(self, batch: FramePairs, generator: torch.Generator) -> Reconstruction:
-        """The driving frame from the source; of a still, a warped copy of it. `generator` draws the warps."""
+        """Makes the driving frames from the source frames; a still is to become a warped copy of itself. `generator` draws the
+        warps."""
         source, driving = self._unit(batch.source), self._unit(batch.driving)
         if batch.still.any():
             moved = Warp.draw(len(source), self.spec.warp, generator, source.device).image(driving)
@@ -70,7 +75,7 @@ class Motion(Objective):
         )
 
     def frames(self, image: Float[Tensor, "b 3 h w"]) -> Frames:
-        """Points and local frames of pictures in 0..1, with gradients."""
+        """Finds points and local frames on images in 0..1, with gradients."""
         detector = self.detector
         normalised = (image * 255 - detector.mean) / detector.std
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
@@ -85,37 +90,39 @@ class Motion(Objective):
         rows = [FramePairs(*(column[i : i + 1] for column in batch)) for i in range(len(batch.row))]
         return torch.stack([torch.stack(list(self(row).values())).sum() for row in rows])
 
-    def _losses(self, found: Reconstruction) -> dict[str, Float[Tensor, ""]]:
-        spec, prediction = self.spec, found.generated.prediction.float()
-        made, real = self.pyramid(prediction), self.pyramid(found.driving)
+    def _losses(self, reconstruction: Reconstruction) -> dict[str, Float[Tensor, ""]]:
+        spec, prediction = self.spec, reconstruction.generated.prediction.float()
+        generated, real = self.pyramid(prediction), self.pyramid(reconstruction.driving)
         weight = spec.perceptual_weight
         features = self._fixed[0].to(prediction.device)
-        losses = {"perceptual": weight * perceptual.perceptual_loss(features, made, real)}
+        losses = {"perceptual": weight * perceptual.perceptual_loss(features, generated, real)}
         if features.pixel_weight:
-            losses["pixels"] = weight * features.pixel_weight * perceptual.pixel_loss(made, real)
-        xy, warped = found.of_driving.xy_corner, found.of_warped.xy_corner
-        losses["value"] = spec.value_weight * warps.value_loss(xy, warped, found.warp)
-        if found.of_driving.jacobian is not None and found.of_warped.jacobian is not None:
-            turned = warps.jacobian_loss(found.of_driving.jacobian, found.of_warped.jacobian, warped, found.warp)
+            losses["pixels"] = weight * features.pixel_weight * perceptual.pixel_loss(generated, real)
+        xy, warped = reconstruction.of_driving.xy_corner, reconstruction.of_warped.xy_corner
+        losses["value"] = spec.value_weight * warps.value_loss(xy, warped, reconstruction.warp)
+        if reconstruction.of_driving.jacobian is not None and reconstruction.of_warped.jacobian is not None:
+            turned = warps.jacobian_loss(
+                reconstruction.of_driving.jacobian, reconstruction.of_warped.jacobian, warped, reconstruction.warp
+            )
             losses["jacobian"] = spec.jacobian_weight * turned
         if spec.separation_weight:
             losses["separation"] = spec.separation_weight * separation(xy)
         if self.discriminator is not None:
-            losses |= self._adversarial(self.discriminator, made, real, xy)
+            losses |= self._adversarial(self.discriminator, generated, real, xy)
         return losses
 
     def _adversarial(
-        self, network: Discriminator, made: list[Tensor], real: list[Tensor], xy_corner: Float[Tensor, "b k 2"]
+        self, network: Discriminator, generated: list[Tensor], real: list[Tensor], xy_corner: Float[Tensor, "b k 2"]
     ) -> dict[str, Float[Tensor, ""]]:
         spec = self.spec
         of_real = network(real, xy_corner)
         fixed = {name: value.detach() for name, value in (*network.named_parameters(), *network.named_buffers())}
-        of_made = functional_call(network, fixed, (made, xy_corner))
-        seen = network([level.detach() for level in made], xy_corner)
+        of_generated = functional_call(network, fixed, (generated, xy_corner))
+        detached = network([level.detach() for level in generated], xy_corner)
         return {
-            "adversarial": spec.adversarial_weight * adversary.adversarial_loss(of_made),
-            "matching": spec.matching_weight * adversary.feature_matching_loss(of_real, of_made),
-            "discriminator": adversary.discriminator_loss(of_real, seen),
+            "adversarial": spec.adversarial_weight * adversary.adversarial_loss(of_generated),
+            "matching": spec.matching_weight * adversary.feature_matching_loss(of_real, of_generated),
+            "discriminator": adversary.discriminator_loss(of_real, detached),
         }
 
     def _unit(self, image: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
@@ -128,8 +135,8 @@ class Motion(Objective):
 
 
 def separation(xy_corner: Float[Tensor, "b k 2"], least: float = 0.1) -> Float[Tensor, ""]:
-    """How much each pair of points is closer than the root of `least`, in squared distance: summed over ordered pairs of
-    different points, mean over pictures (Wang et al., CVPR 2021, appendix: keypoint prior loss, D_t = 0.1)."""
+    """Measures how much pairs of points are closer than the root of `least`, in squared distance: summed over ordered pairs of
+    different points, mean over images (Wang et al., CVPR 2021, appendix: keypoint prior loss, D_t = 0.1)."""
     squared = (xy_corner[:, :, None] - xy_corner[:, None]).square().sum(-1)
     others = ~torch.eye(xy_corner.shape[1], dtype=torch.bool, device=xy_corner.device)
     return ((least - squared).clamp_min(0) * others).sum((1, 2)).mean()

@@ -20,16 +20,20 @@ SCORED_A_CLIP = 12  # frames of a held-out clip that are made from its first one
 
 
 class FramePairs(NamedTuple):
-    """A batch."""
+    """Holds a batch of pairs."""
 
     source: UInt8[Tensor, "b h w 3"]
     driving: UInt8[Tensor, "b h w 3"]
     still: Bool[Tensor, " b"]  # both are the same picture: nothing moves in it but what a warp moves
     row: Int64[Tensor, " b"]  # of the driving frame
 
+    def to(self, device: torch.device) -> FramePairs:
+        """Moves the batch to a device."""
+        return FramePairs(*(column.to(device) for column in self))
+
 
 class PairDraw(NamedTuple):
-    """One batch to be made."""
+    """Says all that one batch depends on."""
 
     epoch: int
     first: int  # number of its first pair in the epoch
@@ -44,10 +48,7 @@ class PairSampler(Sampler[PairDraw]):
         self, clips: Clips, pairs: int, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1
     ) -> None:
         self.clips, self.pairs, self.seed, self.rank, self.world = clips, pairs, seed, rank, world
-        learnt = clips.chosen(held_out=False)
-        moving = [clip for clip in learnt if len(clips.rows(clip)) > 1]
-        stills = [clip for clip in learnt if len(clips.rows(clip)) == 1]
-        self.kinds = [kind for kind in (moving, stills) if kind]
+        self.kinds = [kind for kind in clips.by_kind(clips.chosen(held_out=False)) if kind]
         self.batch_size = max(1, min(batch_size, pairs // world))
         self.epoch = 0
 

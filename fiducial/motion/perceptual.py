@@ -73,8 +73,8 @@ class FeatureNetwork(nn.Module):
 
 
 class RandomFeatures(FeatureNetwork):
-    """Five convolutions 3x3 with ReLU and random weights (He et al., ICCV 2015), a max pooling before each but the first:
-    VGG-19's depths at a hundredth of its price. The same seed is the same network everywhere.
+    """Builds five convolutions 3x3 with ReLU and random weights (He et al., ICCV 2015), a max pooling before each but the
+    first: VGG-19's depths at a hundredth of its price. The same seed is the same network everywhere.
 
     Random filters see edges and textures but prefer none, so the pixels are to be compared too (`pixel_weight`)."""
 

@@ -14,7 +14,7 @@ from fiducial.motion.system import System, repeated
 
 
 class Moved(NamedTuple):
-    """Some driving frames and what was made of them."""
+    """Holds the points of some driving frames and what was made of them."""
 
     generated: np.ndarray  # [n, h, w, 3] uint8
     driving_xy: np.ndarray  # [n, k, 2] px of the crops
@@ -22,7 +22,7 @@ class Moved(NamedTuple):
 
 
 class Puppet:
-    """The source, moved batch by batch; motion is measured against the first driving frame of all."""
+    """Moves the source batch by batch; motion is measured against the first driving frame of all."""
 
     def __init__(self, system: System, source: np.ndarray, absolute: bool) -> None:
         """`source` is a crop [h, w, 3] of the system's size. `absolute` takes the driving points themselves; else the

@@ -18,13 +18,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fiducial.data import sampling
-from fiducial.motion import collapse, pairs
+from fiducial.motion import pairs
 from fiducial.motion.clips import Clips
-from fiducial.motion.collapse import Spread
 from fiducial.motion.objective import Motion
-from fiducial.motion.pairs import SCORED_A_CLIP, FramePairs, PairBatches, PairDraw
-from fiducial.motion.scoring import ReconstructionErrors
-from fiducial.motion.spec import MotionRecipe
+from fiducial.motion.pairs import PairBatches, PairDraw
+from fiducial.motion.recipes import MotionRecipe
+from fiducial.motion.scoring import MEANINGS, ReconstructionErrors, Spread, warnings_of
 from fiducial.report import pictures, sheets
 from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, torch_device
 from fiducial.report.run_page import Run, page_of_run, read_run, write_run
@@ -33,16 +32,6 @@ from fiducial.report.sheets import Tile
 MOST_ROWS = 16  # of a sheet
 COLUMNS = 6  # frames of a clip
 
-MEANINGS = {
-    "reconstruction": "mean absolute error of the generated frames, of a range of 1",
-    "copy": "the same of the source frame itself, taken for the driving one",
-    "gain": "the share of that which the motion saves; 0 = no better than copying, 1 = perfect",
-    "equivariance_px": "how far points of a warped frame, warped back, are from the frame's own, px of the input",
-    "spread": "standard deviation of a frame's points around their middle, as a share of the side",
-    "nearest": "mean distance of a point to the nearest other, as a share of the side",
-    "occupancy": "cells of 8x8 with a point in them, of as many as there could be",
-    "moving": "share of the points that move by more than 1 % of the side between frames",
-}
 HEADLINE = ("reconstruction", "gain", "equivariance_px", "moving")
 CURVES = (
     ("Reconstruction", ["val/reconstruction", "val/copy"], "The lower the first below the second, the better."),
@@ -58,23 +47,20 @@ def write(
 
     data: what was learnt from, in words; warning: why the run is worth little, if it is."""
     objective.eval()
-    chosen = clips.scored
-    figures = score(objective, clips, recipe, chosen)
-    rows = clip_rows(objective, clips, recipe, chosen)
     summary = {
         "model": str(out),
         "data": data,
         "split": clips.split,
-        "count": len(pairs.scored_pairs(clips, chosen)),
-        "metrics": figures,
-        "clips": rows,
+        "count": len(pairs.scored_pairs(clips, clips.scored)),
+        "metrics": score(objective, clips, recipe, clips.scored),
+        "clips": clip_rows(objective, clips, recipe),
         "left_out": [str(problem) for problem in clips.problems],
     }
-    points, reconstruction = points_sheet(objective, clips), reconstruction_sheet(objective, clips, chosen)
+    points, reconstruction = points_sheet(objective, clips), reconstruction_sheet(objective, clips)
     pictures.write(out / "pictures" / "points.png", points)
     pictures.write(out / "pictures" / "reconstruction.png", reconstruction)
     run = read_run(out)
-    notes = [*([warning] if warning else []), *notes_on(figures, clips, recipe.motion.points)]
+    notes = [*([warning] if warning else []), *notes_on(summary["metrics"], clips, recipe.motion.points)]
     return write_run(run, summary, _page(run, recipe, clips, summary, points, reconstruction, notes))
 
 
@@ -82,21 +68,21 @@ def write(
 
 
 def score(objective: Motion, clips: Clips, recipe: MotionRecipe, chosen: Sequence[int]) -> dict[str, float]:
-    """As val's during training, of some clips, by the weights that are kept."""
+    """Scores the weights that were kept on some clips, as after each epoch of training."""
     errors = ReconstructionErrors(recipe.size)
     for batch in pairs.scored_loader(clips, recipe.batch_size, chosen=chosen):
-        errors.observe(objective, _on_device(objective, batch))
+        errors.observe(objective, batch.to(objective.detector.mean.device))
     return errors.scores()
 
 
-def clip_rows(objective: Motion, clips: Clips, recipe: MotionRecipe, chosen: Sequence[int]) -> list[dict[str, Any]]:
-    """A row for each scored clip, and one for all still pictures, which are moved by random warps."""
+def clip_rows(objective: Motion, clips: Clips, recipe: MotionRecipe) -> list[dict[str, Any]]:
+    """Scores each clip, and all still images, which are moved by random warps, together."""
     rows = []
-    for name, some in clips.grouped(chosen):
-        found = score(objective, clips, recipe, some)
-        kept = {key: found[key] for key in ("reconstruction", "copy", "gain", "equivariance_px")}
-        frames = sum(clips.index.counts[clip] for clip in some)
-        rows.append({"clip": name, "frames": frames, "pairs": len(pairs.scored_pairs(clips, some)), **kept})
+    for name, members in clips.grouped(clips.scored):
+        figures = score(objective, clips, recipe, members)
+        frames, count = sum(clips.index.counts[clip] for clip in members), len(pairs.scored_pairs(clips, members))
+        shown = {key: figures[key] for key in ("reconstruction", "copy", "gain", "equivariance_px")}
+        rows.append({"clip": name, "frames": frames, "pairs": count, **shown})
     return rows
 
 
@@ -105,80 +91,68 @@ def clip_rows(objective: Motion, clips: Clips, recipe: MotionRecipe, chosen: Seq
 
 @torch.no_grad()
 def points_sheet(objective: Motion, clips: Clips) -> UInt8[np.ndarray, "_ _ 3"]:
-    """A row a clip, or a row of some stills: frames evenly over it with the points in their colours, held-out ones with a
-    bright edge."""
+    """Draws a row a clip, or a row of some stills: frames evenly over it with the points in their colours, held-out ones
+    with a bright edge."""
     rows = []
-    for frames in _shown(clips):
+    for frames in _rows_shown(clips):
         images = torch.from_numpy(np.ascontiguousarray(clips.frames[frames]))
         xy = objective.detector.predict(images.to(objective.detector.mean.device)).numpy().xy
-        rows.append([
-            _point_tile(clips, row, pictures.enlarged(image, sheets.SIDE, points), whole=row == frames[0])
-            for row, image, points in zip(frames, images.numpy(), xy, strict=True)
-        ])  # fmt: skip
+        tiles = []
+        for row, image, points in zip(frames, images.numpy(), xy, strict=True):
+            clip, tile = clips.clip_of(row), pictures.enlarged(image, sheets.SIDE, points)
+            names_clip = row == frames[0] or clips.index.counts[clip] == 1
+            name = clips.index.names[clip] if names_clip else f"frame {row - clips.rows(clip)[0]}"
+            tiles.append(Tile(sheets.framed(tile) if clips.index.held_out[clip] else tile, sheets.tail(name)))
+        rows.append(tiles)
     return sheets.sheet(rows, objective.spec.points)
 
 
-def _point_tile(clips: Clips, row: int, image: np.ndarray, whole: bool) -> Tile:
-    """Named by its clip, where that is `whole`ly said or the clip has no other frame, else by its frame."""
-    clip = clips.clip_of(row)
-    name, held_out = clips.index.names[clip], clips.index.held_out[clip]
-    if not whole and clips.index.counts[clip] > 1:
-        name = f"frame {row - clips.rows(clip)[0]}"
-    return Tile(sheets.framed(image) if held_out else image, sheets.tail(name))
-
-
-def _shown(clips: Clips) -> list[list[int]]:
-    """Frames of the rows: half of the rows of held-out clips where there are so many, stills last."""
-    counts = clips.index.counts
-    rows: list[list[int]] = []
+def _rows_shown(clips: Clips) -> list[list[int]]:
+    """Frames of the sheet's rows: half of the rows of held-out clips where there are so many, stills last."""
+    moving_rows: list[list[int]] = []
+    still_rows: list[list[int]] = []
     for held_out in (True, False):
-        moving = [clip for clip in clips.chosen(held_out) if counts[clip] > 1]
-        rows += [_evenly(list(clips.rows(clip)), COLUMNS) for clip in _evenly(moving, MOST_ROWS // 2)]
-    for held_out in (True, False):
-        stills = [clips.rows(clip)[0] for clip in clips.chosen(held_out) if counts[clip] == 1]
-        some = _evenly(stills, 2 * COLUMNS)
-        rows += [some[start : start + COLUMNS] for start in range(0, len(some), COLUMNS)]
-    return rows
+        moving, stills = clips.by_kind(clips.chosen(held_out))
+        moving_rows += [_evenly(clips.rows(clip), COLUMNS) for clip in _evenly(moving, MOST_ROWS // 2)]
+        frames = _evenly([clips.rows(clip)[0] for clip in stills], 2 * COLUMNS)
+        still_rows += [frames[start : start + COLUMNS] for start in range(0, len(frames), COLUMNS)]
+    return moving_rows + still_rows
 
 
 @torch.no_grad()
-def reconstruction_sheet(objective: Motion, clips: Clips, chosen: Sequence[int]) -> UInt8[np.ndarray, "_ _ 3"]:
-    """A row a scored clip: its first frame, the scored frame that differs most from it, what was made of the first one
-    to be that frame, and the first one's own pixels moved by the flow."""
-    moving = [clip for clip in chosen if clips.index.counts[clip] > 1]
-    stills = [clip for clip in chosen if clips.index.counts[clip] == 1]
+def reconstruction_sheet(objective: Motion, clips: Clips) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Draws a row a scored clip: its first frame, the scored frame that differs most from it, what was made of the first
+    one to be that frame, and the first one's own pixels moved by the flow."""
+    moving, stills = clips.by_kind(clips.scored)
     rows = []
     for clip in [*_evenly(moving, MOST_ROWS - 2), *_evenly(stills, 2)]:
         source, driving = _most_different(clips, clip)
-        draw = PairDraw(0, 0, np.array([[source, driving]]))
-        batch = _on_device(objective, PairBatches(clips, None)[draw])
-        found = objective.reconstruct(batch, torch.Generator().manual_seed(0))
-        made, moved, real = (
-            _bytes(part[0]) for part in (found.generated.prediction, found.generated.deformed, found.driving)
-        )
-        error = float((found.generated.prediction.float() - found.driving).abs().mean())
+        batch = PairBatches(clips, None)[PairDraw(0, 0, np.array([[source, driving]]))]
+        made = objective.reconstruct(batch.to(objective.detector.mean.device), torch.Generator().manual_seed(0))
+        prediction, deformed = made.generated.prediction, made.generated.deformed
+        error = float((prediction.float() - made.driving).abs().mean())
         frame = "warped" if source == driving else f"driving: frame {driving - source}"
-        tiles = [(clips.frames[source], sheets.tail(clips.index.names[clip])), (real, frame),
-                 (made, f"generated, error {error:.3f}"), (moved, "source moved by the flow")]  # fmt: skip
+        tiles = [
+            (clips.frames[source], sheets.tail(clips.index.names[clip])),
+            (_bytes(made.driving[0]), frame),
+            (_bytes(prediction[0]), f"generated, error {error:.3f}"),
+            (_bytes(deformed[0]), "source moved by the flow"),
+        ]
         rows.append([Tile(pictures.enlarged(image, sheets.SIDE), caption) for image, caption in tiles])
     return sheets.sheet(rows)
 
 
 def _most_different(clips: Clips, clip: int) -> tuple[int, int]:
     """The first frame and, of those that are scored, the one that differs most from it: what is hardest to make."""
-    rows = clips.rows(clip)
-    others = _evenly(list(rows), SCORED_A_CLIP + 1)[1:] or [rows[0]]
-    first = clips.frames[rows[0]].astype(np.int16)
-    return rows[0], max(others, key=lambda row: int(np.abs(clips.frames[row] - first).sum()))
+    scored = pairs.scored_pairs(clips, [clip])
+    first = clips.frames[scored[0, 0]].astype(np.int16)
+    different = max(scored[:, 1].tolist(), key=lambda row: int(np.abs(clips.frames[row] - first).sum()))
+    return int(scored[0, 0]), different
 
 
 def _bytes(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """Of values in 0..1."""
     return (image.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-
-
-def _on_device(objective: Motion, batch: FramePairs) -> FramePairs:
-    return FramePairs(*(column.to(objective.detector.mean.device) for column in batch))
 
 
 def _evenly(items: Sequence[int], most: int) -> list[int]:
@@ -198,39 +172,13 @@ def _page(
     reconstruction: np.ndarray,
     notes: Sequence[str],
 ) -> Page:
-    figures, index = summary["metrics"], clips.index
+    figures, index, count = summary["metrics"], clips.index, recipe.motion.points
     metrics = metric_table(
         [(name, figures[name], meaning) for name, meaning in MEANINGS.items()],
         f"On {summary['split']}",
         f"{summary['count']} frames, each made from the first of its clip.",
     )
-    clip_table = Table(
-        ("clip", "frames", "scored", "reconstruction", "copy", "gain", "equivariance px"),
-        [tuple(row.values()) for row in summary["clips"]],
-    )
-    return page_of_run(
-        run,
-        title=f"{recipe.method} on {recipe.backbone}: {run.folder.name}",
-        facts=[Fact(name.replace("_", " "), figures[name], MEANINGS[name]) for name in HEADLINE],
-        notes=notes,
-        metrics=metrics,
-        drawn=run.charts(*CURVES),
-        shown=_galleries(recipe.motion.points, points, reconstruction),
-        details=[Section("Clip by clip", [clip_table])],
-        data={
-            "data": summary["data"],
-            "used": index.used,
-            "clips to learn from": len(clips.chosen(held_out=False)),
-            "clips held out": len(clips.chosen(held_out=True)),
-            "frames": sum(index.counts),
-        },
-        problems=summary["left_out"],
-        device=torch_device(),
-    )
-
-
-def _galleries(count: int, points: np.ndarray, reconstruction: np.ndarray) -> list[Gallery]:
-    return [
+    shown = [
         Gallery(
             "Points",
             [Picture(points, f"{count} points over frames of the clips, rows are clips")],
@@ -246,12 +194,32 @@ def _galleries(count: int, points: np.ndarray, reconstruction: np.ndarray) -> li
             wide=True,
         ),
     ]
+    columns = ("clip", "frames", "scored", "reconstruction", "copy", "gain", "equivariance px")
+    return page_of_run(
+        run,
+        title=f"{recipe.method} on {recipe.backbone}: {run.folder.name}",
+        facts=[Fact(name.replace("_", " "), figures[name], MEANINGS[name]) for name in HEADLINE],
+        notes=notes,
+        metrics=metrics,
+        drawn=run.charts(*CURVES),
+        shown=shown,
+        details=[Section("Clip by clip", [Table(columns, [tuple(row.values()) for row in summary["clips"]])])],
+        data={
+            "data": summary["data"],
+            "used": index.used,
+            "clips to learn from": len(clips.chosen(held_out=False)),
+            "clips held out": len(clips.chosen(held_out=True)),
+            "frames": sum(index.counts),
+        },
+        problems=summary["left_out"],
+        device=torch_device(),
+    )
 
 
 def notes_on(figures: Mapping[str, float], clips: Clips, points: int) -> list[str]:
-    """What a reader must know before believing the figures."""
+    """Says what a reader must know before believing the figures."""
     spread = Spread(*(figures[name] for name in Spread._fields))
-    notes = [line[0].upper() + line[1:] + "." for line in collapse.warnings_of(spread, points)]
+    notes = [line[0].upper() + line[1:] + "." for line in warnings_of(spread, points)]
     if figures["gain"] <= 0:
         notes.append("The generated frames are no better than the source frame itself: the motion has not been learnt.")
     if not clips.chosen(held_out=True):

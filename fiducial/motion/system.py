@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class GeneratorCard:
-    """What must be known to build the generator anew."""
+    """Holds what must be known to build the generator anew."""
 
     spec: GeneratorSpec
     points: int
@@ -70,7 +70,7 @@ def load(folder: Path, device: str = "cpu") -> tuple[Detector, Generator, Card]:
 
 
 class System:
-    """A detector and the generator that makes images from its points."""
+    """Runs a detector and the generator that makes images from its points."""
 
     def __init__(self, detector: Detector, generator: Generator, device: str = "cpu") -> None:
         self.detector, self.generator, self.device = detector, generator, device
@@ -108,8 +108,8 @@ class System:
 
     @torch.inference_mode()
     def generate(self, source: np.ndarray, of_source: Frames, of_driving: Frames) -> np.ndarray:
-        """Makes the source's crop [h, w, 3], whose frames are `of_source` [1], anew with each of n driving frames:
-        uint8 [n, h, w, 3]."""
+        """Moves the source's crop [h, w, 3], whose local frames are `of_source` [1], to each of n driving ones: uint8
+        [n, h, w, 3]."""
         count = len(of_driving.xy_corner)
         image = torch.from_numpy(source).to(self.device).permute(2, 0, 1)[None].float() / 255
         generated = self.generator(image.expand(count, -1, -1, -1), repeated(of_source, count), of_driving).prediction

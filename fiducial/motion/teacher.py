@@ -17,7 +17,7 @@ from fiducial.motion.generator import Generator
 from fiducial.motion.objective import Motion
 from fiducial.motion.pairs import FramePairs
 from fiducial.motion.perceptual import FeatureNetwork
-from fiducial.motion.spec import MotionSpec
+from fiducial.motion.recipes import MotionSpec
 
 
 class Taught(Motion):

@@ -23,7 +23,7 @@ _TINY = 1e-6
 
 @dataclass(frozen=True)
 class WarpSpec:
-    """How strong random warps are; the defaults are the published ones."""
+    """Chooses how strong random warps are; the defaults are the published ones."""
 
     affine_sigma: float = 0.05  # of each of the six numbers of the affine part, half an image = 1
     spline_sigma: float = 0.005  # of the weights of the spline's control points
@@ -37,7 +37,7 @@ class WarpSpec:
 
 
 class Warp(NamedTuple):
-    """T(z) = A z + b + r(z), with the thin-plate spline r(z) = sum over control points of weight x d^2 ln(d + 1e-6), d
+    """Maps z to T(z) = A z + b + r(z), with the thin-plate spline r(z) = sum over control points of weight x d^2 ln(d + 1e-6), d
     the sum of |dx| and |dy|. r is one number, added to both x and y: images bend along the diagonal only."""
 
     affine: Float[Tensor, "b 2 3"]  # A | b
@@ -74,12 +74,12 @@ class Warp(NamedTuple):
         bent = torch.einsum("bkcd,boc->bkd", slope[..., None] * offsets.sign(), self.weights)
         return self.affine[:, None, :, :2] + bent[..., None, :]
 
-    def image(self, image: Float[Tensor, "b c h w"], *, align_corners: bool = True) -> Float[Tensor, "b c h w"]:
-        """Warps an image, which keeps its size; beyond its border it is mirrored. `align_corners`: see `grids.sample`."""
+    def image(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Warps an image, which keeps its size; beyond its border it is mirrored."""
         size = grids.size_of(image)
         flow = self.points(grids.corner_grid(size, image).flatten(0, 1)[None])
         flow = flow.unflatten(1, (size.h, size.w))
-        return grids.sample(image, flow, align_corners=align_corners, padding="reflection")
+        return grids.sample(image, flow, "reflection")
 
     def _offsets(self, xy_corner: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k c 2"]:
         return xy_corner[:, :, None] - self.control_xy_corner

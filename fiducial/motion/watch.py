@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from fiducial.log import logger
-from fiducial.motion import collapse
-from fiducial.motion.collapse import Spread
+from fiducial.motion.scoring import Spread, warnings_of
 from fiducial.training._lightning import L
 
 
@@ -21,7 +20,7 @@ class SpreadWatch(L.Callback):
         if trainer.current_epoch + 1 < self.epochs or not trainer.is_global_zero:
             return
         found = Spread(*(float(trainer.callback_metrics[f"val/{name}"]) for name in Spread._fields))
-        for line in collapse.warnings_of(found, self.points):
+        for line in warnings_of(found, self.points):
             kind = re.sub(r"[\d.]+", "", line)
             if kind not in self.said:
                 self.said.add(kind)

@@ -60,7 +60,7 @@ def distill() -> Run:
     ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
         recipe = recipe_of(teacher, *settings, loss=loss, student=student, **options)
         with heard() as lines:
-            summary = workflow.distill(teacher, Source(data), out, recipe, resume=resume)
+            summary = workflow.distill(teacher, Source.of(data), out, recipe, resume=resume)
         assert summary is not None
         return summary, lines
 

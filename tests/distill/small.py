@@ -12,7 +12,7 @@ from torch import nn
 
 from fiducial import config, files
 from fiducial.card import Card, DetectorSpec
-from fiducial.distill import choices
+from fiducial.distill import recipes
 from fiducial.distill import teacher as teachers
 from fiducial.distill.teacher import Teacher
 from fiducial.geometry import Size
@@ -75,7 +75,7 @@ def recipe_of(
     teacher: Teacher, *settings: str, loss: str = "L1", student: str = "hourglass_w8_b2_m8_s2", method: str | None = None,
     **options: Any,
 ) -> Recipe:  # fmt: skip
-    return choices.recipe_of(teacher, student, loss, method, {**SMALL, **options}, [*SETTINGS, *settings])
+    return recipes.recipe_of(teacher, student, loss, method, {**SMALL, **options}, [*SETTINGS, *settings])
 
 
 def clips_in(folder: Path) -> Clips:

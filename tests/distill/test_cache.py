@@ -30,7 +30,7 @@ def seven() -> list[Batch]:
 
 def test_kept_answers_are_the_teachers(motion_teacher: Teacher, tmp_path: Path):
     asked = Asked(motion_teacher.detector, 1)
-    kept = cache.kept(tmp_path / "teacher", asked, index(motion_teacher), seven)
+    kept = cache.kept_answers(tmp_path / "teacher", asked, index(motion_teacher), seven)
     whole = Batch(*(torch.cat(columns) for columns in zip(*seven(), strict=True)))
     shuffled = Batch(*(column[[6, 0, 3]] for column in whole))
     found, expected = kept(shuffled), asked(shuffled)
@@ -47,23 +47,23 @@ def test_they_are_made_once(motion_teacher: Teacher, tmp_path: Path):
         raise AssertionError("asked again")
 
     asked = Asked(motion_teacher.detector, 1)
-    first = cache.kept(tmp_path / "teacher", asked, index(motion_teacher), seven)
+    first = cache.kept_answers(tmp_path / "teacher", asked, index(motion_teacher), seven)
     for held in (ALL, ("xy_unit",)):  # more may be there than is wanted
-        again = cache.kept(tmp_path / "teacher", asked, index(motion_teacher, held), none)
+        again = cache.kept_answers(tmp_path / "teacher", asked, index(motion_teacher, held), none)
         assert torch.equal(again(seven()[0]).xy_unit, first(seven()[0]).xy_unit)
 
 
 def test_answers_of_others_are_refused(motion_teacher: Teacher, tmp_path: Path):
     folder, asked = tmp_path / "teacher", Asked(motion_teacher.detector, 1)
     mine = index(motion_teacher, ("xy_unit",))
-    cache.kept(folder, asked, mine, seven)
+    cache.kept_answers(folder, asked, mine, seven)
     other = saved(detector_of(seed=4), tmp_path / "other")
     for wanted, words in (
         (replace(mine, teacher=other.fingerprint), "teacher's weights"), (replace(mine, data="others"), "data were data"),
         (replace(mine, padding=1.5), "padding"), (replace(mine, held=("xy_unit", "maps")), "has no maps, which this loss needs"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=words):
-            cache.kept(folder, asked, wanted, seven)
+            cache.kept_answers(folder, asked, wanted, seven)
 
 
 def test_nothing_half_written_stays(motion_teacher: Teacher, tmp_path: Path):
@@ -72,7 +72,9 @@ def test_nothing_half_written_stays(motion_teacher: Teacher, tmp_path: Path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache.kept(tmp_path / "run" / "teacher", Asked(motion_teacher.detector, 1), index(motion_teacher), broken)
+        cache.kept_answers(
+            tmp_path / "run" / "teacher", Asked(motion_teacher.detector, 1), index(motion_teacher), broken
+        )
     assert list((tmp_path / "run").iterdir()) == []
 
 
@@ -81,5 +83,5 @@ def test_a_disk_that_is_too_small_is_told_before_it_is_full(
 ):
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
     with pytest.raises(UserError, match=r"distillation\.cache=false"):
-        cache.kept(tmp_path / "teacher", Asked(motion_teacher.detector, 1), index(motion_teacher), seven)
+        cache.kept_answers(tmp_path / "teacher", Asked(motion_teacher.detector, 1), index(motion_teacher), seven)
     assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,7 @@ from training.test_resume import assert_ended_as_told, assert_the_same_run, ende
 from fiducial import config, files
 from fiducial.data import annotations
 from fiducial.data.source import Source
-from fiducial.distill import choices, report, scoring, workflow
+from fiducial.distill import recipes, report, scoring, workflow
 from fiducial.distill.data import material_of
 from fiducial.distill.scoring import DISTANCE
 from fiducial.distill.spec import DistillationRecipe
@@ -121,7 +121,7 @@ def test_a_smaller_input_and_a_teacher_that_is_asked_every_time(
         motion_teacher, clips, out, *settings, loss="L3", size="128x96", student="hourglass_w8_b3_m8_s2"
     )
     augment = config.from_dict(DistillationRecipe, files.read_json(out / "recipe.json")["recipe"]).augment
-    assert augment == replace(choices.MOVED, shift=0.1), "what is given, on top of what moves them"
+    assert augment == replace(recipes.MOVED, shift=0.1), "what is given, on top of what moves them"
     assert not (out / "teacher" / "train").exists()
     assert detectors.load_card(out).spec.size == Size(128, 96)
     assert summary["metrics"][DISTANCE] == pytest.approx(128 * summary["metrics"]["student_teacher_distance_share"])
@@ -188,14 +188,14 @@ def test_a_student_that_is_its_teacher_is_0_px_away(motion_teacher: Teacher, cli
     recipe = recipe_of(motion_teacher)
     own = material_of(Source(clips), tmp_path / "run", recipe, motion_teacher)
     distances = scoring.Distances(Asked(motion_teacher.detector), motion_teacher.offer, motion_teacher.offer, None)
-    scored = report.score(motion_teacher.detector, own, distances, own.plain_loader(True, recipe.size, 5))
+    scored = report.score(motion_teacher.detector, own, distances, own.scored.loader(recipe.size, 5))
     assert scored.figures[DISTANCE] == 0
     assert [crop.row for crop in scored.evenly] == list(range(24, 36))
     skeleton = motion_teacher.detector.spec.skeleton
     one = scored.evenly[6]
     sheet = report.sheet([one], own, skeleton)
     width = sheet.shape[1] // 2
-    tile = pictures.crop_with_points(own.instances(True, recipe.size).images.read(30), one.student_unit, skeleton)
+    tile = pictures.crop_with_points(own.scored.instances(recipe.size).images.read(30), one.student_unit, skeleton)
     for left in (0, width):
         np.testing.assert_array_equal(sheet[: len(tile), left : left + tile.shape[1]], tile)
 

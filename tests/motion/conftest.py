@@ -14,7 +14,7 @@ from fiducial.data.augment import AugmentSpec
 from fiducial.geometry import Size
 from fiducial.motion.dense_motion import DenseMotionSpec
 from fiducial.motion.generator import GeneratorSpec
-from fiducial.motion.spec import MotionRecipe, MotionSpec
+from fiducial.motion.recipes import MotionRecipe, MotionSpec
 from fiducial.training.recipe import OptimizerSpec
 
 

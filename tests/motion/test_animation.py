@@ -30,6 +30,7 @@ from fiducial.motion.dense_motion import DenseMotionSpec  # noqa: E402
 from fiducial.motion.generator import Generator, GeneratorSpec  # noqa: E402
 from fiducial.motion.puppet import Puppet  # noqa: E402
 from fiducial.motion.system import System  # noqa: E402
+from fiducial.predict import sources  # noqa: E402
 from fiducial.types import Skeleton  # noqa: E402
 
 POINTS, SIZE = 5, Size(64, 48)
@@ -226,9 +227,9 @@ def test_one_frame_a_folder_and_the_first_frame_of_a_video(
 def test_the_order_of_a_folder_s_frames(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "frames", {f"f{number}.png": disc_frames(1)[0] for number in (10, 9, 1, 100)})
     given = animation._driving(folder)
-    assert [file.name for file in given.files] == ["f1.png", "f9.png", "f10.png", "f100.png"]
-    assert [frame.name for frame in clip_sources.frames_of(given.files)] == ["f1.png", "f9.png", "f10.png", "f100.png"]
-    assert given.count == 4
+    assert [file.name for file in given] == ["f1.png", "f9.png", "f10.png", "f100.png"]
+    assert [frame.name for frame in clip_sources.frames_of(given)] == ["f1.png", "f9.png", "f10.png", "f100.png"]
+    assert sources.count(given) == 4
 
 
 def test_a_video_that_ends_early(run: Run, model: Path, source: Path, tmp_path: Path) -> None:

@@ -61,8 +61,6 @@ def test_where_nothing_moved_every_proposal_is_the_picture():
     torch.testing.assert_close(motion.sparse_deformed, small[:, None].expand(-1, POINTS + 1, -1, -1, -1))
     grid = grids.corner_grid(Size(10, 8), image)
     torch.testing.assert_close(motion.deformation, grid.expand(2, -1, -1, -1), atol=1e-5, rtol=0)
-    wrong = network(align_corners=False)(image, frames(), frames())
-    assert (wrong.sparse_deformed - small[:, None]).abs().max() > 0.1
 
 
 @torch.no_grad()

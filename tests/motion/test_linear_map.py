@@ -267,6 +267,7 @@ def test_the_command(run: Run, blobs: Path, discovered: Path, tmp_path: Path) ->
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert [lines[i].split()[0] for i in range(4)] == ["points", "model", "mean", "random"]
+    assert lines[3].count(" to ") == 1, "the range of the random ones"
     assert "A linear map of the model's 4 points finds the 3 labelled ones to" in out
     figures = json.loads(json_file.read_text())
     assert (figures["split"], figures["fitted_on"], figures["fitted_count"], figures["count"]) == (

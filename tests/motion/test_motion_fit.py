@@ -146,7 +146,7 @@ def test_report_of_clips(discs: Path, tmp_path: Path, recipe: Recipe) -> None:
 
 def test_points_have_one_colour_on_all_pictures(discs: Path, tmp_path: Path, recipe: Recipe) -> None:
     clips = fitting.clips_for(Source(discs), tmp_path, recipe)
-    rows = report._shown(clips)
+    rows = report._rows_shown(clips)
     assert [clips.where(frames[0]) for frames in rows] == ["c.mp4, frame 0", "a.mp4, frame 0", "b.mp4, frame 0"]
     assert all(len(frames) == 6 and clips.where(frames[-1]).endswith(", frame 11") for frames in rows)
     objective = fitting.build(recipe)[0].eval()

@@ -15,11 +15,10 @@ from fiducial.data.source import Source
 from fiducial.motion import fit as fitting
 from fiducial.motion import pairs
 from fiducial.motion.clips import Clips
-from fiducial.motion.collapse import Spread
 from fiducial.motion.discriminator import DiscriminatorSpec
 from fiducial.motion.objective import Motion, separation
 from fiducial.motion.pairs import FramePairs
-from fiducial.motion.scoring import ReconstructionErrors
+from fiducial.motion.scoring import ReconstructionErrors, Spread
 from fiducial.motion.watch import SpreadWatch
 from fiducial.training._lightning import L
 from fiducial.training.recipe import Recipe

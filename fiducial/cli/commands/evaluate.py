@@ -200,5 +200,5 @@ def _by_linear_map(
     )
     if report is not None:
         motion.write_linear_map(report, result)
-    shown = _Shown(motion.linear_map_table(result.scored), motion.linear_map_answer(result.scored, result.train))
+    shown = _Shown(motion.linear_map_table(result), motion.linear_map_answer(result))
     return motion.linear_map_summary(result), shown

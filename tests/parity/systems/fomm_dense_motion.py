@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
 import torch
 from parity.golden import Case, Tolerance
 from torch import Tensor
+from torch.nn import functional as F
 
 from fiducial.models.heads.motion import Frames
 from fiducial.motion import dense_motion, grids
@@ -33,10 +38,11 @@ def run(case: Case) -> dict[str, Tensor]:
     of_source, of_driving = frames(case, "source"), frames(case, "driving")
     found: dict[str, Tensor] = {}
     for variant, align_corners in VARIANTS.items():
-        network = DenseMotion(spec, config["num_kp"], config["num_channels"], align_corners).eval()
+        network = DenseMotion(spec, config["num_kp"], config["num_channels"]).eval()
         names = {name: our_dense_motion_name(name) for name in case.weights}
         network.load_state_dict({ours: case.weights[name] for name, ours in names.items() if ours is not None})
-        motion = network(source, of_source, of_driving)
+        with sampling(align_corners):
+            motion = network(source, of_source, of_driving)
         found |= {f"{variant}.{name}": value for name, value in parts(motion).items()}
         small = network.reduce(source)
         size = grids.size_of(small)
@@ -47,6 +53,18 @@ def run(case: Case) -> dict[str, Tensor]:
         found |= {"down": small, "heatmap_representation": heat, "sparse_motion": motion.sparse_motion}
         found["nojac.sparse_motion"] = without
     return found
+
+
+@contextmanager
+def sampling(align_corners: bool) -> Iterator[None]:
+    """Samples as the published code does on torch 1.2 and before (True) or after. The latter takes the numbers, which are of
+    the corner frame, for that of the outer edges: an image sampled at its own grid is zoomed towards its centre."""
+
+    def sample(image: Tensor, xy_corner: Tensor, padding: grids.Padding = "zeros") -> Tensor:
+        return F.grid_sample(image, xy_corner, padding_mode=padding, align_corners=align_corners)
+
+    with mock.patch.object(grids, "sample", sample):
+        yield
 
 
 def frames(case: Case, picture: str) -> Frames:

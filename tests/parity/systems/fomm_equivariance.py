@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parity.golden import Case, Tolerance
-from parity.systems.fomm_dense_motion import VARIANTS
+from parity.systems.fomm_dense_motion import VARIANTS, sampling
 from parity.systems.fomm_kp_detector import build
 from torch import Tensor
 
@@ -26,7 +26,9 @@ def run(case: Case) -> dict[str, Tensor]:
         "jac_of_test_points": warp.jacobian(given["test_points"]),
     }
     for variant, align_corners in VARIANTS.items():
-        values = losses(case, warp, driving, warp.image(driving, align_corners=align_corners))
+        with sampling(align_corners):
+            warped = warp.image(driving)
+        values = losses(case, warp, driving, warped)
         found |= {f"{variant}.{name}": value for name, value in values.items()}
     return found
 

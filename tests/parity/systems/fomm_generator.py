@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from parity.golden import Case, Tolerance
-from parity.systems.fomm_dense_motion import VARIANTS, frames, parts
+from parity.systems.fomm_dense_motion import VARIANTS, frames, parts, sampling
 from torch import Tensor
 
 from fiducial.motion.dense_motion import DenseMotionSpec
@@ -33,10 +33,11 @@ def run(case: Case) -> dict[str, Tensor]:
     )
     found: dict[str, Tensor] = {}
     for variant, align_corners in VARIANTS.items():
-        network = Generator(spec, config["num_kp"], config["num_channels"], align_corners).eval()
+        network = Generator(spec, config["num_kp"], config["num_channels"]).eval()
         names = {name: our_generator_name(name) for name in case.weights}
         network.load_state_dict({ours: case.weights[name] for name, ours in names.items() if ours is not None})
-        made = network(case.given["source"], frames(case, "source"), frames(case, "driving"))
+        with sampling(align_corners):
+            made = network(case.given["source"], frames(case, "source"), frames(case, "driving"))
         values = parts(made.motion) | {"deformed": made.deformed, "prediction": made.prediction}
         found |= {f"{variant}.{name}": value for name, value in values.items()}
     return found

@@ -12,8 +12,7 @@ from fiducial.distill import teacher as teachers
 from fiducial.distill.spec import TAUGHT, DistillationRecipe, DistillationSpec
 from fiducial.distill.teacher import Teacher
 from fiducial.errors import UserError
-from fiducial.motion import recipes as motion_recipes
-from fiducial.motion.spec import MotionSpec
+from fiducial.motion.recipes import MotionSpec, small
 from fiducial.training import recipes
 
 LOSSES = (*TAUGHT, "none")
@@ -31,10 +30,19 @@ MOTION_HEAD = {"kernel": 3, "padding": 1, "temperature": 1.0}
 
 
 def recipe_of(
-    teacher: Teacher, student: str | None, loss: str | None, method: str | None, options: dict[str, Any],
-    settings: list[str], *, resume_from: Path | None = None,
-) -> DistillationRecipe:  # fmt: skip
-    """What a run begins with: the teacher's method, points, size and padding; options and `--set`s on top."""
+    teacher: Teacher,
+    student: str | None,
+    loss: str | None,
+    method: str | None,
+    options: dict[str, Any],
+    settings: list[str],
+    *,
+    resume_from: Path | None = None,
+) -> DistillationRecipe:
+    """Makes the recipe that a run begins with: the teacher's method, points, size and padding, with options and `--set`s on top.
+
+    `resume_from`: a run folder whose recipe takes the place of the teacher's. Raises UserError for a loss of another name,
+    and without a `student` where none is resumed."""
     if loss is not None and loss not in LOSSES:
         raise UserError(f"--loss {loss!r}: expected {', '.join(LOSSES)} (none = without the teacher, for comparison)")
     if resume_from is not None and (resume_from / "recipe.json").exists():
@@ -45,11 +53,11 @@ def recipe_of(
         base = _usual(teacher, method or teacher.detector.spec.method)
     if loss is not None:
         base = replace(base, distillation=replace(base.distillation, loss=loss))  # type: ignore[arg-type]
-    given = {"backbone": student, "method": method, **options}
-    given = {name: value for name, value in given.items() if value is not None}
-    recipe = recipes.changed(base, given, settings)
+    options = {"backbone": student, "method": method, **options}
+    options = {name: value for name, value in options.items() if value is not None}
+    recipe = recipes.changed(base, options, settings)
     if resume_from is None and not recipe.distillation.cache:
-        recipe = recipes.changed(replace(base, augment=MOVED), given, settings)
+        recipe = recipes.changed(replace(base, augment=MOVED), options, settings)
     return recipe
 
 
@@ -58,16 +66,22 @@ def _usual(teacher: Teacher, method: str) -> DistillationRecipe:
     head: dict[str, Any] = {}
     if teacher.detector.head.learns_without_labels and method == spec.method:
         head = {**MOTION_HEAD, "jacobian": spec.head["jacobian"]}  # what a Jacobian is, is the teacher's to say
-    own = teachers.settings_of_run(teacher.path).get("motion")
+    of_teacher = teachers.settings_of_run(teacher.path).get("motion")
+    motion = small().motion if of_teacher is None else config.from_dict(MotionSpec, of_teacher, str(teacher.path))
     return DistillationRecipe(
-        method=method, size=spec.size, padding=spec.padding, head=head, augment=COLOURS, preflight=False,
+        method=method,
+        size=spec.size,
+        padding=spec.padding,
+        head=head,
+        augment=COLOURS,
+        preflight=False,
         distillation=DistillationSpec(),
-        motion=motion_recipes.small().motion if own is None else config.from_dict(MotionSpec, own, str(teacher.path)),
-    )  # fmt: skip
+        motion=motion,
+    )
 
 
 def refuse_unlike(recipe: DistillationRecipe, teacher: Teacher, out: Path, *, is_study: bool = False) -> None:
-    """What would let student and teacher look at different things."""
+    """Refuses what would let student and teacher look at different parts of an image, and folders that are taken."""
     spec, augment, theirs = recipe.distillation, recipe.augment, teacher.offer.size
     if recipe.size.w * theirs.h != recipe.size.h * theirs.w:
         raise UserError(
@@ -81,8 +95,12 @@ def refuse_unlike(recipe: DistillationRecipe, teacher: Teacher, out: Path, *, is
         )
     if recipe.points is not None:
         raise UserError("points: the student finds the teacher's points, all of them; leave the setting out")
-    moves = {"shift": augment.shift, "rotation_degrees": augment.rotation_degrees * augment.rotation_probability,
-             "flip": augment.flip is None or augment.flip, "scale": augment.scale != (1.0, 1.0)}  # fmt: skip
+    moves = {
+        "shift": augment.shift,
+        "rotation_degrees": augment.rotation_degrees * augment.rotation_probability,
+        "flip": augment.flip is None or augment.flip,
+        "scale": augment.scale != (1.0, 1.0),
+    }
     moving = [name for name, moved in moves.items() if moved]
     if moving and spec.cache and spec.loss != "none":
         raise UserError(
