@@ -65,7 +65,7 @@ def expect(fits: bool, setting: str, value: object, expected: str) -> None:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'? Known: a, b, c.` for messages about unknown names."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5) if len(word) < 200 and len(known) < 2000 else []
     guess = f" Did you mean {close[0]!r}?" if close else ""
     return f"{guess} Known: {', '.join(known)}."
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
+DEEPEST = 30  # folders of a name that are looked for
+
 
 class FileNames:
     """Finds rows by the names of their files.
@@ -80,17 +82,17 @@ class Folder:
         self._listings: dict[str, set[str]] = {}
         self._spellings: dict[str, dict[str, str | None]] = {}
 
-    def has(self, name: str) -> bool:
-        """Says whether a name is there as it is, relative to the folder (or absolute)."""
-        folder, last = os.path.split(name)
-        return last in self._listing(folder)
+    def count(self, parts: Sequence[tuple[str, str]]) -> int:
+        """Counts the names that are there as they are, relative to the folder (or absolute), as `os.path.split` parts
+        them."""
+        return sum(last in self._listing(folder) for folder, last in parts)
 
     def find(self, name: str) -> str | None:
         """Gives the file of a name relative to the folder: of the longest end of its path that is there, also where only
         the spelling of its last part differs. None where there is none, or several differ in spelling alone."""
-        if self.has(name):
+        if self.count([os.path.split(name)]):
             return name
-        parts = [part for part in parts_of(name) if part != ".."]
+        parts = [part for part in parts_of(name) if part != ".."][-DEEPEST:]
         for start in range(len(parts)):
             folder = "/".join(parts[start:-1])
             last = parts[-1] if parts[-1] in self._listing(folder) else self._spelling(folder).get(folded(parts[-1]))

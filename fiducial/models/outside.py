@@ -39,7 +39,7 @@ def written(text: str) -> str:
     others = [file for file in named_files() if file.name != path.name]
     if path.parent == Path() and len(others) < len(named_files()):
         return text  # written down already
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(text, "no such file; expected FILE.py, FILE.py:NAME, or a module on the Python path")
     os.environ[NAMED] = os.pathsep.join(map(str, [*others, path.resolve()]))
     return path.name + (f":{match['name']}" if match["name"] else "")
@@ -71,7 +71,7 @@ def find(text: str, option: str) -> tuple[ModuleType, str]:
             f"{option} {text!r}: no module {module} on the Python path. Give its file again ({option} "
             f"{module.rpartition('.')[2]}.py, or --part beside a model), or put its folder on PYTHONPATH"
         ) from error
-    except (UserError, ImportError):
+    except UserError:
         raise
     except Exception as error:  # whatever the user's code does
         raise UserError(f"{option} {text!r}", f"can't be imported: {type(error).__name__}: {error}") from error
@@ -86,7 +86,7 @@ def source_of(module: ModuleType) -> str:
 def of_file(path: Path) -> ModuleType:
     """Imports a file, a part or a recipe's, under a name of its own, so that it hides no other module; once, unless the
     file has changed. Raises UserError where it is not there, or its code fails."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(path, "no such file")
     name = f"fiducial_file_{path.stem}_{files.digest([str(path.resolve()), path.read_bytes()])}"
     if name in sys.modules:
@@ -100,7 +100,7 @@ def of_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, (UserError, ImportError)) or not isinstance(error, Exception):
+        if isinstance(error, (UserError, ModuleNotFoundError)) or not isinstance(error, Exception):
             raise
         raise UserError(path, f"can't be imported: {type(error).__name__}: {error}") from error
     return module

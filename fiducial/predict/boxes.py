@@ -100,7 +100,10 @@ def read(path: Path, strict: bool = False) -> BoxesFile:
     can't be used is left out and listed; UserError where nothing can, and for the first of them where `strict`."""
     findings = Findings(str(path))
     content = load(path, findings)
-    images = [Boxes(image.id, declared=Size(*image.size) if image.size[0] else None) for image in content.images]
+    sizes = [Size(*image.size) for image in content.images]
+    images = [
+        Boxes(image.id, declared=size if size.w else None) for image, size in zip(content.images, sizes, strict=True)
+    ]
     names = tuple(image.file_name for image in content.images)
     _check_sizes(images, names, findings)
     place_of = {item.id: place for place, item in enumerate(content.annotations)}

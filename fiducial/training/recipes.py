@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from fiducial import config, files
-from fiducial.errors import UserError, did_you_mean
+from fiducial.errors import Failure, UserError, did_you_mean
 from fiducial.geometry import Size
 from fiducial.models import catalog, outside
 from fiducial.training.recipe import Recipe
@@ -72,7 +73,7 @@ def load(reference: str) -> Recipe:
     would."""
     file, colon, function = reference.rpartition(":")
     path = Path(file)
-    if not colon or path.suffix != ".py" or not path.exists():
+    if not colon or path.suffix != ".py" or not os.path.isfile(path):
         raise UserError(f"--recipe {reference!r}: expected FILE.py:FUNCTION of a file that exists")
     module = outside.of_file(path)
     known = [
@@ -82,7 +83,12 @@ def load(reference: str) -> Recipe:
     ]
     if function not in known:
         raise UserError(f"--recipe {reference!r}: no function {function!r} there." + did_you_mean(function, known))
-    recipe = getattr(module, function)()
+    try:
+        recipe = getattr(module, function)()
+    except Failure:
+        raise
+    except Exception as error:  # whatever the user's code does
+        raise UserError(f"--recipe {reference!r}", f"its function failed: {type(error).__name__}: {error}") from error
     if not isinstance(recipe, Recipe):
         raise UserError(f"--recipe {reference!r}: returned {type(recipe).__name__}, expected a Recipe")
     return replace(recipe, method=outside.written(recipe.method), backbone=outside.written(recipe.backbone))

@@ -39,12 +39,11 @@ class Outcome:
 
 
 def run(
-    function: str, values: Sequence[Any], *, seconds: float = 10, megabytes: int = 1024, warm: Any = None
+    function: str, values: Sequence[Any], *, seconds: float = 10, megabytes: int = 1024, warm: Sequence[Any] = ()
 ) -> list[Outcome]:
     """Calls `function` with each value in one child process, a new one after a hang or a death.
 
-    `megabytes` is what may be allocated above what the process has after its imports and after one call with `warm`, if that
-    is given. A call of more than `seconds` is interrupted by an alarm, and its process is killed 3 s later where that
+    `megabytes` is what may be allocated above what the process has after its imports and calls with the values of `warm`. A call of more than `seconds` is interrupted by an alarm, and its process is killed 3 s later where that
     doesn't help (a loop inside a library)."""
     outcomes: list[Outcome] = []
     while len(outcomes) < len(values):
@@ -97,10 +96,12 @@ def table(outcomes: Sequence[Outcome], shown: int = 12) -> str:
     return "\n".join([f"{len(outcomes)} inputs: {counts}; slowest {slowest:.1f} s", *lines[:shown]])
 
 
-def _one_process(function: str, values: Sequence[Any], seconds: float, megabytes: int, warm: Any) -> Iterator[Outcome]:
+def _one_process(
+    function: str, values: Sequence[Any], seconds: float, megabytes: int, warm: Sequence[Any]
+) -> Iterator[Outcome]:
     """The outcomes of the first values, until the process ends."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(Path(__file__)), function, str(seconds), str(megabytes), json.dumps(warm)]
+    command = [sys.executable, str(Path(__file__)), function, str(seconds), str(megabytes), json.dumps(list(warm))]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}, text=True
     ) as child:
@@ -158,14 +159,14 @@ def _outcome(function: Any, value: Any, seconds: float) -> tuple[str, str]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _serve(name: str, seconds: float, megabytes: int, warm: Any) -> None:
+def _serve(name: str, seconds: float, megabytes: int, warm: Sequence[Any]) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the function prints is no answer
     module, _, function_name = name.partition(":")
     function = getattr(importlib.import_module(module), function_name)
     signal.signal(signal.SIGALRM, _interrupt)
-    if warm is not None:
-        _outcome(function, warm, 600)
+    for value in warm:
+        _outcome(function, value, 600)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + megabytes * 2**20,) * 2)
     print("ready", file=answers, flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,9 @@ KINDS = {
     "recipe.json": Kind("settings", "recipe.json", "recipe"),
     "model.json": Kind("settings", "model.json", "card"),
     "--set": Kind("settings", "set.txt", "set"),
+    "--points": Kind("settings", "points.txt", "points"),
+    "--recipe": Kind("settings", "recipe.py", "recipe file"),
+    "--boxes": Kind("settings", "boxes.txt", "boxes' words"),
 }
 
 
@@ -60,6 +64,11 @@ def write_sample(writer: str, root: Path) -> None:
         spec = DetectorSpec("mobilenetv3_small_050", "deeppose", {}, Size(64, 48), COCO17)
         config.write_json(root / "model.json", Card(spec))
         config.write_json(root / "recipe.json", {"recipe": Recipe()})
+        (root / "points.txt").write_text("30,40,45,36-47")
+        (root / "boxes.txt").write_text("[[10, 20, 30.5, 40], [1, 2, 3, 4]]")
+        (root / "recipe.py").write_text(
+            "from fiducial.training.recipe import Recipe\n\n\ndef mine():\n    return Recipe(epochs=3, size=(64, 48))\n"
+        )
         (root / "set.txt").write_text("augment.flip=0\noptimizer.lr=0.001\nsize=[64,48]\nepochs=3\npretrained=no\n")
         return
     getattr(battery, f"write_{ {'csv': 'coco', 'yolo': 'yolo_pose'}.get(writer, writer) }")(root)
@@ -139,12 +148,22 @@ def _read(reader: str, folder: Path, file: Path) -> list[str]:
         from fiducial.models import detector
 
         json.dumps(config.to_dict(detector.load_card(folder)), allow_nan=False)
-    elif reader == "set":
+    elif reader == "recipe file":
         from fiducial.training import recipes
-        from fiducial.training.recipe import Recipe
 
-        if file.is_file():
-            recipes.changed(Recipe(), {}, file.read_text(errors="surrogateescape").split("\n"))
+        recipes.load(f"{file}:mine")
+    elif file.is_file():  # words of a command line
+        words = file.read_text(errors="surrogateescape").replace("\0", "")[:100_000]
+        if reader == "boxes' words":
+            from fiducial.predict import boxes
+
+            boxes.given(Path(words))
+        else:
+            from fiducial.training import recipes
+            from fiducial.training.recipe import Recipe
+
+            options = {"points": words} if reader == "points" else {}
+            recipes.changed(Recipe(), options, words.split("\n") if reader == "set" else [])
     return [str(line) for line in findings.problems]
 
 
@@ -159,22 +178,28 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def outcomes_of(name: str, samples: Path, folder: Path, seeds: range) -> list[limits.Outcome]:
-    common = {"kind": name, "base": str(samples / KINDS[name].writer), "folder": str(folder / "set")}
-    values = [{**common, "seed": seed} for seed in seeds]
-    return limits.run("hostile.test_annotations:read_one", values, warm={**common, "seed": None})
+def outcomes_of(names: Sequence[str], samples: Path, folder: Path, seeds: range) -> list[limits.Outcome]:
+    """Reads variations of kinds of files, all in one process."""
+    sets = [
+        {"kind": name, "base": str(samples / KINDS[name].writer), "folder": str(folder / f"set {place}")}
+        for place, name in enumerate(names)
+    ]
+    values = [{**common, "seed": seed} for common in sets for seed in seeds]
+    warm = [{**common, "seed": None} for common in sets]
+    return limits.run("hostile.test_annotations:read_one", values, warm=warm)
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_a_sample_of_hostile_files(name: str, samples: Path, tmp_path: Path) -> None:
-    outcomes = outcomes_of(name, samples, tmp_path, range(SAMPLE))
+def test_a_sample_of_hostile_files(samples: Path, tmp_path: Path) -> None:
+    outcomes = outcomes_of(list(KINDS), samples, tmp_path, range(SAMPLE))
+    assert len(outcomes) == SAMPLE * len(KINDS)
     assert not limits.faults(outcomes), limits.table(outcomes)
+    assert {outcome.kind for outcome in outcomes} == {"answered", "refused"}
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_hostile_files(name: str, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    outcomes = outcomes_of(name, samples, tmp_path, range(LONG))
+    outcomes = outcomes_of([name], samples, tmp_path, range(LONG))
     with capsys.disabled():
         print(f"\n{name}: {limits.table(outcomes, 0)}")
     assert not limits.faults(outcomes), limits.table(outcomes)

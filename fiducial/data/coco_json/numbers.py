@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 
 from fiducial.data.coco_json.entries import Annotation, Category
-from fiducial.errors import shown
+from fiducial.errors import UserError, shown
 from fiducial.types import Findings
 
 LARGEST = 1e12  # px or px^2: what is beyond is no number of an image, and taken as infinite
+MOST_ABSENT = 10_000_000  # numbers that a category speaks of and no annotation has
 CHUNK = 2000  # entries whose numbers are parsed at a time
 _ABSENT = (b"", b"null", b"[]")
 
@@ -51,6 +52,13 @@ class Numbers:
     def keypoints(self, raws: Sequence[msgspec.Raw], count: int) -> np.ndarray:
         """Reads [n, k, 3]: x, y, v. Points without v are labelled where they are not at (0, 0)."""
         lengths = np.array([length(raw) for raw in raws], dtype=np.int64)
+        wanted, there = 3 * count * len(raws), int(lengths.sum())
+        if wanted > max(MOST_ABSENT, 20 * there):
+            raise UserError(
+                self.findings.source,
+                f"{count:,} points for each of {len(raws):,} annotations, which have {there:,} numbers in all; expected the "
+                "names of their points in the category's field `keypoints`",
+            )
         if (lengths == 3 * count).all():
             result = self.read(raws, 3 * count, "keypoints").reshape(-1, count, 3)
         else:

@@ -71,19 +71,20 @@ def located(
     end of their path that is there, which is noted, unless two of them would be one file. Raises UserError where none is
     found."""
     folders = [Folder(candidate) for candidate in dict.fromkeys(candidates)]
+    parts = [os.path.split(name) for name in names]
     best, most = folders[0], -1
     for folder in folders:
-        count = sum(map(folder.has, names))
+        count = folder.count(parts)
         if count > most:
             best, most = folder, count
         if count == len(names):
             break
     if most == 0:
         best = max(folders, key=lambda folder: sum(folder.find(name) is not None for name in names))
-    found = [best.find(name) for name in names]
+    found = names if most == len(names) else [best.find(name) for name in names]
     if not any(found):
         looked = ", ".join(str(folder.path) for folder in folders)
-        first = f" such as {names[0]}" if names else ""
+        first = f" such as {shown(names[0])}" if names else ""
         raise UserError(
             source, f"its pictures{first} were not found; looked in {looked}; name their folder with --images"
         )
