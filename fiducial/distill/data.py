@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class CropSet:
     instances: Callable[[Size], Instances]  # for crops of a size: frames of clips are kept in that size
     rows: np.ndarray  # [n] of the instances, rising: those of this set
     where: Callable[[int], str]  # names a row for messages
+    name: Callable[[int], str]  # names a row below a picture
     padding: float  # of the boxes
     cache_bytes: int = loading.CACHE_BYTES  # decoded images that may be kept in memory
 
@@ -114,15 +115,21 @@ def _labelled(data: fitting.Data, matches: bool, padding: float, teacher_points:
     )
     videos = len(_videos_in(path))
     left = f"; {videos} videos in it are not used: give their folder alone to learn from them" if videos else ""
-    learnt, scored = (
-        CropSet(instances=lambda size, part=part: part, rows=np.arange(len(part)), where=part.where, padding=padding)
-        for part in (train, validation)
-    )
+
+    def crop_set(part: Instances) -> CropSet:
+        return CropSet(
+            instances=lambda size: part,
+            rows=np.arange(len(part)),
+            where=part.where,
+            name=lambda row: PurePath(part.images.name(int(part.image_row[row]))).name,
+            padding=padding,
+        )
+
     return Material(
         said=f"{path}: {len(train)} labelled crops of train, {len(validation)} of val, {labels}{left}",
         fingerprint=data.fingerprint,
-        learnt=learnt,
-        scored=scored,
+        learnt=crop_set(train),
+        scored=crop_set(validation),
         truth=validation if matches else None,
         split="val",
         problems=data.problems,
@@ -137,7 +144,7 @@ def _unlabelled(path: Path, whole: Clips, prepared: Callable[[Size], Clips], poi
 
     # The frames are decoded already: nothing is gained by keeping them in memory once more.
     learnt, scored = (
-        CropSet(instances=instances, rows=rows, where=whole.where, padding=1.0, cache_bytes=0)
+        CropSet(instances=instances, rows=rows, where=whole.where, name=whole.where, padding=1.0, cache_bytes=0)
         for rows in (frames.train_rows(whole), frames.scored_rows(whole))
     )
     clip_of_row = np.array([whole.clip_of(row) for row in scored.rows.tolist()])

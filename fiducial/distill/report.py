@@ -147,14 +147,14 @@ def sheet(crops: Sequence[Crop], material: Material, skeleton: Skeleton) -> np.n
     tiles, captions = [], []
     for crop in crops:
         tiles += [pictures.crop_with_points(crop.image, xy, skeleton) for xy in (crop.teacher_unit, crop.student_unit)]
-        captions += [sheets.tail(material.scored.where(crop.row), 24), f"student, {crop.px:.2f} px"]
+        captions += [sheets.tail(material.scored.name(crop.row), 24), f"student, {crop.px:.2f} px"]
     return pictures.contact_sheet(tiles, captions, 2 * PAIRS)
 
 
 def _galleries(scored: Scored, material: Material, drawn: Mapping[str, np.ndarray]) -> list[Gallery]:
     note = "Left the teacher's points, right the student's; the same point has the same colour. {}"
     first, last = scored.worst[0], scored.worst[-1]
-    farthest = f"From {first.px:.2f} px ({material.scored.where(first.row)}) to {last.px:.2f} px."
+    farthest = f"From {first.px:.2f} px ({material.scored.name(first.row)}) to {last.px:.2f} px."
     worst = Picture(drawn["worst"], f"The {len(scored.worst)} crops with the largest distances")
     evenly = Picture(drawn["points"], f"{len(scored.evenly)} of {len(scored.rows)} scored crops")
     return [

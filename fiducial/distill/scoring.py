@@ -33,9 +33,9 @@ MEANINGS = {
     "jacobian_error": "mean |1 - J_t^-1 J_s| over the entries of the local frames; 0 = the teacher's frame",
     "heatmap_divergence": "Jensen-Shannon divergence of the heatmaps, 0 to 0.69",
     "nme": "the student's error against the labels, over the normaliser",
-    "teacher_nme": "the teacher's",
-    "epe": "the student's error against the labels, px of the picture",
-    "equivariance_px": "how far a warped picture's points, warped back, lie from the picture's own, px of the input",
+    "teacher_nme": "the teacher's error against the labels, over the normaliser",
+    "epe": "the student's error against the labels, px of the image",
+    "equivariance_px": "how far a warped image's points, warped back, lie from the image's own, px of the input",
 }
 
 

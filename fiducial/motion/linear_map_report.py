@@ -11,6 +11,7 @@ import numpy as np
 
 from fiducial import files, geometry
 from fiducial.evaluation import metrics
+from fiducial.evaluation.floor import Floor
 from fiducial.geometry import Size
 from fiducial.motion.linear_map import MEAN_SHAPE, MODEL, RANDOM, LinearMapEvaluation
 from fiducial.report import charts, pictures, sheets
@@ -138,6 +139,7 @@ def write(path: Path, result: LinearMapEvaluation) -> Path:
     measured, spec, shown = result.best.metrics, result.spec, galleries(result)
     write_images(path.parent / "pictures", shown, ".png")
     rows, points = table(result), per_point(result)
+    verdict = Floor(nme=result.mean_shape.metrics.nme, of="train").verdict(measured.nme)
     cells, point_cells = ([tuple(row.values()) for row in part] for part in (rows, points))
     errors = {name: way.metrics.instance_nme for name, way in result.ways.items()}
     point_nme = [point.nme for point in measured.points]
@@ -148,6 +150,7 @@ def write(path: Path, result: LinearMapEvaluation) -> Path:
     page = Page(
         title=f"{result.model.name}: its points on {result.split} of {result.data.name}, through a linear map",
         answer=answer(result),
+        notes=[] if verdict is None else [verdict[0].upper() + verdict[1:] + "."],
         facts=[
             Fact("NME", measured.nme, f"mean error over the {measured.normalizer}, through the map"),
             *(Fact(row["points from"], row["nme"], "the same figure") for row in rows[1:]),

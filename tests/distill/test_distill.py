@@ -131,7 +131,7 @@ def test_a_smaller_input_and_a_teacher_that_is_asked_every_time(
 
 
 def page_of(out: Path) -> str:
-    return html.unescape((out / "report.html").read_text())
+    return html.unescape((out / "report.html").read_text().replace("<wbr>", ""))
 
 
 def apart_px(out: Path, teacher: Teacher, crops: np.ndarray) -> np.ndarray:
@@ -209,7 +209,8 @@ def test_the_page_of_labelled_crops(distill: Any, blob_teacher: Teacher, blobs: 
     for name in ("nme", "teacher_nme"):
         assert f"{number_text(summary['metrics'][name])}</div>" in page
     truth, _ = annotations.load(blobs, "val")
-    assert any(f"px ({truth.where(row)}) to" in page for row in range(16)), "named as val has it"
+    names = [Path(truth.images.name(row)).name for row in range(16)]
+    assert any(f"px ({name}) to" in page for name in names), "named as val has it"
     distill(blob_teacher, blobs, tmp_path / "alone", loss="none", student="mobilenetv3_small_050", epochs=1)
     assert "learnt without the teacher" in page_of(tmp_path / "alone")
     assert "learnt without the teacher" not in page
