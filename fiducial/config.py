@@ -103,7 +103,7 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     expected = str(kind) if origin is not None else getattr(kind, "__name__", str(kind))
-    raise UserError(f"{path or 'value'}: got {shown(value)}, expected {expected}")
+    raise UserError(f"{path or 'value'}: got {shown(repr(value))}, expected {expected}")
 
 
 def _convert_tuple(kind: Any, value: Sequence[Any], path: str) -> Any:
@@ -113,14 +113,14 @@ def _convert_tuple(kind: Any, value: Sequence[Any], path: str) -> Any:
         return tuple(_convert(parts[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if len(value) != len(parts):
         expected = ", ".join(getattr(kind, "_fields", ())) or f"{len(parts)} values"
-        raise UserError(f"{path}: got {shown(value)}, expected {expected}")
+        raise UserError(f"{path}: got {shown(repr(value))}, expected {expected}")
     values = [_convert(part, item, path) for part, item in zip(parts, value, strict=True)]
     return kind(*values) if hasattr(kind, "_fields") else tuple(values)
 
 
 def _finite(value: float, path: str) -> float:
     if not abs(value) <= sys.float_info.max:
-        raise UserError(f"{path}: got {shown(value)}, expected a finite number")
+        raise UserError(f"{path}: got {shown(repr(value))}, expected a finite number")
     return float(value)
 
 
@@ -141,7 +141,7 @@ def _convert_spec(kind: Any, value: Any, path: str) -> Any:
     if is_dataclass(value) and isinstance(value, kind):
         return value
     if not isinstance(value, dict):
-        raise UserError(f"{path or kind.__name__}: got {shown(value)}, expected the fields of {kind.__name__}")
+        raise UserError(f"{path or kind.__name__}: got {shown(repr(value))}, expected the fields of {kind.__name__}")
     known = typing.get_type_hints(kind)
     for name in value:
         if name not in known:

@@ -63,10 +63,20 @@ def expect(fits: bool, setting: str, value: object, expected: str) -> None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'? Known: a, b, c.` for messages about unknown names."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5) if len(word) < 200 and len(known) < 2000 else []
-    guess = f" Did you mean {close[0]!r}?" if close else ""
+    """` Did you mean 'x'? Known: a, b, c.` for messages about unknown names.
+
+    A name that the word is a part of, or one of whose parts it is nearly, is nearer than one that looks alike."""
+    known, plain = sorted(known), word.lower().replace("-", "_")
+    candidates = known if len(word) < 200 and len(known) < 2000 else []  # files of strangers have names of any length
+    within = [name for name in candidates if plain and plain in name.lower().split("_")]
+    within += [name for name in candidates if len(plain) > 2 and (plain in name.lower() or name.lower() in plain)]
+    parts = {part: name for name in reversed(candidates) for part in name.lower().split("_")}
+
+    def alike(names: Iterable[str], cutoff: float) -> list[str]:
+        return difflib.get_close_matches(plain, names, n=1, cutoff=cutoff)
+
+    nearest = [*alike(candidates, 0.8), *within, *(parts[part] for part in alike(parts, 0.7)), *alike(candidates, 0.5)]
+    guess = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return f"{guess} Known: {', '.join(known)}."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from fiducial import geometry
-from fiducial.errors import UserError, one_line
+from fiducial.errors import UserError, did_you_mean, one_line
 
 if TYPE_CHECKING:  # neither is there without the extra `train`
     from jaxtyping import Float, Int64, UInt8
@@ -84,6 +85,22 @@ class Skeleton:
         for a, b in self.flip_pairs:
             order[a], order[b] = b, a
         return order
+
+    def number_of(self, point: int | str) -> int:
+        """Gives a point's number by its name; a number is given back."""
+        if not isinstance(point, str):
+            return point
+        if point not in self.points:
+            raise UserError(f"no point {point!r}.{did_you_mean(point, self.points)}")
+        return self.points.index(point)
+
+    def with_sigmas(self, sigmas: Sequence[float]) -> Skeleton:
+        """Replaces the sigmas; one alone is that of all points."""
+        count = len(self.points)
+        values = tuple(sigmas) * (count if len(sigmas) == 1 else 1)
+        if len(values) != count or not all(math.isfinite(value) and value > 0 for value in values):
+            raise UserError(f"--sigmas: got {len(values)}, expected {count} positive numbers, or one for all points")
+        return replace(self, sigmas=values)
 
     def pick(self, indices: Sequence[int]) -> Skeleton:
         """Makes the skeleton of a subset of points, in the order given. Edges and pairs with a lost end are dropped;
@@ -218,9 +235,9 @@ class Instances:
         columns = ("image_row", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd", "ignored")
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
-    def pick_points(self, indices: Sequence[int]) -> Instances:
-        """Selects a subset of points. Boxes and areas stay those of the whole instance, so that crops stay the same."""
-        picked = list(indices)
+    def pick_points(self, points: Sequence[int | str]) -> Instances:
+        """Selects points by number or name. Boxes and areas stay those of the whole instance, so that crops stay the same."""
+        picked = [self.skeleton.number_of(point) for point in points]
         skeleton = self.skeleton.pick(picked)
         visibility = self.visibility[:, picked]
         ignored = self.ignored | ~(visibility > 0).any(1)

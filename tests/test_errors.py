@@ -35,3 +35,24 @@ def test_bugs_and_missing_packages_stay_what_they_are() -> None:
 def test_exit_codes() -> None:
     assert (UserError("x").exit_code, Failure("x").exit_code) == (2, 1)
     assert isinstance(UserError("x"), ValueError)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("rotation", "rotation_degrees"),
+        ("saturatoin", "saturation"),
+        ("rot", "rotation_degrees"),
+        ("degres", "rotation_degrees"),
+        ("Noise-Sigma", "noise_sigma"),
+        ("flp", "flip"),
+    ],
+)
+def test_the_nearest_name_is_one_with_that_word_in_it(word: str, meant: str) -> None:
+    known = ["saturation", "rotation_probability", "rotation_degrees", "noise", "noise_sigma", "flip"]
+    assert errors.did_you_mean(word, known).startswith(f" Did you mean {meant!r}? Known: flip, ")
+
+
+def test_nothing_is_guessed_where_nothing_is_near() -> None:
+    assert errors.did_you_mean("xyz", ["flip", "scale"]) == " Known: flip, scale."
+    assert errors.did_you_mean("", ["flip"]) == " Known: flip."

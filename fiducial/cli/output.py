@@ -41,9 +41,12 @@ def print_run(summary: dict[str, Any]) -> None:
 def print_figures(metrics: dict[str, Any], beside: Mapping[str, str] | None = None) -> None:
     """Prints a line for each figure, with the words that belong `beside` it."""
     for name, value in metrics.items():
-        line = f"{name:>12}  {value:.4f}" if isinstance(value, float) else f"{name:>12}  {value}"
-        words = (beside or {}).get(name)
-        typer.echo(f"{line}   {words}" if words else line)
+        words = (beside or {}).get(name, "")
+        if value == -1 and name.startswith(("ap", "ar")):  # COCO's way to write it
+            typer.echo(f"{name:>12}  –   nothing to find: no labelled instance of that size")
+            continue
+        figure = "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+        typer.echo(f"{name:>12}  {figure}   {words}".rstrip())
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

@@ -45,6 +45,11 @@ def load(
     if not instances.labelled.any():
         wrong = checking.summary(findings.wrong)
         reason = f": {wrong}" if wrong else "; expected annotations with labelled points"
+        if not wrong and carved:
+            reason = (
+                ": it has no annotations of its own, and none of these few images fell to it; expected more images, or "
+                f"a file of its own, such as annotations/{split}.json"
+            )
         raise UserError(f"{instances.source}: split {split!r} is empty{reason}")
     return instances, findings.problems
 
@@ -88,7 +93,10 @@ def _choose(path: Path, sources: dict[str, list[Path]], split: str) -> tuple[lis
         return sources[split], split, carved if split == "train" else {}
     if split in carved.values():
         return sources["train"], split, carved
-    raise UserError(f"{path}: no split {split!r}, it has {', '.join(sources)}; choose one of them with --split")
+    raise UserError(
+        f"{path}: no split {split!r}, it has {', '.join(sources)}; expected annotations of it too, such as "
+        f"annotations/{split}.json (`fiducial evaluate` takes --split {next(iter(sources))})"
+    )
 
 
 def _keep_share(instances: Instances, split: str, carved: dict[int, str], findings: Findings) -> Instances:

@@ -84,7 +84,7 @@ def evaluate_model(
         findings = [*findings, Problem(str(data), NOTE, in_order_note(skeleton.points, instances.skeleton.points))]
     instances = match_points(instances, skeleton.points, str(data))
     if sigmas is not None:
-        instances = replace(instances, skeleton=replace(instances.skeleton, sigmas=sigmas))
+        instances = replace(instances, skeleton=instances.skeleton.with_sigmas(sigmas))
     if instances.skeleton.sigmas is None:
         findings = [*findings, Problem(str(data), NOTE, metrics.no_sigmas(instances.skeleton))]
     evaluation = evaluate_network(network, instances, box_jitter=box_jitter)

@@ -19,7 +19,7 @@ from fiducial.evaluation.keypoint_accuracy import Counts
 from fiducial.geometry import Size
 from fiducial.types import Instances, Keypoints, Normalizer, Skeleton
 
-HOW_TO_GIVE_SIGMAS = "Give one a point by --sigmas S,S,.. or in the category's field `sigmas`"
+HOW_TO_GIVE_SIGMAS = "Give one for all or one a point by --sigmas S,S,.. or in the category's field `sigmas`"
 LIMIT = 0.1  # of NME: the end of the AUC's axis, and what counts as a failure
 
 

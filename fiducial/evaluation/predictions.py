@@ -76,16 +76,11 @@ def evaluate_results(
 
 
 def _sigmas(given: Sequence[float] | None, truth: Instances, findings: Findings) -> np.ndarray | None:
-    count = len(truth.skeleton.points)
-    values = truth.skeleton.sigmas if given is None else given
-    if values is None:
-        findings.note(metrics.no_sigmas(truth.skeleton))
+    skeleton = truth.skeleton if given is None else truth.skeleton.with_sigmas(given)
+    if skeleton.sigmas is None:
+        findings.note(metrics.no_sigmas(skeleton))
         return None
-    if len(values) != count or not all(np.isfinite(value) and value > 0 for value in values):
-        raise UserError(
-            f"--sigmas: {len(values)} sigmas, expected {count} positive numbers. {metrics.HOW_TO_GIVE_SIGMAS}"
-        )
-    return np.array(values, dtype=np.float64)
+    return np.array(skeleton.sigmas, dtype=np.float64)
 
 
 def _without_repeats(

@@ -38,6 +38,7 @@ def export_model(
 
     `int8`: data to try 8-bit whole numbers with; they are taken where they are faster and NME rises by at most the share
     `max_drop` of itself (OUT/model.int8.json says why or why not)."""
+    _check_target(to)
     detector, card = load_detector(model)
     if decode == "matmul":
         detector = delegated(detector)
@@ -64,10 +65,14 @@ def export_model(
 
 def write(detector: Detector, card: Card, to: str, folder: Path, *, crop: Where, decode: Decode) -> Made:
     """Writes the files of one target into `folder`; they are not compared with torch yet."""
+    _check_target(to)
+    return runtime.offered(runtime.targets()[to], "EXPORT")(detector, card, folder, crop=crop, decode=decode)
+
+
+def _check_target(to: str) -> None:
     targets = runtime.targets()
     if to not in targets:
         raise UserError(f"--to {to!r}: no such target.{did_you_mean(to, targets)}")
-    return runtime.offered(targets[to], "EXPORT")(detector, card, folder, crop=crop, decode=decode)
 
 
 def load_detector(model: Path) -> tuple[Detector, Card]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
+import os
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -43,7 +45,8 @@ class Frame:
 
 
 def find(texts: Sequence[str]) -> list[Source]:
-    """Finds the files of all sources, in order, each once: `camera:N`, files, folders and what is in them at any depth.
+    """Finds the files of all sources, in order, each once: `camera:N`, files, patterns such as `a/*.jpg`, folders and what is
+    in them at any depth.
 
     Files of equal names from different folders are told apart by as many of their folders as it takes. UserError for what
     does not exist and for a folder without images."""
@@ -55,17 +58,32 @@ def find(texts: Sequence[str]) -> list[Source]:
                 raise UserError(repr(text), "expected camera:NUMBER, such as camera:0")
             found[text] = Source(text.replace(":", ""), Path(text), "camera")
             continue
-        path = Path(text)
-        if not path.exists():
-            raise UserError(path, "no such file or folder")
-        for file in _inside(path) if path.is_dir() else [path]:
-            whole = file.resolve()
-            if whole not in seen:
-                seen.add(whole)
-                name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-                name = _unique(name, whole, found)
-                found[name] = Source(name, file, "video" if file.suffix.lower() in video.SUFFIXES else "image")
+        for path in _matching(text):
+            _add(path, found, seen)
     return list(found.values())
+
+
+def _matching(text: str) -> list[Path]:
+    """The path, or the files that a pattern matches which no shell has spelt out."""
+    if "://" in text:
+        raise UserError(text, "addresses are not read; download it first, and give the file")
+    if os.path.exists(text):
+        return [Path(text)]
+    matched = sorted(glob.glob(text, recursive=True)) if any(letter in text for letter in "*?[") else []
+    if not matched:
+        raise UserError(text, "no such file or folder")
+    return [Path(one) for one in matched]
+
+
+def _add(path: Path, found: dict[str, Source], seen: set[Path]) -> None:
+    """Adds the file, or the files of the folder, that are not there yet."""
+    for file in _inside(path) if path.is_dir() else [path]:
+        whole = file.resolve()
+        if whole not in seen:
+            seen.add(whole)
+            name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+            name = _unique(name, whole, found)
+            found[name] = Source(name, file, "video" if file.suffix.lower() in video.SUFFIXES else "image")
 
 
 def frames(source: Source) -> Generator[Frame, None, None]:
@@ -133,6 +151,7 @@ def _camera(source: Source) -> Generator[Frame, None, None]:
     """Frames until the camera ends or the consumer does, numbered as the camera gives them."""
     import cv2
 
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # no warning of every way that it tried
     camera = cv2.VideoCapture(int(source.name.removeprefix("camera")))
     try:
         if not camera.isOpened():

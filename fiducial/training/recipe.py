@@ -38,7 +38,7 @@ class Recipe:
     head: dict[str, Any] = field(default_factory=dict)  # fields of the method's Spec; defaults where absent
     pretrained: Literal["auto", "yes", "no"] = "auto"  # auto = where the weights can be had, with a word where not
     init: str | None = None  # a run folder or safetensors file to start from
-    points: tuple[int, ...] | None = None  # a subset of the points
+    points: tuple[int | str, ...] | None = None  # a subset of the points, by number or name
     padding: float = PADDING  # boxes are enlarged by this before they are cut out
     epochs: int = 60
     batch_size: int = 64  # of each device

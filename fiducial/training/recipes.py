@@ -111,7 +111,7 @@ def changed(recipe: Kind, options: dict[str, Any], settings: list[str]) -> Kind:
         except ValueError as error:
             raise UserError(f"--{error}") from None
     if "points" in options:
-        options["points"] = _point_numbers(options["points"])
+        options["points"] = _chosen_points(options["points"])
     if options.get("pretrained") not in (None, "auto", "yes", "no"):
         raise UserError(f"--pretrained {options['pretrained']!r}: expected auto, yes or no")
     return config.with_settings(replace(recipe, **options), settings)
@@ -124,12 +124,17 @@ def _rate(text: str) -> Any:
         raise UserError(f"--lr {text!r}: expected a number or auto") from None
 
 
-def _point_numbers(text: str) -> tuple[int, ...]:
-    """`30,40,45` or `36-47`, or both."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or max(len(first), len(last)) > 6:
-            raise UserError(f"--points {text!r}: expected numbers such as 30,40,45 or ranges such as 36-47")
-        numbers += range(int(first), int(last or first) + 1)
-    return tuple(numbers)
+def _chosen_points(text: str) -> tuple[int | str, ...]:
+    """Reads `30,40,45`, `36-47`, `nose,left_eye`, or a mixture of them."""
+    points: list[int | str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            points.append(part)
+        elif max(len(first), len(last)) > 6:
+            raise UserError(f"--points {text!r}: expected numbers of points, such as 30,40,45 or 36-47, or their names")
+        else:
+            points += range(int(first), int(last or first) + 1)
+    if not points:
+        raise UserError(f"--points {text!r}: expected numbers such as 30,40,45, ranges such as 36-47, or names")
+    return tuple(points)

@@ -205,10 +205,10 @@ def test_sigmas(tmp_path: Path):
     report = run(tmp_path, GOOD, labels)
     assert "ap" not in report["metrics"]
     assert report["metrics"]["nme"] > 0  # one instance an image needs no OKS to be paired
-    assert "no sigmas for its 3 points. Give one a point by --sigmas" in report["notes"][0]
+    assert "no sigmas for its 3 points. Give one for all or one a point by --sigmas" in report["notes"][0]
     assert run(tmp_path, GOOD, labels, sigmas=SIGMAS)["metrics"]["ap"] == pytest.approx(1)
     for wrong in ([0.1, 0.2], [0.1, 0.2, -1]):
-        with pytest.raises(UserError, match=f"--sigmas: {len(wrong)} sigmas, expected 3 positive"):
+        with pytest.raises(UserError, match=f"--sigmas: got {len(wrong)}, expected 3 positive"):
             run(tmp_path, GOOD, labels, sigmas=wrong)
 
 

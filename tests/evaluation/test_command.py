@@ -112,4 +112,9 @@ def test_a_model_says_what_data_lack_and_how_far_it_is_from_its_floor(
     assert "--oks-nms: only with --predictions" in err
     code, _, err = run("evaluate", blob_model, blobs, "--sigmas", "0.1,0.2")
     assert code == 2
-    assert "expected 3 positive sigmas" in err
+    assert "--sigmas: got 2, expected 3 positive numbers, or one for all points" in err
+    each, one = (run("evaluate", blob_model, blobs, "--sigmas", text)[1] for text in ("0.1,0.1,0.1", "0.1"))
+    assert each == one
+    assert " ap  " in one
+    assert "nothing to find: no labelled instance of that size" in one, "COCO writes -1"
+    assert "-1.0" not in one

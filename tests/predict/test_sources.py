@@ -273,3 +273,18 @@ def test_a_camera_gives_rgb_until_it_ends() -> None:
 def test_a_camera_that_is_not_there(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         all_frames(name)
+
+
+def test_patterns_that_no_shell_has_spelt_out(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "deep/c.png", "[d].png"):
+        write_picture(tmp_path / name, 9)
+    found = [source.name for source in sources.find([str(tmp_path / "?.png")])]
+    assert found == ["a.png", "b.png"]
+    assert [source.name for source in sources.find([str(tmp_path / "**/c.png")])] == ["c.png"]
+    assert [source.name for source in sources.find([str(tmp_path / "[d].png")])] == ["[d].png"], (
+        "a file of that very name"
+    )
+    with pytest.raises(UserError, match=r"\*\.gif: no such file or folder"):
+        sources.find([str(tmp_path / "*.gif")])
+    with pytest.raises(UserError, match=r"https://a\.org/x\.jpg: addresses are not read; download it first"):
+        sources.find(["https://a.org/x.jpg"])

@@ -318,6 +318,10 @@ def test_a_subset_of_the_points(blobs: Path, recipe: Recipe, fit: Any):
     assert card.spec.skeleton.points == ("blue", "red")
     assert detector.predict(torch.zeros(5, 48, 64, 3, dtype=torch.uint8)).xy.shape == (5, 2, 2)
     assert files.read_json(run.out / "recipe.json")["recipe"]["points"] == [2, 0]
+    named, numbered = (fitting.load_data(blobs, replace(recipe, points=p)).train for p in (("blue", 0), (2, 0)))
+    np.testing.assert_array_equal(named.xy, numbered.xy)
+    with pytest.raises(UserError, match=r"no point 'bleu'\. Did you mean 'blue'"):
+        fitting.load_data(blobs, replace(recipe, points=("bleu",)))
 
 
 def test_a_point_that_is_not_there(blobs: Path, recipe: Recipe):

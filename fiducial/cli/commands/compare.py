@@ -40,7 +40,7 @@ def compare(
     epochs: Annotated[int | None, typer.Option(min=1, help="Of every run, as the next ones; see fit.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device.")] = None,
     lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
-    points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45 or 36-47.")] = None,
+    points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45, 36-47, or names.")] = None,
     pretrained: Annotated[str | None, typer.Option(help="Backbone weights: auto, yes, no.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="FILE.py:FUNCTION that returns the common Recipe; options are put on top.")

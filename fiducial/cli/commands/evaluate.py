@@ -50,7 +50,10 @@ def evaluate(
     ] = 0.0,
     per_point: Annotated[bool, typer.Option("--per-point", help="One row a point.")] = False,
     report: Annotated[Path | None, typer.Option(dir_okay=False, help="Write a page with galleries here.")] = None,
-    sigmas: Annotated[str | None, typer.Option(help="OKS sigmas, comma separated, where the data have none.")] = None,
+    sigmas: Annotated[
+        str | None,
+        typer.Option(help="OKS sigmas where the data have none: one for all points, or one each, comma separated."),
+    ] = None,
     oks_nms: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="With --predictions: drop those with a higher OKS to a better one [off; 0.9]."),

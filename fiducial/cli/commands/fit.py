@@ -45,7 +45,7 @@ def fit(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device.")] = None,
     lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random; equal seeds give equal runs [0].")] = None,
-    points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45 or 36-47.")] = None,
+    points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45, 36-47, or names.")] = None,
     init: Annotated[
         str | None,
         typer.Option(
