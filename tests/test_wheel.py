@@ -127,7 +127,7 @@ def test_the_base_install_is_small_and_enough(
 @pytest.mark.long
 def test_with_the_extra_train_it_fits(built: tuple[Path, Path], blobs: Path, tmp_path: Path) -> None:
     programs = installed(built[0], tmp_path / "environment", "[train]")
-    words = ["--epochs", "1", "--size", "64x48", "--batch-size", "8", "--pretrained", "no"]
+    words = ["--epochs", "1", "--size", "64x64", "--batch-size", "8", "--pretrained", "no"]
     call(programs, tmp_path, "fit", blobs, "--out", "run", *words)
     assert (tmp_path / "run" / "report.html").exists()
     call(programs, tmp_path, "export", "run", "--to", "onnx", "--out", "shipped", "--data", blobs)
