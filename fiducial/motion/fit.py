@@ -132,8 +132,8 @@ def work_of(objective: Motion, clips: Clips, recipe: MotionRecipe, initializatio
         detectors.save(objective.detector, out, card)
 
     def write_report(outcome: Outcome) -> dict[str, Any]:
-        kept = load(outcome.out, evaluate.device_name())
-        return report.write(outcome.out, outcome.recipe, clips, kept, data=source, warning=outcome.warning)
+        best = load(outcome.out, evaluate.device_name())
+        return report.write(outcome.out, outcome.recipe, clips, best, data=source, warning=outcome.warning)
 
     return Work(
         recipe=recipe,
