@@ -64,8 +64,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text in UTF-8, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    """Writes text in UTF-8, whole or not at all; of names of files that are no text, the bytes as \\udce9."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -76,3 +76,9 @@ def test_a_digest_sees_every_part() -> None:
 
 def test_finite() -> None:
     assert [files.finite(value) for value in (1.5, float("nan"), float("inf"), None)] == [1.5, None, None, None]
+
+
+def test_names_that_are_no_text_are_written_all_the_same(tmp_path: Path) -> None:
+    """Python gives the bytes of such a name as lone surrogates, which UTF-8 can't hold."""
+    files.write_text(tmp_path / "a.csv", "caf\udce9.png,1")
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "caf\\udce9.png,1"

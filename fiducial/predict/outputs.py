@@ -89,7 +89,7 @@ def writing_csv(target: Path, skeleton: Skeleton) -> Iterator[Write]:
 @contextmanager
 def _appearing(target: Path) -> Iterator[TextIO]:
     """A file that is there, whole, when the context ends without an error; folders are made only then."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace", newline="") as file:
         yield file
         file.seek(0)
         target.parent.mkdir(parents=True, exist_ok=True)
