@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiducial.errors import UserError
 from fiducial.text_files import read_json as read_json  # noqa: PLC0414
+from fiducial.text_files import read_object as read_object  # noqa: PLC0414
 
 if TYPE_CHECKING:  # help is there before NumPy would be
     import numpy as np

@@ -69,6 +69,16 @@ def read_json(path: Path, largest_mb: float = LARGEST_MB) -> Any:
     return parse_json(as_utf8(read_bytes(path, largest_mb), path), path)
 
 
+def read_object(path: Path, *fields: str) -> dict[str, Any]:
+    """Reads a file of JSON that is an object with these fields. Raises UserError that names what is missing."""
+    values = read_json(path)
+    missing = [field for field in fields if not isinstance(values, dict) or field not in values]
+    if missing or not isinstance(values, dict):
+        wanted = f" with a field {missing[0]!r}" if missing else ""
+        raise UserError(path, f"expected an object{wanted}, as Fiducial wrote it; make or copy it anew")
+    return values
+
+
 def as_utf8(data: bytes, path: object) -> bytes:
     """Gives the bytes of JSON in UTF-8 without a mark: it begins with ASCII, so that its encoding is certain."""
     encoding = json.detect_encoding(data)

@@ -82,3 +82,10 @@ def test_names_that_are_no_text_are_written_all_the_same(tmp_path: Path) -> None
     """Python gives the bytes of such a name as lone surrogates, which UTF-8 can't hold."""
     files.write_text(tmp_path / "a.csv", "caf\udce9.png,1")
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "caf\\udce9.png,1"
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '"recipe"', "null", "{}", '{"data": 1}', "[" * 5000, "NaN"])
+def test_an_object_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(UserError, match=r"recipe\.json: (expected an object with a field 'recipe'|not JSON)"):
+        files.read_object(tmp_path / "recipe.json", "recipe")

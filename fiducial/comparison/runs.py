@@ -94,7 +94,7 @@ def read(folder: Path, name: str | None = None) -> Run:
         )
     if not (folder / "model.safetensors").exists():
         raise UserError(f"{folder}: its weights, model.safetensors, are missing; train it again or leave it out")
-    card, values = detectors.load_card(folder), files.read_json(path)
+    card, values = detectors.load_card(folder), files.read_object(path, "recipe", "data")
     return Run(name or folder.name, folder, card, recipe_of(values["recipe"], str(path)), values["data"])
 
 

@@ -106,7 +106,7 @@ def scored_on(model: Path, skeleton: Skeleton) -> Path | None:
     None where the data have moved, have no boxes (videos), or lack labels of these points (a student's may be its
     teacher's). Points that were learnt without labels need boxes alone."""
     path = model / "metrics.json"
-    figures = files.read_json(path) if path.exists() else {}
+    figures = files.read_object(path) if path.exists() else {}
     named = figures.get("data")
     if not isinstance(named, str) or not Path(named).exists():
         return None

@@ -53,9 +53,10 @@ def load(folder: Path, device: str = "cpu") -> tuple[Detector, Generator, Card]:
             "has no generator (no generator.json), so nothing can be animated; expected the folder of a run of `fiducial fit "
             "VIDEOS --method motion`",
         )
-    values = files.read_json(path)
-    if values.get("format_version", 0) > FORMAT_VERSION:
-        raise UserError(path, f"format version {values['format_version']}; this Fiducial reads up to {FORMAT_VERSION}")
+    values = files.read_object(path)
+    version = values.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(path, f"format version {version}; this Fiducial reads up to {FORMAT_VERSION}")
     generator_card = config.from_dict(GeneratorCard, values, str(path))
     generator = Generator(generator_card.spec, generator_card.points)
     weights = detectors.read_weights(folder / "generator.safetensors")

@@ -56,10 +56,10 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Reads recipe, history and best epoch of a run folder, as far as they are there."""
     recipe, card, history = (folder / name for name in ("recipe.json", "model.json", "history.csv"))
-    best = files.read_json(card)["metrics"].get("epoch") if card.is_file() else None
+    best = files.read_object(card, "metrics")["metrics"].get("epoch") if card.is_file() else None
     return Run(
         folder,
-        files.read_json(recipe)["recipe"] if recipe.is_file() else {},
+        files.read_object(recipe, "recipe")["recipe"] if recipe.is_file() else {},
         files.csv_numbers(history),
         None if best is None else int(best) + 1,
     )

@@ -62,7 +62,7 @@ def of_metadata(block: Mapping[str, Any], path: Path, runtime: str) -> ExportCar
         raise UserError(f"{path}: not exported by Fiducial (its metadata has no {KEY!r}). Make it by `fiducial export`")
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata {KEY!r} are no JSON: {error}. Export the model anew") from error
     version = values.get("export_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > EXPORT_VERSION:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from fiducial import config, files
-from fiducial.errors import Failure, UserError, did_you_mean
+from fiducial.errors import Failure, UserError, did_you_mean, shown
 from fiducial.geometry import Size
 from fiducial.models import catalog, outside
 from fiducial.training.recipe import Recipe
@@ -34,14 +34,14 @@ def of_run(out: Path, kind: type[Kind] | None = None) -> Kind:
     path = out / "recipe.json"
     if not path.exists():
         raise UserError(out, "no run to resume (no recipe.json). Start it without --resume")
-    values = files.read_json(path)
-    if not isinstance(values, dict) or not isinstance(values.get("recipe"), dict):
-        raise UserError(path, "expected an object with a field `recipe`, as `fiducial fit` writes it")
+    values = files.read_object(path, "recipe")
     return of_values(values["recipe"], str(path), kind)
 
 
 def of_values(values: dict[str, Any], path: str, kind: type[Kind] | None = None) -> Kind:
     """Makes the recipe that `path` holds as `values`; `kind` as in `of_run`."""
+    if not isinstance(values, dict):
+        raise UserError(path, f"recipe: {shown(values)}, expected an object")
     if kind is None:
         kind = kind_of(str(values.get("method", Recipe.method)))  # type: ignore[assignment]
     assert kind is not None

@@ -176,11 +176,11 @@ def _resumed(out: Path, asked: Recipe) -> Recipe:
 
 def _continued(out: Path, work: Work, writes: bool) -> Recipe:
     """The recipe of a run that is resumed, kept where it has more epochs than before; UserError for other data."""
-    values = files.read_json(out / "recipe.json")
+    values = files.read_object(out / "recipe.json", "data", "recipe")
     if values["data"] != work.fingerprint:
         raise UserError(out, "the data differ from those that the run began with; resume with the same files")
     recipe = replace(recipes.of_run(out, type(work.recipe)), epochs=work.recipe.epochs)
-    before = values["recipe"]["epochs"]
+    before = values["recipe"].get("epochs")
     if writes and recipe.epochs != before:
         _write(out, recipe, work, [*values.get("epochs_before", []), before])
     return recipe
