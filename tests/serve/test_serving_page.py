@@ -190,3 +190,23 @@ def test_a_phones_width(page: Any, photo: Path) -> None:
         assert page.execute_script("return document.documentElement.scrollWidth") == 360
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_box_by_a_finger_once_it_was_asked_for(page: Any, photo: Path) -> None:
+    """Without asking a finger scrolls."""
+    swipe = """
+        const canvas = document.getElementById("canvas"), shown = canvas.getBoundingClientRect();
+        canvas.setPointerCapture = () => {};
+        for (const [kind, across] of [["pointerdown", 0.4], ["pointermove", 0.6], ["pointerup", 0.6]]) {
+            const place = {clientX: shown.left + across * shown.width, clientY: shown.top + across * shown.height};
+            canvas.dispatchEvent(new PointerEvent(kind, {pointerType: "touch", ...place}));
+        }"""
+    choose(page, photo)
+    box, button = (page.find_element(By.ID, name) for name in ("box", "boxing"))
+    page.execute_script(swipe)
+    assert box.get_attribute("value") == ""
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    page.execute_script(swipe)
+    wait(page, lambda: len(box.get_attribute("value").split(",")) == 4)
+    assert button.get_attribute("aria-pressed") == "false", "one box, then fingers scroll again"
