@@ -104,7 +104,7 @@ def comparison_of(of: Scored, data: str, failures: Mapping[str, str], problems: 
         beside=[of.shape],
         scored_on=of.split,
         column_note="Milliseconds and memory of one thread, * = nothing is as accurate and quicker.",
-        charts=[*(_against_time(rows, runtime) for runtime in table.runtimes_of(rows)), *_errors(rows)],
+        charts=[*_against_time(rows), *_errors(rows)],
         curves=[("val/nme", "Error against the labels", NME.title, NME.factor)],
         evidence=[
             *gallery_sections([galleries.worst_of_each(rows, instances), galleries.disagreements(rows, instances)]),
@@ -328,19 +328,24 @@ def _tinted(value: float, low: float, high: float) -> Figure:
     return Figure(NME.text(value), 0.6 * (value - low) / (high - low) if high > low else 0.0)
 
 
-def _against_time(rows: Sequence[Row], runtime: str) -> Chart:
-    dots = []
-    for i, row in enumerate(rows):
-        spread = row.spread(NME)
-        if spread is not None:
-            errors = (100 * spread.mean, 100 * spread.low, 100 * spread.high)
-            dots.append(Dot(row.name, row.cost.milliseconds(runtime), *errors, row.front.get(runtime, False), i))
+def _against_time(rows: Sequence[Row]) -> list[Chart]:
+    """Draws a chart a runtime that any of them was timed in."""
     note = (
         "Left and down is better. Filled and joined: nothing is as accurate and quicker (marked * in the table). Bars: "
         "the range over seeds."
     )
-    title = f"Accuracy against time, {NAMES[runtime]}"
-    return scatter(title, dots, "ms for one image, one thread (logarithmic)", NME.title, note)
+    charts = []
+    for runtime in table.runtimes_of(rows):
+        dots = []
+        for i, row in enumerate(rows):
+            spread, milliseconds = row.spread(NME), row.cost.milliseconds(runtime)
+            if spread is not None and math.isfinite(milliseconds):
+                errors = (100 * spread.mean, 100 * spread.low, 100 * spread.high)
+                dots.append(Dot(row.name, milliseconds, *errors, row.front.get(runtime, False), i))
+        if dots:
+            title = f"Accuracy against time, {NAMES[runtime]}"
+            charts.append(scatter(title, dots, "ms for one image, one thread (logarithmic)", NME.title, note))
+    return charts
 
 
 def _errors(rows: Sequence[Row]) -> list[Chart]:

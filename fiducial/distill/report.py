@@ -3,8 +3,8 @@ worst, and how training went.
 
     RUN/metrics.json          the figures
     RUN/report.html           with everything below in it
-    RUN/pictures/points.png   the teacher's and the student's points, crops evenly over the scored ones
-    RUN/pictures/worst.png    the same of the crops on which they are farthest apart"""
+    RUN/pictures/evenly_over_all.png   the teacher's and the student's points, crops evenly over the scored ones
+    RUN/pictures/worst_first.png       the same of the crops on which they are farthest apart"""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
-from fiducial.report import pictures, sheets
-from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, torch_device
+from fiducial.report import pictures
+from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, torch_device, write_images
 from fiducial.report.run_page import page_of_run, read_run, write_run
 from fiducial.training.work import Outcome
 from fiducial.types import Batch, Skeleton
@@ -77,11 +77,9 @@ def write(
         "clips": clip_rows(scored, material.clips, detector.spec.size),
         "left_out": [str(problem) for problem in material.problems],
     }
-    sheets_of = {"points": scored.evenly, "worst": scored.worst}
-    drawn = {name: sheet(shown, material, teacher.detector.spec.skeleton) for name, shown in sheets_of.items()}
-    for name, image in drawn.items():
-        pictures.write(outcome.out / "pictures" / f"{name}.png", image)
-    page = _page(outcome, teacher, material, scored, summary, _galleries(scored, material, drawn))
+    galleries = _galleries(scored, material, teacher.detector.spec.skeleton)
+    write_images(outcome.out / "pictures", galleries, ".png", columns=PAIRS)
+    page = _page(outcome, teacher, material, scored, summary, galleries)
     return write_run(read_run(outcome.out), summary, page)
 
 
@@ -142,24 +140,25 @@ def clip_rows(scored: Scored, clips: Sequence[tuple[str, np.ndarray]], size: Siz
 # -------------------------------------------------------------------------------------------------------- pictures
 
 
-def sheet(crops: Sequence[Crop], material: Material, skeleton: Skeleton) -> np.ndarray:
-    """Draws pairs: the crop with the teacher's points, named, and with the student's, and how far these are from those."""
-    tiles, captions = [], []
-    for crop in crops:
-        tiles += [pictures.crop_with_points(crop.image, xy, skeleton) for xy in (crop.teacher_unit, crop.student_unit)]
-        captions += [sheets.tail(material.scored.name(crop.row), 24), f"student, {crop.px:.2f} px"]
-    return pictures.contact_sheet(tiles, captions, 2 * PAIRS)
+def pair(crop: Crop, skeleton: Skeleton) -> np.ndarray:
+    """Draws a crop with the teacher's points, and beside it with the student's."""
+    both = [pictures.crop_with_points(crop.image, xy, skeleton) for xy in (crop.teacher_unit, crop.student_unit)]
+    return pictures.contact_sheet(both, ["teacher", f"student, {crop.px:.2f} px"], 2)
 
 
-def _galleries(scored: Scored, material: Material, drawn: Mapping[str, np.ndarray]) -> list[Gallery]:
+def _galleries(scored: Scored, material: Material, skeleton: Skeleton) -> list[Gallery]:
     note = "Left the teacher's points, right the student's; the same point has the same colour. {}"
     first, last = scored.worst[0], scored.worst[-1]
     farthest = f"From {first.px:.2f} px ({material.scored.name(first.row)}) to {last.px:.2f} px."
-    worst = Picture(drawn["worst"], f"The {len(scored.worst)} crops with the largest distances")
-    evenly = Picture(drawn["points"], f"{len(scored.evenly)} of {len(scored.rows)} scored crops")
+    shown = {
+        "Worst first": (scored.worst, farthest),
+        "Evenly over all": (scored.evenly, f"{len(scored.evenly)} of {len(scored.rows)} scored crops: what to expect."),
+    }
     return [
-        Gallery("Worst first", [worst], note.format(farthest), wide=True),
-        Gallery("Evenly over all", [evenly], note.format("What to expect."), wide=True),
+        Gallery(
+            title, [Picture(pair(crop, skeleton), material.scored.name(crop.row)) for crop in crops], note.format(words)
+        )
+        for title, (crops, words) in shown.items()
     ]
 
 

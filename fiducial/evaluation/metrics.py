@@ -33,6 +33,7 @@ class PointMetrics:
     epe: float  # px, as the next two
     median: float
     p95: float
+    pck_10: float  # share nearer than 0.1 longest sides of the truth's box
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ def measure(
     errors = point_errors(predicted, truth, labelled)
     relative = normalized(errors, normalizer)
     to_box = normalized(errors, box_xywh[:, 2:].max(1))
+    pck_10 = pck(to_box, 0.1)
     instance_nme = mean_of_instance(relative)
     kept = instance_nme[~np.isnan(instance_nme)]
     return Metrics(
@@ -154,10 +156,10 @@ def measure(
         nmae=mean(coordinate_errors(predicted, truth, labelled, image_size)),
         epe=mean(errors),
         pck_05=mean(pck(to_box, 0.05)),
-        pck_10=mean(pck(to_box, 0.1)),
+        pck_10=mean(pck_10),
         auc=auc(kept, LIMIT),
         fr_10=failure_rate(kept, LIMIT),
-        points=per_point(errors, relative, skeleton.points),
+        points=per_point(errors, relative, pck_10, skeleton.points),
         instance_nme=instance_nme,
         instance_epe=mean_of_instance(errors),
     )
@@ -233,13 +235,16 @@ def cumulative_errors(nme: np.ndarray, at: np.ndarray) -> np.ndarray:
     return np.searchsorted(nme, at, side="right") / max(len(nme), 1)
 
 
-def per_point(errors: np.ndarray, relative: np.ndarray, names: tuple[str, ...]) -> tuple[PointMetrics, ...]:
-    """Makes a row for each point: errors [n, k] px, relative [n, k]."""
+def per_point(
+    errors: np.ndarray, relative: np.ndarray, pck_10: np.ndarray, names: tuple[str, ...]
+) -> tuple[PointMetrics, ...]:
+    """Makes a row for each point: errors [n, k] px, relative [n, k], pck_10 [k]."""
     rows = []
     for i, name in enumerate(names):
         column = errors[:, i][~np.isnan(errors[:, i])]
         median, p95 = np.percentile(column, [50, 95]) if len(column) else (math.nan, math.nan)
-        rows.append(PointMetrics(name, len(column), mean(relative[:, i]), mean(column), float(median), float(p95)))
+        figures = (mean(relative[:, i]), mean(column), float(median), float(p95), float(pck_10[i]))
+        rows.append(PointMetrics(name, len(column), *figures))
     return tuple(rows)
 
 

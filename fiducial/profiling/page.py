@@ -12,7 +12,7 @@ from fiducial.profiling.parts import Profile, Shape
 from fiducial.report.page import Charts, Fact, Figure, Page, Section, Table
 from fiducial.report.plot import Chart
 
-COLUMNS = ("", "layers", "in", "out", "parameters", "MACs", "ms", "share", "floor ms", "of peak", "out KiB")
+COLUMNS = ("", "ms", "share", "of peak", "floor ms", "layers", "in", "out", "parameters", "MACs", "out KiB")
 NOTE = (
     "MACs: multiply-adds of convolutions and products. Floor: these at the machine's measured fp32 peak; of peak: floor / ms. "
     "Out: bytes that are written anew. A row named as a part with others inside is that part's own code."
@@ -107,11 +107,18 @@ def _table(rows: list[Row], note: str = "") -> Table:
 def _cells(row: Row) -> tuple[object, ...]:
     """Shares are tinted, so that the eye finds the large ones."""
     return (
-        row.name, Figure(str(row.layers) if row.name != REST else "–"), _shape(row.input), _shape(row.output),
-        Figure(f"{row.parameters:,}"), Figure(f"{row.macs:,}"), Figure(f"{row.ms:.3f}"),
-        Figure(f"{row.share:.1%}", min(max(row.share, 0.0), 1.0)), Figure(f"{row.floor_ms:.3f}"),
-        Figure(f"{row.of_peak:.0%}" if row.macs else "–"), Figure(f"{row.output_bytes / 1024:,.0f}"),
-    )  # fmt: skip
+        row.name,
+        Figure(f"{row.ms:.3f}"),
+        Figure(f"{row.share:.1%}", min(max(row.share, 0.0), 1.0)),
+        Figure(f"{row.of_peak:.0%}" if row.macs else "–"),
+        Figure(f"{row.floor_ms:.3f}"),
+        Figure(str(row.layers) if row.name != REST else "–"),
+        _shape(row.input),
+        _shape(row.output),
+        Figure(f"{row.parameters:,}"),
+        Figure(f"{row.macs:,}"),
+        Figure(f"{row.output_bytes / 1024:,.0f}"),
+    )
 
 
 def _shape(shape: Shape) -> str:

@@ -71,14 +71,25 @@ def number_text(value: Any) -> str:
 
 
 def lines(
-    title: str, curves: Sequence[Curve], x_label: str, *, y_label: str = "", log_y: bool | None = None, note: str = ""
+    title: str,
+    curves: Sequence[Curve],
+    x_label: str,
+    *,
+    y_label: str = "",
+    note: str = "",
+    marked: Mapping[float, str] | None = None,
 ) -> Chart:
-    """Draws curves over axes that just hold them. `log_y`: None makes y logarithmic where values differ by much."""
-    x_axis = Axis.over(x_label, np.concatenate([[], *(curve.x for curve in curves)]), whole=x_label == "epoch")
-    y_axis = Axis.over(y_label, np.concatenate([[], *(curve.y for curve in curves)]), log=log_y)
-    plot = Plot(title, x_axis, y_axis)
+    """Draws curves over axes that just hold them, y logarithmic where values differ by much; one alone needs no name.
+
+    marked: places of x that are upright lines, and what they are called; those beyond the curves are left out."""
+    x = np.concatenate([[], *(curve.x for curve in curves)])
+    y_axis = Axis.over(y_label, np.concatenate([[], *(curve.y for curve in curves)]), log=None)
+    plot = Plot(title, Axis.over(x_label, x, whole=x_label == "epoch"), y_axis)
     for i, curve in enumerate(curves):
-        plot.line(curve.x, curve.y, series=i, name=curve.name)
+        plot.line(curve.x, curve.y, series=i, name=curve.name if len(curves) > 1 else "")
+    for place, name in (marked or {}).items():
+        if len(x) and x.min() <= place <= x.max():
+            plot.marked(place, name)
     return plot.chart(note)
 
 
@@ -93,23 +104,15 @@ def over_epochs(
     """Draws one chart of those of the columns that a history's rows have, none where they have none of them.
 
     rows: of history.csv, whose epochs count from 0; drawn and `best_epoch` count from 1, as messages do. `val/l1` is
-    the curve `l1`, named where there are several. The best epoch is a marked line."""
+    the curve `l1`. The best epoch is a marked line."""
     curves = []
     for column in columns:
         known = [row for row in rows if column in row]
         if known:
             epochs = [row["epoch"] + 1 for row in known]
             curves.append(Curve(column.partition("/")[2] or column, epochs, [row[column] for row in known]))
-    if not curves:
-        return []
-    x = [epoch for curve in curves for epoch in curve.x]
-    y = [value for curve in curves for value in curve.y]
-    plot = Plot(title, Axis.over("epoch", x, whole=True), Axis.over("", y, log=None))
-    for i, curve in enumerate(curves):
-        plot.line(curve.x, curve.y, series=i, name=curve.name if len(curves) > 1 else "")
-    if best_epoch is not None and min(x) <= best_epoch <= max(x):
-        plot.marked(best_epoch, f"best: epoch {best_epoch}")
-    return [plot.chart(note)]
+    marked = {} if best_epoch is None else {best_epoch: f"best: epoch {best_epoch}"}
+    return [lines(title, curves, "epoch", note=note, marked=marked)] if curves else []
 
 
 def losses(rows: Sequence[Mapping[str, float]], best_epoch: int | None = None) -> list[Chart]:

@@ -168,5 +168,5 @@ def _ground_rows(ground: Floor) -> list[tuple[str, float | None, str]]:
 
 
 def _points(evaluation: Evaluation) -> Table:
-    columns = ("point", "labelled", "NME", "EPE px", "median px", "95th percentile px")
+    columns = ("point", "labelled", "NME", "EPE px", "median px", "95th percentile px", "PCK@0.1")
     return Table(columns, [tuple(asdict(point).values()) for point in evaluation.metrics.points], "Point by point")

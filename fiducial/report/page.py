@@ -171,7 +171,7 @@ def write_page(path: Path, page: Page) -> Path:
     return path
 
 
-def write_images(folder: Path, galleries: Sequence[Gallery], ending: str = ".jpg") -> None:
+def write_images(folder: Path, galleries: Sequence[Gallery], ending: str = ".jpg", columns: int = 4) -> None:
     """Writes each gallery that has pictures as one image, GALLERY_TITLE.jpg: what the page shows, to be passed on."""
     for gallery in galleries:
         if not gallery.pictures:
@@ -182,7 +182,9 @@ def write_images(folder: Path, galleries: Sequence[Gallery], ending: str = ".jpg
             continue
         tiles = [picture.image for picture in gallery.pictures]
         captions = [picture.caption for picture in gallery.pictures]
-        pictures.write(folder / f"{name}{ending}", pictures.contact_sheet(tiles, captions, 1 if gallery.wide else 4))
+        pictures.write(
+            folder / f"{name}{ending}", pictures.contact_sheet(tiles, captions, 1 if gallery.wide else columns)
+        )
 
 
 def render(page: Page) -> str:
@@ -202,6 +204,7 @@ def render(page: Page) -> str:
     sections = [(section.heading, [block for block in section.blocks if block]) for section in page.sections]
     return environment.get_template("page.html.j2").render(
         page=page,
+        notes=[note for note in page.notes if note not in page.answer],
         sections=[(heading, blocks) for heading, blocks in sections if blocks],
         wide_min=WIDE_MIN,
         most_open=MOST_OPEN,

@@ -193,7 +193,7 @@ def test_a_student_that_is_its_teacher_is_0_px_away(motion_teacher: Teacher, cli
     assert [crop.row for crop in scored.evenly] == list(range(24, 36))
     skeleton = motion_teacher.detector.spec.skeleton
     one = scored.evenly[6]
-    sheet = report.sheet([one], own, skeleton)
+    sheet = report.pair(one, skeleton)
     width = sheet.shape[1] // 2
     tile = pictures.crop_with_points(own.scored.instances(recipe.size).images.read(30), one.student_unit, skeleton)
     for left in (0, width):
