@@ -3,8 +3,8 @@ worst, and how training went.
 
     RUN/metrics.json          the figures
     RUN/report.html           with everything below in it
-    RUN/pictures/evenly_over_all.png   the teacher's and the student's points, crops evenly over the scored ones
-    RUN/pictures/worst_first.png       the same of the crops on which they are farthest apart"""
+    RUN/pictures/points.png   the teacher's and the student's points, crops evenly over the scored ones
+    RUN/pictures/worst.png    the same of the crops on which they are farthest apart"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.report import pictures
-from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, torch_device, write_images
+from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, metric_table, sheet_of, torch_device
 from fiducial.report.run_page import page_of_run, read_run, write_run
 from fiducial.training.work import Outcome
 from fiducial.types import Batch, Skeleton
@@ -78,7 +78,8 @@ def write(
         "left_out": [str(problem) for problem in material.problems],
     }
     galleries = _galleries(scored, material, teacher.detector.spec.skeleton)
-    write_images(outcome.out / "pictures", galleries, ".png", columns=PAIRS)
+    for name, gallery in zip(("worst", "points"), galleries, strict=True):
+        pictures.write(outcome.out / "pictures" / f"{name}.png", sheet_of(gallery, PAIRS))
     page = _page(outcome, teacher, material, scored, summary, galleries)
     return write_run(read_run(outcome.out), summary, page)
 

@@ -171,20 +171,20 @@ def write_page(path: Path, page: Page) -> Path:
     return path
 
 
-def write_images(folder: Path, galleries: Sequence[Gallery], ending: str = ".jpg", columns: int = 4) -> None:
+def write_images(folder: Path, galleries: Sequence[Gallery], ending: str = ".jpg") -> None:
     """Writes each gallery that has pictures as one image, GALLERY_TITLE.jpg: what the page shows, to be passed on."""
     for gallery in galleries:
-        if not gallery.pictures:
-            continue
-        name = gallery.title.lower().replace(" ", "_")
-        if gallery.wide and len(gallery.pictures) == 1:  # a sheet with its own captions
-            pictures.write(folder / f"{name}{ending}", gallery.pictures[0].image)
-            continue
-        tiles = [picture.image for picture in gallery.pictures]
-        captions = [picture.caption for picture in gallery.pictures]
-        pictures.write(
-            folder / f"{name}{ending}", pictures.contact_sheet(tiles, captions, 1 if gallery.wide else columns)
-        )
+        if gallery.pictures:
+            pictures.write(folder / f"{gallery.title.lower().replace(' ', '_')}{ending}", sheet_of(gallery))
+
+
+def sheet_of(gallery: Gallery, columns: int = 4) -> np.ndarray:
+    """Lays a gallery's pictures out as one image; a sheet with its own captions is that already."""
+    if gallery.wide and len(gallery.pictures) == 1:
+        return gallery.pictures[0].image
+    tiles = [picture.image for picture in gallery.pictures]
+    captions = [picture.caption for picture in gallery.pictures]
+    return pictures.contact_sheet(tiles, captions, 1 if gallery.wide else columns)
 
 
 def render(page: Page) -> str:
