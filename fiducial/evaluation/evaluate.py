@@ -20,6 +20,7 @@ from fiducial.errors import UserError
 from fiducial.evaluation import floor, metrics
 from fiducial.evaluation.floor import Floor
 from fiducial.evaluation.metrics import Metrics
+from fiducial.progress import progress
 from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Network
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
@@ -101,10 +102,12 @@ def evaluate_network(network: Network, instances: Instances, *, box_jitter: floa
     listed; UserError where none can."""
     crops = InstanceCrops(instances=instances, spec=network.card.spec, box_jitter=box_jitter)
     rows, maps, parts = [], [], []
-    for batch in crops:
-        rows.append(batch.row)
-        maps.append(batch.image_to_crop)
-        parts.append(network.predict(batch.image).mapped(geometry.invert(batch.image_to_crop)))
+    with progress("score", len(instances), "instances", bar=False) as advance:
+        for batch in crops:
+            rows.append(batch.row)
+            maps.append(batch.image_to_crop)
+            parts.append(network.predict(batch.image).mapped(geometry.invert(batch.image_to_crop)))
+            advance(len(batch.row))
     problems = tuple(str(problem) for problem in crops.problems)
     if not rows:
         reason = f", first {problems[0]}" if problems else "; expected at least one instance with a box"

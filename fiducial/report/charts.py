@@ -111,7 +111,7 @@ def over_epochs(
         if known:
             epochs = [row["epoch"] + 1 for row in known]
             curves.append(Curve(column.partition("/")[2] or column, epochs, [row[column] for row in known]))
-    marked = {} if best_epoch is None else {best_epoch: f"best: epoch {best_epoch}"}
+    marked: dict[float, str] = {} if best_epoch is None else {best_epoch: f"best: epoch {best_epoch}"}
     return [lines(title, curves, "epoch", note=note, marked=marked)] if curves else []
 
 
