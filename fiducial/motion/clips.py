@@ -22,6 +22,7 @@ from fiducial.errors import UserError, did_you_mean
 from fiducial.geometry import Size
 from fiducial.motion import clip_sources
 from fiducial.motion.clip_sources import ClipSource
+from fiducial.progress import progress
 from fiducial.types import Problem
 
 FRAMES, INDEX = "frames.u8", "clips.json"
@@ -166,9 +167,10 @@ def _decode(clips: list[ClipSource], file: Path, size: Size, padding: float) -> 
     digest = hashlib.blake2b(digest_size=8)
     counts = [0] * len(clips)
     unread = []
-    with file.open("wb") as written:
+    with file.open("wb") as written, progress("read", len(clips), "clips", bar=False) as advance:
         for i, clip in enumerate(clips):
             for frame in clip.frames():
+                advance(0)  # a long clip is heard of before its end
                 if frame.image is None:
                     error = frame.problem or UserError(frame.name, "can't be read")
                     unread.append(Problem(error.where, "", error.what))
@@ -178,6 +180,7 @@ def _decode(clips: list[ClipSource], file: Path, size: Size, padding: float) -> 
                 digest.update(data)
                 written.write(data)
                 counts[i] += 1
+            advance(1)
     return counts, digest.hexdigest(), unread
 
 
