@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from fiducial import files
+from fiducial import config, files
 from fiducial.geometry import Size
 from fiducial.report import pictures
 from fiducial.report.charts import number_text
@@ -277,12 +277,9 @@ def failed_section(failures: Mapping[str, str]) -> Section:
     return Section("Failed runs", [line, table] if failures else [])
 
 
-def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(nested: Mapping[str, Any]) -> dict[str, str]:
     """Makes `a.b.c` -> text of nested settings, the names that `--set` takes."""
-    settings = {}
-    for name, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            settings |= flat(value, f"{prefix}{name}.")
-        else:
-            settings[prefix + str(name)] = value if isinstance(value, str) else json.dumps(value, default=str)
-    return settings
+    settings = config.flat(nested)
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in settings.items()
+    }
