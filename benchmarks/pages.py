@@ -83,6 +83,23 @@ def write_data(folder: Path, count: int, instances: int, seed: int = 0) -> Path:
     return folder
 
 
+def write_clips(folder: Path, clips: int = 5, frames: int = 8) -> Path:
+    """Writes folders of frames in which an animal turns, unless they are there."""
+    _, edges, template = animal(12)
+    for clip in range(0 if folder.exists() else clips):
+        (folder / f"clip_{clip}").mkdir(parents=True)
+        for frame in range(frames):
+            turn = clip + 0.15 * frame
+            matrix = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+            xy = template @ matrix.T * 70 + np.array(SIZE) / 2
+            canvas = np.full((SIZE[1], SIZE[0], 3), (120, 150, 120), np.uint8)
+            for a, b in edges:
+                start, end = ([int(v) for v in xy[k]] for k in (a, b))
+                cv2.line(canvas, start, end, (40, 30, 35), 5, cv2.LINE_AA)
+            cv2.imwrite(str(folder / f"clip_{clip}" / f"{frame:03d}.png"), canvas)
+    return folder
+
+
 def write_evaluation(data: Path, out: Path) -> Path:
     """Writes the page of a model that finds the truth but for some noise, with a history of 60 epochs."""
     from fiducial import config
@@ -209,6 +226,24 @@ def main() -> None:
                     fiducial(command, *words, *where, log=out / f"{command}-{of}.log")
                 if page.exists():
                     pages[f"{command}-{of}"] = page
+        run = out / f"motion-{count}p"
+        if "motion" in only and count < 100:
+            words = [
+                "--method",
+                "motion",
+                "--epochs",
+                "1",
+                "--size",
+                "64x64",
+                "--batch-size",
+                "4",
+                "--set=motion.pairs=20",
+            ]
+            clips = write_clips(out / "clips")
+            if run.exists() or fiducial(
+                "fit", clips, "--out", run, *words, f"--set=motion.points={count}", log=out / "motion.log"
+            ):
+                pages[f"motion-{count}p"] = run / "report.html"
     for name, page in pages.items():
         if name.split("-")[0] in only:
             shoot(page, shots, name)
