@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import socket
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from fiducial.errors import UserError
 from fiducial.files import command_line
+from fiducial.log import logger
 
 NAME = ".lock"
 RENEW_SECONDS = 10
@@ -92,9 +92,7 @@ def _take(folder: Path) -> int:
                 os.close(handle)
                 continue
             if other is not None:
-                logging.getLogger("fiducial").warning(
-                    f"{folder}: {other} ended there without a word; going on in its place"
-                )
+                logger.warning(f"{folder}: {other} ended there without a word; going on in its place")
             _write(handle)
         except OSError as error:
             os.close(handle)

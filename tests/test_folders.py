@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from command_line import Run
 
 from fiducial import files, folders
 from fiducial.errors import UserError
@@ -183,3 +184,32 @@ def test_a_folder_that_can_t_be_written_is_told_in_one_line(tmp_path: Path) -> N
         with expected as refused, folders.alone(place):
             pass
         assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fit DATA --out OUT --epochs 1",
+        "fit DATA --out OUT --method motion --epochs 1",
+        "distill DATA --teacher MODEL --student mobilenetv3_small_050 --out OUT --epochs 1",
+        "distill DATA --teacher MODEL --student mobilenetv3_small_050 --out OUT --study --seeds 1",
+        "compare DATA --out OUT --methods deeppose --epochs 1",
+        "export MODEL --out OUT",
+        "predict MODEL IMAGE --out OUT",
+        "demo --out OUT",
+    ],
+)
+def test_every_command_with_an_output_folder_is_refused_where_another_works(
+    words: str, blobs: Path, blob_model: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing there is touched."""
+    monkeypatch.setattr("fiducial.training.demo.TRAIN", 4)
+    out = tmp_path / "out"
+    places = {"DATA": blobs, "MODEL": blob_model, "OUT": out, "IMAGE": blobs / "images" / "test_0.png"}
+    with other(out):
+        before = [(path.name, path.read_bytes()) for path in out.iterdir()]
+        code, printed, said = run(*(places.get(word, word) for word in words.split()))
+        lines = said.splitlines()
+        assert (code, printed) == (2, "")
+        assert lines[-1].startswith(f"fiducial: {out}: `fiducial fit data --out run` (process "), said
+        assert [(path.name, path.read_bytes()) for path in out.iterdir()] == before

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from fiducial import config, files
+from fiducial import config, files, folders
 from fiducial.card import Card
 from fiducial.data import annotations
 from fiducial.errors import UserError, did_you_mean
@@ -46,7 +46,7 @@ def export_model(
         raise UserError(f"--out {out}: is a file, expected a folder")
     torch_side = Runtime(TorchNetwork(detector, card, model))
     data = data or int8 or scored_on(model, detector.spec.skeleton)
-    with staging(out) as folder:
+    with folders.alone(out), staging(out) as folder:
         logger.info(f"exporting {model} to {to}")
         if int8 is None:
             made = write(detector, card, to, folder, crop=crop, decode=decode)

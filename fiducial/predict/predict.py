@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fiducial import files
+from fiducial import files, folders
 from fiducial.data.coco_json.ids import Id
 from fiducial.errors import UserError
 from fiducial.log import logger
@@ -93,7 +93,7 @@ def predict_sources(
     pipeline = Pipeline(run, choices, boxes_file, report)
     start = time.monotonic()
     shown = progress("predict", total, "frames", bar=bar)
-    with _writing(json_file, csv_file, run.skeleton) as write, shown as advance:
+    with folders.alone(out), _writing(json_file, csv_file, run.skeleton) as write, shown as advance:
         output = _Output(run.skeleton, write, advance)
         for in_one_go in _stretches(inputs):
             output.take(pipeline.look_at(in_one_go), targets)

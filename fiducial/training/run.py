@@ -13,14 +13,14 @@ ends with the weights, bit by bit, of one that was not."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fiducial import config, files
+from fiducial import config, files, folders
 from fiducial.card import Card
 from fiducial.errors import UserError
 from fiducial.log import logger, muted
@@ -48,13 +48,14 @@ def run(
     `progress` shows a bar on the terminal in place of a line an epoch. Torch's
     random numbers are left as they were. None in the helper processes of a run on several devices. Raises
     TrainingFailure where training would be worth nothing, UserError for a user's mistake."""
-    outcome, work = train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
-    if outcome is None:
-        return None
-    figures = work.report(outcome)
-    figures = {**outcome.told(), **figures}
-    config.write_json(out / "metrics.json", {name: value for name, value in figures.items() if name != "files"})
-    return figures
+    with _alone(out):
+        outcome, work = train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
+        if outcome is None:
+            return None
+        figures = work.report(outcome)
+        figures = {**outcome.told(), **figures}
+        config.write_json(out / "metrics.json", {name: value for name, value in figures.items() if name != "files"})
+        return figures
 
 
 def train(
@@ -67,8 +68,13 @@ def train(
     progress: bool = False,
 ) -> tuple[Outcome | None, Work]:
     """Does what `run` does up to the model's files, without scoring what was kept once more."""
-    with muted(not is_main()):
+    with muted(not is_main()), _alone(out):
         return _train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
+
+
+def _alone(out: Path) -> AbstractContextManager[None]:
+    """Keeps other commands out; the helper processes of a run on several devices come in with it."""
+    return folders.alone(out) if is_main() else nullcontext()
 
 
 def _train(
