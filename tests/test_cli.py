@@ -343,6 +343,37 @@ def test_evaluating_results_imports_no_framework(tmp_path: Path) -> None:
     assert "no AP: no sigmas for its 3 points" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fit nowhere --out new",
+        "fit nowhere --out new --method motion",
+        "fit nowhere --out new --method heatmp",
+        "fit data --out new --method heatmp",
+        "fit data --out new --epochs 2 --set optimizer.lrr=2",
+        "compare nowhere --out new --methods heatmap",
+        "distill nowhere --teacher data --student squeeze_unet --out new",
+        "distill nowhere --teacher data --student squeeze_unet --out new --study",
+        "evaluate data nowhere",
+        "evaluate nomodel data",
+        "evaluate data nowhere --linear-map",
+        "profile nomodel",
+        "serve nomodel",
+    ],
+)
+def test_mistyped_names_are_told_before_a_framework_is_imported(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second, where torch alone takes several."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    (tmp_path / "data").mkdir()
+    done = process(*words.split(), code=FORBID)
+    assert done.returncode == 2
+    assert is_one_line(done.stderr), done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_mistakes_of_predict_are_found_without_a_framework(tmp_path: Path) -> None:
     """Seconds of waiting for torch, then "no such file", annoy."""
     done = process("predict", str(tmp_path), str(tmp_path / "nowhere.jpg"), "--out", str(tmp_path / "new"), code=FORBID)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fiducial.errors import UserError
+
 
 @dataclass(frozen=True)
 class Source:
@@ -18,6 +20,12 @@ class Source:
     def of(cls, data: Source | Path | str) -> Source:
         """Gives a path as a source that is read as it is."""
         return data if isinstance(data, Source) else cls(Path(data))
+
+    def here(self) -> Source:
+        """Gives itself; UserError where there is nothing at its path, before anything heavy is imported to read it."""
+        if not self.path.exists():
+            raise UserError(self.path, "no such file or folder")
+        return self
 
     def __str__(self) -> str:
         return str(self.path)

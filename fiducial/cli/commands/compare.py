@@ -61,13 +61,15 @@ def compare(
     """
     if more and not runs:
         raise UserError(f"{more[0]}: one DATA is expected; finished runs are given as --runs {more[0]}")
+    from fiducial.data.source import Source
+
+    source = Source(data, images, category).here()
     from fiducial.comparison import by_labels, workflow
     from fiducial.comparison import methods as entries
-    from fiducial.data.source import Source
 
     changes = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "points": points, "pretrained": pretrained}
     plan = entries.plan_of_words(
-        Source(data, images, category), methods=methods, backbones=backbones, sizes=sizes, seeds=seeds, recipe=recipe,
+        source, methods=methods, backbones=backbones, sizes=sizes, seeds=seeds, recipe=recipe,
         options={name: value for name, value in changes.items() if value is not None}, settings=set_ or [],
     )  # fmt: skip
     quiet = json_file is not None and str(json_file) == "-"

@@ -77,7 +77,7 @@ def distill(
     """
     from fiducial.data.source import Source
 
-    source = Source(data, images, category)
+    source = Source(data, images, category).here()
     quiet = json_file is not None and str(json_file) == "-"
     progress = sys.stderr.isatty() and not quiet
     options = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "size": size}

@@ -89,7 +89,7 @@ def evaluate(
         )
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
-        summary, shown = _by_linear_map(model, Source(data, images, category), split or "val", strict, report)
+        summary, shown = _by_linear_map(model, Source(data, images, category).here(), split or "val", strict, report)
     elif predictions is not None:
         from fiducial.evaluation import predictions as any_tools
 
@@ -120,7 +120,7 @@ def evaluate(
 
         result = evaluating.evaluate_model(
             model,
-            Source(data, images, category),
+            Source(data, images, category).here(),
             split or "test",
             strict=strict,
             flip_test=flip_test,

@@ -81,6 +81,7 @@ def fit(
     from fiducial.data.source import Source
     from fiducial.training import recipes
 
+    source = Source(data, images, category).here()
     base = recipes.load(recipe) if recipe else recipes.default(method, resume_from=out if resume else None)
     changes = {
         "method": method, "backbone": backbone, "size": size, "epochs": epochs, "batch_size": batch_size, "seed": seed,
@@ -88,7 +89,7 @@ def fit(
         "preflight": None if preflight else False, "strict": strict or None,
     }  # fmt: skip
     chosen = recipes.changed(base, {name: value for name, value in changes.items() if value is not None}, set_ or [])
-    _fit(Source(data, images, category), out, chosen, resume=resume, devices=devices, json_file=json_file)
+    _fit(source, out, chosen, resume=resume, devices=devices, json_file=json_file)
 
 
 def _fit(
