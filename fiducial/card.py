@@ -7,11 +7,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fiducial.errors import expect
 from fiducial.geometry import Size
 from fiducial.types import Skeleton
 from fiducial.version import __version__
 
 FORMAT_VERSION = 1
+MOST_SIDE = 4096  # px of the network's input
+MOST_PADDING = 100.0
 PADDING = 1.25  # boxes are enlarged by this, and widened to the crop's aspect, before they are cut out
 
 
@@ -37,6 +40,8 @@ class DetectorSpec:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
+        expect(all(1 <= side <= MOST_SIDE for side in self.size), "size", self.size, f"sides of 1 to {MOST_SIDE} px")
+        expect(0 < self.padding <= MOST_PADDING, "padding", self.padding, f"more than 0, at most {MOST_PADDING}")
         # Older cards tell points that were learnt without labels by the skeleton's name alone.
         count = len(self.skeleton.points)
         numbered = tuple(f"point_{i}" for i in range(count))

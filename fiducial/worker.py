@@ -21,8 +21,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,11 +35,61 @@ Ended = object()  # in the queue of answers: there will be no more
 START = "import sys; del sys.path[0]; sys.path += [path for path in {path!r} if path not in sys.path]; from {module} import main; main()"
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a process may take on top of what it has; it is ended where it takes more. Windows and macOS have no such
+    limits of memory."""
+
+    memory_bytes: int
+    cpu_seconds: int
+
+    def apply(self) -> None:
+        """Limits this process from now on. No dump of its memory is written where it crashes."""
+        with suppress(ImportError):  # Windows
+            import resource
+
+            spent = resource.getrusage(resource.RUSAGE_SELF)
+            seconds = self.cpu_seconds + int(spent.ru_utime + spent.ru_stime) + 1
+            _lower(resource.RLIMIT_CPU, seconds)
+            _lower(resource.RLIMIT_CORE, 0)
+            _lower(resource.RLIMIT_DATA, _data_bytes() + self.memory_bytes)
+
+    @contextmanager
+    def of_memory(self) -> Iterator[None]:
+        """Limits the memory of this process for a moment."""
+        try:
+            import resource
+        except ImportError:  # Windows
+            yield
+            return
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        _lower(resource.RLIMIT_DATA, _data_bytes() + self.memory_bytes)
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _data_bytes() -> int:
+    """How much memory of its own this process has, by Linux's count, which its limit is held against."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+def _lower(kind: int, limit: int) -> None:
+    import resource
+
+    now, most = resource.getrlimit(kind)
+    if now == resource.RLIM_INFINITY or limit < now:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (limit, most))
+
+
 class Worker:
     """A generator function, "module:function", at work in a process of its own. Started by entering, ended by leaving.
 
     `environment` is put on top of this process's. `log`: a file that what it prints is appended to. `detached`: Ctrl-C
-    reaches it by `interrupt` alone."""
+    reaches it by `interrupt` alone. `limits` hold from its start."""
 
     def __init__(
         self,
@@ -48,13 +99,15 @@ class Worker:
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
         detached: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         self.first: Any = None
         self._log: IO[bytes] = tempfile.TemporaryFile("w+b") if log is None else log.open("a+b")  # noqa: SIM115
         self._log_start = self._log.seek(0, os.SEEK_END)
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        limited = [] if limits is None else [str(limits.memory_bytes), str(limits.cpu_seconds)]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", START.format(path=sys.path, module=__name__), function],
+            [sys.executable, "-c", START.format(path=sys.path, module=__name__), function, *limited],
             env={**os.environ, **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -144,9 +197,10 @@ class Worker:
         self._answers.put(Ended)
 
 
-def call(function: str, task: Any, seconds: float = PATIENCE_SECONDS) -> Any:
-    """Runs a generator function in a process of its own up to its first answer, and gives that."""
-    worker = Worker(function, task)
+def call(function: str, task: Any, seconds: float = PATIENCE_SECONDS, **options: Any) -> Any:
+    """Runs a generator function in a process of its own up to its first answer, and gives that. `options` as of
+    `Worker`."""
+    worker = Worker(function, task, **options)
     try:
         return worker.answer(seconds)
     finally:
@@ -168,7 +222,9 @@ def main() -> None:
     questions: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_hear, args=(questions,), daemon=True).start()
     module, _, name = sys.argv[1].partition(":")
-    sys.argv = sys.argv[:1]
+    limits, sys.argv = sys.argv[2:], sys.argv[:1]
+    if limits:
+        Limits(*map(int, limits)).apply()
     try:
         generator = getattr(importlib.import_module(module), name)(json.loads(questions.get()))
         answer = next(generator)

@@ -21,6 +21,7 @@ ORDER = [
     "folders",
     "progress",
     "worker",
+    "trial",
     "config",
     "card",
     "data",

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fiducial import worker
+from fiducial import trial, worker
 from fiducial.data import annotations
 from fiducial.data.images import read_image
 from fiducial.drawnfaces import procedural_faces
@@ -243,6 +243,7 @@ def _in_a_process_of_its_own(
         facts = worker.call("fiducial.export.certificate_worker:answer", task)
     except (Failure, ImportError) as error:
         raise UserError(f"{file.name} does not run in its runtime: {error}. Nothing was written") from error
+    trial.remember(runtime.files_of(file))
     found = np.load(folder / "answers.npz")
     answers = [
         [Keypoints(found[f"{i}_{j}_xy"], found[f"{i}_{j}_score"]) for j in range(len(case.files))]

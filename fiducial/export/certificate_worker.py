@@ -24,7 +24,7 @@ def answer(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     `task`: {"model", "folder", "cases": [{"files", "boxes"}]}. Where the file has its crop inside, that is what runs;
     the package's crop must give the same, else this fails."""
-    run = runtime.load(Path(task["model"]), threads=1)
+    run = runtime.opened(Path(task["model"]), threads=1)
     network = cast(Exported, run.network)
     answers = {}
     for i, case in enumerate(task["cases"]):

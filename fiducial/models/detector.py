@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from fiducial import config, files
+from fiducial import config, files, trial
 from fiducial.card import FORMAT_VERSION, Card, DetectorSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -126,20 +126,24 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
         logger.warning(report)  # a user must see what the file was taken for
         return detector.to(device), card
     card = load_card(path)
+    file = path / "model.safetensors"
+    if not file.is_file():
+        raise UserError(
+            f"{path}: its weights, model.safetensors, are missing; train it again, or copy the whole folder"
+        )
     try:
-        detector = build(card.spec)
+        with trial.bounded(path / "model.json", file.stat().st_size):
+            detector = build(card.spec)
     except UserError as error:
         origin = "".join(f"; {name} was {source}" for name, source in card.sources.items() if name in str(error))
         raise UserError(path, f"{error}{origin}") from error
     for name, source in catalog.sources(card.spec.backbone, card.spec.method).items():
         if source.rpartition(" ")[2] != card.sources.get(name, source).rpartition(" ")[2]:
             logger.warning(f"{path}: {name} has changed since this was trained: {source}")
-    weights = read_weights(path / "model.safetensors")
+    weights = read_weights(file)
     wrong = differing(detector.state_dict(), weights)
     if wrong:
-        raise UserError(
-            f"{path / 'model.safetensors'}: {len(wrong)} tensors do not fit the network of model.json, first {wrong[0]!r}"
-        )
+        raise UserError(f"{file}: {len(wrong)} tensors do not fit the network of model.json, first {wrong[0]!r}")
     detector.load_state_dict(weights)
     return detector.eval().to(device), card
 
@@ -153,7 +157,8 @@ def load_checkpoint(path: Path, size: Size | None = None) -> tuple[Detector, Car
         return detector, card, f"{path}: weights of a run folder"
     plan = checkpoints.plan_of(path)
     card = _card_of(plan, path, size)
-    detector = build(card.spec)
+    with trial.bounded(path, path.stat().st_size):
+        detector = build(card.spec)
     report = checkpoints.fill(detector, plan, path)
     return detector.eval(), replace(card, spec=detector.spec), report
 
@@ -187,9 +192,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(str(path))
+        weights = load_file(str(path))
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: can't be read as safetensors: {error}") from error
+    checkpoints.refuse_unusable(path, weights)
+    return weights
 
 
 def _mean_of(a: Any, b: Any) -> Any:

@@ -26,6 +26,8 @@ def profile_model(
     `shown`: what the model is called [its path]."""
     shown = shown or str(model)
     own = runtime.family_of(model).NAME
+    if runtime.is_exported(model):
+        runtime.load(model)  # refused where it is damaged, before anything is timed
     name = name or own
     known = {family.NAME: family for family in runtime.families() if getattr(family, "LAYERS", None)}
     if name not in known:
@@ -95,11 +97,11 @@ def exported(model: Path, name: str, folder: Path) -> Path:
 
 def _measured(model: Path, threads: int, seconds: float) -> tuple[Card, str, Measured]:
     """Profiles a run folder in torch, an exported file in its own runtime."""
-    family = runtime.family_of(model)
     # Any: each measuring function takes its own runtime's network.
-    network: Any = family.load(model, threads=threads)
+    network: Any = runtime.opened(model, threads=threads).network
     precision = network.export.precision if runtime.is_exported(model) else "fp32"
-    return network.card, precision, runtime.offered(family, "LAYERS")(network, threads, seconds)
+    layers = runtime.offered(runtime.family_of(model), "LAYERS")(network, threads, seconds)
+    return network.card, precision, layers
 
 
 def _in_onnxruntime(model: Path, threads: int, shown: str) -> tuple[tuple[str, float], ...]:
@@ -107,7 +109,7 @@ def _in_onnxruntime(model: Path, threads: int, shown: str) -> tuple[tuple[str, f
     logger.info(f"timing {shown} in {onnx_runtime.NAME}, to compare")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            network = runtime.load(exported(model, onnx_runtime.NAME, Path(folder)), threads=threads).network
+            network = runtime.opened(exported(model, onnx_runtime.NAME, Path(folder)), threads=threads).network
         except (UserError, ModuleNotFoundError):
             return ()
         size = network.card.spec.size

@@ -100,7 +100,7 @@ def load_exported(task: Task) -> Step:
     """As `fiducial.load` has it: uint8 crop to Keypoints in numpy."""
     from fiducial.runtime import runtime
 
-    network = runtime.load(Path(task.model), threads=task.threads).network
+    network = runtime.opened(Path(task.model), threads=task.threads).network
     crop = noise(network.card.spec.size.h, network.card.spec.size.w)
     return lambda: network.predict(crop)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +80,24 @@ def no_points(card: ExportCard) -> Keypoints:
     k = len(card.card.spec.skeleton.points)
     shapes = {"xy": (0, k, 2), "score": (0, k), "sigma": (0, k, 2), "jacobian": (0, k, 2, 2)}
     return Keypoints(**{name: np.zeros(shapes[name], np.float32) for name in card.outputs})
+
+
+def points_of(card: ExportCard, columns: Sequence[np.ndarray], count: int, path: Path) -> Keypoints:
+    """Makes Keypoints of what a file gave for `count` crops. Raises UserError where that is not `count` rows of finite
+    numbers for the card's points: the file is damaged then, or its card is another's."""
+    none = no_points(card)
+    named = dict(zip(card.outputs, columns, strict=False))
+    for name in card.outputs:
+        expected = (count, *getattr(none, name).shape[1:])
+        column = named.get(name)
+        if column is None or column.shape != expected:
+            shape = "nothing" if column is None else list(column.shape)
+            raise UserError(path, f"gives {shape} for {name}, expected {list(expected)}: damaged. Export it anew")
+        if not np.isfinite(column).all():
+            raise UserError(
+                path, f"gives numbers that are not finite for {name}: its weights are damaged. Export it anew"
+            )
+    return Keypoints(**named)
 
 
 def _digest(text: str) -> str:

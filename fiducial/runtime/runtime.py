@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
-from fiducial import geometry
+from fiducial import geometry, trial
 from fiducial.card import Card
 from fiducial.data import crops
 from fiducial.errors import UserError, did_you_mean
@@ -162,8 +163,26 @@ def export_of(path: Path) -> ExportCard | None:
 
 
 def load(path: Path, flip_test: bool = False, threads: int | None = None) -> Runtime:
-    """Loads the runtime of a run folder or an exported model, by its file or folder."""
+    """Loads the runtime of a run folder or an exported model, by its file or folder.
+
+    An exported file that is not known yet answers once in a process of its own first (`trial.py`): UserError where it
+    crashes there, hangs, or gives no points."""
+    if is_exported(path) and not flip_test:
+        trial.passes(f"{__name__}:answer_once", str(resolved(path)), files_of(path))
+    return opened(path, threads, flip_test)
+
+
+def opened(path: Path, threads: int | None = None, flip_test: bool = False) -> Runtime:
+    """Loads without a trial what this package has made itself, or what a process of its own reads."""
     return Runtime(family_of(path).load(resolved(path), threads, flip_test))
+
+
+def answer_once(path: str) -> Iterator[bool]:
+    """Loads an exported file and asks it about one crop of noise: the task of its trial."""
+    network = opened(Path(path), threads=1).network
+    size = network.card.spec.size
+    network.predict(np.random.default_rng(0).integers(0, 256, (1, size.h, size.w, 3), dtype=np.uint8))
+    yield True
 
 
 def _exported_as(file: Path) -> Family | None:

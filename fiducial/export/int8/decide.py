@@ -86,7 +86,7 @@ class Trial:
         logger.info(f"{precision}{left}: making and scoring it")
         quantized = [group for group in self.quantizer.groups if group not in kept] if precision == "int8" else []
         made = self.quantizer.write(precision, self._folder(), quantized)
-        network = runtime.load(made.file).network
+        network = runtime.opened(made.file).network
         nme = evaluate.evaluate_network(network, self.val).metrics.nme
         if not nme > 0:
             raise UserError(f"{self.val.source}: an NME of {nme} in {precision}, by which nothing can be judged")
@@ -108,12 +108,12 @@ class Trial:
     def sensitivity(self) -> tuple[Sensitivity, ...]:
         """Each group in int8 alone, the most harmful first."""
         probes = self.crops[:PROBED]  # these lie furthest apart
-        expected = runtime.load(self.plain.made.file).network.predict(probes).xy
+        expected = runtime.opened(self.plain.made.file).network.predict(probes).xy
         found = []
         for number, (group, operators) in enumerate(self.quantizer.groups.items(), 1):
             logger.info(f"int8 in {group} alone ({number} of {len(self.quantizer.groups)})")
             made = self.quantizer.write_alone(group, self._folder())
-            off = np.abs(runtime.load(made.file).network.predict(probes).xy - expected)
+            off = np.abs(runtime.opened(made.file).network.predict(probes).xy - expected)
             shutil.rmtree(made.file.parent)
             found.append(Sensitivity(group, len(operators), float(off.mean())))
         return tuple(sorted(found, key=lambda each: -each.mean_px))

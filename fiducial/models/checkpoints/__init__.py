@@ -22,10 +22,11 @@ from fiducial.models.checkpoints._plan import COUNTERS, Plan, Shapes
 from fiducial.models.checkpoints._reader import Contents
 from fiducial.types import Skeleton
 
-__all__ = ["Contents", "Plan", "fill", "initialise", "plan_of", "read", "refuse_exported", "sources"]
+__all__ = ["Contents", "Plan", "fill", "initialise", "plan_of", "read", "refuse_exported", "refuse_unusable", "sources"]
 
 read = _reader.read
 refuse_exported = _reader.refuse_exported
+refuse_unusable = _reader.refuse_unusable
 
 
 class Source(Protocol):
@@ -46,7 +47,25 @@ def sources() -> Iterator[Source]:
 
 def source_of(shapes: Shapes) -> Source | None:
     """Finds the source that knows these names; None where nobody does."""
-    return next((source for source in sources() if source.recognise(shapes)), None)
+    return next((source for source in sources() if _recognises(source, shapes)), None)
+
+
+def _recognises(source: Source, shapes: Shapes) -> bool:
+    try:
+        return source.recognise(shapes)
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # of shapes that no network has
+        return False
+
+
+def _planned(source: Source, contents: Contents) -> Plan:
+    """The source's plan; UserError where its tensors have shapes that no network of it has."""
+    try:
+        return source.plan(contents)
+    except UserError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        what = f"recognised as {source.PROJECT}, but the shapes of its tensors are none of such a network ({error})"
+        raise UserError(contents.path, what) from error
 
 
 def plan_of(path: Path) -> Plan:
@@ -64,7 +83,7 @@ def plan_of(path: Path) -> Plan:
             f"{path}: nobody knows these {len(contents.state)} tensors, first {next(iter(contents.state))!r}. Known: "
             f"files of {known}, and the run folders of `fiducial fit`. A network of timm is given to `fiducial fit --init`"
         )
-    plan = source.plan(contents)
+    plan = _planned(source, contents)
     if plan.method is None:
         raise UserError(
             f"{path}: {plan.project}, a backbone without a head; train one: fiducial fit DATA --out RUN --backbone "
@@ -107,7 +126,7 @@ def initialise(
     contents = read(source / "model.safetensors" if source.is_dir() else source)
     own = network.state_dict()
     known = None if source.is_dir() else source_of(contents.shapes)
-    plan = _by_names(contents, list(own), backbone) if known is None else known.plan(contents)
+    plan = _by_names(contents, list(own), backbone) if known is None else _planned(known, contents)
     same_head = _same_head(plan, method, points)
     fitting = {
         name: value

@@ -9,7 +9,7 @@ import pickle
 import pickletools
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fiducial import trial
 from fiducial.errors import UserError
 
 # What the tensors may be wrapped in, and prefixes that wrappers of networks leave on every name.
@@ -61,10 +62,21 @@ def nested(path: Path) -> dict[str, Any]:
 def read(path: Path) -> Contents:
     """Reads the tensors of a `.pth`, `.pt` or `.safetensors`, unwrapped. UserError for whatever is none of these."""
     contents = unwrapped(path, _loaded(path))
-    for name, tensor in contents.state.items():
+    refuse_unusable(path, contents.state)
+    return contents
+
+
+def refuse_unusable(path: Path, state: dict[str, Tensor]) -> None:
+    """Raises UserError for tensors that no network has: of NaN, or larger than what the file holds of them."""
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized or tensor.is_meta:
+            raise UserError(f"{path}: {name} is no plain tensor of numbers; expected the state_dict of a network")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise UserError(
+                f"{path}: {name} says to be {list(tensor.shape)}, more than the file holds; download it again"
+            )
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{path}: {name} holds NaN or infinity; its training failed, take an earlier file")
-    return contents
 
 
 def unwrapped(path: Path, loaded: Any) -> Contents:
@@ -133,6 +145,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> Any:
+    trial.passes_in_a_fork(try_to_read, path, [path])
+    return _unpickled(path)
+
+
+def try_to_read(path: Path) -> Iterator[bool]:
+    """Reads a pickle as its trial's task: it may want memory or time without end, or crash its reader."""
+    _unpickled(path)
+    yield True
+
+
+def _unpickled(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd protocols of pickle, which it reads or refuses
@@ -145,8 +168,11 @@ def _read_pickle(path: Path) -> Any:
                 + CONVERT.format(name=path.name)
             ) from error
         raise _broken(path, error) from error
-    # Of a damaged file torch says whatever the reader stumbled on.
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of a damaged file torch says whatever the reader stumbled on
+        if trial.is_about_memory(str(error)):
+            raise
         raise _broken(path, error) from error
 
 

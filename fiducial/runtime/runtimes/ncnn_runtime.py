@@ -120,7 +120,7 @@ class NcnnNetwork:
         each = [self._network(crop) for crop in crops]
         raw = {name: np.stack([parts[i] for parts in each]) for i, (name, _) in enumerate(self._raw)}
         found = self.decode.run(None, raw)
-        return Keypoints(**dict(zip(self.export.outputs, found, strict=True)))
+        return export_card.points_of(self.export, found, len(crops), self.path)
 
     def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
         """None: the crop is never in the file."""

@@ -68,12 +68,12 @@ class OnnxNetwork:
         if len(crops) == 0:
             return export_card.no_points(self.export)
         if len(crops) == 1:
-            return Keypoints(**dict(zip(self.export.outputs, self._of_one(self.session, crops), strict=True)))
+            return export_card.points_of(self.export, self._of_one(self.session, crops), 1, self.path)
         run = partial(self._of_one, self._for_many)
         mapped = map if self.threads == 1 else self._pool.map
         each = list(mapped(run, np.split(crops, len(crops))))
         columns = [np.concatenate(parts) for parts in zip(*each, strict=True)]
-        return Keypoints(**dict(zip(self.export.outputs, columns, strict=True)))
+        return export_card.points_of(self.export, columns, len(crops), self.path)
 
     @cached_property
     def _for_many(self) -> Any:
@@ -99,4 +99,4 @@ class OnnxNetwork:
             return export_card.no_points(self.export)
         given = self._no_boxes if boxes_xywh is None else boxes.astype(np.float32)
         found = self.session.run(None, {"image": np.ascontiguousarray(image), "boxes": given})
-        return Keypoints(**dict(zip(self.export.outputs, found, strict=True)))
+        return export_card.points_of(self.export, found, len(boxes), self.path)

@@ -94,7 +94,7 @@ class OpenvinoNetwork:
             # Copies: the request's own arrays are written to by the next one.
             found.append([np.array(answer[number]) for number in range(len(self.export.outputs))])
         columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        return Keypoints(**dict(zip(self.export.outputs, columns, strict=True)))
+        return export_card.points_of(self.export, columns, len(crops), self.path)
 
     def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
         """None: the crop is never in the file."""
