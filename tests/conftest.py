@@ -172,3 +172,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(ended.value.code or 0), out, err
 
     return call
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Files that have been tried are written down in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
