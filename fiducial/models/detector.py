@@ -128,9 +128,7 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
     card = load_card(path)
     file = path / "model.safetensors"
     if not file.is_file():
-        raise UserError(
-            f"{path}: its weights, model.safetensors, are missing; train it again, or copy the whole folder"
-        )
+        raise UserError(f"{file}: can't be read: it is missing; copy the whole folder of the run, or train it again")
     try:
         with trial.bounded(path / "model.json", file.stat().st_size):
             detector = build(card.spec)
