@@ -80,12 +80,14 @@ class Axis:
 
         They are 1, 2 or 5 times a power of ten; on a logarithmic axis 1, 2 and 5 of each decade, or, where these
         would be fewer than three, those of a linear one."""
-        slack = 1e-9 * (self.high - self.low)
-        candidates = self._log_ticks() if self.log else self._linear_ticks(count)
-        inside = [value for value in candidates if self.low - slack <= value <= self.high + slack]
-        if self.log and len(inside) < 3:
-            return [value for value in self._linear_ticks(5) if value > 0]
-        return inside
+        if not self.log:
+            return self._inside(self._linear_ticks(count))
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for factors in [(1,), (1, 2, 5)] if len(decades) > 3 else [(1, 2, 5)]:
+            inside = self._inside([factor * 10.0**decade for decade in decades for factor in factors])
+            if len(inside) >= 3:
+                return inside
+        return [value for value in self._inside(self._linear_ticks(5)) if value > 0]
 
     def tick_texts(self) -> list[tuple[float, str]]:
         """Gives the ticks with their numbers, written with as many digits as it takes to tell them apart."""
@@ -94,10 +96,9 @@ class Axis:
         texts = next((texts for texts in written if len(set(texts)) == len(ticks)), [str(value) for value in ticks])
         return list(zip(ticks, texts, strict=True))
 
-    def _log_ticks(self) -> list[float]:
-        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        factors = (1,) if len(decades) > 3 else (1, 2, 5)
-        return [factor * 10.0**decade for decade in decades for factor in factors]
+    def _inside(self, values: Iterable[float]) -> list[float]:
+        slack = 1e-9 * (self.high - self.low)
+        return [value for value in values if self.low - slack <= value <= self.high + slack]
 
     def _linear_ticks(self, count: int) -> list[float]:
         rough = (self.high - self.low) / count
