@@ -28,7 +28,7 @@ from fiducial.types import Skeleton
 
 HEAVY = ("torch", "lightning", "timm", "onnxruntime", "cv2", "matplotlib", "rich", "pydantic", "numpy")
 # Seconds of a whole process, the promises.
-LIMITS = {"fiducial --help": 0.2, "fiducial predict model.onnx photo.jpg": 0.6}
+LIMITS = {"fiducial --help": 0.1, "fiducial predict model.onnx photo.jpg": 0.6}
 PICTURES = 10
 POINTS = tuple(f"point_{k}" for k in range(17))
 
