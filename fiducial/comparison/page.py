@@ -103,8 +103,8 @@ def main_table(comparison: Comparison) -> Table:
     columns["MACs"] = lambda row: Figure(quantity(row.cost.static.macs))
     columns["memory MiB"] = _memory
     columns["training"] = _training_time
-    columns["backbone"] = lambda row: NONE if row.variant is None else row.variant.backbone
-    columns["size"] = lambda row: NONE if row.variant is None else str(row.variant.size)
+    columns["backbone"] = lambda row: NONE.text if row.variant is None else row.variant.backbone
+    columns["size"] = lambda row: NONE.text if row.variant is None else str(row.variant.size)
     cells = {name: [cell(row) for row in rows] for name, cell in columns.items()}
     cells = {name: column for name, column in cells.items() if any(value != NONE for value in column)}
     note = "Mean over seeds ± standard deviation, of errors on the same instances. Training: mean over seeds."
