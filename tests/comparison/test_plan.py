@@ -113,7 +113,7 @@ def test_sizes() -> None:
         sizes_of("12by9")
 
 
-def test_the_command_of_a_cell_gives_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_of_a_cell_gives_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Typed by a user, or run for the comparison, it is the same recipe to the last setting."""
     recipe = Recipe(
         method="heatmap", head={"upsampling": "deconvolution", "channels": 64, "decoder": "dark"}, backbone="resnet18",
@@ -124,7 +124,7 @@ def test_the_command_of_a_cell_gives_its_recipe(monkeypatch: pytest.MonkeyPatch)
     given: list[Recipe] = []
     monkeypatch.setattr("fiducial.cli.commands.fit._fit", lambda data, out, recipe, **options: given.append(recipe))
     for each in (recipe, Recipe(), replace(recipe, init="7", method="deeppose", head={})):
-        arguments = [*fit_command(Source(Path("data")), each), "--out", "run"]
+        arguments = [*fit_command(Source(tmp_path), each), "--out", "run"]
         typer.main.get_command(cli.app).main(arguments, standalone_mode=False)
         assert given[-1] == each
 

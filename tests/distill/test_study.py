@@ -132,7 +132,7 @@ def test_the_command_of_a_cell_gives_its_recipe(
     more: dict[str, Any], motion_teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Typed by a user, or run for the study, it is the same recipe to the last setting."""
-    source = Source(tmp_path / "d", tmp_path / "i", "a b")
+    source = Source(tmp_path, tmp_path, "a b")
     own = asked(motion_teacher.path, source, transfer=tmp_path / "w", **more)
     given: list[tuple[Source, Recipe, dict[str, Any]]] = []
     monkeypatch.setattr(distilling, "distill", lambda t, data, out, recipe, **more: given.append((data, recipe, more)))
