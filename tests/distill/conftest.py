@@ -55,7 +55,7 @@ def distill() -> Run:
     """A teacher, pictures, a folder and what is chosen -> the figures, and what was said."""
 
     def run(
-        teacher: Teacher, data: Path, out: Path, *settings: str, loss: str = "L1", student: str = "hourglass_w8_b2_m8_s2",
+        teacher: Teacher, data: Path | Source, out: Path, *settings: str, loss: str = "L1", student: str = "hourglass_w8_b2_m8_s2",
         resume: bool = False, **options: Any,
     ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
         recipe = recipe_of(teacher, *settings, loss=loss, student=student, **options)
