@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from fiducial.card import PADDING
 from fiducial.data.augment import AugmentSpec
+from fiducial.errors import expect
 from fiducial.geometry import Size
 
 
@@ -24,6 +25,10 @@ class OptimizerSpec:
     # Fine-tuning of a pretrained encoder: it is frozen at first (its norms too), then learns at a share of the lr.
     freeze_epochs: int = 0
     backbone_lr: float = 1.0  # share of the lr
+
+    def __post_init__(self) -> None:
+        fits = self.lr == "auto" or (isinstance(self.lr, (int, float)) and self.lr >= 0)
+        expect(fits, "optimizer.lr", self.lr, "a number of at least 0, or auto")
 
 
 @dataclass(frozen=True)
@@ -52,3 +57,6 @@ class Recipe:
     workers: int | None = None  # loader processes; None = one less than the cores, at most 8
     preflight: bool = True  # overfit one small batch before anything else
     strict: bool = False  # bad samples are errors
+
+    def __post_init__(self) -> None:
+        expect(self.epochs >= 1, "epochs", self.epochs, "1 or more")
