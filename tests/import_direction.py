@@ -22,6 +22,7 @@ ORDER = [
     "progress",
     "worker",
     "trial",
+    "limited",
     "config",
     "card",
     "data",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import io
+import os
 import pkgutil
 import re
 import shlex
@@ -80,6 +81,7 @@ STOPPED = 130  # what typer makes of Ctrl-C
 
 def main() -> None:
     """Exit code 2 for a user's mistake, 1 for a failure; one line on stderr, a traceback with --debug only."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**25))  # `data.decoding`; OpenCV reads it when imported
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

@@ -47,9 +47,13 @@ def upright_map(orientation: int, size: Size) -> np.ndarray:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize(("suffix", "mode"), [(".jpg", "RGB"), (".png", "RGB"), (".png", "RGBA"), (".jpg", "L")])
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [(".jpg", "RGB"), (".png", "RGB"), (".png", "RGBA"), (".jpg", "L"), (".webp", "RGB")]
+)
 def test_exif_as_pillow_turns_it(tmp_path: Path, picture: np.ndarray, orientation: int, suffix: str, mode: str) -> None:
-    path = save(tmp_path / f"a{suffix}", picture, orientation, mode)
+    path = save(
+        tmp_path / f"a{suffix}", picture, orientation, mode, **({"lossless": True} if suffix == ".webp" else {})
+    )
     with Image.open(path) as opened:
         expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
     upright = images.upright_size(path)
@@ -109,7 +113,6 @@ def test_cut_off_files_are_errors_with_their_name(
     noisy = np.random.default_rng(0).integers(0, 255, (500, 600, 3), dtype=np.uint8)
     path = save(tmp_path / f"broken{suffix}", noisy)
     data = path.read_bytes()
-    assert len(data) > 2 * images.HEAD_BYTES
     images.file_header(path)  # sound as it is, also with bytes behind it
     path.write_bytes(data + b"\0" * 5000)
     images.file_header(path)
