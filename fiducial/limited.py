@@ -143,7 +143,10 @@ def _limit_memory(megabytes: int) -> None:
 
 
 def _write(file: int, data: Any) -> None:
-    view, place = memoryview(data).cast("B"), 0
+    view, place = memoryview(data), 0
+    if not view.nbytes:
+        return
+    view = view.cast("B")
     while place < len(view):
         place += os.pwrite(file, view[place:], place)
 

@@ -16,7 +16,7 @@ from fiducial.geometry import Size
 
 LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
 MOST_PIXELS = 2**25  # that are decoded in this process; more only in one with limits (`data/apart.py`)
-MOST_SCANS = 100  # of a JPEG that is decoded in this process: encoders write about ten
+MOST_SCANS = 50  # of a JPEG that is decoded in this process: encoders write about ten
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # of those whose header Pillow is asked for
@@ -44,16 +44,21 @@ class Header(NamedTuple):
 
 
 def is_light(data: bytes) -> bool:
-    """Tells whether OpenCV may decode this in this process: it has a limit of pixels, and no JPEG of endless scans.
-
-    A decoder goes over all pixels once a scan, and a scan can be a few bytes. Each begins with these two; so that many
-    places are at least as many as there are scans. Metadata may hold some, too."""
-    if data.startswith(JPEG) and _pairs(data, START_OF_SCAN) > MOST_SCANS:
+    """Tells whether OpenCV may decode this in this process: it has a limit of pixels, and no JPEG of endless scans."""
+    if not has_few_scans(data):
         return False
     if LIMIT in os.environ:
         return True
     head = header(io.BytesIO(data))  # OpenCV was imported by somebody else, with its own limit of 2^30 pixels
     return head is not None and head.size.w * head.size.h <= MOST_PIXELS
+
+
+def has_few_scans(data: bytes) -> bool:
+    """Tells whether a JPEG surely has few scans; others have none.
+
+    A decoder goes over all pixels once a scan, and a scan can be a few bytes. Each begins with the same two, so that there
+    are at most as many scans as these have places; metadata may hold some, too."""
+    return not data.startswith(JPEG) or _pairs(data, START_OF_SCAN) <= MOST_SCANS
 
 
 def header(file: BinaryIO) -> Header | None:

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from fiducial import config
 from fiducial.runtime.runtime import Runtime
+from fiducial.serve.access import Guard
 from fiducial.serve.answers import Answer, Answers, Refusal
 from fiducial.serve.boxes import boxes_of, boxes_of_each
 from fiducial.serve.limits import Limits, Refused
@@ -57,13 +58,12 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "model": Refusal}
     for code, text in {
         400: "The request can't be read.",
+        401: "No token, or another one (servers with `--token` alone).",
         408: "It did not arrive in time.",
         413: "Too many bytes or pixels.",
         415: "Neither JPEG, PNG nor WebP.",
         422: "A broken image or wrong boxes.",
-        429: "Too many requests at a time; try again after `Retry-After`.",
-        503: "The server is stopping.",
-        504: "It was not answered in time.",
+        503: "Too much at a time, or not answered in time: try again after `Retry-After`; or the server is stopping.",
     }.items()
 }
 # The page holds all that it needs; a browser is told to fetch nothing else.
@@ -72,8 +72,9 @@ PAGE_POLICY = (
 )
 
 
-def create(run: Runtime, limits: Limits | None = None) -> FastAPI:
-    """Makes the application; its `state.service` is the Service, which ends with the application's lifespan."""
+def create(run: Runtime, limits: Limits | None = None, token: str = "") -> FastAPI:
+    """Makes the application; its `state.service` is the Service, which ends with the application's lifespan. With a `token`
+    only clients that send it are answered."""
     service = Service(run, limits or Limits())
 
     @asynccontextmanager
@@ -97,6 +98,8 @@ def create(run: Runtime, limits: Limits | None = None) -> FastAPI:
         """A bug of ours, or the network's; uvicorn logs where."""
         return _json({"detail": "the server failed; its log says where"}, 500)
 
+    if token:
+        app.add_middleware(Guard, token=token)
     _add_predictions(app, service)
     _add_facts(app, service)
     return app
@@ -193,19 +196,23 @@ async def _answered(
     """The body, read and worked on within the limits, answered or refused; measured in any case."""
     start, arrived, status = time.perf_counter(), False, 500
 
-    async def whole() -> Answer | Answers:
+    async def whole(hold: Callable[[int], None]) -> Answer | Answers:
         nonlocal arrived
-        body = await _body(request, service.limits)
+        body = await _body(request, service.limits, hold)
         arrived = True
-        return await work(body)
+        with service.admitted():
+            return await work(body)
 
     try:
-        with service.admitted():
-            response = _json(await asyncio.wait_for(whole(), service.limits.timeout_s))
+        if service.draining:
+            raise Refused(503, "the server is stopping", {"Connection": "close"})
+        with service.holding() as hold:
+            response = _json(await asyncio.wait_for(whole(hold), service.limits.timeout_s))
         status = 200
     except asyncio.TimeoutError:  # before Python 3.11 not the built-in one
-        status, late = (504, "not answered") if arrived else (408, "the request did not arrive")
-        response = _json({"detail": f"{late} within {service.limits.timeout_s:g} s"}, status)
+        status, late = (503, "not answered") if arrived else (408, "the request did not arrive")
+        headers = {"Retry-After": "1"} if arrived else {"Connection": "close"}
+        response = _json({"detail": f"{late} within {service.limits.timeout_s:g} s"}, status, headers)
     except Refused as refused:
         status = refused.status
         response = _json({"detail": refused.detail}, status, refused.headers)
@@ -214,23 +221,25 @@ async def _answered(
     return response
 
 
-async def _body(request: Request, limits: Limits) -> bytes:
+async def _body(request: Request, limits: Limits, hold: Callable[[int], None]) -> bytes:
     """The whole body, by what the client declares and then by what it sends not above the limit."""
     too_large = Refused(
         413, f"the request is too large; the limit is {limits.max_bytes} bytes", {"Connection": "close"}
     )
     declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > limits.max_bytes:
+    if not declared.isdecimal() or len(declared) > 15 or int(declared) > limits.max_bytes:
         raise too_large
-    body = bytearray()
+    chunks, length = [], 0
     try:
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > limits.max_bytes:
+            length += len(chunk)
+            if length > limits.max_bytes:
                 raise too_large
+            hold(len(chunk))
+            chunks.append(chunk)
     except ClientDisconnect as gone:
         raise Refused(400, "the client went away") from gone
-    return bytes(body)
+    return b"".join(chunks)
 
 
 def _is_form(request: Request) -> bool:

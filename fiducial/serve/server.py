@@ -13,18 +13,18 @@ import cv2
 from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.runtime import runtime
-from fiducial.serve.limits import Limits
+from fiducial.serve.limits import Limits, check_token
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from uvicorn import Server
 
 
-def serve(model: Path, host: str, port: int, limits: Limits, threads: int | None = None) -> None:
+def serve(model: Path, host: str, port: int, limits: Limits, threads: int | None = None, token: str = "") -> None:
     """Serves a model until a signal ends it.
 
-    `port` 0 takes a free one; the address is said when requests are taken. `threads` are the network's. UserError where
-    the port can't be taken or the extra `serve` is not installed."""
+    `port` 0 takes a free one; the address is said when requests are taken. `threads` are the network's; with a `token`
+    only clients that send it are answered. UserError where the port can't be taken or the extra `serve` is not installed."""
     try:
         import python_multipart  # noqa: F401  which Starlette would ask for at the first form
         import uvicorn  # noqa: F401
@@ -32,9 +32,10 @@ def serve(model: Path, host: str, port: int, limits: Limits, threads: int | None
         from fiducial.serve import app as application
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'fiducial[serve]'") from error
+    check_token(token)
     bound = _bound(host, port)
     try:
-        app = application.create(runtime.load(model, threads=threads), limits)
+        app = application.create(runtime.load(model, threads=threads), limits, token)
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{bound.getsockname()[1]}"
         gc.freeze()  # what lives as long as the server is not looked through again and again
@@ -61,6 +62,8 @@ def _bound(host: str, port: int) -> socket.socket:
 def _server(app: FastAPI, limits: Limits) -> Server:
     import uvicorn
 
+    from fiducial.serve.connections import Patient
+
     service = app.state.service
 
     class Draining(uvicorn.Server):
@@ -82,6 +85,8 @@ def _server(app: FastAPI, limits: Limits) -> Server:
             server_header=False,
             proxy_headers=False,
             ws="none",
+            http=Patient.within(limits.head_s),
+            limit_concurrency=limits.max_connections,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(limits.timeout_s) + 1,
         )

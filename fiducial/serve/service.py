@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -15,14 +15,17 @@ import cv2
 import numpy as np
 
 from fiducial import files, geometry
-from fiducial.data import crops as cutting
-from fiducial.geometry import Size
 from fiducial.runtime.runtime import Runtime
 from fiducial.serve import answers
 from fiducial.serve.batching import Batcher
 from fiducial.serve.counters import Counters
 from fiducial.serve.limits import Limits, Refused
-from fiducial.serve.uploads import image_of
+from fiducial.serve.uploads import Decoders, Heavy, Prepared
+
+
+def busy(why: str) -> Refused:
+    """Makes the refusal of a server that has too much to do."""
+    return Refused(503, f"{why}; try again after a second", {"Retry-After": "1"})
 
 
 @runtime_checkable
@@ -34,16 +37,6 @@ class ShowsHeatmaps(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The crops of a decoded image. The image itself is not kept."""
-
-    size: Size
-    crops: np.ndarray  # [n, h, w, 3] uint8
-    image_to_crop: np.ndarray  # [n, 3, 3]
-    first_box: np.ndarray  # [4] what the first crop shows, edge frame
-
-
 class Service:
     """A loaded model and what its requests share; used by one event loop."""
 
@@ -51,14 +44,16 @@ class Service:
         self.run, self.limits = run, limits
         spec = run.card.spec
         self.title = f"{run.skeleton.name} by {spec.method} on {spec.backbone}, {run.network.runtime}"
-        self.in_flight, self.draining = 0, False
+        self.in_flight, self.held, self.draining = 0, 0, False
         black = np.zeros((2, spec.size.h, spec.size.w, 3), np.uint8)
         for count in (1, 2):  # what a runtime makes when it is first used is made now
             run.network.predict(black[:count])
         self.has_heatmaps = isinstance(run.network, ShowsHeatmaps) and run.network.heatmaps(black[:1]) is not None
         self.counters = Counters()
-        # No more threads than cores: decoded images are large.
-        self._batcher: Batcher[Prepared] = Batcher(run.network, limits.max_batch, files.cores(), self.counters.batch)
+        cores = files.cores()
+        self._decoders = Decoders(spec, limits, cores)
+        self._batcher: Batcher[Prepared] = Batcher(run.network, limits.max_batch, cores, self.counters.batch)
+        self._heavy_thread, self._heavy = ThreadPoolExecutor(1, "fiducial-heavy"), 0
         self.counters.watch("fiducial_in_flight", "Requests that are being answered", lambda: self.in_flight)
         self.counters.watch("fiducial_waiting", "Pictures that no batch has taken yet", self._batcher.waiting)
 
@@ -73,23 +68,46 @@ class Service:
         if self.draining:
             raise Refused(503, "the server is stopping", {"Connection": "close"})
         if not self.ready:
-            raise Refused(429, "too many requests at a time; try again after a second", {"Retry-After": "1"})
+            raise busy("too many requests at a time")
         self.in_flight += 1
         try:
             yield
         finally:
             self.in_flight -= 1
 
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Gives a function that counts the bytes of a body as they arrive, until the block ends; it raises Refused where
+        all bodies together are too many."""
+        held = 0
+
+        def hold(count: int) -> None:
+            nonlocal held
+            if self.held + count > self.limits.most_held:
+                raise busy("too many bytes at a time")
+            held, self.held = held + count, self.held + count
+
+        try:
+            yield hold
+        finally:
+            self.held -= held
+
     def stop(self) -> None:
-        """Ends the threads; to be called after the last request."""
+        """Ends the threads and processes; to be called after the last request."""
         self._batcher.stop()
+        self._heavy_thread.shutdown()
+        self._decoders.end()
 
     async def answer(
         self, data: bytes, boxes: np.ndarray | None, name: str = "image", heatmap: bool = False
     ) -> answers.Answer:
         """Finds points on one image: the bytes of a file and boxes [n, 4], None = the whole image. `name` is for messages."""
         start = time.perf_counter()
-        prepared, points = await self._batcher.points(partial(self._prepare, data, boxes, name))
+        try:
+            prepared, points = await self._batcher.points(partial(self._decoders.light, data, boxes, name))
+        except Heavy:
+            prepared = await self._prepared_slowly(data, boxes, name)
+            prepared, points = await self._batcher.points(lambda: prepared)
         points = points.mapped(geometry.invert(prepared.image_to_crop))
         ms = (time.perf_counter() - start) * 1e3
         answer = answers.answer(self.title, self.run.skeleton.points, prepared.size, points, ms)
@@ -97,12 +115,15 @@ class Service:
             answer.heatmap = await asyncio.to_thread(self._heatmap, prepared)
         return answer
 
-    def _prepare(self, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
-        image, spec = image_of(data, self.limits, name), self.run.card.spec
-        crops, image_to_crop = cutting.cut(image, boxes, spec.size, spec.padding)
-        checked, padding = cutting.checked_boxes(image, boxes, spec.padding)
-        first = geometry.fit_aspect(checked[0], spec.size, padding) if len(checked) else np.full(4, np.nan)
-        return Prepared(Size(image.shape[1], image.shape[0]), crops, image_to_crop, first)
+    async def _prepared_slowly(self, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
+        if self._heavy >= self.limits.max_heavy:
+            raise busy("too many large images at a time")
+        self._heavy += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._heavy_thread, self._decoders.heavy, data, boxes, name)
+        finally:
+            self._heavy -= 1
 
     def _heatmap(self, prepared: Prepared) -> answers.Heatmap:
         assert isinstance(self.run.network, ShowsHeatmaps)

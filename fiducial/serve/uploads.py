@@ -1,86 +1,155 @@
-"""The bytes of an image from a stranger, checked by what its header says before anything is allocated for its pixels."""
+"""Images of strangers become crops, in processes with limits: what the decoder itself reads, allocates and does decides.
+
+Most images are small and come out at once; what is larger, or could be slow, is for a process of its own that steps back
+when others need the cores, so that nobody waits behind it."""
 
 from __future__ import annotations
 
-import re
-import struct
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from fiducial.data.images import decode_image, parse_header
+from fiducial import geometry
+from fiducial.card import DetectorSpec
+from fiducial.data import crops as cutting
+from fiducial.data import decoding
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.limited import Limited, TooMuch
 from fiducial.serve.limits import Limits, Refused
 
-MOST_PX_A_SIDE = 65_535  # JPEG's own limit; OpenCV refuses longer sides than a million
-MOST_SCANS = 100  # of a progressive JPEG; encoders write about ten
-# In a JPEG's data 0xFF is followed by 0 or the number of a restart; any other byte makes it the marker of a segment.
-MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+LIGHT_PIXELS = 2**21  # a frame of 1920x1080; more is decoded by the process for heavy images
+LIGHT_SECONDS = 0.3
+BYTES_A_PIXEL = 12  # of memory: a progressive JPEG takes 9, 16 bits with alpha 11
+MOST_PX_A_SIDE = 65_535  # JPEG's own limit
+SIDES = ("OPENCV_IO_MAX_IMAGE_WIDTH", "OPENCV_IO_MAX_IMAGE_HEIGHT")
+KINDS = (decoding.JPEG, decoding.PNG)  # how the files begin; WebP's mark is in the middle
+# Blocks of this size go back to the system as soon as they are free.
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**22), "MALLOC_TRIM_THRESHOLD_": str(2**22), "OPENBLAS_NUM_THREADS": "1"}
+HEAVY_NICENESS = 10
 
 
-def image_of(data: bytes, limits: Limits, name: str = "image") -> np.ndarray:
-    """Decodes an image as `data.images` does: uint8 RGB [h, w, 3], upright. Refused: no JPEG, PNG or WebP, too many pixels,
-    broken; `name` is for the message."""
+@dataclass(frozen=True)
+class Prepared:
+    """The crops of a decoded image. The image itself is not kept."""
+
+    size: Size
+    crops: np.ndarray  # [n, h, w, 3] uint8
+    image_to_crop: np.ndarray  # [n, 3, 3]
+    first_box: np.ndarray  # [4] what the first crop shows, edge frame
+
+
+class Heavy(Exception):
+    """An image for the process for heavy ones."""
+
+
+class Decoders:
+    """The processes: some for light images, one for heavy ones."""
+
+    def __init__(self, spec: DetectorSpec, limits: Limits, light: int) -> None:
+        self._limits = limits
+        self._question = {"crop": list(spec.size), "padding": spec.padding}
+        self._light: queue.SimpleQueue[Limited] = queue.SimpleQueue()
+        few = min(LIGHT_PIXELS, limits.max_pixels)
+        lights = [self._process(few, LIGHT_SECONDS, 0) for _ in range(light)]
+        for process in lights:
+            self._light.put(process)
+        self._heavy: queue.SimpleQueue[Limited] = queue.SimpleQueue()
+        heavy = self._process(limits.max_pixels, limits.decode_s, HEAVY_NICENESS)
+        self._heavy.put(heavy)
+        self._all = [*lights, heavy]
+
+    def end(self) -> None:
+        """Ends the processes; to be called after the last answer."""
+        for process in self._all:
+            process.end()
+
+    def light(self, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
+        """Makes the crops of a small image: the bytes of a file, boxes [n, 4] or None, the whole image. Raises Refused,
+        and Heavy for an image that is for `heavy`."""
+        check_kind(data, name)
+        if not decoding.has_few_scans(data):
+            raise Heavy
+        with _taken(self._light) as process:
+            try:
+                return self._asked(process, data, boxes, name)
+            except TooMuch as error:
+                raise Heavy from error
+
+    def heavy(self, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
+        """Makes the crops of any image that the limits allow. Raises Refused."""
+        with _taken(self._heavy) as process:
+            try:
+                return self._asked(process, data, boxes, name)
+            except Heavy as error:
+                raise Refused(413, f"{name}: too large; the limit is {self._limits.max_pixels} pixels") from error
+            except TooMuch as error:
+                raise Refused(422, f"{name}: decoding it {error}; save it anew or smaller") from error
+
+    def _asked(self, process: Limited, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
+        question = {**self._question, "name": name, "boxes": None if boxes is None else boxes.tolist()}
+        try:
+            found, crops = process(question, data)
+        except TooMuch:
+            raise
+        except UserError as error:
+            raise Refused(422, str(error)) from error
+        except OSError as error:
+            raise Refused(503, f"the server has no room: {error.strerror}", {"Retry-After": "5"}) from error
+        if found["heavy"]:
+            raise Heavy
+        size, maps = Size(*found["size"]), np.array(found["maps"], np.float64).reshape(-1, 3, 3)
+        pixels = np.frombuffer(crops, np.uint8).reshape(len(maps), *reversed(self._question["crop"]), 3)
+        return Prepared(size, pixels, maps, np.array(found["first"]))
+
+    def _process(self, most_pixels: int, seconds: float, niceness: int) -> Limited:
+        sides = dict.fromkeys(SIDES, str(MOST_PX_A_SIDE))
+        megabytes = 64 + most_pixels * BYTES_A_PIXEL // 2**20
+        process = Limited(
+            f"{__name__}:crops_of",
+            megabytes=megabytes,
+            cpu_seconds=seconds,
+            environment={**MEMORY, **sides, decoding.LIMIT: str(most_pixels)},
+            niceness=niceness,
+        )
+        process.start()
+        return process
+
+
+def check_kind(data: bytes, name: str) -> None:
+    """Refuses what is no JPEG, PNG or WebP by its first bytes."""
     if not data:
         raise Refused(422, f"{name}: is empty; send the bytes of a JPEG, PNG or WebP file")
-    size = stored_size(data, name)
-    if max(size) > MOST_PX_A_SIDE:
-        raise Refused(413, f"{name}: {size} px; the limit is {MOST_PX_A_SIDE} px a side")
-    if size.w * size.h > limits.max_pixels:
-        raise Refused(413, f"{name}: {size} px are {size.w * size.h} pixels; the limit is {limits.max_pixels}")
-    if scans(data) > MOST_SCANS:
-        raise Refused(422, f"{name}: a progressive JPEG of more than {MOST_SCANS} scans; save it anew")
-    try:
-        return decode_image(data, name)
-    except UserError as error:
-        raise Refused(422, str(error)) from error
-
-
-def stored_size(data: bytes, name: str) -> Size:
-    """Reads the size from the header alone."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        size = _webp_size(data)
-    elif data[:2] == b"\xff\xd8" or data[:8] == b"\x89PNG\r\n\x1a\n":
-        header = parse_header(data)
-        size = None if header is None else header.size
-    else:
+    if not data.startswith(KINDS) and not (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
         raise Refused(415, f"{name}: expected the bytes of a JPEG, PNG or WebP file")
-    if size is None or 0 in size:
-        raise Refused(422, f"{name}: its header is broken or cut short")
-    return size
 
 
-def _webp_size(data: bytes) -> Size | None:
-    """The first chunk's (RFC 9649): lossy, lossless, or the canvas of the extended kind."""
-    kind, body = data[12:16], data[20:30]
-    if len(body) < 10:
-        return None
-    if kind == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
-        width, height = struct.unpack("<HH", body[6:10])
-        return Size(width & 0x3FFF, height & 0x3FFF)
-    if kind == b"VP8L" and body[0] == 0x2F:
-        bits = int.from_bytes(body[1:5], "little")
-        return Size((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
-    if kind == b"VP8X":
-        return Size(int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1)
-    return None
+def crops_of(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], np.ndarray]:
+    """Decodes and cuts, in a process with limits; `heavy` where the image has too many pixels for it."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    try:
+        image = decoding.decode(data, question["name"])
+    except decoding.TooLarge:
+        return {"heavy": True}, np.empty(0, np.uint8)
+    boxes = None if question["boxes"] is None else np.array(question["boxes"], np.float64).reshape(-1, 4)
+    crop_size = Size(*question["crop"])
+    crops, maps = cutting.cut(image, boxes, crop_size, question["padding"])
+    checked, padding = cutting.checked_boxes(image, boxes, question["padding"])
+    first = geometry.fit_aspect(checked[0], crop_size, padding) if len(checked) else np.zeros(4)
+    size = [image.shape[1], image.shape[0]]
+    return {"heavy": False, "size": size, "maps": maps.tolist(), "first": first.tolist()}, crops
 
 
-def scans(data: bytes) -> int:
-    """Counts the scans of a JPEG, up to one too many; at most that many for other files.
-
-    A decoder goes over all pixels once a scan, and a scan can be a few bytes: a small file would keep it busy for hours."""
-    # Pairs of bytes as numbers: ten times as fast as bytes.count, and other threads go on.
-    pairs = (np.frombuffer(data, "<u2", (len(data) - odd) // 2, odd) for odd in (0, 1))
-    occurrences, header = sum(int(np.count_nonzero(pair == 0xDAFF)) for pair in pairs), parse_header(data)
-    if occurrences <= MOST_SCANS or header is None or not header.data_start:
-        return min(occurrences, MOST_SCANS)
-    # Metadata, thumbnails and what some cameras append hold such bytes, too: look at the segments alone.
-    place, count = header.data_start, 1
-    while count <= MOST_SCANS and (marker := MARKER.search(data, place)):
-        place = marker.end()
-        if marker[0] == b"\xff\xd9":  # the end
-            break
-        count += marker[0] == b"\xff\xda"
-        place += int.from_bytes(data[place : place + 2], "big")
-    return count
+@contextmanager
+def _taken(processes: queue.SimpleQueue[Limited]) -> Iterator[Limited]:
+    process = processes.get()
+    try:
+        yield process
+    finally:
+        processes.put(process)

@@ -19,10 +19,14 @@ def serve(
     threads: Annotated[int | None, typer.Option(min=1, help="Of the network [one a core].")] = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Crops that go through the network together.")] = 32,
     max_bytes: Annotated[int, typer.Option(min=1024, help="Of a request.")] = 20 * 2**20,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of a picture, by its header.")] = 50_000_000,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of an image, as its decoder counts them.")] = 50_000_000,
     max_boxes: Annotated[int, typer.Option(min=1, help="Of a request.")] = 64,
-    max_in_flight: Annotated[int, typer.Option(min=1, help="Requests at a time; more get 429.")] = 64,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request; later it gets 504.")] = 30.0,
+    max_in_flight: Annotated[int, typer.Option(min=1, help="Requests at a time; more get 503.")] = 64,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request; later it gets 503.")] = 30.0,
+    max_connections: Annotated[int, typer.Option(min=1, help="At a time, silent ones included; more get 503.")] = 500,
+    token: Annotated[
+        str, typer.Option(envvar="FIDUCIAL_TOKEN", help="Only clients that send it are answered [all are].")
+    ] = "",
     part: PartOption = None,
 ) -> None:
     """Serve a model over HTTP, with a page to try it on.
@@ -41,5 +45,6 @@ def serve(
         max_in_flight=max_in_flight,
         timeout_s=timeout,
         max_batch=max_batch,
+        max_connections=max_connections,
     )
-    server.serve(model, host, port, limits, threads)
+    server.serve(model, host, port, limits, threads, token)
