@@ -47,7 +47,7 @@ def test_sizes_and_scans_that_would_take_all(tmp_path: Path) -> None:
     for name, data in files.items():
         assert len(data) < 4_000_000
         (tmp_path / name).write_bytes(data)
-    outcomes = limits.run("hostile.pictures:read_file", [str(tmp_path / name) for name in files], warm=None)
+    outcomes = limits.run("hostile.pictures:read_file", [str(tmp_path / name) for name in files])
     assert not limits.faults(outcomes), limits.table(outcomes)
     kinds = {Path(outcome.value).name: outcome.kind for outcome in outcomes}
     assert {name for name, kind in kinds.items() if kind == "refused"} >= {*files} - {"deep.png"}, limits.table(
