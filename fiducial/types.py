@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -11,12 +12,14 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.errors import UserError, did_you_mean, one_line
+from fiducial.lazy import imported
 
 if TYPE_CHECKING:  # neither is there without the extra `train`
     from jaxtyping import Float, Int64, UInt8
     from torch import Tensor
 
 Pairs = tuple[tuple[int, int], ...]
+COLUMNS = ("xy", "score", "sigma", "jacobian")  # of `Keypoints`
 NOTE = "note"  # `Problem.where` of what was concluded or assumed, and is not wrong
 
 
@@ -230,6 +233,21 @@ class Instances:
         """Gives [n, k] bool: has coordinates, hidden or not."""
         return self.visibility > 0
 
+    @classmethod
+    def of(cls, images: Any, xy: Any, visibility: Any = None, boxes: Any = None, **about: Any) -> Instances:
+        """Makes the labelled instances of a program's own arrays: see `fiducial.data.arrays.instances_of`.
+
+        images: uint8 RGB arrays [h, w, 3] of any sizes, or paths; xy [n, k, 2] px, NaN where not labelled; visibility
+        [n, k]; boxes [n, 4] xywh px. `about`: skeleton, names, flip_pairs, image_row, areas, crowd, sigmas, normalizer."""
+        return imported("fiducial.data.arrays:instances_of")(images, xy, visibility, boxes, **about)
+
+    @classmethod
+    def read(cls, data: Any, split: str = "train", *, images: Any = None, category: str | None = None) -> Instances:
+        """Reads the instances of one split (train, val, test, all) of annotations in any format that `fiducial fit` reads.
+
+        What is left out, and what was assumed, is said by the logger `fiducial`."""
+        return imported("fiducial.data.arrays:read")(data, split, images, category)
+
     def select(self, rows: np.ndarray) -> Instances:
         """Selects some of the instances (indices or mask); all images stay."""
         columns = ("image_row", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd", "ignored")
@@ -266,7 +284,7 @@ class Batch(NamedTuple):
     row: Int64[Tensor, " b"]  # row of Instances
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Keypoints:
     """Holds points that were found, the only currency after training: numpy arrays or tensors with equal leading
     axes."""
@@ -275,6 +293,52 @@ class Keypoints:
     score: Any  # [..., k] in 0..1; what it means is the head's affair, higher is surer
     sigma: Any = None  # [..., k, 2] px: standard deviation of x and y, where the method has one
     jacobian: Any = None  # [..., k, 2, 2] local scale, rotation and shear (method `motion`)
+    skeleton: Skeleton | None = None  # names the points, where a model was asked with whole images
+
+    def __len__(self) -> int:
+        """Counts the instances."""
+        return len(self.xy) if self.xy.ndim > 2 else 1
+
+    def __iter__(self) -> Iterator[Keypoints]:
+        """Gives one instance after the other, xy [k, 2]."""
+        return (self.select(row) for row in range(len(self))) if self.xy.ndim > 2 else iter([self])
+
+    def __getitem__(self, which: str | Any) -> Any:
+        """Gives the coordinates of a point by its name, [n, 2] px (of one instance [2]), or some of the instances as
+        Keypoints by an index, a slice or a mask. Raises UserError for an unknown name.
+
+        >>> eyes = Skeleton("eyes", ("left", "right"))
+        >>> points = Keypoints(np.array([[[1.0, 2.0], [3.0, 4.0]]]), np.ones((1, 2)), skeleton=eyes)
+        >>> points["right"].tolist(), points[0]["right"].tolist()
+        ([[3.0, 4.0]], [3.0, 4.0])"""
+        if not isinstance(which, str):
+            return self.select(which)
+        names = () if self.skeleton is None else self.skeleton.points
+        if which not in names:
+            raise UserError(f"points[{which!r}]: no such point.{did_you_mean(which, names)}")
+        return self.xy[..., names.index(which), :]
+
+    def __repr__(self) -> str:
+        names = self.skeleton.points if self.skeleton else tuple(f"point {i}" for i in range(self.xy.shape[-2]))
+        lines = [f"Keypoints of {len(self)} instance{'s' * (len(self) != 1)}, {len(names)} points each, px:"]
+        for row, one in enumerate(itertools.islice(self, 3)):
+            shown = [
+                f"{name} ({float(x):.1f}, {float(y):.1f}) {float(score):.2f}"
+                for name, (x, y), score in zip(names[:4], one.xy, one.score, strict=False)
+            ]
+            lines.append(f"  {row}: {', '.join(shown)}{', ..' * (len(names) > len(shown))}")
+        return "\n".join([*lines, *(["  .."] if len(self) > 3 else [])])
+
+    def draw(self, image: np.ndarray) -> np.ndarray:
+        """Draws the points and the skeleton's lines on a copy of the image that was passed in, as `fiducial predict`
+        does: uint8 RGB [h, w, 3]."""
+        return imported("fiducial.report.pictures:draw_keypoints")(image, self)
+
+    def to_coco(self, image_id: Any = 1, *, file_name: str = "", boxes: Any = None) -> list[dict[str, Any]]:
+        """Makes the entries of a COCO results file, one an instance, as `fiducial predict` writes them.
+
+        image_id, file_name: what the entries say of the image; boxes [n, 4] xywh px: those that were looked in."""
+        return imported("fiducial.predict.outputs:of_keypoints")(self, image_id, file_name, boxes)
 
     def mapped(self, matrix: Any) -> Keypoints:
         """Moves the points into another image's px: matrix [..., 3, 3]. A sigma is scaled by the map's
@@ -284,17 +348,18 @@ class Keypoints:
             sigma = sigma * geometry.scale_of(matrix)[..., None, None]
         if jacobian is not None:
             jacobian = matrix[..., None, :2, :2] @ jacobian
-        return Keypoints(geometry.transform(matrix, self.xy), self.score, sigma, jacobian)
+        return Keypoints(geometry.transform(matrix, self.xy), self.score, sigma, jacobian, self.skeleton)
 
     def select(self, rows: Any) -> Keypoints:
         """Picks some along the first axis, by indices, a mask or a slice."""
-        return Keypoints(**{name: None if value is None else value[rows] for name, value in vars(self).items()})
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        return replace(self, **{name: value[rows] for name, value in columns.items() if value is not None})
 
     @staticmethod
     def joined(parts: Sequence[Keypoints]) -> Keypoints:
         """Joins numpy keypoints along the first axis; all must have the same fields."""
-        names = [name for name, value in vars(parts[0]).items() if value is not None]
-        return Keypoints(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+        names = [name for name in COLUMNS if getattr(parts[0], name) is not None]
+        return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     def numpy(self) -> Keypoints:
         """Brings the points to the host, as numpy arrays."""
@@ -302,4 +367,4 @@ class Keypoints:
         def host(value: Any) -> Any:
             return value if value is None or isinstance(value, np.ndarray) else value.detach().cpu().float().numpy()
 
-        return Keypoints(host(self.xy), host(self.score), host(self.sigma), host(self.jacobian))
+        return Keypoints(host(self.xy), host(self.score), host(self.sigma), host(self.jacobian), self.skeleton)

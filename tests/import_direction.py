@@ -14,6 +14,7 @@ ORDER = [
     "version",
     "errors",
     "log",
+    "lazy",
     "geometry",
     "types",
     "text_files",

@@ -16,8 +16,9 @@ Other rooms use the names below, nothing else; each is imported when it is first
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fiducial import lazy
 
 if TYPE_CHECKING:
     from fiducial.motion.animation import Animation as Animation
@@ -43,8 +44,4 @@ _WHERE = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _WHERE[name].partition(".")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+__getattr__, __dir__ = lazy.door(__name__, _WHERE)

@@ -15,6 +15,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from fiducial.data.coco_json.ids import Id
+from fiducial.errors import UserError
 from fiducial.predict.boxes import Boxes
 from fiducial.predict.sources import Frame
 from fiducial.types import Keypoints, Skeleton
@@ -54,6 +56,18 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
             entry["keypoint_sigmas"] = [round(float(value), 3) for value in found.sigma[i].ravel()]
         made.append(entry)
     return made
+
+
+def of_keypoints(points: Keypoints, image_id: Id, file_name: str, boxes: np.ndarray | None) -> list[Entry]:
+    """Makes the entries of one image that a program asked about: those that `entries` makes."""
+    xy, score = points.xy.reshape(len(points), -1, 2), points.score.reshape(len(points), -1)
+    sigma = None if points.sigma is None else points.sigma.reshape(xy.shape)
+    xywh = [] if boxes is None else np.asarray(boxes, np.float64).reshape(-1, 4).tolist()
+    if boxes is not None and len(xywh) != len(xy):
+        raise UserError(
+            "boxes", f"{len(xywh)} boxes for {len(xy)} instances; expected those that the points were found in"
+        )
+    return entries(Frame(file_name, None), Boxes(image_id, xywh), Keypoints(xy, score, sigma))
 
 
 @contextmanager

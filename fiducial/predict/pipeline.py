@@ -202,5 +202,4 @@ def _without_repeats(boxes: Boxes, points: Keypoints, sigmas: np.ndarray, limit:
     """The boxes of one image and their points, without those whose points a better one has too."""
     area = boxes.array()[:, 2:].prod(1)
     rows = np.sort(suppression.oks_nms(points.xy, points.score.mean(1), area, sigmas, limit))
-    columns = {name: None if value is None else value[rows] for name, value in vars(points).items()}
-    return boxes.picked(rows), Keypoints(**columns)
+    return boxes.picked(rows), points.select(rows)

@@ -131,10 +131,7 @@ class _Output:
 
     def _put(self, item: FramePoints, draw: Draw) -> None:
         entries = outputs.entries(item.frame, item.boxes, item.points)
-        drawing = item.image
-        for xy, score in zip(item.points.xy, item.points.score, strict=True):
-            drawing = pictures.draw_points(drawing, xy, self.skeleton, score=score)
-        draw(item.frame, drawing)
+        draw(item.frame, pictures.draw_keypoints(item.image, item.points, self.skeleton))
         self.write(entries)
         self.images, self.instances = self.images + 1, self.instances + len(entries)
         self.advance(1)

@@ -101,9 +101,7 @@ class Tracker:
         for row in np.flatnonzero(moved).tolist():
             self._lose(row, f"its score was {score[row]:.2f}, and {at_start[row]:.2f} where it started", lost)
         rows = np.arange(len(moved)) + len(moved) * moved  # of both answers, one after the other
-        both = zip(vars(here[1]).items(), vars(there[1]).values(), strict=True)
-        columns = {name: None if a is None else np.concatenate([a, b])[rows] for (name, a), b in both}
-        return np.concatenate([here[0], there[0]])[rows], Keypoints(**columns)
+        return np.concatenate([here[0], there[0]])[rows], Keypoints.joined([here[1], there[1]]).select(rows)
 
     def _moved(self, boxes: np.ndarray, points: Keypoints, image: np.ndarray, lost: list[str]) -> np.ndarray:
         """[n, 4]: a step from the boxes to those around the points; where one is of no use, where the instance started."""

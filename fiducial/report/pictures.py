@@ -15,7 +15,7 @@ import numpy as np
 from fiducial import files, geometry
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.types import Skeleton
+from fiducial.types import Keypoints, Skeleton
 
 Colour = tuple[int, int, int]  # RGB, 0..255
 
@@ -57,6 +57,16 @@ def hues(count: int) -> np.ndarray:
     wheel = np.full((1, count, 3), (0, 165, 255), np.uint8)
     wheel[0, :, 0] = np.arange(count) * 180 // max(count, 1)  # OpenCV counts hues in 2 degrees
     return cv2.cvtColor(wheel, cv2.COLOR_HSV2RGB)[0]
+
+
+def draw_keypoints(image: np.ndarray, points: Keypoints, skeleton: Skeleton | None = None) -> np.ndarray:
+    """Draws all instances that were found on a copy of the image; points without names get no lines."""
+    count = points.xy.shape[-2]
+    skeleton = skeleton or points.skeleton or Skeleton("points", tuple(map(str, range(count))))
+    drawing = np.ascontiguousarray(image).copy()
+    for one in points:
+        drawing = draw_points(drawing, one.xy, skeleton, score=one.score)
+    return drawing
 
 
 def draw_points(

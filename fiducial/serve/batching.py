@@ -143,7 +143,7 @@ class Batcher(Generic[P]):
         for job in batch:
             rows = slice(start, start + len(job.crops))
             start = rows.stop
-            of_job = Keypoints(*(None if value is None else value[rows] for value in vars(points).values()))
+            of_job = points.select(rows)
             answers.append((job.prepared, of_job))
         _deliver(batch, answers)
 

@@ -6,6 +6,7 @@ compiled anew for each number of boxes."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,16 @@ class OpenvinoNetwork:
         size = self.card.spec.size
         model.reshape([1, size.h, size.w, 3])
         self.compiled = core.compile_model(model, "CPU", settings(export, threads))
-        self._request = self.compiled.create_infer_request()
+        self._of_thread = threading.local()
 
     def predict(self, crops: np.ndarray) -> Keypoints:
         if len(crops) == 0:
             return export_card.no_points(self.export)
+        if not hasattr(self._of_thread, "request"):  # one can't answer two threads at a time
+            self._of_thread.request = self.compiled.create_infer_request()
         found = []
         for i in range(len(crops)):
-            answer = self._request.infer([crops[i : i + 1]], share_inputs=True)
+            answer = self._of_thread.request.infer([crops[i : i + 1]], share_inputs=True)
             # Copies: the request's own arrays are written to by the next one.
             found.append([np.array(answer[number]) for number in range(len(self.export.outputs))])
         columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]

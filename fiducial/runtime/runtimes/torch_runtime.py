@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +32,25 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Tor
 
     from fiducial.models import detector as detectors
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    detector, card = detectors.load(path, "cuda" if torch.cuda.is_available() else "cpu")
-    return TorchNetwork(detector, card, path, flip_test)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
+        detector, card = detectors.load(path, "cuda" if torch.cuda.is_available() else "cpu")
+    return TorchNetwork(detector, card, path, flip_test, threads)
+
+
+@contextmanager
+def on_threads(count: int | None) -> Iterator[None]:
+    """Lets torch compute on so many threads inside, None = as many as before; they are the whole process's."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TorchNetwork:
@@ -42,8 +59,14 @@ class TorchNetwork:
     runtime = NAME
 
     def __init__(
-        self, detector: Detector, card: Card | None = None, path: Path | None = None, flip_test: bool = False
+        self,
+        detector: Detector,
+        card: Card | None = None,
+        path: Path | None = None,
+        flip_test: bool = False,
+        threads: int | None = None,
     ) -> None:
+        self.threads = threads
         self.detector, self.flip_test = detector.eval(), flip_test
         self.card, self.path = card or Card(detector.spec), path or Path("memory")
         if flip_test:
@@ -53,7 +76,8 @@ class TorchNetwork:
         import torch
 
         device = self.detector.get_buffer("mean").device
-        return self.detector.predict(torch.from_numpy(crops).to(device), self.flip_test).numpy()
+        with on_threads(self.threads):
+            return self.detector.predict(torch.from_numpy(crops).to(device), self.flip_test).numpy()
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray | None:
         """[n, k, h, w] in 0..1, for pictures; None where the method has no maps."""
