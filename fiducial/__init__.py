@@ -1,21 +1,69 @@
-"""Fiducial: from annotated images to the best keypoint detector for a device, with proof."""
+"""Fiducial: from annotated images to the best keypoint detector for a device, with proof.
+
+    import fiducial
+
+    run = fiducial.fit("faces/", "runs/faces", epochs=60)
+    points = run.model()(image)          # uint8 RGB [h, w, 3] -> Keypoints, px of the image
+    points["nose"], points.draw(image)
+
+Every command is one call of a function named here (docs/python.md); each is imported when it is first used. What was
+guessed, left out or repaired is a warning of the logger `fiducial`; `logging.basicConfig(level="INFO")` shows progress."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fiducial import lazy
 from fiducial.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from fiducial.runtime.runtime import Runtime
+    from fiducial.api.compare import compare as compare
+    from fiducial.api.distill import distill as distill
+    from fiducial.api.evaluate import evaluate as evaluate
+    from fiducial.api.export import export as export
+    from fiducial.api.fit import fit as fit
+    from fiducial.api.predict import predict as predict
+    from fiducial.errors import UserError as UserError
+    from fiducial.geometry import Size as Size
+    from fiducial.models.contracts import Head as Head
+    from fiducial.runtime.runtime import load as load
+    from fiducial.training.recipe import Recipe as Recipe
+    from fiducial.types import Instances as Instances
+    from fiducial.types import Keypoints as Keypoints
+    from fiducial.types import Skeleton as Skeleton
 
+_WHERE = {
+    "Head": "models.contracts.Head",
+    "Instances": "types.Instances",
+    "Keypoints": "types.Keypoints",
+    "Recipe": "training.recipe.Recipe",
+    "Size": "geometry.Size",
+    "Skeleton": "types.Skeleton",
+    "UserError": "errors.UserError",
+    "compare": "api.compare.compare",
+    "distill": "distill",  # these three are rooms, too, which answer the call
+    "evaluate": "api.evaluate.evaluate",
+    "export": "export",
+    "fit": "api.fit.fit",
+    "load": "runtime.runtime.load",
+    "predict": "predict",
+}
 
-def load(model: str) -> Runtime:
-    """An exported model or a run folder: `fiducial.load("model.onnx")(image, boxes)` gives Keypoints in px of image.
+__all__ = [
+    "Head",
+    "Instances",
+    "Keypoints",
+    "Recipe",
+    "Size",
+    "Skeleton",
+    "UserError",
+    "compare",
+    "distill",
+    "evaluate",
+    "export",
+    "fit",
+    "load",
+    "predict",
+]
 
-    image is uint8 RGB [h, w, 3], boxes [n, 4] xywh px (None = the whole image)."""
-    from pathlib import Path
-
-    from fiducial.runtime import runtime
-
-    return runtime.load(Path(model))
+__getattr__, __dir__ = lazy.door(__name__, _WHERE)

@@ -61,6 +61,16 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return settings
 
 
+def as_setting(value: Any) -> str:
+    """Writes a value so that `--set` reads it back: bare text where that is not JSON."""
+    if isinstance(value, str) and value not in ("True", "False", "None"):
+        try:
+            json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return json.dumps(value)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a spec, or plain JSON with specs in it, whole or not at all."""
     files.write_json(path, to_dict(value))

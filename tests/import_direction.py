@@ -40,6 +40,7 @@ ORDER = [
     "motion",
     "distill",
     "comparison",
+    "api",
     "reference",
     "cli",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ def floats(text: str | None) -> tuple[float, ...] | None:
         raise UserError(f"--sigmas {text!r}: expected numbers separated by commas") from None
 
 
-def write_figures(path: Path | None, summary: dict[str, Any]) -> None:
+def write_figures(path: Path | None, summary: Mapping[str, Any]) -> None:
     if path is None:
         return
     from fiducial import config
@@ -30,7 +30,7 @@ def write_figures(path: Path | None, summary: dict[str, Any]) -> None:
         config.write_json(path, summary)
 
 
-def print_run(summary: dict[str, Any]) -> None:
+def print_run(summary: Mapping[str, Any]) -> None:
     """Prints what a run has come to: first why it is worth little, where it is, then the epoch kept and its figures."""
     if summary.get("warning"):
         typer.echo(f"warning: {summary['warning']}")
@@ -38,7 +38,7 @@ def print_run(summary: dict[str, Any]) -> None:
     print_figures(summary["metrics"])
 
 
-def print_figures(metrics: dict[str, Any], beside: Mapping[str, str] | None = None) -> None:
+def print_figures(metrics: Mapping[str, Any], beside: Mapping[str, str] | None = None) -> None:
     """Prints a line for each figure, with the words that belong `beside` it."""
     for name, value in metrics.items():
         words = (beside or {}).get(name, "")
@@ -49,7 +49,7 @@ def print_figures(metrics: dict[str, Any], beside: Mapping[str, str] | None = No
         typer.echo(f"{name:>12}  {figure}   {words}".rstrip())
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     columns = list(rows[0])
     cells = [[f"{row[c]:.4g}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
     widths = [max(len(c), *(len(row[i]) for row in cells)) for i, c in enumerate(columns)]

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from fiducial import distill, geometry
+from fiducial import geometry
 from fiducial.comparison import galleries, page, table
 from fiducial.comparison.costs import VariantCost
 from fiducial.comparison.runs import Run, Variant
 from fiducial.comparison.students import CONTROL, Study, kind_of
 from fiducial.comparison.table import NME, Comparison, Contrast, Measure, Row
 from fiducial.data import sampling
-from fiducial.distill import DISTANCE, MEANINGS, Shared, Teacher, parameters_of
+from fiducial.distill import DISTANCE, MEANINGS, Distances, Shared, Teacher, parameters_of, unlabelled_scores
 from fiducial.evaluation import evaluate
 from fiducial.files import finite
 from fiducial.geometry import Size
@@ -196,7 +196,7 @@ def unsteadiness_px(variant: Variant) -> float | None:
 def _errors(detector: Detector, shared: Shared, teacher: Teacher, crops: HeldOut) -> dict[str, np.ndarray]:
     """[n] each: the distance and the like, of each crop."""
     device, parts = detector.mean.device, []
-    distances = distill.Distances(shared.scored, shared.student, teacher.offer, None)
+    distances = Distances(shared.scored, shared.student, teacher.offer, None)
     for batch in crops.batches:
         compared = distances.compared(detector, Batch(*(column.to(device) for column in batch)))
         parts.append({name: value.cpu().numpy() for name, value in compared.parts.items()})
@@ -207,7 +207,7 @@ def _errors(detector: Detector, shared: Shared, teacher: Teacher, crops: HeldOut
 
 
 def _alone(detector: Detector, crops: HeldOut, size: Size) -> dict[str, float | None]:
-    scores: dict[str, Any] = distill.unlabelled_scores(detector, crops.looked_at.to(detector.mean.device))
+    scores: dict[str, Any] = unlabelled_scores(detector, crops.looked_at.to(detector.mean.device))
     scores["equivariance_px"] *= size.w / detector.spec.size.w
     return scores
 

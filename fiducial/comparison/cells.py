@@ -6,15 +6,15 @@ OUT/runs/<cell>/log.txt  what the command said, all attempts one after the other
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fiducial import config, distill, files
+from fiducial import config, files
 from fiducial.data.source import Source
+from fiducial.distill import DistillationRecipe
 from fiducial.errors import UserError
 from fiducial.training import recipes
 from fiducial.training.recipe import Recipe
@@ -78,18 +78,8 @@ def recipe_arguments(recipe: Recipe, usual: Recipe) -> list[str]:
     arguments = [part for name, option in OPTIONS.items() for part in (option, str(getattr(recipe, name)))]
     for name, value in chosen.items():
         if name not in OPTIONS and (name not in assumed or assumed[name] != value):
-            arguments += ["--set", f"{name}={as_setting(value)}"]
+            arguments += ["--set", f"{name}={config.as_setting(value)}"]
     return arguments
-
-
-def as_setting(value: Any) -> str:
-    """Writes a value so that `--set` reads it back: bare text where that is not JSON."""
-    if isinstance(value, str) and value not in ("True", "False", "None"):
-        try:
-            json.loads(value)
-        except json.JSONDecodeError:
-            return value
-    return json.dumps(value)
 
 
 def keep(out: Path, plan: Plan) -> None:
@@ -111,7 +101,7 @@ def keep(out: Path, plan: Plan) -> None:
 
 def recipe_of(values: dict[str, Any], path: str) -> Recipe:
     """Makes the recipe that a file holds: a student's where it says how a teacher is followed."""
-    return recipes.of_values(values, path, distill.DistillationRecipe if values.get("distillation") else None)
+    return recipes.of_values(values, path, DistillationRecipe if values.get("distillation") else None)
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any], path: str, *, all_stay: bool = True) -> list[str]:
@@ -125,7 +115,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any], path: str, *, all_s
         recipe = recipe_of(then["cells"][name], path)  # has what later versions added, too
         old, new = config.flat(config.to_dict(recipe)), config.flat(now["cells"][name])
         differing += [
-            f"{key} was {as_setting(old.get(key))} and is now {as_setting(new.get(key))}"
+            f"{key} was {config.as_setting(old.get(key))} and is now {config.as_setting(new.get(key))}"
             for key in dict.fromkeys((*old, *new))
             if old.get(key) != new.get(key) and not (key == "init" and _same_path(old.get(key), new.get(key)))
         ]

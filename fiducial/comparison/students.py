@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fiducial import config, distill, files
+from fiducial import config, files
 from fiducial.comparison import cells
 from fiducial.comparison.cells import Cell, Plan, recipe_arguments
 from fiducial.comparison.methods import fit_command
 from fiducial.data import annotations
 from fiducial.data.source import Source
 from fiducial.distill import TAUGHT, DistillationRecipe, Teacher
+from fiducial.distill import recipe_of as recipe_of_run
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
 from fiducial.training import recipes
@@ -94,7 +95,7 @@ def recipe_of(
     precision = [] if any(setting.startswith("precision=") for setting in study.settings) else ["precision=fp32"]
     options = {**study.options, "init": None if init is None else str(init), "seed": seed}
     settings = ["pretrained=no", *precision, *study.settings]
-    return distill.recipe_of(teacher, study.student, loss, study.method, options, settings)
+    return recipe_of_run(teacher, study.student, loss, study.method, options, settings)
 
 
 def kind_of(label: str) -> dict[str, str]:
@@ -168,7 +169,7 @@ def link(out: Path, folder: Path) -> None:
 def _cell(study: Study, teacher: Teacher, loss: str, start: str, seed: int, out: Path) -> Cell:
     init = study.transfer or out / "pretrained" if start == "transfer" else None
     recipe = recipe_of(study, teacher, loss, init=init, seed=seed)
-    usual = distill.recipe_of(teacher, study.student, loss, study.method, {"init": recipe.init}, [])
+    usual = recipe_of_run(teacher, study.student, loss, study.method, {"init": recipe.init}, [])
     command = (
         *("distill", "--teacher", str(study.teacher), str(study.data), "--student", study.student, "--loss", loss),
         *(["--init", recipe.init] if recipe.init is not None else []),

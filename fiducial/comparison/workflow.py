@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fiducial import distill, folders
+from fiducial import folders
 from fiducial.card import DetectorSpec
 from fiducial.comparison import by_labels, by_teacher, cells, costs, page, runs, scores, students, train
 from fiducial.comparison.cells import Cell, Plan
@@ -16,7 +16,7 @@ from fiducial.comparison.runs import Run, Variant
 from fiducial.comparison.students import CONTROL, Study, kind_of
 from fiducial.comparison.train import is_finished
 from fiducial.data import annotations, loading
-from fiducial.distill import DISTANCE, TAUGHT, Teacher
+from fiducial.distill import DISTANCE, TAUGHT, Teacher, load_teacher, share, student_of
 from fiducial.errors import UserError, did_you_mean
 from fiducial.evaluation import evaluate
 from fiducial.log import logger, muted
@@ -85,16 +85,16 @@ def compare(
 def study(asked: Study, out: Path, *, jobs: int | None = None, progress: bool = False) -> dict[str, Any]:
     """Trains the runs that are not finished, writes OUT/report.html, results.json and results.csv; returns what
     results.json holds, and `files`."""
-    teacher = distill.load_teacher(asked.teacher)
+    teacher = load_teacher(asked.teacher)
     recipe = students.recipe_of(asked, teacher, "L1")
     with muted():
-        offer, why_not = distill.student_of(recipe, teacher, out)
+        offer, why_not = student_of(recipe, teacher, out)
     losses = _possible(asked.losses, why_not)
     students.refuse_useless_weights(asked)
     with folders.alone(out):
         plan = students.plan_of(asked, teacher, losses, out, with_control=True)
         students.keep(out, asked, teacher, plan)
-        shared = distill.share(
+        shared = share(
             teacher,
             offer,
             asked.data,

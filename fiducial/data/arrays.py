@@ -147,7 +147,7 @@ def labels_of(
         rest = f" (and {more} more)" if more else ""
         raise UserError(f"row {row} of xy, visibility and boxes", f"{wrong.what.removesuffix('; left out')}{rest}")
     if boxes is None:
-        logger.info("boxes: made of the points, enlarged by a tenth of themselves on each side")
+        logger.warning("boxes: made of the points, enlarged by a tenth of themselves on each side")
     return checked
 
 

@@ -51,3 +51,4 @@ _WHERE = {
 
 
 __getattr__, __dir__ = lazy.door(__name__, _WHERE)
+lazy.callable_room(__name__, "fiducial.api.distill:distill")

@@ -58,8 +58,8 @@ class ModelEvaluation:
 
 
 def evaluate_model(
-    model: Path,
-    data: Source | Path,
+    model: Path | Network,
+    data: Source | Path | Instances,
     split: str,
     *,
     strict: bool = False,
@@ -67,33 +67,40 @@ def evaluate_model(
     box_jitter: float = 0.0,
     sigmas: tuple[float, ...] | None = None,
 ) -> ModelEvaluation:
-    """Scores a run folder or an exported file on a split of labelled data, with its floor.
+    """Scores a run folder, an exported file or a loaded network on a split of labelled data, with its floor.
 
-    `strict` is that of `annotations.load`. `flip_test` averages over the image and its mirror
-    image, which a run folder alone can. Boxes are disturbed by up to `box_jitter` of their sides. `sigmas` replace those of
+    Instances in memory are taken as they are, whatever `split` names. `strict` is that of `annotations.load`. `flip_test`
+    averages over the image and its mirror image, which a run folder alone can. Boxes are disturbed by up to `box_jitter` of their sides. `sigmas` replace those of
     the data. Raises UserError where the model has none of the data's points."""
-    network = runtime.load(model, flip_test).network
+    network = runtime.load(model, flip_test).network if isinstance(model, Path) else model
+    model, source = network.path, data.source if isinstance(data, Instances) else str(data)
     skeleton = network.card.spec.skeleton
     if not skeleton.named:
         raise UserError(
-            f"{model}: its {len(skeleton.points)} points were learnt without labels, so none of them is a point of {data}. "
+            f"{model}: its {len(skeleton.points)} points were learnt without labels, so none of them is a point of {source}. "
             "`fiducial evaluate MODEL DATA --linear-map` measures what they know of the labelled ones"
         )
     # Instances without points are detections that no label can judge: they count neither as found nor as missed.
-    instances, findings = annotations.load(data, split, strict=strict, ignored=True)
+    if isinstance(data, Instances):
+        instances, findings = data, []
+    else:
+        instances, findings = annotations.load(data, split, strict=strict, ignored=True)
     if not set(instances.skeleton.points) & set(skeleton.points):
-        findings = [*findings, Problem(str(data), NOTE, in_order_note(skeleton.points, instances.skeleton.points))]
-    instances = match_points(instances, skeleton.points, str(data))
+        findings = [*findings, Problem(source, NOTE, in_order_note(skeleton.points, instances.skeleton.points))]
+    instances = match_points(instances, skeleton.points, source)
     if sigmas is not None:
         instances = replace(instances, skeleton=instances.skeleton.with_sigmas(sigmas))
     if instances.skeleton.sigmas is None:
-        findings = [*findings, Problem(str(data), NOTE, metrics.no_sigmas(instances.skeleton))]
+        findings = [*findings, Problem(source, NOTE, metrics.no_sigmas(instances.skeleton))]
     evaluation = evaluate_network(network, instances, box_jitter=box_jitter)
     if strict and evaluation.problems:
         raise UserError(f"{len(evaluation.problems)} pictures can't be read, first {evaluation.problems[0]}")
-    train = evaluation.instances if split == "train" else train_of(data, skeleton.points)
+    if isinstance(data, Instances):
+        train = None
+    else:
+        train = evaluation.instances if split == "train" else train_of(data, skeleton.points)
     ground = floor.floor_of(evaluation.instances, train)
-    summary = summary_of(evaluation, model=str(model), data=str(data), split=split, ground=ground, findings=findings)
+    summary = summary_of(evaluation, model=str(model), data=source, split=split, ground=ground, findings=findings)
     return ModelEvaluation(network=network, evaluation=evaluation, floor=ground, summary=summary)
 
 

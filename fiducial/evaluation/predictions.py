@@ -42,10 +42,32 @@ def evaluate_results(
     if oks_nms is not None:
         detections = _without_repeats(detections, weights, oks_nms, findings)
 
+    figures = figures_of(instances, detections, weights, labels.crowd_index)
+    said = [*truth_findings.problems, *findings.problems]
+    problems = [str(problem) for problem in said if not problem.is_note]
+    return {
+        "model": str(results),
+        "data": str(truth),
+        "split": truth.stem,
+        **figures,
+        "skipped": len(problems),
+        "problems": problems,
+        "notes": [str(problem) for problem in said if problem.is_note],
+    }
+
+
+def figures_of(
+    instances: Instances,
+    detections: coco.Detections,
+    weights: np.ndarray | None,
+    crowd_index: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Measures AP and AR of detections by OKS sigmas, where there are some, and the distances of those that can be paired
+    with the truth; ready for JSON."""
     numbers: dict[str, float | None] = {}
     if weights is not None:
         numbers |= coco.average_precision(instances, detections, weights)
-        numbers |= _crowding(labels.crowd_index, instances, detections, weights)
+        numbers |= _crowding(crowd_index, instances, detections, weights)
     found, rows = _paired(instances, detections, weights)
     distances = metrics.measure(
         detections.xy[found],
@@ -55,23 +77,14 @@ def evaluate_results(
         image_size=instances.image_size[instances.image_row[rows]],
         skeleton=instances.skeleton,
     )
-    numbers |= distances.numbers()
-    said = [*truth_findings.problems, *findings.problems]
-    problems = [str(problem) for problem in said if not problem.is_note]
     return {
-        "model": str(results),
-        "data": str(truth),
-        "split": truth.stem,
         "count": len(instances),
         "detections": len(detections.score),
         "paired": distances.count,
         "normalizer": distances.normalizer,
-        "metrics": numbers,
+        "metrics": numbers | distances.numbers(),
         "floor": floor.floor_of(instances.select(rows)).as_json(),
         "per_point": distances.per_point_rows(),
-        "skipped": len(problems),
-        "problems": problems,
-        "notes": [str(problem) for problem in said if problem.is_note],
     }
 
 

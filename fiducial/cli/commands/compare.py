@@ -61,27 +61,37 @@ def compare(
     """
     if more and not runs:
         raise UserError(f"{more[0]}: one DATA is expected; finished runs are given as --runs {more[0]}")
+    import fiducial
     from fiducial.data.source import Source
 
-    source = Source(data, images, category).here()
-    from fiducial.comparison import by_labels, workflow
-    from fiducial.comparison import methods as entries
+    source = Source(data, images, category).here()  # before what takes seconds to import
 
-    changes = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "points": points, "pretrained": pretrained}
-    plan = entries.plan_of_words(
-        source, methods=methods, backbones=backbones, sizes=sizes, seeds=seeds, recipe=recipe,
-        options={name: value for name, value in changes.items() if value is not None}, settings=set_ or [],
-    )  # fmt: skip
     quiet = json_file is not None and str(json_file) == "-"
     others = [Path(part) for text in runs or [] for part in text.split(",") if part] + (more or [])
-    summary = workflow.compare(
-        plan, out, others=others, split=split, baseline=baseline, jobs=jobs,
+    result = fiducial.compare(
+        source,
+        out,
+        methods=methods,
+        backbones=backbones,
+        sizes=sizes,
+        seeds=seeds,
+        runs=others,
+        split=split,
+        baseline=baseline,
+        jobs=jobs,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        points=points,
+        pretrained=pretrained,
+        recipe=recipe,
         progress=sys.stderr.isatty() and not quiet,
-    )  # fmt: skip
-    write_figures(json_file, summary)
+        settings=set_ or [],
+    )
+    write_figures(json_file, result.figures)
     if not quiet:
-        print_table(by_labels.short_table(summary))
-        for line in summary["answer"]:
+        print_table(result.table)
+        for line in result.lines:
             typer.echo(line)
-        for name, path in summary["files"].items():
+        for name, path in result.files.items():
             typer.echo(f"{name}: {path}")

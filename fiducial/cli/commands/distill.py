@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartA
 from fiducial.cli.output import print_run, print_table, write_figures
 from fiducial.errors import UserError
 from fiducial.log import logger
+
+if TYPE_CHECKING:
+    from fiducial.api.results import Result
 
 ORDER = 30
 AFTER_STOP = "--resume continues exactly, a study the same command"
@@ -77,56 +80,45 @@ def distill(
     """
     from fiducial.data.source import Source
 
-    source = Source(data, images, category).here()
+    source = Source(data, images, category).here()  # before what takes seconds to import
+    from fiducial.api.distill import distill as distill_one
+    from fiducial.api.distill import distill_study
+
     quiet = json_file is not None and str(json_file) == "-"
-    progress = sys.stderr.isatty() and not quiet
-    options = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "size": size}
     alone = {"--seeds": seeds, "--losses": losses, "--transfer": transfer, "--pretrain-on": pretrain_on, "--jobs": jobs}
     of_one = {"--loss": loss, "--init": init, "--resume": resume or None, "--devices": devices if devices > 1 else None}
     _refuse_of_the_other_kind(of_one if study else alone, study)
+    common: dict[str, Any] = {
+        "student": student,
+        "method": method,
+        "size": size,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "progress": sys.stderr.isatty() and not quiet,
+        "settings": set_ or [],
+    }
     if study:
-        from fiducial.comparison import workflow
-        from fiducial.comparison.students import Study, losses_of
-
-        if student is None:
-            raise UserError("--student: missing; expected a backbone, such as squeeze_unet or mobilenetv3_small_100")
-        if transfer is not None and pretrain_on is not None:
-            raise UserError("--transfer, --pretrain-on: give one of them: weights, or a labelled set to get them from")
-        asked = Study(
-            teacher=teacher,
-            data=source,
-            student=student,
-            losses=losses_of(losses),
+        result: Result = distill_study(
+            teacher,
+            source,
+            out,
+            losses=losses,
             seeds=seeds or 3,
             first_seed=seed or 0,
             transfer=transfer,
             pretrain_on=pretrain_on,
-            method=method,
-            options={name: value for name, value in options.items() if value is not None},
-            settings=tuple(set_ or ()),
+            jobs=jobs,
+            **common,
         )
-        summary: dict[str, Any] | None = workflow.study(asked, out, jobs=jobs, progress=progress)
     else:
-        from fiducial import distill as room
-
-        known = room.load_teacher(teacher)
-        recipe = room.recipe_of(
-            known, student, loss, method, {**options, "init": init, "seed": seed}, set_ or [],
-            resume_from=out if resume else None,
-        )  # fmt: skip
-        summary = room.distill(
-            known,
-            source,
-            out,
-            recipe,
-            resume=resume,
-            devices=devices,
-            progress=progress,
+        result = distill_one(
+            teacher, source, out, loss=loss, init=init, seed=seed, resume=resume, devices=devices, **common
         )
-    if summary is not None:
-        write_figures(json_file, summary)
+    if result.figures:
+        write_figures(json_file, result.figures)
         if not quiet:
-            _show(summary)
+            _show(result)
 
 
 def _refuse_of_the_other_kind(given: dict[str, Any], study: bool) -> None:
@@ -135,18 +127,16 @@ def _refuse_of_the_other_kind(given: dict[str, Any], study: bool) -> None:
         raise UserError(f"{wrong[0]}: is for {'one run, not for --study' if study else '--study alone'}; leave it out")
 
 
-def _show(summary: dict[str, Any]) -> None:
-    if "rows" in summary:
-        from fiducial.comparison import by_teacher
-
-        print_table(by_teacher.short_table(summary))
-        for line in summary["answer"]:
+def _show(result: Result) -> None:
+    if result.table:
+        print_table(result.table)
+        for line in result.lines:
             typer.echo(line)
     else:
         from fiducial.distill import DISTANCE, MEANINGS
 
-        print_run(summary)
-        if DISTANCE in summary["metrics"]:
+        print_run(result.figures)
+        if DISTANCE in result.metrics:
             logger.info(f"{DISTANCE}: {MEANINGS[DISTANCE]}")
-    for name, path in summary["files"].items():
+    for name, path in result.files.items():
         typer.echo(f"{name}: {path}")

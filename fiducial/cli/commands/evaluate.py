@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartOption, StrictOption
 from fiducial.cli.output import floats, print_figures, print_table, write_figures
 from fiducial.errors import UserError
-from fiducial.log import logger
 
 if TYPE_CHECKING:
-    from fiducial.data.source import Source
+    from fiducial.api.results import Result
 
 ORDER = 40
-MOST_SAID = 20  # lines about what was left out
 
 
 def evaluate(
@@ -74,7 +71,7 @@ def evaluate(
 
     fiducial evaluate --predictions predictions.json annotations/test.json
     """
-    from fiducial.data.source import Source
+    import fiducial
 
     if linear_map:
         _refuse(
@@ -89,10 +86,7 @@ def evaluate(
         )
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
-        summary, shown = _by_linear_map(model, Source(data, images, category).here(), split or "val", strict, report)
     elif predictions is not None:
-        from fiducial.evaluation import predictions as any_tools
-
         _refuse(
             "--predictions",
             {
@@ -106,40 +100,31 @@ def evaluate(
         truth = data or model
         if truth is None or (data is not None and model is not None):
             raise UserError("evaluate --predictions RESULTS.json TRUTH.json: expected exactly one truth file")
-        summary = any_tools.evaluate_results(
-            predictions, truth, sigmas=floats(sigmas), category=category, strict=strict, oks_nms=oks_nms
-        )
-        shown = _Shown()
+        model, data = predictions, truth
     else:
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA`, or --predictions RESULTS.json TRUTH.json")
         if oks_nms is not None:
             raise UserError("--oks-nms: only with --predictions; a model's points are one to an instance of the data")
-        _need_pages(report)
-        from fiducial.evaluation import evaluate as evaluating
+    from fiducial.data.source import Source
 
-        result = evaluating.evaluate_model(
-            model,
-            Source(data, images, category).here(),
-            split or "test",
-            strict=strict,
-            flip_test=flip_test,
-            box_jitter=box_jitter,
-            sigmas=floats(sigmas),
-        )
-        summary, shown = result.summary, _Shown()
-        if report is not None:
-            from fiducial.report import detector_report
-
-            detector_report.write_evaluation(report, result, model, data, split or "test")
-    _show(summary, shown, per_point=per_point, report=report, json_file=json_file)
-
-
-class _Shown(NamedTuple):
-    """What is printed of a linear map, whose figures are a table of several ways to the points."""
-
-    table: list[dict[str, Any]] | None = None
-    answer: Sequence[str] = ()
+    truth = data if predictions is not None else Source(data, images, category).here()
+    result = fiducial.evaluate(
+        model,
+        truth,
+        split,
+        results=predictions is not None,
+        flip_test=flip_test,
+        box_jitter=box_jitter,
+        sigmas=floats(sigmas),
+        report=report,
+        linear_map=linear_map,
+        oks_nms=oks_nms,
+        category=category if predictions is not None else None,
+        strict=strict,
+        progress=sys.stderr.isatty(),
+    )
+    _show(result, per_point=per_point, report=report, json_file=json_file)
 
 
 def _refuse(mode: str, given: dict[str, bool]) -> None:
@@ -149,59 +134,23 @@ def _refuse(mode: str, given: dict[str, bool]) -> None:
             raise UserError(f"{name}: not with {mode}; leave one out")
 
 
-def _need_pages(report: Path | None) -> None:
-    """Says at once, before anything is measured, that what makes pages is missing."""
-    if report is not None:
-        import jinja2  # noqa: F401
-
-
-def _show(
-    summary: dict[str, Any], shown: _Shown, *, per_point: bool, report: Path | None, json_file: Path | None
-) -> None:
-    """Says what was assumed and left out, writes the figures, prints them, the verdict first."""
+def _show(result: Result, *, per_point: bool, report: Path | None, json_file: Path | None) -> None:
+    """Writes the figures and prints them, the verdict first."""
     from fiducial.evaluation.floor import Floor
 
-    said = [*summary["notes"], *summary["problems"]]
-    for line in said[:MOST_SAID]:
-        logger.warning(line)
-    if len(said) > MOST_SAID:
-        logger.warning(f".. and {len(said) - MOST_SAID} more; --json FILE has them all")
-    write_figures(json_file, summary)
+    write_figures(json_file, result.figures)
     if json_file is not None and str(json_file) == "-":
         return
-    ground = Floor.of_summary(summary)
-    if ground is not None and (line := ground.verdict(summary["metrics"]["nme"])):
+    ground = Floor.of_summary(result.figures)
+    if ground is not None and (line := ground.verdict(result.metrics["nme"])):
         typer.echo(line)
-    if shown.table is not None:
-        print_table(shown.table)
+    if result.table:
+        print_table(result.table)
     else:
-        print_figures(summary["metrics"], {} if ground is None else {"nme": ground.beside()})
-    for line in shown.answer:
+        print_figures(result.metrics, {} if ground is None else {"nme": ground.beside()})
+    for line in result.lines:
         typer.echo(line)
-    if per_point and summary.get("per_point"):
-        print_table(summary["per_point"])
+    if per_point and result.figures.get("per_point"):
+        print_table(result.figures["per_point"])
     if report is not None:
         typer.echo(f"report: {report}")
-
-
-def _by_linear_map(
-    model: Path,
-    data: Source,
-    split: str,
-    strict: bool,
-    report: Path | None,
-) -> tuple[dict[str, Any], _Shown]:
-    _need_pages(report)
-    from fiducial import motion
-
-    result = motion.evaluate_by_linear_map(
-        model,
-        data,
-        split,
-        strict=strict,
-        bar=sys.stderr.isatty(),
-    )
-    if report is not None:
-        motion.write_linear_map(report, result)
-    shown = _Shown(motion.linear_map_table(result), motion.linear_map_answer(result))
-    return motion.linear_map_summary(result), shown

@@ -10,7 +10,6 @@ import typer
 
 from fiducial.cli.options import JsonOption, PartOption
 from fiducial.cli.output import print_table, write_figures
-from fiducial.errors import UserError
 
 ORDER = 80
 
@@ -47,19 +46,13 @@ def export(
 
     fiducial export runs/faces --to openvino --int8 faces/ --max-drop 0.01 --out shipped
     """
+    import fiducial
     from fiducial.export import certificate
-    from fiducial.export import export as exporting
 
-    if crop not in ("inside", "outside"):
-        raise UserError(f"--crop {crop!r}: expected inside or outside")
-    if decode not in ("own", "matmul"):
-        raise UserError(f"--decode {decode!r}: expected own or matmul")
-    file, proof = exporting.export_model(
-        model, to, out, data=data, crop=crop, decode=decode, int8=int8, max_drop=max_drop
-    )
-    write_figures(json_file, dataclasses.asdict(proof))
+    made = fiducial.export(model, out, to=to, data=data, crop=crop, decode=decode, int8=int8, max_drop=max_drop)
+    write_figures(json_file, dataclasses.asdict(made.certificate))
     if str(json_file) != "-":
-        print_table(certificate.table(proof))
-        for line in certificate.lines(proof):
+        print_table(certificate.table(made.certificate))
+        for line in certificate.lines(made.certificate):
             typer.echo(line)
-        typer.echo(f"file: {file}, certificate: {out / 'model.certificate.json'}")
+        typer.echo(f"file: {made.file}, certificate: {out / 'model.certificate.json'}")

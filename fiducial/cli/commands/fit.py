@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, StrictOption
 from fiducial.cli.output import print_run, write_figures
-
-if TYPE_CHECKING:
-    from fiducial.data.source import Source
-    from fiducial.training.recipe import Recipe
 
 ORDER = 20
 AFTER_STOP = "`fiducial fit` continues exactly with --resume"
@@ -78,38 +74,37 @@ def fit(
 
     fiducial fit videos/ --out runs/motion --method motion
     """
+    import fiducial
     from fiducial.data.source import Source
-    from fiducial.training import recipes
 
-    source = Source(data, images, category).here()
-    base = recipes.load(recipe) if recipe else recipes.default(method, resume_from=out if resume else None)
-    changes = {
-        "method": method, "backbone": backbone, "size": size, "epochs": epochs, "batch_size": batch_size, "seed": seed,
-        "points": points, "init": init, "pretrained": pretrained, "patience": patience, "lr": lr,
-        "preflight": None if preflight else False, "strict": strict or None,
-    }  # fmt: skip
-    chosen = recipes.changed(base, {name: value for name, value in changes.items() if value is not None}, set_ or [])
-    _fit(source, out, chosen, resume=resume, devices=devices, json_file=json_file)
-
-
-def _fit(
-    data: Source,
-    out: Path,
-    recipe: Recipe,
-    *,
-    resume: bool,
-    devices: int,
-    json_file: Path | None,
-) -> None:
-    from fiducial.training import recipes, run
+    source = Source(data, images, category).here()  # before what takes seconds to import
 
     quiet = json_file is not None and str(json_file) == "-"
-    prepare = recipes.taught_by(recipe.method).preparation(data)
-    progress = sys.stderr.isatty() and not quiet
-    summary = run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
-    if summary is not None:
-        write_figures(json_file, summary)
+    run = fiducial.fit(
+        source,
+        out,
+        method=method,
+        backbone=backbone,
+        size=size,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        points=points,
+        init=init,
+        pretrained=pretrained,
+        patience=patience,
+        preflight=preflight,
+        strict=strict,
+        recipe=recipe,
+        resume=resume,
+        devices=devices,
+        progress=sys.stderr.isatty() and not quiet,
+        settings=set_ or [],
+    )
+    if run.figures:  # the helper processes of several devices have none
+        write_figures(json_file, run.figures)
         if not quiet:
-            print_run(summary)
-            for name, path in summary["files"].items():
+            print_run(run.figures)
+            for name, path in run.files.items():
                 typer.echo(f"{name}: {path}")

@@ -62,23 +62,23 @@ def predict(
 
     fiducial predict runs/faces photo.jpg holiday/ clip.mp4 --out found
     """
-    from fiducial.predict import predict as prediction
-    from fiducial.predict.pipeline import Choices
-    from fiducial.predict.smoothing import OneEuro
+    import fiducial
 
-    one_euro = None if smooth is None else OneEuro(smooth)
-    choices = Choices(track=track, smooth=one_euro, flip_test=flip_test, oks_nms=oks_nms, strict=strict)
     printed = str(json_file) == "-"
     with tempfile.TemporaryDirectory() as folder:
-        done = prediction.predict_sources(
+        done = fiducial.predict(
             model,
             sources,
             out,
             boxes=boxes,
-            choices=choices,
+            track=track,
+            smooth=smooth,
+            flip_test=flip_test,
+            oks_nms=oks_nms,
+            strict=strict,
             json_file=Path(folder) / "results.json" if printed else json_file,
             csv_file=csv_file,
-            bar=sys.stderr.isatty(),
+            progress=sys.stderr.isatty(),
         )
         if printed:
             typer.echo(done.json_file.read_text(encoding="utf-8"), nl=False)

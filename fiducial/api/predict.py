@@ -1,0 +1,51 @@
+"""`fiducial.predict`: what `fiducial predict` does. Of images in memory: `model(image)` and `model.batch(images)`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fiducial.api.arguments import optional_path, path_of
+from fiducial.predict.pipeline import Choices
+from fiducial.predict.predict import Prediction, predict_sources
+from fiducial.predict.smoothing import OneEuro
+
+
+def predict(
+    model: Any,
+    sources: Any,
+    out: Any,
+    *,
+    boxes: Any = None,
+    track: bool = False,
+    smooth: float | None = None,
+    flip_test: bool = False,
+    oks_nms: float | None = None,
+    strict: bool = False,
+    json_file: Any = None,
+    csv_file: Any = None,
+    progress: bool = False,
+) -> Prediction:
+    """Finds points in files and writes drawings and COCO results; `prediction.results` gives their entries.
+
+    Args:
+        model: a run, its folder, or an exported file.
+        sources: paths of images, folders and videos, or "camera:0"; one or a list of them.
+        out: folder for the drawings and results.json, which json_file and csv_file may put elsewhere.
+        boxes: COCO JSON with the boxes to look in [the whole image].
+        track: follow instances through videos; smooth: cutoff of a One-Euro filter, Hz.
+        oks_nms: of boxes that hold the same instance keep the best, at this OKS. strict: what can't be read is an error.
+
+    Raises UserError before anything is written for what is wrong with the arguments."""
+    names = [sources] if isinstance(sources, (str, os.PathLike)) else list[Any](sources)
+    one_euro = None if smooth is None else OneEuro(smooth)
+    return predict_sources(
+        path_of(model, "model"),
+        [os.fspath(path_of(name, "sources")) for name in names],
+        path_of(out, "out"),
+        boxes=optional_path(boxes, "boxes"),
+        choices=Choices(track=track, smooth=one_euro, flip_test=flip_test, oks_nms=oks_nms, strict=strict),
+        json_file=optional_path(json_file, "json_file"),
+        csv_file=optional_path(csv_file, "csv_file"),
+        bar=progress,
+    )
