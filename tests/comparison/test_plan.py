@@ -122,7 +122,7 @@ def test_the_command_of_a_cell_gives_its_recipe(tmp_path: Path, monkeypatch: pyt
         preflight=False, pretrained="yes", batch_size=5, epochs=2,
     )  # fmt: skip
     given: list[Recipe] = []
-    monkeypatch.setattr("fiducial.cli.commands.fit._fit", lambda data, out, recipe, **options: given.append(recipe))
+    monkeypatch.setattr("fiducial.training.run.run", lambda prepare, out, recipe, **options: given.append(recipe))
     for each in (recipe, Recipe(), replace(recipe, init="7", method="deeppose", head={})):
         arguments = [*fit_command(Source(tmp_path), each), "--out", "run"]
         typer.main.get_command(cli.app).main(arguments, standalone_mode=False)
