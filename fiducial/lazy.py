@@ -24,9 +24,9 @@ def door(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], 
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module, _, attribute = where[name].rpartition(".")
-        return (
-            imported(f"{package}.{module}:{attribute}") if attribute else importlib.import_module(f"{package}.{name}")
-        )
+        if not module:
+            return importlib.import_module(f"{package}.{name}")
+        return imported(f"{package}.{module}:{attribute}")
 
     return get, lambda: sorted({*vars(sys.modules[package]), *where})
 

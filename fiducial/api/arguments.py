@@ -61,6 +61,13 @@ def names_of(values: str | Sequence[Any] | None) -> str | None:
     return values if values is None or isinstance(values, str) else ",".join(map(str, values))
 
 
+def refuse(mode: str, given: dict[str, bool]) -> None:
+    """Refuses options that were given and that a mode can't honour."""
+    for name, is_given in given.items():
+        if is_given:
+            raise UserError(name, f"not with {mode}; leave one out")
+
+
 def _size(size: Any) -> str:
     """`128`, `(192, 256)`, `Size(192, 256)` or `"192x256"` -> WIDTHxHEIGHT."""
     if isinstance(size, Size):

@@ -12,12 +12,14 @@ ends with the weights, bit by bit, of one that was not."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fiducial import config, files, folders
@@ -52,7 +54,8 @@ def run(
         outcome, work = train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
         if outcome is None:
             return None
-        figures = work.report(outcome)
+        with seeded(outcome.recipe.seed):
+            figures = work.report(outcome)
         figures = {**outcome.told(), **figures}
         config.write_json(out / "metrics.json", {name: value for name, value in figures.items() if name != "files"})
         return figures
@@ -114,10 +117,16 @@ def _train(
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds torch's random numbers, and gives the caller's back at the end."""
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
+    """Seeds torch's random numbers, and gives the caller's back at the end; so those of Python and NumPy, which libraries
+    draw from."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
 
 
 def settled(work: Work) -> Recipe:

@@ -24,7 +24,6 @@ from fiducial.comparison.costs import VariantCost
 from fiducial.comparison.students import Study
 from fiducial.comparison.table import Row
 from fiducial.data.source import Source
-from fiducial.distill import workflow as distilling
 from fiducial.distill.scoring import DISTANCE
 from fiducial.distill.teacher import Teacher
 from fiducial.errors import UserError
@@ -135,7 +134,9 @@ def test_the_command_of_a_cell_gives_its_recipe(
     source = Source(tmp_path, tmp_path, "a b")
     own = asked(motion_teacher.path, source, transfer=tmp_path / "w", **more)
     given: list[tuple[Source, Recipe, dict[str, Any]]] = []
-    monkeypatch.setattr(distilling, "distill", lambda t, data, out, recipe, **more: given.append((data, recipe, more)))
+    monkeypatch.setattr(
+        "fiducial.api.distill.train_student", lambda t, data, out, recipe, **more: given.append((data, recipe, more))
+    )
     for cell in plan_of(own, motion_teacher).cells:
         assert cell.command[0] == "distill"
         typer.main.get_command(cli.app).main([*cell.command, "--out", str(tmp_path / "run")], standalone_mode=False)
