@@ -60,9 +60,7 @@ def compared(model: Any, images: list[Any], read: Callable[[Any], np.ndarray], r
         loop.append(seconds)
         seconds, together = seconds_of(lambda: model.batch(images))
         batch.append(seconds)
-        apart = max(
-            apart, *(float(np.abs(a.xy - b.xy).max()) for a, b in zip(one_by_one, together, strict=True))
-        )
+        apart = max(apart, *(float(np.abs(a.xy - b.xy).max()) for a, b in zip(one_by_one, together, strict=True)))
     slow, quick = statistics.median(loop), statistics.median(batch)
     return {
         "loop ms": 1e3 * slow / len(images),

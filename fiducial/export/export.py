@@ -77,11 +77,14 @@ def _check_target(to: str) -> None:
 
 def load_detector(model: Path) -> tuple[Detector, Card]:
     """The detector of a run folder, on the CPU, its arithmetic in the plain order: what is exported."""
+    import torch
+
     from fiducial.models import detector as detectors
 
     if runtime.is_exported(model):
         raise UserError(f"{model}: is exported already; give the run folder that it was made from")
-    return detectors.load(model)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
+        return detectors.load(model)
 
 
 def delegated(detector: Detector) -> Detector:
