@@ -79,14 +79,15 @@ def no_points(card: ExportCard) -> Keypoints:
     """The answer to no box at all: arrays with zero rows."""
     k = len(card.card.spec.skeleton.points)
     shapes = {"xy": (0, k, 2), "score": (0, k), "sigma": (0, k, 2), "jacobian": (0, k, 2, 2)}
-    return Keypoints(**{name: np.zeros(shapes[name], np.float32) for name in card.outputs})
+    columns: dict[str, Any] = {name: np.zeros(shapes[name], np.float32) for name in card.outputs}
+    return Keypoints(**columns)
 
 
 def points_of(card: ExportCard, columns: Sequence[np.ndarray], count: int, path: Path) -> Keypoints:
     """Makes Keypoints of what a file gave for `count` crops. Raises UserError where that is not `count` rows of finite
     numbers for the card's points: the file is damaged then, or its card is another's."""
     none = no_points(card)
-    named = dict(zip(card.outputs, columns, strict=False))
+    named: dict[str, Any] = dict(zip(card.outputs, columns, strict=False))
     for name in card.outputs:
         expected = (count, *getattr(none, name).shape[1:])
         column = named.get(name)
