@@ -41,7 +41,7 @@ def predict(
     one_euro = None if smooth is None else OneEuro(smooth)
     return predict_sources(
         path_of(model, "model"),
-        [os.fspath(path_of(name, "sources")) for name in names],
+        [name if isinstance(name, str) else os.fspath(path_of(name, "sources")) for name in names],
         path_of(out, "out"),
         boxes=optional_path(boxes, "boxes"),
         choices=Choices(track=track, smooth=one_euro, flip_test=flip_test, oks_nms=oks_nms, strict=strict),
