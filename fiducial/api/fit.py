@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +13,12 @@ from fiducial.api.results import Run
 from fiducial.data.arrays import SOURCE
 from fiducial.errors import UserError
 from fiducial.log import logger
-from fiducial.training import recipes, run
+from fiducial.training import recipes
 from fiducial.training.recipe import Recipe
-from fiducial.training.work import Prepare
 from fiducial.types import Instances
+
+if TYPE_CHECKING:
+    from fiducial.training.work import Prepare
 
 VALIDATED = 10  # one image of so many is for choosing the epoch, where nobody says which
 
@@ -71,6 +73,8 @@ def fit(
         strict=strict or None,
     )  # fmt: skip
     chosen = recipes.changed(base, options, settings_of(more, settings))
+    from fiducial.training import run  # torch, after all words were read
+
     teaching = recipes.taught_by(chosen.method)
     if isinstance(data, Instances):
         prepare = _preparation(data, val, chosen)
