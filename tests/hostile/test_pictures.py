@@ -39,7 +39,7 @@ def test_sizes_and_scans_that_would_take_all(tmp_path: Path) -> None:
     """What says little and takes much: the decoder's own size and time decide."""
     files = {
         "hidden.jpg": pictures.large_jpeg(32_760),
-        "scans.jpg": pictures.many_scans(),
+        "scans.jpg": pictures.many_scans(scans=50_000),
         "black.png": pictures.png(30_000, 30_000),
         "deep.png": pictures.png(8000, 8000, 16, 6),
         "long.png": pictures.png(2_000_000, 1),
