@@ -89,14 +89,14 @@ class Served:
 
 
 @contextmanager
-def served(network: Any, limits: Limits | None = None) -> Iterator[Served]:
+def served(network: Any, limits: Limits | None = None, token: str = "") -> Iterator[Served]:
     """In a thread, until the block ends."""
     import uvicorn
 
     from fiducial.serve import app as application
 
     with socket.create_server(("127.0.0.1", 0)) as bound:
-        app = application.create(Runtime(network), limits)
+        app = application.create(Runtime(network), limits, token)
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()

@@ -210,3 +210,18 @@ def test_a_box_by_a_finger_once_it_was_asked_for(page: Any, photo: Path) -> None
     page.execute_script(swipe)
     wait(page, lambda: len(box.get_attribute("value").split(",")) == 4)
     assert button.get_attribute("aria-pressed") == "false", "one box, then fingers scroll again"
+
+
+def test_a_server_with_a_token_asks_for_it(browser: Any, photo: Path) -> None:
+    with served(Painter(), token="open-sesame") as server:
+        browser.get(f"http://127.0.0.1:{server.port}/")
+        wait(browser, lambda: "wants its token" in text(browser, "said"))
+        field = browser.find_element(By.ID, "token")
+        field.send_keys("wrong", Keys.ENTER)
+        wait(browser, lambda: browser.find_element(By.ID, "knock").is_displayed() and not field.get_attribute("value"))
+        field.send_keys("open-sesame", Keys.ENTER)
+        wait(browser, lambda: "2 points" in text(browser, "about"))
+        assert not browser.find_element(By.ID, "knock").is_displayed()
+        choose(browser, photo)
+        wait(browser, lambda: "2 points, mean score 0.50" in text(browser, "said"))
+        errors(browser)  # 401 is said in the console, too
