@@ -35,6 +35,10 @@ class UserError(Failure, ValueError):
     exit_code = 2
 
 
+class Unwritable(UserError):
+    """A file that can't be written. Once that is mended, what was running goes on as it does after Ctrl-C."""
+
+
 def to_json(error: BaseException) -> dict[str, str]:
     """Describes an error for another process: {"kind", "where", "what"}, and "module" of a package that is missing."""
     if isinstance(error, Failure):

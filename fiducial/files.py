@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fiducial.errors import UserError
+from fiducial.errors import Failure, Unwritable, UserError
 from fiducial.text_files import read_json as read_json  # noqa: PLC0414
 from fiducial.text_files import read_object as read_object  # noqa: PLC0414
 
@@ -26,12 +27,16 @@ if TYPE_CHECKING:  # help is there before NumPy would be
 command_line: ContextVar[str] = ContextVar("command_line", default="")
 
 
+FULL_BYTES = 2**16  # a disk with less room than this is full: what failed on it failed for that
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary name in the folder of `path`; what was written there becomes `path` in one step at the end.
 
     On an exception nothing is left of it and an older `path` stays as it was. The temporary name ends as `path` does,
-    since libraries choose a format by the ending. Raises UserError where the folder can't be written.
+    since libraries choose a format by the ending. Raises UserError where the folder can't be written, Unwritable where
+    the file can't, whatever a library makes of a full disk.
 
     >>> with replacing(Path("table.csv")) as partial:
     ...     partial.write_text("a,b")
@@ -47,10 +52,12 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         partial.chmod(0o644)
         os.replace(partial, path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: can't be written: {error.strerror or error}; make room or choose another place"
-        ) from error
+    except Exception as error:
+        is_full = shutil.disk_usage(path.parent).free < FULL_BYTES
+        if isinstance(error, Failure) or not (isinstance(error, OSError) or is_full):
+            raise
+        why = "no space is left on its disk" if is_full else getattr(error, "strerror", None) or error
+        raise Unwritable(path, f"can't be written: {why}; make room or choose another place") from error
     finally:
         partial.unlink(missing_ok=True)
 

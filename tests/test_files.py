@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fiducial import files
-from fiducial.errors import UserError
+from fiducial import cli, files
+from fiducial.errors import Unwritable, UserError
 
 
 def names(folder: Path) -> list[str]:
@@ -89,3 +91,34 @@ def test_an_object_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "recipe.json").write_text(text)
     with pytest.raises(UserError, match=r"recipe\.json: (expected an object with a field 'recipe'|not JSON)"):
         files.read_object(tmp_path / "recipe.json", "recipe")
+
+
+def test_whatever_a_library_makes_of_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's writer ends with a RuntimeError of positions; with room on the disk such an error is itself."""
+    path = tmp_path / "last.ckpt"
+    path.write_text("before")
+
+    def fails() -> None:
+        with files.replacing(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError("unexpected pos 64 vs 32")
+
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        fails()
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: type("usage", (), {"free": 0}))
+    with pytest.raises(Unwritable, match=r"last.ckpt: can't be written: no space is left on its disk; make room"):
+        fails()
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    assert path.read_text() == "before"
+
+
+def test_a_full_disk_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["fiducial", "fit"])
+    assert cli._say(Unwritable("r/last.ckpt", "can't be written")) == 2
+    assert (
+        capsys.readouterr().err
+        == "fiducial: r/last.ckpt: can't be written; then `fiducial fit` continues exactly with --resume\n"
+    )
+    assert cli._say(OSError(errno.ENOSPC, "No space left on device", "r/log")) == 2
+    assert "r/log: No space left on device; mend that; then `fiducial fit` continues" in capsys.readouterr().err
+    assert cli._say(OSError(errno.EPIPE, "Broken pipe")) == 1, "no matter of the disk"

@@ -3,6 +3,7 @@ heavy imports stay inside it."""
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import io
@@ -20,7 +21,7 @@ import typer.core
 
 from fiducial import log
 from fiducial.cli import commands
-from fiducial.errors import Failure, UserError, did_you_mean
+from fiducial.errors import Failure, Unwritable, UserError, did_you_mean
 from fiducial.files import command_line
 from fiducial.version import __version__
 
@@ -76,6 +77,7 @@ app = typer.Typer(
 
 # Typer's words for a wrong option or command; in its own copy of click or in the one that is installed.
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE)
 STOPPED = 130  # what typer makes of Ctrl-C
 
 
@@ -95,8 +97,7 @@ def main() -> None:
             raise
         code = _say(error)
     if code == STOPPED:
-        hint = next((getattr(_module(word), "AFTER_STOP", "") for word in sys.argv[1:2] if word in _names()), "")
-        print(f"fiducial: stopped{hint and '; '}{hint}", file=sys.stderr)
+        print(f"fiducial: stopped{_how_to_go_on('; ')}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -129,8 +130,13 @@ def _say_nothing(*warning: object) -> None:
 def _say(error: BaseException) -> int:
     """Prints the line for the user and gives the exit code."""
     if isinstance(error, Failure):
-        print(f"fiducial: {error}", file=sys.stderr)
+        further = _how_to_go_on("; then ") if isinstance(error, Unwritable) else ""
+        print(f"fiducial: {error}{further}", file=sys.stderr)
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"fiducial: {place}{error.strerror}; mend that{_how_to_go_on('; then ')}", file=sys.stderr)
+        return 2
     if isinstance(error, USAGE_ERROR):
         context = getattr(error, "ctx", None)
         command = "fiducial" if context is None else context.command_path
@@ -142,6 +148,12 @@ def _say(error: BaseException) -> int:
         return 2
     print(f"fiducial: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
     return 1
+
+
+def _how_to_go_on(before: str) -> str:
+    """Says how what was running is taken up again, where the command can; nothing where it can't."""
+    hint = next((getattr(_module(word), "AFTER_STOP", "") for word in sys.argv[1:2] if word in _names()), "")
+    return f"{before}{hint}" if hint else ""
 
 
 def _extra_of(module: str) -> str | None:
