@@ -92,7 +92,8 @@ class Pebble(Backbone):
 
 FORMAT = """
 '''NAME.dots beside NAME.png: `x y` a line.'''
-from fiducial.data.formats import one_instance_a_picture, parse_points, pictures_by_stem, read_text, split_in_name
+from fiducial.data.formats import one_instance_a_picture, parse_points, pictures_by_stem, split_in_name
+from fiducial.text_files import read_text
 
 TITLE = "dots: {train,val,test}/NAME.dots beside the images"
 
@@ -107,7 +108,7 @@ def read(root, files, images, category, findings):
     names = pictures_by_stem(folder)
     return one_instance_a_picture(
         files, lambda file: folder / names[file.stem] if file.stem in names else None,
-        lambda file, count: parse_points(read_text(file).strip().splitlines(), 2, count), root, "dots", findings,
+        lambda file: parse_points(read_text(file).strip().splitlines(), 2), root, "dots", findings,
     )
 """
 

@@ -231,7 +231,7 @@ def test_a_picture_that_breaks_is_replaced_and_reported_once(tmp_path: Path, wor
         assert batch.labelled.all()
     problems = loader.dataset.problems()  # type: ignore[attr-defined]
     assert [str(problem) for problem in problems] == [
-        f"{path}: image 2: the JPEG is cut off, it has no end; fetch or export the picture again"
+        f"{path}: image 2: the JPEG is damaged or cut off; fetch or export the picture again"
     ]
     assert not loader.dataset.problems()  # type: ignore[attr-defined]
 

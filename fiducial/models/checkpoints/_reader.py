@@ -66,12 +66,16 @@ def read(path: Path) -> Contents:
     return contents
 
 
+REPEATED_NUMBERS = 2**24  # as many may a few numbers of a file stand for, as `Tensor.expand` does it
+
+
 def refuse_unusable(path: Path, state: dict[str, Tensor]) -> None:
     """Raises UserError for tensors that no network has: of NaN, or larger than what the file holds of them."""
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized or tensor.is_meta:
             raise UserError(f"{path}: {name} is no plain tensor of numbers; expected the state_dict of a network")
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        is_repeated = tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+        if is_repeated and tensor.numel() > REPEATED_NUMBERS:
             raise UserError(
                 f"{path}: {name} says to be {list(tensor.shape)}, more than the file holds; download it again"
             )
