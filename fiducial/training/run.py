@@ -28,6 +28,7 @@ from fiducial.errors import UserError
 from fiducial.log import logger, muted
 from fiducial.training import history, preflight, recipes
 from fiducial.training.device import is_main, pick_device
+from fiducial.training.failure import TrainingFailure
 from fiducial.training.objective import Objective
 from fiducial.training.recipe import Recipe
 from fiducial.training.work import Outcome, Prepare, Work
@@ -104,6 +105,11 @@ def _train(
     if not best.is_main_process:
         return None, work
     metric = f"val/{work.scoring.metric}"
+    if not np.isfinite(best.metrics[work.scoring.metric]):
+        raise TrainingFailure(
+            f"val {work.scoring.metric} is not finite in any epoch: the weights have diverged. Lower the learning rate "
+            f"(peak {recipe.optimizer.lr:.2g}: --lr), or train in full precision (--set precision=fp32)"
+        )
     warning = history.warning_of(best.rows, metric, work.floor(best.metrics))
     metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, **work.card_metrics}
     card = Card(work.objective.detector.spec, work.licence, work.initialization, metrics)

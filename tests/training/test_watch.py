@@ -129,6 +129,22 @@ def test_losses_that_no_sample_explains_are_not_passed_over(
         guard.judge(objective, batch, 3, 0.25)
 
 
+def test_weights_that_diverge_in_the_last_step_are_a_line(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """After which no loss is asked for: only the val metric shows it."""
+    options = ["--size", "64x48", "--epochs", "1", "--batch-size", "64", "--backbone", "mobilenetv3_small_050",
+               "--method", "deeppose", "--pretrained", "no", "--no-preflight", "--lr", "1e29", "--set", "workers=0",
+               "--set", "precision=fp32", "--set", "memory_format=contiguous"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["fiducial", "fit", str(blobs), "--out", str(tmp_path / "run"), *options])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("fiducial: val nme is not finite in any epoch: the weights have diverged")
+    assert not (tmp_path / "run" / "model.json").exists()
+
+
 def test_an_absurd_learning_rate_is_exit_code_1(
     blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
