@@ -129,35 +129,27 @@ def test_losses_that_no_sample_explains_are_not_passed_over(
         guard.judge(objective, batch, 3, 0.25)
 
 
-def test_weights_that_diverge_in_the_last_step_are_a_line(
-    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """After which no loss is asked for: only the val metric shows it."""
-    options = ["--size", "64x48", "--epochs", "1", "--batch-size", "64", "--backbone", "mobilenetv3_small_050",
-               "--method", "deeppose", "--pretrained", "no", "--no-preflight", "--lr", "1e29", "--set", "workers=0",
-               "--set", "precision=fp32", "--set", "memory_format=contiguous"]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["fiducial", "fit", str(blobs), "--out", str(tmp_path / "run"), *options])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 1
-    last = capfd.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("fiducial: val nme is not finite in any epoch: the weights have diverged")
-    assert not (tmp_path / "run" / "model.json").exists()
-
-
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "lr", "words"),
+    [
+        (8, 8, "1e6", "the loss is not finite for any sample at step "),
+        (1, 64, "1e29", "val nme is not finite in any epoch: the weights have diverged"),  # in the last step
+    ],
+)
 def test_an_absurd_learning_rate_is_exit_code_1(
-    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-):
-    options = ["--size", "64x48", "--epochs", "8", "--batch-size", "8", "--backbone", "mobilenetv3_small_050",
-               "--method", "deeppose", "--pretrained", "no", "--no-preflight", "--lr", "1e6", "--set", "workers=0",
-               "--set", "precision=fp32", "--set", "memory_format=contiguous"]  # fmt: skip
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    epochs: int, batch_size: int, lr: str, words: str,
+) -> None:  # fmt: skip
+    options = ["--size", "64x48", "--epochs", str(epochs), "--batch-size", str(batch_size), "--lr", lr,
+               "--backbone", "mobilenetv3_small_050", "--method", "deeppose", "--pretrained", "no", "--no-preflight",
+               "--set", "workers=0", "--set", "precision=fp32", "--set", "memory_format=contiguous"]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["fiducial", "fit", str(blobs), "--out", str(tmp_path / "run"), *options])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 1
     last = capfd.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("fiducial: the loss is not finite for any sample at step ")
-    assert "Lower the learning rate (peak 1e+06: --lr)" in last
+    assert last.startswith(f"fiducial: {words}")
+    assert f"Lower the learning rate (peak {float(lr):.2g}: --lr)" in last
     assert not (tmp_path / "run" / "model.json").exists()
 
 
