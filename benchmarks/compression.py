@@ -79,15 +79,21 @@ def main() -> None:
             detector, card = detectors.load(run)
             static = cost.static_cost(detector)
             row: dict[str, Any] = {
-                "run": str(run), "backbone": detector.spec.backbone, "parameters": static.parameters, "macs": static.macs,
-                "distance": float(distances(points[run], points[teacher], sides).mean()), "metrics": card.metrics,
-            }  # fmt: skip
+                "run": str(run),
+                "backbone": detector.spec.backbone,
+                "parameters": static.parameters,
+                "macs": static.macs,
+                "distance": float(distances(points[run], points[teacher], sides).mean()),
+                "metrics": card.metrics,
+            }
             for runtime in options.runtimes:
                 latency = latencies[run, runtime]
                 row[runtime] = {
-                    "ms": latency.median_ms, "cpu_ms": latency.cpu_ms,
-                    "times_faster": cost.ratio(latencies[teacher, runtime], latency), "error": latency.error,
-                }  # fmt: skip
+                    "ms": latency.median_ms,
+                    "cpu_ms": latency.cpu_ms,
+                    "times_faster": cost.ratio(latencies[teacher, runtime], latency),
+                    "error": latency.error,
+                }
             rows.append(row)
     for row in rows:
         line = f"{Path(row['run']).name:24} {row['backbone']:24} {row['parameters'] / 1e6:7.3f} M {row['macs'] / 1e6:8.1f} MMACs"

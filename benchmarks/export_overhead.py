@@ -74,9 +74,13 @@ def steps_of(detector: Detector, folder: Path, threads: int) -> dict[str, Callab
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Bare(detector).eval(), (torch.zeros(1, 3, size.h, size.w),), folder / "bare.onnx", dynamo=True,
-            verbose=False, external_data=False,
-        )  # fmt: skip
+            Bare(detector).eval(),
+            (torch.zeros(1, 3, size.h, size.w),),
+            folder / "bare.onnx",
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+        )
     made = onnx_export.write(detector, Card(detector.spec), folder, crop="inside", decode="own")
     bare, whole = session_of(str(folder / "bare.onnx"), threads), session_of(str(made.file), threads)
     package = runtime.load(made.file, threads=threads)
@@ -184,9 +188,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             found[head] = judged(timed(steps_of(detector, Path(folder), options.threads), options.rounds))
         ms, kept = found[head]["ms"], found[head]["kept"]
-        print(f"{head:10}" + "".join(f"  {name} {value:5.2f}" for name, value in ms.items())
-              + "".join(f"  {name}/at once {gain:.2f}x" for name, gain in found[head]["gain_at_once"].items())
-              + "".join(f"  {name}: {'kept' if is_kept else 'MISSED'}" for name, is_kept in kept.items()))  # fmt: skip
+        print(
+            f"{head:10}"
+            + "".join(f"  {name} {value:5.2f}" for name, value in ms.items())
+            + "".join(f"  {name}/at once {gain:.2f}x" for name, gain in found[head]["gain_at_once"].items())
+            + "".join(f"  {name}: {'kept' if is_kept else 'MISSED'}" for name, is_kept in kept.items())
+        )
     if options.json:
         print(json.dumps({"size": str(options.size), "backbone": options.backbone, "heads": found}))
 

@@ -36,11 +36,17 @@ def verdict_of(run: Path, to: str, data: Path, max_drop: float) -> Verdict:
 def candidates_table(verdict: Verdict) -> list[dict[str, Any]]:
     """Lists the files that were tried as rows of a printed table."""
     return [
-        {"precision": each.precision, "groups in fp32": len(each.kept), "nme": f"{each.nme:.5f}",
-         "drop": f"{each.drop:+.2%}", "ms": "-" if each.cpu_ms is None else f"{each.cpu_ms:.2f}",
-         "times as fast": "-" if each.speedup is None else f"{each.speedup:.2f}", "MB": f"{each.bytes / 1e6:.2f}"}
+        {
+            "precision": each.precision,
+            "groups in fp32": len(each.kept),
+            "nme": f"{each.nme:.5f}",
+            "drop": f"{each.drop:+.2%}",
+            "ms": "-" if each.cpu_ms is None else f"{each.cpu_ms:.2f}",
+            "times as fast": "-" if each.speedup is None else f"{each.speedup:.2f}",
+            "MB": f"{each.bytes / 1e6:.2f}",
+        }
         for each in verdict.candidates
-    ]  # fmt: skip
+    ]
 
 
 def sensitivity_table(verdict: Verdict, most: int = 10) -> list[dict[str, Any]]:

@@ -167,10 +167,13 @@ def write_index(file: Path, annotations: int, seed: int = 0) -> None:
     points = COCO_CATEGORY
     with open(file, "w", encoding="utf-8") as out:
         out.write('{"info": {}, "licenses": [], "categories": [' + json.dumps(points) + '], "images": [')
-        out.write(",".join(
-            f'{{"license": 3, "file_name": "{i:012d}.jpg", "coco_url": "http://images/{i:012d}.jpg", "height": 480, '
-            f'"width": 640, "date_captured": "2013-11-14 11:18:45", "id": {i}}}' for i in range(images)
-        ))  # fmt: skip
+        out.write(
+            ",".join(
+                f'{{"license": 3, "file_name": "{i:012d}.jpg", "coco_url": "http://images/{i:012d}.jpg", "height": 480, '
+                f'"width": 640, "date_captured": "2013-11-14 11:18:45", "id": {i}}}'
+                for i in range(images)
+            )
+        )
         out.write('], "annotations": [')
         for number in range(annotations):
             outline = np.round(generator.random(2 * int(generator.integers(20, 80))) * 480, 2).tolist()
@@ -180,10 +183,16 @@ def write_index(file: Path, annotations: int, seed: int = 0) -> None:
             values[values[:, 2] == 0] = 0
             box = np.round(generator.random(4) * 200 + 20, 2).tolist()
             item = {
-                "segmentation": [outline], "num_keypoints": int((values[:, 2] > 0).sum()), "area": box[2] * box[3],
-                "iscrowd": 0, "keypoints": values.ravel().tolist(), "image_id": int(generator.integers(images)),
-                "bbox": box, "category_id": 1, "id": 1000 + number,
-            }  # fmt: skip
+                "segmentation": [outline],
+                "num_keypoints": int((values[:, 2] > 0).sum()),
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+                "keypoints": values.ravel().tolist(),
+                "image_id": int(generator.integers(images)),
+                "bbox": box,
+                "category_id": 1,
+                "id": 1000 + number,
+            }
             out.write((", " if number else "") + json.dumps(item))
         out.write("]}")
 

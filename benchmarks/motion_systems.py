@@ -66,10 +66,17 @@ def main() -> None:
         made = [Puppet(system, clip[0], absolute=True)(clip[1:]).generated for clip in clips]
         found = float(np.mean([error(*pair) for pair in zip(made, (clip[1:] for clip in clips), strict=True)]))
         counts = [sum(each.numel() for each in part.parameters()) for part in (system.detector, system.generator)]
-        rows.append({
-            "run": name, "detector": counts[0], "generator": counts[1], "ms": times[name],
-            "times_faster": next(iter(times.values())) / times[name], "error": found, "gain": 1 - found / copying,
-        })  # fmt: skip
+        rows.append(
+            {
+                "run": name,
+                "detector": counts[0],
+                "generator": counts[1],
+                "ms": times[name],
+                "times_faster": next(iter(times.values())) / times[name],
+                "error": found,
+                "gain": 1 - found / copying,
+            }
+        )
     for row in rows:
         print(
             f"{Path(row['run']).name:24} detector {row['detector'] / 1e6:.3f} M  generator {row['generator'] / 1e6:.3f} M  "

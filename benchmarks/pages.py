@@ -70,12 +70,18 @@ def write_data(folder: Path, count: int, instances: int, seed: int = 0) -> Path:
                     cv2.circle(canvas, [int(v) for v in xy[k]], 3, (80, 60, 30), -1, cv2.LINE_AA)
                 seen = np.where(draw.random(count) < 0.95, 2, 0)
                 low, high = xy.min(0), xy.max(0)
-                labels.append({
-                    "id": len(labels) + 1, "image_id": i, "category_id": 1, "num_keypoints": int((seen > 0).sum()),
-                    "keypoints": np.c_[xy * (seen > 0)[:, None], seen].round(2).ravel().tolist(),
-                    "bbox": [*low.round(2).tolist(), *(high - low).round(2).tolist()], "iscrowd": 0,
-                    "area": float(np.prod(high - low)),
-                })  # fmt: skip
+                labels.append(
+                    {
+                        "id": len(labels) + 1,
+                        "image_id": i,
+                        "category_id": 1,
+                        "num_keypoints": int((seen > 0).sum()),
+                        "keypoints": np.c_[xy * (seen > 0)[:, None], seen].round(2).ravel().tolist(),
+                        "bbox": [*low.round(2).tolist(), *(high - low).round(2).tolist()],
+                        "iscrowd": 0,
+                        "area": float(np.prod(high - low)),
+                    }
+                )
             cv2.imwrite(str(folder / "images" / name), canvas)
             images.append({"id": i, "file_name": name, "width": SIZE[0], "height": SIZE[1]})
         whole = {"images": images, "annotations": labels, "categories": [category]}

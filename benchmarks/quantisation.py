@@ -33,11 +33,9 @@ def decoders(grid: Size, sigma_cells: float) -> dict[str, Callable[[Tensor], Ten
         "dark, no blur": lambda maps: heatmaps.dark(maps, heatmaps.argmax(maps)[0], 1),
         "dark_udp": lambda maps: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0]),
         "dark_udp, no blur": lambda maps: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0], 1),
-        "mean": lambda maps: heatmaps.untruncated(
-            heatmaps.expectation(heatmaps.normalised(maps)), grid, sigma_cells
-        ),
+        "mean": lambda maps: heatmaps.untruncated(heatmaps.expectation(heatmaps.normalised(maps)), grid, sigma_cells),
         "windowed mean": lambda maps: heatmaps.windowed_mean(maps, heatmaps.argmax(maps)[0], sigma_cells),
-    }  # fmt: skip
+    }
 
 
 def measure(side: int, cells: int, sigma_cells: float, points: int, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -56,9 +54,11 @@ def measure(side: int, cells: int, sigma_cells: float, points: int, seed: int = 
     for name, at in found.items():
         error = (geometry.grid_to_px(at, size, grid) - xy).norm(dim=-1)[0].double()
         result[name] = {
-            "mean": float(error[far].mean()), "median": float(error[far].median()), "largest": float(error[far].max()),
+            "mean": float(error[far].mean()),
+            "median": float(error[far].median()),
+            "largest": float(error[far].max()),
             "border_mean": float(error[~far].mean()),
-        }  # fmt: skip
+        }
     return result
 
 

@@ -125,8 +125,21 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
 def malformed(good: bytes, count: int) -> list[bytes]:
     """Requests that a server must refuse: cut short, bombs, wrong types, wrong boxes, noise."""
     dice = random.Random(0)
-    boxes = ["[[1,2,3]]", "[[1,2,NaN,4]]", "[[0,0,1e400,5]]", "[[0,0,-5,5]]", "{}", "[[", "[[1e300,0,5,5]]", "7",
-             "[" + ",".join(["[0,0,9,9]"] * 500) + "]", '[["a",0,1,1]]', "[" * 5000, "[[true,0,5,5]]", "[[0,0,0,0]]"]  # fmt: skip
+    boxes = [
+        "[[1,2,3]]",
+        "[[1,2,NaN,4]]",
+        "[[0,0,1e400,5]]",
+        "[[0,0,-5,5]]",
+        "{}",
+        "[[",
+        "[[1e300,0,5,5]]",
+        "7",
+        "[" + ",".join(["[0,0,9,9]"] * 500) + "]",
+        '[["a",0,1,1]]',
+        "[" * 5000,
+        "[[true,0,5,5]]",
+        "[[0,0,0,0]]",
+    ]
     made = []
     for i in range(count):
         kind = i % 8
@@ -194,10 +207,14 @@ def main() -> None:
     print(
         f"served {found['per_s']:6.0f}/s, {found['cpu_ms']:.2f} ms of CPU a picture, {found['crops_a_batch']:.1f} crops a batch"
     )
-    print(f"= {found['served_over_own']:.2f} of own, by CPU time {found['by_cpu']:.2f}; {clients} clients took "
-          f"{found['clients_cores']:.2f} of {len(cores)} cores")  # fmt: skip
-    print(f"answers {found['statuses']}; memory {found['memory_mib'][0]:.0f} -> {found['memory_mib'][1]:.0f} MiB; "
-          f"malformed {found['malformed']}; then {found['alive']}; ended with {found['ended_with']}")  # fmt: skip
+    print(
+        f"= {found['served_over_own']:.2f} of own, by CPU time {found['by_cpu']:.2f}; {clients} clients took "
+        f"{found['clients_cores']:.2f} of {len(cores)} cores"
+    )
+    print(
+        f"answers {found['statuses']}; memory {found['memory_mib'][0]:.0f} -> {found['memory_mib'][1]:.0f} MiB; "
+        f"malformed {found['malformed']}; then {found['alive']}; ended with {found['ended_with']}"
+    )
     if options.json:
         print(json.dumps(found))
 
@@ -245,10 +262,15 @@ def measured(pid: int, port: int, data: bytes, options: argparse.Namespace) -> d
     alive = asyncio.run(send_all(port, [request]))
     count = sum(statuses.values())
     return {
-        "per_s": rate, "cpu_ms": 1e3 * server_cpu / count, "clients_cores": clients_cpu * rate / count,
-        "crops_a_batch": crops / batches, "statuses": statuses, "memory_mib": memory, "malformed": refused,
+        "per_s": rate,
+        "cpu_ms": 1e3 * server_cpu / count,
+        "clients_cores": clients_cpu * rate / count,
+        "crops_a_batch": crops / batches,
+        "statuses": statuses,
+        "memory_mib": memory,
+        "malformed": refused,
         "alive": alive,
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -44,9 +44,17 @@ def write_files(folder: Path) -> tuple[Path, Path]:
     base = [{"image_id": i, "category_id": 1} for i in range(PICTURES)]
     points = [[value for k in range(17) for value in (20 * k + i, 11 * k + 3 * i, 2)] for i in range(PICTURES)]
     truths = [
-        {**one, "id": i + 1, "keypoints": points[i], "bbox": [0, 0, 400, 300], "area": 6e4, "iscrowd": 0, "num_keypoints": 17}
+        {
+            **one,
+            "id": i + 1,
+            "keypoints": points[i],
+            "bbox": [0, 0, 400, 300],
+            "area": 6e4,
+            "iscrowd": 0,
+            "num_keypoints": 17,
+        }
         for i, one in enumerate(base)
-    ]  # fmt: skip
+    ]
     results = [{**one, "keypoints": [value + 1 for value in points[i]], "score": 0.5} for i, one in enumerate(base)]
     category = {"id": 1, "name": "person", "keypoints": POINTS, "skeleton": []}
     truth, found = folder / "annotations" / "test.json", folder / "results.json"

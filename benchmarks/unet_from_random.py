@@ -45,9 +45,16 @@ def recipe_at(size: int, epochs: int, batch_size: int) -> Recipe:
     recipe: Recipe = module.unet()
     head = {**recipe.head, "sigma_cells": recipe.head["sigma_cells"] * size / recipe.size.w}
     return replace(
-        recipe, size=Size(size, size), head=head, epochs=epochs, batch_size=batch_size, workers=0, precision="fp32",
-        memory_format="channels_last", preflight=False,
-    )  # fmt: skip
+        recipe,
+        size=Size(size, size),
+        head=head,
+        epochs=epochs,
+        batch_size=batch_size,
+        workers=0,
+        precision="fp32",
+        memory_format="channels_last",
+        preflight=False,
+    )
 
 
 def plain(optimizer: OptimizerSpec) -> OptimizerSpec:
@@ -70,9 +77,13 @@ def mean_shape_nme(train: Instances, validation: Instances, recipe: Recipe) -> f
     xy = geometry.transform(geometry.invert(maps(validation)), np.tile(mean, (len(validation), 1, 1)))
     size = validation.image_size[validation.image_row]
     return metrics.measure(
-        xy, validation.xy, validation.labelled, box_xywh=validation.box_xywh, image_size=size,
+        xy,
+        validation.xy,
+        validation.labelled,
+        box_xywh=validation.box_xywh,
+        image_size=size,
         skeleton=validation.skeleton,
-    ).nme  # fmt: skip
+    ).nme
 
 
 def train(data: fitting.Data, recipe: Recipe) -> dict[str, Any]:

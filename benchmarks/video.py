@@ -68,9 +68,12 @@ def sliding(image: np.ndarray, offsets_px: np.ndarray) -> Iterator[np.ndarray]:
     height, width = (side // 2 * 2 for side in image.shape[:2])
     for offset in offsets_px:
         moved = cv2.warpAffine(
-            image, geometry.translation(float(offset), 0)[:2], (width, height), flags=cv2.INTER_CUBIC,
+            image,
+            geometry.translation(float(offset), 0)[:2],
+            (width, height),
+            flags=cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REPLICATE,
-        )  # fmt: skip
+        )
         noisy = moved + generator.normal(0, NOISE, moved.shape)
         yield np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
@@ -86,10 +89,12 @@ def followed(run: Runtime, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np
 
 def smoothed(xy: np.ndarray, sides: np.ndarray, choices: OneEuro, rate: float = RATE) -> np.ndarray:
     smoother = Smoother(choices)
-    return np.stack([
-        smoother([1], points[None], np.array([side]), number / rate)[0]
-        for number, (points, side) in enumerate(zip(xy, sides, strict=True))
-    ])  # fmt: skip
+    return np.stack(
+        [
+            smoother([1], points[None], np.array([side]), number / rate)[0]
+            for number, (points, side) in enumerate(zip(xy, sides, strict=True))
+        ]
+    )
 
 
 def jitter(xy: np.ndarray, sides: np.ndarray) -> dict[str, float]:
@@ -135,11 +140,14 @@ def of_a_frame(run: Runtime, image: np.ndarray, choices: OneEuro, folder: Path) 
         moving = (since > 0.5 * RATE * min(1, SWEEP / speed)) & (np.arange(len(way)) > RATE // 2)
         exact = np.stack([way, 0 * way], -1)[:, None]
         exact_late = smoothed(exact, np.full(len(way), side), choices)
-        found["moving"].append({
-            "speed": speed, "exact_points_ms": lag_ms(exact[..., 0], exact_late[..., 0], moving),
-            "network_ms": lag_ms(xy[..., 0], smoothed(xy, sides, choices)[..., 0], moving),
-            "closed_form_ms": 1e3 * choices.lag_seconds(speed),
-        })  # fmt: skip
+        found["moving"].append(
+            {
+                "speed": speed,
+                "exact_points_ms": lag_ms(exact[..., 0], exact_late[..., 0], moving),
+                "network_ms": lag_ms(xy[..., 0], smoothed(xy, sides, choices)[..., 0], moving),
+                "closed_form_ms": 1e3 * choices.lag_seconds(speed),
+            }
+        )
     return found
 
 
@@ -183,11 +191,15 @@ def show(name: str, found: dict[str, Any]) -> None:
         for measure in ("frame_to_frame", "second_difference"):
             raw, calm = (found[what][kind][measure] for kind in ("raw", "smoothed"))
             px = found["side_px"] / 100
-            print(f"  {what:6} {measure:18} raw {raw:.3f} % ({raw * px:.2f} px)  smoothed {calm:.3f} % ({calm * px:.2f} px)  "
-                  f"{raw / max(calm, 1e-9):.1f}x calmer")  # fmt: skip
+            print(
+                f"  {what:6} {measure:18} raw {raw:.3f} % ({raw * px:.2f} px)  smoothed {calm:.3f} % ({calm * px:.2f} px)  "
+                f"{raw / max(calm, 1e-9):.1f}x calmer"
+            )
     for each in found["moving"]:
-        print(f"  moving {each['speed']:.2f} sides/s: lag {each['exact_points_ms']:.0f} ms of exact points, "
-              f"{each['network_ms']:.0f} of the network's, closed form {each['closed_form_ms']:.0f}")  # fmt: skip
+        print(
+            f"  moving {each['speed']:.2f} sides/s: lag {each['exact_points_ms']:.0f} ms of exact points, "
+            f"{each['network_ms']:.0f} of the network's, closed form {each['closed_form_ms']:.0f}"
+        )
     print("  frames/s: " + ", ".join(f"{how} {rate:.1f}" for how, rate in found["frames_per_second"].items()))
 
 

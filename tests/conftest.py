@@ -24,9 +24,22 @@ if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"
     # files with shapes: elsewhere beartype would refuse what our own checks of a user's values are tested with.
     from jaxtyping import install_import_hook
 
-    WITH_SHAPES = ("models.contracts", "models.detector", "models.heads", "models.heatmaps", "models.losses",
-                   "models.flipping", "models.axes", "models.flow", "models.regression", "models.rounding",
-                   "training.module", "training.objective", "training.preflight", "motion")  # fmt: skip
+    WITH_SHAPES = (
+        "models.contracts",
+        "models.detector",
+        "models.heads",
+        "models.heatmaps",
+        "models.losses",
+        "models.flipping",
+        "models.axes",
+        "models.flow",
+        "models.regression",
+        "models.rounding",
+        "training.module",
+        "training.objective",
+        "training.preflight",
+        "motion",
+    )
     # The numeric tower: an int where a float is asked for is right.
     CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
     install_import_hook([f"fiducial.{module}" for module in WITH_SHAPES], CHECKER)
@@ -95,9 +108,17 @@ def write_blobs(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
             images.append({"id": i + 1, "file_name": name, "width": 72, "height": 56})
             keypoints = [value for x, y in xy.round(2).tolist() for value in (x, y, 2)]
             annotations.append(
-                {"id": i + 1, "image_id": i + 1, "category_id": 1, "keypoints": keypoints, "num_keypoints": 3,
-                 "bbox": [6, 4, 60, 48], "area": 2880, "iscrowd": 0}
-            )  # fmt: skip
+                {
+                    "id": i + 1,
+                    "image_id": i + 1,
+                    "category_id": 1,
+                    "keypoints": keypoints,
+                    "num_keypoints": 3,
+                    "bbox": [6, 4, 60, 48],
+                    "area": 2880,
+                    "iscrowd": 0,
+                }
+            )
         category = {"id": 1, "name": "blobs", "keypoints": ["red", "green", "blue"], "skeleton": []}
         file = {"images": images, "annotations": annotations, "categories": [category]}
         (root / "annotations" / f"{split}.json").write_text(json.dumps(file))

@@ -183,9 +183,15 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     cv2.imwrite(str(tmp_path / "picture.png"), np.full((30, 41, 3), 99, np.uint8))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
     places = {
-        "DATA": blobs, "MODEL": blob_model, "NEW": tmp_path / "new", "NOWHERE": tmp_path / "nowhere", "FILE": tmp_path / "file.txt",
-        "TRUTH": truth, "RESULTS": results, "PICTURE": tmp_path / "picture.png",
-    }  # fmt: skip
+        "DATA": blobs,
+        "MODEL": blob_model,
+        "NEW": tmp_path / "new",
+        "NOWHERE": tmp_path / "nowhere",
+        "FILE": tmp_path / "file.txt",
+        "TRUTH": truth,
+        "RESULTS": results,
+        "PICTURE": tmp_path / "picture.png",
+    }
     result = run(*(places.get(word, word) for word in arguments.split()))
     assert result.code == 2, result.err
     assert is_one_line(result.err), result.err

@@ -11,9 +11,14 @@ from fiducial.errors import UserError
 from fiducial.types import Keypoints, Normalizer, Skeleton
 
 FACE = Skeleton(
-    "face", ("eye_l", "eye_r", "nose", "mouth_l", "mouth_r"), ((0, 1), (3, 4)), ((0, 1), (3, 4)), (0.1, 0.2, 0.3, 0.4, 0.5),
-    {"eyes": (0, 1), "mouth": (3, 4)}, Normalizer("points", "interocular", (0, 1)),
-)  # fmt: skip
+    "face",
+    ("eye_l", "eye_r", "nose", "mouth_l", "mouth_r"),
+    ((0, 1), (3, 4)),
+    ((0, 1), (3, 4)),
+    (0.1, 0.2, 0.3, 0.4, 0.5),
+    {"eyes": (0, 1), "mouth": (3, 4)},
+    Normalizer("points", "interocular", (0, 1)),
+)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,20 @@ from pathlib import Path
 import pytest
 from import_direction import ROOT
 
-SOURCES = ("fiducial", "benchmarks", "docs", "recipes", "tests", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile",
-           "README.md", "constraints.txt", "pyproject.toml")  # fmt: skip
+SOURCES = (
+    "fiducial",
+    "benchmarks",
+    "docs",
+    "recipes",
+    "tests",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "Makefile",
+    "README.md",
+    "constraints.txt",
+    "pyproject.toml",
+)
 MOST_PACKAGES = 15  # besides Fiducial, in the base install
 BUILD = "from setuptools import build_meta; print(getattr(build_meta, 'build_' + sys.argv[1])(sys.argv[2]))"
 
@@ -51,8 +63,13 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) 
     about = {name for name in names if ".dist-info/" in name}
     assert names - about == files_of(ROOT / "fiducial")
     assert {Path(name).name for name in about} == {
-        "LICENSE", "METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt",
-    }  # fmt: skip
+        "LICENSE",
+        "METADATA",
+        "RECORD",
+        "WHEEL",
+        "entry_points.txt",
+        "top_level.txt",
+    }
     assert "fiducial/py.typed" in names
     assert sum(file.file_size for file in zipfile.ZipFile(built[0]).infolist()) < 3e6
 

@@ -68,10 +68,20 @@ def fit(
     else:
         base = recipe or recipes.default(method, resume_from=folder if resume else None)
     options = options_of(
-        method=method, backbone=backbone, size=size, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed,
-        points=points, init=init, pretrained=pretrained, patience=patience, preflight=None if preflight else False,
+        method=method,
+        backbone=backbone,
+        size=size,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        points=points,
+        init=init,
+        pretrained=pretrained,
+        patience=patience,
+        preflight=None if preflight else False,
         strict=strict or None,
-    )  # fmt: skip
+    )
     chosen = recipes.changed(base, options, settings_of(more, settings))
     from fiducial.training import run  # torch, after all words were read
 

@@ -47,8 +47,16 @@ def evaluate_points(
         normalizer: box, image, interocular or the numbers of two points; sigmas: of OKS [those of known points]."""
     points = _keypoints(predicted, scores)
     if isinstance(truth, Instances):
-        columns = {"visibility": visibility, "boxes": boxes, "areas": areas, "crowd": crowd, "image_ids": image_ids,
-                   "image_size": image_size, "skeleton": skeleton, "names": names}  # fmt: skip
+        columns = {
+            "visibility": visibility,
+            "boxes": boxes,
+            "areas": areas,
+            "crowd": crowd,
+            "image_ids": image_ids,
+            "image_size": image_size,
+            "skeleton": skeleton,
+            "names": names,
+        }
         refuse("Instances", {name: value is not None for name, value in columns.items()})
         instances = truth
         if sigmas is not None or normalizer is not None:
@@ -60,9 +68,19 @@ def evaluate_points(
         ids, row = _images_of(image_ids, len(xy), predicted_image_ids)
         sizes = _sizes(image_size, len(xy), row, len(ids))
         instances = arrays.labels_of(
-            xy, visibility, boxes, images=NoImages(len(ids)), image_size=sizes, image_row=row, areas=areas, crowd=crowd,
-            skeleton=skeleton, names=names, sigmas=sigmas, normalizer=normalizer,
-        )  # fmt: skip
+            xy,
+            visibility,
+            boxes,
+            images=NoImages(len(ids)),
+            image_size=sizes,
+            image_row=row,
+            areas=areas,
+            crowd=crowd,
+            skeleton=skeleton,
+            names=names,
+            sigmas=sigmas,
+            normalizer=normalizer,
+        )
     if points.xy.shape[1:] != instances.xy.shape[1:]:
         found, expected = points.xy.shape[1], instances.xy.shape[1]
         raise UserError("predicted", f"has {found} points an instance, and truth has {expected}")

@@ -16,8 +16,11 @@ def named_parts(files: list[str] | None) -> list[str]:
 
 
 DataPath = Annotated[
-    Path, typer.Argument(help="Folder with annotations/{train,val,test}.json beside images/, any supported format's root, or one annotation file.")
-]  # fmt: skip
+    Path,
+    typer.Argument(
+        help="Folder with annotations/{train,val,test}.json beside images/, any supported format's root, or one annotation file."
+    ),
+]
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder of the images, when DATA is one annotation file.")]
 CategoryOption = Annotated[str | None, typer.Option(help="Which category, when DATA has several with points.")]
 StrictOption = Annotated[

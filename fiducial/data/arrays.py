@@ -87,9 +87,20 @@ def instances_of(
     items = _images(images)
     sizes = np.array([_size(item, row) for row, item in enumerate(items)], np.int32).reshape(-1, 2)
     return labels_of(
-        xy, visibility, boxes, images=GivenImages(items), image_size=sizes, skeleton=skeleton, names=names,
-        flip_pairs=flip_pairs, image_row=image_row, areas=areas, crowd=crowd, sigmas=sigmas, normalizer=normalizer,
-    )  # fmt: skip
+        xy,
+        visibility,
+        boxes,
+        images=GivenImages(items),
+        image_size=sizes,
+        skeleton=skeleton,
+        names=names,
+        flip_pairs=flip_pairs,
+        image_row=image_row,
+        areas=areas,
+        crowd=crowd,
+        sigmas=sigmas,
+        normalizer=normalizer,
+    )
 
 
 def labels_of(

@@ -122,9 +122,16 @@ class ImageGroupedSampler(Sampler[Draw]):
     less."""
 
     def __init__(
-        self, rows: np.ndarray, image_row: np.ndarray, batch_size: int, *, seed: int = 0, training: bool = True,
-        rank: int = 0, world: int = 1,
-    ):  # fmt: skip
+        self,
+        rows: np.ndarray,
+        image_row: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        training: bool = True,
+        rank: int = 0,
+        world: int = 1,
+    ):
         if batch_size < 1 or not 0 <= rank < world:
             raise UserError(
                 f"batch size {batch_size}, rank {rank} of {world}: expected a batch of at least 1, rank < world"
@@ -168,9 +175,16 @@ class Crops(Dataset[Batch]):
     left out of evaluation (labelled = 0), and is reported once by `problems`; with `strict` it is an error."""
 
     def __init__(
-        self, instances: Instances, size: Size, spec: AugmentSpec | None, *, seed: int = 0, padding: float = PADDING,
-        strict: bool = False, cache_bytes: int = CACHE_BYTES,
-    ):  # fmt: skip
+        self,
+        instances: Instances,
+        size: Size,
+        spec: AugmentSpec | None,
+        *,
+        seed: int = 0,
+        padding: float = PADDING,
+        strict: bool = False,
+        cache_bytes: int = CACHE_BYTES,
+    ):
         self.instances, self.size, self.spec, self.seed = instances, size, spec, seed
         self.padding, self.strict = padding, strict
         self.flip = augment.flip_probability(spec, instances.skeleton) if spec else 0.0

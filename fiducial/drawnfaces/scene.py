@@ -118,13 +118,29 @@ def _person(random: np.random.Generator) -> Proportions:
         return float(np.clip(random.normal(), -2.2, 2.2) * spread)
 
     return Proportions(
-        face_width=factor(0.05), jaw_width=factor(0.06), chin_length=factor(0.035), lower_length=factor(0.055),
-        forehead=factor(0.07), depth=factor(0.07), eye_spacing=factor(0.035), eye_size=factor(0.08),
-        eye_slant=shift(0.07), brow_height=shift(0.03), brow_arch=factor(0.35), nose_length=factor(0.06),
-        nose_width=factor(0.13), nose_height=factor(0.12), mouth_width=factor(0.1), mouth_shift=shift(0.025),
-        upper_lip=factor(0.28), lower_lip=factor(0.22), brow_ridge=factor(0.3), cheeks=factor(0.3),
-        chin_height=factor(0.3), skew=shift(0.02),
-    )  # fmt: skip
+        face_width=factor(0.05),
+        jaw_width=factor(0.06),
+        chin_length=factor(0.035),
+        lower_length=factor(0.055),
+        forehead=factor(0.07),
+        depth=factor(0.07),
+        eye_spacing=factor(0.035),
+        eye_size=factor(0.08),
+        eye_slant=shift(0.07),
+        brow_height=shift(0.03),
+        brow_arch=factor(0.35),
+        nose_length=factor(0.06),
+        nose_width=factor(0.13),
+        nose_height=factor(0.12),
+        mouth_width=factor(0.1),
+        mouth_shift=shift(0.025),
+        upper_lip=factor(0.28),
+        lower_lip=factor(0.22),
+        brow_ridge=factor(0.3),
+        cheeks=factor(0.3),
+        chin_height=factor(0.3),
+        skew=shift(0.02),
+    )
 
 
 def _expression(random: np.random.Generator) -> Expression:

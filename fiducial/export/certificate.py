@@ -103,12 +103,24 @@ def certify(
             real = (expected, found) if case.name == "real" else real
     assert real is not None
     made = Certificate(
-        file.name, sum(part.stat().st_size for part in runtime.files_of(file)), str(torch_side.network.path), card.runtime,
-        facts["version"], card.precision, card.crop, card.decode, source,
-        max(each.max_px for each in differences), float(np.mean([each.mean_px for each in differences])), largest_score,
+        file.name,
+        sum(part.stat().st_size for part in runtime.files_of(file)),
+        str(torch_side.network.path),
+        card.runtime,
+        facts["version"],
+        card.precision,
+        card.crop,
+        card.decode,
+        source,
+        max(each.max_px for each in differences),
+        float(np.mean([each.mean_px for each in differences])),
+        largest_score,
         TOLERANCE_PX if card.precision == "fp32" else None,
-        None if data is None or not torch_side.skeleton.named else _metric(instances, *real), tuple(differences), facts["without_torch"], tuple(notes),
-    )  # fmt: skip
+        None if data is None or not torch_side.skeleton.named else _metric(instances, *real),
+        tuple(differences),
+        facts["without_torch"],
+        tuple(notes),
+    )
     if made.tolerance_px is not None and not made.max_px <= made.tolerance_px:
         worst = max(differences, key=lambda each: each.max_px)
         raise UserError(
@@ -214,7 +226,7 @@ def _cases(instances: Instances, folder: Path) -> list[_Case]:
         varied("grey", lambda p, b: (cv2.cvtColor(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), b)),
         varied("noise", lambda p, b: (noise.integers(0, 256, p.shape, dtype=np.uint8), b)),
         varied("turned by EXIF", lambda p, b: (saved(np.rot90(p), orientation=6), b)),
-    ]  # fmt: skip
+    ]
 
 
 def _within(box: np.ndarray, shares: np.ndarray) -> np.ndarray:

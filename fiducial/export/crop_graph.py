@@ -252,9 +252,18 @@ def crop_model(size: Size, padding: float) -> onnx.ModelProto:
     middles = ", ".join(str(i + 0.5) for side in size for i in range(side))
     axes = ", ".join(str(axis) for axis, side in enumerate(size) for _ in range(side))
     model = _parsed(
-        CROP, WIDTH=size.w, HEIGHT=size.h, BOTH=size.w + size.h, PADDING=padding, ASPECT=size.w / size.h, MIDDLES=middles,
-        AXES=axes, FRACTIONS=geometry.FRACTIONS, HALF_UP=geometry.HALF_UP, **limits,
-    )  # fmt: skip
+        CROP,
+        WIDTH=size.w,
+        HEIGHT=size.h,
+        BOTH=size.w + size.h,
+        PADDING=padding,
+        ASPECT=size.w / size.h,
+        MIDDLES=middles,
+        AXES=axes,
+        FRACTIONS=geometry.FRACTIONS,
+        HALF_UP=geometry.HALF_UP,
+        **limits,
+    )
     nothing = helper.make_tensor("crops", TensorProto.UINT8, (0, size.h, size.w, 3), [])
     model.graph.initializer.append(nothing)
     return model

@@ -27,9 +27,16 @@ from fiducial.types import Skeleton
 
 
 def export_model(
-    model: Path, to: str, out: Path, *, data: Path | None = None, crop: Where = "inside", decode: Decode = "own",
-    int8: Path | None = None, max_drop: float = 0.01,
-) -> tuple[Path, Certificate]:  # fmt: skip
+    model: Path,
+    to: str,
+    out: Path,
+    *,
+    data: Path | None = None,
+    crop: Where = "inside",
+    decode: Decode = "own",
+    int8: Path | None = None,
+    max_drop: float = 0.01,
+) -> tuple[Path, Certificate]:
     """Writes OUT/model.* and OUT/model.certificate.json; the file's path and the certificate.
 
     `data`: labelled pictures for the certificate; None = those that the run was last scored on, where they are still

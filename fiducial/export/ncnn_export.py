@@ -144,8 +144,12 @@ def _write_decode(detector: Detector, raw: Any, outputs: tuple[str, ...], path: 
     batch = torch.export.Dim("n", min=1)
     with torch.no_grad():
         model = onnx_export.traced_module(
-            Decoding(detector, raw).eval(), (parts,), [f"raw{i}" for i in range(len(parts))], list(outputs),
-            {"parts": [{0: batch} for _ in parts]}, what=f"the decode of {detector.spec.method}",
-        )  # fmt: skip
+            Decoding(detector, raw).eval(),
+            (parts,),
+            [f"raw{i}" for i in range(len(parts))],
+            list(outputs),
+            {"parts": [{0: batch} for _ in parts]},
+            what=f"the decode of {detector.spec.method}",
+        )
     model.ir_version = crop_graph.IR_VERSION
     onnx.save(model, path)

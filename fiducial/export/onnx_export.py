@@ -121,9 +121,13 @@ def traced(detector: Detector, part: Part = "whole", batched: bool = False) -> t
     names = {0: torch.export.Dim("n", min=1)}
     with torch.no_grad():
         model = traced_module(
-            Graph(detector, part).eval(), (crops,), ["crops"], list(outputs), (names,) if batched else None,
+            Graph(detector, part).eval(),
+            (crops,),
+            ["crops"],
+            list(outputs),
+            (names,) if batched else None,
             what=f"the {'decode' if part == 'whole' else 'network'} of {detector.spec.method} on {detector.spec.backbone}",
-        )  # fmt: skip
+        )
     node_names.by_module(model)
     return model, outputs
 
@@ -139,9 +143,15 @@ def traced_module(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's exporter warns of what torch itself does
             program = torch.onnx.export(
-                module, arguments, dynamo=True, input_names=inputs, output_names=outputs, verbose=False,
-                opset_version=crop_graph.OPSET, dynamic_shapes=dynamic,
-            )  # fmt: skip
+                module,
+                arguments,
+                dynamo=True,
+                input_names=inputs,
+                output_names=outputs,
+                verbose=False,
+                opset_version=crop_graph.OPSET,
+                dynamic_shapes=dynamic,
+            )
     except torch.onnx.OnnxExporterError as error:
         raise _refusal(what, error) from error
     assert program is not None
@@ -162,8 +172,12 @@ def with_crop(network: onnx.ModelProto, detector: Detector, outputs: tuple[str, 
     network.graph.input[0].name = "network_crops"
     for output in network.graph.output:
         output.name += "_crop"
-    joined = compose.merge_models(crop, network, io_map=[("cut", "network_crops")], outputs=[
-        "corner", "step", *(f"{name}_crop" for name in outputs)])  # fmt: skip
+    joined = compose.merge_models(
+        crop,
+        network,
+        io_map=[("cut", "network_crops")],
+        outputs=["corner", "step", *(f"{name}_crop" for name in outputs)],
+    )
     links = [(name, name) for name in ("corner", "step", *(f"{name}_crop" for name in outputs))]
     return compose.merge_models(joined, crop_graph.place_model(outputs), io_map=links)
 

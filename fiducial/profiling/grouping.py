@@ -116,7 +116,15 @@ def _row(name: str, layers: Sequence[Layer], whole_ms: float, machine: Machine, 
     shaped = [layer for layer in layers if layer.output] if by != "type" else []
     floor_ms = machine.floor_ms(macs)
     return Row(
-        name, len(layers), shaped[0].input if shaped else (), shaped[-1].output if shaped else (),
-        sum(layer.parameters for layer in layers), macs, ms, ms / whole_ms, floor_ms, floor_ms / ms if ms > 0 else 0.0,
+        name,
+        len(layers),
+        shaped[0].input if shaped else (),
+        shaped[-1].output if shaped else (),
+        sum(layer.parameters for layer in layers),
+        macs,
+        ms,
+        ms / whole_ms,
+        floor_ms,
+        floor_ms / ms if ms > 0 else 0.0,
         sum(layer.output_bytes for layer in layers),
-    )  # fmt: skip
+    )

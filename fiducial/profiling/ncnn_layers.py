@@ -100,8 +100,16 @@ def _layer(layer: Any, ms: float, shapes: dict[int, Shape], settings: dict[str, 
     output = shapes.get(layer.tops[0], ())
     weights = int(settings.get(layer.name, {}).get(WEIGHTS.get(layer.type, -1), 0))
     return Layer(
-        "", layer.name, layer.type, ms, entry, output, weights, weights * _places(layer.type, entry, output), 4 * prod(output),
-    )  # fmt: skip
+        "",
+        layer.name,
+        layer.type,
+        ms,
+        entry,
+        output,
+        weights,
+        weights * _places(layer.type, entry, output),
+        4 * prod(output),
+    )
 
 
 def _places(kind: str, entry: Shape, output: Shape) -> int:

@@ -36,9 +36,7 @@ def measure(network: OnnxNetwork, threads: int, seconds: float) -> Measured:
     times = [midmean([event["dur"] for event in events]) for events in operators]
     corrected, factor = timing.without_instruments(times, [cost_us] * len(times), 1e3 * whole)
     has_crop = network.export.crop == "inside"
-    layers = tuple(
-        _layer(events[-1], us / 1e3, has_crop) for events, us in zip(operators, corrected, strict=True)
-    )  # fmt: skip
+    layers = tuple(_layer(events[-1], us / 1e3, has_crop) for events, us in zip(operators, corrected, strict=True))
     how = (
         f"ONNX Runtime's own profile, the {factor * cost_us:.1f} µs that it takes an operator taken off; the whole "
         "without it"
@@ -78,10 +76,17 @@ def _layer(event: Event, ms: float, has_crop: bool) -> Layer:
     weight = counting.weight_of(kind, inputs) if inputs else ()
     path = "crop" if not name and has_crop else node_names.path_of(name)  # the crop's operators have no names
     return Layer(
-        path, name or f"{kind}_{about['node_index']}", kind, ms,
-        inputs[0] if inputs else (), output, int(about["parameter_size"]) // 4 if weight else 0,
-        counting.macs_of(kind, inputs, output), int(about["output_size"]), weight,
-    )  # fmt: skip
+        path,
+        name or f"{kind}_{about['node_index']}",
+        kind,
+        ms,
+        inputs[0] if inputs else (),
+        output,
+        int(about["parameter_size"]) // 4 if weight else 0,
+        counting.macs_of(kind, inputs, output),
+        int(about["output_size"]),
+        weight,
+    )
 
 
 def _shapes(described: Sequence[dict[str, list[int]]]) -> list[Shape]:

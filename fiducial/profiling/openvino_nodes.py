@@ -96,10 +96,17 @@ def _layer(name: str, kind: str, ms: float, operator: Any) -> Layer:
     output: Shape = tuple(outputs[0].get_shape()) if outputs else ()
     weight = counting.weight_of(kind, inputs) if inputs else ()
     return Layer(
-        node_names.path_of(name), name, kind, ms,
-        inputs[0] if inputs else (), output, _constants(operator) if weight else 0, counting.macs_of(kind, inputs, output),
-        sum(prod(each.get_shape()) * each.get_element_type().size for each in outputs), weight,
-    )  # fmt: skip
+        node_names.path_of(name),
+        name,
+        kind,
+        ms,
+        inputs[0] if inputs else (),
+        output,
+        _constants(operator) if weight else 0,
+        counting.macs_of(kind, inputs, output),
+        sum(prod(each.get_shape()) * each.get_element_type().size for each in outputs),
+        weight,
+    )
 
 
 def _constants(operator: Any) -> int:

@@ -35,21 +35,32 @@ def lines(profile: Profile) -> list[str]:
         f"floor {machine.floor_ms(profile.macs):.3f} ms: {machine.gflops:.0f} GFLOP/s in fp32, measured; the whole reaches "
         f"{profile.of_peak:.0%} of it; memory stream {machine.stream_gb_per_s:.0f} GB/s",
         f"timed by {profile.how}; layers sum to {1 - profile.rest_ms / profile.whole_ms:.1%} of the whole"
-        + (": more than 5 % apart, the machine was busy, run it again" if profile.rest_ms < -0.05 * profile.whole_ms else ""),
-    ]  # fmt: skip
+        + (
+            ": more than 5 % apart, the machine was busy, run it again"
+            if profile.rest_ms < -0.05 * profile.whole_ms
+            else ""
+        ),
+    ]
 
 
 def table(profile: Profile, by: str | None) -> list[dict[str, Any]]:
     """Rows for `print_table`."""
     return [
         {
-            "part": row.name, "layers": row.layers, "in": _shape(row.input), "out": _shape(row.output),
-            "parameters": f"{row.parameters:,}", "MACs M": f"{row.macs / 1e6:,.2f}", "ms": f"{row.ms:.3f}", "share": f"{row.share:.1%}",
-            "floor ms": f"{row.floor_ms:.3f}", "of peak": f"{row.of_peak:.0%}" if row.macs else "-",
+            "part": row.name,
+            "layers": row.layers,
+            "in": _shape(row.input),
+            "out": _shape(row.output),
+            "parameters": f"{row.parameters:,}",
+            "MACs M": f"{row.macs / 1e6:,.2f}",
+            "ms": f"{row.ms:.3f}",
+            "share": f"{row.share:.1%}",
+            "floor ms": f"{row.floor_ms:.3f}",
+            "of peak": f"{row.of_peak:.0%}" if row.macs else "-",
             "out KiB": f"{row.output_bytes / 1024:,.0f}",
         }
         for row in grouping.rows(profile, by)
-    ]  # fmt: skip
+    ]
 
 
 def summary(profile: Profile, by: str | None) -> dict[str, Any]:
@@ -60,12 +71,18 @@ def summary(profile: Profile, by: str | None) -> dict[str, Any]:
         if item.name not in ("layers", "machine")
     }
     return {
-        **whole, "elsewhere_ms": dict(profile.elsewhere_ms), "rest_ms": profile.rest_ms, "parameters": profile.parameters,
-        "macs": profile.macs, "floor_ms": profile.machine.floor_ms(profile.macs), "of_peak": profile.of_peak,
-        "machine": dataclasses.asdict(profile.machine), "advice": advice(profile),
+        **whole,
+        "elsewhere_ms": dict(profile.elsewhere_ms),
+        "rest_ms": profile.rest_ms,
+        "parameters": profile.parameters,
+        "macs": profile.macs,
+        "floor_ms": profile.machine.floor_ms(profile.macs),
+        "of_peak": profile.of_peak,
+        "machine": dataclasses.asdict(profile.machine),
+        "advice": advice(profile),
         "rows": [dataclasses.asdict(row) for row in grouping.rows(profile, by)],
         "layers": [dataclasses.asdict(layer) for layer in profile.layers],
-    }  # fmt: skip
+    }
 
 
 def page_of(profile: Profile, by: str | None) -> Page:

@@ -25,9 +25,13 @@ def clock_for(threads: int, in_caller: bool = True) -> Clock:
 
 
 def in_turns(
-    plain: Callable[[], object], parts: Callable[[], Found], seconds: float, *, clock: Clock,
+    plain: Callable[[], object],
+    parts: Callable[[], Found],
+    seconds: float,
+    *,
+    clock: Clock,
     instruments: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> tuple[float, list[Found]]:  # fmt: skip
+) -> tuple[float, list[Found]]:
     """For about so many seconds: ms of `plain` by the clock, and what each run of `parts` found. `instruments` are around
     the runs of a turn of `parts`."""
     whole: list[float] = []

@@ -175,10 +175,8 @@ def traced_detector(detector: Detector, enter: Enter, leave: Leave) -> Iterator[
 def modules_of(detector: Detector) -> dict[str, nn.Module]:
     """Those that have code of their own, by path."""
     return {
-        path or NORMALISATION: module
-        for path, module in detector.named_modules()
-        if type(module) not in TRANSPARENT
-    }  # fmt: skip
+        path or NORMALISATION: module for path, module in detector.named_modules() if type(module) not in TRANSPARENT
+    }
 
 
 def hook_cost(clock: Clock) -> HookCost:
@@ -245,9 +243,12 @@ def _timed(detector: Detector, crop: Tensor, clock: Clock, seconds: float) -> tu
         return dict(tracer.own)
 
     whole, parts = timing.in_turns(
-        lambda: detector.predict(crop).numpy(), hooked, seconds, clock=clock,
+        lambda: detector.predict(crop).numpy(),
+        hooked,
+        seconds,
+        clock=clock,
         instruments=lambda: traced_detector(detector, tracer.enter, tracer.leave),
-    )  # fmt: skip
+    )
     hooks = hook_cost(clock)
     times = [1e3 * midmean([run[path] for run in parts]) for path in parts[0]]
     costs = [1e3 * hooks.of(path, tracer) for path in parts[0]]
@@ -274,9 +275,16 @@ def _layers(
         weight = getattr(module, "weight", None) if macs.get(path) else None
         layers.append(
             Layer(
-                path, path, path if module is None or module is detector else type(module).__name__,
-                own.get(path, 0.0), seen.input, seen.output, learnt[path], macs.get(path, 0), seen.bytes,
+                path,
+                path,
+                path if module is None or module is detector else type(module).__name__,
+                own.get(path, 0.0),
+                seen.input,
+                seen.output,
+                learnt[path],
+                macs.get(path, 0),
+                seen.bytes,
                 tuple(weight.shape) if isinstance(weight, Tensor) else (),
             )
-        )  # fmt: skip
+        )
     return tuple(layers)

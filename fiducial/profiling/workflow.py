@@ -46,16 +46,22 @@ def profile_model(
         memory = memory_bytes(file, name)
     profile = Profile(
         shown, name, threads, str(card.spec.size), precision, found.whole_ms, found.layers, peak, found.how, memory
-    )  # fmt: skip
+    )
     if advice.wants_another_runtime(profile):
         profile = replace(profile, elsewhere_ms=_in_onnxruntime(model, threads, shown))
     return profile
 
 
 def profile_random(
-    backbone: str | None, method: str | None, size: str | None, points: int, name: str | None = None, *, threads: int = 1,
+    backbone: str | None,
+    method: str | None,
+    size: str | None,
+    points: int,
+    name: str | None = None,
+    *,
+    threads: int = 1,
     seconds: float = 3.0,
-) -> Profile:  # fmt: skip
+) -> Profile:
     """The same for a network that has learnt nothing: times do not depend on what it knows."""
     with tempfile.TemporaryDirectory() as folder:
         model = random_model(Path(folder), backbone, method, size, points)

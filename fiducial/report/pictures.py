@@ -28,8 +28,14 @@ TEXT: Colour = (235, 235, 235)
 
 # Told apart by colour-blind readers too (after Okabe and Ito, lightened for photographs).
 GROUP_COLOURS: tuple[Colour, ...] = (
-    (86, 190, 245), (255, 165, 20), (50, 220, 150), (250, 235, 80), (255, 95, 60), (235, 130, 205), (150, 140, 255),
-)  # fmt: skip
+    (86, 190, 245),
+    (255, 165, 20),
+    (50, 220, 150),
+    (250, 235, 80),
+    (255, 95, 60),
+    (235, 130, 205),
+    (150, 140, 255),
+)
 
 FEW = 12  # points of which each is shown by itself: with its error's line, or its heatmap
 MARKED = 6  # of more points, the farthest off, with their lines

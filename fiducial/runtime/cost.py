@@ -256,10 +256,15 @@ def _combined(latency: Latency, workers: Sequence[_Timed]) -> Latency:
     by_round = np.median(cpu if latency.threads == 1 else clock, axis=1)
     first = workers[0]
     return replace(
-        latency, median_ms=median, p10_ms=p10, p90_ms=p90, cpu_ms=float(np.median(cpu)),
+        latency,
+        median_ms=median,
+        p10_ms=p10,
+        p90_ms=p90,
+        cpu_ms=float(np.median(cpu)),
         round_ms=tuple(float(value) for value in by_round),
-        memory_bytes=first.memory_bytes, base_memory_bytes=first.base_memory_bytes,
-    )  # fmt: skip
+        memory_bytes=first.memory_bytes,
+        base_memory_bytes=first.base_memory_bytes,
+    )
 
 
 class _Timed:

@@ -89,10 +89,15 @@ def run(
         callbacks.append(Patience(history, recipe.patience))
     callbacks.append(RichProgressBar() if progress else Told(history))
     trainer = _trainer(
-        recipe, devices, max_epochs=recipe.epochs, default_root_dir=out, enable_progress_bar=progress,
+        recipe,
+        devices,
+        max_epochs=recipe.epochs,
+        default_root_dir=out,
+        enable_progress_bar=progress,
         callbacks=[callback for callback in callbacks if callback is not None],
-        logger=TensorBoardLogger(out, "tensorboard", version=""), plugins=[WholeFiles()],
-    )  # fmt: skip
+        logger=TensorBoardLogger(out, "tensorboard", version=""),
+        plugins=[WholeFiles()],
+    )
     try:
         with _quiet():
             trainer.fit(

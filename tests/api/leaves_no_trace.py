@@ -16,9 +16,17 @@ import fiducial
 from fiducial import UserError
 
 QUICK: dict[str, Any] = {
-    "method": "deeppose", "backbone": "mobilenetv3_small_050", "size": (64, 48), "epochs": 1, "batch_size": 8, "lr": 3e-3,
-    "pretrained": "no", "workers": 0, "precision": "fp32", "memory_format": "contiguous",
-}  # fmt: skip
+    "method": "deeppose",
+    "backbone": "mobilenetv3_small_050",
+    "size": (64, 48),
+    "epochs": 1,
+    "batch_size": 8,
+    "lr": 3e-3,
+    "pretrained": "no",
+    "workers": 0,
+    "precision": "fp32",
+    "memory_format": "contiguous",
+}
 
 
 def state() -> list[Any]:
@@ -27,10 +35,17 @@ def state() -> list[Any]:
 
     numbers = np.random.get_state()
     return [
-        random.getstate(), numbers[1].tolist(), numbers[2], torch.get_rng_state().tolist(), torch.get_num_threads(),
-        list(sys.argv), torch.get_default_dtype(), torch.is_grad_enabled(), torch.backends.cudnn.benchmark,
+        random.getstate(),
+        numbers[1].tolist(),
+        numbers[2],
+        torch.get_rng_state().tolist(),
+        torch.get_num_threads(),
+        list(sys.argv),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        torch.backends.cudnn.benchmark,
         torch.are_deterministic_algorithms_enabled(),
-    ]  # fmt: skip
+    ]
 
 
 def refused(words: str, call: Callable[[], Any]) -> None:

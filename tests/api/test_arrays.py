@@ -60,7 +60,12 @@ GREY, XY = np.zeros((50, 60), np.uint8), np.full((2, 3, 2), 20.0) + np.arange(6)
 GOOD = [np.zeros((50, 60, 3), np.uint8)] * 2
 WRONG: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "no images": ([], XY, {}, "images: is empty"),
-    "one image": (GOOD[0], XY, {}, r"images\[0\]: expected uint8 RGB \[height, width, 3\] or a path, got uint8 \[60, 3\]"),
+    "one image": (
+        GOOD[0],
+        XY,
+        {},
+        r"images\[0\]: expected uint8 RGB \[height, width, 3\] or a path, got uint8 \[60, 3\]",
+    ),
     "a path alone": ("a.png", XY, {}, "images: expected a list of arrays or paths, got str"),
     "grey": ([GREY, GREY], XY, {}, r"images\[0\]: expected uint8 RGB .* got uint8 \[50, 60\]"),
     "rgba": ([np.zeros((5, 6, 4), np.uint8)] * 2, XY, {}, r"images\[0\]: .* got uint8 \[5, 6, 4\]"),
@@ -71,12 +76,26 @@ WRONG: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "ragged": (GOOD, [[[1, 2]], [[1, 2], [3, 4]]], {}, "xy: is no array of numbers"),
     "none": (GOOD, XY[:0], {"names": "abc"}, "xy: holds no instances"),
     "too few images": (GOOD[:1], XY, {}, "images: 1 images for 2 rows of xy; expected as many, or image_row"),
-    "infinite": (GOOD, np.where(np.arange(6).reshape(3, 2) == 1, np.inf, XY), {"visibility": np.ones((2, 3))},
-                 "row 0 of xy, visibility and boxes: point 'point_0' is labelled .* without finite"),
+    "infinite": (
+        GOOD,
+        np.where(np.arange(6).reshape(3, 2) == 1, np.inf, XY),
+        {"visibility": np.ones((2, 3))},
+        "row 0 of xy, visibility and boxes: point 'point_0' is labelled .* without finite",
+    ),
     "all NaN": (GOOD, np.full((2, 3, 2), np.nan), {}, "xy: row 0 has no labelled point and no box"),
     "v": (GOOD, XY, {"visibility": np.full((2, 3), 5)}, "row 0 .*: v is 5 at point"),
-    "v of another shape": (GOOD, XY, {"visibility": np.ones((2, 4))}, r"visibility: has the shape \[2, 4\]; expected \[2, 3\]"),
-    "boxes of another length": (GOOD, XY, {"boxes": np.ones((3, 4))}, r"boxes: has the shape \[3, 4\]; expected \[2, 4\]"),
+    "v of another shape": (
+        GOOD,
+        XY,
+        {"visibility": np.ones((2, 4))},
+        r"visibility: has the shape \[2, 4\]; expected \[2, 3\]",
+    ),
+    "boxes of another length": (
+        GOOD,
+        XY,
+        {"boxes": np.ones((3, 4))},
+        r"boxes: has the shape \[3, 4\]; expected \[2, 4\]",
+    ),
     "a box of no area": (GOOD, XY, {"boxes": [[1, 2, 0, 4]] * 2}, "row 0 .*: its box .* has no area"),
     "far": (GOOD, XY + 9e6, {}, "row 0 .* far outside the picture"),
     "names": (GOOD, XY, {"names": ["a", "b"]}, "names: 2 names for 3 points"),
@@ -87,7 +106,7 @@ WRONG: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "eyes": (GOOD, XY, {"normalizer": "interocular"}, "normalizer: the eyes of 'points' are not known"),
     "pairs": (GOOD, XY, {"flip_pairs": [(0, 9)]}, "point index 9 with 3 points"),
     "sigmas": (GOOD, XY, {"sigmas": [1.0]}, "expected 3 positive sigmas"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -21,9 +21,20 @@ import fiducial
 def train_on_own_arrays(images: list[np.ndarray], xy: np.ndarray, out: Path) -> Any:
     data = fiducial.Instances.of(images, xy, names=["red", "green", "blue"], flip_pairs=[])
     run = fiducial.fit(
-        data, out, method="deeppose", size=(64, 48), epochs=4, batch_size=8, lr=3e-3, pretrained="no",
-        backbone="mobilenetv3_small_050", workers=0, precision="fp32", memory_format="contiguous", preflight=False,
-    )  # fmt: skip
+        data,
+        out,
+        method="deeppose",
+        size=(64, 48),
+        epochs=4,
+        batch_size=8,
+        lr=3e-3,
+        pretrained="no",
+        backbone="mobilenetv3_small_050",
+        workers=0,
+        precision="fp32",
+        memory_format="contiguous",
+        preflight=False,
+    )
     points = run.model()(images[0])
     return run, points["red"], points.draw(images[0])
 
@@ -41,9 +52,20 @@ def measure_two_arrays(predicted: np.ndarray, truth: np.ndarray, boxes: np.ndarr
 
 def own_head_trained_exported_and_certified(head: Path, data: Path, out: Path) -> Any:
     run = fiducial.fit(
-        data, out / "run", method=f"{head}:Head", backbone="mobilenetv3_small_050", size=(64, 48), epochs=1, lr=3e-3,
-        batch_size=16, pretrained="no", workers=0, precision="fp32", memory_format="contiguous", preflight=False,
-    )  # fmt: skip
+        data,
+        out / "run",
+        method=f"{head}:Head",
+        backbone="mobilenetv3_small_050",
+        size=(64, 48),
+        epochs=1,
+        lr=3e-3,
+        batch_size=16,
+        pretrained="no",
+        workers=0,
+        precision="fp32",
+        memory_format="contiguous",
+        preflight=False,
+    )
     file = fiducial.export(run, out / "shipped", to="onnx")
     return file.certificate.max_px, fiducial.evaluate(file, data)["nme"], fiducial.evaluate(run, data)["nme"]
 
@@ -103,19 +125,28 @@ def _ap_by_pycocotools(predicted: np.ndarray, truth: np.ndarray, boxes: np.ndarr
         "categories": [{"id": 1}],
         "annotations": [
             {
-                "id": i + 1, "image_id": i + 1, "category_id": 1, "iscrowd": 0, "bbox": boxes[i].tolist(), "area": areas[i],
+                "id": i + 1,
+                "image_id": i + 1,
+                "category_id": 1,
+                "iscrowd": 0,
+                "bbox": boxes[i].tolist(),
+                "area": areas[i],
                 "num_keypoints": truth.shape[1],
                 "keypoints": np.concatenate([truth[i], seen[i]], 1).astype(np.float32).astype(float).ravel().tolist(),
             }
             for i in range(len(truth))
         ],
-    }  # fmt: skip
+    }
     data.createIndex()
     found = [
-        {"image_id": i + 1, "category_id": 1, "score": 1.0,
-         "keypoints": np.concatenate([xy, 1 + 0 * xy[:, :1]], 1).ravel().tolist()}
+        {
+            "image_id": i + 1,
+            "category_id": 1,
+            "score": 1.0,
+            "keypoints": np.concatenate([xy, 1 + 0 * xy[:, :1]], 1).ravel().tolist(),
+        }
         for i, xy in enumerate(predicted)
-    ]  # fmt: skip
+    ]
     run = cocoeval.COCOeval(data, data.loadRes(found), "keypoints")
     run.params.kpt_oks_sigmas = np.full(truth.shape[1], 0.05)
     run.evaluate()

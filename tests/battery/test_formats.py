@@ -213,8 +213,9 @@ def test_csv_of_udacity_and_of_the_tutorial(tmp_path: Path) -> None:
     assert instances.visibility.tolist() == [[2, 0]]
     assert instances.xy.tolist() == [[[1, 2], [0, 0]]]
     assert [line.partition("labels.csv: ")[2][:30] for line in problems] == [
-        "line 3: 'x' is none of the num", "line 4: 3 cells, expected 5; l",
-    ]  # fmt: skip
+        "line 3: 'x' is none of the num",
+        "line 4: 3 cells, expected 5; l",
+    ]
 
 
 def test_yolo_without_visibility_and_another_path(tmp_path: Path) -> None:

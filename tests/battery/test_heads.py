@@ -20,25 +20,37 @@ POINTS, SIZE, LEVEL = 5, Size(96, 64), Level(12, 16)
 FLIP_ORDER = torch.tensor([1, 0, 2, 4, 3])
 VARIANTS = {
     "heatmap": [
-        {}, {"loss": "mse"}, {"loss": "foreground", "decoder": "dark", "blur_cells": 1}, {"decoder": "dark", "blur_cells": 1},
-        {"upsampling": "deconvolution", "channels": 8}, {"stride": 8, "sigma_cells": 1.0},
-        {"loss": "mse", "align": "corner", "decoder": "dark_udp", "blur_cells": 1}, {"loss": "ohkm", "hardest_points": 3},
+        {},
+        {"loss": "mse"},
+        {"loss": "foreground", "decoder": "dark", "blur_cells": 1},
+        {"decoder": "dark", "blur_cells": 1},
+        {"upsampling": "deconvolution", "channels": 8},
+        {"stride": 8, "sigma_cells": 1.0},
+        {"loss": "mse", "align": "corner", "decoder": "dark_udp", "blur_cells": 1},
+        {"loss": "ohkm", "hardest_points": 3},
         {"loss": "adaptive_wing", "kernel": 3},
     ],
     "deeppose": [{}, {"loss": "wing"}, {"loss": "soft_wing"}, {"loss": "l1", "frame": "share"}],
     "rle": [{}, {"base": "gaussian"}, {"residual": False}, {"frame": "share"}],
     "integral": [
-        {}, {"dsnt": "js"}, {"dsnt": "kl"}, {"dsnt": "variance", "dsnt_weight": 0.01}, {"debias": "background", "dsnt": "js"},
-{"upsampling": "none", "sharpness": 16.0, "loss": "rle", "dsnt": "js", "debias": "background"},
-        {"upsampling": "deconvolution", "channels": 8, "loss": "smooth_l1"}, {"loss": "euclidean"},
+        {},
+        {"dsnt": "js"},
+        {"dsnt": "kl"},
+        {"dsnt": "variance", "dsnt_weight": 0.01},
+        {"debias": "background", "dsnt": "js"},
+        {"upsampling": "none", "sharpness": 16.0, "loss": "rle", "dsnt": "js", "debias": "background"},
+        {"upsampling": "deconvolution", "channels": 8, "loss": "smooth_l1"},
+        {"loss": "euclidean"},
     ],
     "rounding": [{}, {"two_class": True}, {"top_k": 4, "stride": 8}, {"decoder": "softmax"}],
     "motion": [
-        {}, {"kernel": 3, "jacobian": "shared"}, {"upsampling": "none", "kernel": 3, "padding": 1, "jacobian": "none", "temperature": 1.0},
+        {},
+        {"kernel": 3, "jacobian": "shared"},
+        {"upsampling": "none", "kernel": 3, "padding": 1, "jacobian": "none", "temperature": 1.0},
         {"stride": 8, "padding": 3, "temperature": 0.2},
     ],
     "simcc": [{}, {"network": "rtmcc", "hidden": 32, "kernel": 3}, {"split": 3.0}, {"beta": 10.0}],
-}  # fmt: skip
+}
 
 
 def lr_of(case):
@@ -54,19 +66,37 @@ CASES = [(method, variant) for method in catalog.methods() for variant in VARIAN
 MAPS = [{"channels": 0}, {"stride": 0}, {"stride": -2}, {"stride": 5}]
 REFUSED = {
     "heatmap": [
-        *MAPS, {"sigma_cells": 0.0}, {"blur_cells": 4}, {"kernel": 2}, {"kernel": -1}, {"hardest_points": 0},
+        *MAPS,
+        {"sigma_cells": 0.0},
+        {"blur_cells": 4},
+        {"kernel": 2},
+        {"kernel": -1},
+        {"hardest_points": 0},
         {"foreground_weight": -1.0},
     ],
     "deeppose": [{"beta_unit": 0.0}, {"dropout": 1.0}, {"dropout": -0.5}],
     "rle": [{"dropout": 2.0}],
     "integral": [*MAPS, {"sharpness": 0.0}, {"sigma_cells": -1.0}, {"beta_unit": 0.0}, {"dsnt_weight": -1.0}],
     "rounding": [*MAPS, {"top_k": 0}, {"positive_weight": 0.0}, {"upsampling": "mixing", "stride": 4}],
-    "motion": [*MAPS, {"kernel": 4}, {"padding": 4}, {"padding": -1}, {"temperature": 0.0}, {"upsampling": "none", "padding": 0}],
-    "simcc": [
-        {"split": -1.0}, {"split": 0.001}, {"split": 1e9}, {"sigma_bins": [0.0, 2.0]}, {"kernel": 2}, {"hidden": 0},
-        {"beta": 0.0}, {"network": "rtmcc", "kernel": 2},
+    "motion": [
+        *MAPS,
+        {"kernel": 4},
+        {"padding": 4},
+        {"padding": -1},
+        {"temperature": 0.0},
+        {"upsampling": "none", "padding": 0},
     ],
-}  # fmt: skip
+    "simcc": [
+        {"split": -1.0},
+        {"split": 0.001},
+        {"split": 1e9},
+        {"sigma_bins": [0.0, 2.0]},
+        {"kernel": 2},
+        {"hidden": 0},
+        {"beta": 0.0},
+        {"network": "rtmcc", "kernel": 2},
+    ],
+}
 
 
 def name_of(case):
@@ -83,10 +113,12 @@ def build(case, size=SIZE, level=LEVEL):
 def batch_of(xy, labelled=None, size=SIZE):
     count = len(xy)
     return Batch(
-        torch.zeros(count, size.h, size.w, 3, dtype=torch.uint8), xy,
+        torch.zeros(count, size.h, size.w, 3, dtype=torch.uint8),
+        xy,
         torch.ones(xy.shape[:2]) if labelled is None else labelled,
-        torch.eye(3).expand(count, 3, 3), torch.arange(count),
-    )  # fmt: skip
+        torch.eye(3).expand(count, 3, 3),
+        torch.arange(count),
+    )
 
 
 def points_inside(size, count=3, seed=1):

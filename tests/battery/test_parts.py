@@ -222,9 +222,15 @@ def fiducial(
     environment.pop("FIDUCIAL_PARTS", None)
     lines = "".join(json.dumps([str(word) for word in command]) + "\n" for command in commands)
     return subprocess.run(
-        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c", LOOP], input=lines, env=environment,
-        cwd=cwd or tempfile.gettempdir(), capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
+        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c", LOOP],
+        input=lines,
+        env=environment,
+        cwd=cwd or tempfile.gettempdir(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
 
 
 def fit(data: Path, out: Path, method: object, backbone: object, *more: object) -> list[object]:
@@ -248,9 +254,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", "test_parts.py"))
     shutil.copy(ROOT / "pyproject.toml", root)
     parts = {
-        "models/heads/centre.py": HEAD, "models/backbones/pebble.py": BACKBONE, "data/formats/dots.py": FORMAT,
-        "runtime/runtimes/archive.py": RUNTIME, "cli/commands/greet.py": COMMAND,
-    }  # fmt: skip
+        "models/heads/centre.py": HEAD,
+        "models/backbones/pebble.py": BACKBONE,
+        "data/formats/dots.py": FORMAT,
+        "runtime/runtimes/archive.py": RUNTIME,
+        "cli/commands/greet.py": COMMAND,
+    }
     for name, text in parts.items():
         (root / "fiducial" / name).write_text(text)
     return root
@@ -299,9 +308,25 @@ def test_one_file_each_is_all_that_a_part_needs(house: Path, dots: Path, tmp_pat
 )
 def test_the_batteries_test_a_new_file_at_once(house: Path, battery: str, chosen: str, fewest: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib", f"tests/battery/test_{battery}.py", "-k", chosen],
-        cwd=house, env={**os.environ, "PYTHONPATH": str(house)}, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-o",
+            "addopts=--import-mode=importlib",
+            f"tests/battery/test_{battery}.py",
+            "-k",
+            chosen,
+        ],
+        cwd=house,
+        env={**os.environ, "PYTHONPATH": str(house)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
     passed = re.search(r"(\d+) passed", done.stdout)
     assert done.returncode == 0, done.stdout[-3000:]
     assert passed is not None

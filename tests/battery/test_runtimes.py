@@ -119,8 +119,13 @@ def test_a_strange_block_of_metadata_is_refused(change: str) -> None:
     block = export_card.to_metadata(export_card.ExportCard(Card(detector.spec), "onnxruntime", ("xy", "score")))
     assert export_card.of_metadata(block, Path("f.onnx"), "onnxruntime").card.spec == detector.spec
     values = json.loads(block["fiducial"])
-    words = {"altered": "were altered", "newer": "export version 99", "no JSON": "are no JSON", "missing": "not exported by",
-             "another runtime's": "those of a file of onnxruntime, not of ncnn"}  # fmt: skip
+    words = {
+        "altered": "were altered",
+        "newer": "export version 99",
+        "no JSON": "are no JSON",
+        "missing": "not exported by",
+        "another runtime's": "those of a file of onnxruntime, not of ncnn",
+    }
     changed: dict[str, dict[str, Any]] = {
         "altered": {**block, "fiducial": block["fiducial"].replace("deeppose", "heatmap")},
         "newer": {**block, "fiducial": json.dumps({**values, "export_version": 99})},

@@ -22,9 +22,16 @@ from fiducial.training import fit as fitting
 from fiducial.training.recipe import Recipe
 
 QUICK = Recipe(
-    backbone="mobilenetv3_small_050", size=Size(64, 64), pretrained="no", epochs=2, batch_size=8, precision="fp32",
-    memory_format="contiguous", workers=0, preflight=False,
-)  # fmt: skip
+    backbone="mobilenetv3_small_050",
+    size=Size(64, 64),
+    pretrained="no",
+    epochs=2,
+    batch_size=8,
+    precision="fp32",
+    memory_format="contiguous",
+    workers=0,
+    preflight=False,
+)
 
 
 def quick_plan(data: Path, methods: str = "deeppose,heatmap", seeds: int = 1, **options: Any) -> Plan:
@@ -50,12 +57,21 @@ def untimed(models: Mapping[str, Path], make: object = None, threads: int = 1) -
     """Stands in for `cost.measure_many`: the first model is said to be the quickest, and not to run in PyTorch."""
     return {
         name: {
-            runtime: Latency(runtime, threads, error="torch: no memory") if runtime == "torch" and i == 0
+            runtime: Latency(runtime, threads, error="torch: no memory")
+            if runtime == "torch" and i == 0
             else Latency(
-                runtime, threads, median_ms=2.5 + i, p10_ms=2.4 + i, p90_ms=2.6 + i, cpu_ms=1.5 + i, round_ms=(1.5 + i,),
-                memory_bytes=9 << 20, base_memory_bytes=4 << 20, difference_px=0.0,
+                runtime,
+                threads,
+                median_ms=2.5 + i,
+                p10_ms=2.4 + i,
+                p90_ms=2.6 + i,
+                cpu_ms=1.5 + i,
+                round_ms=(1.5 + i,),
+                memory_bytes=9 << 20,
+                base_memory_bytes=4 << 20,
+                difference_px=0.0,
             )
             for runtime in cost.runtimes_of(models[name])
         }
         for i, name in enumerate(models)
-    }  # fmt: skip
+    }

@@ -182,8 +182,9 @@ def test_results_csv_holds_the_table(compared: dict[str, Any], tmp_path: Path) -
 
 def test_recipes_that_differ_are_told(compared: dict[str, Any]) -> None:
     assert compared["differing_settings"] == {
-        "epochs": {"regression_0": 2, "maps": 9}, "optimizer.lr": {"regression_0": 0.003, "maps": 0.02}
-    }  # fmt: skip
+        "epochs": {"regression_0": 2, "maps": 9},
+        "optimizer.lr": {"regression_0": 0.003, "maps": 0.02},
+    }
 
 
 def test_a_baseline_of_ones_own(compared: dict[str, Any], folders: list[Path], blobs: Path, tmp_path: Path) -> None:
@@ -453,10 +454,18 @@ def test_the_page_stands_alone_and_says_what_matters(compared: dict[str, Any], t
     text = " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", bare, flags=re.S).split())
     best, other = (row["name"] for row in compared["rows"])
     for words in (
-        f"Most accurate on val: {best}, NME", other, "has one seed", "The recipes differ in more than the method",
-        "optimizer.lr", "Not measured: torch: no memory", "val also chose the best epoch", "Where methods disagree",
-        "Accuracy against time, ONNX Runtime", "Disturbed boxes", "Training, by epoch",
-    ):  # fmt: skip
+        f"Most accurate on val: {best}, NME",
+        other,
+        "has one seed",
+        "The recipes differ in more than the method",
+        "optimizer.lr",
+        "Not measured: torch: no memory",
+        "val also chose the best epoch",
+        "Where methods disagree",
+        "Accuracy against time, ONNX Runtime",
+        "Disturbed boxes",
+        "Training, by epoch",
+    ):
         assert words in text, words
     assert not re.search(r"\b(nan|inf|None)\b", text)
     assert html.count("<svg") == 6

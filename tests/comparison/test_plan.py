@@ -45,8 +45,11 @@ def test_entries_are_methods_with_settings_of_their_heads() -> None:
     assert list(found) == ["heatmap", "heatmap:upsampling=deconvolution:channels=[64,32]", "wide", "deeppose"]
     assert [recipe.method for recipe in found.values()] == ["heatmap", "heatmap", "heatmap", "deeppose"]
     assert [recipe.head for recipe in found.values()] == [
-        {}, {"upsampling": "deconvolution", "channels": [64, 32]}, {"sigma_cells": 3}, {}
-    ]  # fmt: skip
+        {},
+        {"upsampling": "deconvolution", "channels": [64, 32]},
+        {"sigma_cells": 3},
+        {},
+    ]
     assert {(recipe.epochs, recipe.padding) for recipe in found.values()} == {(9, 1.5)}
 
 
@@ -116,11 +119,23 @@ def test_sizes() -> None:
 def test_the_command_of_a_cell_gives_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Typed by a user, or run for the comparison, it is the same recipe to the last setting."""
     recipe = Recipe(
-        method="heatmap", head={"upsampling": "deconvolution", "channels": 64, "decoder": "dark"}, backbone="resnet18",
-        size=Size(96, 64), points=(3, 1), optimizer=OptimizerSpec(lr="auto", weight_decay=0.0, schedule="cosine"),
-        augment=AugmentSpec(flip=0.0), precision="bf16", workers=3, patience=4, seed=8, init="some folder/true",
-        preflight=False, pretrained="yes", batch_size=5, epochs=2,
-    )  # fmt: skip
+        method="heatmap",
+        head={"upsampling": "deconvolution", "channels": 64, "decoder": "dark"},
+        backbone="resnet18",
+        size=Size(96, 64),
+        points=(3, 1),
+        optimizer=OptimizerSpec(lr="auto", weight_decay=0.0, schedule="cosine"),
+        augment=AugmentSpec(flip=0.0),
+        precision="bf16",
+        workers=3,
+        patience=4,
+        seed=8,
+        init="some folder/true",
+        preflight=False,
+        pretrained="yes",
+        batch_size=5,
+        epochs=2,
+    )
     given: list[Recipe] = []
     monkeypatch.setattr("fiducial.training.run.run", lambda prepare, out, recipe, **options: given.append(recipe))
     for each in (recipe, Recipe(), replace(recipe, init="7", method="deeppose", head={})):

@@ -27,8 +27,24 @@ def diverging():
     # Rates that no network survives: the first step leaves weights that are infinite.
     return replace(QUICK, method="deeppose", optimizer=OptimizerSpec(lr=1e30, warmup=0.0, clip_norm=0.0))
 """
-OPTIONS = ["--epochs", "2", "--batch-size", "8", "--backbones", "mobilenetv3_small_050", "--sizes", "64x64",
-           "--pretrained", "no", "--set", "preflight=false", "--set", "workers=0", "--set", "memory_format=contiguous"]  # fmt: skip
+OPTIONS = [
+    "--epochs",
+    "2",
+    "--batch-size",
+    "8",
+    "--backbones",
+    "mobilenetv3_small_050",
+    "--sizes",
+    "64x64",
+    "--pretrained",
+    "no",
+    "--set",
+    "preflight=false",
+    "--set",
+    "workers=0",
+    "--set",
+    "memory_format=contiguous",
+]
 FIRST, SECOND = (f"{method}-mobilenetv3_small_050-64x64-s0" for method in ("deeppose", "heatmap"))
 
 
@@ -53,9 +69,13 @@ def test_killed_continued_and_with_a_failing_method(blobs: Path, tmp_path: Path)
     kept = (out / "runs" / FIRST / "model.safetensors").stat().st_mtime_ns
 
     done = subprocess.run(
-        [*command, "--jobs", "2", "--json", str(tmp_path / "figures.json")], capture_output=True, text=True, timeout=600,
-        env=environment, check=False,
-    )  # fmt: skip
+        [*command, "--jobs", "2", "--json", str(tmp_path / "figures.json")],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=environment,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert (out / "runs" / FIRST / "model.safetensors").stat().st_mtime_ns == kept
     log = (out / "runs" / SECOND / "log.txt").read_text()

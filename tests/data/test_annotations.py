@@ -27,11 +27,19 @@ def document(pictures: int = 3) -> dict[str, Any]:
     items = []
     for number in range(2 * pictures):
         x = 4.0 + number
-        items.append({
-            "id": number, "image_id": number // 2, "category_id": 7, "keypoints": [x, 5, 2, x + 3.5, 6, 1, 0, 0, 0],
-            "bbox": [x - 1, 3, 9, 11], "area": 50.5, "iscrowd": 0, "num_keypoints": 2,
-            "segmentation": [[1, 2, 3, 4, 5, 6]],
-        })  # fmt: skip
+        items.append(
+            {
+                "id": number,
+                "image_id": number // 2,
+                "category_id": 7,
+                "keypoints": [x, 5, 2, x + 3.5, 6, 1, 0, 0, 0],
+                "bbox": [x - 1, 3, 9, 11],
+                "area": 50.5,
+                "iscrowd": 0,
+                "num_keypoints": 2,
+                "segmentation": [[1, 2, 3, 4, 5, 6]],
+            }
+        )
     return {
         "images": [{"id": i, "file_name": f"{i}.png", "width": W, "height": H} for i in range(pictures)],
         "annotations": items,

@@ -31,10 +31,18 @@ def document() -> dict[str, Any]:
     items = []
     for place, image_id in enumerate(owner):
         x, y = 6.25 + 5 * place, 8.5 + 3 * place
-        items.append({
-            "id": 301 + 10 * place, "image_id": image_id, "category_id": 3, "iscrowd": 0, "num_keypoints": 2,
-            "keypoints": [x, y, 2, x + 7.5, y + 4, 1, 0, 0, 0], "bbox": [x - 2, y - 3, 13, 11], "area": 90.5,
-        })  # fmt: skip
+        items.append(
+            {
+                "id": 301 + 10 * place,
+                "image_id": image_id,
+                "category_id": 3,
+                "iscrowd": 0,
+                "num_keypoints": 2,
+                "keypoints": [x, y, 2, x + 7.5, y + 4, 1, 0, 0, 0],
+                "bbox": [x - 2, y - 3, 13, 11],
+                "area": 90.5,
+            }
+        )
     return {
         "images": [{"id": i, "file_name": f"shot_{i}.png", "width": W, "height": H} for i in (40, 7, 19)],
         "annotations": items,
@@ -243,7 +251,9 @@ def test_spellings_of_one_file(tmp_path: Path, way: str, name: str) -> None:
 LEFT_OUT: dict[str, tuple[Change, list[int], str]] = {
     "a box of three": (entry(1, bbox=[1, 2, 3]), [1], "annotation 311: bbox is [1, 2, 3]; expected 4 numbers"),
     "a box of three and one of five": (
-        all_of(entry(1, bbox=[1, 2, 3]), entry(2, bbox=[1, 2, 3, 4, 5])), [1, 2], "annotation 321: bbox is",
+        all_of(entry(1, bbox=[1, 2, 3]), entry(2, bbox=[1, 2, 3, 4, 5])),
+        [1, 2],
+        "annotation 321: bbox is",
     ),
     "a box that is an object": (entry(1, bbox={"x": 1}), [1], "annotation 311: bbox is"),
     "a box of words": (entry(1, bbox=["a", 1, 2, 3]), [1], "annotation 311: bbox is"),
@@ -252,27 +262,37 @@ LEFT_OUT: dict[str, tuple[Change, list[int], str]] = {
     "points that are an object": (entry(1, keypoints={"nose": [1, 2, 2]}), [1], "annotation 311:"),
     "an area of words": (entry(1, area="n/a"), [1], 'annotation 311: area is "n/a"; expected 1 number'),
     "a crowd of words": (entry(1, iscrowd="maybe"), [1], "annotation 311: iscrowd is maybe, expected 0 or 1"),
-    "v of 3": (keypoints(1, lambda values: [*values[:2], 3, *values[3:]]), [1], "annotation 311: v is 3 at point 'nose'"),
+    "v of 3": (
+        keypoints(1, lambda values: [*values[:2], 3, *values[3:]]),
+        [1],
+        "annotation 311: v is 3 at point 'nose'",
+    ),
     "v of a half": (keypoints(1, lambda values: [*values[:2], 0.5, *values[3:]]), [1], "annotation 311: v is 0.5"),
     "a point of NaN": (keypoints(1, lambda values: [float("nan"), *values[1:]]), [1], "annotation 311: point 'nose'"),
     "too few points": (keypoints(1, lambda values: values[:8]), [1], "annotation 311: 8 numbers in its keypoints"),
     "an unknown image": (entry(1, image_id=41), [1], "annotation 311: image id 41 is not among the 3 images"),
     "an image id that is a list": (entry(1, image_id=[40]), [1], "annotation 311: image_id is [40], expected a number"),
     "an unknown category": (
-        all_of(entry(1, category_id=9), entry(3, category_id=9)), [1, 3],
+        all_of(entry(1, category_id=9), entry(3, category_id=9)),
+        [1, 3],
         "2 annotations have category_id 9; the file's categories are 3 ('newt')",
     ),
     "an image without an id": (
-        lambda content: content["images"][1].pop("id"), [2, 3], "image [1]: has no id ('shot_7.png')",
+        lambda content: content["images"][1].pop("id"),
+        [2, 3],
+        "image [1]: has no id ('shot_7.png')",
     ),
     "an entry that is none": (
-        lambda content: content["annotations"].append("none"), [], "annotation [5]: is none, expected an object",
+        lambda content: content["annotations"].append("none"),
+        [],
+        "annotation [5]: is none, expected an object",
     ),
     "an entry twice": (
-        lambda content: content["annotations"].append(copy.deepcopy(content["annotations"][2])), [],
+        lambda content: content["annotations"].append(copy.deepcopy(content["annotations"][2])),
+        [],
         "annotation 321: the id is used twice in image 7",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -408,8 +428,9 @@ def test_the_folder_of_most_images(tmp_path: Path) -> None:
     content = document()
     missing = [{"id": 100 + place, "file_name": f"gone_{place}.png"} for place in range(6)]
     content["images"] = missing + content["images"]
-    content["annotations"] += [{**content["annotations"][0], "id": 1000 + place, "image_id": 100 + place}
-                               for place in range(6)]  # fmt: skip
+    content["annotations"] += [
+        {**content["annotations"][0], "id": 1000 + place, "image_id": 100 + place} for place in range(6)
+    ]
     write(tmp_path, content)
     for image in sorted((tmp_path / "images").iterdir()):
         image.rename(tmp_path / image.name)
@@ -433,9 +454,17 @@ def test_byte_order_mark(tmp_path: Path) -> None:
 def test_names_of_files() -> None:
     names = FileNames(["day/a.jpg", "night\\a.jpg", "night/b.jpg", "./c.jpg", "c.jpg"])
     cases = {
-        "day/a.jpg": [0], "x/day/a.jpg": [0], "night/a.jpg": [1], "a.jpg": [0, 1], "dusk/a.jpg": [],
-        "b.jpg": [2], "images/b.jpg": [2], "c.jpg": [3, 4], "d.jpg": [], "": [],
-    }  # fmt: skip
+        "day/a.jpg": [0],
+        "x/day/a.jpg": [0],
+        "night/a.jpg": [1],
+        "a.jpg": [0, 1],
+        "dusk/a.jpg": [],
+        "b.jpg": [2],
+        "images/b.jpg": [2],
+        "c.jpg": [3, 4],
+        "d.jpg": [],
+        "": [],
+    }
     assert {name: names.rows_of(name) for name in cases} == cases
     assert names.is_one_file([3, 4])
     assert not names.is_one_file([0, 1])

@@ -69,8 +69,9 @@ def whole(instances: Instances, **options) -> tuple[CropBatch, InstanceCrops]:
     """All crops in the order of the instances."""
     reader = InstanceCrops(instances=instances, spec=SPEC, **options)
     batches = list(reader)
-    rows, images, maps = (np.concatenate([getattr(batch, name) for batch in batches])
-                          for name in ("row", "image", "image_to_crop"))  # fmt: skip
+    rows, images, maps = (
+        np.concatenate([getattr(batch, name) for batch in batches]) for name in ("row", "image", "image_to_crop")
+    )
     order = np.argsort(rows)
     return CropBatch(rows[order], images[order], maps[order]), reader
 

@@ -35,9 +35,17 @@ def blobs(size: Size, xy: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def write_set(
-    folder: Path, box: list[float], sigma: float, *, suffix: str = ".jpg", orientation: int = 1,
-    pictures: int = 6, persons: int = 1, declared: str = "upright", size: Size = PIXELS,
-) -> Instances:  # fmt: skip
+    folder: Path,
+    box: list[float],
+    sigma: float,
+    *,
+    suffix: str = ".jpg",
+    orientation: int = 1,
+    pictures: int = 6,
+    persons: int = 1,
+    declared: str = "upright",
+    size: Size = PIXELS,
+) -> Instances:
     """A COCO set with the blobs of a picture's first person drawn, labelled on the upright picture or (declared =
     "stored") on the stored pixels."""
     (folder / "annotations").mkdir(parents=True)

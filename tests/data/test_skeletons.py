@@ -61,7 +61,7 @@ def mirror_residual(xy: np.ndarray, order: np.ndarray, part: np.ndarray) -> floa
         ("lapa/test_lapa_mmpose_coco.json", LAPA106, [(33, 50), (55, 65), (66, 83), (84, 95), (96, 103)]),
         ("wflw/test_wflw_mmpose_coco.json", WFLW98, [(33, 50), (55, 59), (60, 75), (76, 87), (88, 95)]),
     ],
-)  # fmt: skip
+)
 def test_pairs_fit_real_faces_better_than_any_exchange(shared: Path, file: str, skeleton: Skeleton, parts) -> None:
     annotations = json.loads((shared / "formats" / file).read_text())["annotations"]
     faces = [np.array(item["keypoints"]).reshape(-1, 3)[:, :2] for item in annotations]

@@ -233,20 +233,30 @@ def test_two_names_that_would_be_one_image(tmp_path: Path, samples: dict[str, li
 HEAD = "image,nose_x,nose_y,tip_x,tip_y"
 # Other headers of the same table, each cell's text, and what the notes say.
 TABLES: dict[str, tuple[Change, str]] = {
-    "quoted cells": (lambda text: "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in text.split("\n")), ""),
+    "quoted cells": (
+        lambda text: "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in text.split("\n")),
+        "",
+    ),
     "semicolons": (lambda text: text.replace(",", ";"), ""),
     "tabs": (lambda text: text.replace(",", "\t"), ""),
     "blanks in the header": (lambda text: text.replace(HEAD, HEAD.replace(",", ", ")), ""),
     "an index without a name": (
-        lambda text: "\n".join((f"{place - 1 if place else ''}," if line else "") + line for place, line in enumerate(text.split("\n"))),
+        lambda text: "\n".join(
+            (f"{place - 1 if place else ''}," if line else "") + line for place, line in enumerate(text.split("\n"))
+        ),
         "passed over: [0]",
     ),
     "an index that was read": (
-        lambda text: "\n".join((f"{place or 'Unnamed: 0'}," if line else "") + line for place, line in enumerate(text.split("\n"))),
+        lambda text: "\n".join(
+            (f"{place or 'Unnamed: 0'}," if line else "") + line for place, line in enumerate(text.split("\n"))
+        ),
         "passed over: Unnamed: 0",
     ),
     "more columns": (
-        lambda text: "\n".join(line + (",96,80,train" if place else ",width,height,split") * bool(line) for place, line in enumerate(text.split("\n"))),
+        lambda text: "\n".join(
+            line + (",96,80,train" if place else ",width,height,split") * bool(line)
+            for place, line in enumerate(text.split("\n"))
+        ),
         "passed over: width, height, split",
     ),
     "dots": (lambda text: text.replace("_x", ".x").replace("_y", ".y"), ""),
@@ -255,12 +265,15 @@ TABLES: dict[str, tuple[Change, str]] = {
     "numbers": (lambda text: text.replace(HEAD, "image,x0,y0,x1,y1"), ""),
     "numbers alone": (lambda text: text.replace(HEAD, ",0,1,2,3"), ""),
     "all x before all y": (
-        lambda text: "\n".join(",".join([cells[0], cells[1], cells[3], cells[2], cells[4]]) if len(cells := line.split(",")) == 5 else ""
-                               for line in text.split("\n")), "",
+        lambda text: "\n".join(
+            ",".join([cells[0], cells[1], cells[3], cells[2], cells[4]]) if len(cells := line.split(",")) == 5 else ""
+            for line in text.split("\n")
+        ),
+        "",
     ),
     "a comma at each end": (lambda text: text.replace("\n", ",\n"), "passed over"),
     "no space after the picture's name": (lambda text: text.replace("image,", "image_name,"), ""),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -352,7 +365,7 @@ def test_the_first_file_does_not_decide_alone(tmp_path: Path, samples: dict[str,
         ("kpt_shape: [1e29, 3]", "kpt_shape is"),
         ("kpt_shape: [99999999999999999999, 3]", "kpt_shape"),
         ("kpt_shape: [999999999, 3]", "expected 3000000002"),
-        ("kpt_shape: [4, 4]", "kpt_shape is [\"4\", \"4\"], expected [number of points, 2 or 3]"),
+        ("kpt_shape: [4, 4]", 'kpt_shape is ["4", "4"], expected [number of points, 2 or 3]'),
         ("kpt_shape: [-4, 3]", "kpt_shape is"),
         ("kpt_shape: 4", "kpt_shape is 4"),
         ("kpt_shape: [4, 3]\nflip_idx: [0, 1, 3]", "expected 4 numbers"),
@@ -360,9 +373,14 @@ def test_the_first_file_does_not_decide_alone(tmp_path: Path, samples: dict[str,
         ("kpt_shape: [4, 3]\nflip_idx: [0, 1, 3, x]", "flip_idx: x is no whole number"),
         ("kpt_shape: [4, 3]\nkpt_names: {0: [a, b]}", "kpt_names has 2 names"),
         ("kpt_shape: [4, 3]\nkpt_names: {0: [a, b, c, [d]]}", "kpt_names: expected a list of 4 names"),
-        ("kpt_shape: [4, 3]\na: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-            f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
-        ), "more than 200000 values"),
+        (
+            "kpt_shape: [4, 3]\na: &a [x, x, x, x, x, x, x, x, x]\n"
+            + "".join(
+                f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n"
+                for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+            ),
+            "more than 200000 values",
+        ),
         ("kpt_shape: [4, 3]\na: &a [*a]", "*a stands for nothing before it"),
         ("kpt_shape: [4, 3]\na: " + "[" * 9000, "more than 50 levels"),
         ("kpt_shape: [4, 3]\nb: " + "x" * 2**20, "the limit is 1; raise it by FIDUCIAL_MAX_TEXT_MB"),
@@ -372,7 +390,7 @@ def test_the_first_file_does_not_decide_alone(tmp_path: Path, samples: dict[str,
         ("kpt_shape: !!python/tuple [4, 3]\nd: 2024-99-99\ne: !!int x", None),
         ("kpt_shape: [4, 3]\nval:\nval: ~\nnames: [pen]", None),
     ],
-)  # fmt: skip
+)
 def test_data_yaml(tmp_path: Path, samples: dict[str, list], settings: str, said: str | None) -> None:
     root = tmp_path / "set"
     battery.write_yolo_pose(root)
@@ -396,8 +414,13 @@ def test_places_of_data_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sa
         file.write_text(file.read_text().replace("0", "0.001", 1))
     (root / "test.txt").write_text("".join(f"./images/test/face_{i}.png\n" for i in range(4)))
     monkeypatch.chdir(other)
-    for entry in ("path: .\ntest: images/test", "test: ./images/test", "path: ../set\ntest: images/test", "test: test.txt",
-                  "path: /somewhere/else\ntest: [images/test]"):  # fmt: skip
+    for entry in (
+        "path: .\ntest: images/test",
+        "test: ./images/test",
+        "path: ../set\ntest: images/test",
+        "test: test.txt",
+        "path: /somewhere/else\ntest: [images/test]",
+    ):
         (root / "data.yaml").write_text(f"{entry}\nkpt_shape: [4, 3]\n")
         assert read(Path("../set").resolve())[0] == samples["yolo"]
         assert read(Path("../set"))[0] == samples["yolo"]

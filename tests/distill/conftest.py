@@ -55,9 +55,15 @@ def distill() -> Run:
     """A teacher, pictures, a folder and what is chosen -> the figures, and what was said."""
 
     def run(
-        teacher: Teacher, data: Path | Source, out: Path, *settings: str, loss: str = "L1", student: str = "hourglass_w8_b2_m8_s2",
-        resume: bool = False, **options: Any,
-    ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+        teacher: Teacher,
+        data: Path | Source,
+        out: Path,
+        *settings: str,
+        loss: str = "L1",
+        student: str = "hourglass_w8_b2_m8_s2",
+        resume: bool = False,
+        **options: Any,
+    ) -> tuple[dict[str, Any], list[str]]:
         recipe = recipe_of(teacher, *settings, loss=loss, student=student, **options)
         with heard() as lines:
             summary = workflow.distill(teacher, Source.of(data), out, recipe, resume=resume)

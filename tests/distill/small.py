@@ -30,9 +30,13 @@ SETTINGS = ["precision=fp32", "memory_format=contiguous", "workers=0", "pretrain
 
 
 def detector_of(
-    method: str = "motion", backbone: str = HOURGLASS, size: Size = SIZE, points: tuple[str, ...] = POINTS, seed: int = 0,
+    method: str = "motion",
+    backbone: str = HOURGLASS,
+    size: Size = SIZE,
+    points: tuple[str, ...] = POINTS,
+    seed: int = 0,
     **head: Any,
-) -> Detector:  # fmt: skip
+) -> Detector:
     """Random, in eval mode; its points depend on the picture, its norms have seen one."""
     torch.manual_seed(seed)
     skeleton = Skeleton("three", points, edges=((0, 1),))
@@ -57,9 +61,12 @@ def crops(count: int, size: Size = SIZE, seed: int = 0) -> Batch:
     image = nn.functional.interpolate(coarse, (size.h, size.w), mode="bilinear") * 255
     zeros = torch.zeros(count, len(POINTS))
     return Batch(
-        image.to(torch.uint8).permute(0, 2, 3, 1).contiguous(), torch.zeros(count, len(POINTS), 2), zeros,
-        torch.eye(3).expand(count, 3, 3), torch.arange(count),
-    )  # fmt: skip
+        image.to(torch.uint8).permute(0, 2, 3, 1).contiguous(),
+        torch.zeros(count, len(POINTS), 2),
+        zeros,
+        torch.eye(3).expand(count, 3, 3),
+        torch.arange(count),
+    )
 
 
 def saved(detector: Detector, folder: Path) -> Teacher:
@@ -72,9 +79,13 @@ def twin(detector: Detector) -> Detector:
 
 
 def recipe_of(
-    teacher: Teacher, *settings: str, loss: str = "L1", student: str = "hourglass_w8_b2_m8_s2", method: str | None = None,
+    teacher: Teacher,
+    *settings: str,
+    loss: str = "L1",
+    student: str = "hourglass_w8_b2_m8_s2",
+    method: str | None = None,
     **options: Any,
-) -> Recipe:  # fmt: skip
+) -> Recipe:
     return recipes.recipe_of(teacher, student, loss, method, {**SMALL, **options}, [*SETTINGS, *settings])
 
 

@@ -59,9 +59,11 @@ def test_answers_of_others_are_refused(motion_teacher: Teacher, tmp_path: Path):
     cache.kept_answers(folder, asked, mine, seven)
     other = saved(detector_of(seed=4), tmp_path / "other")
     for wanted, words in (
-        (replace(mine, teacher=other.fingerprint), "teacher's weights"), (replace(mine, data="others"), "data were data"),
-        (replace(mine, padding=1.5), "padding"), (replace(mine, held=("xy_unit", "maps")), "has no maps, which this loss needs"),
-    ):  # fmt: skip
+        (replace(mine, teacher=other.fingerprint), "teacher's weights"),
+        (replace(mine, data="others"), "data were data"),
+        (replace(mine, padding=1.5), "padding"),
+        (replace(mine, held=("xy_unit", "maps")), "has no maps, which this loss needs"),
+    ):
         with pytest.raises(UserError, match=words):
             cache.kept_answers(folder, asked, wanted, seven)
 

@@ -152,8 +152,10 @@ def test_the_page_of_clips(distill: Any, motion_teacher: Teacher, clips: Path, t
     summary, _ = distill(motion_teacher, data, out, f"motion.clips.held_out={names}", loss="L3", epochs=3)
     assert json.loads((out / "metrics.json").read_text()) == {k: v for k, v in summary.items() if k != "files"}
     found = clips_in(out / "frames")
-    px = {name: apart_px(out, motion_teacher, np.array(found.frames[[row for clip in some for row in found.rows(clip)]]))
-          for name, some in found.grouped(found.chosen(held_out=True))}  # fmt: skip
+    px = {
+        name: apart_px(out, motion_teacher, np.array(found.frames[[row for clip in some for row in found.rows(clip)]]))
+        for name, some in found.grouped(found.chosen(held_out=True))
+    }
     assert {row["clip"]: row["crops"] for row in summary["clips"]} == {"clip1": 12, "clip2": 12, "2 stills": 2}
     for row in summary["clips"]:
         assert row[DISTANCE] == pytest.approx(px[row["clip"]].mean(), rel=1e-4)
@@ -164,14 +166,29 @@ def test_the_page_of_clips(distill: Any, motion_teacher: Teacher, clips: Path, t
 
     page, worst = page_of(out), max(px, key=lambda name: px[name].max())
     where = f"{worst}, frame {px[worst].argmax()}" if worst != "2 stills" else f"{px[worst].argmax()}.png, frame 0"
-    for words in (f"{every.mean():.2f} px, {100 * every.mean() / 64:.2f} %", f"From {every.max():.2f} px ({where}) to ",
-                  f"to {np.sort(every)[-12]:.2f} px", "12 of 26 scored crops", "Clip by clip", "2 stills", "bad.mp4",
-                  "chose the epoch", str(motion_teacher.path), motion_teacher.fingerprint, "distillation.loss",
-                  *(scoring.MEANINGS[name] for name in summary["metrics"]), "Named losses", ">attention<",
-                  "Distance to the teacher", "Loss L1 on scored crops", "Learning rate"):  # fmt: skip
+    for words in (
+        f"{every.mean():.2f} px, {100 * every.mean() / 64:.2f} %",
+        f"From {every.max():.2f} px ({where}) to ",
+        f"to {np.sort(every)[-12]:.2f} px",
+        "12 of 26 scored crops",
+        "Clip by clip",
+        "2 stills",
+        "bad.mp4",
+        "chose the epoch",
+        str(motion_teacher.path),
+        motion_teacher.fingerprint,
+        "distillation.loss",
+        *(scoring.MEANINGS[name] for name in summary["metrics"]),
+        "Named losses",
+        ">attention<",
+        "Distance to the teacher",
+        "Loss L1 on scored crops",
+        "Learning rate",
+    ):
         assert words in page, words
-    own, theirs = (sum(value.numel() for value in each.parameters()) for each in
-                   (detectors.load(out)[0], motion_teacher.detector))  # fmt: skip
+    own, theirs = (
+        sum(value.numel() for value in each.parameters()) for each in (detectors.load(out)[0], motion_teacher.detector)
+    )
     assert f"{own:,}" in page
     assert f"{theirs:,}, {theirs / own:.1f} times as many" in page
     for name in ("points", "worst"):
@@ -229,9 +246,15 @@ def test_by_labels_alone(distill: Any, blob_teacher: Teacher, blobs: Path, tmp_p
 
 
 def test_by_motion_alone_in_as_many_steps(distill: Any, motion_teacher: Teacher, clips: Path, tmp_path: Path):
-    settings = ["motion.generator.width=4", "motion.generator.widest=8", "motion.generator.residuals=1",
-                "motion.generator.dense_motion.width=4", "motion.generator.dense_motion.widest=8",
-                "motion.generator.dense_motion.blocks=2", "motion.scales=[1,0.5]"]  # fmt: skip
+    settings = [
+        "motion.generator.width=4",
+        "motion.generator.widest=8",
+        "motion.generator.residuals=1",
+        "motion.generator.dense_motion.width=4",
+        "motion.generator.dense_motion.widest=8",
+        "motion.generator.dense_motion.blocks=2",
+        "motion.scales=[1,0.5]",
+    ]
     summary, _ = distill(motion_teacher, Source(clips), tmp_path / "run", *settings, loss="none", epochs=2)
     assert "equivariance_px" in summary["metrics"]
     assert DISTANCE not in summary["metrics"], "its points are its own"
@@ -249,8 +272,26 @@ def test_nothing_to_learn_from(distill: Any, blob_teacher: Teacher, clips: Path,
 
 def arguments(teacher: Path, data: Path, out: Path, *more: str) -> list[str]:
     """As users type it, with the default's loader processes."""
-    return ["distill", "--teacher", str(teacher), str(data), "--out", str(out), "--student", "hourglass_w8_b2_m8_s2",
-            "--loss", "L3", "--epochs", "5", "--batch-size", "8", *FIXED, "--set", "pretrained=no", *more]  # fmt: skip
+    return [
+        "distill",
+        "--teacher",
+        str(teacher),
+        str(data),
+        "--out",
+        str(out),
+        "--student",
+        "hourglass_w8_b2_m8_s2",
+        "--loss",
+        "L3",
+        "--epochs",
+        "5",
+        "--batch-size",
+        "8",
+        *FIXED,
+        "--set",
+        "pretrained=no",
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -264,8 +305,16 @@ def whole(motion_teacher: Teacher, clips: Path, tmp_path_factory: pytest.TempPat
 
 # Three steps an epoch.
 SOME = [("begun", 1, "SIGKILL"), ("step", 4, "SIGINT"), ("writing", 2, "SIGKILL")]
-MORE = [("writing", 1, "SIGKILL"), ("step", 2, "SIGTERM"), ("step", 4, "SIGKILL"), ("between", 2, "SIGKILL"),
-        ("validation", 1, "SIGKILL"), ("step", 7, "SIGINT"), ("between", 3, "SIGKILL"), ("trained", 1, "SIGKILL")]  # fmt: skip
+MORE = [
+    ("writing", 1, "SIGKILL"),
+    ("step", 2, "SIGTERM"),
+    ("step", 4, "SIGKILL"),
+    ("between", 2, "SIGKILL"),
+    ("validation", 1, "SIGKILL"),
+    ("step", 7, "SIGINT"),
+    ("between", 3, "SIGKILL"),
+    ("trained", 1, "SIGKILL"),
+]
 
 
 def test_ended_and_resumed_a_run_ends_with_the_same_bits(

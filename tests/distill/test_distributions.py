@@ -14,11 +14,19 @@ from fiducial.types import Batch
 
 SIZE = Size(96, 64)
 CASES = [
-    ("motion", {}), ("motion", {"kernel": 3, "padding": 1, "temperature": 0.3}), ("integral", {}),
-    ("integral", {"debias": "background"}), ("heatmap", {}), ("heatmap", {"loss": "mse", "align": "stride"}),
-    ("simcc", {}), ("simcc", {"align": "stride"}), ("simcc", {"beta": 10.0, "split": 3.0}), ("rounding", {}),
-    ("rounding", {"decoder": "softmax"}), ("rounding", {"two_class": True, "align": "stride"}),
-]  # fmt: skip
+    ("motion", {}),
+    ("motion", {"kernel": 3, "padding": 1, "temperature": 0.3}),
+    ("integral", {}),
+    ("integral", {"debias": "background"}),
+    ("heatmap", {}),
+    ("heatmap", {"loss": "mse", "align": "stride"}),
+    ("simcc", {}),
+    ("simcc", {"align": "stride"}),
+    ("simcc", {"beta": 10.0, "split": 3.0}),
+    ("rounding", {}),
+    ("rounding", {"decoder": "softmax"}),
+    ("rounding", {"two_class": True, "align": "stride"}),
+]
 
 
 def head_of(method, head):

@@ -46,10 +46,14 @@ def test_a_students_loss_is_zero_in_all_parts_where_it_is_its_teacher(motion_tea
     assert all(float(value.detach()) > 1e-6 for value in other.values()), other
 
 
-@pytest.mark.parametrize(("loss", "names"), [
-    ("L1", ["keypoints", "jacobians"]), ("L2", ["keypoints", "jacobians", "heatmaps"]),
-    ("L3", ["keypoints", "jacobians", "heatmaps", "attention"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("loss", "names"),
+    [
+        ("L1", ["keypoints", "jacobians"]),
+        ("L2", ["keypoints", "jacobians", "heatmaps"]),
+        ("L3", ["keypoints", "jacobians", "heatmaps", "attention"]),
+    ],
+)
 def test_losses_are_mean_squared_errors(motion_teacher: Teacher, loss: str, names: list[str]):
     """Each a plain mean squared error, here by numpy; heatmaps times the number of cells unless asked otherwise."""
     student = detector_of(seed=1)

@@ -62,10 +62,12 @@ def test_scores_are_means_over_all_crops_and_a_twin_has_none(motion_teacher: Tea
     for batch in batches:
         distances.observe(Supervised(student), batch)
     found = distances.scores()
-    px = torch.cat([
-        (student.predict(batch.image).xy - motion_teacher.detector.predict(batch.image).xy).norm(dim=-1).mean(1)
-        for batch in batches
-    ])  # fmt: skip
+    px = torch.cat(
+        [
+            (student.predict(batch.image).xy - motion_teacher.detector.predict(batch.image).xy).norm(dim=-1).mean(1)
+            for batch in batches
+        ]
+    )
     assert found[DISTANCE] == pytest.approx(float(px.mean()), rel=1e-5)
     assert found["student_teacher_distance_share"] == pytest.approx(float(px.mean()) / 64, rel=1e-5)
     assert set(found) <= set(scoring.MEANINGS)

@@ -32,10 +32,14 @@ from fiducial.runtime.cost import Cost
 from fiducial.training.recipe import Recipe
 
 TINY_GENERATOR = (
-    "motion.generator.width=4", "motion.generator.widest=8", "motion.generator.residuals=1", "motion.scales=[1]",
-    "motion.generator.dense_motion.width=4", "motion.generator.dense_motion.widest=8",
+    "motion.generator.width=4",
+    "motion.generator.widest=8",
+    "motion.generator.residuals=1",
+    "motion.scales=[1]",
+    "motion.generator.dense_motion.width=4",
+    "motion.generator.dense_motion.widest=8",
     "motion.generator.dense_motion.blocks=2",
-)  # fmt: skip
+)
 
 
 def asked(teacher: Path, data: Path | Source, **more: Any) -> Study:

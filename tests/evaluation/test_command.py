@@ -19,10 +19,19 @@ def truth(tmp_path: Path) -> Path:
         {"id": 2, "name": "other", "keypoints": ["top", "end"], "sigmas": [0.1, 0.1]},
     ]
     labels = [
-        {"id": 10 * image + category, "image_id": image, "category_id": category, "bbox": [0, 0, 40, 40], "area": 900,
-         "keypoints": [10 * category, 10, 2, 30, 20 + 5 * image, 2], "num_keypoints": 2, "iscrowd": 0}
-        for image in (1, 2) for category in (1, 2)
-    ]  # fmt: skip
+        {
+            "id": 10 * image + category,
+            "image_id": image,
+            "category_id": category,
+            "bbox": [0, 0, 40, 40],
+            "area": 900,
+            "keypoints": [10 * category, 10, 2, 30, 20 + 5 * image, 2],
+            "num_keypoints": 2,
+            "iscrowd": 0,
+        }
+        for image in (1, 2)
+        for category in (1, 2)
+    ]
     images = [{"id": image, "file_name": f"{image}.png", "width": 60, "height": 50} for image in (1, 2)]
     path = tmp_path / "truth.json"
     path.write_text(json.dumps({"images": images, "annotations": labels, "categories": categories}))
@@ -35,8 +44,14 @@ def results(truth: Path, category: int, moved: float = 0.0) -> Path:
     for label in json.loads(truth.read_text())["annotations"]:
         if label["category_id"] == category:
             x, y, _, u, v, _ = label["keypoints"]
-            found.append({"image_id": label["image_id"], "category_id": category, "score": 0.9,
-                          "keypoints": [x + moved, y, 0.9, u + moved, v, 0.9]})  # fmt: skip
+            found.append(
+                {
+                    "image_id": label["image_id"],
+                    "category_id": category,
+                    "score": 0.9,
+                    "keypoints": [x + moved, y, 0.9, u + moved, v, 0.9],
+                }
+            )
     path = truth.with_name("results.json")
     path.write_text(json.dumps(found))
     return path

@@ -38,9 +38,10 @@ def test_by_hand() -> None:
     """Point a lies at shares (.25, .5) and (.75, .5) of two boxes, b is labelled once, at (.5, 1). The edges of a box are
     half a pixel outside of its first and last pixels' centres."""
     train = labels(
-        [[[9.5, 14.5], [0, 0]], [[29.5, 9.5], [19.5, 19.5]]], [[4.5, 4.5, 21, 21], [0, 0, 40, 20]],
+        [[[9.5, 14.5], [0, 0]], [[29.5, 9.5], [19.5, 19.5]]],
+        [[4.5, 4.5, 21, 21], [0, 0, 40, 20]],
         labelled=[[1, 0], [1, 1]],
-    )  # fmt: skip
+    )
     train = replace(train, box_xywh=np.array([[0, 0, 40, 30], [0, 0, 40, 20]], np.float32))
     np.testing.assert_allclose(floor.mean_shape(train), [[0.5, 0.5], [0.5, 1.0]])
     # In a box of 40 x 10 at (10, 20) the shape is at (29.5, 24.5) and (29.5, 29.5).
@@ -59,8 +60,11 @@ def test_without_train_the_truth_s_own_shape_is_the_floor() -> None:
 
 
 def test_crowds_and_instances_without_points_move_nothing() -> None:
-    test = labels([[[10, 10], [12, 12]], [[90, 1], [80, 3]], [[0, 0], [0, 0]]], [[0, 0, 40, 20]] * 3,
-                  labelled=[[1, 1], [1, 1], [0, 0]])  # fmt: skip
+    test = labels(
+        [[[10, 10], [12, 12]], [[90, 1], [80, 3]], [[0, 0], [0, 0]]],
+        [[0, 0, 40, 20]] * 3,
+        labelled=[[1, 1], [1, 1], [0, 0]],
+    )
     crowded = replace(test, crowd=np.array([False, True, False]))
     assert floor.floor_of(crowded).nme == pytest.approx(0, abs=1e-7)
     np.testing.assert_allclose(floor.mean_shape(crowded), floor.mean_shape(test.select(np.array([0]))))

@@ -102,9 +102,12 @@ def test_ids_hold_where_names_agree(tmp_path: Path) -> None:
     """Results of boxes know the truth's ids; a short name is enough."""
     entries = [perfect(place, file_name="a.jpg", bbox=[1, 2, 3, 4], annotation_id=70 + place) for place in (0, 2)]
     report = run(tmp_path, entries)
-    assert (report["paired"], report["metrics"]["epe"], report["problems"], report["notes"]) == (2, 0, [], [
-        f"{tmp_path / 'truth.json'}: note: 4 of 4 annotations have no area above 0: w h of the box is used there"
-    ])  # fmt: skip
+    assert (report["paired"], report["metrics"]["epe"], report["problems"], report["notes"]) == (
+        2,
+        0,
+        [],
+        [f"{tmp_path / 'truth.json'}: note: 4 of 4 annotations have no area above 0: w h of the box is used there"],
+    )
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,10 @@ def odd(tmp_path_factory: pytest.TempPathFactory, blob_model: Path) -> Path:
         for j in range(1 + i % 3):
             box = [4.25 + 20.5 * j, 3.5 + 2 * j, 40.75 + i, 35.5 + i / 3]
             labels.append({"id": f"{i}/{j}", "image_id": f"im-{40 - i}", "bbox": box, "category_id": 7})
-    file: dict[str, Any] = {"images": images, "categories": [
-        {"id": 7, "name": "blobs", "keypoints": ["red", "green", "blue"], "sigmas": [0.05, 0.08, 0.06]}]}  # fmt: skip
+    file: dict[str, Any] = {
+        "images": images,
+        "categories": [{"id": 7, "name": "blobs", "keypoints": ["red", "green", "blue"], "sigmas": [0.05, 0.08, 0.06]}],
+    }
     for label in labels:
         x, y, w, h = label["bbox"]
         label |= {"keypoints": [x + 1, y + 1, 2, x + w, y + h, 2, x, y, 1], "area": w * h / 2, "iscrowd": 0}
@@ -117,10 +119,32 @@ def test_an_exported_file_is_scored_as_its_run(
 def test_the_report_of_a_run_has_the_same_figures(run: Run, odd: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     code, _, err = run(
-        "fit", odd, "--out", out, "--method", "deeppose", "--backbone", "mobilenetv3_small_050", "--size", "48x36",
-        "--epochs", 1, "--batch-size", 8, "--pretrained", "no", "--no-preflight", "--set", "workers=0",
-        "--set", "precision=fp32", "--set", "memory_format=contiguous", "--lr", "1e-3",
-    )  # fmt: skip
+        "fit",
+        odd,
+        "--out",
+        out,
+        "--method",
+        "deeppose",
+        "--backbone",
+        "mobilenetv3_small_050",
+        "--size",
+        "48x36",
+        "--epochs",
+        1,
+        "--batch-size",
+        8,
+        "--pretrained",
+        "no",
+        "--no-preflight",
+        "--set",
+        "workers=0",
+        "--set",
+        "precision=fp32",
+        "--set",
+        "memory_format=contiguous",
+        "--lr",
+        "1e-3",
+    )
     assert code == 0, err
     own = figures(run, tmp_path / "own.json", "evaluate", out, odd, "--split", "val")
     reported = json.loads((out / "metrics.json").read_text())

@@ -49,8 +49,11 @@ def test_a_file_whose_points_are_off_is_not_written(
 
     def off(*arguments, **options):
         model = own(*arguments, **options)
-        bias = next(each for each in model.graph.initializer if each.name.endswith("linear.linear.bias")
-                    or (each.name.startswith("network/") and list(each.dims) == [6]))  # fmt: skip
+        bias = next(
+            each
+            for each in model.graph.initializer
+            if each.name.endswith("linear.linear.bias") or (each.name.startswith("network/") and list(each.dims) == [6])
+        )
         moved = numpy_helper.to_array(bias) + 0.005
         bias.CopyFrom(numpy_helper.from_array(moved.astype(np.float32), bias.name))
         return model
@@ -88,9 +91,13 @@ def test_outside_takes_crops_and_has_no_loops(blob_model: Path, tmp_path: Path) 
     ],
 )
 def test_wrong_options(
-    options: list[str], words: str, blob_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    words: str,
+    blob_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr("sys.argv", ["fiducial", "export", str(blob_model), "--out", str(tmp_path / "out"), *options])
     with pytest.raises(SystemExit) as caught:
         cli.main()

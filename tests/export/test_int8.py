@@ -65,11 +65,18 @@ def instances(xy: list, box_xywh: list, visibility: list | None = None) -> Insta
     noise = np.random.default_rng(0)
     pictures = [noise.integers(0, 256, (60, 80, 3), dtype=np.uint8) for _ in range(count)]
     return Instances(
-        SPEC.skeleton, ArrayImages(pictures), np.arange(count), np.tile(np.array([[80, 60]], np.int32), (count, 1)),
-        np.arange(count), np.arange(count), np.array(xy, np.float32),
+        SPEC.skeleton,
+        ArrayImages(pictures),
+        np.arange(count),
+        np.tile(np.array([[80, 60]], np.int32), (count, 1)),
+        np.arange(count),
+        np.arange(count),
+        np.array(xy, np.float32),
         np.array(visibility if visibility is not None else np.full((count, 2), 2), np.uint8),
-        np.array(box_xywh, np.float32), np.ones(count, np.float32), np.zeros(count, bool),
-    )  # fmt: skip
+        np.array(box_xywh, np.float32),
+        np.ones(count, np.float32),
+        np.zeros(count, bool),
+    )
 
 
 def test_a_pose_is_where_the_points_lie_in_the_crop_and_how_large_it_was() -> None:
@@ -101,9 +108,17 @@ def test_crops_are_those_of_use() -> None:
 
 # ------------------------------------------------------------------------------------------------------ layers
 
-NAMES = ["normalisation/Sub_0", "backbone.stem/Conv_1", "backbone.act/Relu_2", "backbone.a.0.conv/Conv_3",
-         "backbone.a.0.fc/Gemm_4", "backbone.a.0/Add_5", "backbone.a.1.conv/Conv_6/WithoutBiases", "head.final/Conv_7",
-         "decode/MatMul_8"]  # fmt: skip
+NAMES = [
+    "normalisation/Sub_0",
+    "backbone.stem/Conv_1",
+    "backbone.act/Relu_2",
+    "backbone.a.0.conv/Conv_3",
+    "backbone.a.0.fc/Gemm_4",
+    "backbone.a.0/Add_5",
+    "backbone.a.1.conv/Conv_6/WithoutBiases",
+    "head.final/Conv_7",
+    "decode/MatMul_8",
+]
 WEIGHTED = [name for name in NAMES if any(kind in name for kind in ("Conv", "Gemm", "MatMul"))]
 
 
@@ -242,9 +257,10 @@ def rounded_outside(file: Path, to: str) -> list[str]:
 
     ends = [
         target.get_node().friendly_name
-        for operator in openvino.Core().read_model(file).get_ops() if operator.get_type_name() == "FakeQuantize"
+        for operator in openvino.Core().read_model(file).get_ops()
+        if operator.get_type_name() == "FakeQuantize"
         for target in operator.output(0).get_target_inputs()
-    ]  # fmt: skip
+    ]
     assert ends
     return [name for name in ends if layers.module_of(name) is None]
 
@@ -279,18 +295,43 @@ class Judged:
 @pytest.mark.parametrize(
     ("figures", "others", "file", "words"),
     [
-        ({("int8", 0): (0.004, 2.5)}, (), "int80", r"^int8 is 2.50 times as fast as fp32, NME 0.10040 \(\+0.40%\), all"),
+        (
+            {("int8", 0): (0.004, 2.5)},
+            (),
+            "int80",
+            r"^int8 is 2.50 times as fast as fp32, NME 0.10040 \(\+0.40%\), all",
+        ),
         ({("int8", 0): (-0.1, 1.06)}, (), "int80", "allowed 1.00%$"),
-        ({("int8", 0): (0.0, 0.92)}, (), "fp320", r"^int8 refused: 0.92 times as fast as fp32, wanted 1.05; fp32 kept$"),
+        (
+            {("int8", 0): (0.0, 0.92)},
+            (),
+            "fp320",
+            r"^int8 refused: 0.92 times as fast as fp32, wanted 1.05; fp32 kept$",
+        ),
         ({("int8", 0): (0.5, 0.92)}, (), "fp320", "refused: 0.92 times"),
         ({("int8", 0): (0.05, 3), ("int8", 1): (0.02, 2), ("int8", 2): (0.01, 1.8)}, (), "int82", "stays in c, a$"),
-        ({("int8", 0): (0.05, 3), ("int8", 1): (0.01, 1.01)}, (), "fp320", r"1.01 times as fast as fp32 with 1 of 6 groups"),
-        ({("int8", kept): (0.05, 3) for kept in (0, 1, 2, 4)}, (), "fp320", r"NME rises by 5.00% with 4 of 6 .*, allowed 1.00%"),
-        ({("int8", 0): (0.0, 0.9), ("bf16", 0): (0.001, 1.4)}, ("bf16",), "bf160", "^int8 refused: .*; taken instead: bf16 is 1.40"),
+        (
+            {("int8", 0): (0.05, 3), ("int8", 1): (0.01, 1.01)},
+            (),
+            "fp320",
+            r"1.01 times as fast as fp32 with 1 of 6 groups",
+        ),
+        (
+            {("int8", kept): (0.05, 3) for kept in (0, 1, 2, 4)},
+            (),
+            "fp320",
+            r"NME rises by 5.00% with 4 of 6 .*, allowed 1.00%",
+        ),
+        (
+            {("int8", 0): (0.0, 0.9), ("bf16", 0): (0.001, 1.4)},
+            ("bf16",),
+            "bf160",
+            "^int8 refused: .*; taken instead: bf16 is 1.40",
+        ),
         ({("int8", 0): (0.0, 0.9), ("bf16", 0): (0.02, 1.4)}, ("bf16",), "fp320", "fp32 kept$"),
         ({("int8", 0): (0.0, 0.9), ("bf16", 0): (0.0, 1.0)}, ("bf16",), "fp320", "fp32 kept$"),
     ],
-)  # fmt: skip
+)
 def test_what_is_taken_and_why(figures: Any, others: Any, file: str, words: str) -> None:
     made, verdict = decide.decide(Judged(figures, others), "data", 0.01)  # type: ignore[arg-type]
     assert str(made.file) == file

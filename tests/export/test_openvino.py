@@ -40,8 +40,11 @@ def test_fp32_is_computed_so_and_weights_are_kept_so(made: Made, blob_model: Pat
     assert hint(made.file) == "f32"
     weights = detectors.load(blob_model)[0].state_dict()
     learnt = sum(each.numel() for name, each in weights.items() if name.endswith((".weight", ".bias")))
-    kept = {each.get_element_type().to_string() for each in openvino.Core().read_model(made.file).get_ops()
-            if each.get_type_name() == "Constant" and "weight" in each.friendly_name}  # fmt: skip
+    kept = {
+        each.get_element_type().to_string()
+        for each in openvino.Core().read_model(made.file).get_ops()
+        if each.get_type_name() == "Constant" and "weight" in each.friendly_name
+    }
     assert kept == {"f32"}
     assert made.file.with_suffix(".bin").stat().st_size > 0.9 * 4 * learnt
 
@@ -60,8 +63,11 @@ def test_bf16_is_the_same_weights_computed_otherwise(made: Made, blob_model: Pat
 def test_operators_bear_the_names_of_their_modules(made: Made, blob_model: Path) -> None:
     """Those, too, that one operator of ONNX became several of."""
     modules = dict(detectors.load(blob_model)[0].named_modules())
-    operators = [each for each in openvino.Core().read_model(made.file).get_ops()
-                 if each.get_type_name() not in ("Constant", "Parameter", "Result")]  # fmt: skip
+    operators = [
+        each
+        for each in openvino.Core().read_model(made.file).get_ops()
+        if each.get_type_name() not in ("Constant", "Parameter", "Result")
+    ]
     assert all("/" in each.friendly_name for each in operators)
     weighted = [each for each in operators if "Convolution" in each.get_type_name()]
     assert len(weighted) > 10

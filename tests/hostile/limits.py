@@ -64,10 +64,17 @@ def command(*words: object, folder: Path, seconds: float = 60, megabytes: int | 
     begun = time.monotonic()
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "fiducial.cli", *map(str, words)], check=False,
-            cwd=folder, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, errors="replace", timeout=seconds, preexec_fn=limit,
-        )  # fmt: skip
+            [sys.executable, "-m", "fiducial.cli", *map(str, words)],
+            check=False,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            preexec_fn=limit,
+        )
     except subprocess.TimeoutExpired:
         return Outcome(words, "hang", seconds=seconds)
     kind = {0: "answered", 2: "refused"}.get(ended.returncode, "died" if ended.returncode < 0 else "exception")

@@ -75,9 +75,17 @@ def write_sample(writer: str, root: Path) -> None:
     if writer == "coco":
         truth = json.loads((root / "annotations/test.json").read_text())
         results = [
-            {"image_id": item["image_id"], "category_id": 1, "keypoints": item["keypoints"], "score": 0.5, "bbox": [1, 2, 30, 31],
-             "file_name": "face_0.png", "annotation_id": item["id"]} for item in truth["annotations"]
-        ]  # fmt: skip
+            {
+                "image_id": item["image_id"],
+                "category_id": 1,
+                "keypoints": item["keypoints"],
+                "score": 0.5,
+                "bbox": [1, 2, 30, 31],
+                "file_name": "face_0.png",
+                "annotation_id": item["id"],
+            }
+            for item in truth["annotations"]
+        ]
         (root / "results.json").write_text(json.dumps(results))
     if writer == "csv":
         shutil.rmtree(root / "annotations")
@@ -88,8 +96,16 @@ def write_sample(writer: str, root: Path) -> None:
         (root / "test.csv").write_text("\n".join(rows) + "\n")
     if writer == "yolo":
         (root / "test.txt").write_text("".join(f"images/test/face_{i}.png\n" for i in range(4)))
-        settings = {"path": ".", "train": ["images/train"], "val": "images/val", "test": "images/test", "kpt_shape": [4, 3],
-                    "flip_idx": [0, 1, 3, 2], "names": {"0": "pen"}, "kpt_names": {"0": ["a", "b", "c", "d"]}}  # fmt: skip
+        settings = {
+            "path": ".",
+            "train": ["images/train"],
+            "val": "images/val",
+            "test": "images/test",
+            "kpt_shape": [4, 3],
+            "flip_idx": [0, 1, 3, 2],
+            "names": {"0": "pen"},
+            "kpt_names": {"0": ["a", "b", "c", "d"]},
+        }
         (root / "data.yaml").write_text(json.dumps(settings))
 
 

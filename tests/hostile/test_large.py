@@ -30,27 +30,41 @@ def named(count: int) -> str:
 # Texts, and words of the line that refuses them; None where they are read.
 TEXTS: dict[str, tuple[Any, str | None]] = {
     "many points for many annotations": (
-        lambda: coco(annotations=",".join(['{"image_id": 1, "category_id": 1, "keypoints": []}'] * 50_000), categories=named(50_000)),
+        lambda: coco(
+            annotations=",".join(['{"image_id": 1, "category_id": 1, "keypoints": []}'] * 50_000),
+            categories=named(50_000),
+        ),
         "50,000 points for each of 50,000 annotations",
     ),
-    "many annotations that say nothing": (lambda: coco(annotations=",".join(["{}"] * 50_000)), "is not among the 1 images"),
+    "many annotations that say nothing": (
+        lambda: coco(annotations=",".join(["{}"] * 50_000)),
+        "is not among the 1 images",
+    ),
     "many numbers in one annotation": (
         lambda: coco(annotations=(ITEM % 1).replace("5, 6, 2, 7, 8, 2", ",".join(["1"] * 2_000_000))),
         "2000000 numbers in its keypoints, expected 6",
     ),
     "many categories": (
-        lambda: coco(categories=",".join(CATEGORY.replace("1", str(i + 1)) for i in range(30_000))), None,
+        lambda: coco(categories=",".join(CATEGORY.replace("1", str(i + 1)) for i in range(30_000))),
+        None,
     ),
     "many categories, one wanted": (
-        lambda: coco(categories=",".join(CATEGORY.replace("1", str(i)).replace("newt", f"c{i}") for i in range(50_000)),
-                     annotations=",".join(ITEM.replace('"category_id": 1', f'"category_id": {i}') % i for i in (1, 2))),
+        lambda: coco(
+            categories=",".join(CATEGORY.replace("1", str(i)).replace("newt", f"c{i}") for i in range(50_000)),
+            annotations=",".join(ITEM.replace('"category_id": 1', f'"category_id": {i}') % i for i in (1, 2)),
+        ),
         None,
     ),
     "many categories of other annotations": (
-        lambda: coco(annotations=",".join(ITEM.replace('"category_id": 1', f'"category_id": {i + 5}') % i for i in range(30_000))),
+        lambda: coco(
+            annotations=",".join(ITEM.replace('"category_id": 1', f'"category_id": {i + 5}') % i for i in range(30_000))
+        ),
         "all its 30000 annotations have category_id 5",
     ),
-    "deep lists in a field": (lambda: coco(annotations=(ITEM % 1)[:-1] + ', "segmentation": ' + "[" * 500_000 + "]" * 500_000 + "}"), "nested"),
+    "deep lists in a field": (
+        lambda: coco(annotations=(ITEM % 1)[:-1] + ', "segmentation": ' + "[" * 500_000 + "]" * 500_000 + "}"),
+        "nested",
+    ),
     "deep objects beside": (lambda: coco(more=', "info": ' + '{"a":' * 200_000 + "1" + "}" * 200_000), "nested"),
     "deep points": (lambda: coco(annotations=(ITEM % 1).replace("[5, 6", "[" * 900 + "5" + "]" * 900 + ", 6")), None),
     "a long number": (lambda: coco(annotations=(ITEM % 1).replace("[5,", "[" + "9" * 5_000_000 + ",")), None),
@@ -59,12 +73,13 @@ TEXTS: dict[str, tuple[Any, str | None]] = {
     "a long line": (lambda: " " * 50_000_000 + coco(), None),
     "a wide image": (lambda: coco(images=IMAGE.replace("50", "2147483647").replace("40", "2147483647")), None),
     "many images of one name": (
-        lambda: coco(images=",".join(IMAGE.replace("1", str(i + 1)) for i in range(30_000))), None,
+        lambda: coco(images=",".join(IMAGE.replace("1", str(i + 1)) for i in range(30_000))),
+        None,
     ),
     "many parts of a name": (lambda: coco(images=IMAGE.replace("a.png", "b/" * 200_000 + "a.png")), None),
     "many edges": (lambda: coco(categories=CATEGORY[:-1] + f', "skeleton": [{",".join(["[1, 2]"] * 50_000)}]}}'), None),
     "far edges": (lambda: coco(categories=CATEGORY[:-1] + ', "skeleton": [[1, 99999999999]]}'), None),
-}  # fmt: skip
+}
 
 
 def read_one(name: str) -> str:

@@ -137,7 +137,7 @@ def change_card(**values: Any) -> Damage:
         (lambda run: (run / "model.json").write_text("[1, 2]"), r"expected the fields of Card"),
         (lambda run: (run / "model.json").unlink(), r"no trained model here \(no model\.json\)"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_model_is_one_line(saved: Path, damage: Damage, message: str):
     damage(saved)
     with pytest.raises(UserError, match=message) as error:

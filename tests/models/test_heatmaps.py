@@ -119,9 +119,12 @@ def test_quantisation_of_a_large_picture():
     cell, _ = heatmaps.argmax(maps)
     mean = heatmaps.expectation(heatmaps.normalised(maps))
     found = {
-        "argmax": cell, "quarter": heatmaps.quarter(maps, cell), "dark": heatmaps.dark(maps, cell),
-        "mean": heatmaps.untruncated(mean, grid, 1.5), "windowed mean": heatmaps.windowed_mean(maps, cell, 1.5),
-    }  # fmt: skip
+        "argmax": cell,
+        "quarter": heatmaps.quarter(maps, cell),
+        "dark": heatmaps.dark(maps, cell),
+        "mean": heatmaps.untruncated(mean, grid, 1.5),
+        "windowed mean": heatmaps.windowed_mean(maps, cell, 1.5),
+    }
     error = {name: float((geometry.grid_to_px(p, size, grid) - xy).norm(dim=-1).mean()) for name, p in found.items()}
     # Uniform over a square cell of 2500 / 64 px: the mean distance from its centre is 0.3826 of the side.
     assert error["argmax"] == pytest.approx(0.3826 * 2500 / 64, rel=0.05)

@@ -200,14 +200,18 @@ LN = math.log
 @pytest.mark.parametrize(
     ("loss", "offset", "expected"),
     [
-        (losses.mse, (3, -4), 25), (losses.l1, (3, -4), 7), (losses.euclidean, (3, -4), 5),
+        (losses.mse, (3, -4), 25),
+        (losses.l1, (3, -4), 7),
+        (losses.euclidean, (3, -4), 5),
         (losses.smooth_l1, (0.5, -3), 0.125 + 2.5),
         (lambda p, t: losses.smooth_l1(p, t, beta=4), (2, -6), 0.5 + 4),
-        (losses.wing, (2, -4), 10 * LN(2) + 10 * LN(3)), (losses.wing, (20, 0), 20 - (10 - 10 * LN(6))),
+        (losses.wing, (2, -4), 10 * LN(2) + 10 * LN(3)),
+        (losses.wing, (20, 0), 20 - (10 - 10 * LN(6))),
         (lambda p, t: losses.wing(p, t, omega=5, epsilon=0.5), (1, 0), 5 * LN(3)),
-        (losses.soft_wing, (1, -1.5), 2.5), (losses.soft_wing, (10, 0), 20 * LN(21) + 2 - 20 * LN(5)),
+        (losses.soft_wing, (1, -1.5), 2.5),
+        (losses.soft_wing, (10, 0), 20 * LN(21) + 2 - 20 * LN(5)),
     ],
-)  # fmt: skip
+)
 def test_coordinate_losses_at_a_point(loss, offset, expected):
     assert loss(*at(*offset)).item() == pytest.approx(expected)
 

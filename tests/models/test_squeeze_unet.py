@@ -133,8 +133,11 @@ def test_names() -> None:
     built = catalog.build_backbone("squeeze-unet-w32-s2", "no")
     assert isinstance(built, SqueezeUNet)
     assert built.spec == SqueezeUNetSpec(width=32, reduction=2)
-    for name, expected in (("squeeze_unet_w6", r"_wN\)=6: expected a multiple of 4"), ("squeeze_unet_w0", "multiple of 4"),
-                           ("squeeze_unet_s0", r"_sN\)=0: expected at least 1")):  # fmt: skip
+    for name, expected in (
+        ("squeeze_unet_w6", r"_wN\)=6: expected a multiple of 4"),
+        ("squeeze_unet_w0", "multiple of 4"),
+        ("squeeze_unet_s0", r"_sN\)=0: expected at least 1"),
+    ):
         with pytest.raises(UserError, match=expected):
             squeeze_unet.build(name, "no")
 

@@ -31,11 +31,22 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe() -> MotionRecipe:
     dense_motion = DenseMotionSpec(width=8, widest=32, blocks=3)
     return MotionRecipe(
-        method="motion", backbone="hourglass_w8_b3_m32_s2", size=Size(64, 64), pretrained="no", padding=1.0, epochs=2,
-        batch_size=4, precision="fp32", memory_format="contiguous", workers=0, augment=AugmentSpec.none(),
+        method="motion",
+        backbone="hourglass_w8_b3_m32_s2",
+        size=Size(64, 64),
+        pretrained="no",
+        padding=1.0,
+        epochs=2,
+        batch_size=4,
+        precision="fp32",
+        memory_format="contiguous",
+        workers=0,
+        augment=AugmentSpec.none(),
         optimizer=OptimizerSpec(lr=2e-3, weight_decay=0.0, ema_decay=0.9),
         motion=MotionSpec(
-            points=4, pairs=16, scales=(1, 0.5),
+            points=4,
+            pairs=16,
+            scales=(1, 0.5),
             generator=GeneratorSpec(width=8, widest=16, residuals=1, dense_motion=dense_motion),
         ),
-    )  # fmt: skip
+    )

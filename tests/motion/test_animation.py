@@ -39,8 +39,14 @@ POINTS, SIZE = 5, Size(64, 48)
 def system_of(jacobian: str = "own") -> System:
     """Untrained, but its points depend on the picture."""
     torch.manual_seed(3)
-    spec = DetectorSpec("hourglass_w8_b3_m32_s2", "motion", {"jacobian": jacobian}, SIZE,
-                        Skeleton(f"motion{POINTS}", skeletons.numbered(POINTS)), padding=1.0)  # fmt: skip
+    spec = DetectorSpec(
+        "hourglass_w8_b3_m32_s2",
+        "motion",
+        {"jacobian": jacobian},
+        SIZE,
+        Skeleton(f"motion{POINTS}", skeletons.numbered(POINTS)),
+        padding=1.0,
+    )
     detector = detectors.build(spec).eval()
     for name, parameter in detector.head.named_parameters():
         if name.endswith("weight"):
@@ -294,9 +300,16 @@ def test_boxes(run: Run, model: Path, source: Path, driving: Path, tmp_path: Pat
     ],
 )
 def test_what_is_refused(
-    run: Run, model: Path, blob_model: Path, blob_onnx: Path, source: Path, driving: Path, tmp_path: Path, words: str,
+    run: Run,
+    model: Path,
+    blob_model: Path,
+    blob_onnx: Path,
+    source: Path,
+    driving: Path,
+    tmp_path: Path,
+    words: str,
     options: dict[str, str],
-) -> None:  # fmt: skip
+) -> None:
     """Exit code 2, one line, and nothing is left behind."""
     (tmp_path / "notes.txt").write_text("none")
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 50)

@@ -223,7 +223,7 @@ def held_out(folder: Path, names: list[str], out: Path, **spec: Any) -> list[str
         (["train/a.mp4", "test/b.mp4", "validation/c.mp4", "d.mp4"], ["test/b.mp4", "validation/c.mp4"]),
         (["val.mp4", "b.mp4", "c.mp4"], ["val.mp4"]),
     ],
-)  # fmt: skip
+)
 def test_which_clips_are_held_out(tmp_path: Path, names: list[str], expected: list[str]) -> None:
     """Folders speak of splits, files do not: val.mp4 is the last by name."""
     assert held_out(tmp_path / "in", names, tmp_path / "run") == expected

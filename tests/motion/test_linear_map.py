@@ -32,10 +32,18 @@ def instances_of(xy: np.ndarray, labelled: np.ndarray | None = None) -> Instance
     labelled = np.ones((n, m), bool) if labelled is None else labelled
     skeleton = Skeleton("made", skeletons.numbered(m), normalizer=Normalizer("points", "first two", (0, 1)))
     return Instances(
-        skeleton, ArrayImages(np.zeros((n, 70, 90, 3), np.uint8)), np.arange(n), np.tile([90, 70], (n, 1)).astype(np.int32),
-        np.arange(n), np.arange(n), xy.astype(np.float32), 2 * labelled.astype(np.uint8),
-        np.tile([10, 5, 60, 50], (n, 1)).astype(np.float32), np.full(n, 3000, np.float32), np.zeros(n, bool),
-    )  # fmt: skip
+        skeleton,
+        ArrayImages(np.zeros((n, 70, 90, 3), np.uint8)),
+        np.arange(n),
+        np.tile([90, 70], (n, 1)).astype(np.int32),
+        np.arange(n),
+        np.arange(n),
+        xy.astype(np.float32),
+        2 * labelled.astype(np.uint8),
+        np.tile([10, 5, 60, 50], (n, 1)).astype(np.float32),
+        np.full(n, 3000, np.float32),
+        np.zeros(n, bool),
+    )
 
 
 def seen(count: int, seed: int, make: Callable[[np.ndarray], np.ndarray], labelled: np.ndarray | None = None) -> Seen:
@@ -44,10 +52,14 @@ def seen(count: int, seed: int, make: Callable[[np.ndarray], np.ndarray], labell
     generator = np.random.default_rng(seed)
     xy = generator.uniform((10, 5), (80, 65), (count, M, 2))
     turns, scales = generator.uniform(-1, 1, count), generator.uniform(0.4, 0.9, count)
-    maps = np.array([
-        geometry.compose(geometry.rotation(turn, (45, 35)), geometry.scaling(scale, scale), geometry.translation(-8, -6))
-        for turn, scale in zip(turns, scales, strict=True)
-    ])  # fmt: skip
+    maps = np.array(
+        [
+            geometry.compose(
+                geometry.rotation(turn, (45, 35)), geometry.scaling(scale, scale), geometry.translation(-8, -6)
+            )
+            for turn, scale in zip(turns, scales, strict=True)
+        ]
+    )
     some = Seen(instances_of(xy, labelled), maps, SIZE, {})
     return replace(some, points={MODEL: make(some.truth)})
 
@@ -97,10 +109,12 @@ def test_mean_shape_is_the_mean_of_train_in_the_crop() -> None:
     labelled[0] = True
     train = seen(30, 1, lambda truth: mixed(truth, 2), labelled)
     test = seen(7, 2, lambda truth: mixed(truth, 2))
-    in_crop = np.array([
-        [matrix[:2] @ [x, y, 1] for x, y in points]
-        for matrix, points in zip(train.image_to_crop, train.instances.xy, strict=True)
-    ])  # fmt: skip
+    in_crop = np.array(
+        [
+            [matrix[:2] @ [x, y, 1] for x, y in points]
+            for matrix, points in zip(train.image_to_crop, train.instances.xy, strict=True)
+        ]
+    )
     shape = [in_crop[labelled[:, i], i].mean(0) for i in range(M)]
     expected = np.array([[np.linalg.inv(matrix)[:2] @ [*point, 1] for point in shape] for matrix in test.image_to_crop])
     found = linear_map.scored(train, test)[MEAN_SHAPE]
@@ -134,8 +148,15 @@ def test_nothing_of_the_scored_split_enters_the_fit() -> None:
     assert one is not None
     assert two is not None
     np.testing.assert_array_equal(one.weights, two.weights)
-    alone = linear_map.scored(train, replace(test, instances=test.instances.select(np.arange(1)),
-                                             image_to_crop=test.image_to_crop[:1], points={MODEL: test.points[MODEL][:1]}))  # fmt: skip
+    alone = linear_map.scored(
+        train,
+        replace(
+            test,
+            instances=test.instances.select(np.arange(1)),
+            image_to_crop=test.image_to_crop[:1],
+            points={MODEL: test.points[MODEL][:1]},
+        ),
+    )
     np.testing.assert_allclose(alone[MODEL].xy, first[MODEL].xy[:1])
     np.testing.assert_allclose(alone[MEAN_SHAPE].xy, first[MEAN_SHAPE].xy[:1])
 

@@ -29,13 +29,36 @@ from fiducial.report import pictures
 from fiducial.training import history, recipes
 from fiducial.training.recipe import OptimizerSpec, Recipe
 
-SMALL = ["--method", "motion", "--backbone", "hourglass_w8_b3_m32_s2", "--size", "64", "--batch-size", "4", "--lr", "2e-3",
-         *(word for setting in (
-             "precision=fp32", "memory_format=contiguous", "workers=0", "motion.points=4", "motion.pairs=16",
-             "motion.scales=[1, 0.5]", "motion.generator.width=8", "motion.generator.widest=16",
-             "motion.generator.residuals=1", "motion.generator.dense_motion.width=8",
-             "motion.generator.dense_motion.widest=32", "motion.generator.dense_motion.blocks=3",
-         ) for word in ("--set", setting))]  # fmt: skip
+SMALL = [
+    "--method",
+    "motion",
+    "--backbone",
+    "hourglass_w8_b3_m32_s2",
+    "--size",
+    "64",
+    "--batch-size",
+    "4",
+    "--lr",
+    "2e-3",
+    *(
+        word
+        for setting in (
+            "precision=fp32",
+            "memory_format=contiguous",
+            "workers=0",
+            "motion.points=4",
+            "motion.pairs=16",
+            "motion.scales=[1, 0.5]",
+            "motion.generator.width=8",
+            "motion.generator.widest=16",
+            "motion.generator.residuals=1",
+            "motion.generator.dense_motion.width=8",
+            "motion.generator.dense_motion.widest=32",
+            "motion.generator.dense_motion.blocks=3",
+        )
+        for word in ("--set", setting)
+    ),
+]
 
 
 def fitted(discs: Path, out: Path, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
@@ -60,9 +83,20 @@ def test_loss_falls_and_points_follow_what_moves(discs: Path, tmp_path: Path, re
     )
     assert summary["metrics"]["moving"] > rows[0]["val/moving"] - 1e-6
     files = {path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert files >= {"model.safetensors", "model.json", "generator.safetensors", "generator.json", "recipe.json",
-                     "history.csv", "metrics.json", "report.html", "pictures/points.png", "pictures/reconstruction.png",
-                     "checkpoints/last.ckpt", "checkpoints/best.ckpt"}  # fmt: skip
+    assert files >= {
+        "model.safetensors",
+        "model.json",
+        "generator.safetensors",
+        "generator.json",
+        "recipe.json",
+        "history.csv",
+        "metrics.json",
+        "report.html",
+        "pictures/points.png",
+        "pictures/reconstruction.png",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+    }
     assert not [name for name in files if "partial" in name]
 
 
@@ -133,8 +167,17 @@ def test_report_of_clips(discs: Path, tmp_path: Path, recipe: Recipe) -> None:
     assert any("bad.mp4: ends after 0 frames" in line for line in lines)
     assert "bad.mp4" in (out / "problems.txt").read_text()
     page = (out / "report.html").read_text()
-    for words in ("1 problem met in the data", "bad.mp4", "Reconstruction", "val/", "motion.points", "Clip by clip",
-                  "held out for scoring: a.mp4, c.mp4", "equivariance_px", "Learning rate"):  # fmt: skip
+    for words in (
+        "1 problem met in the data",
+        "bad.mp4",
+        "Reconstruction",
+        "val/",
+        "motion.points",
+        "Clip by clip",
+        "held out for scoring: a.mp4, c.mp4",
+        "equivariance_px",
+        "Learning rate",
+    ):
         assert (words in page) == (words != "val/"), words
     points = cv2.imread(str(out / "pictures" / "points.png"))
     made = cv2.imread(str(out / "pictures" / "reconstruction.png"))
@@ -183,8 +226,10 @@ def test_a_system_taught_by_another(run: Run, discs: Path, tmp_path: Path) -> No
     assert all(row["train/points"] > 0 and row["train/taught"] > 0 for row in rows)
     saved = torch.load(tmp_path / "taught" / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
     assert {name.split(".")[1] for name in saved} <= {"detector", "generator"}
-    for setting, words in (("motion.points=5", "motion.teacher has 4 points and the student 5"),
-                           ("motion.teacher=none", "none: ")):  # fmt: skip
+    for setting, words in (
+        ("motion.points=5", "motion.teacher has 4 points and the student 5"),
+        ("motion.teacher=none", "none: "),
+    ):
         code, _, err = run("fit", discs, "--out", tmp_path / "x", *taught, "--set", setting)
         assert (code, words in err.splitlines()[-1]) == (2, True), err
     code, _, err = run("fit", discs, "--out", tmp_path / "x", *taught, "--size", "32")
@@ -269,8 +314,16 @@ def fit_arguments(data: Path, out: Path, *more: str) -> list[str]:
 
 # Four steps an epoch.
 SOME = [("step", 2, "SIGKILL"), ("step", 6, "SIGINT"), ("writing", 2, "SIGKILL")]
-MORE = [("begun", 1, "SIGKILL"), ("writing", 1, "SIGKILL"), ("step", 5, "SIGTERM"), ("between", 2, "SIGKILL"),
-        ("step", 9, "SIGKILL"), ("validation", 1, "SIGINT"), ("between", 3, "SIGKILL"), ("trained", 1, "SIGKILL")]  # fmt: skip
+MORE = [
+    ("begun", 1, "SIGKILL"),
+    ("writing", 1, "SIGKILL"),
+    ("step", 5, "SIGTERM"),
+    ("between", 2, "SIGKILL"),
+    ("step", 9, "SIGKILL"),
+    ("validation", 1, "SIGINT"),
+    ("between", 3, "SIGKILL"),
+    ("trained", 1, "SIGKILL"),
+]
 
 
 def test_ended_and_resumed_a_run_ends_with_the_same_bits(discs: Path, whole: Path, tmp_path: Path) -> None:

@@ -71,17 +71,24 @@ def generator_of(spec: GeneratorSpec, points: int = POINTS) -> Generator:
 
 
 def their_detector(detector: Detector, reduction: int) -> State:
-    pairs = [(r"^backbone\.network\.down\.", "predictor.encoder.down_blocks."), (r"^head\.jacobian\.", "jacobian."),
-             (r"^backbone\.network\.up\.", "predictor.decoder.up_blocks."), (r"^head\.heatmap\.", "kp.")]  # fmt: skip
+    pairs = [
+        (r"^backbone\.network\.down\.", "predictor.encoder.down_blocks."),
+        (r"^head\.jacobian\.", "jacobian."),
+        (r"^backbone\.network\.up\.", "predictor.decoder.up_blocks."),
+        (r"^head\.heatmap\.", "kp."),
+    ]
     return renamed(detector.state_dict(), pairs) | filter_of("down.weight", reduction)
 
 
 def their_generator(generator: Generator) -> State:
     inside = r"^dense_motion\.network\."
-    pairs = [(rf"{inside}down\.", "dense_motion_network.hourglass.encoder.down_blocks."),
-             (rf"{inside}up\.", "dense_motion_network.hourglass.decoder.up_blocks."),
-             (r"^dense_motion\.", "dense_motion_network."), (r"^(down|up)\.", r"\1_blocks."),
-             (r"^residuals\.(\d+)\.", r"bottleneck.r\1.")]  # fmt: skip
+    pairs = [
+        (rf"{inside}down\.", "dense_motion_network.hourglass.encoder.down_blocks."),
+        (rf"{inside}up\.", "dense_motion_network.hourglass.decoder.up_blocks."),
+        (r"^dense_motion\.", "dense_motion_network."),
+        (r"^(down|up)\.", r"\1_blocks."),
+        (r"^residuals\.(\d+)\.", r"bottleneck.r\1."),
+    ]
     reduction = generator.spec.dense_motion.reduction
     return renamed(generator.state_dict(), pairs) | filter_of("dense_motion_network.down.weight", reduction)
 
@@ -104,9 +111,17 @@ def written(path: Path, detector: State, generator: State, **more: Any) -> Path:
     """As published code saves it, with all that else is in such files."""
     optimizer = {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 2e-4, "params": [0]}]}
     torch.save(
-        {"generator": generator, "discriminator": {"discs.1.conv.weight": torch.zeros(2)}, "kp_detector": detector,
-         "optimizer_generator": optimizer, "optimizer_kp_detector": optimizer, "epoch": 99, **more}, path,
-    )  # fmt: skip
+        {
+            "generator": generator,
+            "discriminator": {"discs.1.conv.weight": torch.zeros(2)},
+            "kp_detector": detector,
+            "optimizer_generator": optimizer,
+            "optimizer_kp_detector": optimizer,
+            "epoch": 99,
+            **more,
+        },
+        path,
+    )
     return path
 
 

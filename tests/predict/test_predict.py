@@ -314,8 +314,10 @@ def two_pictures(tmp_path: Path) -> Path:
 def test_boxes_say_where_the_instances_are(blob_model: Path, two_pictures: Path, tmp_path: Path) -> None:
     done = predict_sources(blob_model, [str(two_pictures)], tmp_path / "out", boxes=coco_file(tmp_path / "b.json"))
     assert [(entry["image_id"], entry["bbox"]) for entry in done.results] == [
-        (11, [1, 2, 20, 30]), (12, [3, 2.5, 25, 18]), (12, [8, 9, 11, 31])
-    ]  # fmt: skip
+        (11, [1, 2, 20, 30]),
+        (12, [3, 2.5, 25, 18]),
+        (12, [8, 9, 11, 31]),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -141,22 +141,53 @@ def test_a_midmean_minds_no_outlier() -> None:
 # ------------------------------------------------------------------------------------------------------- grouping
 
 PATHS = (
-    "normalisation", "backbone", "backbone.net", "backbone.net.stem", "backbone.net.blocks.0.0", "backbone.net.blocks.0.0.se.conv",
-    "backbone.net.blocks.1.0.conv", "head.up.0", "head.up.1", "head.final", "decode",
-)  # fmt: skip
+    "normalisation",
+    "backbone",
+    "backbone.net",
+    "backbone.net.stem",
+    "backbone.net.blocks.0.0",
+    "backbone.net.blocks.0.0.se.conv",
+    "backbone.net.blocks.1.0.conv",
+    "head.up.0",
+    "head.up.1",
+    "head.final",
+    "decode",
+)
 
 
 @pytest.mark.parametrize(
     ("by", "names"),
     [
-        ("module", ["normalisation", "backbone.net", "backbone.net.stem", "backbone.net.blocks", "head.up", "head.final", "decode"]),
+        (
+            "module",
+            [
+                "normalisation",
+                "backbone.net",
+                "backbone.net.stem",
+                "backbone.net.blocks",
+                "head.up",
+                "head.final",
+                "decode",
+            ],
+        ),
         # A numbered part without parts is a layer, and no block: head.up.0.
-        ("block", ["normalisation", "backbone.net", "backbone.net.stem", "backbone.net.blocks.0.0", "backbone.net.blocks.1.0",
-                   "head.up", "head.final", "decode"]),
+        (
+            "block",
+            [
+                "normalisation",
+                "backbone.net",
+                "backbone.net.stem",
+                "backbone.net.blocks.0.0",
+                "backbone.net.blocks.1.0",
+                "head.up",
+                "head.final",
+                "decode",
+            ],
+        ),
         ("layer", list(PATHS)),
         ("type", ["Conv2d"]),
     ],
-)  # fmt: skip
+)
 def test_tables(by: str, names: list[str]) -> None:
     profile = profile_of(*(layer(path, macs=1000) for path in PATHS), rest_ms=0.5)
     rows = grouping.rows(profile, by)
@@ -296,7 +327,12 @@ def test_names_of_operators_say_their_modules() -> None:
         onnx.numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.float32), "detector.backbone.conv.weight")
     )
     graph.node[1].input[1] = "detector.backbone.conv.weight"
-    scopes = (["", "detector", "sub"], ["", "detector", "detector.backbone.bn", "bn"], ["", "detector", "detector.backbone.act", "relu"], ["", "relu"])  # fmt: skip
+    scopes = (
+        ["", "detector", "sub"],
+        ["", "detector", "detector.backbone.bn", "bn"],
+        ["", "detector", "detector.backbone.act", "relu"],
+        ["", "relu"],
+    )
     for node, names in zip(graph.node, scopes, strict=True):
         node.metadata_props.add(key=node_names.SCOPES, value=str(names))
     model = onnx.helper.make_model(graph)
@@ -306,14 +342,18 @@ def test_names_of_operators_say_their_modules() -> None:
     assert names == ["normalisation/Sub", "backbone.conv/Conv", "backbone.act/Relu", "decode/Relu"]
     assert list(model.graph.node[2].input) == ["backbone.conv/Conv"]
     assert model.graph.node[3].output[0] == "out"
-    assert [node_names.path_of(name) for name in ("network/backbone.act/Relu_nchwc", "fused head.final/Conv", "Reorder")] == [
-        "backbone.act", "head.final", ""]  # fmt: skip
+    assert [
+        node_names.path_of(name) for name in ("network/backbone.act/Relu_nchwc", "fused head.final/Conv", "Reorder")
+    ] == ["backbone.act", "head.final", ""]
 
 
 def test_operators_inside_of_a_branch_count_once() -> None:
     from fiducial.profiling import onnxruntime_nodes as nodes
 
-    events = [{"ts": ts, "dur": dur, "name": name} for name, ts, dur in (("a", 0, 5), ("if", 6, 10), ("in", 7, 3), ("in2", 12, 4), ("b", 16, 2))]  # fmt: skip
+    events = [
+        {"ts": ts, "dur": dur, "name": name}
+        for name, ts, dur in (("a", 0, 5), ("if", 6, 10), ("in", 7, 3), ("in2", 12, 4), ("b", 16, 2))
+    ]
     assert [event["name"] for event in nodes.without_nested(events)] == ["a", "if", "b"]
 
 

@@ -274,9 +274,7 @@ def test_tiles_show_the_instance_where_its_box_is() -> None:
     nowhere, size = np.full((1, 2), np.nan), Size(125, 125)
     for box in boxes:
         # The first box is centred on px (190, 180), and so is the one around the only point: px 62 of the tile.
-        one = replace(
-            faces(1, 1), xy=np.array([[[190, 180]]], np.float32), box_xywh=np.array([box], np.float32)
-        )  # fmt: skip
+        one = replace(faces(1, 1), xy=np.array([[[190, 180]]], np.float32), box_xywh=np.array([box], np.float32))
         assert tuple(galleries.instance_tile(one, 0, nowhere, size)[62, 62]) == pictures.TRUTH
         unlabelled = replace(one, visibility=np.zeros((1, 1), np.uint8))
         assert galleries.instance_tile(unlabelled, 0, nowhere, size).shape == (125, 125, 3)

@@ -103,7 +103,11 @@ def test_both_runtimes_of_a_run_folder(blob_model: Path) -> None:
 
 
 def test_parts_of_a_model(blob_model: Path) -> None:
-    jobs = [Job(blob_model, "torch", "network"), Job(blob_model, "torch", "decode"), Job(blob_model, "onnxruntime", "network")]  # fmt: skip
+    jobs = [
+        Job(blob_model, "torch", "network"),
+        Job(blob_model, "torch", "decode"),
+        Job(blob_model, "onnxruntime", "network"),
+    ]
     found = cost.measure_jobs(jobs, make=onnx_export.of_run_folder, repeats=2, rounds=1)
     assert [latency.error for latency in found] == ["", "", ""]
     assert found[2].difference_px < 0.05
@@ -264,9 +268,7 @@ def test_memory_of_a_small_worker_of_a_large_parent_is_small(fake: Path) -> None
     assert found.base_memory_bytes <= found.memory_bytes < large.nbytes // 2
 
 
-def test_a_decode_outside_is_added_run_by_run_and_said(
-    blob_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+def test_a_decode_outside_is_added_run_by_run_and_said(blob_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As for a head whose decode ONNX does not have."""
     monkeypatch.setattr(onnx_export, "onnx_of", lambda detector, path: onnx_export.export(detector, path, "network"))
     answers = iter([[1.0, 2.0, 3.0], [10.0, 30.0, 20.0], [2.0, 2.0, 2.0], [20.0, 20.0, 50.0]])

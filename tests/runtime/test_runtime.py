@@ -114,10 +114,19 @@ def test_no_boxes_give_no_points(blob_model: Path) -> None:
 def instances_of(images: ArrayImages, boxes: np.ndarray, image_row: np.ndarray) -> Instances:
     count, sizes = len(boxes), [(array.shape[1], array.shape[0]) for array in images.arrays]
     return Instances(
-        Skeleton("discs", CHANNELS), images, np.arange(len(images)), np.array(sizes, np.int32), image_row,
-        np.arange(count), np.ones((count, 3, 2), np.float32), np.full((count, 3), 2, np.uint8),
-        boxes.astype(np.float32), np.ones(count, np.float32), np.zeros(count, bool), "memory",
-    )  # fmt: skip
+        Skeleton("discs", CHANNELS),
+        images,
+        np.arange(len(images)),
+        np.array(sizes, np.int32),
+        image_row,
+        np.arange(count),
+        np.ones((count, 3, 2), np.float32),
+        np.full((count, 3), 2, np.uint8),
+        boxes.astype(np.float32),
+        np.ones(count, np.float32),
+        np.zeros(count, bool),
+        "memory",
+    )
 
 
 @pytest.mark.parametrize("size", [Size(64, 48), Size(48, 64), Size(128, 128)])

@@ -7,8 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-TRAIN = ("torch", "torchvision", "lightning", "timm", "safetensors", "jaxtyping", "onnx", "onnxscript", "matplotlib",
-         "tensorboard", "yaml", "jinja2")  # fmt: skip
+TRAIN = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "timm",
+    "safetensors",
+    "jaxtyping",
+    "onnx",
+    "onnxscript",
+    "matplotlib",
+    "tensorboard",
+    "yaml",
+    "jinja2",
+)
 
 # Runs `fiducial ..`, or code; says last which modules of torch there are, though none could be imported.
 PRELUDE = f"""

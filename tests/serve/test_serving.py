@@ -76,8 +76,10 @@ def test_the_points_are_the_runtimes(server: Served, network: Any, kind: str) ->
     assert [p["name"] for p in reply.json["instances"][0]["points"]] == ["red", "green", "blue"]
     assert_same(points(reply.json), expected(network, data))
     quoted = json.dumps(BOXES).replace(" ", "%20")
-    for reply in (server.post(f"/predict?boxes={quoted}", data),
-                  server.form("/predict", ("image", data), ("boxes", json.dumps(BOXES)))):  # fmt: skip
+    for reply in (
+        server.post(f"/predict?boxes={quoted}", data),
+        server.form("/predict", ("image", data), ("boxes", json.dumps(BOXES))),
+    ):
         assert reply.status == 200
         assert_same(points(reply.json), expected(network, data, BOXES))
 
@@ -222,10 +224,14 @@ def test_refused(server: Served, target: str, body: bytes, status: int, words: s
         ([("images", GOOD), ("images", b"?")], 415, "images[1]: expected the bytes"),
         ([("images", GOOD), ("boxes", "[null, null]")], 422, "of 2 images; there are 1"),
         ([("images", GOOD), ("boxes", b"[null]")], 422, "boxes: expected text"),
-        ([("images", GOOD)] * 3 + [("boxes", "[null, [[0,0,9,9], [0,0,9,9]], [[0,0,9,9], [0,0,8,8]]]")], 422, "limit is 4"),
+        (
+            [("images", GOOD)] * 3 + [("boxes", "[null, [[0,0,9,9], [0,0,9,9]], [[0,0,9,9], [0,0,8,8]]]")],
+            422,
+            "limit is 4",
+        ),
         ([("images", GOOD)] + [(f"more{i}", "x") for i in range(9)], 400, "the form can't be read"),
     ],
-)  # fmt: skip
+)
 def test_a_batch_refused(server: Served, fields: list[Any], status: int, words: str) -> None:
     reply = server.form("/predict/batch", *fields)
     assert (reply.status, list(reply.json)) == (status, ["detail"]), reply.body

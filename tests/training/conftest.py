@@ -23,9 +23,17 @@ from fiducial.types import Batch
 @pytest.fixture
 def recipe() -> Recipe:
     return Recipe(
-        method="deeppose", backbone="mobilenetv3_small_050", size=Size(64, 48), pretrained="no", epochs=2, batch_size=8,
-        precision="fp32", memory_format="contiguous", workers=0, preflight=False,
-    )  # fmt: skip
+        method="deeppose",
+        backbone="mobilenetv3_small_050",
+        size=Size(64, 48),
+        pretrained="no",
+        epochs=2,
+        batch_size=8,
+        precision="fp32",
+        memory_format="contiguous",
+        workers=0,
+        preflight=False,
+    )
 
 
 @pytest.fixture(scope="session")

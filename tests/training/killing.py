@@ -44,9 +44,13 @@ def in_processes(stages: list[Stage], folder: Path, environment: dict[str, str] 
     plan.write_text(json.dumps(stages))
     paths = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, __file__, str(plan), str(results)], capture_output=True, text=True, timeout=600, check=False,
+        [sys.executable, __file__, str(plan), str(results)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **(environment or {})},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return [Ended(*entry) for entry in json.loads(results.read_text())]
 

@@ -215,9 +215,12 @@ def test_files_of_a_run_in_bf16(recipe: Recipe, fit: Any):
 
 
 def test_learning_rate_finder_leaves_no_trace(
-    recipe: Recipe, data: fitting.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    recipe: Recipe,
+    data: fitting.Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-):  # fmt: skip
+):
     monkeypatch.chdir(tmp_path)
     few = replace(recipe, batch_size=4, optimizer=OptimizerSpec(lr="auto"))
     work = fitting.work_of(data, few, tmp_path, True)

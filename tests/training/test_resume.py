@@ -18,9 +18,28 @@ from training.killing import FIXED, Ended, Stage, in_processes
 
 EPOCHS = 6
 # With the default's loader processes. The best epoch moves: it is not the first.
-OPTIONS = ["--size", "64x48", "--epochs", str(EPOCHS), "--batch-size", "8", "--backbone", "mobilenetv3_small_050",
-           "--pretrained", "no", "--method", "deeppose", "--no-preflight", "--lr", "1e-3", *FIXED,
-           "--set", "head.dropout=0.1", "--set", "optimizer.ema_decay=0.9"]  # fmt: skip
+OPTIONS = [
+    "--size",
+    "64x48",
+    "--epochs",
+    str(EPOCHS),
+    "--batch-size",
+    "8",
+    "--backbone",
+    "mobilenetv3_small_050",
+    "--pretrained",
+    "no",
+    "--method",
+    "deeppose",
+    "--no-preflight",
+    "--lr",
+    "1e-3",
+    *FIXED,
+    "--set",
+    "head.dropout=0.1",
+    "--set",
+    "optimizer.ema_decay=0.9",
+]
 
 
 def arguments(data: Path, out: Path, *more: str) -> list[str]:
@@ -81,9 +100,20 @@ def whole(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Six steps an epoch: step 3 is in the first epoch, 8 in the second.
 SOME = [("begun", 1, "SIGKILL"), ("writing", 2, "SIGKILL"), ("step", 8, "SIGINT"), ("between", 2, "SIGKILL")]
-MORE = [("step", 3, "SIGKILL"), ("writing", 1, "SIGKILL"), ("step", 3, "SIGINT"), ("between", 2, "SIGKILL"),
-        ("step", 11, "SIGTERM"), ("between", 2, "SIGKILL"), ("validation", 1, "SIGKILL"), ("writing", 1, "SIGINT"),
-        ("step", 18, "SIGKILL"), ("between", 2, "SIGTERM"), ("writing", 2, "SIGKILL"), ("trained", 1, "SIGKILL")]  # fmt: skip
+MORE = [
+    ("step", 3, "SIGKILL"),
+    ("writing", 1, "SIGKILL"),
+    ("step", 3, "SIGINT"),
+    ("between", 2, "SIGKILL"),
+    ("step", 11, "SIGTERM"),
+    ("between", 2, "SIGKILL"),
+    ("validation", 1, "SIGKILL"),
+    ("writing", 1, "SIGINT"),
+    ("step", 18, "SIGKILL"),
+    ("between", 2, "SIGTERM"),
+    ("writing", 2, "SIGKILL"),
+    ("trained", 1, "SIGKILL"),
+]
 
 
 def test_ended_and_resumed_a_run_ends_with_the_same_bits(blobs: Path, whole: Path, tmp_path: Path):

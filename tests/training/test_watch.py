@@ -137,12 +137,38 @@ def test_losses_that_no_sample_explains_are_not_passed_over(
     ],
 )
 def test_an_absurd_learning_rate_is_exit_code_1(
-    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
-    epochs: int, batch_size: int, lr: str, words: str,
-) -> None:  # fmt: skip
-    options = ["--size", "64x48", "--epochs", str(epochs), "--batch-size", str(batch_size), "--lr", lr,
-               "--backbone", "mobilenetv3_small_050", "--method", "deeppose", "--pretrained", "no", "--no-preflight",
-               "--set", "workers=0", "--set", "precision=fp32", "--set", "memory_format=contiguous"]  # fmt: skip
+    blobs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    epochs: int,
+    batch_size: int,
+    lr: str,
+    words: str,
+) -> None:
+    options = [
+        "--size",
+        "64x48",
+        "--epochs",
+        str(epochs),
+        "--batch-size",
+        str(batch_size),
+        "--lr",
+        lr,
+        "--backbone",
+        "mobilenetv3_small_050",
+        "--method",
+        "deeppose",
+        "--pretrained",
+        "no",
+        "--no-preflight",
+        "--set",
+        "workers=0",
+        "--set",
+        "precision=fp32",
+        "--set",
+        "memory_format=contiguous",
+    ]
     monkeypatch.setattr(sys, "argv", ["fiducial", "fit", str(blobs), "--out", str(tmp_path / "run"), *options])
     with pytest.raises(SystemExit) as stop:
         cli.main()

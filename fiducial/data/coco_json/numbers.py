@@ -81,9 +81,10 @@ class Numbers:
             points = _point_by_point(bytes(raws[row]), count)
             if points is None:
                 self._leave_out(
-                    row, f"{lengths[row]} numbers in its keypoints, expected {3 * count} "
-                    f"(x, y, {self.third} for each of {count} points)"
-                )  # fmt: skip
+                    row,
+                    f"{lengths[row]} numbers in its keypoints, expected {3 * count} "
+                    f"(x, y, {self.third} for each of {count} points)",
+                )
             else:
                 result[row] = points
         return result

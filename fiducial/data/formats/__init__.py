@@ -27,8 +27,17 @@ from fiducial.types import Findings, Instances
 
 SPLITS = ("train", "val", "test")
 FARTHEST_PX = 1e9
-_WORDS = {"train": "train", "training": "train", "trainset": "train", "val": "val", "valid": "val", "validation": "val",
-          "test": "test", "testing": "test", "testset": "test"}  # fmt: skip
+_WORDS = {
+    "train": "train",
+    "training": "train",
+    "trainset": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+    "testset": "test",
+}
 
 
 def split_in_name(name: str) -> str | None:

@@ -29,8 +29,12 @@ def poses_of(instances: Instances, spec: DetectorSpec) -> np.ndarray:
 
     Points that are not labelled are put at their mean over the instances where they are, so that they tell nothing
     apart."""
-    maps = np.array([geometry.crop(geometry.fit_aspect(box, spec.size, spec.padding), spec.size)
-                     for box in instances.box_xywh.astype(np.float64)])  # fmt: skip
+    maps = np.array(
+        [
+            geometry.crop(geometry.fit_aspect(box, spec.size, spec.padding), spec.size)
+            for box in instances.box_xywh.astype(np.float64)
+        ]
+    )
     shares = geometry.px_to_unit(geometry.transform(maps, instances.xy.astype(np.float64)), spec.size)
     there = instances.labelled[..., None]
     mean = np.where(there, shares, 0).sum(0) / np.maximum(there.sum(0), 1)

@@ -31,9 +31,16 @@ FILE = "model.int8.json"
 
 
 def export(
-    detector: Detector, card: Card, to: str, folder: Path, *, data: Path, max_drop: float, crop: Where = "inside",
+    detector: Detector,
+    card: Card,
+    to: str,
+    folder: Path,
+    *,
+    data: Path,
+    max_drop: float,
+    crop: Where = "inside",
     decode: Decode = "own",
-) -> tuple[Made, Verdict]:  # fmt: skip
+) -> tuple[Made, Verdict]:
     """FOLDER/model.* in the precision that was chosen, and FOLDER/model.int8.json.
 
     Calibrated on the train split of `data`, judged on its val split. `max_drop`: by what share of itself NME may rise."""
@@ -145,9 +152,17 @@ def decide(trial: Trial, data: str, max_drop: float) -> tuple[Made, Verdict]:
         reason = f"{_what(about)}, allowed {max_drop:.2%}{stays}"
         reason = f"int8 refused: {refusal}; taken instead: {reason}" if refusal else reason
     verdict = Verdict(
-        trial.quantizer.runtime, data, max_drop, len(trial.crops), len(trial.val), about.precision, not refusal, reason,
-        (trial.plain.about, *(each.about for each in tried)), sensitivity,
-    )  # fmt: skip
+        trial.quantizer.runtime,
+        data,
+        max_drop,
+        len(trial.crops),
+        len(trial.val),
+        about.precision,
+        not refusal,
+        reason,
+        (trial.plain.about, *(each.about for each in tried)),
+        sensitivity,
+    )
     return chosen.made, verdict
 
 

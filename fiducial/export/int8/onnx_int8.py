@@ -73,12 +73,17 @@ class OnnxQuantizer:
         reader: Any = Reader(self._crops)  # it asks for a subclass of its own, but uses no more of it
         with tempfile.TemporaryDirectory() as folder, _quiet():
             quantization.quantize_static(
-                _copy(self._plain), Path(folder, "model.onnx"), reader, nodes_to_exclude=kept,
-                op_types_to_quantize=ROUNDED, per_channel=True,
-                activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+                _copy(self._plain),
+                Path(folder, "model.onnx"),
+                reader,
+                nodes_to_exclude=kept,
+                op_types_to_quantize=ROUNDED,
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
                 # It leaves a ReLU to the rounding behind it otherwise, which layers in float32 don't see.
                 extra_options={"QDQKeepRemovableActivations": True},
-            )  # fmt: skip
+            )
             return restored(onnx.load(Path(folder, "model.onnx")), self._plain, chosen)
 
 

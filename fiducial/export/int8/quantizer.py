@@ -47,9 +47,12 @@ def post_training(model: Any, crops: Sequence[Any], kept: Collection[str], corre
             activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX, disable_bias_correction=not corrected
         )
         return nncf.quantize(
-            model, nncf.Dataset(crops), subset_size=len(crops), advanced_parameters=advanced,
+            model,
+            nncf.Dataset(crops),
+            subset_size=len(crops),
+            advanced_parameters=advanced,
             ignored_scope=nncf.IgnoredScope(names=list(kept), validate=False),
-        )  # fmt: skip
+        )
 
 
 @contextlib.contextmanager

@@ -77,60 +77,83 @@ ROUND_TRIPS = {
     "HRNet's own": (
         ("hrnet_w18", "heatmap", {**MAPS, **STRIDE}, 5),
         [("backbone.", ""), ("head.final.", "final_layer.")],
-        "pose_hrnet_w18_96x64.pth", lambda state: state,
+        "pose_hrnet_w18_96x64.pth",
+        lambda state: state,
     ),
     "MMPose 1.x, HRNet, UDP": (
         ("hrnet_w18", "heatmap", {**MAPS, "align": "corner", "decoder": "dark_udp"}, 5),
         [("backbone.", "backbone."), ("head.final.", "head.final_layer.")],
-        "td-hm_hrnet-w18_udp-8xb64-210e_coco-96x64-7dbe1c24_20220913.pth", lambda state: {"state_dict": state},
+        "td-hm_hrnet-w18_udp-8xb64-210e_coco-96x64-7dbe1c24_20220913.pth",
+        lambda state: {"state_dict": state},
     ),
     "MMPose 0.x, ResNet, DARK": (
         ("resnet18", "heatmap", {**DECONVOLUTION, "align": "stride", "decoder": "dark"}, 5),
         [RESNET, ("head.upsample.", "keypoint_head.deconv_layers."), ("head.final.", "keypoint_head.final_layer.")],
-        "res18_coco_96x64_dark-8822b0f7_20200812.pth", lambda state: {"state_dict": state, "meta": {"epoch": 210}},
+        "res18_coco_96x64_dark-8822b0f7_20200812.pth",
+        lambda state: {"state_dict": state, "meta": {"epoch": 210}},
     ),
     "MMPose 1.x, CSPNeXt, maps": (
         ("cspnext_tiny", "heatmap", {**DECONVOLUTION, "align": "corner", "decoder": "dark_udp"}, 5),
         [("backbone.", "backbone."), ("head.upsample.", "head.deconv_layers."), ("head.final.", "head.final_layer.")],
-        "cspnext-tiny_udp-96x64.pth", lambda state: {"state_dict": state},
+        "cspnext-tiny_udp-96x64.pth",
+        lambda state: {"state_dict": state},
     ),
     "RTMPose": (
         ("cspnext_tiny", "simcc", {"network": "rtmcc", "kernel": 7, "beta": 10.0, **SIMCC}, 5),
         [("backbone.", "module.backbone."), ("head.network.", "module.head.")],
-        "best_coco_AP_epoch_420.pth", lambda state: {"state_dict": state, "meta": {}},
+        "best_coco_AP_epoch_420.pth",
+        lambda state: {"state_dict": state, "meta": {}},
     ),
     "MMPose 1.x, SimCC": (
         ("resnet18", "simcc", {"network": "plain", "split": 3.0, "sigma_bins": (6.0, 6.0), **SIMCC}, 5),
         [RESNET, ("head.network.final.", "head.final_layer."), ("head.network.linear_", "head.mlp_head_")],
-        "simcc_res18.pth", lambda state: {"state_dict": state},
+        "simcc_res18.pth",
+        lambda state: {"state_dict": state},
     ),
     "MMPose 1.x, regression": (
-        ("resnet18", "deeppose", {"frame": "share"}, 5), [RESNET, ("head.linear.", "head.fc.")],
-        "td-reg_res18-96x64.pth", lambda state: {"state_dict": state},
+        ("resnet18", "deeppose", {"frame": "share"}, 5),
+        [RESNET, ("head.linear.", "head.fc.")],
+        "td-reg_res18-96x64.pth",
+        lambda state: {"state_dict": state},
     ),
     "MMPose 1.x, RLE": (
         ("resnet18", "rle", {"frame": "share"}, 5),
         [RESNET, ("head.linear.", "head.fc."), ("head.likelihood.flow.", "head.loss_module.flow_model."), SPREAD],
-        "td-reg_res18_rle-96x64.pth", lambda state: {"state_dict": state},
+        "td-reg_res18_rle-96x64.pth",
+        lambda state: {"state_dict": state},
     ),
     "MMPose 0.x, RLE": (
         ("resnet18", "rle", {"frame": "share"}, 5),
-        [RESNET, ("head.linear.", "keypoint_head.fc."), ("head.likelihood.flow.", "keypoint_head.loss.flow_model."), SPREAD],
-        "res18_rle_96x64.pth", lambda state: {"state_dict": state},
+        [
+            RESNET,
+            ("head.linear.", "keypoint_head.fc."),
+            ("head.likelihood.flow.", "keypoint_head.loss.flow_model."),
+            SPREAD,
+        ],
+        "res18_rle_96x64.pth",
+        lambda state: {"state_dict": state},
     ),
     "H3R": (
         ("hrnet_w18_concat", "rounding", H3R_HEAD, 5),
-        [("backbone.", "backbone."), ("head.final.", "heatmap_head.head.layers.3."),
-         ("head.upsample.", "heatmap_head.head.layers.")],
-        "hrnet18_96x64.pth", lambda state: {"model": state, "epoch": 3},
+        [
+            ("backbone.", "backbone."),
+            ("head.final.", "heatmap_head.head.layers.3."),
+            ("head.upsample.", "heatmap_head.head.layers."),
+        ],
+        "hrnet18_96x64.pth",
+        lambda state: {"model": state, "epoch": 3},
     ),
     "ViTPose": (
         ("vitpose_small", "heatmap", {**DECONVOLUTION, "align": "corner", "decoder": "dark_udp"}, 5, Size(192, 256)),
-        [("backbone.", "backbone."), ("head.upsample.", "keypoint_head.deconv_layers."),
-         ("head.final.", "keypoint_head.final_layer.")],
-        "vitpose_small.pth", lambda state: {"state_dict": state},
+        [
+            ("backbone.", "backbone."),
+            ("head.upsample.", "keypoint_head.deconv_layers."),
+            ("head.final.", "keypoint_head.final_layer."),
+        ],
+        "vitpose_small.pth",
+        lambda state: {"state_dict": state},
     ),
-}  # fmt: skip
+}
 
 
 def write(path: Path, state: State) -> Path:

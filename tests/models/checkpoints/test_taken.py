@@ -68,17 +68,23 @@ KEY_LISTS: list[tuple[list[tuple[str, str, str]], str, str, Skeleton, Size]] = [
     ([(POSE, "keys_w48", "")], "pose_hrnet_w48_384x288.pth", "hrnet_w48", COCO, Size(288, 384)),
     (
         [(H3R, "keys_hrnet18", "backbone."), (H3R, "keys_head98", "heatmap_head.head.")],
-        "p1.pth", "hrnet_w18_concat", WFLW, Size(256, 256),
+        "p1.pth",
+        "hrnet_w18_concat",
+        WFLW,
+        Size(256, 256),
     ),
     (
         [(H3R, "keys_hrnet32", "module.backbone."), (H3R, "keys_head98", "module.heatmap_head.head.")],
-        "p1.pth", "hrnet_w32_concat", WFLW, Size(256, 256),
+        "p1.pth",
+        "hrnet_w32_concat",
+        WFLW,
+        Size(256, 256),
     ),
     ([(RTM, "keys_rtmpose_s", "")], "rtmpose-s.pth", "cspnext_s", COCO, Size(192, 256)),
     ([(RTM, "keys_rtmpose_m", "")], "rtmpose-m.pth", "cspnext_m", COCO, Size(192, 256)),
     ([(VIT, "keys_vitpose_small", "")], "vitpose-s.pth", "vitpose_small", COCO, Size(192, 256)),
     ([(VIT, "keys_vitpose_base", "")], "vitpose-b.pth", "vitpose_base", COCO, Size(192, 256)),
-]  # fmt: skip
+]
 
 
 def listed(golden: Path, lists: list[tuple[str, str, str]]) -> State:
@@ -148,7 +154,10 @@ def test_resnets_of_hrnets_code_saw_blue_first(tmp_path: Path):
     assert not torch.allclose(original(rgb), theirs, rtol=0.01, atol=0.01), "the order of colours does matter"
 
 
-@pytest.mark.parametrize("names", [("head.conv_layers.", "head.final_layer."), ("keypoint_head.final_layer.", "keypoint_head.final_layer.3.")])  # fmt: skip
+@pytest.mark.parametrize(
+    "names",
+    [("head.conv_layers.", "head.final_layer."), ("keypoint_head.final_layer.", "keypoint_head.final_layer.3.")],
+)
 def test_mmposes_face_networks(tmp_path: Path, names: tuple[str, str]):
     """HRNet's stacked maps, a 1x1 convolution with a bias (which ours has not), norm, last convolution."""
     original = made("hrnet_w18_concat", "heatmap", {**MAPS, "upsampling": "mixing"}, 5, Size(64, 64))
@@ -178,10 +187,13 @@ def test_vitpose_as_mmpose_1_names_it(tmp_path: Path):
     with torch.no_grad():
         original.backbone.get_parameter("pos_embed")[:, 0] = 0
     state = renamed(
-        original.state_dict(), ("backbone.patch_embed.proj.", "backbone.patch_embed.projection."),
-        ("backbone.last_norm.", "backbone.ln1."), ("backbone.", "backbone."), ("head.upsample.", "head.deconv_layers."),
+        original.state_dict(),
+        ("backbone.patch_embed.proj.", "backbone.patch_embed.projection."),
+        ("backbone.last_norm.", "backbone.ln1."),
+        ("backbone.", "backbone."),
+        ("head.upsample.", "head.deconv_layers."),
         ("head.final.", "head.final_layer."),
-    )  # fmt: skip
+    )
     parts = {"norm1": "ln1", "norm2": "ln2", "mlp.fc1": "ffn.layers.0.0", "mlp.fc2": "ffn.layers.1", "attn": "attn"}
     theirs = {}
     for name, tensor in state.items():
@@ -199,11 +211,15 @@ def test_vitpose_as_mmpose_1_names_it(tmp_path: Path):
 def described(points: int) -> dict[str, Any]:
     """What MMPose 1.x writes of a data set, numpy arrays and numbers among it."""
     return {
-        "dataset_name": "blobs", "num_keypoints": points, "flip_indices": [1, 0, *range(2, points)],
-        "keypoint_id2name": {i: f"spot {'abcdefgh'[i]}" for i in range(points)}, "skeleton_links": [(0, 1), (1, 2)],
-        "sigmas": np.linspace(0.02, 0.1, points, dtype=np.float32), "weight": np.float64(0.5),
+        "dataset_name": "blobs",
+        "num_keypoints": points,
+        "flip_indices": [1, 0, *range(2, points)],
+        "keypoint_id2name": {i: f"spot {'abcdefgh'[i]}" for i in range(points)},
+        "skeleton_links": [(0, 1), (1, 2)],
+        "sigmas": np.linspace(0.02, 0.1, points, dtype=np.float32),
+        "weight": np.float64(0.5),
         "colours": np.array([[0, 255, 0]] * points, dtype=np.uint8),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -211,8 +227,11 @@ def described(points: int) -> dict[str, Any]:
 def test_the_data_set_that_a_file_names(rtmpose: State, tmp_path: Path, legacy: bool, spelling: str):
     """Read whatever numpy wrote it, 1 or 2, in torch's zip or its old pickle."""
     file = tmp_path / "epoch_420.pth"
-    torch.save({"meta": {"dataset_meta": described(5), "seed": 1}, "state_dict": rtmpose}, file,
-               _use_new_zipfile_serialization=not legacy)  # fmt: skip
+    torch.save(
+        {"meta": {"dataset_meta": described(5), "seed": 1}, "state_dict": rtmpose},
+        file,
+        _use_new_zipfile_serialization=not legacy,
+    )
     written = file.read_bytes()
     if spelling == "numpy.core.multiarray":
         import zipfile
@@ -242,11 +261,14 @@ def test_the_configuration_says_size_and_decoder(tmp_path: Path):
     state = renamed(made(backbone, method, MAPS, 5).state_dict(), *pairs)
     said = {
         "codec = dict(type='MSRAHeatmap', input_size=(96, 64), heatmap_size=(24, 16), sigma=1.5, unbiased=True)": (
-            Size(96, 64), "stride", "dark", 1.5,
+            Size(96, 64),
+            "stride",
+            "dark",
+            1.5,
         ),
         "codec = dict(type='UDPHeatmap', input_size=(96, 128), sigma=2)": (Size(96, 128), "corner", "dark_udp", 2.0),
         "data_cfg = dict(\n    image_size=[64, 32])": (Size(64, 32), "stride", "quarter", 2.0),
-    }  # fmt: skip
+    }
     for text, (size, align, decoder, sigma) in said.items():
         torch.save({"meta": {"cfg": text}, "state_dict": state}, tmp_path / "epoch_1.pth")
         spec = detector.load_card(tmp_path / "epoch_1.pth").spec
