@@ -25,21 +25,35 @@ def mean(weight: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
     return weight @ positions(weight.shape[-1], weight)
 
 
+def margin(distance: Float[Tensor, "*b n"], round_cells: float) -> Float[Tensor, "*b n"]:
+    """Measures |distance|, rounded off within `round_cells` so that it has no kink between cells: sqrt(d^2 + r^2) - r."""
+    return (distance**2 + round_cells**2).sqrt() - round_cells
+
+
 def untruncated(
-    mean_cells: Float[Tensor, "*b"], cells: int, sigma_cells: float, rounds: int = 3
+    mean_cells: Float[Tensor, "*b"], cells: int, sigma_cells: float, rounds: int = 3, margin_weight: float = 0.0
 ) -> Float[Tensor, "*b"]:
     """Finds the centres of the Gaussians whose parts on the axis have these mean positions.
 
     The axis cuts off one side of a Gaussian that is centred near its end, so the mean lies further in than the centre:
-    by up to 0.8 sigma on the end itself. Newton's steps from the mean; centres stay on the axis."""
+    by up to 0.8 sigma on the end itself. Newton's steps from the mean; centres stay on the axis. `margin_weight`: the
+    peaks are Gaussians times exp(-margin_weight x margin(distance, sigma_cells))."""
     centre = mean_cells
     at = positions(cells, mean_cells)
     for _ in range(rounds):
-        weight = gaussian(centre, cells, sigma_cells)
+        distance = at - centre[..., None]
+        logits = -(distance**2) / (2 * sigma_cells**2)
+        if margin_weight:
+            logits = logits - margin_weight * margin(distance, sigma_cells)
+        weight = logits.softmax(-1)
         found = mean(weight)
+        away = at - found[..., None]
+        slope = away  # of -logits x sigma^2 by the distance; a constant added to it would change nothing below
+        if margin_weight:
+            slope = distance * (1 + margin_weight * sigma_cells**2 / (distance**2 + sigma_cells**2).sqrt())
         # An axis of one cell, or a Gaussian within one, has no variance: its mean is where it is.
-        variance = (weight * (at - found[..., None]) ** 2).sum(-1).clamp_min(1e-6)
-        # The mean's derivative by the centre is variance / sigma^2: 1 inside, 0.36 on the end.
+        variance = (weight * away * slope).sum(-1).clamp_min(1e-6)
+        # The mean's derivative by the centre is variance / sigma^2: of a Gaussian 1 inside, 0.36 on the end.
         centre = (centre + (mean_cells - found) * sigma_cells**2 / variance).clamp(-0.5, cells - 0.5)
     return centre
 

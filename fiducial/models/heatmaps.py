@@ -22,6 +22,13 @@ def draw_gaussians(xy_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: flo
     return along_y[..., :, None] * along_x[..., None, :]
 
 
+def margins(xy_grid: Float[Tensor, "b k 2"], grid: Size, round_cells: float) -> Float[Tensor, "b k h w"]:
+    """Measures how far each cell is from a real-valued centre, |dx| + |dy| in cells, each by `axes.margin`."""
+    along = [axes.positions(cells, xy_grid) - xy_grid[..., axis, None] for axis, cells in enumerate(grid)]
+    dx, dy = (axes.margin(distance, round_cells) for distance in along)
+    return dy[..., :, None] + dx[..., None, :]
+
+
 def inside(xy_grid: Float[Tensor, "b k 2"], grid: Size) -> Bool[Tensor, "b k"]:
     """Says whether points lie on the map, outer edges included."""
     limit = xy_grid.new_tensor([grid.w - 0.5, grid.h - 0.5])
@@ -117,11 +124,14 @@ def expectation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]
 
 
 def untruncated(
-    mean_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float, rounds: int = 3
+    mean_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float, rounds: int = 3, margin_weight: float = 0.0
 ) -> Float[Tensor, "b k 2"]:
     """Finds the centres of the Gaussians of width `sigma_cells` whose parts on the map have these mean positions: see
     `axes.untruncated`; centres stay on the map."""
-    along = [axes.untruncated(mean_grid[..., axis], cells, sigma_cells, rounds) for axis, cells in enumerate(grid)]
+    along = [
+        axes.untruncated(mean_grid[..., axis], cells, sigma_cells, rounds, margin_weight)
+        for axis, cells in enumerate(grid)
+    ]
     return torch.stack(along, -1)
 
 

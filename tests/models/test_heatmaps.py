@@ -203,3 +203,26 @@ def test_coordinates_by_regression_are_not_rounded_to_bf16():
 def test_impossible_settings_are_named(wrong):
     with pytest.raises(UserError, match=f"head.{next(iter(wrong))}="):
         heatmap.Head(config.from_dict(heatmap.Spec, wrong), Level(8, 16), 5, Size(64, 96))
+
+
+@pytest.mark.parametrize("margin", [0.5, 2.0])
+def test_a_loss_with_a_margin_is_no_less_than_the_error_of_the_peak(margin: float) -> None:
+    """What max-margin training promises: loss-augmented inference bounds the task's own loss (Tsochantaridis et al.,
+    JMLR 2005), here the distance from the highest cell to the truth, along x and y, rounded off within sigma."""
+    sigma, size = 0.3, Size(64, 64)
+    head = heatmap.Head(heatmap.Spec(sigma_cells=sigma, margin=margin), Level(4, 4), 1, size)
+    generator = torch.Generator().manual_seed(5)
+    raw = torch.randn(200, 1, 16, 16, generator=generator) * 3
+    truth = torch.randint(16, (200, 1, 2), generator=generator).float()
+    peak, _ = heatmaps.argmax(raw)
+    error = (((peak - truth) ** 2 + sigma**2).sqrt() - sigma).sum(-1)
+    xy = geometry.grid_to_px(truth, size, Size(16, 16), "edge")
+    for i in range(len(raw)):
+        batch = Batch(
+            torch.zeros(1, 64, 64, 3, dtype=torch.uint8),
+            xy[i, None],
+            torch.ones(1, 1),
+            torch.eye(3)[None],
+            torch.zeros(1),
+        )
+        assert head.loss(raw[i, None], batch)["cross_entropy"] >= margin * error[i] - 0.3

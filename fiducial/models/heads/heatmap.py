@@ -36,6 +36,10 @@ class Spec:
     # all-zero map; ohkm = mse of the `hardest_points` of each sample alone; adaptive_wing (Wang et al., ICCV 2019);
     # cross_entropy = softmax over the map against the Gaussian as a distribution.
     loss: Literal["cross_entropy", "mse", "foreground", "ohkm", "adaptive_wing"] = "cross_entropy"
+    # Of cross_entropy: how much more a cell must lose to the truth for each cell that it is away, in its logit. 0 = no
+    # margin; else the structured (max-margin) loss with loss-augmented inference by log-sum-exp, whose temperature is
+    # in the logits' scale (Yang & Yeh, Heatmap Regression without Soft-Argmax, ICCV 2025).
+    margin: float = 0.0
     foreground_weight: float = 20.0
     hardest_points: int = 8
     # soft = mean position; over the whole map for cross_entropy, through a window at the peak else.
@@ -50,6 +54,8 @@ class Spec:
         expect(blur >= 1 and blur % 2 == 1, "head.blur_cells", blur, "an odd number of cells, 1 for no smoothing")
         expect(sigma > 0, "head.sigma_cells", sigma, "the width of the target, more than 0 cells")
         expect(weight >= 0, "head.foreground_weight", weight, "0 or more")
+        expect(self.margin >= 0, "head.margin", self.margin, "0 or more")
+        expect(self.margin == 0 or self.loss == "cross_entropy", "head.margin", self.margin, "0 for this loss")
         expect(self.hardest_points >= 1, "head.hardest_points", self.hardest_points, "a number of points, at least 1")
 
 
@@ -72,7 +78,7 @@ class Head(contracts.Head):
     def encode(self, batch: Batch) -> Float[Tensor, "b k h w"]:
         """Draws Gaussians of peak 1; logits of the same for the cross-entropy, where only differences count."""
         maps = heatmaps.draw_gaussians(self._cells(batch), self.grid, self.spec.sigma_cells)
-        return maps.clamp_min(1e-30).log() if self._is_distribution else maps
+        return maps.clamp_min(1e-30).log() - self._margins(self._cells(batch)) if self._is_distribution else maps
 
     def decode(self, raw: Float[Tensor, "b k h w"]) -> Keypoints:
         """Reads the points. score: the peak for map losses; for the cross-entropy the probability near the point,
@@ -88,7 +94,7 @@ class Head(contracts.Head):
         xy_grid = self._cells(batch)
         weight = batch.labelled * heatmaps.inside(xy_grid, self.grid)
         target = heatmaps.draw_gaussians(xy_grid, self.grid, self.spec.sigma_cells)
-        each = self._map_loss(raw, target)
+        each = self._map_loss(raw + self._margins(xy_grid) if self._is_distribution else raw, target)
         if self.spec.loss == "ohkm":
             weight = losses.hardest(each, weight, self.spec.hardest_points)
         return {self.spec.loss: losses.weighted_mean(each, weight)}
@@ -120,7 +126,8 @@ class Head(contracts.Head):
         if self.spec.decoder == "argmax":
             return cell, peak
         if self._is_distribution:
-            return heatmaps.untruncated(heatmaps.expectation(maps), self.grid, sigma_cells), peak
+            mean = heatmaps.expectation(maps)
+            return heatmaps.untruncated(mean, self.grid, sigma_cells, margin_weight=self.spec.margin), peak
         return heatmaps.windowed_mean(maps, cell, sigma_cells), peak
 
     def _map_loss(self, raw: Float[Tensor, "b k h w"], target: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k"]:
@@ -136,6 +143,11 @@ class Head(contracts.Head):
     @property
     def _is_distribution(self) -> bool:
         return self.spec.loss == "cross_entropy"
+
+    def _margins(self, xy_grid: Float[Tensor, "b k 2"]) -> Tensor | float:
+        return (
+            self.spec.margin * heatmaps.margins(xy_grid, self.grid, self.spec.sigma_cells) if self.spec.margin else 0.0
+        )
 
     def _cells(self, batch: Batch) -> Float[Tensor, "b k 2"]:
         return geometry.px_to_grid(batch.xy, self.size, self.grid, self.spec.align)
