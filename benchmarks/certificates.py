@@ -19,7 +19,7 @@ from head_latency import settle
 from fiducial.card import Card, DetectorSpec
 from fiducial.data import annotations
 from fiducial.errors import UserError
-from fiducial.export import export
+from fiducial.exporting import export
 from fiducial.geometry import Size
 from fiducial.models import catalog
 from fiducial.models import detector as detectors

@@ -19,7 +19,7 @@ import numpy as np
 
 import fiducial
 from fiducial.data import video
-from fiducial.export import export, onnx_export
+from fiducial.exporting import export, onnx_export
 from fiducial.models import detector as detectors
 from fiducial.runtime import cost
 from fiducial.runtime import runtime as runtimes

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from fiducial import geometry
 from fiducial.card import Card, DetectorSpec
-from fiducial.export import onnx_export
+from fiducial.exporting import onnx_export
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector

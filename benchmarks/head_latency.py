@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from fiducial.card import Card, DetectorSpec
-from fiducial.export import onnx_export
-from fiducial.export.onnx_export import example_crops
+from fiducial.exporting import onnx_export
+from fiducial.exporting.onnx_export import example_crops
 from fiducial.geometry import Size
 from fiducial.models import catalog
 from fiducial.models import detector as detectors

@@ -20,8 +20,8 @@ from typing import Any
 from fiducial import log
 from fiducial.cli.output import print_table
 from fiducial.errors import UserError
-from fiducial.export.int8 import decide
-from fiducial.export.int8.verdict import Verdict
+from fiducial.exporting.int8 import decide
+from fiducial.exporting.int8.verdict import Verdict
 from fiducial.models import detector as detectors
 from fiducial.runtime import runtime
 

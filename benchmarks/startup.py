@@ -66,7 +66,7 @@ def write_files(folder: Path) -> tuple[Path, Path]:
 def write_model(folder: Path) -> Path | None:
     """FOLDER/model.onnx; None, with a word, where torch is missing."""
     try:
-        from fiducial.export import onnx_export
+        from fiducial.exporting import onnx_export
         from fiducial.models import detector as detectors
     except ModuleNotFoundError as error:
         print(f"no {error.name}: without `predict` and `evaluate` of a model")

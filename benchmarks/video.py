@@ -33,10 +33,10 @@ import cv2
 import numpy as np
 
 from fiducial import geometry
-from fiducial.predict import drawings, pipeline, predict, sources
-from fiducial.predict.smoothing import OneEuro, Smoother
-from fiducial.predict.sources import Frame, Source
-from fiducial.predict.tracking import Tracker
+from fiducial.prediction import drawings, pipeline, predict, sources
+from fiducial.prediction.smoothing import OneEuro, Smoother
+from fiducial.prediction.sources import Frame, Source
+from fiducial.prediction.tracking import Tracker
 from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Keypoints

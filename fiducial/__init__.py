@@ -41,12 +41,12 @@ _WHERE = {
     "Skeleton": "types.Skeleton",
     "UserError": "errors.UserError",
     "compare": "api.compare.compare",
-    "distill": "distill",  # these three are rooms, too, which answer the call
+    "distill": "api.distill.distill",
     "evaluate": "api.evaluate.evaluate",
-    "export": "export",
+    "export": "api.export.export",
     "fit": "api.fit.fit",
     "load": "runtime.runtime.load",
-    "predict": "predict",
+    "predict": "api.predict.predict",
 }
 
 __all__ = [

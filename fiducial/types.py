@@ -338,7 +338,7 @@ class Keypoints:
         """Makes the entries of a COCO results file, one an instance, as `fiducial predict` writes them.
 
         image_id, file_name: what the entries say of the image; boxes [n, 4] xywh px: those that were looked in."""
-        return imported("fiducial.predict.outputs:of_keypoints")(self, image_id, file_name, boxes)
+        return imported("fiducial.prediction.outputs:of_keypoints")(self, image_id, file_name, boxes)
 
     def mapped(self, matrix: Any) -> Keypoints:
         """Moves the points into another image's px: matrix [..., 3, 3]. A sigma is scaled by the map's

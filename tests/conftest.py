@@ -155,7 +155,7 @@ def blob_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blob_onnx(blob_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`blob_model` as `fiducial export --to onnx` writes it, without its certificate."""
     pytest.importorskip("onnxscript")
-    from fiducial.export import onnx_export
+    from fiducial.exporting import onnx_export
     from fiducial.models import detector as detectors
 
     folder = tmp_path_factory.mktemp("shipped") / "blobs"

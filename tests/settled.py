@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fiducial.card import DetectorSpec
-from fiducial.export import onnx_export
+from fiducial.exporting import onnx_export
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector

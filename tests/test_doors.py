@@ -12,7 +12,7 @@ from import_direction import ROOT, imports
 pytest.importorskip("torch")
 
 
-@pytest.mark.parametrize("room", ["motion", "distill"])
+@pytest.mark.parametrize("room", ["motion", "distillation"])
 def test_each_name_of_the_door_is_there(room: str) -> None:
     door = importlib.import_module(f"fiducial.{room}")
     for name in door._WHERE:
@@ -22,16 +22,17 @@ def test_each_name_of_the_door_is_there(room: str) -> None:
 
 
 def test_a_door_opens_nothing_by_itself() -> None:
-    code = (
-        "import sys; from fiducial import distill, motion; print(sorted({'torch', 'cv2', 'numpy'} & set(sys.modules)))"
-    )
+    code = "import sys; from fiducial import distillation, motion; print(sorted({'torch', 'cv2', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
 def test_other_rooms_come_in_by_the_door() -> None:
-    """distill builds on motion; what trains and the museum look into the rooms themselves."""
-    inside = {"motion": ("motion", "distill", "training"), "distill": ("distill", "training", "reference")}
+    """distillation builds on motion; what trains and the museum look into the rooms themselves."""
+    inside = {
+        "motion": ("motion", "distillation", "training"),
+        "distillation": ("distillation", "training", "reference"),
+    }
     wrong = []
     for path in sorted((ROOT / "fiducial").rglob("*.py")):
         room = path.relative_to(ROOT / "fiducial").parts[0]

@@ -9,8 +9,8 @@ from fiducial.api.arguments import optional_path, options_of, path_of, settings_
 from fiducial.api.results import Result, Run
 from fiducial.comparison import by_teacher, workflow
 from fiducial.comparison.students import Study, losses_of
-from fiducial.distill import distill as train_student
-from fiducial.distill import load_teacher, recipe_of
+from fiducial.distillation import distill as train_student
+from fiducial.distillation import load_teacher, recipe_of
 from fiducial.errors import UserError
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 from fiducial.api.arguments import optional_path, path_of
 from fiducial.api.results import Exported
 from fiducial.errors import UserError
-from fiducial.export import export as exporting
+from fiducial.exporting import export as exporting
 from fiducial.runtime.export_card import Decode, Where
 
 

@@ -6,9 +6,9 @@ import os
 from typing import Any
 
 from fiducial.api.arguments import optional_path, path_of
-from fiducial.predict.pipeline import Choices
-from fiducial.predict.predict import Prediction, predict_sources
-from fiducial.predict.smoothing import OneEuro
+from fiducial.prediction.pipeline import Choices
+from fiducial.prediction.predict import Prediction, predict_sources
+from fiducial.prediction.smoothing import OneEuro
 
 
 def predict(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fiducial.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from fiducial.export.certificate import Certificate
+    from fiducial.exporting.certificate import Certificate
     from fiducial.runtime.runtime import Runtime
 
 

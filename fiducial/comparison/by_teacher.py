@@ -17,7 +17,7 @@ from fiducial.comparison.runs import Run, Variant
 from fiducial.comparison.students import CONTROL, Study, kind_of
 from fiducial.comparison.table import NME, Comparison, Contrast, Measure, Row
 from fiducial.data import sampling
-from fiducial.distill import DISTANCE, MEANINGS, Distances, Shared, Teacher, parameters_of, unlabelled_scores
+from fiducial.distillation import DISTANCE, MEANINGS, Distances, Shared, Teacher, parameters_of, unlabelled_scores
 from fiducial.evaluation import evaluate
 from fiducial.files import finite
 from fiducial.geometry import Size

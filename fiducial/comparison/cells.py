@@ -14,7 +14,7 @@ from typing import Any
 
 from fiducial import config, files
 from fiducial.data.source import Source
-from fiducial.distill import DistillationRecipe
+from fiducial.distillation import DistillationRecipe
 from fiducial.errors import UserError
 from fiducial.training import recipes
 from fiducial.training.recipe import Recipe

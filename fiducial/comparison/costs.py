@@ -14,7 +14,7 @@ from typing import Any
 
 from fiducial import config, files
 from fiducial.comparison.runs import NAMES, Run, Variant
-from fiducial.export import onnx_export
+from fiducial.exporting import onnx_export
 from fiducial.log import logger
 from fiducial.models import detector as detectors
 from fiducial.profiling.machine import processor

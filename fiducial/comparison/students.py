@@ -20,8 +20,8 @@ from fiducial.comparison.cells import Cell, Plan, recipe_arguments
 from fiducial.comparison.methods import fit_command
 from fiducial.data import annotations
 from fiducial.data.source import Source
-from fiducial.distill import TAUGHT, DistillationRecipe, Teacher
-from fiducial.distill import recipe_of as recipe_of_run
+from fiducial.distillation import TAUGHT, DistillationRecipe, Teacher
+from fiducial.distillation import recipe_of as recipe_of_run
 from fiducial.errors import UserError
 from fiducial.models import detector as detectors
 from fiducial.training import recipes

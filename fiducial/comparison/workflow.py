@@ -16,7 +16,7 @@ from fiducial.comparison.runs import Run, Variant
 from fiducial.comparison.students import CONTROL, Study, kind_of
 from fiducial.comparison.train import is_finished
 from fiducial.data import annotations, loading
-from fiducial.distill import DISTANCE, TAUGHT, Teacher, load_teacher, share, student_of
+from fiducial.distillation import DISTANCE, TAUGHT, Teacher, load_teacher, share, student_of
 from fiducial.errors import UserError, did_you_mean
 from fiducial.evaluation import evaluate
 from fiducial.log import logger, muted

@@ -20,11 +20,11 @@ from fiducial.log import logger
 from fiducial.motion import clip_sources
 from fiducial.motion.puppet import Puppet
 from fiducial.motion.system import System
-from fiducial.predict import boxes as boxes_files
-from fiducial.predict import drawings, sources
-from fiducial.predict.boxes import Boxes, BoxesFile
-from fiducial.predict.prefetch import ahead
-from fiducial.predict.sources import Frame, Source
+from fiducial.prediction import boxes as boxes_files
+from fiducial.prediction import drawings, sources
+from fiducial.prediction.boxes import Boxes, BoxesFile
+from fiducial.prediction.prefetch import ahead
+from fiducial.prediction.sources import Frame, Source
 from fiducial.progress import progress
 from fiducial.report import pictures, sheets
 from fiducial.report.sheets import Tile

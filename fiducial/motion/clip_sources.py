@@ -15,8 +15,8 @@ from fiducial.data import annotations, formats, images, video
 from fiducial.data.source import Source as DataSource
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.predict import sources
-from fiducial.predict.sources import Frame, Source
+from fiducial.prediction import sources
+from fiducial.prediction.sources import Frame, Source
 from fiducial.types import Instances, Problem
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fiducial.export import node_names
+from fiducial.exporting import node_names
 from fiducial.profiling import counting, machine, timing
 from fiducial.profiling.parts import Layer, Measured, Shape
 from fiducial.profiling.timing import midmean

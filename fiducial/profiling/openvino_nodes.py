@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from fiducial.export import node_names
+from fiducial.exporting import node_names
 from fiducial.profiling import counting, timing
 from fiducial.profiling.parts import Layer, Measured, Shape
 from fiducial.profiling.timing import midmean

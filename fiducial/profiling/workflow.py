@@ -92,7 +92,7 @@ def memory_bytes(file: Path, name: str) -> int | None:
 
 def exported(model: Path, name: str, folder: Path) -> Path:
     """Makes a run folder's file for a runtime, its crop outside; it is not compared with torch."""
-    from fiducial.export import export
+    from fiducial.exporting import export
 
     family = runtime.named(name)
     if family.TARGET is None:

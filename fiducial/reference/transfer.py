@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from fiducial.distill.transfer import attention_difference
+from fiducial.distillation.transfer import attention_difference
 
 
 def attention_distance(

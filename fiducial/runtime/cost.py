@@ -81,7 +81,7 @@ class TimedFile(Protocol):
 
 
 # Makes the file for ONNX Runtime: (run folder, file to write, part) -> what was written, without its decode where
-# ONNX has no form of it. `export.onnx_export.of_run_folder` is one; this room makes no files.
+# ONNX has no form of it. `exporting.onnx_export.of_run_folder` is one; this room makes no files.
 Maker = Callable[[Path, Path, Part], TimedFile]
 
 

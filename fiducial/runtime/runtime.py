@@ -58,7 +58,7 @@ class Family(Protocol):
     FILES: tuple[str, ...]  # endings of an exported model's files; the first is the one that is loaded
     EXPORT: str | None  # write(detector, card, folder, *, crop, decode) -> Made
     LAYERS: str | None  # measure(network, threads, seconds) -> profiling.parts.Measured; None: can't be profiled
-    INT8: str | None  # export.int8.quantizer.Quantizer of (detector, card, crops, *, crop, decode); None: no int8
+    INT8: str | None  # exporting.int8.quantizer.Quantizer of (detector, card, crops, *, crop, decode); None: no int8
 
     def matches(self, path: Path) -> bool:
         """Whether this is a model of this runtime, by its name and neighbours alone; the file may be broken."""

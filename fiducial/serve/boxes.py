@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from fiducial.errors import UserError
-from fiducial.predict import bare_boxes
+from fiducial.prediction import bare_boxes
 from fiducial.serve.limits import Limits, Refused
 
 T = TypeVar("T")

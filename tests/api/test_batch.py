@@ -25,7 +25,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "torch":
         return fiducial.load(run)
     pytest.importorskip(request.param)
-    from fiducial.export import export
+    from fiducial.exporting import export
 
     folder = tmp_path_factory.mktemp(request.param)
     return fiducial.load(

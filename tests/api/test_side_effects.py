@@ -32,12 +32,13 @@ def test_the_names_are_there_and_cost_nothing() -> None:
         _ = fiducial.lode  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("room", ["export", "predict", "distill"])
-def test_a_name_that_is_a_room_can_be_called_whatever_was_imported_first(room: str) -> None:
-    before = f"import fiducial.{room}; " if room != "predict" else "import fiducial.predict.predict; "
-    for first in ("", before, f"from fiducial import {room}; "):
-        code = f"{first}import fiducial, inspect; print('out' in inspect.signature(fiducial.{room}).parameters)"
-        assert said_by(code) == "True"
+@pytest.mark.parametrize("name", ["export", "predict", "distill"])
+def test_a_name_is_the_function_whatever_was_imported_first(name: str) -> None:
+    for first in ("", f"import fiducial.api.{name}; ", "import fiducial.exporting, fiducial.prediction.predict; "):
+        code = (
+            f"{first}import fiducial, inspect; print(inspect.isfunction(fiducial.{name}), fiducial.{name}.__module__)"
+        )
+        assert said_by(code) == f"True fiducial.api.{name}"
 
 
 def test_importing_training_gives_torch_no_operators() -> None:

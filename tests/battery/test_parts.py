@@ -154,7 +154,7 @@ class Network:
         return None
 
 def write(detector, card, folder, *, crop, decode):
-    from fiducial.export import onnx_export
+    from fiducial.exporting import onnx_export
     model = onnx_export.model_of(detector, card, crop="outside", decode=decode, runtime=NAME)
     block = {entry.key: entry.value for entry in model.metadata_props}
     np.savez(folder / "model.npz", graph=np.frombuffer(model.SerializeToString(), np.uint8), **block)

@@ -15,7 +15,7 @@ from settled import SIZE, SKELETON, settled
 
 from fiducial.card import Card
 from fiducial.errors import UserError
-from fiducial.export import export, onnx_export
+from fiducial.exporting import export, onnx_export
 from fiducial.models import catalog
 from fiducial.models.detector import Detector
 from fiducial.runtime import export_card, runtime

@@ -221,7 +221,7 @@ def test_seeds_are_no_part_of_a_name(blobs: Path, tmp_path: Path) -> None:
 
 def export(run_folder: Path, folder: Path) -> Path:
     """FOLDER/model.onnx."""
-    onnx_export = pytest.importorskip("fiducial.export.onnx_export")
+    onnx_export = pytest.importorskip("fiducial.exporting.onnx_export")
     folder.mkdir()
     return onnx_export.write(*detectors.load(run_folder), folder, crop="inside", decode="own").file
 

@@ -18,7 +18,7 @@ from fiducial.data.coco_json import content, labels
 from fiducial.data.file_names import FileNames
 from fiducial.errors import UserError
 from fiducial.evaluation.coco_files import read_truth
-from fiducial.predict import boxes
+from fiducial.prediction import boxes
 from fiducial.types import Findings
 
 W, H = 50, 40

@@ -72,7 +72,7 @@ def test_a_crop_is_what_exact_arithmetic_gives(name: str, padding: float) -> Non
 def test_the_graph_cuts_the_same_bytes(name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    from fiducial.export import crop_graph
+    from fiducial.exporting import crop_graph
 
     session = onnxruntime.InferenceSession(crop_graph.crop_model(SIZE, 1.25).SerializeToString())
     box = np.array([BOXES[name]], np.float32)
@@ -88,7 +88,7 @@ def test_the_graph_cuts_the_same_bytes(name: str) -> None:
 def test_the_graph_takes_many_boxes_none_and_crops_instead() -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    from fiducial.export import crop_graph
+    from fiducial.exporting import crop_graph
 
     session = onnxruntime.InferenceSession(crop_graph.crop_model(SIZE, 1.25).SerializeToString())
     boxes = np.array(list(BOXES.values()), np.float32)
@@ -110,7 +110,7 @@ def test_the_graph_takes_many_boxes_none_and_crops_instead() -> None:
 def test_odd_images_in_the_graph(shape: tuple[int, int]) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    from fiducial.export import crop_graph
+    from fiducial.exporting import crop_graph
 
     session = onnxruntime.InferenceSession(crop_graph.crop_model(SIZE, 1.25).SerializeToString())
     picture = np.random.default_rng(2).integers(0, 256, (*shape, 3), dtype=np.uint8)

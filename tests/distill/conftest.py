@@ -18,14 +18,14 @@ if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"
 
     CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
     PARTS = ("signals", "objective", "scoring", "teacher", "cache")
-    install_import_hook([f"fiducial.distill.{part}" for part in PARTS], CHECKER)
+    install_import_hook([f"fiducial.distillation.{part}" for part in PARTS], CHECKER)
     install_import_hook("fiducial.models.resizing", CHECKER)
 
 from distill.small import detector_of, recipe_of, saved
 
 from fiducial.data.source import Source
-from fiducial.distill import workflow
-from fiducial.distill.teacher import Teacher
+from fiducial.distillation import workflow
+from fiducial.distillation.teacher import Teacher
 
 
 @pytest.fixture(scope="session")

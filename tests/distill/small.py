@@ -12,9 +12,9 @@ from torch import nn
 
 from fiducial import config, files
 from fiducial.card import Card, DetectorSpec
-from fiducial.distill import recipes
-from fiducial.distill import teacher as teachers
-from fiducial.distill.teacher import Teacher
+from fiducial.distillation import recipes
+from fiducial.distillation import teacher as teachers
+from fiducial.distillation.teacher import Teacher
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector

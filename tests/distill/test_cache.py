@@ -9,9 +9,9 @@ import pytest
 import torch
 from distill.small import SIZE, crops, detector_of, saved
 
-from fiducial.distill import cache
-from fiducial.distill.cache import Index
-from fiducial.distill.teacher import Asked, Teacher
+from fiducial.distillation import cache
+from fiducial.distillation.cache import Index
+from fiducial.distillation.teacher import Asked, Teacher
 from fiducial.errors import UserError
 from fiducial.types import Batch
 

@@ -22,11 +22,11 @@ from training.test_resume import assert_ended_as_told, assert_the_same_run, ende
 from fiducial import config, files
 from fiducial.data import annotations
 from fiducial.data.source import Source
-from fiducial.distill import recipes, report, scoring, workflow
-from fiducial.distill.data import material_of
-from fiducial.distill.scoring import DISTANCE
-from fiducial.distill.spec import DistillationRecipe
-from fiducial.distill.teacher import Asked, Teacher
+from fiducial.distillation import recipes, report, scoring, workflow
+from fiducial.distillation.data import material_of
+from fiducial.distillation.scoring import DISTANCE
+from fiducial.distillation.spec import DistillationRecipe
+from fiducial.distillation.teacher import Asked, Teacher
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
@@ -38,7 +38,7 @@ from fiducial.training import history
 
 @pytest.fixture(scope="module")
 def blob_teacher(blob_model: Path) -> Teacher:
-    from fiducial.distill import teacher as teachers
+    from fiducial.distillation import teacher as teachers
 
     return teachers.load(blob_model)
 

@@ -11,11 +11,11 @@ import torch
 from distill.small import SIZE, crops, detector_of, saved, twin
 from torch import nn
 
-from fiducial.distill import teacher as teachers
-from fiducial.distill.objective import Distillation
-from fiducial.distill.signals import Signals, offer_of, signals_of, terms_of
-from fiducial.distill.spec import DistillationSpec
-from fiducial.distill.teacher import Asked, Teacher
+from fiducial.distillation import teacher as teachers
+from fiducial.distillation.objective import Distillation
+from fiducial.distillation.signals import Signals, offer_of, signals_of, terms_of
+from fiducial.distillation.spec import DistillationSpec
+from fiducial.distillation.teacher import Asked, Teacher
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models.detector import Detector

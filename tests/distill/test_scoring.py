@@ -9,10 +9,10 @@ import torch
 from distill.small import SIZE, crops, detector_of, twin
 
 from fiducial import geometry
-from fiducial.distill import scoring
-from fiducial.distill.scoring import DISTANCE, Distances
-from fiducial.distill.signals import Signals, jacobian_error, offer_of, signals_of
-from fiducial.distill.teacher import Asked, Teacher
+from fiducial.distillation import scoring
+from fiducial.distillation.scoring import DISTANCE, Distances
+from fiducial.distillation.signals import Signals, jacobian_error, offer_of, signals_of
+from fiducial.distillation.teacher import Asked, Teacher
 from fiducial.geometry import Size
 from fiducial.training.objective import Supervised
 

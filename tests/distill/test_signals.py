@@ -10,8 +10,8 @@ import torch
 from distill.small import SIZE, crops, detector_of
 
 from fiducial import geometry
-from fiducial.distill.signals import Offer, decided, offer_of, signals_of, terms_of
-from fiducial.distill.spec import DistillationSpec
+from fiducial.distillation.signals import Offer, decided, offer_of, signals_of, terms_of
+from fiducial.distillation.spec import DistillationSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models.heads import motion

@@ -24,8 +24,8 @@ from fiducial.comparison.costs import VariantCost
 from fiducial.comparison.students import Study
 from fiducial.comparison.table import Row
 from fiducial.data.source import Source
-from fiducial.distill.scoring import DISTANCE
-from fiducial.distill.teacher import Teacher
+from fiducial.distillation.scoring import DISTANCE
+from fiducial.distillation.teacher import Teacher
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.runtime.cost import Cost

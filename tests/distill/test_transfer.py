@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import Tensor  # noqa: E402
 
-from fiducial.distill import transfer  # noqa: E402
-from fiducial.distill.transfer import Matching, Shape  # noqa: E402
+from fiducial.distillation import transfer  # noqa: E402
+from fiducial.distillation.transfer import Matching, Shape  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models.contracts import Level  # noqa: E402

@@ -16,8 +16,8 @@ from fiducial.data.images import ArrayImages
 from fiducial.errors import UserError
 from fiducial.evaluation import coco, suppression
 from fiducial.evaluation.predictions import evaluate_results
-from fiducial.predict import predict
-from fiducial.predict.pipeline import Choices
+from fiducial.prediction import predict
+from fiducial.prediction.pipeline import Choices
 from fiducial.runtime import runtime
 from fiducial.types import Instances, Keypoints, Skeleton
 

@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 from fiducial import cli, config
 from fiducial.errors import UserError
-from fiducial.export import certificate, export, onnx_export
-from fiducial.export.certificate import Certificate
+from fiducial.exporting import certificate, export, onnx_export
+from fiducial.exporting.certificate import Certificate
 from fiducial.models import detector as detectors
 from fiducial.runtime import runtime
 from fiducial.types import Skeleton

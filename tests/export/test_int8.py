@@ -23,10 +23,10 @@ from fiducial.data import annotations, crops
 from fiducial.data.images import ArrayImages
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
-from fiducial.export import onnx_export
-from fiducial.export.int8 import calibration, decide, layers
-from fiducial.export.int8.decide import Tried
-from fiducial.export.int8.verdict import Candidate, Sensitivity
+from fiducial.exporting import onnx_export
+from fiducial.exporting.int8 import calibration, decide, layers
+from fiducial.exporting.int8.decide import Tried
+from fiducial.exporting.int8.verdict import Candidate, Sensitivity
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.contracts import Backbone, Head, Level

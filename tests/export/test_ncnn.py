@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fiducial.card import Card, DetectorSpec
 from fiducial.errors import UserError
-from fiducial.export import export, ncnn_export, onnx_export
+from fiducial.exporting import export, ncnn_export, onnx_export
 from fiducial.models import detector as detectors
 from fiducial.models.contracts import Backbone, Head, Level
 from fiducial.models.detector import Detector

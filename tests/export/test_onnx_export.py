@@ -12,7 +12,7 @@ from settled import SIZE, settled
 from torch import Tensor
 
 from fiducial.card import Card, DetectorSpec, Normalization
-from fiducial.export import onnx_export
+from fiducial.exporting import onnx_export
 from fiducial.models.contracts import Backbone, Head, Level
 from fiducial.models.detector import Detector
 from fiducial.runtime import runtime

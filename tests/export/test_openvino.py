@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fiducial.errors import UserError
-from fiducial.export import openvino_export
-from fiducial.export.int8 import layers
+from fiducial.exporting import openvino_export
+from fiducial.exporting.int8 import layers
 from fiducial.models import detector as detectors
 from fiducial.runtime import runtime
 from fiducial.runtime.export_card import Made

@@ -150,7 +150,7 @@ def _read(reader: str, folder: Path, file: Path) -> list[str]:
         json.dumps(results, allow_nan=False)
         return results["problems"] + results["notes"]
     if reader == "boxes":
-        from fiducial.predict import boxes
+        from fiducial.prediction import boxes
 
         found = boxes.read(file)
         return [*found.problems, *found.notes]
@@ -171,7 +171,7 @@ def _read(reader: str, folder: Path, file: Path) -> list[str]:
     elif file.is_file():  # words of a command line
         words = file.read_text(errors="surrogateescape").replace("\0", "")[:100_000]
         if reader == "boxes' words":
-            from fiducial.predict import boxes
+            from fiducial.prediction import boxes
 
             boxes.given(Path(words))
         else:

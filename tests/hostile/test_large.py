@@ -86,7 +86,7 @@ def read_one(name: str) -> str:
     """Reads a text as boxes and as truth; in a process of `limits.run`."""
     from fiducial.data import annotations
     from fiducial.evaluation.coco_files import read_truth
-    from fiducial.predict import boxes
+    from fiducial.prediction import boxes
 
     file = Path(name)
     said = []
@@ -144,7 +144,7 @@ def read_kind(value: list[str]) -> str:
     from fiducial.data import annotations, yaml_file
     from fiducial.data.formats import lapa
     from fiducial.evaluation import predictions
-    from fiducial.predict import boxes
+    from fiducial.prediction import boxes
 
     del config
     door, path = value[0], Path(value[1])

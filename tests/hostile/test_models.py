@@ -72,7 +72,7 @@ def mutated(content: bytes, number: int) -> bytes:
 @pytest.fixture(scope="module")
 def shipped(blob_model: Path, blob_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same small model for each runtime that is installed."""
-    from fiducial.export import export
+    from fiducial.exporting import export
 
     folders = {"onnx": blob_onnx.parent}
     for target in ("openvino", "ncnn"):

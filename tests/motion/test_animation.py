@@ -30,7 +30,7 @@ from fiducial.motion.dense_motion import DenseMotionSpec  # noqa: E402
 from fiducial.motion.generator import Generator, GeneratorSpec  # noqa: E402
 from fiducial.motion.puppet import Puppet  # noqa: E402
 from fiducial.motion.system import System  # noqa: E402
-from fiducial.predict import sources  # noqa: E402
+from fiducial.prediction import sources  # noqa: E402
 from fiducial.types import Skeleton  # noqa: E402
 
 POINTS, SIZE = 5, Size(64, 48)
@@ -375,7 +375,7 @@ def test_a_published_checkpoint(run: Run, source: Path, driving: Path, tmp_path:
 
 
 def test_too_many_boxes(tmp_path: Path) -> None:
-    from fiducial.predict import boxes
+    from fiducial.prediction import boxes
 
     file = tmp_path / "boxes.json"
     images = [{"id": 1, "file_name": "a.png"}]

@@ -17,8 +17,8 @@ from heard import heard
 
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, predictions
-from fiducial.predict import boxes as boxes_files
-from fiducial.predict.predict import predict_sources
+from fiducial.prediction import boxes as boxes_files
+from fiducial.prediction.predict import predict_sources
 
 Change = Callable[[dict[str, Any]], None]
 

@@ -25,11 +25,11 @@ from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, predictions
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
-from fiducial.predict import boxes as boxes_files
-from fiducial.predict import drawings, predict, sources
-from fiducial.predict.pipeline import Choices
-from fiducial.predict.predict import predict_sources
-from fiducial.predict.smoothing import OneEuro
+from fiducial.prediction import boxes as boxes_files
+from fiducial.prediction import drawings, predict, sources
+from fiducial.prediction.pipeline import Choices
+from fiducial.prediction.predict import predict_sources
+from fiducial.prediction.smoothing import OneEuro
 from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Keypoints, Skeleton

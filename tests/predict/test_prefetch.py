@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 import pytest
 
-from fiducial.predict.prefetch import ahead, newest
+from fiducial.prediction.prefetch import ahead, newest
 
 
 def counted(limit: int, made: list[int], closed: list[bool] | None = None) -> Generator[int, None, None]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fiducial.predict.smoothing import OneEuro, Smoother
+from fiducial.prediction.smoothing import OneEuro, Smoother
 
 
 def through(choices: OneEuro, xy: np.ndarray, times: np.ndarray, side_px: float = 100.0) -> np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from fiducial.errors import UserError
-from fiducial.predict import sources
-from fiducial.predict.sources import Frame
+from fiducial.prediction import sources
+from fiducial.prediction.sources import Frame
 
 av = pytest.importorskip("av")
 

@@ -11,7 +11,7 @@ import pytest
 
 from fiducial import geometry
 from fiducial.geometry import Size
-from fiducial.predict.tracking import LOOK_BACK, MARGIN, Tracker, box_around
+from fiducial.prediction.tracking import LOOK_BACK, MARGIN, Tracker, box_around
 from fiducial.runtime import runtime
 from fiducial.types import Keypoints
 

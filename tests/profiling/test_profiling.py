@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from fiducial.cli import app
 from fiducial.errors import UserError
-from fiducial.export import node_names
+from fiducial.exporting import node_names
 from fiducial.models import detector as detectors
 from fiducial.profiling import advice, counting, grouping, icicle, machine, page, timing, workflow
 from fiducial.profiling import torch_modules as hooks

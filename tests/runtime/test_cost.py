@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fiducial.card import DetectorSpec, Normalization
 from fiducial.errors import UserError
-from fiducial.export import onnx_export
+from fiducial.exporting import onnx_export
 from fiducial.geometry import Size
 from fiducial.models.contracts import Backbone, Head, Level
 from fiducial.models.detector import Detector

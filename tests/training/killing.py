@@ -59,7 +59,7 @@ def in_processes(stages: list[Stage], folder: Path, environment: dict[str, str] 
 
 
 def main(plan: Path, results: Path) -> None:
-    import fiducial.distill.workflow
+    import fiducial.distillation.workflow
     import fiducial.training.engine  # noqa: F401
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that were started in the background ignore it

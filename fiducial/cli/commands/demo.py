@@ -22,7 +22,7 @@ def demo(
 
     fiducial demo --out demo
     """
-    from fiducial.export import certificate, export
+    from fiducial.exporting import certificate, export
     from fiducial.training import demo as demos
 
     summary = demos.demo(out, epochs=epochs, seed=seed, progress=sys.stderr.isatty())

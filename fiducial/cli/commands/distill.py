@@ -133,7 +133,7 @@ def _show(result: Result) -> None:
         for line in result.lines:
             typer.echo(line)
     else:
-        from fiducial.distill import DISTANCE, MEANINGS
+        from fiducial.distillation import DISTANCE, MEANINGS
 
         print_run(result.figures)
         if DISTANCE in result.metrics:

@@ -47,7 +47,7 @@ def export(
     fiducial export runs/faces --to openvino --int8 faces/ --max-drop 0.01 --out shipped
     """
     import fiducial
-    from fiducial.export import certificate
+    from fiducial.exporting import certificate
 
     made = fiducial.export(model, out, to=to, data=data, crop=crop, decode=decode, int8=int8, max_drop=max_drop)
     write_figures(json_file, dataclasses.asdict(made.certificate))

@@ -22,7 +22,7 @@ from fiducial.worker import Worker
 
 NAME, TITLE, TARGET = "ncnn", "ncnn", "ncnn"
 FILES = (".ncnn.param", ".ncnn.bin", ".ncnn.json", ".decode.onnx")
-EXPORT = "fiducial.export.ncnn_export:write"
+EXPORT = "fiducial.exporting.ncnn_export:write"
 LAYERS = "fiducial.profiling.ncnn_layers:measure"
 INT8 = None
 PARTS = {"param": "model.ncnn.param", "bin": "model.ncnn.bin", "decode": "model.decode.onnx"}

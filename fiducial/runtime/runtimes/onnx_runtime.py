@@ -21,9 +21,9 @@ from fiducial.types import Keypoints
 
 NAME, TITLE, TARGET = "onnxruntime", "ONNX Runtime", "onnx"
 FILES = (".onnx",)
-EXPORT = "fiducial.export.onnx_export:write"
+EXPORT = "fiducial.exporting.onnx_export:write"
 LAYERS = "fiducial.profiling.onnxruntime_nodes:measure"
-INT8 = "fiducial.export.int8.onnx_int8:OnnxQuantizer"
+INT8 = "fiducial.exporting.int8.onnx_int8:OnnxQuantizer"
 
 
 def matches(path: Path) -> bool:

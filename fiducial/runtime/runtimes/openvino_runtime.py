@@ -20,9 +20,9 @@ from fiducial.types import Keypoints
 
 NAME, TITLE, TARGET = "openvino", "OpenVINO", "openvino"
 FILES = (".xml", ".bin")
-EXPORT = "fiducial.export.openvino_export:write"
+EXPORT = "fiducial.exporting.openvino_export:write"
 LAYERS = "fiducial.profiling.openvino_nodes:measure"
-INT8 = "fiducial.export.int8.openvino_int8:OpenvinoQuantizer"
+INT8 = "fiducial.exporting.int8.openvino_int8:OpenvinoQuantizer"
 SECTION = "fiducial"  # of the file's rt_info
 
 

@@ -9,7 +9,7 @@ import torch
 from parity.golden import Case, Tolerance
 from torch import Tensor
 
-from fiducial.distill import transfer
+from fiducial.distillation import transfer
 from fiducial.reference import transfer as others
 
 TOLERANCE = {"*grad*": Tolerance(relative=1e-5, of_largest=1e-6), "*": Tolerance(relative=1e-5)}

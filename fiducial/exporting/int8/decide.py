@@ -15,9 +15,9 @@ from fiducial.card import Card
 from fiducial.data import annotations
 from fiducial.errors import UserError, did_you_mean
 from fiducial.evaluation import evaluate
-from fiducial.export.int8 import calibration
-from fiducial.export.int8.quantizer import Quantizer
-from fiducial.export.int8.verdict import Candidate, Sensitivity, Verdict
+from fiducial.exporting.int8 import calibration
+from fiducial.exporting.int8.quantizer import Quantizer
+from fiducial.exporting.int8.verdict import Candidate, Sensitivity, Verdict
 from fiducial.log import logger
 from fiducial.models.detector import Detector
 from fiducial.runtime import cost, runtime

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from fiducial import config
 from fiducial.card import Card
 from fiducial.errors import UserError
-from fiducial.export import crop_graph, onnx_export
-from fiducial.export.onnx_export import NotExportable
+from fiducial.exporting import crop_graph, onnx_export
+from fiducial.exporting.onnx_export import NotExportable
 from fiducial.models.detector import Detector, full_precision
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import Decode, ExportCard, Made, Where

@@ -18,14 +18,14 @@ from torch.utils.data import DataLoader
 
 from fiducial import files
 from fiducial.data.source import Source
-from fiducial.distill import data as materials
-from fiducial.distill import recipes, report
-from fiducial.distill.cache import Index, KeptAnswers, kept_answers
-from fiducial.distill.data import Material
-from fiducial.distill.objective import Distillation
-from fiducial.distill.recipes import refuse_unlike
-from fiducial.distill.scoring import DISTANCE, Distances
-from fiducial.distill.signals import (
+from fiducial.distillation import data as materials
+from fiducial.distillation import recipes, report
+from fiducial.distillation.cache import Index, KeptAnswers, kept_answers
+from fiducial.distillation.data import Material
+from fiducial.distillation.objective import Distillation
+from fiducial.distillation.recipes import refuse_unlike
+from fiducial.distillation.scoring import DISTANCE, Distances
+from fiducial.distillation.signals import (
     Offer,
     Signals,
     Terms,
@@ -36,8 +36,8 @@ from fiducial.distill.signals import (
     terms_of,
     why_not,
 )
-from fiducial.distill.spec import DistillationRecipe
-from fiducial.distill.teacher import Asked, Teacher, TeacherAnswers, parameters_of
+from fiducial.distillation.spec import DistillationRecipe
+from fiducial.distillation.teacher import Asked, Teacher, TeacherAnswers, parameters_of
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.log import logger

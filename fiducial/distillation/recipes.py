@@ -8,9 +8,9 @@ from typing import Any
 
 from fiducial import config
 from fiducial.data.augment import AugmentSpec
-from fiducial.distill import teacher as teachers
-from fiducial.distill.spec import TAUGHT, DistillationRecipe, DistillationSpec
-from fiducial.distill.teacher import Teacher
+from fiducial.distillation import teacher as teachers
+from fiducial.distillation.spec import TAUGHT, DistillationRecipe, DistillationSpec
+from fiducial.distillation.teacher import Teacher
 from fiducial.errors import UserError
 from fiducial.motion.recipes import MotionSpec, small
 from fiducial.training import recipes

@@ -252,7 +252,7 @@ def _in_a_process_of_its_own(
     ]
     task = {"model": str(file), "folder": str(folder), "cases": asked}
     try:
-        facts = worker.call("fiducial.export.certificate_worker:answer", task)
+        facts = worker.call("fiducial.exporting.certificate_worker:answer", task)
     except (Failure, ImportError) as error:
         raise UserError(f"{file.name} does not run in its runtime: {error}. Nothing was written") from error
     trial.remember(runtime.files_of(file))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fiducial import files
 from fiducial.card import Card
-from fiducial.distill.signals import Offer, Signals, offer_of, signals_of
+from fiducial.distillation.signals import Offer, Signals, offer_of, signals_of
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector

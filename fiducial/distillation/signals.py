@@ -13,8 +13,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fiducial import geometry
-from fiducial.distill.spec import TAUGHT, WITH_HEATMAPS, DistillationSpec
-from fiducial.distill.transfer import Shape
+from fiducial.distillation.spec import TAUGHT, WITH_HEATMAPS, DistillationSpec
+from fiducial.distillation.transfer import Shape
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import losses

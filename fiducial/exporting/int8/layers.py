@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fiducial.export import node_names
+from fiducial.exporting import node_names
 
 GROUPS = 40  # at most: each takes a run of its own to tell what it costs
 NETWORK = ("backbone", "head")  # a detector's modules; normalisation and decode belong to neither

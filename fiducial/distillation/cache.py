@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from fiducial import config, files
-from fiducial.distill.signals import Signals
-from fiducial.distill.teacher import Asked
+from fiducial.distillation.signals import Signals
+from fiducial.distillation.teacher import Asked
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.log import logger

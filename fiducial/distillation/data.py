@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from fiducial.data import annotations, loading, video
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.source import Source
-from fiducial.distill.spec import DistillationRecipe
-from fiducial.distill.teacher import Teacher
+from fiducial.distillation.spec import DistillationRecipe
+from fiducial.distillation.teacher import Teacher
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size

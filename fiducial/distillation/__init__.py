@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING
 from fiducial import lazy
 
 if TYPE_CHECKING:
-    from fiducial.distill.recipes import recipe_of as recipe_of
-    from fiducial.distill.scoring import DISTANCE as DISTANCE
-    from fiducial.distill.scoring import MEANINGS as MEANINGS
-    from fiducial.distill.scoring import Distances as Distances
-    from fiducial.distill.scoring import unlabelled_scores as unlabelled_scores
-    from fiducial.distill.spec import TAUGHT as TAUGHT
-    from fiducial.distill.spec import DistillationRecipe as DistillationRecipe
-    from fiducial.distill.teacher import Teacher as Teacher
-    from fiducial.distill.teacher import load as load_teacher  # noqa: F401
-    from fiducial.distill.teacher import parameters_of as parameters_of
-    from fiducial.distill.workflow import Shared as Shared
-    from fiducial.distill.workflow import distill as distill
-    from fiducial.distill.workflow import share as share
-    from fiducial.distill.workflow import student_of as student_of
+    from fiducial.distillation.recipes import recipe_of as recipe_of
+    from fiducial.distillation.scoring import DISTANCE as DISTANCE
+    from fiducial.distillation.scoring import MEANINGS as MEANINGS
+    from fiducial.distillation.scoring import Distances as Distances
+    from fiducial.distillation.scoring import unlabelled_scores as unlabelled_scores
+    from fiducial.distillation.spec import TAUGHT as TAUGHT
+    from fiducial.distillation.spec import DistillationRecipe as DistillationRecipe
+    from fiducial.distillation.teacher import Teacher as Teacher
+    from fiducial.distillation.teacher import load as load_teacher  # noqa: F401
+    from fiducial.distillation.teacher import parameters_of as parameters_of
+    from fiducial.distillation.workflow import Shared as Shared
+    from fiducial.distillation.workflow import distill as distill
+    from fiducial.distillation.workflow import share as share
+    from fiducial.distillation.workflow import student_of as student_of
 
 _WHERE = {
     "DISTANCE": "scoring.DISTANCE",
@@ -49,6 +49,4 @@ _WHERE = {
     "unlabelled_scores": "scoring.unlabelled_scores",
 }
 
-
 __getattr__, __dir__ = lazy.door(__name__, _WHERE)
-lazy.callable_room(__name__, "fiducial.api.distill:distill")

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 
 from fiducial.card import Card
-from fiducial.export import onnx_export
-from fiducial.export.int8 import layers
+from fiducial.exporting import onnx_export
+from fiducial.exporting.int8 import layers
 from fiducial.models.detector import Detector
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import Decode, Made, Precision, Where

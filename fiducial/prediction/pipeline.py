@@ -14,12 +14,12 @@ import numpy as np
 from fiducial.data.coco_json.ids import Id
 from fiducial.evaluation import suppression
 from fiducial.log import logger
-from fiducial.predict import sources
-from fiducial.predict.boxes import Boxes, BoxesFile, SameBoxes
-from fiducial.predict.prefetch import ahead, newest
-from fiducial.predict.smoothing import OneEuro, Smoother
-from fiducial.predict.sources import USUAL_RATE, Frame, Source
-from fiducial.predict.tracking import Tracker
+from fiducial.prediction import sources
+from fiducial.prediction.boxes import Boxes, BoxesFile, SameBoxes
+from fiducial.prediction.prefetch import ahead, newest
+from fiducial.prediction.smoothing import OneEuro, Smoother
+from fiducial.prediction.sources import USUAL_RATE, Frame, Source
+from fiducial.prediction.tracking import Tracker
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Keypoints
 

@@ -14,14 +14,14 @@ from fiducial import files, folders
 from fiducial.data.coco_json.ids import Id
 from fiducial.errors import UserError
 from fiducial.log import logger
-from fiducial.predict import boxes as boxes_files
-from fiducial.predict import drawings, outputs, sources
-from fiducial.predict.boxes import BoxesFile
-from fiducial.predict.drawings import Draw
-from fiducial.predict.outputs import Write
-from fiducial.predict.pipeline import PLAIN, Choices, FramePoints, Pipeline
-from fiducial.predict.prefetch import Items, ahead
-from fiducial.predict.sources import Source
+from fiducial.prediction import boxes as boxes_files
+from fiducial.prediction import drawings, outputs, sources
+from fiducial.prediction.boxes import BoxesFile
+from fiducial.prediction.drawings import Draw
+from fiducial.prediction.outputs import Write
+from fiducial.prediction.pipeline import PLAIN, Choices, FramePoints, Pipeline
+from fiducial.prediction.prefetch import Items, ahead
+from fiducial.prediction.sources import Source
 from fiducial.progress import Advance, progress
 from fiducial.report import pictures
 from fiducial.runtime import runtime

@@ -17,8 +17,8 @@ import numpy as np
 
 from fiducial.data.coco_json.ids import Id
 from fiducial.errors import UserError
-from fiducial.predict.boxes import Boxes
-from fiducial.predict.sources import Frame
+from fiducial.prediction.boxes import Boxes
+from fiducial.prediction.sources import Frame
 from fiducial.types import Keypoints, Skeleton
 
 DECIMALS = 6  # of px and scores: evaluation of the file gives the figures of the model itself

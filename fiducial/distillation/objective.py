@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from fiducial.distill import transfer
-from fiducial.distill.signals import Signals, Terms, offer_of, signals_of, squared_errors
-from fiducial.distill.spec import DistillationSpec
-from fiducial.distill.teacher import Teacher, TeacherAnswers
-from fiducial.distill.transfer import Matching
+from fiducial.distillation import transfer
+from fiducial.distillation.signals import Signals, Terms, offer_of, signals_of, squared_errors
+from fiducial.distillation.spec import DistillationSpec
+from fiducial.distillation.teacher import Teacher, TeacherAnswers
+from fiducial.distillation.transfer import Matching
 from fiducial.errors import UserError
 from fiducial.models import losses
 from fiducial.models.detector import Detector

@@ -13,8 +13,16 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from fiducial import geometry
-from fiducial.distill.signals import Offer, Signals, distance_px, divergence, jacobian_error, signals_of, squared_errors
-from fiducial.distill.teacher import TeacherAnswers
+from fiducial.distillation.signals import (
+    Offer,
+    Signals,
+    distance_px,
+    divergence,
+    jacobian_error,
+    signals_of,
+    squared_errors,
+)
+from fiducial.distillation.teacher import TeacherAnswers
 from fiducial.geometry import Size
 from fiducial.models.detector import Detector
 from fiducial.models.resizing import Cells

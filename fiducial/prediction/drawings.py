@@ -13,7 +13,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.errors import UserError
-from fiducial.predict.sources import USUAL_RATE, Frame, Source
+from fiducial.prediction.sources import USUAL_RATE, Frame, Source
 from fiducial.report import pictures
 
 STREAMABLE = {"movflags": "+faststart"}  # the index first, so that browsers play before all is there

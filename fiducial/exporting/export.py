@@ -15,8 +15,8 @@ from fiducial import config, files, folders
 from fiducial.card import Card
 from fiducial.data import annotations
 from fiducial.errors import UserError, did_you_mean
-from fiducial.export import certificate
-from fiducial.export.certificate import Certificate
+from fiducial.exporting import certificate
+from fiducial.exporting.certificate import Certificate
 from fiducial.log import logger
 from fiducial.models.detector import Detector
 from fiducial.runtime import runtime
@@ -58,7 +58,7 @@ def export_model(
         if int8 is None:
             made = write(detector, card, to, folder, crop=crop, decode=decode)
         else:
-            from fiducial.export.int8 import decide
+            from fiducial.exporting.int8 import decide
 
             made, _ = decide.export(detector, card, to, folder, data=int8, max_drop=max_drop, crop=crop, decode=decode)
         for note in made.notes:

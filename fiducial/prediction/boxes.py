@@ -18,7 +18,7 @@ from fiducial.data.coco_json.ids import Id, Rows
 from fiducial.data.file_names import FileNames
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.predict import bare_boxes
+from fiducial.prediction import bare_boxes
 from fiducial.types import Findings
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from fiducial.card import Card
 from fiducial.data import sampling
 from fiducial.data.source import Source
-from fiducial.distill.data import Material
-from fiducial.distill.scoring import DISTANCE, MEANINGS, Distances
-from fiducial.distill.teacher import Teacher, parameters_of
+from fiducial.distillation.data import Material
+from fiducial.distillation.scoring import DISTANCE, MEANINGS, Distances
+from fiducial.distillation.teacher import Teacher, parameters_of
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors

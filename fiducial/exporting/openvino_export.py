@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fiducial.card import Card
-from fiducial.export import onnx_export
-from fiducial.export.onnx_export import NotExportable
+from fiducial.exporting import onnx_export
+from fiducial.exporting.onnx_export import NotExportable
 from fiducial.models.detector import Detector
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import Decode, ExportCard, Made, Precision, Where

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fiducial.card import Card
 from fiducial.errors import UserError
-from fiducial.export import crop_graph, node_names
+from fiducial.exporting import crop_graph, node_names
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector, full_precision

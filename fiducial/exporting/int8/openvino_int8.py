@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from fiducial.card import Card
-from fiducial.export import openvino_export
-from fiducial.export.int8 import layers
-from fiducial.export.int8.quantizer import post_training
+from fiducial.exporting import openvino_export
+from fiducial.exporting.int8 import layers
+from fiducial.exporting.int8.quantizer import post_training
 from fiducial.models.detector import Detector
 from fiducial.runtime.export_card import Decode, Made, Precision, Where
 from fiducial.runtime.runtimes import openvino_runtime
