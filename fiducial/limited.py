@@ -101,11 +101,11 @@ class Limited:
 
 def obey(task: dict[str, Any]) -> Generator[Any, Any, None]:
     """Is the process: answers questions until it is ended."""
+    with suppress(AttributeError, OSError):
+        os.nice(task["niceness"])
     module, _, name = task["function"].partition(":")
     function = getattr(importlib.import_module(module), name)
     file = os.open(task["path"], os.O_RDWR)
-    with suppress(AttributeError, OSError):
-        os.nice(task["niceness"])
     _limit_memory(task["megabytes"])
     question = yield None
     while True:

@@ -20,6 +20,7 @@ from fiducial import config
 from fiducial.runtime.runtime import Runtime
 from fiducial.serve.access import Guard
 from fiducial.serve.answers import Answer, Answers, Refusal
+from fiducial.serve.bodies import Body
 from fiducial.serve.boxes import boxes_of, boxes_of_each
 from fiducial.serve.limits import Limits, Refused
 from fiducial.serve.service import Service
@@ -196,18 +197,18 @@ async def _answered(
     """The body, read and worked on within the limits, answered or refused; measured in any case."""
     start, arrived, status = time.perf_counter(), False, 500
 
-    async def whole(hold: Callable[[int], None]) -> Answer | Answers:
+    async def whole(body: Body) -> Answer | Answers:
         nonlocal arrived
-        body = await _body(request, service.limits, hold)
+        data = await _arrived(request, service.limits, body)
         arrived = True
         with service.admitted():
-            return await work(body)
+            return await work(data)
 
     try:
         if service.draining:
             raise Refused(503, "the server is stopping", {"Connection": "close"})
-        with service.holding() as hold:
-            response = _json(await asyncio.wait_for(whole(hold), service.limits.timeout_s))
+        with service.bodies.another() as body:
+            response = _json(await asyncio.wait_for(whole(body), service.limits.timeout_s))
         status = 200
     except asyncio.TimeoutError:  # before Python 3.11 not the built-in one
         status, late = (503, "not answered") if arrived else (408, "the request did not arrive")
@@ -221,7 +222,7 @@ async def _answered(
     return response
 
 
-async def _body(request: Request, limits: Limits, hold: Callable[[int], None]) -> bytes:
+async def _arrived(request: Request, limits: Limits, body: Body) -> bytes:
     """The whole body, by what the client declares and then by what it sends not above the limit."""
     too_large = Refused(
         413, f"the request is too large; the limit is {limits.max_bytes} bytes", {"Connection": "close"}
@@ -229,17 +230,14 @@ async def _body(request: Request, limits: Limits, hold: Callable[[int], None]) -
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or len(declared) > 15 or int(declared) > limits.max_bytes:
         raise too_large
-    chunks, length = [], 0
     try:
         async for chunk in request.stream():
-            length += len(chunk)
-            if length > limits.max_bytes:
+            if body.size + len(chunk) > limits.max_bytes:
                 raise too_large
-            hold(len(chunk))
-            chunks.append(chunk)
+            body.add(chunk)
     except ClientDisconnect as gone:
         raise Refused(400, "the client went away") from gone
-    return b"".join(chunks)
+    return body.whole()
 
 
 def _is_form(request: Request) -> bool:

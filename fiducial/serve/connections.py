@@ -1,4 +1,5 @@
-"""Connections that end when a request's head is late or too long; uvicorn alone would wait and read for ever."""
+"""Connections that end when a client is late: with a request's head, with its body, or with taking the answer; or sends too
+much ahead. uvicorn alone would wait for ever."""
 
 from __future__ import annotations
 
@@ -7,56 +8,103 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from fiducial.serve.limits import Limits
+
 MOST_HEAD_BYTES = 2**16
+MOST_AHEAD = 16  # requests that were sent before an earlier one was answered
+MORE_CONNECTIONS = 100  # are told that there are too many; what comes on top of those is hung up on
+LINGER_S = 5.0  # for the last bytes to be taken
 
 
 class Patient(HttpToolsProtocol):
-    """HTTP that waits `head_seconds` for a head, and reads MOST_HEAD_BYTES of one."""
+    """HTTP that waits as long as the limits say."""
 
-    head_seconds = 10.0
-    _timer: asyncio.TimerHandle | None = None
+    limits = Limits()
+    _late: asyncio.TimerHandle | None = None  # for the head or body that is awaited
+    _untaken: asyncio.TimerHandle | None = None  # for an answer
     _in_head, _head_bytes = True, 0
 
     @classmethod
-    def within(cls, seconds: float) -> type[Patient]:
-        """Makes the protocol of a server that waits this long."""
-        return type("Patient", (cls,), {"head_seconds": seconds})
+    def within(cls, limits: Limits) -> type[Patient]:
+        """Makes the protocol of a server with these limits."""
+        return type("Patient", (cls,), {"limits": limits})
 
     def connection_made(self, transport: Any) -> None:
         """Begins to wait for the first head."""
         super().connection_made(transport)
-        self._wait()
+        if len(self.connections) > self.limits.max_connections + MORE_CONNECTIONS:
+            transport.abort()
+        self._await(self.limits.head_s)
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes; those of a head are counted."""
         if self._in_head:
-            if self._timer is None:  # the next one on this connection
-                self._wait()
+            if self._late is None:  # the next one on this connection
+                self._await(self.limits.head_s)
             self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MOST_HEAD_BYTES:
-            self.transport.close()
+            self._end()
+
+    def on_message_begin(self) -> None:
+        """Begins a request, unless too many were sent ahead: they are answered like one that can't be read."""
+        if len(self.pipeline) >= MOST_AHEAD:
+            raise ValueError("too many requests at once")
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Waits no longer; what comes now is a body."""
-        self._stop()
+        """Waits for the body, a moment longer than whoever reads it and says 408; some bodies nobody reads."""
+        self._await(self.limits.timeout_s + 1)
         self._in_head, self._head_bytes = False, 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """What comes now is another head."""
+        self._stop_waiting()
         self._in_head = True
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """The answer is on its way; where it was the last one, it must be taken soon."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._end()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what is no HTTP."""
+        super().send_400_response(msg)
+        self._end()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Ends a connection on which nothing happens."""
+        self._end()
+
+    def pause_writing(self) -> None:
+        """More of an answer waits to be taken than the network holds."""
+        super().pause_writing()
+        self._untaken = self.loop.call_later(self.limits.timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It was taken."""
+        super().resume_writing()
+        if self._untaken is not None:
+            self._untaken.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Gives everything back."""
-        self._stop()
+        self._stop_waiting()
         super().connection_lost(exc)
+        self.resume_writing()
 
-    def _wait(self) -> None:
-        self._timer = self.loop.call_later(self.head_seconds, self.transport.close)
+    def _await(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._late = self.loop.call_later(seconds, self._end)
 
-    def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _end(self) -> None:
+        self.transport.close()
+        self.loop.call_later(LINGER_S, self.transport.abort)

@@ -42,6 +42,11 @@ class Refused(Exception):
     headers: dict[str, str] = field(default_factory=dict)
 
 
+def busy(why: str) -> Refused:
+    """Makes the refusal of a server that has too much to do."""
+    return Refused(503, f"{why}; try again after a second", {"Retry-After": "1"})
+
+
 def check_token(token: str) -> None:
     """Raises UserError for a token that can't be sent in a header."""
     if token and not (token.isascii() and token.isprintable() and " " not in token and len(token) <= 1000):

@@ -85,7 +85,7 @@ def _server(app: FastAPI, limits: Limits) -> Server:
             server_header=False,
             proxy_headers=False,
             ws="none",
-            http=Patient.within(limits.head_s),
+            http=Patient.within(limits),
             limit_concurrency=limits.max_connections,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(limits.timeout_s) + 1,

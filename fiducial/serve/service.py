@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -18,14 +18,10 @@ from fiducial import files, geometry
 from fiducial.runtime.runtime import Runtime
 from fiducial.serve import answers
 from fiducial.serve.batching import Batcher
+from fiducial.serve.bodies import Bodies
 from fiducial.serve.counters import Counters
-from fiducial.serve.limits import Limits, Refused
+from fiducial.serve.limits import Limits, Refused, busy
 from fiducial.serve.uploads import Decoders, Heavy, Prepared
-
-
-def busy(why: str) -> Refused:
-    """Makes the refusal of a server that has too much to do."""
-    return Refused(503, f"{why}; try again after a second", {"Retry-After": "1"})
 
 
 @runtime_checkable
@@ -44,7 +40,8 @@ class Service:
         self.run, self.limits = run, limits
         spec = run.card.spec
         self.title = f"{run.skeleton.name} by {spec.method} on {spec.backbone}, {run.network.runtime}"
-        self.in_flight, self.held, self.draining = 0, 0, False
+        self.in_flight, self.draining = 0, False
+        self.bodies = Bodies(limits.most_held)
         black = np.zeros((2, spec.size.h, spec.size.w, 3), np.uint8)
         for count in (1, 2):  # what a runtime makes when it is first used is made now
             run.network.predict(black[:count])
@@ -74,23 +71,6 @@ class Service:
             yield
         finally:
             self.in_flight -= 1
-
-    @contextmanager
-    def holding(self) -> Iterator[Callable[[int], None]]:
-        """Gives a function that counts the bytes of a body as they arrive, until the block ends; it raises Refused where
-        all bodies together are too many."""
-        held = 0
-
-        def hold(count: int) -> None:
-            nonlocal held
-            if self.held + count > self.limits.most_held:
-                raise busy("too many bytes at a time")
-            held, self.held = held + count, self.held + count
-
-        try:
-            yield hold
-        finally:
-            self.held -= held
 
     def stop(self) -> None:
         """Ends the threads and processes; to be called after the last request."""

@@ -6,7 +6,8 @@ when others need the cores, so that nobody waits behind it."""
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,23 +49,24 @@ class Heavy(Exception):
 
 
 class Decoders:
-    """The processes: some for light images, one for heavy ones."""
+    """The processes: some for light images, two for heavy ones, which `heavy` is given one at a time."""
 
     def __init__(self, spec: DetectorSpec, limits: Limits, light: int) -> None:
         self._limits = limits
         self._question = {"crop": list(spec.size), "padding": spec.padding}
-        self._light: queue.SimpleQueue[Limited] = queue.SimpleQueue()
+        self._renewing = ThreadPoolExecutor(1, "fiducial-renewing")
         few = min(LIGHT_PIXELS, limits.max_pixels)
         lights = [self._process(few, LIGHT_SECONDS, 0) for _ in range(light)]
-        for process in lights:
-            self._light.put(process)
-        self._heavy: queue.SimpleQueue[Limited] = queue.SimpleQueue()
-        heavy = self._process(limits.max_pixels, limits.decode_s, HEAVY_NICENESS)
-        self._heavy.put(heavy)
-        self._all = [*lights, heavy]
+        # While one is started anew, the other is there.
+        heavies = [self._process(limits.max_pixels, limits.decode_s, HEAVY_NICENESS) for _ in range(2)]
+        self._all = [*lights, *heavies]
+        with ThreadPoolExecutor(len(self._all)) as pool:
+            list(pool.map(Limited.start, self._all))
+        self._light, self._heavy = _queue_of(lights), _queue_of(heavies)
 
     def end(self) -> None:
         """Ends the processes; to be called after the last answer."""
+        self._renewing.shutdown()
         for process in self._all:
             process.end()
 
@@ -74,21 +76,21 @@ class Decoders:
         check_kind(data, name)
         if not decoding.has_few_scans(data):
             raise Heavy
-        with _taken(self._light) as process:
-            try:
+        try:
+            with self._taken(self._light) as process:
                 return self._asked(process, data, boxes, name)
-            except TooMuch as error:
-                raise Heavy from error
+        except TooMuch as error:
+            raise Heavy from error
 
     def heavy(self, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
         """Makes the crops of any image that the limits allow. Raises Refused."""
-        with _taken(self._heavy) as process:
-            try:
+        try:
+            with self._taken(self._heavy) as process:
                 return self._asked(process, data, boxes, name)
-            except Heavy as error:
-                raise Refused(413, f"{name}: too large; the limit is {self._limits.max_pixels} pixels") from error
-            except TooMuch as error:
-                raise Refused(422, f"{name}: decoding it {error}; save it anew or smaller") from error
+        except Heavy as error:
+            raise Refused(413, f"{name}: too large; the limit is {self._limits.max_pixels} pixels") from error
+        except TooMuch as error:
+            raise Refused(422, f"{name}: decoding it {error}; save it anew or smaller") from error
 
     def _asked(self, process: Limited, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
         question = {**self._question, "name": name, "boxes": None if boxes is None else boxes.tolist()}
@@ -106,18 +108,37 @@ class Decoders:
         pixels = np.frombuffer(crops, np.uint8).reshape(len(maps), *reversed(self._question["crop"]), 3)
         return Prepared(size, pixels, maps, np.array(found["first"]))
 
+    @contextmanager
+    def _taken(self, free: queue.SimpleQueue[Limited]) -> Iterator[Limited]:
+        process, ended = free.get(), False
+        try:
+            yield process
+        except TooMuch:
+            ended = True
+            raise
+        finally:
+            if ended:  # nobody waits while another is started
+                self._renewing.submit(self._renewed, process, free)
+            else:
+                free.put(process)
+
+    @staticmethod
+    def _renewed(process: Limited, free: queue.SimpleQueue[Limited]) -> None:
+        try:
+            process.start()
+        finally:
+            free.put(process)  # where it can't be started now, whoever takes it tries again
+
     def _process(self, most_pixels: int, seconds: float, niceness: int) -> Limited:
         sides = dict.fromkeys(SIDES, str(MOST_PX_A_SIDE))
         megabytes = 64 + most_pixels * BYTES_A_PIXEL // 2**20
-        process = Limited(
+        return Limited(
             f"{__name__}:crops_of",
             megabytes=megabytes,
             cpu_seconds=seconds,
             environment={**MEMORY, **sides, decoding.LIMIT: str(most_pixels)},
             niceness=niceness,
         )
-        process.start()
-        return process
 
 
 def check_kind(data: bytes, name: str) -> None:
@@ -146,10 +167,8 @@ def crops_of(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], np.
     return {"heavy": False, "size": size, "maps": maps.tolist(), "first": first.tolist()}, crops
 
 
-@contextmanager
-def _taken(processes: queue.SimpleQueue[Limited]) -> Iterator[Limited]:
-    process = processes.get()
-    try:
-        yield process
-    finally:
-        processes.put(process)
+def _queue_of(processes: Iterable[Limited]) -> queue.SimpleQueue[Limited]:
+    free: queue.SimpleQueue[Limited] = queue.SimpleQueue()
+    for process in processes:
+        free.put(process)
+    return free

@@ -1,0 +1,417 @@
+"""Who comes to an open port: hostile pictures, clients that are slow on purpose, and a polite one who measures meanwhile.
+
+`python tests/serve/strangers.py MODEL` (with tests/ in PYTHONPATH) does all of it to a server of its own and prints figures."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from hostile import pictures
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+
+
+def request_of(body: bytes, target: str = "/predict") -> bytes:
+    """A whole request on a connection that stays."""
+    return f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+# What strangers send
+
+
+def hostile_pictures(count: int) -> Iterator[tuple[str, bytes]]:
+    """Kinds and bytes, drawn by a seed: mutated, cut off, lying, bombs, scans without end, other formats."""
+    dice = random.Random(0)
+    for i in range(count):
+        kind, data = list(_MAKERS.items())[i % len(_MAKERS)]
+        yield kind, data(dice)
+
+
+@cache
+def _bomb(kind: str, side: int) -> bytes:
+    if kind == "png":
+        return pictures.png(side, side)
+    if kind == "deep":
+        return pictures.png(side, side, 16, 6)
+    black = np.zeros((side, side, 3), np.uint8)
+    black[::7, ::3] = 90
+    return cv2.imencode(f".{kind}", black, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+
+
+def _lying(dice: random.Random) -> bytes:
+    """A sound file whose header promises other sizes."""
+    kind, side = dice.choice(["jpeg", "progressive", "png", "webp"]), dice.choice([1, 7000, 16_383, 32_760, 65_535])
+    data = bytearray(pictures.whole(kind))
+    if kind == "png":
+        wide = dice.choice([side, 2**31 - 1])
+        return data[:16] + struct.pack(">II", wide, side) + data[24:]
+    if kind == "webp":
+        return pictures.whole(kind)[:24] + struct.pack("<HH", min(side, 16_383), 16_383) + pictures.whole(kind)[28:]
+    frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
+    data[frame + 5 : frame + 9] = struct.pack(">HH", side, dice.choice([side, 40]))
+    return bytes(data)
+
+
+def _cut_off(dice: random.Random) -> bytes:
+    data = pictures.whole(dice.choice(["jpeg", "progressive", "png", "webp", "lossless"]))
+    return data[: dice.randrange(3, len(data) - 12)]
+
+
+_MAKERS: dict[str, Callable[[random.Random], bytes]] = {
+    "mutated": lambda dice: pictures.mutated(
+        dice.choice(["jpeg", "progressive", "cmyk", "exif"]), dice.randrange(10**6)
+    ),
+    "mutated PNG": lambda dice: pictures.mutated(dice.choice(["png", "palette", "png16"]), dice.randrange(10**6)),
+    "mutated WebP": lambda dice: pictures.mutated(dice.choice(["webp", "lossless", "animated"]), dice.randrange(10**6)),
+    "lying": _lying,
+    "cut off": _cut_off,
+    "bomb": lambda dice: _bomb(dice.choice(["png", "deep", "webp"]), dice.choice([2500, 5000, 9000])),
+    "scans": lambda dice: pictures.many_scans(dice.choice([300, 4000]), dice.choice([60, 400, 4000])),
+    "few scans": lambda dice: pictures.many_scans(dice.choice([500, 1400, 3000]), dice.choice([10, 30, 45])),
+    "hidden": lambda dice: pictures.large_jpeg(dice.choice([9000, 32_760, 65_000])),
+    "others": lambda dice: pictures.mutated(dice.choice(["tiff", "gif", "bmp", "avif", "jp2"]), dice.randrange(10**6)),
+}
+
+
+# Clients
+
+
+@dataclass
+class Told:
+    """What clients were told, and when."""
+
+    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)  # 0: the connection ended without a word
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, kind: str, status: int, seconds: float) -> None:
+        self.statuses[kind, status] += 1
+        self.seconds.setdefault(kind, []).append(seconds)
+
+
+async def answer_of(reader: asyncio.StreamReader) -> int:
+    """Reads one answer whole; its status, 0 where the connection ends before."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        await reader.readexactly(int(length[1]) if length else 0)
+        return int(head[9:12])
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return 0
+
+
+async def polite(port: int, data: bytes, told: Told, kind: str, done: asyncio.Event, pause: float = 0.01) -> None:
+    """Asks one thing after another on a connection that stays, until `done`."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    while not done.is_set():
+        begun = time.perf_counter()
+        writer.write(request_of(data))
+        told.note(kind, await answer_of(reader), time.perf_counter() - begun)
+        await asyncio.sleep(pause)
+    writer.close()
+
+
+async def send_hostile(port: int, todo: Iterator[tuple[str, bytes]], told: Told) -> None:
+    """Sends one picture after another, each on a connection of its own, until there are no more."""
+    for kind, data in todo:
+        begun = time.perf_counter()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with suppress(ConnectionError):
+            writer.write(request_of(data))
+        told.note(kind, await asyncio.wait_for(answer_of(reader), 60), time.perf_counter() - begun)
+        writer.close()
+
+
+async def drip(writer: asyncio.StreamWriter, data: bytes, seconds: float) -> None:
+    """A byte now and then."""
+    for byte in data:
+        writer.write(bytes([byte]))
+        await asyncio.sleep(seconds)
+
+
+async def _slow_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes) -> None:
+    await drip(writer, HEAD * 20, 0.5)
+
+
+async def _slow_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes) -> None:
+    writer.write(HEAD + b"Content-Length: 500000\r\n\r\n")
+    await drip(writer, good[:1000], 0.5)
+
+
+async def _slow_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes) -> None:
+    writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    for _ in range(1000):
+        writer.write(b"1\r\nx\r\n")
+        await asyncio.sleep(0.5)
+
+
+async def _large_body_that_stops(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes) -> None:
+    writer.write(HEAD + b"Content-Length: 19000000\r\n\r\n" + bytes(18_000_000))
+    await asyncio.sleep(1000)
+
+
+async def _slow_body_nobody_wants(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes) -> None:
+    writer.write(HEAD.replace(b"/predict", b"/nowhere") + b"Content-Length: 500000\r\n\r\n")
+    await drip(writer, good[:1000], 0.5)
+
+
+async def _half_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes) -> None:
+    writer.write(HEAD + b"Content-Length: 5000\r\n\r\nno more")
+    writer.write_eof()
+    await asyncio.sleep(1000)
+
+
+async def _never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes) -> None:
+    boxes = json.dumps([[0, 0, 50, 50]] * 64).replace(" ", "")
+    for _ in range(8):
+        writer.write(request_of(good, f"/predict?boxes={boxes}"))
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(1000)
+
+
+async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes) -> None:
+    await asyncio.sleep(1000)
+
+
+async def _a_thousand_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes) -> None:
+    writer.write(b"GET /model HTTP/1.1\r\n\r\n" * 10_000)
+    await asyncio.sleep(1000)
+
+
+SLOW: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
+    "slow head": _slow_head,
+    "slow body": _slow_body,
+    "slow chunks": _slow_chunks,
+    "large body that stops": _large_body_that_stops,
+    "slow body nobody wants": _slow_body_nobody_wants,
+    "half closed": _half_closed,
+    "never reads": _never_reads,
+    "silent": _silent,
+    "a thousand at once": _a_thousand_at_once,
+}
+
+
+async def slow_client(port: int, kind: str, good: bytes, told: Told) -> None:
+    """Connects and does what it does until the server ends the connection."""
+    own = socket.socket()
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    own.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(own, ("127.0.0.1", port))
+    begun = time.perf_counter()
+    reader, writer = await asyncio.open_connection(sock=own, limit=2**12)
+    acting = asyncio.ensure_future(SLOW[kind](reader, writer, good))
+    status = 0
+    try:
+        if kind not in ("never reads", "a thousand at once"):
+            status = await answer_of(reader)
+            with suppress(ConnectionError):
+                await reader.read()
+        else:
+            await acting
+    finally:
+        acting.cancel()
+        told.note(kind, status, time.perf_counter() - begun)
+        writer.transport.abort()
+
+
+# A server and what it takes
+
+
+def family_of(pid: int) -> list[int]:
+    """A process and its children."""
+    found = [pid]
+    for parent in found:
+        with suppress(OSError):
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def memory_mib(pid: int) -> float:
+    """What a process and its children hold together; what they share counts once."""
+    total = 0
+    for member in family_of(pid):
+        with suppress(OSError):
+            total += int(re.search(r"Pss:\s+(\d+)", Path(f"/proc/{member}/smaps_rollup").read_text())[1])  # type: ignore[index]
+    return total / 1024
+
+
+def connections(pid: int) -> int:
+    """Sockets that a process holds."""
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(link.startswith("socket:") for link in links)
+
+
+@dataclass(frozen=True)
+class Process:
+    """`fiducial serve`, and what it says."""
+
+    pid: int
+    port: int
+    log: Path
+
+
+@contextmanager
+def command_served(model: Path, log: Path, *options: str) -> Iterator[Process]:
+    """Serves in a process of its own, which must end well."""
+    words = [sys.executable, "-m", "fiducial.cli", "serve", str(model), "--port", "0", *options]
+    with log.open("wb") as file:
+        process = subprocess.Popen(words, stderr=file)
+    try:
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/", log.read_text())):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        yield Process(process.pid, int(found[1]), log)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """What was measured while strangers were there."""
+
+    told: Told
+    memory_mib: tuple[float, float, float]  # before, the most, after it has settled
+    processes: tuple[int, int]  # before and after
+    sockets: tuple[int, int]
+    settled_s: float  # until nothing of the strangers was left
+
+    def times_ms(self, kind: str) -> tuple[float, float]:
+        """Median and 95th percentile."""
+        median, late = np.percentile(self.told.seconds[kind], (50, 95)) * 1e3
+        return float(median), float(late)
+
+    def slower(self) -> tuple[float, float]:
+        """By how much the polite client's median and 95th percentile were above those before and after."""
+        usual, beside = self.times_ms("polite, alone"), self.times_ms("polite, beside strangers")
+        return beside[0] / usual[0], beside[1] / usual[1]
+
+    def statuses(self, *kinds: str) -> Counter[int]:
+        """Counts the answers to some kinds of clients, by default to all."""
+        found: Counter[int] = Counter()
+        for (kind, status), count in self.told.statuses.items():
+            if not kinds or kind in kinds:
+                found[status] += count
+        return found
+
+    def table(self) -> str:
+        """Says everything, a line a kind."""
+        before, most, after = self.memory_mib
+        lines = [
+            f"memory {before:.0f} MiB, at most {most:.0f}, then {after:.0f}; processes {self.processes}, sockets "
+            f"{self.sockets}, settled after {self.settled_s:.1f} s; polite client: median and 95th percentile "
+            f"{self.slower()[0]:.2f} and {self.slower()[1]:.2f} times the usual"
+        ]
+        for kind, seconds in self.told.seconds.items():
+            median, late = self.times_ms(kind)
+            counts = ", ".join(f"{count} x {status}" for status, count in sorted(self.statuses(kind).items()))
+            lines.append(f"{kind:24} {median:7.1f} ms {late:7.1f} {1e3 * max(seconds):7.0f}   {counts}")
+        return "\n".join(lines)
+
+
+async def visit(
+    server: Process, *, hostile: int, at_once: int, slow: int, seconds: float, good: bytes, rounds: int = 1
+) -> Visit:
+    """Measures a polite client alone for some seconds and beside strangers until their pictures are sent, in turn, since a
+    machine is not always equally quick."""
+    pid, port, told, pictures_to_send = server.pid, server.port, Told(), list(hostile_pictures(hostile))
+    await _all_of([send_hostile(port, iter([("warm", good)] * 10), told) for _ in range(4)])
+    before, most, processes, sockets, settled = memory_mib(pid), [0.0], len(family_of(pid)), connections(pid), 0.0
+    for i in range(rounds):
+        await _beside("polite, alone", port, good, told, asyncio.sleep(seconds))
+        watching = asyncio.ensure_future(_watch(pid, most))
+        kinds = [list(SLOW)[j % len(SLOW)] for j in range(i, slow, rounds)]
+        slows = [asyncio.ensure_future(slow_client(port, kind, good, told)) for kind in kinds]
+        todo = iter(pictures_to_send[i::rounds])
+        senders = [send_hostile(port, todo, told) for _ in range(at_once)]
+        await _beside("polite, beside strangers", port, good, told, _all_of([asyncio.sleep(seconds), *senders]))
+        watching.cancel()
+        begun = time.monotonic()
+        while time.monotonic() < begun + 60 and (connections(pid) > sockets or len(family_of(pid)) != processes):
+            await asyncio.sleep(0.2)
+        settled = max(settled, time.monotonic() - begun)
+        left = len(family_of(pid)), connections(pid)
+        for client in slows:
+            client.cancel()
+        await asyncio.gather(*slows, return_exceptions=True)
+    await _beside("polite, alone", port, good, told, asyncio.sleep(seconds))
+    return Visit(
+        told=told,
+        memory_mib=(before, max(most), memory_mib(pid)),
+        processes=(processes, left[0]),
+        sockets=(sockets, left[1]),
+        settled_s=settled,
+    )
+
+
+async def _beside(kind: str, port: int, good: bytes, told: Told, others: Coroutine[Any, Any, Any]) -> None:
+    """A polite client asks until the others have ended."""
+    done = asyncio.Event()
+    asking = asyncio.ensure_future(polite(port, good, told, kind, done))
+    await others
+    done.set()
+    await asking
+
+
+async def _all_of(others: list[Coroutine[Any, Any, Any]]) -> None:
+    await asyncio.gather(*others)
+
+
+async def _watch(pid: int, most: list[float]) -> None:
+    while True:
+        most.append(memory_mib(pid))
+        await asyncio.sleep(0.5)
+
+
+@cache
+def photo() -> bytes:
+    """A JPEG of 640x480 with detail like a photograph's."""
+    generator = np.random.default_rng(0)
+    layers = [cv2.resize(generator.normal(size=(480 // s, 640 // s, 3)), (640, 480)) * s**0.5 for s in (4, 16, 80)]
+    image = np.clip(128 + 12 * sum(layers), 0, 255).astype(np.uint8)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--hostile", type=int, default=1000)
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--slow", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        command_served(asked.model, Path(folder) / "log", "--timeout", "10") as server,
+    ):
+        counts = {"hostile": asked.hostile, "at_once": asked.at_once, "slow": asked.slow, "rounds": asked.rounds}
+        print(asyncio.run(visit(server, **counts, seconds=asked.seconds, good=photo())).table())
+        print(server.log.read_text()[:3000])
+
+
+if __name__ == "__main__":
+    main()
