@@ -162,6 +162,7 @@ class Page:
     notes: Sequence[str] = ()  # what a reader must know before believing the figures
     sections: Sequence[Section] = ()
     device: str = ""  # what it was computed on, for the last line
+    shows_command: bool = True
 
 
 def write_page(path: Path, page: Page) -> Path:
@@ -208,7 +209,7 @@ def render(page: Page) -> str:
         sections=[(heading, blocks) for heading, blocks in sections if blocks],
         wide_min=WIDE_MIN,
         most_open=MOST_OPEN,
-        command=files.command_line.get(),
+        command=files.command_line.get() if page.shows_command else "",
         made_by=", ".join(
             filter(None, (f"Fiducial {__version__}", f"{datetime.datetime.now():%Y-%m-%d %H:%M}", page.device))
         ),

@@ -7,7 +7,7 @@ import hmac
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-OPEN = {"/", "/health", "/ready", "/openapi.json"}  # these say nothing about the model's images or numbers
+OPEN = {"/", "/docs", "/health", "/ready", "/openapi.json"}  # these say nothing about the model's images or numbers
 BODY = msgspec.json.encode({"detail": "no valid token; send it as `Authorization: Bearer TOKEN` or `X-API-Key: TOKEN`"})
 HEADERS = [
     (b"content-type", b"application/json"),

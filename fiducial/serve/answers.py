@@ -16,9 +16,11 @@ from fiducial.types import Keypoints
 class Point:
     """Where one point is."""
 
-    name: str
-    x: Annotated[float, Field(description="px of the upright image; the centre of its top left pixel is 0, 0")]
-    y: float
+    name: Annotated[str, Field(description="as in the skeleton of the model's card")]
+    x: Annotated[
+        float, Field(description="px of the upright image, to the right; the centre of its top left pixel is 0, 0")
+    ]
+    y: Annotated[float, Field(description="px, downwards")]
     score: Annotated[float, Field(description="0 to 1; what it means is the method's affair, higher is surer")]
     sigma: Annotated[
         tuple[float, float] | None,
@@ -38,7 +40,10 @@ class Heatmap:
     """A picture of the highest of all points' maps, over the first crop."""
 
     png: Annotated[str, Field(description="grey, base64")]
-    box: Annotated[tuple[float, float, float, float], Field(description="where it lies: x, y, width, height, px")]
+    box: Annotated[
+        tuple[float, float, float, float],
+        Field(description="where it lies: x, y, width, height in px, from the image's outer edge"),
+    ]
 
 
 @dataclass(slots=True)
@@ -46,10 +51,10 @@ class Answer:
     """What is answered to one image."""
 
     model: Annotated[str, Field(description="skeleton, method, backbone and runtime")]
-    size: Annotated[tuple[int, int], Field(description="width and height of the upright image")]
+    size: Annotated[tuple[int, int], Field(description="width and height of the upright image, px")]
     instances: Annotated[list[Instance], Field(description="one a box, in the order of the boxes")]
     ms: Annotated[float, Field(description="from the request's last byte to the answer")]
-    heatmap: Heatmap | None = None
+    heatmap: Annotated[Heatmap | None, Field(description="null unless it was asked for and the model has one")] = None
 
 
 @dataclass(slots=True)

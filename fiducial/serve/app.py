@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from fiducial import config
 from fiducial.runtime.runtime import Runtime
+from fiducial.serve import guide
 from fiducial.serve.access import Guard
 from fiducial.serve.answers import Answer, Answers, Refusal
 from fiducial.serve.bodies import Body
@@ -39,31 +41,37 @@ PARAMETERS = [
         "name": "heatmap",
         "in": "query",
         "schema": {"type": "boolean"},
-        "description": "Also the heatmap of the first box, where the model has one (`/model` says so)",
+        "description": "Also the heatmap of the first box, where the model has one (GET /model says so)",
     },
 ]
 ONE_FORM = {
     "type": "object",
     "required": ["image"],
-    "properties": {"image": FILE, "boxes": {"type": "string", "description": BOXES}},
+    "properties": {
+        "image": {**FILE, "description": "JPEG, PNG or WebP"},
+        "boxes": {"type": "string", "description": BOXES},
+    },
 }
 MANY_FORM = {
     "type": "object",
     "required": ["images"],
     "properties": {
-        "images": {"type": "array", "items": FILE},
-        "boxes": {"type": "string", "description": "JSON: a list with the boxes, or null, of each image"},
+        "images": {"type": "array", "items": FILE, "description": "several files of this name"},
+        "boxes": {
+            "type": "string",
+            "description": "JSON: a list with the boxes, or null, of each image: [null, [[x, y, width, height], ..], ..]",
+        },
     },
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "model": Refusal}
     for code, text in {
         400: "The request can't be read.",
-        401: "No token, or another one (servers with `--token` alone).",
+        401: "No token, or another one (servers with a token alone).",
         408: "It did not arrive in time.",
-        413: "Too many bytes or pixels.",
+        413: "Too many bytes; too many pixels, as the image's decoder counts them before it allocates.",
         415: "Neither JPEG, PNG nor WebP.",
-        422: "A broken image or wrong boxes.",
+        422: "A broken image, or one that takes too long to decode; wrong boxes.",
         503: "Too much at a time, or not answered in time: try again after `Retry-After`; or the server is stopping.",
     }.items()
 }
@@ -103,7 +111,22 @@ def create(run: Runtime, limits: Limits | None = None, token: str = "") -> FastA
         app.add_middleware(Guard, token=token)
     _add_predictions(app, service)
     _add_facts(app, service)
+    app.add_api_route("/docs", _docs(app, service, bool(token)), include_in_schema=False)
     return app
+
+
+def _docs(app: FastAPI, service: Service, with_token: bool) -> Callable[[Request], Awaitable[Response]]:
+    """Makes the page for people who write clients, when it is first asked for."""
+    page = cache(lambda: guide.page(app.openapi(), service.limits, with_token))
+
+    async def docs(request: Request) -> Response:
+        return Response(
+            guide.at(page(), str(request.base_url)),
+            media_type="text/html",
+            headers={"Content-Security-Policy": PAGE_POLICY},
+        )
+
+    return docs
 
 
 def _add_predictions(app: FastAPI, service: Service) -> None:

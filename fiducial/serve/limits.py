@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fiducial.errors import UserError
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
+
+def _limit(default: T, meaning: str) -> T:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a server accepts.
+    """What a server accepts; what each limit means is told to clients, too.
 
     Together they bound its memory: `max_held` bytes of bodies, and in each of the processes that decode, twelve bytes a
     pixel (`uploads`)."""
 
-    max_bytes: int = 20 * 2**20  # of a request
-    max_held: int = 64 * 2**20  # of all bodies that arrive or wait; more are sent away with 503
-    max_pixels: int = 50_000_000  # of an image, as its decoder counts them
-    max_boxes: int = 64  # of a request
-    max_images: int = 16  # of a batch request
-    max_in_flight: int = 64  # requests that have arrived, at a time; more are sent away with 503
-    max_heavy: int = 4  # large images that wait; more are sent away with 503
-    max_connections: int = 500  # at a time, silent ones included; more get 503
-    head_s: float = 10.0  # for a request's head to arrive; then the connection is closed
-    decode_s: float = 0.7  # of CPU time to decode an image (422)
-    timeout_s: float = 30.0  # for a request to arrive (408), and from then on to be answered (503)
-    max_batch: int = 32  # crops that go through the network together
+    max_bytes: int = _limit(20 * 2**20, "bytes of a request (413)")
+    max_held: int = _limit(64 * 2**20, "bytes of all requests that arrive or wait (503 to the largest that arrive)")
+    max_pixels: int = _limit(50_000_000, "pixels of an image, as its decoder counts them (413)")
+    max_boxes: int = _limit(64, "boxes of a request (422)")
+    max_images: int = _limit(16, "images of a batch request (422)")
+    max_in_flight: int = _limit(64, "requests that have arrived, at a time (503)")
+    max_heavy: int = _limit(4, "images of above 2 million pixels, or slow ones, that wait (503)")
+    max_connections: int = _limit(500, "connections at a time, silent ones included (503)")
+    head_s: float = _limit(10.0, "seconds for a request's head to arrive (the connection is closed)")
+    decode_s: float = _limit(0.7, "seconds of CPU time to decode an image (422)")
+    timeout_s: float = _limit(
+        30.0, "seconds for a request to arrive (408), then to be answered (503), then to be taken"
+    )
+    max_batch: int = _limit(32, "crops that go through the network together")
 
     @property
     def most_held(self) -> int:

@@ -41,8 +41,8 @@ def serve(model: Path, host: str, port: int, limits: Limits, threads: int | None
         gc.freeze()  # what lives as long as the server is not looked through again and again
         cv2.setNumThreads(1)  # requests are what runs side by side
         bound.listen(2048)
-        logger.info(f"serving {model} on {address}/ (what it takes: {address}/openapi.json); Ctrl-C ends")
-        _server(app, limits).run(sockets=[bound])
+        logger.info(f"serving {model} on {address}/ (for clients: {address}/docs); Ctrl-C ends")
+        uvicorn_of(app, limits).run(sockets=[bound])
     finally:
         bound.close()
 
@@ -59,7 +59,8 @@ def _bound(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _server(app: FastAPI, limits: Limits) -> Server:
+def uvicorn_of(app: FastAPI, limits: Limits) -> Server:
+    """Makes the server of an application, with its limits of connections."""
     import uvicorn
 
     from fiducial.serve.connections import Patient

@@ -91,13 +91,13 @@ class Served:
 @contextmanager
 def served(network: Any, limits: Limits | None = None, token: str = "") -> Iterator[Served]:
     """In a thread, until the block ends."""
-    import uvicorn
-
     from fiducial.serve import app as application
+    from fiducial.serve.server import uvicorn_of
 
+    limits = limits or Limits()
     with socket.create_server(("127.0.0.1", 0)) as bound:
         app = application.create(Runtime(network), limits, token)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
+        server = uvicorn_of(app, limits)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:

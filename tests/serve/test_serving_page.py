@@ -187,13 +187,15 @@ def test_the_camera(page: Any) -> None:
     assert (button.text, button.get_attribute("aria-pressed")) == ("use the camera", "false")
 
 
-def test_a_phones_width(page: Any, photo: Path) -> None:
+def test_a_phones_width(page: Any, photo: Path, server: Served) -> None:
     page.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
     )
     try:
         choose(page, photo)
         wait(page, lambda: "2 points" in text(page, "said"))
+        assert page.execute_script("return document.documentElement.scrollWidth") == 360
+        page.get(f"http://127.0.0.1:{server.port}/docs")
         assert page.execute_script("return document.documentElement.scrollWidth") == 360
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
