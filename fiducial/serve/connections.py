@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fiducial.serve.limits import Limits
 
@@ -23,6 +23,7 @@ class Patient(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None  # for the head or body that is awaited
     _untaken: asyncio.TimerHandle | None = None  # for an answer
     _in_head, _head_bytes = True, 0
+    _answered: RequestResponseCycle | None = None
 
     @classmethod
     def within(cls, limits: Limits) -> type[Patient]:
@@ -95,6 +96,13 @@ class Patient(HttpToolsProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
         self.resume_writing()
+        if self._answered is not None:  # uvicorn tells the latest request alone
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _await(self, seconds: float) -> None:
         self._stop_waiting()

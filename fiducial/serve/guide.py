@@ -33,7 +33,7 @@ BATCH = (
 )
 REFUSALS = 'What is refused gets {"detail": "one line"} that says what was wrong and what was expected.'
 CONNECTIONS = (
-    "GET /model has them, too, under limits. Connections may be kept for many requests; an idle one is closed after 30 s. "
+    "GET /model has them, too, under limits. Connections may be kept for many requests. "
     "Requests that come at the same time share the network, so a few connections are quicker than one."
 )
 CURL = """\

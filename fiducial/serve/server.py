@@ -88,7 +88,7 @@ def uvicorn_of(app: FastAPI, limits: Limits) -> Server:
             ws="none",
             http=Patient.within(limits),
             limit_concurrency=limits.max_connections,
-            timeout_keep_alive=30,
+            timeout_keep_alive=limits.idle_s,
             timeout_graceful_shutdown=int(limits.timeout_s) + 1,
         )
     )

@@ -136,6 +136,7 @@ class Decoders:
             f"{__name__}:crops_of",
             megabytes=megabytes,
             cpu_seconds=seconds,
+            wall_seconds=self._limits.timeout_s,
             environment={**MEMORY, **sides, decoding.LIMIT: str(most_pixels)},
             niceness=niceness,
         )

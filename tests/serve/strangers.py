@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -37,6 +37,9 @@ def request_of(body: bytes, target: str = "/predict") -> bytes:
     return f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
+TESTS = Path(__file__).resolve().parents[1]
+POLITE = ("polite, alone", "polite, beside strangers")
+
 # What strangers send
 
 
@@ -44,7 +47,7 @@ def hostile_pictures(count: int) -> Iterator[tuple[str, bytes]]:
     """Kinds and bytes, drawn by a seed: mutated, cut off, lying, bombs, scans without end, other formats."""
     dice = random.Random(0)
     for i in range(count):
-        kind, data = list(_MAKERS.items())[i % len(_MAKERS)]
+        kind, data = list(HOSTILE.items())[i % len(HOSTILE)]
         yield kind, data(dice)
 
 
@@ -78,7 +81,7 @@ def _cut_off(dice: random.Random) -> bytes:
     return data[: dice.randrange(3, len(data) - 12)]
 
 
-_MAKERS: dict[str, Callable[[random.Random], bytes]] = {
+HOSTILE: dict[str, Callable[[random.Random], bytes]] = {
     "mutated": lambda dice: pictures.mutated(
         dice.choice(["jpeg", "progressive", "cmyk", "exif"]), dice.randrange(10**6)
     ),
@@ -271,12 +274,26 @@ class Process:
     log: Path
 
 
+PACED = """
+import sys
+from pathlib import Path
+from serve.served import Pacer
+from fiducial import log
+from fiducial.runtime import runtime
+from fiducial.serve import server
+from fiducial.serve.limits import Limits
+runtime.load = lambda model, threads: runtime.Runtime(Pacer())
+with log.shown():
+    server.serve(Path("pacer"), "127.0.0.1", 0, Limits(timeout_s=1.5, head_s=1.0, idle_s=2, decode_s=0.1))
+"""
+
+
 @contextmanager
-def command_served(model: Path, log: Path, *options: str) -> Iterator[Process]:
-    """Serves in a process of its own, which must end well."""
-    words = [sys.executable, "-m", "fiducial.cli", "serve", str(model), "--port", "0", *options]
+def process_served(log: Path, *words: str) -> Iterator[Process]:
+    """Serves in a process of its own, which must end well: `fiducial serve WORDS`, without words a Pacer with short limits."""
+    command = ["-m", "fiducial.cli", "serve", *words, "--port", "0"] if words else ["-c", PACED]
     with log.open("wb") as file:
-        process = subprocess.Popen(words, stderr=file)
+        process = subprocess.Popen([sys.executable, *command], stderr=file, cwd=TESTS)
     try:
         while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/", log.read_text())):
             assert process.poll() is None, log.read_text()
@@ -306,7 +323,7 @@ class Visit:
 
     def slower(self) -> tuple[float, float]:
         """By how much the polite client's median and 95th percentile were above those before and after."""
-        usual, beside = self.times_ms("polite, alone"), self.times_ms("polite, beside strangers")
+        usual, beside = self.times_ms(POLITE[0]), self.times_ms(POLITE[1])
         return beside[0] / usual[0], beside[1] / usual[1]
 
     def statuses(self, *kinds: str) -> Counter[int]:
@@ -333,7 +350,7 @@ class Visit:
 
 
 async def visit(
-    server: Process, *, hostile: int, at_once: int, slow: int, seconds: float, good: bytes, rounds: int = 1
+    server: Process, *, hostile: int, at_once: int, slow: Sequence[str], seconds: float, good: bytes, rounds: int = 1
 ) -> Visit:
     """Measures a polite client alone for some seconds and beside strangers until their pictures are sent, in turn, since a
     machine is not always equally quick."""
@@ -341,13 +358,14 @@ async def visit(
     await _all_of([send_hostile(port, iter([("warm", good)] * 10), told) for _ in range(4)])
     before, most, processes, sockets, settled = memory_mib(pid), [0.0], len(family_of(pid)), connections(pid), 0.0
     for i in range(rounds):
-        await _beside("polite, alone", port, good, told, asyncio.sleep(seconds))
+        if rounds > 1:
+            print(f"round {i + 1} of {rounds}", flush=True)
+        await _beside(POLITE[0], port, good, told, asyncio.sleep(seconds))
         watching = asyncio.ensure_future(_watch(pid, most))
-        kinds = [list(SLOW)[j % len(SLOW)] for j in range(i, slow, rounds)]
-        slows = [asyncio.ensure_future(slow_client(port, kind, good, told)) for kind in kinds]
+        slows = [asyncio.ensure_future(slow_client(port, kind, good, told)) for kind in slow[i::rounds]]
         todo = iter(pictures_to_send[i::rounds])
         senders = [send_hostile(port, todo, told) for _ in range(at_once)]
-        await _beside("polite, beside strangers", port, good, told, _all_of([asyncio.sleep(seconds), *senders]))
+        await _beside(POLITE[1], port, good, told, _all_of([asyncio.sleep(seconds), *senders]))
         watching.cancel()
         begun = time.monotonic()
         while time.monotonic() < begun + 60 and (connections(pid) > sockets or len(family_of(pid)) != processes):
@@ -357,7 +375,7 @@ async def visit(
         for client in slows:
             client.cancel()
         await asyncio.gather(*slows, return_exceptions=True)
-    await _beside("polite, alone", port, good, told, asyncio.sleep(seconds))
+    await _beside(POLITE[0], port, good, told, asyncio.sleep(seconds))
     return Visit(
         told=told,
         memory_mib=(before, max(most), memory_mib(pid)),
@@ -406,10 +424,11 @@ def main() -> None:
     asked = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        command_served(asked.model, Path(folder) / "log", "--timeout", "10") as server,
+        process_served(Path(folder) / "log", str(asked.model.resolve()), "--timeout", "10") as server,
     ):
-        counts = {"hostile": asked.hostile, "at_once": asked.at_once, "slow": asked.slow, "rounds": asked.rounds}
-        print(asyncio.run(visit(server, **counts, seconds=asked.seconds, good=photo())).table())
+        slow = [list(SLOW)[i % len(SLOW)] for i in range(asked.slow)]
+        counts = {"hostile": asked.hostile, "at_once": asked.at_once, "rounds": asked.rounds}
+        print(asyncio.run(visit(server, slow=slow, **counts, seconds=asked.seconds, good=photo())).table())
         print(server.log.read_text()[:3000])
 
 

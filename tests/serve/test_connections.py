@@ -22,7 +22,7 @@ POST = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Served]:
-    with served(Pacer(), Limits(head_s=0.4, timeout_s=0.8, max_bytes=600_000, max_held=1_000_000)) as found:
+    with served(Pacer(), Limits(head_s=0.4, timeout_s=0.8, idle_s=1, max_bytes=600_000, max_held=1_200_000)) as found:
         yield found
 
 
@@ -53,7 +53,7 @@ def heard(server: Served, *pieces: bytes, pause: float = 0.1) -> tuple[bytes, fl
         ([POST + b"Content-Length: 50\r\n\r\n", *[b"x"] * 40], b"408", 0.8),
         ([POST + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\nx\r\n"] * 40], b"408", 0.8),
         ([POST.replace(b"predict", b"nowhere") + b"Content-Length: 50\r\n\r\n", *[b"x"] * 40], b"404", 1.8),
-        ([POST.replace(b"POST", b"GET").replace(b"predict", b"health") + b"Content-Length: 9\r\n\r\n"], b"200", 1.8),
+        ([POST.replace(b"POST", b"GET").replace(b"predict", b"health") + b"Content-Length: 9\r\n\r\n"], b"200", 1.0),
     ],
     ids=["silent", "head", "second head", "body", "chunks", "body for nobody", "body that never comes"],
 )
@@ -77,7 +77,8 @@ def test_who_sends_thousands_of_requests_ahead_is_hung_up_on(server: Served) -> 
 
 def test_a_few_requests_ahead_are_answered_in_turn(server: Served) -> None:
     ahead = [f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in ["health", "nowhere"] * 5]
-    answer, _ = heard(server, b"".join(ahead))
+    answer, after = heard(server, b"".join(ahead))
+    assert 0.9 < after < 3, "then nothing comes, and the connection is closed"
     assert [answer[at + 9 : at + 12] for at in range(len(answer)) if answer.startswith(b"HTTP/1.1 ", at)] == [
         b"200",
         b"404",
@@ -107,7 +108,7 @@ def test_who_does_not_take_the_answers_is_hung_up_on(server: Served) -> None:
 
 
 def test_a_large_body_that_stops_makes_room(server: Served) -> None:
-    """Bodies of together a million bytes: small ones are taken, while those that hold the most are told to come again."""
+    """Bodies of together 1.2 million bytes: small ones are taken, while those that hold the most are told to come again."""
     large = []
     for _ in range(3):
         connection = socket.create_connection(("127.0.0.1", server.port), 20)
