@@ -68,7 +68,7 @@ def _lying(dice: random.Random) -> bytes:
     data = bytearray(pictures.whole(kind))
     if kind == "png":
         wide = dice.choice([side, 2**31 - 1])
-        return data[:16] + struct.pack(">II", wide, side) + data[24:]
+        return bytes(data[:16] + struct.pack(">II", wide, side) + data[24:])
     if kind == "webp":
         return pictures.whole(kind)[:24] + struct.pack("<HH", min(side, 16_383), 16_383) + pictures.whole(kind)[28:]
     frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
@@ -357,6 +357,7 @@ async def visit(
     pid, port, told, pictures_to_send = server.pid, server.port, Told(), list(hostile_pictures(hostile))
     await _all_of([send_hostile(port, iter([("warm", good)] * 10), told) for _ in range(4)])
     before, most, processes, sockets, settled = memory_mib(pid), [0.0], len(family_of(pid)), connections(pid), 0.0
+    left = processes, sockets
     for i in range(rounds):
         if rounds > 1:
             print(f"round {i + 1} of {rounds}", flush=True)
