@@ -1,9 +1,11 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands have; what the runs of `fit`, `compare` and `distill` choose is one list."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -38,3 +40,67 @@ PartOption = Annotated[
 PartAloneOption = Annotated[
     list[str] | None, typer.Option("--part", metavar="FILE.py", callback=named_parts, help=PART_HELP)
 ]
+
+
+def _choices(
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="heatmap (default), deeppose, rle, integral, simcc, rounding, motion: points without labels, from video "
+            "(docs/training.md)."
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="mobilenetv3_small_100 (default), hrnet_w32, unet_resnet18, any timm name.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Input, WIDTHxHEIGHT px [128x128].")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training data [60].")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random; equal seeds give equal runs [0].")] = None,
+    points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45, 36-47, or names.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to start from: a run folder, or a file of ours or another project (docs/weights.md)."
+        ),
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="Backbone weights: auto (where they can be had), yes, no.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a better val NME.")
+    ] = None,
+    preflight: Annotated[bool, typer.Option(help="First overfit one small batch, to see that it can learn.")] = True,
+    recipe: Annotated[
+        str | None, typer.Option(help="FILE.py:FUNCTION that returns a Recipe; options are put on top.")
+    ] = None,
+    settings: Annotated[list[str], typer.Option("--set", help="Any setting: augment.flip=0, head.loss=mse, ..")] = [],  # noqa: B006
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out exactly.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a machine without.")] = 1,
+) -> None:
+    """Lists what a run may choose, as keywords of the API and flags of the command line."""
+
+
+def choices(*names: str, **helps: str) -> Callable[[Any], Any]:
+    """Gives a command these choices of a run as flags, before its `--images`; the function gets them as `**chosen`.
+
+    helps: what --help says of one, where that differs."""
+    known = inspect.signature(_choices, eval_str=True).parameters
+
+    def of(name: str) -> inspect.Parameter:
+        kind, option = get_args(known[name].annotation)
+        option = typer.models.OptionInfo(**{**vars(option), "help": helps.get(name, option.help)})
+        return known[name].replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, option])
+
+    def decorated(command: Any) -> Any:
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        place = [parameter.name for parameter in own].index("images")
+        own = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own]
+        own[place:place] = [of(name) for name in names]
+        command.__signature__ = signature.replace(parameters=own)
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
+        return command
+
+    return decorated

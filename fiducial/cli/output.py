@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fiducial.errors import UserError
+
+if TYPE_CHECKING:
+    from fiducial.api.results import Result
 
 
 def floats(text: str | None) -> tuple[float, ...] | None:
@@ -24,10 +28,35 @@ def write_figures(path: Path | None, summary: Mapping[str, Any]) -> None:
         return
     from fiducial import config
 
-    if str(path) == "-":
+    if is_printed(path):
         typer.echo(json.dumps(summary, allow_nan=False))
     else:
         config.write_json(path, summary)
+
+
+def is_printed(json_file: Path | None) -> bool:
+    """Tells whether the JSON goes to stdout (`--json -`), so that nothing else does."""
+    return str(json_file) == "-"
+
+
+def has_bar(json_file: Path | None = None) -> bool:
+    """Tells whether to draw a progress bar: on a terminal, beside no JSON."""
+    return sys.stderr.isatty() and not is_printed(json_file)
+
+
+def finish(result: Result, json_file: Path | None) -> None:
+    """Writes the figures of runs, and prints them, the answer in sentences and the files."""
+    if not result.figures:  # the helper processes of several devices have none
+        return
+    write_figures(json_file, result.figures)
+    if is_printed(json_file):
+        return
+    if result.table:
+        print_table(result.table)
+    else:
+        print_run(result.figures)
+    for line in [*result.lines, *(f"{name}: {path}" for name, path in result.files.items())]:
+        typer.echo(line)
 
 
 def print_run(summary: Mapping[str, Any]) -> None:

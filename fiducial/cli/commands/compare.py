@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption, PartAloneOption
-from fiducial.cli.output import print_table, write_figures
+from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption, PartAloneOption, choices
+from fiducial.cli.output import finish, has_bar
 from fiducial.errors import UserError
 
 ORDER = 70
 AFTER_STOP = "the same command continues"
 
 
+@choices(
+    *("epochs", "batch_size", "lr", "points", "pretrained", "recipe", "settings"),
+    epochs="Of every run, as the next ones; see fit.",
+    recipe="FILE.py:FUNCTION that returns the common Recipe; options are put on top.",
+    settings="Any setting, of every run: augment.flip=0, ..",
+)
 def compare(
     data: DataPath,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the comparison: runs, report.html, results.")],
@@ -37,21 +42,11 @@ def compare(
         list[str] | None, typer.Option(help="Finished runs or exported files to compare, alone or beside the methods.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time [1, or one a GPU].")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of every run, as the next ones; see fit.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device.")] = None,
-    lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
-    points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45, 36-47, or names.")] = None,
-    pretrained: Annotated[str | None, typer.Option(help="Backbone weights: auto, yes, no.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="FILE.py:FUNCTION that returns the common Recipe; options are put on top.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting, of every run: augment.flip=0, ..")
-    ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
     part: PartAloneOption = None,
     json_file: JsonOption = None,
+    **chosen: Any,
 ) -> None:
     """Train methods on the same data under the same budget, and say which is best, and which within how many ms.
 
@@ -66,7 +61,6 @@ def compare(
 
     source = Source(data, images, category).here()  # before what takes seconds to import
 
-    quiet = json_file is not None and str(json_file) == "-"
     others = [Path(part) for text in runs or [] for part in text.split(",") if part] + (more or [])
     result = fiducial.compare(
         source,
@@ -79,19 +73,7 @@ def compare(
         split=split,
         baseline=baseline,
         jobs=jobs,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        points=points,
-        pretrained=pretrained,
-        recipe=recipe,
-        progress=sys.stderr.isatty() and not quiet,
-        settings=set_ or [],
+        progress=has_bar(json_file),
+        **chosen,
     )
-    write_figures(json_file, result.figures)
-    if not quiet:
-        print_table(result.table)
-        for line in result.lines:
-            typer.echo(line)
-        for name, path in result.files.items():
-            typer.echo(f"{name}: {path}")
+    finish(result, json_file)

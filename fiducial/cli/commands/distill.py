@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption
-from fiducial.cli.output import print_run, print_table, write_figures
+from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption, choices
+from fiducial.cli.output import finish, has_bar, is_printed
 from fiducial.errors import UserError
 from fiducial.log import logger
 
@@ -20,6 +19,14 @@ ORDER = 30
 AFTER_STOP = "--resume continues exactly, a study the same command"
 
 
+@choices(
+    *("method", "init", "size", "epochs", "batch_size", "lr", "seed", "settings", "resume", "devices"),
+    method="The student's method [the teacher's].",
+    size="The student's input, WIDTHxHEIGHT px [the teacher's].",
+    epochs="Passes over the pictures [60].",
+    batch_size="Of each device [64].",
+    settings="Any setting: distillation.cache=false (nearer, slower), ..",
+)
 def distill(
     data: Annotated[
         Path,
@@ -39,20 +46,6 @@ def distill(
             "none = without the teacher [KL where both have heatmaps, else L1]."
         ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="The student's method [the teacher's].")] = None,
-    init: Annotated[
-        str | None, typer.Option(help="Weights to start from: a run folder, or a file of ours or another project.")
-    ] = None,
-    size: Annotated[str | None, typer.Option(help="The student's input, WIDTHxHEIGHT px [the teacher's].")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures [60].")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device [64].")] = None,
-    lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random; equal seeds give equal runs [0].")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting: distillation.cache=false (nearer, slower), ..")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out exactly.")] = False,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a machine without.")] = 1,
     study: Annotated[
         bool, typer.Option("--study", help="Compare losses, initialisations and the student without the teacher.")
     ] = False,
@@ -69,6 +62,7 @@ def distill(
     category: CategoryOption = None,
     part: PartAloneOption = None,
     json_file: JsonOption = None,
+    **chosen: Any,
 ) -> None:
     """Teach a small detector by a large one: its answers are the labels.
 
@@ -83,60 +77,26 @@ def distill(
     source = Source(data, images, category).here()  # before what takes seconds to import
     from fiducial.api.distill import distill as distill_one
     from fiducial.api.distill import distill_study
+    from fiducial.distillation import DISTANCE, MEANINGS
 
-    quiet = json_file is not None and str(json_file) == "-"
-    alone = {"--seeds": seeds, "--losses": losses, "--transfer": transfer, "--pretrain-on": pretrain_on, "--jobs": jobs}
-    of_one = {"--loss": loss, "--init": init, "--resume": resume or None, "--devices": devices if devices > 1 else None}
-    _refuse_of_the_other_kind(of_one if study else alone, study)
-    common: dict[str, Any] = {
-        "student": student,
-        "method": method,
-        "size": size,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "progress": sys.stderr.isatty() and not quiet,
-        "settings": set_ or [],
-    }
+    chosen |= {"student": student, "progress": has_bar(json_file)}
+    of_studies = {"seeds": seeds, "losses": losses, "transfer": transfer, "pretrain_on": pretrain_on, "jobs": jobs}
     if study:
-        result: Result = distill_study(
-            teacher,
-            source,
-            out,
-            losses=losses,
-            seeds=seeds or 3,
-            first_seed=seed or 0,
-            transfer=transfer,
-            pretrain_on=pretrain_on,
-            jobs=jobs,
-            **common,
-        )
+        _refuse("one run, not for --study", loss=loss, **{name: chosen.pop(name) for name in ("init", "resume")})
+        if (devices := chosen.pop("devices")) > 1:
+            _refuse("one run, not for --study", devices=devices)
+        of_studies |= {"seeds": seeds or 3, "first_seed": chosen.pop("seed") or 0}
+        result: Result = distill_study(teacher, source, out, **of_studies, **chosen)
     else:
-        result = distill_one(
-            teacher, source, out, loss=loss, init=init, seed=seed, resume=resume, devices=devices, **common
-        )
-    if result.figures:
-        write_figures(json_file, result.figures)
-        if not quiet:
-            _show(result)
+        _refuse("--study alone", **of_studies)
+        result = distill_one(teacher, source, out, loss=loss, **chosen)
+    finish(result, json_file)
+    if DISTANCE in result.metrics and not is_printed(json_file):
+        logger.info(f"{DISTANCE}: {MEANINGS[DISTANCE]}")
 
 
-def _refuse_of_the_other_kind(given: dict[str, Any], study: bool) -> None:
-    wrong = [name for name, value in given.items() if value is not None]
-    if wrong:
-        raise UserError(f"{wrong[0]}: is for {'one run, not for --study' if study else '--study alone'}; leave it out")
-
-
-def _show(result: Result) -> None:
-    if result.table:
-        print_table(result.table)
-        for line in result.lines:
-            typer.echo(line)
-    else:
-        from fiducial.distillation import DISTANCE, MEANINGS
-
-        print_run(result.figures)
-        if DISTANCE in result.metrics:
-            logger.info(f"{DISTANCE}: {MEANINGS[DISTANCE]}")
-    for name, path in result.files.items():
-        typer.echo(f"{name}: {path}")
+def _refuse(kind: str, **given: Any) -> None:
+    """Refuses options that were given and are for the other kind: one run, or a study."""
+    for name, value in given.items():
+        if value not in (None, False):
+            raise UserError(f"--{name.replace('_', '-')}: is for {kind}; leave it out")
