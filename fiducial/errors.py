@@ -35,14 +35,15 @@ class UserError(Failure, ValueError):
     exit_code = 2
 
 
-class Unwritable(UserError):
-    """A file that can't be written. Once that is mended, what was running goes on as it does after Ctrl-C."""
+class Interrupted(UserError):
+    """What the machine did to a command: a disk is full, a process was killed, a network drive is gone. Once that is
+    mended, what was running goes on as it does after Ctrl-C."""
 
 
 def to_json(error: BaseException) -> dict[str, str]:
     """Describes an error for another process: {"kind", "where", "what"}, and "module" of a package that is missing."""
     if isinstance(error, Failure):
-        kind = "user" if isinstance(error, UserError) else "failure"
+        kind = next(name for name, kind in _KINDS.items() if isinstance(error, kind))
         return {"kind": kind, "where": error.where, "what": error.what}
     first = next(iter(str(error).splitlines()), "")
     what = f"{type(error).__name__}: {first}" if first else type(error).__name__
@@ -55,8 +56,11 @@ def of_json(values: Mapping[str, str]) -> Exception:
     if values.get("module"):
         return ModuleNotFoundError(values["what"].partition(": ")[2], name=values["module"])
     where, what = values["where"], values["what"]
-    kind = UserError if values["kind"] == "user" else Failure
+    kind = _KINDS.get(values["kind"], Failure)
     return kind(where, what) if where else kind(what)
+
+
+_KINDS: dict[str, type[Failure]] = {"interrupted": Interrupted, "user": UserError, "failure": Failure}
 
 
 def expect(fits: bool, setting: str, value: object, expected: str) -> None:

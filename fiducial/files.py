@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fiducial.errors import Failure, Unwritable, UserError
+from fiducial.errors import Failure, Interrupted, UserError
 from fiducial.text_files import read_json as read_json  # noqa: PLC0414
 from fiducial.text_files import read_object as read_object  # noqa: PLC0414
 
@@ -28,6 +30,9 @@ command_line: ContextVar[str] = ContextVar("command_line", default="")
 
 
 FULL_BYTES = 2**16  # a disk with less room than this is full: what failed on it failed for that
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CROWDED = (errno.EMFILE, errno.ENFILE)
+OF_A_DISK = (*FULL, *CROWDED, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 @contextmanager
@@ -35,8 +40,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary name in the folder of `path`; what was written there becomes `path` in one step at the end.
 
     On an exception nothing is left of it and an older `path` stays as it was. The temporary name ends as `path` does,
-    since libraries choose a format by the ending. Raises UserError where the folder can't be written, Unwritable where
-    the file can't, whatever a library makes of a full disk.
+    since libraries choose a format by the ending. Raises Interrupted where it can't be written, whatever a library makes
+    of a full disk.
 
     >>> with replacing(Path("table.csv")) as partial:
     ...     partial.write_text("a,b")
@@ -45,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     except OSError as error:
-        raise UserError(f"{path}: can't be written: {error.strerror}; choose another place or make room") from error
+        raise unwritable(path, error) from error
     os.close(handle)
     partial = Path(name)
     try:
@@ -53,13 +58,51 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.chmod(0o644)
         os.replace(partial, path)
     except Exception as error:
-        is_full = shutil.disk_usage(path.parent).free < FULL_BYTES
-        if isinstance(error, Failure) or not (isinstance(error, OSError) or is_full):
+        if isinstance(error, Failure) or (reason := _of_the_disk(error, path.parent)) is None:
             raise
-        why = "no space is left on its disk" if is_full else getattr(error, "strerror", None) or error
-        raise Unwritable(path, f"can't be written: {why}; make room or choose another place") from error
+        raise unwritable(path, reason) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone, or the disk read-only by now
+            partial.unlink(missing_ok=True)
+
+
+def unwritable(path: object, error: OSError, kind: type[UserError] = Interrupted) -> UserError:
+    """Makes the error of a file or folder that can't be written: why, and what to do about it."""
+    advice = "choose another place"
+    if error.errno in FULL:
+        advice = f"make room or {advice}"
+    elif error.errno in CROWDED:
+        advice = "allow more open files (`ulimit -n`)"
+    return kind(path, f"can't be written: {error.strerror or error}; {advice}")
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """Makes the error of a file that can't be read: Interrupted where that is not the file's fault, but that of the
+    machine, or of a drive that is gone."""
+    is_gone = error.errno in (errno.ENOENT, errno.EIO) and not path.parent.is_dir()
+    if error.errno in (*CROWDED, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ENODEV) or is_gone:
+        advice = "allow more open files (`ulimit -n`)" if error.errno in CROWDED else "see to its drive"
+        return Interrupted(path, f"can't be read any more: {error.strerror}; {advice}")
+    return UserError(path, f"can't be read: {error.strerror}")
+
+
+def _of_the_disk(error: Exception, folder: Path) -> OSError | None:
+    """Finds the fault of a disk behind what a library made of it: a text with the system's words or number, or positions
+    that don't fit. None where it is another fault."""
+    if isinstance(error, OSError) and not (error.errno is None and _is_full(folder)):
+        return error
+    for number in OF_A_DISK if folder.is_dir() else (errno.ENOENT, *OF_A_DISK):
+        if re.search(rf"os error {number}\b|{re.escape(os.strerror(number))}", str(error)):
+            return OSError(number, os.strerror(number))
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if _is_full(folder) else None
+
+
+def _is_full(folder: Path) -> bool:
+    """Tells whether a disk has no room for a small file."""
+    try:
+        return shutil.disk_usage(folder).free < FULL_BYTES
+    except OSError:
+        return False
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fiducial.errors import UserError
-from fiducial.files import command_line
+from fiducial.files import command_line, unwritable
 from fiducial.log import logger
 
 NAME = ".lock"
@@ -81,7 +81,7 @@ def _take(folder: Path) -> int:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise unwritable(folder, error, UserError) from error
         try:
             is_sure = _flock(handle)
             other = _owner(handle)
@@ -96,7 +96,7 @@ def _take(folder: Path) -> int:
             _write(handle)
         except OSError as error:
             os.close(handle)
-            raise _unwritable(folder, error) from error
+            raise unwritable(folder, error, UserError) from error
         except BaseException:
             os.close(handle)
             raise
@@ -177,7 +177,7 @@ def _make(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error, UserError) from error
     return missing
 
 
@@ -185,10 +185,6 @@ def _remove_empty(folders: list[Path]) -> None:
     with contextlib.suppress(OSError):  # not empty
         for folder in folders:
             folder.rmdir()
-
-
-def _unwritable(folder: Path, error: OSError) -> UserError:
-    return UserError(folder, f"can't be written: {error.strerror or error}; choose another folder or make room")
 
 
 # A fork, such as a loader process, must not keep the lock of a parent that was killed.

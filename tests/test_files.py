@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fiducial import cli, files
-from fiducial.errors import Unwritable, UserError
+from fiducial.errors import Interrupted, UserError
 
 
 def names(folder: Path) -> list[str]:
@@ -106,7 +106,7 @@ def test_whatever_a_library_makes_of_a_full_disk(tmp_path: Path, monkeypatch: py
     with pytest.raises(RuntimeError, match="unexpected pos"):
         fails()
     monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: type("usage", (), {"free": 0}))
-    with pytest.raises(Unwritable, match=r"last.ckpt: can't be written: no space is left on its disk; make room"):
+    with pytest.raises(Interrupted, match=r"last.ckpt: can't be written: no space is left on its disk; make room"):
         fails()
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
     assert path.read_text() == "before"
@@ -114,7 +114,7 @@ def test_whatever_a_library_makes_of_a_full_disk(tmp_path: Path, monkeypatch: py
 
 def test_a_full_disk_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["fiducial", "fit"])
-    assert cli._say(Unwritable("r/last.ckpt", "can't be written")) == 2
+    assert cli._say(Interrupted("r/last.ckpt", "can't be written")) == 2
     assert (
         capsys.readouterr().err
         == "fiducial: r/last.ckpt: can't be written; then `fiducial fit` continues exactly with --resume\n"

@@ -3,7 +3,6 @@ heavy imports stay inside it."""
 
 from __future__ import annotations
 
-import errno
 import importlib
 import inspect
 import io
@@ -21,8 +20,8 @@ import typer.core
 
 from fiducial import log
 from fiducial.cli import commands
-from fiducial.errors import Failure, Unwritable, UserError, did_you_mean
-from fiducial.files import command_line
+from fiducial.errors import Failure, Interrupted, UserError, did_you_mean, one_line
+from fiducial.files import OF_A_DISK, command_line
 from fiducial.version import __version__
 
 
@@ -77,7 +76,6 @@ app = typer.Typer(
 
 # Typer's words for a wrong option or command; in its own copy of click or in the one that is installed.
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE)
 STOPPED = 130  # what typer makes of Ctrl-C
 
 
@@ -130,10 +128,10 @@ def _say_nothing(*warning: object) -> None:
 def _say(error: BaseException) -> int:
     """Prints the line for the user and gives the exit code."""
     if isinstance(error, Failure):
-        further = _how_to_go_on("; then ") if isinstance(error, Unwritable) else ""
+        further = _how_to_go_on("; then ") if isinstance(error, Interrupted) else ""
         print(f"fiducial: {error}{further}", file=sys.stderr)
         return error.exit_code
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+    if isinstance(error, OSError) and error.errno in OF_A_DISK:
         place = f"{error.filename}: " if error.filename else ""
         print(f"fiducial: {place}{error.strerror}; mend that{_how_to_go_on('; then ')}", file=sys.stderr)
         return 2
@@ -146,7 +144,7 @@ def _say(error: BaseException) -> int:
     if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
         print(f"fiducial: {error.name} is not installed: pip install 'fiducial[{extra}]'", file=sys.stderr)
         return 2
-    print(f"fiducial: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+    print(f"fiducial: {type(error).__name__}: {one_line(str(error))} (--debug shows where)", file=sys.stderr)
     return 1
 
 

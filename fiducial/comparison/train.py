@@ -14,7 +14,7 @@ from typing import Any
 
 from fiducial import files
 from fiducial.comparison.cells import Cell, typed
-from fiducial.errors import Failure
+from fiducial.errors import Failure, Interrupted
 from fiducial.log import logger
 from fiducial.models import detector as detectors
 from fiducial.progress import duration
@@ -146,9 +146,12 @@ class _Job:
         self.worker = Worker(COMMAND, tuple(arguments), environment=environment, log=log, detached=True)
 
     def failure(self) -> str:
-        """Says in a line why it has failed; "" where it went well."""
+        """Says in a line why it has failed; "" where it went well. Raises Interrupted where that is the machine's fault:
+        the others would fare no better."""
         try:
             self.worker.answer()
+        except Interrupted as error:
+            raise Interrupted(self.cell.name, str(error)) from error
         except (Failure, ImportError) as error:
             return str(error)
         finally:

@@ -16,6 +16,7 @@ import numpy as np
 from fiducial.data import apart, decoding
 from fiducial.data.decoding import Header
 from fiducial.errors import UserError
+from fiducial.files import unreadable
 from fiducial.geometry import Size
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".JPG", ".JPEG", ".PNG")
@@ -137,4 +138,4 @@ def _bytes_of(path: Path) -> bytes:
                 )
             return file.read()
     except OSError as error:
-        raise UserError(path, f"can't be read: {error.strerror}") from error
+        raise unreadable(path, error) from error

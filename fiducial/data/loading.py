@@ -8,20 +8,22 @@ from __future__ import annotations
 import itertools
 import mmap
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from fiducial import geometry
 from fiducial.card import PADDING
 from fiducial.data import augment, crops
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.images import ArrayImages
-from fiducial.errors import Failure, UserError
+from fiducial.errors import Failure, Interrupted, UserError
 from fiducial.geometry import Matrix, Size
+from fiducial.log import logger
 from fiducial.types import Batch, Images, Instances, Problem
 
 CACHE_BYTES = 512 * 2**20
@@ -84,6 +86,24 @@ def loader_of(dataset: Dataset[Any], draws: Sampler[Any] | Sequence[Any], worker
     )
 
 
+@contextmanager
+def lost_processes() -> Iterator[None]:
+    """Says in a line what the machine did to the loader processes, or to the memory of all; torch tells it in its own way,
+    at any moment."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error)
+        is_killed = text.startswith("DataLoader worker (pid")
+        if not (is_killed or isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate" in text):
+            raise
+        where = " of the GPU" if isinstance(error, torch.OutOfMemoryError) else ""
+        what = "a loader process was killed, as the system does where memory runs out" if is_killed else "out of memory"
+        raise Interrupted(
+            f"{what}{where}: fewer of them (--set workers=1) need less, or end what else is running there"
+        ) from error
+
+
 class _Telling(Dataset[Any]):
     """Gives an error out instead of a batch: raised in a loader process, torch would make text of it."""
 
@@ -92,9 +112,10 @@ class _Telling(Dataset[Any]):
 
     def __getitem__(self, draw: Any) -> Any:
         try:
-            return self.dataset[draw]
+            batch = self.dataset[draw]
         except Failure as error:
             return error
+        return batch if get_worker_info() is None else _handed_over(batch)
 
     def problems(self) -> list[Problem]:
         return self.dataset.problems()
@@ -110,9 +131,42 @@ class _Loader(DataLoader):
             for batch in batches:
                 if isinstance(batch, Failure):
                     raise batch
-                yield batch
+                if not isinstance(batch, _Piped):
+                    yield batch
+                    continue
+                logger.warning(
+                    f"no room in shared memory ({batch.why}; containers have 64 MB, `docker run --shm-size` gives more): "
+                    "batches go through pipes, which is a little slower"
+                )
+                yield batch.tensors()
 
         return raised()
+
+
+class _Piped:
+    """Holds a batch that goes through the pipe of its loader process, since there is no room in shared memory."""
+
+    def __init__(self, batch: Any, why: str) -> None:
+        self.kind, self.why = type(batch), why
+        self.columns = [column.numpy() for column in batch]
+
+    def tensors(self) -> Any:
+        return self.kind(*map(torch.from_numpy, self.columns))
+
+    def pin_memory(self) -> Any:
+        """Does what torch asks of what is no tensor."""
+        return self.kind(*(torch.from_numpy(column).pin_memory() for column in self.columns))
+
+
+def _handed_over(batch: Any) -> Any:
+    """Puts a batch, a NamedTuple of tensors, into shared memory. Done here and not left to torch, which waits for ever
+    where there is no room or no further file may be open."""
+    try:
+        for column in batch:
+            column.share_memory_()
+    except (RuntimeError, OSError) as error:
+        return _Piped(batch, str(error).rpartition(": ")[2])
+    return batch
 
 
 class ImageGroupedSampler(Sampler[Draw]):
@@ -261,8 +315,8 @@ class Crops(Dataset[Batch]):
                 height, width = picture.shape[:2]
                 name = self.images.name(image_row)
                 raise UserError(f"{name}: the picture is {width}x{height}, but the annotations say {size}")
-        except UserError:
-            if self.strict:
+        except UserError as error:
+            if self.strict or isinstance(error, Interrupted):
                 raise
             self.broken[image_row] = 1
             return None
@@ -277,7 +331,9 @@ class Crops(Dataset[Batch]):
             picture = self._read(int(self.instances.image_row[other]), crops.reduction(sample.matrix))
             if picture is not None:
                 return sample, picture
-        raise UserError(f"{self.instances.source}: none of its {len(self.images)} pictures can be read")
+        raise Interrupted(
+            f"{self.instances.source}: none of its {len(self.images)} pictures can be read any more; put them back"
+        )
 
     def _size(self, image_row: int) -> Size | None:
         width, height = self.instances.image_size[image_row].tolist()

@@ -24,6 +24,7 @@ import torch
 
 from fiducial import config, files, folders
 from fiducial.card import Card
+from fiducial.data.loading import lost_processes
 from fiducial.errors import UserError
 from fiducial.log import logger, muted
 from fiducial.training import history, preflight, recipes
@@ -51,7 +52,7 @@ def run(
     `progress` shows a bar on the terminal in place of a line an epoch. Torch's
     random numbers are left as they were. None in the helper processes of a run on several devices. Raises
     TrainingFailure where training would be worth nothing, UserError for a user's mistake."""
-    with _alone(out):
+    with _alone(out), lost_processes():
         outcome, work = train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
         if outcome is None:
             return None
@@ -72,7 +73,7 @@ def train(
     progress: bool = False,
 ) -> tuple[Outcome | None, Work]:
     """Does what `run` does up to the model's files, without scoring what was kept once more."""
-    with muted(not is_main()), _alone(out):
+    with muted(not is_main()), _alone(out), lost_processes():
         return _train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
 
 
