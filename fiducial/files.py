@@ -66,6 +66,13 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def refuse_unwritable(option: str, folder: Path) -> None:
+    """Raises UserError where nothing can be written in a folder, or it can't be made; hours before something is."""
+    parent = next((each for each in (folder, *folder.parents) if each.exists()), None)
+    if parent is not None and not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise UserError(option, f"nothing can be written in {parent}; give a folder that is yours")
+
+
 def unwritable(path: object, error: OSError, kind: type[UserError] = Interrupted) -> UserError:
     """Makes the error of a file or folder that can't be written: why, and what to do about it."""
     advice = "choose another place"

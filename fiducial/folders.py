@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ NAME = ".lock"
 RENEW_SECONDS = 10
 STALE_SECONDS = 60
 
-# The folders of the command that is being obeyed: what it calls may ask for them once more.
+# The locks of the command that is being obeyed: what it calls may ask for them once more.
 _own: ContextVar[frozenset[Path]] = ContextVar("_own", default=frozenset())
 
 
@@ -50,18 +50,31 @@ def alone(folder: Path) -> Iterator[None]:
 
     Raises UserError that names the other one where another is at work there. Where its owner has died it is taken over,
     with a warning. At the end the lock is gone, and so is a folder that was made and into which nothing was written."""
-    place = folder.resolve()
+    with _held(folder, folder / NAME):
+        yield
+
+
+@contextmanager
+def alone_at(file: Path | None) -> Iterator[None]:
+    """Keeps other commands from writing the same file, as `alone` does from a folder. None: there is none."""
+    with nullcontext() if file is None else _held(file, file.parent / f".{file.name}{NAME}"):
+        yield
+
+
+@contextmanager
+def _held(told: Path, lock: Path) -> Iterator[None]:
+    place = lock.parent.resolve() / lock.name
     if place in _own.get():
         yield
         return
-    made = _make(folder)
+    made = _make(lock.parent)
     try:
-        handle = _take(folder)
+        handle = _take(told, lock)
     except BaseException:
         _remove_empty(made)
         raise
     before, ended = _own.set(_own.get() | {place}), threading.Event()
-    threading.Thread(target=_renew, args=(folder / NAME, ended), daemon=True).start()
+    threading.Thread(target=_renew, args=(lock, ended), daemon=True).start()
     _open_here.add(handle)
     owner = os.getpid()
     try:
@@ -70,33 +83,32 @@ def alone(folder: Path) -> Iterator[None]:
         _own.reset(before)
         ended.set()
         if os.getpid() == owner:  # a fork that comes out here too has not worked there
-            _release(folder / NAME, handle)
+            _release(lock, handle)
             _remove_empty(made)
 
 
-def _take(folder: Path) -> int:
-    """Opens the lock and writes who has it now: the open file, on which the system's lock is."""
-    path = folder / NAME
+def _take(told: Path, path: Path) -> int:
+    """Opens the lock and writes who has it now: the open file, on which the system's lock is. `told`: what it is for."""
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise unwritable(folder, error, UserError) from error
+            raise unwritable(told, error, UserError) from error
         try:
             is_sure = _flock(handle)
             other = _owner(handle)
-            if is_sure is False or (other is not None and not _is_dead(folder, handle, other, bool(is_sure))):
+            if is_sure is False or (other is not None and not _is_dead(path.parent, handle, other, bool(is_sure))):
                 who = "another command" if other is None else str(other)
-                raise UserError(folder, f"{who} is at work there. Wait until it ends, end it, or choose another folder")
+                raise UserError(told, f"{who} is at work there. Wait until it ends, end it, or choose another place")
             if not _is_still(path, handle):  # its owner ended in between, and took the file along
                 os.close(handle)
                 continue
             if other is not None:
-                logger.warning(f"{folder}: {other} ended there without a word; going on in its place")
+                logger.warning(f"{told}: {other} ended there without a word; going on in its place")
             _write(handle)
         except OSError as error:
             os.close(handle)
-            raise unwritable(folder, error, UserError) from error
+            raise unwritable(told, error, UserError) from error
         except BaseException:
             os.close(handle)
             raise

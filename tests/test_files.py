@@ -86,6 +86,53 @@ def test_names_that_are_no_text_are_written_all_the_same(tmp_path: Path) -> None
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "caf\\udce9.png,1"
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('Error while serializing: I/O error: No space left on device (os error 28) at path "x"', "No space left"),
+        ("I/O error (os error 122)", "Disk quota exceeded; make room or choose another place"),
+        ("[E1] Too many open files", "Too many open files; allow more open files"),
+        ("write failed: Read-only file system", "Read-only file system; choose another place"),
+        ("shapes (28, 3) and (122,) don't fit", None),
+    ],
+)
+def test_a_library_s_own_words_for_a_fault_of_the_disk(tmp_path: Path, said: str, told: str | None) -> None:
+    """Also where there are bytes, but no more files (inodes) or no more of one's quota. Other faults stay themselves."""
+    with pytest.raises(RuntimeError if told is None else Interrupted) as raised, files.replacing(tmp_path / "a.bin"):
+        raise RuntimeError(said)
+    assert told is None or f"a.bin: can't be written: {told}" in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_vanishes_while_a_file_is_written(tmp_path: Path) -> None:
+    def fails() -> None:
+        with files.replacing(tmp_path / "run" / "a.bin") as partial:
+            partial.unlink()
+            partial.parent.rmdir()
+            raise RuntimeError("open failed: No such file or directory")
+
+    with pytest.raises(Interrupted, match=r"a\.bin: can't be written: No such file or directory; choose another place"):
+        fails()
+
+
+@pytest.mark.parametrize(
+    ("number", "folder", "kind"),
+    [
+        (errno.ENOENT, True, UserError),
+        (errno.EACCES, True, UserError),
+        (errno.ENOENT, False, Interrupted),
+        (errno.EIO, False, Interrupted),
+        (errno.EMFILE, True, Interrupted),
+        (errno.ESTALE, True, Interrupted),
+    ],
+)
+def test_whose_fault_it_is_that_a_file_can_t_be_read(tmp_path: Path, number: int, folder: bool, kind: type) -> None:
+    path = (tmp_path if folder else tmp_path / "gone") / "a.png"
+    error = files.unreadable(path, OSError(number, os.strerror(number)))
+    assert type(error) is kind
+    assert os.strerror(number) in str(error)
+
+
 @pytest.mark.parametrize("text", ["[]", "3", '"recipe"', "null", "{}", '{"data": 1}', "[" * 5000, "NaN"])
 def test_an_object_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "recipe.json").write_text(text)
@@ -106,7 +153,7 @@ def test_whatever_a_library_makes_of_a_full_disk(tmp_path: Path, monkeypatch: py
     with pytest.raises(RuntimeError, match="unexpected pos"):
         fails()
     monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: type("usage", (), {"free": 0}))
-    with pytest.raises(Interrupted, match=r"last.ckpt: can't be written: no space is left on its disk; make room"):
+    with pytest.raises(Interrupted, match=r"last.ckpt: can't be written: No space left on device; make room"):
         fails()
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
     assert path.read_text() == "before"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,6 +159,30 @@ def test_the_same_command_comes_in_again_another_thread_does_not(tmp_path: Path)
     assert not _refused_in_a_thread(tmp_path / "run")
 
 
+@pytest.mark.parametrize("words", ["evaluate MODEL DATA --report PAGE", "profile MODEL --out PAGE"])
+def test_a_page_is_written_by_one_command(
+    words: str, blobs: Path, blob_model: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may write other pages beside it. Where it can't be written, nothing is measured first."""
+    page = tmp_path / "page.html"
+    places = {"DATA": blobs, "MODEL": blob_model, "PAGE": page}
+    arguments = [places.get(word, word) for word in words.split()]
+    with folders.alone_at(tmp_path / "other.html"), folders.alone_at(page):
+        refused = []
+        thread = threading.Thread(target=lambda: refused.append(run(*arguments)))
+        thread.start()
+        thread.join()
+        [(code, printed, said)] = refused
+    assert (code, printed) == (2, "")
+    assert said.splitlines()[-1].startswith(f"fiducial: {page}: `a Python program` (process {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    places["PAGE"] = tmp_path / "file" / "page.html"
+    code, printed, said = run(*(places.get(word, word) for word in words.split()))
+    assert (code, printed) == (2, "")
+    assert re.search(r"file: can't be written: .*; choose another place\n$", said)
+
+
 def test_nothing_is_left_but_what_was_written(tmp_path: Path) -> None:
     with folders.alone(tmp_path / "a" / "b"):
         pass
@@ -180,7 +205,7 @@ def test_an_empty_or_broken_lock_is_nobody_s(tmp_path: Path, content: bytes) -> 
 def test_a_folder_that_can_t_be_written_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
-        expected = pytest.raises(UserError, match=r"can't be written: [A-Z][\w ]+; choose another folder")
+        expected = pytest.raises(UserError, match=r"can't be written: [A-Z][\w ]+; choose another place")
         with expected as refused, folders.alone(place):
             pass
         assert "\n" not in str(refused.value)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fiducial import folders
 from fiducial.api.arguments import optional_path, path_of, refuse, source_of
 from fiducial.api.results import Result
 from fiducial.data.source import Source
@@ -98,22 +99,24 @@ def evaluate(
         import jinja2  # noqa: F401  said before anything is measured
     if linear_map and isinstance(data, Source) and isinstance(model, Path):
         refuse("linear_map", {**_of(chosen, "flip_test", "box_jitter"), "sigmas": sigmas is not None})
-        return _said(_by_linear_map(model, data, split or "val", strict, progress, page))
+        with folders.alone_at(page):
+            return _said(_by_linear_map(model, data, split or "val", strict, progress, page))
     from fiducial.evaluation import evaluate as evaluating
 
-    result = evaluating.evaluate_model(
-        model,
-        data,
-        split or "test",
-        strict=strict,
-        flip_test=flip_test,
-        box_jitter=box_jitter,
-        sigmas=None if sigmas is None else tuple(float(value) for value in sigmas),
-    )
-    if page is not None and isinstance(data, Source) and isinstance(model, Path):
-        from fiducial.report import detector_report
+    with folders.alone_at(page):
+        result = evaluating.evaluate_model(
+            model,
+            data,
+            split or "test",
+            strict=strict,
+            flip_test=flip_test,
+            box_jitter=box_jitter,
+            sigmas=None if sigmas is None else tuple(float(value) for value in sigmas),
+        )
+        if page is not None and isinstance(data, Source) and isinstance(model, Path):
+            from fiducial.report import detector_report
 
-        detector_report.write_evaluation(page, result, model, data.path, split or "test")
+            detector_report.write_evaluation(page, result, model, data.path, split or "test")
     return _said(Result(figures=result.summary))
 
 

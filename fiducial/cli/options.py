@@ -9,12 +9,20 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from fiducial.files import refuse_unwritable
 from fiducial.models import outside
 
 
 def named_parts(files: list[str] | None) -> list[str]:
     """Names files as parts, for this command and the processes that it starts."""
     return [outside.written(file) for file in files or []]
+
+
+def writable(file: Path | None) -> Path | None:
+    """Refuses a file that could not be written at the end, when all work is done."""
+    if file is not None and str(file) != "-":
+        refuse_unwritable(str(file), file.parent)
+    return file
 
 
 DataPath = Annotated[
@@ -29,7 +37,8 @@ StrictOption = Annotated[
     bool, typer.Option("--strict", help="Bad samples are errors instead of being skipped and listed.")
 ]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here as JSON; '-' prints them.")
+    Path | None,
+    typer.Option("--json", dir_okay=False, callback=writable, help="Write the figures here as JSON; '-' prints them."),
 ]
 PART_HELP = "The file of the run's own head or backbone, where that is not on the Python path (docs/training.md)."
 PartOption = Annotated[

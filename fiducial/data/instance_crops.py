@@ -13,7 +13,7 @@ import numpy as np
 from fiducial import files, geometry
 from fiducial.card import DetectorSpec
 from fiducial.data import augment, crops
-from fiducial.errors import UserError
+from fiducial.errors import Interrupted, UserError
 from fiducial.geometry import Size
 from fiducial.types import Instances, Problem
 
@@ -97,6 +97,8 @@ class InstanceCrops:
         instances, image_row = self.instances, int(self.instances.image_row[rows[0]])
         try:
             image = _read(instances, image_row)
+        except Interrupted:
+            raise
         except UserError as error:
             name = instances.images.name(image_row)
             return Problem(name, f"image {instances.image_id[image_row]}", error.about(name))

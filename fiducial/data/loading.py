@@ -94,14 +94,23 @@ def lost_processes() -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         text = str(error)
-        is_killed = text.startswith("DataLoader worker (pid")
-        if not (is_killed or isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate" in text):
+        if text.startswith("DataLoader worker (pid"):
+            what = "a loader process was killed, as the system does where memory runs out"
+            advice = "fewer of them (--set workers=1) need less"
+        elif text.startswith("Too many open files"):
+            what, advice = (
+                "too many open files",
+                "allow more (`ulimit -n`), or use fewer loader processes (--set workers=1)",
+            )
+        elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+            where = " of the GPU" if isinstance(error, torch.OutOfMemoryError) else ""
+            what, advice = (
+                f"out of memory{where}",
+                "end what else runs there, or start anew with a smaller --batch-size",
+            )
+        else:
             raise
-        where = " of the GPU" if isinstance(error, torch.OutOfMemoryError) else ""
-        what = "a loader process was killed, as the system does where memory runs out" if is_killed else "out of memory"
-        raise Interrupted(
-            f"{what}{where}: fewer of them (--set workers=1) need less, or end what else is running there"
-        ) from error
+        raise Interrupted(f"{what}: {advice}") from error
 
 
 class _Telling(Dataset[Any]):
@@ -245,8 +254,8 @@ class Crops(Dataset[Batch]):
         self.flip_order = instances.skeleton.flip_order if self.flip else None
         self.usable = trainable(instances)
         self.images = cached(instances, cache_bytes)
-        # Shared with the workers, which write into it.
-        self.broken = torch.zeros(len(instances.images), dtype=torch.uint8).share_memory_()
+        # Shared with the workers, which write into it; anonymous as in `CachedImages`.
+        self.broken = torch.frombuffer(mmap.mmap(-1, max(len(instances.images), 1)), dtype=torch.uint8)
         self.reported: set[int] = set()
 
     def __len__(self) -> int:

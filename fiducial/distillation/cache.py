@@ -11,9 +11,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -119,30 +120,31 @@ def _make(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], pro
         if folder.exists():  # without an index: of a run that was ended while it was copied
             shutil.rmtree(folder)
         beside.replace(folder)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
 def _write(folder: Path, asked: Asked, wanted: Index, crops: Iterable[Batch], advance: Advance) -> list[np.ndarray]:
     """One file a field, filled batch by batch; the rows in the order in which they came."""
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, BinaryIO] = {}
     rows: list[np.ndarray] = []
-    done = 0
-    for batch in crops:
-        answers = {name: signal for name, signal in asked(batch)._asdict().items() if name in wanted.held}
-        if not columns:
-            _refuse_too_large(folder, answers, wanted.count)
-        for name, signal in answers.items():
-            values = signal.float().cpu().numpy()
-            if name not in columns:
-                shape = (wanted.count, *values.shape[1:])
-                columns[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", _kind(name), shape)
-            columns[name][done : done + len(values)] = values.clip(-LARGEST, LARGEST)
-        rows.append(batch.row.cpu().numpy())
-        done += len(batch.row)
-        advance(len(batch.row))
-    for column in columns.values():
-        column.flush()  # type: ignore[attr-defined]
+    with ExitStack() as opened:
+        for batch in crops:
+            answers = {name: signal for name, signal in asked(batch)._asdict().items() if name in wanted.held}
+            if not columns:
+                _refuse_too_large(folder, answers, wanted.count)
+            for name, signal in answers.items():
+                values, kind = signal.float().cpu().numpy(), np.dtype(_kind(name))
+                if name not in columns:
+                    columns[name] = opened.enter_context((folder / f"{name}.npy").open("wb"))
+                    about = {"descr": kind.str, "fortran_order": False, "shape": (wanted.count, *values.shape[1:])}
+                    np.lib.format.write_array_header_1_0(columns[name], about)
+                # Not by way of a memory map: a disk that is full by now would end the process.
+                columns[name].write(values.clip(-LARGEST, LARGEST).astype(kind).tobytes())
+            rows.append(batch.row.cpu().numpy())
+            advance(len(batch.row))
     return rows
 
 

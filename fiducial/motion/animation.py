@@ -13,6 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from fiducial import folders
 from fiducial.data import crops, sampling, video
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -88,6 +89,7 @@ def animate(
     problems: list[str] = []
     sampled, count, start = _Sampled(), 0, time.monotonic()
     with (
+        folders.alone_at(out),
         closing(ahead(clip_sources.frames_of(driving_sources, declared))) as frames,
         drawings.drawing(Source(out.name, out, "video"), out) as draw,
         progress("animate", sources.count(driving_sources), "frames", bar=bar) as advance,

@@ -18,7 +18,7 @@ import numpy as np
 from fiducial import config, files
 from fiducial.data import crops
 from fiducial.data.source import Source
-from fiducial.errors import UserError, did_you_mean
+from fiducial.errors import Interrupted, UserError, did_you_mean
 from fiducial.geometry import Size
 from fiducial.motion import clip_sources
 from fiducial.motion.clip_sources import ClipSource
@@ -173,6 +173,8 @@ def _decode(clips: list[ClipSource], file: Path, size: Size, padding: float) -> 
                 advance(0)  # a long clip is heard of before its end
                 if frame.image is None:
                     error = frame.problem or UserError(frame.name, "can't be read")
+                    if isinstance(error, Interrupted):
+                        raise error
                     unread.append(Problem(error.where, "", error.what))
                     continue
                 margin = 1.0 if clip.box_xywh is None else padding

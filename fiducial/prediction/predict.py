@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
@@ -156,11 +155,10 @@ def _check_outputs(out: Path, json_file: Path, csv_file: Path | None) -> None:
     """That all can be written at the end, since that may be hours away."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}", "is a file, expected a folder")
-    named = {"--out": out, "--json": json_file.parent, "--csv": None if csv_file is None else csv_file.parent}
-    for option, folder in named.items():
-        parent = next((path for path in (folder, *folder.parents) if path.exists()), None) if folder else None
-        if parent is not None and not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
-            raise UserError(option, f"nothing can be written in {parent}; give a folder that is yours")
+    files.refuse_unwritable("--out", out)
+    for option, file in {"--json": json_file, "--csv": csv_file}.items():
+        if file is not None:
+            files.refuse_unwritable(option, file.parent)
 
 
 def _check_videos(inputs: list[Source], choices: Choices, boxes: Path | None) -> None:

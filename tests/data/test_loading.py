@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from fiducial.data import annotations, checking, loading
 from fiducial.data import crops as cutting
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.loading import Draw, ImageGroupedSampler
-from fiducial.errors import UserError
+from fiducial.errors import Interrupted, UserError
 from fiducial.geometry import Size
 from fiducial.types import Batch, Instances
 
@@ -258,6 +262,65 @@ def test_a_picture_that_changed_its_size_is_not_used(tmp_path: Path) -> None:
     [batch] = loader
     assert batch.labelled.any(1).tolist() == [True, False]
     assert "the picture is 333x320, but the annotations say 400x320" in str(loader.dataset.problems()[0])  # type: ignore
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_of_a_drive_that_is_gone_are_not_left_out(tmp_path: Path, workers: int) -> None:
+    """Left out, they would be missed in all epochs that follow, though nothing is wrong with them."""
+    instances = write_set(tmp_path / "set", SMALL, 3.0, pictures=5)
+    Path(instances.images.name(0)).parent.rename(tmp_path / "gone")
+    with pytest.raises(Interrupted, match="can't be read any more: No such file or directory; see to its drive"):
+        list(loading.loader(instances, SIZE, 5, AugmentSpec.none(), workers=workers, cache_bytes=0))
+
+
+def test_without_room_in_shared_memory_batches_go_through_pipes(
+    people: Instances, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """The same batches, and a word on it; torch would wait for ever."""
+    whole = list(loading.loader(people, SIZE, 4, AugmentSpec(), workers=2))
+
+    def full(tensor: torch.Tensor) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    piped = list(loading.loader(people, SIZE, 4, AugmentSpec(), workers=2))
+    for batch, other in zip(whole, piped, strict=True):
+        assert all(torch.equal(*columns) for columns in zip(batch, other, strict=True))
+    assert set(said) == {
+        "no room in shared memory (No space left on device (28); containers have 64 MB, `docker run --shm-size` gives "
+        "more): batches go through pipes, which is a little slower"
+    }
+
+
+def test_a_killed_loader_process_is_told_in_a_line(people: Instances) -> None:
+    loader, others = loading.loader(people, SIZE, 1, AugmentSpec(), workers=1), set(multiprocessing.active_children())
+
+    def killed() -> None:
+        with loading.lost_processes():
+            for _ in loader:
+                [process] = set(multiprocessing.active_children()) - others
+                os.kill(process.pid or 0, signal.SIGKILL)
+                process.join()
+
+    with pytest.raises(
+        Interrupted, match=r"^a loader process was killed, .*: fewer of them \(--set workers=1\) need less$"
+    ):
+        killed()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError("Unable to allocate 3 GiB"), "out of memory: .* smaller --batch-size"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory of the GPU: "),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory: "),
+        (RuntimeError("Too many open files. Communication with"), "too many open files: allow more"),
+        (RuntimeError("shapes don't fit"), None),
+    ],
+)
+def test_what_torch_says_of_the_machine(error: Exception, told: str | None) -> None:
+    with pytest.raises(type(error) if told is None else Interrupted, match=told), loading.lost_processes():
+        raise error
 
 
 def test_no_picture_at_all(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -80,7 +81,10 @@ def _forked(stage: Stage, errors: Path) -> int:
         finally:
             sys.stderr.flush()
             os._exit(code if "code" in locals() else 99)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if stage.place == "gone":
+        (data := Path(stage.arguments[1])).joinpath("gone").rename(data / "images")
+    return code
 
 
 def _obey(stage: Stage) -> int:
@@ -113,16 +117,35 @@ def _patched(owner: Any, name: str, stage: Stage, before: Callable[..., None] | 
 
 
 def _at_step(stage: Stage) -> None:
+    _before_step(stage, lambda: os.kill(os.getpid(), signal.Signals[stage.how]))
+
+
+def _before_step(stage: Stage, happens: Callable[[], object]) -> None:
     from fiducial.training.module import Training
 
     original = Training.training_step
 
     def training_step(self: Any, batch: Any, index: int) -> Any:
         if self.global_step == stage.count:
-            os.kill(os.getpid(), signal.Signals[stage.how])
+            happens()
         return original(self, batch, index)
 
     Training.training_step = training_step  # type: ignore[method-assign]
+
+
+def _a_loader_process(stage: Stage) -> None:
+    """It is one of those that load, and not the run itself, that gets the signal: as where memory runs out."""
+
+    def kill() -> None:
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.Signals[stage.how])
+
+    _before_step(stage, kill)
+
+
+def _without_images(stage: Stage) -> None:
+    """The drive of the images is gone, from a step on."""
+    images = Path(stage.arguments[1]) / "images"
+    _before_step(stage, lambda: images.rename(images.with_name("gone")))
 
 
 def _while_writing(stage: Stage) -> None:
@@ -164,6 +187,8 @@ def _in_validation(stage: Stage) -> None:
 
 PLACES: dict[str, Callable[[Stage], None]] = {
     "step": _at_step,
+    "loader": _a_loader_process,
+    "gone": _without_images,
     "writing": _while_writing,
     "between": _between_last_and_best,
     "begun": _before_training,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,6 +81,12 @@ def assert_ended_as_told(ended: list[Ended], places: list[tuple[str, int, str]])
     for end, (place, _, how) in zip(ended, [*places, ("", 0, "")], strict=True):
         if not place:
             assert end.code == 0, end.errors
+        elif place in FAULTS:
+            assert end.code == 2, (place, end.errors)
+            last = end.errors.splitlines()[-1]
+            assert re.fullmatch(
+                rf"fiducial: .*{FAULTS[place]}.*; then `fiducial fit` continues exactly with --resume", last
+            )
         elif how == "SIGKILL":
             assert end.code == -9, (place, end.errors)
         else:
@@ -99,7 +106,9 @@ def whole(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Six steps an epoch: step 3 is in the first epoch, 8 in the second.
-SOME = [("begun", 1, "SIGKILL"), ("writing", 2, "SIGKILL"), ("step", 8, "SIGINT"), ("between", 2, "SIGKILL")]
+FAULTS = {"loader": "a loader process was killed", "gone": "can't be read any more: No such file or directory"}
+SOME = [("begun", 1, "SIGKILL"), ("gone", 0, ""), ("writing", 2, "SIGKILL"), ("step", 8, "SIGINT"),
+        ("loader", 9, "SIGKILL"), ("between", 2, "SIGKILL")]  # fmt: skip
 MORE = [
     ("step", 3, "SIGKILL"),
     ("writing", 1, "SIGKILL"),

@@ -39,6 +39,7 @@ def profile(
 
     fiducial profile --backbone resnet18 --method simcc --size 192x256 --runtime openvino
     """
+    from fiducial import folders
     from fiducial.profiling import grouping, page, workflow
 
     grouping.check(by)
@@ -49,16 +50,17 @@ def profile(
         )
     if model is not None and any(value is not None for value in random):
         raise UserError("MODEL has its own network: leave out --backbone, --method, --size and --points, or MODEL")
-    if model is not None:
-        found = workflow.profile_model(model, runtime, threads=threads)
-    else:
-        found = workflow.profile_random(backbone, method, size, points or 17, runtime, threads=threads)
-    rows = page.table(found, by)  # refused before anything is written
-    write_figures(json_file, page.summary(found, by))
-    if out is not None:
-        from fiducial.report.page import write_page
+    with folders.alone_at(out):
+        if model is not None:
+            found = workflow.profile_model(model, runtime, threads=threads)
+        else:
+            found = workflow.profile_random(backbone, method, size, points or 17, runtime, threads=threads)
+        rows = page.table(found, by)  # refused before anything is written
+        write_figures(json_file, page.summary(found, by))
+        if out is not None:
+            from fiducial.report.page import write_page
 
-        write_page(out, page.page_of(found, by))
+            write_page(out, page.page_of(found, by))
     if str(json_file) != "-":
         print_table(rows)
         for line in page.lines(found):
