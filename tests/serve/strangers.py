@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import runpy
 import signal
 import socket
 import struct
@@ -23,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -32,12 +34,8 @@ from hostile import pictures
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
 
 
-def request_of(body: bytes, target: str = "/predict") -> bytes:
-    """A whole request on a connection that stays."""
-    return f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-
-
 TESTS = Path(__file__).resolve().parents[1]
+load = SimpleNamespace(**runpy.run_path(str(TESTS.parent / "benchmarks" / "serve_load.py")))
 POLITE = ("polite, alone", "polite, beside strangers")
 
 # What strangers send
@@ -112,24 +110,13 @@ class Told:
         self.seconds.setdefault(kind, []).append(seconds)
 
 
-async def answer_of(reader: asyncio.StreamReader) -> int:
-    """Reads one answer whole; its status, 0 where the connection ends before."""
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"content-length: (\d+)", head.lower())
-        await reader.readexactly(int(length[1]) if length else 0)
-        return int(head[9:12])
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return 0
-
-
 async def polite(port: int, data: bytes, told: Told, kind: str, done: asyncio.Event, pause: float = 0.01) -> None:
     """Asks one thing after another on a connection that stays, until `done`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while not done.is_set():
         begun = time.perf_counter()
-        writer.write(request_of(data))
-        told.note(kind, await answer_of(reader), time.perf_counter() - begun)
+        writer.write(load.request_of(data))
+        told.note(kind, await load.answer_of(reader), time.perf_counter() - begun)
         await asyncio.sleep(pause)
     writer.close()
 
@@ -140,8 +127,8 @@ async def send_hostile(port: int, todo: Iterator[tuple[str, bytes]], told: Told)
         begun = time.perf_counter()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         with suppress(ConnectionError):
-            writer.write(request_of(data))
-        told.note(kind, await asyncio.wait_for(answer_of(reader), 60), time.perf_counter() - begun)
+            writer.write(load.request_of(data))
+        told.note(kind, await asyncio.wait_for(load.answer_of(reader), 60), time.perf_counter() - begun)
         writer.close()
 
 
@@ -187,7 +174,7 @@ async def _half_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 async def _never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, good: bytes) -> None:
     boxes = json.dumps([[0, 0, 50, 50]] * 64).replace(" ", "")
     for _ in range(8):
-        writer.write(request_of(good, f"/predict?boxes={boxes}"))
+        writer.write(load.request_of(good, f"/predict?boxes={boxes}"))
         await asyncio.sleep(0.5)
     await asyncio.sleep(1000)
 
@@ -226,7 +213,7 @@ async def slow_client(port: int, kind: str, good: bytes, told: Told) -> None:
     status = 0
     try:
         if kind not in ("never reads", "a thousand at once"):
-            status = await answer_of(reader)
+            status = await load.answer_of(reader)
             with suppress(ConnectionError):
                 await reader.read()
         else:
@@ -238,25 +225,6 @@ async def slow_client(port: int, kind: str, good: bytes, told: Told) -> None:
 
 
 # A server and what it takes
-
-
-def family_of(pid: int) -> list[int]:
-    """A process and its children."""
-    found = [pid]
-    for parent in found:
-        with suppress(OSError):
-            for task in Path(f"/proc/{parent}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def memory_mib(pid: int) -> float:
-    """What a process and its children hold together; what they share counts once."""
-    total = 0
-    for member in family_of(pid):
-        with suppress(OSError):
-            total += int(re.search(r"Pss:\s+(\d+)", Path(f"/proc/{member}/smaps_rollup").read_text())[1])  # type: ignore[index]
-    return total / 1024
 
 
 def connections(pid: int) -> int:
@@ -356,7 +324,13 @@ async def visit(
     machine is not always equally quick."""
     pid, port, told, pictures_to_send = server.pid, server.port, Told(), list(hostile_pictures(hostile))
     await _all_of([send_hostile(port, iter([("warm", good)] * 10), told) for _ in range(4)])
-    before, most, processes, sockets, settled = memory_mib(pid), [0.0], len(family_of(pid)), connections(pid), 0.0
+    before, most, processes, sockets, settled = (
+        load.memory_mib(pid),
+        [0.0],
+        len(load.family_of(pid)),
+        connections(pid),
+        0.0,
+    )
     left = processes, sockets
     for i in range(rounds):
         if rounds > 1:
@@ -369,17 +343,17 @@ async def visit(
         await _beside(POLITE[1], port, good, told, _all_of([asyncio.sleep(seconds), *senders]))
         watching.cancel()
         begun = time.monotonic()
-        while time.monotonic() < begun + 60 and (connections(pid) > sockets or len(family_of(pid)) != processes):
+        while time.monotonic() < begun + 60 and (connections(pid) > sockets or len(load.family_of(pid)) != processes):
             await asyncio.sleep(0.2)
         settled = max(settled, time.monotonic() - begun)
-        left = len(family_of(pid)), connections(pid)
+        left = len(load.family_of(pid)), connections(pid)
         for client in slows:
             client.cancel()
         await asyncio.gather(*slows, return_exceptions=True)
     await _beside(POLITE[0], port, good, told, asyncio.sleep(seconds))
     return Visit(
         told=told,
-        memory_mib=(before, max(most), memory_mib(pid)),
+        memory_mib=(before, max(most), load.memory_mib(pid)),
         processes=(processes, left[0]),
         sockets=(sockets, left[1]),
         settled_s=settled,
@@ -401,17 +375,8 @@ async def _all_of(others: list[Coroutine[Any, Any, Any]]) -> None:
 
 async def _watch(pid: int, most: list[float]) -> None:
     while True:
-        most.append(memory_mib(pid))
+        most.append(load.memory_mib(pid))
         await asyncio.sleep(0.5)
-
-
-@cache
-def photo() -> bytes:
-    """A JPEG of 640x480 with detail like a photograph's."""
-    generator = np.random.default_rng(0)
-    layers = [cv2.resize(generator.normal(size=(480 // s, 640 // s, 3)), (640, 480)) * s**0.5 for s in (4, 16, 80)]
-    image = np.clip(128 + 12 * sum(layers), 0, 255).astype(np.uint8)
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
 
 
 def main() -> None:
@@ -429,7 +394,7 @@ def main() -> None:
     ):
         slow = [list(SLOW)[i % len(SLOW)] for i in range(asked.slow)]
         counts = {"hostile": asked.hostile, "at_once": asked.at_once, "rounds": asked.rounds}
-        print(asyncio.run(visit(server, slow=slow, **counts, seconds=asked.seconds, good=photo())).table())
+        print(asyncio.run(visit(server, slow=slow, **counts, seconds=asked.seconds, good=load.photo())).table())
         print(server.log.read_text()[:3000])
 
 

@@ -44,7 +44,7 @@ def test_a_thousand_hostile_pictures_and_a_hundred_slow_clients(blob_onnx: Path,
     slow = [list(strangers.SLOW)[i % len(strangers.SLOW)] for i in range(100)]
     with strangers.process_served(tmp_path / "log", str(blob_onnx), "--timeout", "10") as server:
         asking = strangers.visit(
-            server, hostile=1000, at_once=1, slow=slow, seconds=6, good=strangers.photo(), rounds=8
+            server, hostile=1000, at_once=1, slow=slow, seconds=6, good=strangers.load.photo(), rounds=8
         )
         found = asyncio.run(asking)
     print(found.table())
