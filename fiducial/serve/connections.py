@@ -4,6 +4,9 @@ much ahead. uvicorn alone would wait for ever."""
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -13,6 +16,7 @@ from fiducial.serve.limits import Limits
 MOST_HEAD_BYTES = 2**16
 MOST_AHEAD = 16  # requests that were sent before an earlier one was answered
 MORE_CONNECTIONS = 100  # are told that there are too many; what comes on top of those is hung up on
+NOTHING = struct.pack("ii", 1, 0)  # of the bytes that were sent is waited for
 LINGER_S = 5.0  # for the last bytes to be taken
 
 
@@ -34,7 +38,7 @@ class Patient(HttpToolsProtocol):
         """Begins to wait for the first head."""
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections + MORE_CONNECTIONS:
-            transport.abort()
+            self._hang_up()
         self._await(self.limits.head_s)
 
     def data_received(self, data: bytes) -> None:
@@ -83,7 +87,7 @@ class Patient(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """More of an answer waits to be taken than the network holds."""
         super().pause_writing()
-        self._untaken = self.loop.call_later(self.limits.timeout_s, self.transport.abort)
+        self._untaken = self.loop.call_later(self.limits.timeout_s, self._hang_up)
 
     def resume_writing(self) -> None:
         """It was taken."""
@@ -115,4 +119,11 @@ class Patient(HttpToolsProtocol):
 
     def _end(self) -> None:
         self.transport.close()
-        self.loop.call_later(LINGER_S, self.transport.abort)
+        self.loop.call_later(LINGER_S, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """Ends at once: what was not taken is thrown away, by the system, too."""
+        if self in self.connections:  # else it has ended, and its number may be another one's
+            with suppress(AttributeError, OSError):
+                self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NOTHING)
+            self.transport.abort()

@@ -89,13 +89,15 @@ class Served:
 
 
 @contextmanager
-def served(network: Any, limits: Limits | None = None, token: str = "") -> Iterator[Served]:
-    """In a thread, until the block ends."""
+def served(network: Any, limits: Limits | None = None, token: str = "", room: int = 0) -> Iterator[Served]:
+    """In a thread, until the block ends. `room`: bytes that the network holds of an answer, by default its own choice."""
     from fiducial.serve import app as application
     from fiducial.serve.server import uvicorn_of
 
     limits = limits or Limits()
     with socket.create_server(("127.0.0.1", 0)) as bound:
+        if room:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
         app = application.create(Runtime(network), limits, token)
         server = uvicorn_of(app, limits)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
