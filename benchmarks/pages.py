@@ -1,10 +1,12 @@
 """Makes every page that Fiducial writes, and screenshots of them, to be looked at before a change of `report/` lands.
 
-    python benchmarks/pages.py OUT [--points 5,32,133] [--instances 3,16,3000] [--only evaluate,fit,..]
+    python benchmarks/pages.py OUT [--points 5,32,133] [--instances 3,16,3000] [--only evaluate,fit,..] [--fresh]
 
 A page for each number of points and of instances: of made-up predictions ("evaluate": truth and noise, no training) and
-of commands on made-up animals (fit, compare, distill, motion, profile; tiny runs). Screenshots at 1280 and 390 px by
-Chromium stand in OUT/shots, in slices that a screen shows. Animals are stick figures seen from above, in any direction."""
+of commands on made-up animals (fit, compare, distill, profile, serve, motion; tiny runs, one fit for all that need a run).
+Screenshots at 1280 and 390 px by Chromium stand in OUT/shots, in slices that a screen shows; what a program can tell to be
+wrong is a line: a page wider than the screen, text that is cut off or hardly darker than its ground, images without
+words, headings that skip a level. Animals are stick figures seen from above, in any direction."""
 
 from __future__ import annotations
 
@@ -12,8 +14,12 @@ import argparse
 import json
 import math
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from base64 import b64decode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +30,52 @@ SIZE = (320, 240)
 WIDTHS = (1280, 390)
 SLICE = 2600  # px of a screenshot's height
 MOST_IMAGES = 60
+FAULTS = r"""
+const faults = [], root = document.documentElement;
+const rgb = colour => {
+  const parts = (colour.match(/[\d.]+/g) || []).map(Number);
+  return colour.startsWith('color(') ? parts.map((part, i) => i < 3 ? 255 * part : part) : parts;
+};
+const light = parts => {
+  const [r, g, b] = parts.map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+  return .2126 * r + .7152 * g + .0722 * b;
+};
+const ground = element => {
+  if (!element) return [255, 255, 255];
+  const [r, g, b, cover = 1] = rgb(getComputedStyle(element).backgroundColor);
+  const behind = cover < 1 ? ground(element.parentElement) : [0, 0, 0];
+  return [r, g, b].map((part, i) => cover * part + (1 - cover) * behind[i]);
+};
+if (root.scrollWidth > root.clientWidth) faults.push(`${root.scrollWidth} px wide`);
+let level = 0;
+for (const heading of document.querySelectorAll('h1,h2,h3,h4')) {
+  const next = Number(heading.tagName[1]);
+  if (next > level + 1) faults.push(`h${level} is followed by h${next} "${heading.textContent}"`);
+  level = next;
+}
+for (const image of document.querySelectorAll('img')) if (!image.alt) faults.push('an image without words');
+for (const drawing of document.querySelectorAll('svg'))
+  if (!drawing.getAttribute('aria-label') && !drawing.closest('[aria-hidden=true],button')) faults.push('a drawing without words');
+for (const text of document.querySelectorAll('svg text')) {
+  const box = text.getBoundingClientRect(), frame = text.ownerSVGElement.getBoundingClientRect();
+  if (box.width && (box.left < frame.left - 1 || box.right > frame.right + 1)) faults.push(`cut in a chart: "${text.textContent}"`);
+}
+for (const element of document.querySelectorAll('body *')) {
+  const own = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+  const box = element.getBoundingClientRect();
+  if (!own || !box.width || element.closest('svg')) continue;
+  const style = getComputedStyle(element);
+  if (box.right > root.clientWidth + 1 && !element.closest('.scroll,.wide figure,[data-scrolls]'))
+    faults.push(`beyond the screen: "${element.textContent.trim().slice(0, 40)}"`);
+  if (style.overflow === 'hidden' && element.scrollWidth > element.clientWidth + 1)
+    faults.push(`cut off: "${element.textContent.trim().slice(0, 40)}"`);
+  const [high, low] = [light(rgb(style.color)), light(ground(element))].sort((a, b) => b - a);
+  if ((high + .05) / (low + .05) < 4.5 && !element.matches(':disabled'))
+    faults.push(`contrast ${((high + .05) / (low + .05)).toFixed(1)}: "${element.textContent.trim().slice(0, 40)}"`);
+  if (parseFloat(style.fontSize) < 11) faults.push(`text of ${style.fontSize}: "${element.textContent.trim().slice(0, 40)}"`);
+}
+return [...new Set(faults)].slice(0, 20);
+"""
 PLAIN = ["--backbone", "mobilenetv3_small_100", "--size", "64x64", "--pretrained", "no", "--no-preflight"]
 
 
@@ -150,38 +202,107 @@ def write_history(out: Path) -> None:
 
 
 def fiducial(*words: Any, log: Path) -> bool:
-    """Runs a command, its lines in a log; False where it failed."""
+    """Runs a command, its lines in a log; False, with the log's last line, where it failed."""
     command = [sys.executable, "-m", "fiducial.cli", *map(str, words)]
     with log.open("w") as file:
-        return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode == 0
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        print(f"{log.stem}: {log.read_text().strip().splitlines()[-1]}", file=sys.stderr)
+    return code == 0
 
 
-def shoot(page: Path, shots: Path, name: str) -> None:
-    """Takes pictures of a page at both widths, in slices, dark ground aside."""
-    from selenium import webdriver
+def commands_of(data: Path, run: Path, instances: int) -> dict[str, list[Any]]:
+    """Gives what follows the name of each command whose page is made of the same data and run."""
+    short = ["--epochs", "1" if instances > 100 else "3", "--batch-size", "16"]
+    compared = ["--methods", "heatmap,deeppose,simcc", "--seeds", "1" if instances > 100 else "2"]
+    return {
+        "fit": [data, *short, *PLAIN],
+        "compare": [data, *compared, *short, "--backbones", PLAIN[1], "--sizes", PLAIN[3], "--pretrained", "no"],
+        "distill": ["--teacher", run, data, "--student", "squeeze_unet", *short],
+        "profile": [run],
+    }
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(shutil.which("chromedriver"))))
-    try:
+
+def make_pages(out: Path, count: int, instances: int, only: Sequence[str]) -> dict[str, Path]:
+    """Makes the pages of one number of points and of instances, those that are not there yet; name -> page."""
+    cell = f"{count}p-{instances}i"
+    data, run = write_data(out / "data" / cell, count, instances), out / f"fit-{cell}"
+    pages: dict[str, Path] = {}
+    if "evaluate" in only:
+        pages[f"evaluate-{cell}"] = write_evaluation(data, out / f"evaluate-{cell}")
+    for command, words in commands_of(data, run, instances).items():
+        target = out / f"{command}-{cell}"
+        page = target / "report.html"
+        needed = command in only or (command == "fit" and {"distill", "profile", "serve"} & set(only))
+        if needed and not page.exists():
+            fiducial(command, *words, "--out", page if command == "profile" else target, log=out / f"{target.name}.log")
+        if command in only and page.exists():
+            pages[target.name] = page
+    return pages
+
+
+def make_motion(out: Path, count: int) -> dict[str, Path]:
+    """Makes the page of a run without labels, of so many points."""
+    run = out / f"motion-{count}p"
+    words = ["--method", "motion", "--epochs", "1", "--size", "64x64", "--batch-size", "4", "--set=motion.pairs=20"]
+    if not run.exists():
+        clips = write_clips(out / "clips")
+        fiducial("fit", clips, "--out", run, *words, f"--set=motion.points={count}", log=out / f"{run.name}.log")
+    return {run.name: run / "report.html"} if (run / "report.html").exists() else {}
+
+
+class Camera:
+    """Takes pictures of pages with Chromium, and says what is wrong with them that a program can tell."""
+
+    def __init__(self, shots: Path) -> None:
+        from selenium import webdriver
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(shutil.which("chromium"))
+        for switch in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):
+            options.add_argument(f"--{switch}")
+        service = webdriver.ChromeService(str(shutil.which("chromedriver")))
+        self.driver, self.shots = webdriver.Chrome(options=options, service=service), shots
+
+    def screen(self, width: int) -> None:
+        """Makes the screen so many px wide; narrow ones are a phone's."""
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def shoot(self, address: str, name: str, photo: Path | None = None) -> None:
+        """Writes SHOTS/NAME-WIDTH-SLICE.png at both widths, after giving `photo` to the page where one is taken."""
         for width in WIDTHS:
-            metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            driver.get(page.resolve().as_uri())
-            height = driver.execute_script("return document.documentElement.scrollHeight")
-            wide = driver.execute_script("return document.documentElement.scrollWidth")
-            if wide > width:
-                print(f"{name}: {wide} px wide at {width}", file=sys.stderr)
+            self.screen(width)
+            self.driver.get(address)
+            if photo is not None:
+                self.driver.find_element("css selector", "input[type=file]").send_keys(str(photo.resolve()))
+                time.sleep(4)
+            for fault in self.driver.execute_script(FAULTS):
+                print(f"{name} at {width} px: {fault}", file=sys.stderr)
+            height = self.driver.execute_script("return document.documentElement.scrollHeight")
             for i, top in enumerate(range(0, height, SLICE)):
                 clip = {"x": 0, "y": top, "width": width, "height": min(SLICE, height - top), "scale": 1}
-                shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
-                import base64
+                what = {"clip": clip, "captureBeyondViewport": True}
+                shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", what)
+                (self.shots / f"{name}-{width}-{i}.png").write_bytes(b64decode(shot["data"]))
 
-                (shots / f"{name}-{width}-{i}.png").write_bytes(base64.b64decode(shot["data"]))
-    finally:
-        driver.quit()
+
+def shoot_served(camera: Camera, run: Path, photo: Path, name: str) -> None:
+    """Takes pictures of what `fiducial serve` shows of a photo."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "fiducial.cli", "serve", str(run), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(240):
+                with socket.socket() as attempt:
+                    if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.5)
+            camera.shoot(f"http://127.0.0.1:{port}/", name, photo)
+        finally:
+            server.terminate()
 
 
 def main() -> None:
@@ -189,70 +310,28 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--points", default="5,32,133")
     parser.add_argument("--instances", default="3,16,3000")
-    parser.add_argument("--only", default="evaluate,fit,compare,distill,motion,profile")
+    parser.add_argument("--only", default="evaluate,fit,compare,distill,profile,serve,motion")
+    parser.add_argument("--fresh", action="store_true", help="make all again; without it only what is missing")
     asked = parser.parse_args()
     out, only = asked.out, asked.only.split(",")
+    if asked.fresh:
+        shutil.rmtree(out, ignore_errors=True)
     shots = out / "shots"
     shots.mkdir(parents=True, exist_ok=True)
-    pages: dict[str, Path] = {}
-    for count in map(int, asked.points.split(",")):
-        for instances in map(int, asked.instances.split(",")):
-            of = f"{count}p-{instances}i"
-            data = write_data(out / "data" / of, count, instances)
-            if "evaluate" in only:
-                pages[f"evaluate-{of}"] = write_evaluation(data, out / f"evaluate-{of}")
-            epochs = ["--epochs", "1" if instances > 100 else "3", "--batch-size", "16", *PLAIN]
-            run = out / f"fit-{of}"
-            if "fit" in only and (
-                run.exists() or fiducial("fit", data, "--out", run, *epochs, log=out / f"fit-{of}.log")
-            ):
-                pages[f"fit-{of}"] = run / "report.html"
-            for command, words in {
-                "compare": [
-                    data,
-                    "--methods",
-                    "heatmap,deeppose,simcc",
-                    "--seeds",
-                    "2",
-                    *epochs[:4],
-                    "--backbones",
-                    "mobilenetv3_small_100",
-                    "--sizes",
-                    "64x64",
-                    "--pretrained",
-                    "no",
-                ],
-                "distill": ["--teacher", run, data, "--student", "squeeze_unet", *epochs[:4]],
-                "profile": [run],
-            }.items():
-                target = out / f"{command}-{of}"
-                page = target / "report.html"
-                if command in only and not page.exists():
-                    where = ["--out", page if command == "profile" else target]
-                    fiducial(command, *words, *where, log=out / f"{command}-{of}.log")
-                if page.exists():
-                    pages[f"{command}-{of}"] = page
-        run = out / f"motion-{count}p"
-        if "motion" in only and count < 100:
-            words = [
-                "--method",
-                "motion",
-                "--epochs",
-                "1",
-                "--size",
-                "64x64",
-                "--batch-size",
-                "4",
-                "--set=motion.pairs=20",
-            ]
-            clips = write_clips(out / "clips")
-            if run.exists() or fiducial(
-                "fit", clips, "--out", run, *words, f"--set=motion.points={count}", log=out / "motion.log"
-            ):
-                pages[f"motion-{count}p"] = run / "report.html"
-    for name, page in pages.items():
-        if name.split("-")[0] in only:
-            shoot(page, shots, name)
+    camera = Camera(shots)
+    try:
+        for count in map(int, asked.points.split(",")):
+            pages = make_motion(out, count) if "motion" in only and count < 100 else {}
+            for instances in map(int, asked.instances.split(",")):
+                pages |= make_pages(out, count, instances, only)
+                run, cell = out / f"fit-{count}p-{instances}i", f"{count}p-{instances}i"
+                if "serve" in only and run.exists():
+                    photo = next((out / "data" / cell / "images").glob("test_*"))
+                    shoot_served(camera, run, photo, f"serve-{cell}")
+            for name, page in pages.items():
+                camera.shoot(page.resolve().as_uri(), name)
+    finally:
+        camera.driver.quit()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -86,6 +88,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     nearest = [*alike(candidates, 0.8), *within, *(parts[part] for part in alike(parts, 0.7)), *alike(candidates, 0.5)]
     guess = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return f"{guess} Known: {', '.join(known)}."
+
+
+def nothing_at(path: Path, expected: str = "") -> UserError:
+    """Makes the error of a path that leads nowhere; it names what lies beside with nearly its name."""
+    try:
+        names = [item.name for item in itertools.islice(path.parent.iterdir(), 2000)]
+    except OSError:
+        names = []
+    alike = difflib.get_close_matches(path.name[:200], names, n=1, cutoff=0.75)
+    guess = f". Did you mean {str(path.with_name(alike[0]))!r}?" if alike else ""
+    return UserError(path, f"no such file or folder{expected and f'; expected {expected}'}{guess}")
 
 
 def one_line(text: str, longest: int = 1200) -> str:

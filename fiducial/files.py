@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import errno
-import hashlib
 import io
 import json
 import math
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -46,6 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
     >>> with replacing(Path("table.csv")) as partial:
     ...     partial.write_text("a,b")
     """
+    import tempfile  # here and below: what help and wrong words don't wait for
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
@@ -150,6 +150,8 @@ def csv_numbers(path: Path) -> list[dict[str, float]]:
 
 def digest(parts: Iterable[np.ndarray | bytes | str]) -> str:
     """Digests arrays and text into 16 hexadecimal digits, the same on every machine."""
+    import hashlib
+
     total = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part

@@ -1,7 +1,9 @@
-"""How far long work has come: a bar on a terminal, elsewhere a line every ten seconds."""
+"""How far long work has come: a bar on a terminal, elsewhere a line every ten seconds and no long silence."""
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from contextlib import contextmanager
 from fiducial.log import logger
 
 Advance = Callable[[int], None]  # takes how many more are done
+SILENCE_S = 25.0  # longest time without a line
 
 
 @contextmanager
@@ -59,6 +62,47 @@ def progress(
             shown.update(task, advance=count, speed=f"{speed():.1f} {unit}/s")
 
         yield draw
+
+
+@contextmanager
+def heartbeat(every_s: float = SILENCE_S) -> Iterator[None]:
+    """Says a line wherever nothing was said for so long: that the work still runs, and what was said last.
+
+    For whoever waits without a terminal, of steps whose length nobody knows: a library that builds, compares or loads."""
+    heard, ended = _Heard(), threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(every_s / 25):
+            quiet_s = time.monotonic() - heard.since
+            if quiet_s >= every_s * (heard.beats + 1):
+                heard.beats += 1
+                said = f" since: {heard.line}" if heard.line else ""
+                logger.info(f"still running, {duration(quiet_s)}{said}", extra={_BEAT: True})
+
+    thread = threading.Thread(target=beat, daemon=True)
+    logger.addHandler(heard)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        logger.removeHandler(heard)
+
+
+_BEAT = "is_beat"
+
+
+class _Heard(logging.Handler):
+    """Remembers the last line, when it was said, and how many silences were told since."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line, self.since, self.beats = "", time.monotonic(), 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not hasattr(record, _BEAT):
+            self.line, self.since, self.beats = record.getMessage(), time.monotonic(), 0
 
 
 def line(what: str, unit: str, done: int, total: int | None, per_second: float) -> str:

@@ -157,7 +157,7 @@ def test_help_holds_an_example_and_explains_every_option(run: Run, name: str) ->
         ("evaluate --predictions RESULTS TRUTH --sigmas 1,2", ["got 2, expected 3", "one for all"]),
         ("predict MODEL PICTURE", ["--out"]),
         ("predict MODEL NOWHERE --out NEW", ["nowhere", "no such file or folder"]),
-        ("predict MODEL nowhere/*.jpg --out NEW", ["nowhere/*.jpg", "no such file or folder"]),
+        ("predict MODEL nowhere/*.jpg --out NEW", ["nowhere/*.jpg", "no file's name is like this pattern"]),
         ("predict MODEL http://a.org/b.jpg --out NEW", ["http://a.org/b.jpg", "download it"]),
         ("predict DATA PICTURE --out NEW", ["no trained model here", "fiducial fit"]),
         ("predict MODEL FILE --out NEW", ["file.txt", "not a picture"]),
@@ -365,6 +365,8 @@ def test_evaluating_results_imports_no_framework(tmp_path: Path) -> None:
         "evaluate data nowhere --linear-map",
         "profile nomodel",
         "serve nomodel",
+        "export nomodel --out new",
+        "distill data --teacher nomodel --student squeeze_unet --out new",
     ],
 )
 def test_mistyped_names_are_told_before_a_framework_is_imported(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from heard import heard
 
-from fiducial.progress import duration, progress
+from fiducial.log import logger
+from fiducial.progress import duration, heartbeat, progress
 
 
 def lines_of(total: int | None, seconds_each: float, count: int) -> list[str]:
@@ -30,6 +33,24 @@ def test_a_line_every_ten_seconds() -> None:
 def test_more_than_was_declared() -> None:
     """A video's own count may be wrong."""
     assert lines_of(2, 5, 4)[-1] == "predict: 4 of 2 frames, 0.2 a second, 0 s left"
+
+
+def test_no_long_silence() -> None:
+    with heard() as lines, heartbeat(every_s=0.2):
+        logger.info("exporting")
+        time.sleep(0.7)
+        logger.info("comparing")
+        for _ in range(6):
+            time.sleep(0.05)
+            logger.info("compared one")
+    since, after = lines[: lines.index("comparing")], lines[lines.index("comparing") + 1 :]
+    assert since[0] == "exporting"
+    assert 2 <= len(since) - 1 <= 3, "a line each 0.2 s"
+    assert all(line.startswith("still running, ") and line.endswith(" s since: exporting") for line in since[1:])
+    assert after == ["compared one"] * 6, "nothing is added where something is said"
+    with heard() as lines:
+        time.sleep(0.3)
+    assert lines == [], "it ends with its context"
 
 
 def test_a_bar_is_drawn_on_stderr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

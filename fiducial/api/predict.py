@@ -21,6 +21,7 @@ def predict(
     smooth: float | None = None,
     flip_test: bool = False,
     oks_nms: float | None = None,
+    hide_below: float = 0.0,
     strict: bool = False,
     json_file: Any = None,
     csv_file: Any = None,
@@ -34,17 +35,21 @@ def predict(
         out: folder for the drawings and results.json, which json_file and csv_file may put elsewhere.
         boxes: COCO JSON with the boxes to look in [the whole image].
         track: follow instances through videos; smooth: cutoff of a One-Euro filter, Hz.
-        oks_nms: of boxes that hold the same instance keep the best, at this OKS. strict: what can't be read is an error.
+        oks_nms: of boxes that hold the same instance keep the best, at this OKS. hide_below: points of a lower score are not
+            drawn; the results have them. strict: what can't be read is an error.
 
     Raises UserError before anything is written for what is wrong with the arguments."""
     names = [sources] if isinstance(sources, (str, os.PathLike)) else list[Any](sources)
     one_euro = None if smooth is None else OneEuro(smooth)
+    choices = Choices(
+        track=track, smooth=one_euro, flip_test=flip_test, oks_nms=oks_nms, hide_below=hide_below, strict=strict
+    )
     return predict_sources(
         path_of(model, "model"),
         [name if isinstance(name, str) else os.fspath(path_of(name, "sources")) for name in names],
         path_of(out, "out"),
         boxes=optional_path(boxes, "boxes"),
-        choices=Choices(track=track, smooth=one_euro, flip_test=flip_test, oks_nms=oks_nms, strict=strict),
+        choices=choices,
         json_file=optional_path(json_file, "json_file"),
         csv_file=optional_path(csv_file, "csv_file"),
         bar=progress,

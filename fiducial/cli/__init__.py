@@ -13,6 +13,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ from fiducial import log
 from fiducial.cli import commands
 from fiducial.errors import Failure, Interrupted, UserError, did_you_mean, one_line
 from fiducial.files import OF_A_DISK, command_line
+from fiducial.progress import heartbeat
 from fiducial.version import __version__
 
 
@@ -115,7 +117,9 @@ def obey(words: list[str]) -> Iterator[None]:
 def _obey(debug: bool = False) -> int:
     """Shows what our own logger says; warnings of libraries are for people who debug."""
     command_line.set(shlex.join(["fiducial", *sys.argv[1:]]))
-    with log.shown(), warnings.catch_warnings():
+    has_bar = sys.stderr is not None and sys.stderr.isatty()
+    beating = nullcontext() if has_bar or _of_command("IS_SERVICE") else heartbeat()
+    with log.shown(), beating, warnings.catch_warnings():
         if not debug:
             warnings.showwarning = _say_nothing
         return app(standalone_mode=False, prog_name="fiducial")
@@ -150,8 +154,13 @@ def _say(error: BaseException) -> int:
 
 def _how_to_go_on(before: str) -> str:
     """Says how what was running is taken up again, where the command can; nothing where it can't."""
-    hint = next((getattr(_module(word), "AFTER_STOP", "") for word in sys.argv[1:2] if word in _names()), "")
+    hint = _of_command("AFTER_STOP")
     return f"{before}{hint}" if hint else ""
+
+
+def _of_command(name: str) -> Any:
+    """Looks up what the module of the command that is obeyed says of it; None where it says nothing."""
+    return next((getattr(_module(word), name, None) for word in sys.argv[1:2] if word in _names()), None)
 
 
 def _extra_of(module: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from fiducial.errors import nothing_at
 from fiducial.files import refuse_unwritable
 from fiducial.models import outside
 
@@ -23,6 +24,13 @@ def writable(file: Path | None) -> Path | None:
     if file is not None and str(file) != "-":
         refuse_unwritable(str(file), file.parent)
     return file
+
+
+def existing(path: Path | None) -> Path | None:
+    """Refuses a path with nothing at it, before anything heavy is imported to read it."""
+    if path is not None and not path.exists():
+        raise nothing_at(path)
+    return path
 
 
 DataPath = Annotated[

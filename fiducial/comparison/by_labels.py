@@ -22,12 +22,12 @@ from fiducial.evaluation.floor import Floor
 from fiducial.profiling.machine import processor
 from fiducial.report import charts
 from fiducial.report.charts import Curve, Dot, scatter
-from fiducial.report.page import Figure, Section, Table, gallery_sections
+from fiducial.report.page import MOST_OPEN, Figure, Section, Table, gallery_sections
 from fiducial.report.plot import Chart
 from fiducial.runtime.cost import Cost
 from fiducial.types import Instances
 
-MOST_POINTS = 24
+HARDEST = 24  # points of the table that is not folded
 SERIES = 3  # so many images whose names differ in a number alone are taken for a series
 
 
@@ -108,7 +108,7 @@ def comparison_of(of: Scored, data: str, failures: Mapping[str, str], problems: 
         curves=[("val/nme", "Error against the labels", NME.title, NME.factor)],
         evidence=[
             *gallery_sections([galleries.worst_of_each(rows, instances), galleries.disagreements(rows, instances)]),
-            Section("Points", [point_table(rows, skeleton.points)]),
+            Section("Points", point_tables(rows, skeleton.points)),
         ],
         settings=_settings(list(variants), differing),
         measured=_measured(),
@@ -163,7 +163,7 @@ def _no_better(of: Scored) -> list[str]:
         return [f"{_list(names)} {_verb(names, 'is', 'are')} {words}: recommended for no budget."]
     shape = f"the {of.shape.name}, which looks at no image,"
     hardly = f"no better than its floor by more than noise: NME {_nme(best)}, where {shape} has {_nme(of.shape)}"
-    return [f"Even {best.name} is {of.floor.verdict(best.mean(NME)) or hardly}."]
+    return [f"Even {best.name} is {of.floor.verdict(best.mean(NME), NME.in_unit) or hardly}."]
 
 
 def _noise(of: Scored) -> list[str]:
@@ -197,7 +197,7 @@ def _quickest(rows: Sequence[Row], runtime: str) -> str:
 
 def _notes(of: Scored, differing: bool) -> list[str]:
     rows = of.rows
-    lines = [*_no_better(of), f"What an NME stands beside: {of.floor.beside()}."]
+    lines = [*_no_better(of), f"What an NME stands beside: {of.floor.beside(NME.in_unit)}."]
     if of.split == "val":
         lines.append(
             "val also chose the best epoch of each run, which flatters all figures here a little; --split test says "
@@ -257,7 +257,7 @@ def _measured() -> list[str]:
 
 
 def _nme(row: Row) -> str:
-    return f"{NME.text(row.mean(NME))} %"
+    return NME.in_unit(row.mean(NME))
 
 
 def _list(words: Sequence[str]) -> str:
@@ -310,16 +310,20 @@ def short_table(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def point_table(rows: Sequence[Row], names: Sequence[str]) -> Table:
-    """Makes the table of errors of each point under each method, hardest for all first; the larger, the redder."""
+def point_tables(rows: Sequence[Row], names: Sequence[str]) -> list[Table]:
+    """Makes the table of errors of each point under each method, hardest for all first; the larger, the redder. Of many
+    points the hardest have one of their own before that of all, which the page folds."""
     errors = np.array([row.about["nme_per_point"] for row in rows], np.float64)  # [m, k], NaN where not measured
     means = np.where(np.isnan(errors), 0, errors).mean(0)
-    order = [i for i in np.argsort(-means, kind="stable").tolist() if not np.isnan(errors[:, i]).all()][:MOST_POINTS]
+    order = [i for i in np.argsort(-means, kind="stable").tolist() if not np.isnan(errors[:, i]).all()]
     low, high = (float(f(errors[:, order])) for f in (np.nanmin, np.nanmax)) if order else (0.0, 1.0)
     lines = [(names[i], *(_tinted(float(value), low, high) for value in errors[:, i])) for i in order]
-    few = f" The {len(order)} hardest of {len(names)} points." if len(order) < len(names) else ""
     columns = ("point", *(row.name for row in rows))
-    return Table(columns, lines, "NME % of each point", f"Mean over instances and seeds, hardest first.{few}")
+    note = "Mean over instances and seeds, hardest first."
+    whole = Table(columns, lines, "NME % of each point", note)
+    if len(lines) <= MOST_OPEN:
+        return [whole]
+    return [Table(columns, lines[:HARDEST], f"NME % of the {HARDEST} hardest of {len(names)} points", note), whole]
 
 
 def _tinted(value: float, low: float, high: float) -> Figure:

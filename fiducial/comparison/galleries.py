@@ -8,7 +8,7 @@ import numpy as np
 
 from fiducial.comparison.table import NME, Measure, Row
 from fiducial.report import pictures
-from fiducial.report.galleries import LEGEND, descending, instance_name, instance_tile
+from fiducial.report.galleries import LEGEND, descending, farthest, instance_name, instance_tile
 from fiducial.report.page import Gallery, Picture
 from fiducial.types import Instances, Skeleton
 
@@ -26,8 +26,11 @@ def worst_of_each(rows: Sequence[Row], instances: Instances) -> Gallery:
         errors = row.errors[NME.name].mean(0)
         for i in descending(errors)[:WORST].tolist():
             # The sign stays beside its number.
+            assert row.predicted is not None
+            found = row.predicted[0, i]
             caption = f"{row.name}: {instance_name(instances, i)}, NME {NME.text(errors[i])}\u00a0%"
-            shown.append(Picture(_tile(instances, row, i), caption, f"Truth and prediction: {caption}"))
+            caption += farthest(instances, i, found)
+            shown.append(Picture(instance_tile(instances, i, found), caption, f"Truth and prediction: {caption}"))
     return Gallery("Worst of each method", shown, "The instances with the largest errors, method by method.", LEGEND)
 
 
@@ -39,7 +42,8 @@ def disagreements(rows: Sequence[Row], instances: Instances) -> Gallery:
     errors = np.array([row.errors[NME.name].mean(0) for row in rows])  # [m, n]
     shown = []
     for i in descending(errors.max(0) - errors.min(0))[:DISAGREEMENTS].tolist():
-        tiles = [_tile(instances, row, i) for row in rows]
+        found = [row.predicted[0, i] for row in rows if row.predicted is not None]
+        tiles = [instance_tile(instances, i, xy, numbered=False) for xy in found]
         captions = [f"{row.name}: {NME.text(error)} %" for row, error in zip(rows, errors[:, i], strict=True)]
         sheet = pictures.contact_sheet(tiles, captions, min(len(rows), COLUMNS))
         caption = f"{instance_name(instances, i)}: NME {', '.join(captions)}"
@@ -65,8 +69,3 @@ def side_by_side(
         sheets.append(Picture(sheet, f"Held-out crop {crop_row + 1} of {count}"))
     note = "The same point has the same colour; numbers are the distance to the teacher's points, px. Of each row the first seed."
     return Gallery("Points side by side", sheets, note, wide=True)
-
-
-def _tile(instances: Instances, row: Row, i: int) -> np.ndarray:
-    assert row.predicted is not None
-    return instance_tile(instances, i, row.predicted[0, i])

@@ -37,6 +37,10 @@ class Measure:
         """Writes a value in the unit, `13.60`; an en dash for NaN. sign: "+" = always with its sign."""
         return "–" if math.isnan(value) else f"{self.factor * value:{sign}.{self.digits}f}"
 
+    def in_unit(self, value: float) -> str:
+        """Writes a value with its unit in a sentence that names the measure, `13.60 %`; of NME alone."""
+        return f"{self.text(value)} %"
+
 
 NME = Measure(name="nme", title="NME %", unit="% NME", factor=100.0)
 

@@ -17,7 +17,7 @@ from fiducial.comparison.cells import Cell, typed
 from fiducial.errors import Failure, Interrupted
 from fiducial.log import logger
 from fiducial.models import detector as detectors
-from fiducial.progress import duration
+from fiducial.progress import SILENCE_S, duration
 from fiducial.training import history
 from fiducial.training.failure import TrainingFailure
 from fiducial.worker import Worker
@@ -101,11 +101,15 @@ def shares(count: int, jobs: int) -> tuple[int, int]:
 
 
 def seconds_left(
-    cells: Sequence[Cell], histories: Mapping[str, Sequence[Mapping[str, float]]], jobs: int
+    cells: Sequence[Cell],
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    jobs: int,
+    beside_s: float = 0.0,
 ) -> float | None:
     """Estimates what is left of `cells` from the speed so far: of the same kind where one has run, else of all.
 
-    histories: cell's name -> rows of its history.csv, of all cells. None before the first epoch."""
+    histories: cell's name -> rows of its history.csv, of all cells. beside_s: what a cell takes beside its epochs. None
+    before the first epoch."""
     speeds: dict[str, list[float]] = {}
     for name, rows in histories.items():
         speeds.setdefault(_kind(name), []).extend(row["seconds"] for row in rows)
@@ -116,7 +120,7 @@ def seconds_left(
     total = 0.0
     for cell in cells:
         epochs_left = cell.recipe.epochs - len(histories.get(cell.name, ()))
-        total += max(0, epochs_left) * known.get(_kind(cell.name), usual)
+        total += max(0, epochs_left) * known.get(_kind(cell.name), usual) + beside_s
     return total / min(jobs, max(1, len(cells)))
 
 
@@ -169,11 +173,13 @@ def _stop(jobs: Sequence[_Job]) -> None:
 
 
 class _Board:
-    """Says what happens: a line a cell, and on a terminal a bar of epochs."""
+    """Says what happens: a line a cell; how far those are that run: on a terminal a bar, else a line before it gets silent."""
 
     def __init__(self, cells: Sequence[Cell], out: Path, outcome: Outcome, jobs: int, progress: bool) -> None:
         self.cells, self.out, self.outcome, self.jobs = cells, out, outcome, jobs
         self.failures: dict[str, str] = {}
+        self.beside_s: list[float] = []  # of each cell that has ended, what it took beside its epochs
+        self.said = time.monotonic()
         self.bar: Any = None
         if progress:
             from rich.console import Console
@@ -194,19 +200,20 @@ class _Board:
         else:
             self.failures[cell.name] = failure or "ended without a result"
             line = f"failed after {took}: {self.failures[cell.name]}"
-        to_do = self._to_do()
-        left = self._left(to_do, self._histories())
+        to_do, histories = self._to_do(), self._histories()
+        self.beside_s.append(max(0.0, seconds - sum(row["seconds"] for row in histories[cell.name])))
+        left = self._left(to_do, histories)
         line = f"[{len(self.cells) - len(to_do)} of {len(self.cells)}] {cell.name}: {line}" + (
             left and f"; {left} left"
         )
         if self.bar is not None:
             self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:
-            logger.info(line)
+            self._say(line)
 
     def show(self, running: Sequence[Cell]) -> None:
-        """Draws the bar; is called some times a second."""
-        if self.bar is None:
+        """Draws the bar or says how far it is; is called some times a second."""
+        if self.bar is None and time.monotonic() - self.said < SILENCE_S:
             return
         rows, to_do = self._histories(), self._to_do()
         names = ", ".join(
@@ -214,7 +221,15 @@ class _Board:
         )
         done = sum(len(rows[cell.name]) if cell in to_do else cell.recipe.epochs for cell in self.cells)
         runs = f"{len(self.cells) - len(to_do)} of {len(self.cells)} runs"
-        self.bar.update(self.task, completed=done, description=names, left=self._left(to_do, rows), runs=runs)
+        left = self._left(to_do, rows)
+        if self.bar is None:
+            self._say(f"{runs} done; epochs of {names}" + (left and f"; {left} left"))
+        else:
+            self.bar.update(self.task, completed=done, description=names, left=left, runs=runs)
+
+    def _say(self, line: str) -> None:
+        self.said = time.monotonic()
+        logger.info(line)
 
     def close(self) -> None:
         if self.bar is not None:
@@ -225,7 +240,8 @@ class _Board:
         return [c for c in self.cells if c.name not in self.failures and not is_finished(self.out / c.folder)]
 
     def _left(self, cells: Sequence[Cell], histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-        seconds = seconds_left(cells, histories, self.jobs) if cells else None
+        beside_s = sum(self.beside_s) / max(1, len(self.beside_s))
+        seconds = seconds_left(cells, histories, self.jobs, beside_s) if cells else None
         return "" if seconds is None else f"about {duration(seconds)}"
 
     def _histories(self) -> dict[str, list[dict[str, float]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fiducial.errors import UserError
+from fiducial.errors import nothing_at
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Source:
     def here(self) -> Source:
         """Gives itself; UserError where there is nothing at its path, before anything heavy is imported to read it."""
         if not self.path.exists():
-            raise UserError(self.path, "no such file or folder")
+            raise nothing_at(self.path)
         return self
 
     def __str__(self) -> str:

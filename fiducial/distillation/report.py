@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,7 @@ def write(
         "left_out": [str(problem) for problem in material.problems],
     }
     galleries = _galleries(scored, material, teacher.detector.spec.skeleton)
-    for name, gallery in zip(("worst", "points"), galleries, strict=True):
+    for name, gallery in zip(("worst", "points"), (galleries[0], galleries[-1]), strict=True):
         pictures.write(outcome.out / "pictures" / f"{name}.png", sheet_of(gallery, PAIRS))
     page = _page(outcome, teacher, material, scored, summary, galleries)
     return write_run(read_run(outcome.out), summary, page)
@@ -149,12 +150,11 @@ def pair(crop: Crop, skeleton: Skeleton) -> np.ndarray:
 
 def _galleries(scored: Scored, material: Material, skeleton: Skeleton) -> list[Gallery]:
     note = "Left the teacher's points, right the student's; the same point has the same colour. {}"
-    first, last = scored.worst[0], scored.worst[-1]
+    first, last, count = scored.worst[0], scored.worst[-1], len(scored.rows)
     farthest = f"From {first.px:.2f} px ({material.scored.name(first.row)}) to {last.px:.2f} px."
-    shown = {
-        "Worst first": (scored.worst, farthest),
-        "Evenly over all": (scored.evenly, f"{len(scored.evenly)} of {len(scored.rows)} scored crops: what to expect."),
-    }
+    shown = {"Worst first": (scored.worst, farthest)}
+    if count > SHOWN:
+        shown["Evenly over all"] = (scored.evenly, f"{len(scored.evenly)} of {count} scored crops: what to expect.")
     return [
         Gallery(
             title, [Picture(pair(crop, skeleton), material.scored.name(crop.row)) for crop in crops], note.format(words)
@@ -187,12 +187,13 @@ def _page(
     metrics = metric_table(
         [(name, figures[name], meaning) for name, meaning in MEANINGS.items() if name in figures],
         f"On {material.split}",
-        f"{len(scored.rows)} crops; shares and NME are fractions, not percent.",
+        f"{len(scored.rows)} crops; shares and NME are fractions, not percent. The distance is not the AKD that is published "
+        "with the First-Order-Motion model.",
     )
     columns = ("clip", "crops", "distance px", "% of the side")
     clips = [(row["clip"], row["crops"], row[DISTANCE], 100 * row[SHARE]) for row in summary["clips"]]
     return page_of_run(
-        run,
+        replace(run, recipe=_that_applies(run.recipe, material)),
         title=f"{recipe.backbone} {'taught by' if is_taught else 'beside'} {teacher.detector.spec.backbone}: {run.folder.name}",
         facts=_facts(figures, summary),
         notes=[*([outcome.warning] if outcome.warning else []), *notes],
@@ -212,12 +213,21 @@ def _page(
     )
 
 
+def _that_applies(recipe: Mapping[str, Any], material: Material) -> dict[str, Any]:
+    """Leaves out settings that nothing was made with: of clips where there were none, of learning without labels."""
+    motion = {"motion": {"clips": recipe["motion"]["clips"]}} if material.clips else {}
+    return {**{name: value for name, value in recipe.items() if name != "motion"}, **motion}
+
+
 def _facts(figures: Mapping[str, float], summary: Mapping[str, Any]) -> list[Fact]:
     student, teacher = summary["student_parameters"], summary["teacher_parameters"]
-    distance = f"{figures[DISTANCE]:.2f} px, {100 * figures[SHARE]:.2f} %"
     times = f"of the student; its teacher has {teacher:,}, {teacher / student:.1f} times as many"
     return [
-        Fact(DISTANCE.replace("_", " "), distance, f"{MEANINGS[DISTANCE]}; %: {MEANINGS[SHARE]}"),
+        Fact(
+            "distance to the teacher",
+            f"{figures[DISTANCE]:.2f} px",
+            f"{100 * figures[SHARE]:.2f} % of the input's side",
+        ),
         *(Fact(name.replace("_", " "), figures[name], MEANINGS[name]) for name in HEADLINE if name in figures),
         Fact("parameters", f"{student:,}", times),
     ]

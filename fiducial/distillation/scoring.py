@@ -34,8 +34,7 @@ from fiducial.types import Batch, Instances
 
 DISTANCE = "student_teacher_distance"
 MEANINGS = {
-    DISTANCE: "mean Euclidean distance between the student's points and the teacher's, px of the student's input "
-    "(the AKD published with the First-Order-Motion model is another measure)",
+    DISTANCE: "mean distance of the student's points from the teacher's, px of the student's input",
     "student_teacher_distance_share": "the same as a share of the input's longest side",
     "l1": "mean squared error of points and Jacobians in -1..1, unweighted: the loss L1",
     "jacobian_error": "mean |1 - J_t^-1 J_s| over the entries of the local frames; 0 = the teacher's frame",
@@ -58,7 +57,7 @@ def parts_of(
     if student.jacobian is not None and teacher.jacobian is not None:
         parts["jacobian_error"] = jacobian_error(student.jacobian, teacher.jacobian).mean(1)
     if student.maps is not None and teacher.maps is not None and own is not None and theirs is not None:
-        parts["heatmap_divergence"] = divergence(student.maps, own, teacher.maps, theirs).mean(1)
+        parts["heatmap_divergence"] = divergence(student.maps, own, teacher.maps, theirs).mean(1).clamp_min(0)
     return parts
 
 

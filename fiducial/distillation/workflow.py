@@ -109,7 +109,12 @@ def preparation(teacher: Teacher, source: Source, *, progress: bool = False) -> 
             beside={"teacher": teacher.told()},
             initialization=initialization,
             licence=_licence(detector, teacher),
-            card_metrics={"train_instances": len(material.learnt), "loss": spec.loss, "teacher": teacher.told()},
+            card_metrics={
+                "train_instances": len(material.learnt),
+                **fitting.box_share(material.learnt.instances(recipe.size)),
+                "loss": spec.loss,
+                "teacher": teacher.told(),
+            },
             floor=lambda metrics: None if terms is None else _floor(answers, recipe.size),
             save=lambda folder, card: detectors.save(detector.eval(), folder, card),
             report=lambda outcome: report.write(outcome, teacher, material, distances, validation_loader(), source),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,18 +36,18 @@ class Floor:
             {} if self.human is None else {"human": files.finite(self.human), "human_from": self.human_from}
         )
 
-    def beside(self) -> str:
-        """Says it in the words that stand beside an NME."""
-        line = f"mean shape of {self.of}: {self.nme:.4f}"
-        return line if self.human is None else f"{line}; people: {self.human:.4f}, {self.human_from}"
+    def beside(self, text: Callable[[float], str] = "{:.4f}".format) -> str:
+        """Says it in the words that stand beside an NME, which `text` writes."""
+        line = f"mean shape of {self.of}: {text(self.nme)}"
+        return line if self.human is None else f"{line}; people: {text(self.human)}, {self.human_from}"
 
-    def verdict(self, nme: float | None) -> str | None:
+    def verdict(self, nme: float | None, text: Callable[[float], str] = "{:.4f}".format) -> str | None:
         """Says that a result is no better than its floor; None where it is, or where nothing was measured."""
         if nme is None or not nme >= self.nme:
             return None
         return (
-            f"no better than its floor: an NME of {nme:.4f}, where the mean shape of {self.of}, which looks at no image, "
-            f"has {self.nme:.4f}"
+            f"no better than its floor: an NME of {text(nme)}, where the mean shape of {self.of}, which looks at no image, "
+            f"has {text(self.nme)}"
         )
 
     @classmethod

@@ -33,6 +33,7 @@ class Choices:
     flip_test: bool = False  # averaged over the image and its mirror image
     oks_nms: float | None = None  # of instances that are more alike than this, by OKS, the best by score stays
     strict: bool = False  # what could be left out is an error
+    hide_below: float = 0.0  # points of a lower score are not drawn; results have them
 
 
 PLAIN = Choices()  # each frame by itself, as it is

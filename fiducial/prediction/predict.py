@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fiducial import files, folders
+from fiducial.card import BOX_SHARE, Card
 from fiducial.data.coco_json.ids import Id
 from fiducial.errors import UserError
 from fiducial.log import logger
@@ -27,6 +28,8 @@ from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Skeleton
 
+WHOLE = 0.5  # of an image's area: boxes that are smaller are crops
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -37,6 +40,7 @@ class Prediction:
     seconds: float  # that it took, without loading the model
     json_file: Path
     problems: list[str]
+    notes: list[str]  # what was taken for granted
 
     @property
     def results(self) -> list[outputs.Entry]:
@@ -66,6 +70,8 @@ def predict_sources(
     anything is written."""
     json_file = json_file or out / "results.json"
     _check_outputs(out, json_file, csv_file)
+    if not names:
+        raise UserError("sources", "none were given; expected images, folders, videos or camera:0")
     inputs = sources.find(names)
     _check_videos(inputs, choices, boxes)
     problems: list[str] = []
@@ -87,18 +93,21 @@ def predict_sources(
     targets = drawings.targets(inputs, out)
     total = sources.count(inputs)
     run = runtime.load(model, choices.flip_test)
+    notes = [] if boxes_file is not None else _of_whole_images(run.card)
+    for note in notes:
+        logger.warning(note)
     if choices.oks_nms is not None:
         _check_suppression(model, run, boxes)
     pipeline = Pipeline(run, choices, boxes_file, report)
     start = time.monotonic()
     shown = progress("predict", total, "frames", bar=bar)
     with folders.alone(out), _writing(json_file, csv_file, run.skeleton) as write, shown as advance:
-        output = _Output(run.skeleton, write, advance)
+        output = _Output(run.skeleton, write, advance, choices.hide_below)
         for in_one_go in _stretches(inputs):
             output.take(pipeline.look_at(in_one_go), targets)
         if output.images == 0:
             raise UserError(f"no image could be read: {problems[0] if problems else names}")
-    return Prediction(output.images, output.instances, time.monotonic() - start, json_file, problems)
+    return Prediction(output.images, output.instances, time.monotonic() - start, json_file, problems, notes)
 
 
 def _stretches(inputs: list[Source]) -> Iterator[list[Source]]:
@@ -114,6 +123,7 @@ class _Output:
     skeleton: Skeleton
     write: Write
     advance: Advance
+    hide_below: float
     images: int = 0
     instances: int = 0
 
@@ -130,7 +140,7 @@ class _Output:
 
     def _put(self, item: FramePoints, draw: Draw) -> None:
         entries = outputs.entries(item.frame, item.boxes, item.points)
-        draw(item.frame, pictures.draw_keypoints(item.image, item.points, self.skeleton))
+        draw(item.frame, pictures.draw_keypoints(item.image, item.points, self.skeleton, self.hide_below))
         self.write(entries)
         self.images, self.instances = self.images + 1, self.instances + len(entries)
         self.advance(1)
@@ -198,6 +208,17 @@ def _with_boxes(inputs: list[Source], boxes_file: BoxesFile, report: Callable[[s
         declared = boxes.declared if source.kind == "image" else None
         sized.append(replace(source, declared=declared))
     return sized
+
+
+def _of_whole_images(card: Card) -> list[str]:
+    """Says that whole images are looked at by a model that learnt on crops; nothing where it is not known what it saw."""
+    share = card.metrics.get(BOX_SHARE)
+    if not isinstance(share, (int, float)) or share >= WHOLE:
+        return []
+    return [
+        f"without --boxes each whole image is taken for one {card.spec.skeleton.name}, but the model learnt on boxes of "
+        f"{100 * share:.0f} % of their image (median): where there are several, or one is small, its points mean nothing; give --boxes"
+    ]
 
 
 def _check_suppression(model: Path, run: Runtime, boxes: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import re
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 
 from fiducial.data import video
 from fiducial.data.images import read_image
-from fiducial.errors import UserError
+from fiducial.errors import UserError, nothing_at
 from fiducial.geometry import Size
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -54,7 +55,7 @@ def find(texts: Sequence[str]) -> list[Source]:
     seen: set[Path] = set()
     for text in texts:
         if text.startswith("camera:"):
-            if not text.removeprefix("camera:").isdigit():
+            if re.fullmatch("[0-9]{1,4}", text.removeprefix("camera:")) is None:
                 raise UserError(repr(text), "expected camera:NUMBER, such as camera:0")
             found[text] = Source(text.replace(":", ""), Path(text), "camera")
             continue
@@ -69,10 +70,14 @@ def _matching(text: str) -> list[Path]:
         raise UserError(text, "addresses are not read; download it first, and give the file")
     if os.path.exists(text):
         return [Path(text)]
-    matched = sorted(glob.glob(text, recursive=True)) if any(letter in text for letter in "*?[") else []
-    if not matched:
-        raise UserError(text, "no such file or folder")
-    return [Path(one) for one in matched]
+    if any(letter in text for letter in "*?["):
+        matched = sorted(glob.glob(text, recursive=True))
+        if not matched:
+            raise UserError(text, "no file's name is like this pattern")
+        return [Path(one) for one in matched]
+    if re.fullmatch("(camera|webcam)?[0-9]{0,2}", text):
+        raise UserError(text, "no such file or folder; a camera is written camera:0, camera:1, ..")
+    raise nothing_at(Path(text))
 
 
 def _add(path: Path, found: dict[str, Source], seen: set[Path]) -> None:

@@ -53,8 +53,8 @@ def table(profile: Profile, by: str | None) -> list[dict[str, Any]]:
             "out": _shape(row.output),
             "parameters": f"{row.parameters:,}",
             "MACs M": f"{row.macs / 1e6:,.2f}",
-            "ms": f"{row.ms:.3f}",
-            "share": f"{row.share:.1%}",
+            "ms": _ms(row),
+            "share": _share(row),
             "floor ms": f"{row.floor_ms:.3f}",
             "of peak": f"{row.of_peak:.0%}" if row.macs else "-",
             "out KiB": f"{row.output_bytes / 1024:,.0f}",
@@ -94,8 +94,10 @@ def page_of(profile: Profile, by: str | None) -> Page:
         title=f"Where the time goes: {profile.model} in {profile.runtime}",
         answer=said[:count],
         facts=[
-            Fact("ms a crop", profile.whole_ms, f"{profile.size} px, {_threads(profile)}, {profile.precision}"),
-            Fact("floor, ms", floor, "its multiply-adds at the machine's peak"),
+            Fact(
+                "a crop", f"{profile.whole_ms:.4g} ms", f"{profile.size} px, {_threads(profile)}, {profile.precision}"
+            ),
+            Fact("floor", f"{floor:.2g} ms", "its multiply-adds at the machine's peak"),
             Fact("of peak", f"{profile.of_peak:.0%}", f"{profile.machine.gflops:.0f} GFLOP/s in fp32, measured"),
             Fact("parameters", f"{profile.parameters:,}", f"{profile.macs / 1e6:,.1f} M multiply-adds"),
         ],
@@ -121,12 +123,21 @@ def _table(rows: list[Row], note: str = "") -> Table:
     return Table(COLUMNS, [_cells(row) for row in rows], note=note)
 
 
+def _ms(row: Row) -> str:
+    """Writes a row's milliseconds; next to nothing has no sign."""
+    return f"{round(row.ms, 3) + 0.0:.3f}"
+
+
+def _share(row: Row) -> str:
+    return f"{100 * round(row.share, 3) + 0.0:.1f}%"
+
+
 def _cells(row: Row) -> tuple[object, ...]:
     """Shares are tinted, so that the eye finds the large ones."""
     return (
         row.name,
-        Figure(f"{row.ms:.3f}"),
-        Figure(f"{row.share:.1%}", min(max(row.share, 0.0), 1.0)),
+        Figure(_ms(row)),
+        Figure(_share(row), min(max(row.share, 0.0), 1.0)),
         Figure(f"{row.of_peak:.0%}" if row.macs else "–"),
         Figure(f"{row.floor_ms:.3f}"),
         Figure(str(row.layers) if row.name != REST else "–"),

@@ -62,12 +62,12 @@ class Dot:
 
 
 def number_text(value: Any) -> str:
-    """Writes a number with four digits that matter; an en dash for None and NaN; anything else as text."""
+    """Writes a number with four digits that matter, 102,597 for a long whole one; an en dash for None and NaN."""
     if value is None or (isinstance(value, (float, np.floating)) and not math.isfinite(value)):
         return "–"
     if isinstance(value, (float, np.floating)):
         return f"{float(value):#.4g}".rstrip(".")  # with trailing zeros, so that columns line up
-    return str(value)
+    return f"{value:,}" if isinstance(value, (int, np.integer)) and abs(value) >= 10_000 else str(value)
 
 
 def lines(

@@ -5,7 +5,7 @@ A model of any runtime is an `About`; nothing here imports torch until a detecto
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -123,7 +123,8 @@ def write(
     if ground is not None:
         rows[1:1] = _ground_rows(ground)
         line = ground.verdict(numbers["nme"])
-        notes = [*([line] if line else []), *notes]
+        is_said = any("mean shape" in note for note in notes)  # by what training says of the run
+        notes = [*([line] if line and not is_said else []), *notes]
     page = page_of_run(
         run,
         title=title,
@@ -153,9 +154,10 @@ def write(
 
 def _facts(numbers: Mapping[str, float | None], meanings: Mapping[str, str], ground: Floor | None) -> list[Fact]:
     """Makes the headline, its NME beside what no image is needed for."""
-    nme, *others = (Fact(name.upper(), numbers[name], meanings[name]) for name in HEADLINE)
+    shown: dict[str, Any] = {**numbers, "epe": f"{number_text(numbers['epe'])} px"}
+    nme, *others = (Fact(name.upper(), shown[name], meanings[name]) for name in HEADLINE)
     if ground is not None:
-        nme = Fact(nme.name, nme.value, f"{nme.meaning}; {number_text(ground.nme)} is the mean shape's, its floor")
+        nme = replace(nme, meaning=f"{nme.meaning}; {number_text(ground.nme)} is the mean shape's, its floor")
     return [nme, *others]
 
 

@@ -43,10 +43,8 @@ def evaluation_galleries(
     predicted = np.asarray(keypoints.numpy().xy, np.float64)
 
     def picture(row: int) -> Picture:
-        far_off = pictures.farthest(instances.xy[row], instances.labelled[row], predicted[row])[: pictures.NAMED]
-        names = ", ".join(instances.skeleton.points[i] for i in far_off)
-        caption = f"NME {number_text(errors[row])}, {instance_name(instances, row)}" + (
-            f"; farthest: {names}" if names else ""
+        caption = (
+            f"NME {number_text(errors[row])}, {instance_name(instances, row)}{farthest(instances, row, predicted[row])}"
         )
         tile = instance_tile(instances, row, predicted[row], LARGE_TILE if points > MANY else TILE)
         return Picture(tile, caption, f"Truth and prediction: {caption}")
@@ -75,7 +73,16 @@ def instance_name(instances: Instances, row: int) -> str:
     return f"{image}, annotation {instances.annotation_id[row]}"
 
 
-def instance_tile(instances: Instances, row: int, predicted: np.ndarray, size: Size = TILE) -> np.ndarray:
+def farthest(instances: Instances, row: int, predicted: np.ndarray) -> str:
+    """Names the points that are numbered on an instance's tile, "; farthest: 1 nose, 2 ear"."""
+    far_off = pictures.farthest(instances.xy[row], instances.labelled[row], predicted)[: pictures.NUMBERED]
+    names = ", ".join(f"{number}\u00a0{instances.skeleton.points[i]}" for number, i in enumerate(far_off, 1))
+    return f"; farthest: {names}" if names else ""
+
+
+def instance_tile(
+    instances: Instances, row: int, predicted: np.ndarray, size: Size = TILE, *, numbered: bool = True
+) -> np.ndarray:
     """Cuts one instance out by its box, with some surroundings, onto a tile of `size`, truth and prediction drawn.
 
     Where the box is of no use, its labelled points or else the whole image take its place. predicted [k, 2] px of the
@@ -90,7 +97,9 @@ def instance_tile(instances: Instances, row: int, predicted: np.ndarray, size: S
     truth = geometry.transform(matrix, instances.xy[row].astype(np.float64))
     predicted = geometry.transform(matrix, np.asarray(predicted, np.float64))
     tile = pictures.cut_out(image, matrix, size)
-    return pictures.truth_and_prediction(tile, truth, instances.labelled[row], predicted, instances.skeleton)
+    return pictures.truth_and_prediction(
+        tile, truth, instances.labelled[row], predicted, instances.skeleton, numbered=numbered
+    )
 
 
 def heatmap_gallery(

@@ -53,6 +53,7 @@ class Table:
     rows: Sequence[Sequence[Any]]
     title: str = ""
     note: str = ""
+    last_below: bool = False  # on a phone the last cell, a sentence, stands below the others of its row
     kind: ClassVar[str] = "table"
 
     def __len__(self) -> int:
@@ -226,6 +227,12 @@ def breakable(value: Any) -> Any:
     return Markup(re.sub(r"[\w./-]{24,}", broken, str(escape(number_text(value)))))
 
 
+def sentence(text: str) -> str:
+    """Begins a line as a sentence, where it begins with a plain word, and ends it as one."""
+    begun = text[:1].upper() + text[1:] if re.match(r"[a-z]+[ ,:]", text) else text
+    return begun if begun.endswith((".", "!", "?", ":")) else f"{begun}."
+
+
 def torch_device() -> str:
     """Names what torch computes on here."""
     import torch
@@ -250,7 +257,7 @@ def jpeg_uri(image: np.ndarray, quality: int = 80) -> str:
 
 def metric_table(rows: Sequence[tuple[str, Any, str]], title: str, note: str) -> Table:
     """Makes the table of figures: (name, value, what it is)."""
-    return Table(("metric", "value", "what it is"), rows, title, note)
+    return Table(("metric", "value", "what it is"), rows, title, note, last_below=True)
 
 
 def gallery_sections(shown: Sequence[Gallery]) -> list[Section]:

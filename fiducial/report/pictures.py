@@ -38,10 +38,9 @@ GROUP_COLOURS: tuple[Colour, ...] = (
 )
 
 FEW = 12  # points of which each is shown by itself: with its error's line, or its heatmap
+FLAT = 0.05  # of the largest value: maps that differ by less say nothing of where a point is
 MARKED = 6  # of more points, the farthest off, with their lines
-NAMED = 2  # the farthest off, with their names
-WIDE_ENOUGH = 160  # px of an image with names on it
-FAR = 0.04  # of the image's longest side: nearer points need no name
+NUMBERED = 2  # the farthest off, with a number that a caption explains: names would cover each other
 
 _SHIFT = 6  # OpenCV's drawing takes fixed point numbers with this many bits after the point
 _FARTHEST = 1e6  # px; beyond it those numbers would overflow
@@ -65,13 +64,16 @@ def hues(count: int) -> np.ndarray:
     return cv2.cvtColor(wheel, cv2.COLOR_HSV2RGB)[0]
 
 
-def draw_keypoints(image: np.ndarray, points: Keypoints, skeleton: Skeleton | None = None) -> np.ndarray:
-    """Draws all instances that were found on a copy of the image; points without names get no lines."""
+def draw_keypoints(
+    image: np.ndarray, points: Keypoints, skeleton: Skeleton | None = None, hide_below: float = 0.0
+) -> np.ndarray:
+    """Draws all instances that were found on a copy of the image, without points of a score lower than `hide_below`; points
+    without names get no lines."""
     count = points.xy.shape[-2]
     skeleton = skeleton or points.skeleton or Skeleton("points", tuple(map(str, range(count))))
     drawing = np.ascontiguousarray(image).copy()
     for one in points:
-        drawing = draw_points(drawing, one.xy, skeleton, score=one.score)
+        drawing = draw_points(drawing, one.xy, skeleton, score=one.score, labelled=~(one.score < hide_below))
     return drawing
 
 
@@ -134,11 +136,18 @@ def crop_with_points(crop: np.ndarray, xy_unit: np.ndarray, skeleton: Skeleton, 
 
 
 def truth_and_prediction(
-    image: np.ndarray, truth: np.ndarray, labelled: np.ndarray, predicted: np.ndarray, skeleton: Skeleton
+    image: np.ndarray,
+    truth: np.ndarray,
+    labelled: np.ndarray,
+    predicted: np.ndarray,
+    skeleton: Skeleton,
+    *,
+    numbered: bool = True,
 ) -> np.ndarray:
     """Draws truth [k, 2] in `TRUTH`, prediction [k, 2] in `PREDICTION`, each with its edges, lines in `ERROR` between.
 
-    Of more than `FEW` points the `MARKED` farthest off alone have such a line, and the `NAMED` farthest off their name.
+    Of more than `FEW` points the `MARKED` farthest off alone have such a line. The `NUMBERED` farthest off are `numbered`
+    from 1.
     Points that are not labelled [k] are left out on both sides: there is nothing to compare them with. A line
     leads to a prediction outside the image as far as the image goes."""
     canvas = np.ascontiguousarray(image).copy()
@@ -157,9 +166,8 @@ def truth_and_prediction(
         _line(canvas, truth[i], predicted[i], ERROR, width)
     _dots(canvas, truth, _same(TRUTH, len(truth)), labelled, radius)
     _dots(canvas, predicted, _same(PREDICTION, len(truth)), labelled, radius)
-    for place, i in enumerate(far_off[:NAMED] if image.shape[1] >= WIDE_ENOUGH else ()):
-        if np.linalg.norm(predicted[i] - truth[i]) > FAR * max(image.shape[:2]):
-            _name(canvas, predicted[i], skeleton.points[i], radius, below=place % 2 == 1)
+    for number, i in enumerate(far_off[:NUMBERED] if numbered else (), 1):
+        _number(canvas, predicted[i], number, radius)
     return canvas
 
 
@@ -234,13 +242,14 @@ def heatmap_panel(
 ) -> np.ndarray:
     """Draws image | truth's maps merged | prediction's merged; below them single predicted maps of [k, h, w].
 
-    Truth and prediction are each scaled by their own largest value, which the caption gives. `chosen` are the points
+    Truth and prediction are each scaled by their own largest value, which the caption gives; maps that are the same
+    everywhere are called flat. `chosen` are the points
     whose maps stand below, by default the first `FEW`. About `width` px wide."""
     merged = {"truth": truth_maps, "prediction": predicted_maps}
     size = _of_width(crop, width // 3)
     image = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
     tiles = [image, *(overlay_heatmaps(image, maps, colours=colours) for maps in merged.values())]
-    captions = ["image", *(f"{name}, peak {_largest(maps):.2g}" for name, maps in merged.items())]
+    captions = ["image", *(f"{name}, {_peak(maps)}" for name, maps in merged.items())]
     top = contact_sheet(tiles, captions, len(tiles))
     single = list(range(len(names)))[:FEW] if chosen is None else list(chosen)
     columns = 6 if len(single) > 4 else 4
@@ -359,16 +368,17 @@ def _disc(canvas: np.ndarray, xy: np.ndarray, radius: float, colour: Sequence[in
     patch[:] = _to_bytes(patch * (1 - cover) + np.asarray(colour) * cover)
 
 
-def _name(canvas: np.ndarray, xy: np.ndarray, name: str, radius: float, *, below: bool) -> None:
-    """Writes a name above or below a point, dark around it, inside the image."""
-    size, font, height = _size(canvas), cv2.FontFace("sans"), max(11, canvas.shape[1] // 22)
-    _, _, width, _ = cv2.getTextSize(size, name, (0, 0), font, height, 450)
-    right = xy[0] + radius + 4
-    x = int(np.clip(right if right + width < size.w else xy[0] - radius - 4 - width, 2, max(2, size.w - width - 2)))
-    y = int(np.clip(xy[1] + (radius + height if below else -radius - 2), height + 2, size.h - 4))
-    for dx, dy in ((-1, -1), (1, -1), (-1, 1), (1, 1)):
-        cv2.putText(canvas, name, (x + dx, y + dy), OUTLINE, font, height, 450)
-    cv2.putText(canvas, name, (x, y), ERROR, font, height, 450)
+def _number(canvas: np.ndarray, xy: np.ndarray, number: int, radius: float) -> None:
+    """Writes a number beside a point, dark around it, inside the image: 1 above it, 2 below, so that both are seen where
+    two points share a place."""
+    size, font = _size(canvas), cv2.FontFace("sans")
+    height = int(np.clip(size.w // 14, 9, 20))
+    up = -radius if number % 2 else radius + 0.7 * height
+    x = int(np.clip(xy[0] + radius, 2, max(2, size.w - height)))
+    y = int(np.clip(xy[1] + up, height, max(height, size.h - 4)))
+    for dx, dy in ((-2, 0), (2, 0), (0, -2), (0, 2), (-1, -1), (1, -1), (-1, 1), (1, 1)):
+        cv2.putText(canvas, str(number), (x + dx, y + dy), OUTLINE, font, height, 700)
+    cv2.putText(canvas, str(number), (x, y), ERROR, font, height, 700)
 
 
 def _strength(maps: np.ndarray, size: Size, peak: float | None) -> np.ndarray:
@@ -377,6 +387,13 @@ def _strength(maps: np.ndarray, size: Size, peak: float | None) -> np.ndarray:
     peak = _largest(values) if peak is None else peak
     enlarged = [cv2.resize(each, size, interpolation=cv2.INTER_LINEAR) for each in values]
     return np.clip(np.reshape(enlarged, (len(values), size.h, size.w)) / (peak if peak > 0 else 1), 0, 1)
+
+
+def _peak(maps: np.ndarray) -> str:
+    """Says how strong maps are, or that they point nowhere."""
+    largest = _largest(maps)
+    spread = float(np.nan_to_num(np.ptp(np.asarray(maps, np.float64), axis=(-2, -1))).max(initial=0))
+    return "flat: the same everywhere" if spread <= FLAT * abs(largest) else f"peak {largest:.2g}"
 
 
 def _largest(maps: np.ndarray) -> float:

@@ -24,6 +24,7 @@ WIDTH, LEFT, RIGHT, LINE = 400, 58, 14, 17  # units; LINE is the height of a lin
 PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, 190
 LONGEST_NAME = 46  # letters of a legend's line
 MOST_PLACES = 800  # of a line: more would weigh down the page, and no screen shows them
+LEAST_SHARE = 1e-4  # of a value: what differs by less is drawn as the same
 DECADES = 20.0  # values that differ by more times than this are shown on a logarithmic axis
 
 
@@ -60,7 +61,7 @@ class Axis:
         if not len(numbers):
             return cls(label=label, low=1.0 if log else 0.0, high=10.0 if log else 1.0, log=log, whole=whole)
         low, high = float(numbers.min()), float(numbers.max())
-        if high <= low:
+        if high - low <= LEAST_SHARE * max(abs(low), abs(high)) or high <= low:
             apart = 0.5 if whole else abs(low) / 2 or 0.5
             low, high = (low / 2, low * 2) if log else (low - apart, low + apart)
         elif log:
@@ -92,7 +93,7 @@ class Axis:
     def tick_texts(self) -> list[tuple[float, str]]:
         """Gives the ticks with their numbers, written with as many digits as it takes to tell them apart."""
         ticks = self.ticks()
-        written = ([f"{value:.{digits}g}" for value in ticks] for digits in range(4, 16))
+        written = ([f"{value:.{digits}g}".replace("e-0", "e-") for value in ticks] for digits in range(4, 16))
         texts = next((texts for texts in written if len(set(texts)) == len(ticks)), [str(value) for value in ticks])
         return list(zip(ticks, texts, strict=True))
 

@@ -19,6 +19,7 @@ from fiducial.report.page import (
     data_section,
     gallery_sections,
     recipe_section,
+    sentence,
     write_page,
 )
 from fiducial.report.plot import Chart
@@ -94,11 +95,14 @@ def page_of_run(
     problems: Sequence[str] = (),
 ) -> Page:
     """Makes the page: metrics, charts, galleries, details, then the data, the recipe and the files."""
-    beside = [line for line in BESIDE.items() if (run.folder / line[0]).exists()] if run.history else []
+    exist = {
+        name for name in BESIDE if name == "metrics.json" or (run.folder / name).exists()
+    }  # it comes with the page
+    beside = [line for line in BESIDE.items() if line[0] in exist] if run.history else []
     return Page(
         title=title,
         facts=[*facts, *_best(run)],
-        notes=notes,
+        notes=[sentence(note) for note in notes],
         sections=[
             Section("Metrics", [metrics]),
             Section("Charts", [Charts(drawn)]),

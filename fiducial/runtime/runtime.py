@@ -17,7 +17,7 @@ import numpy as np
 from fiducial import geometry, trial
 from fiducial.card import Card
 from fiducial.data import crops
-from fiducial.errors import UserError, did_you_mean
+from fiducial.errors import UserError, did_you_mean, nothing_at
 from fiducial.runtime import batch, runtimes
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
@@ -110,7 +110,7 @@ def resolved(model: Path) -> Path:
     """Finds the model that a path means: a run folder or a file as it is; of a folder that holds one exported model and
     no run, that model's file. Raises UserError where nothing is there, or several models are."""
     if not model.exists():
-        raise UserError(f"{model}: no such file or folder; expected a run folder or an exported model")
+        raise nothing_at(model, "a run folder or an exported model")
     if not model.is_dir() or (model / "model.safetensors").exists():
         return model
     # Of ncnn's files the decode is an ONNX file, too, but no model.

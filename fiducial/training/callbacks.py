@@ -8,10 +8,9 @@ from typing import Any
 
 from fiducial import files
 from fiducial.log import logger
+from fiducial.progress import SILENCE_S, duration
 from fiducial.training import history
-from fiducial.training._lightning import L
-
-A_MINUTE = 60.0
+from fiducial.training._lightning import L, RichProgressBar
 
 
 class History(L.Callback):
@@ -53,8 +52,8 @@ class History(L.Callback):
 
 
 class Told(L.Callback):
-    """Says a line after each epoch, and within a long one a line a minute: where there is no terminal, a log is all that
-    whoever waits can look at."""
+    """Says a line after each epoch, and within a long one before the silence gets long: how well it goes, and how long it
+    will take. Where there is no terminal, a log is all that whoever waits can look at."""
 
     def __init__(self, rows: History) -> None:
         self.history = rows
@@ -66,7 +65,7 @@ class Told(L.Callback):
         self.first_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if time.perf_counter() - self.last > A_MINUTE and batch_idx + 1 < trainer.num_training_batches:
+        if time.perf_counter() - self.last > SILENCE_S and batch_idx + 1 < trainer.num_training_batches:
             step = f"step {batch_idx + 1} of {trainer.num_training_batches}"
             self._say(trainer, f"{_epoch(trainer)}: {step}{self._left(trainer)}")
 
@@ -89,7 +88,14 @@ class Told(L.Callback):
         if left <= 0 or done <= 0:
             return ""
         seconds = (time.perf_counter() - self.began) / done * left
-        return f", about {_duration(seconds)} left"
+        return f", about {duration(seconds)} left"
+
+
+class Bar(RichProgressBar):
+    """Draws how far an epoch is, which counts from 1 as everywhere else."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1} of {self.trainer.max_epochs}"
 
 
 class Patience(L.Callback):
@@ -110,9 +116,3 @@ class Patience(L.Callback):
 
 def _epoch(trainer: L.Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

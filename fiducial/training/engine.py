@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from fiducial.log import muted
-from fiducial.training._lightning import L, RichProgressBar, TensorBoardLogger, Tuner, WeightAveraging
-from fiducial.training.callbacks import History, Patience, Told
+from fiducial.training._lightning import L, TensorBoardLogger, Tuner, WeightAveraging
+from fiducial.training.callbacks import Bar, History, Patience, Told
 from fiducial.training.checkpoints import Checkpoints, WholeFiles
 from fiducial.training.device import pick_device
 from fiducial.training.history import Row
@@ -87,7 +87,9 @@ def run(
     callbacks = [_averaging(recipe), *work.watches, history, checkpoints]
     if recipe.patience is not None:
         callbacks.append(Patience(history, recipe.patience))
-    callbacks.append(RichProgressBar() if progress else Told(history))
+    callbacks.append(Told(history))
+    if progress:  # how far an epoch is; above it the lines of those that are over, and how long the rest will take
+        callbacks.append(Bar())
     trainer = _trainer(
         recipe,
         devices,

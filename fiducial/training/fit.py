@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from fiducial import config
-from fiducial.card import Card, DetectorSpec
+from fiducial.card import BOX_SHARE, Card, DetectorSpec
 from fiducial.data import annotations, augment, loading
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.source import Source
@@ -153,11 +154,19 @@ def work_of(
         problems=data.problems,
         initialization=initialization,
         licence=detector.backbone.licence,
-        card_metrics={"train_instances": len(data.train)},
+        card_metrics={"train_instances": len(data.train), **box_share(data.train)},
         floor=lambda metrics: ToBeat(floor.floor_of(data.validation, data.train).nme, "the mean shape of train"),
         save=save,
         report=partial(_report, data=data, truth=truth, split=split, source=source),
     )
+
+
+def box_share(instances: Instances) -> dict[str, float]:
+    """Measures how much of its image an instance takes, for the card; nothing where the images' sizes are not known."""
+    image_px = instances.image_size[instances.image_row].astype(np.float64).prod(1)
+    shares = instances.box_xywh[:, 2:].astype(np.float64).prod(1)[image_px > 0] / image_px[image_px > 0]
+    shares = shares[np.isfinite(shares)]
+    return {BOX_SHARE: round(float(np.median(shares)), 4)} if len(shares) else {}
 
 
 def usual_recipe() -> Recipe:

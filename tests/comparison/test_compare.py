@@ -157,7 +157,10 @@ def test_figures_stand_beside_their_floor(
     named = f"Even {best} is no better than its floor"
     assert compared["answer"][0].startswith(f"{named} by more than noise: NME {100 * nme:.2f} %, where the mean shape")
     errors_of = floor.shape_errors
-    for times, words in ((3, "Most accurate on val"), (0.5, f"{named}: an NME of {nme:.4f}, where the mean shape")):
+    for times, words in (
+        (3, "Most accurate on val"),
+        (0.5, f"{named}: an NME of {100 * nme:.2f} %, where the mean shape"),
+    ):
         monkeypatch.setattr(floor, "shape_errors", lambda *of, times=times: times * errors_of(*of))
         figures = compare(blobs, tmp_path / "out", folders)
         assert figures["answer"][0].startswith(words)

@@ -131,7 +131,26 @@ def test_time_left_goes_by_the_speed_measured() -> None:
     rows = {slow.name: [{"seconds": 4.0}] * 10, quick.name: [{"seconds": 2.0}] * 4, new.name: []}
     assert train.seconds_left([quick, new], rows, 1) == 6 * 2 + 10 * 3, "what has not run is taken for the usual"
     assert train.seconds_left([quick, new], rows, 2) == 21
+    assert train.seconds_left([quick, new], rows, 1, 5.0) == 6 * 2 + 10 * 3 + 2 * 5, (
+        "each has to start and to report, too"
+    )
     assert train.seconds_left([slow], {slow.name: []}, 1) is None
+
+
+def test_without_a_terminal_it_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [
+        Cell(label=method, recipe=Recipe(epochs=10), folder=f"runs/{method}-s0", command=("fit",))
+        for method in ("quick", "new")
+    ]
+    (tmp_path / cells[0].folder).mkdir(parents=True)
+    (tmp_path / cells[0].folder / "history.csv").write_text("epoch,seconds\n0,2\n1,2\n2,2\n3,2\n")
+    board = train._Board(cells, tmp_path, lambda metrics: "", jobs=1, progress=False)
+    with heard() as lines:
+        board.show(cells[:1])
+        assert lines == [], "not yet"
+        monkeypatch.setattr(train, "SILENCE_S", 0.0)
+        board.show(cells[:1])
+    assert lines == ["0 of 2 runs done; epochs of quick seed 0: 4/10; about 32 s left"]
 
 
 def test_commands_run_on_whatever_becomes_of_others(tmp_path: Path) -> None:

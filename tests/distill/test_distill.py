@@ -167,7 +167,8 @@ def test_the_page_of_clips(distill: Any, motion_teacher: Teacher, clips: Path, t
     page, worst = page_of(out), max(px, key=lambda name: px[name].max())
     where = f"{worst}, frame {px[worst].argmax()}" if worst != "2 stills" else f"{px[worst].argmax()}.png, frame 0"
     for words in (
-        f"{every.mean():.2f} px, {100 * every.mean() / 64:.2f} %",
+        f"{every.mean():.2f} px",
+        f"{100 * every.mean() / 64:.2f} % of the input's side",
         f"From {every.max():.2f} px ({where}) to ",
         f"to {np.sort(every)[-12]:.2f} px",
         "12 of 26 scored crops",
@@ -186,6 +187,8 @@ def test_the_page_of_clips(distill: Any, motion_teacher: Teacher, clips: Path, t
         "Learning rate",
     ):
         assert words in page, words
+    assert "motion.clips.held_out" in page
+    assert "motion.perceptual_weight" not in page, "nothing was learnt without labels here"
     own, theirs = (
         sum(value.numel() for value in each.parameters()) for each in (detectors.load(out)[0], motion_teacher.detector)
     )

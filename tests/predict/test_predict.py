@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from heard import heard
 
-from fiducial.card import Card, DetectorSpec
+from fiducial.card import BOX_SHARE, Card, DetectorSpec
 from fiducial.data import annotations
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, predictions
@@ -126,6 +126,23 @@ def test_whole_images_without_boxes(blob_model: Path, tmp_path: Path) -> None:
     assert [entry["file_name"] for entry in entries] == ["a.jpg", "a.png", "deep/b.PNG", "deep/c.jpeg"]
     assert [entry["image_id"] for entry in entries] == [1, 2, 3, 4]
     assert "bbox" not in entries[0]
+
+
+def test_whole_images_for_a_model_that_learnt_on_crops(blob_model: Path, tmp_path: Path) -> None:
+    """A street of people gets one skeleton in its middle: that is said, and kept with the results."""
+    card = json.loads((blob_model / "model.json").read_text())
+    picture = str(noise_picture(tmp_path / "street.png"))
+    for share, count in ((0.08, 1), (0.6, 0), (None, 0), ("much", 0)):
+        run = shutil.copytree(blob_model, tmp_path / f"run_{share}")
+        card["metrics"] = {} if share is None else {BOX_SHARE: share}
+        (run / "model.json").write_text(json.dumps(card))
+        with heard() as lines:
+            notes = predict_sources(run, [picture], tmp_path / "out").notes
+        assert len(notes) == count, share
+        assert [line for line in lines if "--boxes" in line] == notes
+    assert "boxes of 8 % of their image" in predict_sources(tmp_path / "run_0.08", [picture], tmp_path / "out").notes[0]
+    boxed = predict_sources(tmp_path / "run_0.08", [picture], tmp_path / "out", boxes=Path("1,2,30,40"))
+    assert boxed.notes == [], "it was told where to look"
 
 
 def test_equal_names_from_two_folders_do_not_overwrite_each_other(blob_model: Path, tmp_path: Path) -> None:

@@ -216,8 +216,14 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
 
 
 def test_a_missing_source_is_said_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere\.jpg: no such file or folder"):
+    with pytest.raises(UserError, match=r"nowhere\.jpg: no such file or folder$"):
         sources.find([str(write_picture(tmp_path / "a.png", 1)), str(tmp_path / "nowhere.jpg")])
+    write_picture(tmp_path / "IMG_0042.png", 1)
+    with pytest.raises(UserError, match=r"IMG_042\.png: no such file or folder\. Did you mean '.*/IMG_0042\.png'\?"):
+        sources.find([str(tmp_path / "IMG_042.png")])
+    for camera in ("0", "camera", "webcam1"):
+        with pytest.raises(UserError, match=rf"{camera}: no such file or folder; a camera is written camera:0"):
+            sources.find([camera])
 
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
@@ -284,7 +290,7 @@ def test_patterns_that_no_shell_has_spelt_out(tmp_path: Path) -> None:
     assert [source.name for source in sources.find([str(tmp_path / "[d].png")])] == ["[d].png"], (
         "a file of that very name"
     )
-    with pytest.raises(UserError, match=r"\*\.gif: no such file or folder"):
+    with pytest.raises(UserError, match=r"\*\.gif: no file's name is like this pattern"):
         sources.find([str(tmp_path / "*.gif")])
     with pytest.raises(UserError, match=r"https://a\.org/x\.jpg: addresses are not read; download it first"):
         sources.find(["https://a.org/x.jpg"])

@@ -70,6 +70,19 @@ def test_axes_hold_all_values(values: list[float], log: bool | None) -> None:
     assert all(np.isfinite(axis.fraction(ticks)))
 
 
+def test_what_hardly_differs_is_drawn_as_the_same() -> None:
+    """Else ticks would be 0.350971, 0.350972, .., which no axis has room for."""
+    axis = Axis.over("", [0.3509700, 0.3509731])
+    assert axis.low < 0.2
+    assert axis.high > 0.5
+    assert [text for _, text in Axis.over("", [1e-7, 1e-4], log=True).tick_texts()] == [
+        "1e-7",
+        "1e-6",
+        "1e-5",
+        "0.0001",
+    ]
+
+
 # ---------------------------------------------------------------------------------------------------------- marks
 
 
@@ -231,7 +244,16 @@ def test_bars_are_as_long_as_their_values_and_worst_first() -> None:
 
 
 def test_numbers_as_text() -> None:
-    pairs = {0.0453: "0.04530", 3.21234: "3.212", 1234.4: "1234", 0.0: "0.000", 7: "7", "9 MB": "9 MB", None: "–"}
+    pairs = {
+        0.0453: "0.04530",
+        3.21234: "3.212",
+        1234.4: "1234",
+        0.0: "0.000",
+        7: "7",
+        102597: "102,597",
+        "9 MB": "9 MB",
+        None: "–",
+    }
     assert [charts.number_text(value) for value in pairs] == list(pairs.values())
     assert charts.number_text(np.float32(0.5)) == "0.5000"
     assert charts.number_text(float("nan")) == "–"

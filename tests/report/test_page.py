@@ -31,8 +31,10 @@ from fiducial.report.page import (
     data_section,
     failed_section,
     gallery_sections,
+    metric_table,
     recipe_section,
     render,
+    sentence,
     write_page,
 )
 from fiducial.types import Instances, Keypoints, Skeleton
@@ -95,14 +97,14 @@ def full_page(instances: Instances, word: str) -> Page:
     crop = cv2.resize(instances.images.read(0), (256, 256))
     panel = pictures.heatmap_panel(crop, maps, maps, instances.skeleton.points)
     bars = charts.point_bars(replace(instances.skeleton, points=(word,) * points), np.linspace(0, 1, points).tolist())
-    metric_table = Table((word, "value"), [("nme", 0.0351), (word, float("nan")), ("ap", None)], title=word, note=word)
+    metrics = Table((word, "value"), [("nme", 0.0351), (word, float("nan")), ("ap", None)], title=word, note=word)
     return Page(
         title=word,
         answer=(word,),
         facts=(Fact("NME", 0.0351, word), Fact(word, "12 ms"), Fact("AUC", float("nan"))),
         notes=(word, "only few images"),
         sections=[
-            Section("Metrics", [metric_table]),
+            Section("Metrics", [metrics]),
             Section("Charts", [Charts([charts.cumulative_errors({word: errors.tolist()}, name=word), bars])]),
             *gallery_sections(
                 [
@@ -257,8 +259,8 @@ def test_galleries_are_ordered_and_skip_what_was_not_measured() -> None:
     worst, sample = galleries.evaluation_galleries(instances, found, errors, worst=3, random=2)
     assert [picture.caption for picture in worst.pictures] == [
         "NME 0.9000, picture_3.jpg, annotation 103",
-        "NME 0.8000, picture_7.jpg, annotation 107; farthest: point_2, point_1",
-        "NME 0.7000, picture_8.jpg, annotation 108; farthest: point_0, point_1",
+        "NME 0.8000, picture_7.jpg, annotation 107; farthest: 1\u00a0point_2, 2\u00a0point_1",
+        "NME 0.7000, picture_8.jpg, annotation 108; farthest: 1\u00a0point_0, 2\u00a0point_1",
     ]
     assert len({picture.caption for picture in sample.pictures}) == len(sample.pictures) == 2
     assert worst.pictures[0].image.shape == (256, 256, 3)
@@ -285,6 +287,24 @@ def test_long_names_break_between_their_words_and_nowhere_else() -> None:
     assert str(page.breakable(name)).replace("<wbr>", "|") == "session_|2026_|camera-|left/|frame_|00012.jpg"
     assert str(page.breakable("left_eye <b>")) == "left_eye &lt;b&gt;"
     assert str(page.breakable(0.25)) == "0.2500"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("this run has learnt little; try more epochs", "This run has learnt little; try more epochs."),
+        ("--split test says more.", "--split test says more."),
+        ("a.json: 3 labels left out", "a.json: 3 labels left out."),
+    ],
+)
+def test_lines_as_sentences(line: str, expected: str) -> None:
+    assert sentence(line) == expected
+
+
+def test_explanations_stand_below_on_a_phone() -> None:
+    section = Section("Metrics", [metric_table([("nme", 0.5, "mean error")], "On val", "")])
+    html = Html(render(Page(title="t", sections=[section])))
+    assert [table["class"] for table in html.attributes("table")] == ["below"]
 
 
 def test_long_tables_and_settings_are_folded() -> None:

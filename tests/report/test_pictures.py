@@ -11,7 +11,7 @@ import pytest
 from fiducial import geometry
 from fiducial.geometry import Size
 from fiducial.report import pictures
-from fiducial.types import Skeleton
+from fiducial.types import Keypoints, Skeleton
 
 ONE = Skeleton("dot", ("tip",))
 THREE = Skeleton("bird", ("beak", "wing", "tail"), edges=((0, 1), (1, 2)), groups={"head": (0,), "body": (2,)})
@@ -163,8 +163,19 @@ def test_panels_hold_any_number_of_points(count: int) -> None:
     assert (last.shape == panel.shape) == (count == 1)
 
 
-def test_of_many_points_the_farthest_off_have_lines_and_names() -> None:
-    """Points far apart from each other on a line; one is far off, so that its line and its name are drawn."""
+def test_points_of_a_low_score_can_be_left_out() -> None:
+    xy = np.array([[[20.0, 20.0], [70.0, 60.0], [20.0, 70.0]]])
+    points = Keypoints(xy, np.array([[0.2, 0.9, np.nan]]))
+    pair = Skeleton("pair", ("a", "b", "c"), edges=((0, 1),))
+    whole, strict = (pictures.draw_keypoints(canvas(Size(90, 90)), points, pair, limit) for limit in (0.0, 0.5))
+    assert (whole[20, 20] != GREY).any()
+    assert (strict[:50, :50] == GREY).all(), "neither the point nor its line"
+    assert (strict[60, 70] != GREY).any()
+    assert (strict[70, 20] != GREY).any(), "what has no score is not hidden for it"
+
+
+def test_of_many_points_the_farthest_off_have_lines_and_numbers() -> None:
+    """Points far apart from each other on a line; one is far off, so that its line and its number are drawn."""
     count = 2 * pictures.FEW
     truth = np.stack([np.full(count, 60.0), np.linspace(20, 380, count)], axis=-1)
     row = Skeleton("row", tuple(f"point_{i}" for i in range(count)))
@@ -176,12 +187,16 @@ def test_of_many_points_the_farthest_off_have_lines_and_names() -> None:
     drawn = pictures.truth_and_prediction(canvas(Size(400, 400)), truth, everything, predicted, row)
     middle = np.rint((truth[7] + predicted[7]) / 2).astype(int)
     np.testing.assert_allclose(drawn[middle[1], middle[0]], pictures.ERROR, atol=20)
-    named = (np.abs(drawn.astype(int) - pictures.ERROR).max(-1) < 20)[:, 170:]
-    assert named.any(), "a name right of the prediction"
-    assert np.flatnonzero(named.any(1)).max() < truth[8, 1], "one name, above its point"
-    predicted[7] = truth[7]
-    near = pictures.truth_and_prediction(canvas(Size(400, 400)), truth, everything, predicted, row)
-    assert (near[:, 170:] == GREY).all(), "points that are near need no name"
+    number = (np.abs(drawn.astype(int) - pictures.ERROR).max(-1) < 20)[:, 163:]
+    assert number.any(), "a number right of the prediction"
+    rows = np.flatnonzero(number.any(1))
+    assert rows.max() <= predicted[7, 1], "the first stands above its point"
+    assert len(rows) >= 12, "px: it is seen on a phone, where the image is half as large"
+    for xy in ((399.0, 2.0), (2.0, 399.0)):
+        predicted[7] = xy
+        cornered = pictures.truth_and_prediction(canvas(Size(400, 400)), truth, everything, predicted, row)
+        inside = (np.abs(cornered.astype(int) - pictures.ERROR).max(-1) < 20)[2:-2, 2:-2]
+        assert inside.sum() > 20, "it stays inside the image"
 
 
 def test_contact_sheets_take_tiles_of_all_sizes_and_none() -> None:

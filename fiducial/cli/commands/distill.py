@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption, choices
+from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption, choices, existing
 from fiducial.cli.output import finish, has_bar, is_printed
 from fiducial.errors import UserError
 from fiducial.log import logger
@@ -34,7 +34,10 @@ def distill(
             help="What both look at: a labelled set (its labels only score), or videos, folders of frames, pictures."
         ),
     ],
-    teacher: Annotated[Path, typer.Option(help="The model to learn from: a run folder, or another project's file.")],
+    teacher: Annotated[
+        Path,
+        typer.Option(callback=existing, help="The model to learn from: a run folder, or another project's file."),
+    ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the student's run, or of the study.")],
     student: Annotated[
         str | None, typer.Option(help="Backbone: squeeze_unet, mobilenetv3_small_100, any timm name.")

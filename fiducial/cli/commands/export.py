@@ -8,20 +8,23 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.options import JsonOption, PartOption
+from fiducial.cli.options import JsonOption, PartOption, existing
 from fiducial.cli.output import print_table, write_figures
 
 ORDER = 80
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A run folder, or another project's file of weights.")],
+    model: Annotated[
+        Path, typer.Argument(callback=existing, help="A run folder, or another project's file of weights.")
+    ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for model.* and model.certificate.json.")],
     to: Annotated[str, typer.Option(help="onnx, openvino, ncnn, ..; a wrong name lists all.")] = "onnx",
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Labelled pictures for the certificate [those that the run was scored on, else drawn faces]."
+            callback=existing,
+            help="Labelled pictures for the certificate [those that the run was scored on, else drawn faces].",
         ),
     ] = None,
     crop: Annotated[
@@ -33,7 +36,8 @@ def export(
     int8: Annotated[
         Path | None,
         typer.Option(
-            help="Data to try 8-bit whole numbers with: train calibrates, val judges. Kept only where faster."
+            callback=existing,
+            help="Data to try 8-bit whole numbers with: train calibrates, val judges. Kept only where faster.",
         ),
     ] = None,
     max_drop: Annotated[float, typer.Option(min=0, help="With --int8: by what share of itself NME may rise.")] = 0.01,

@@ -48,6 +48,9 @@ def predict(
             min=0, max=1, help="Of boxes that hold the same instance keep the best: OKS above this [off; 0.9]."
         ),
     ] = None,
+    hide_below: Annotated[
+        float, typer.Option(min=0, metavar="SCORE", help="Don't draw points of a lower score; the results have them.")
+    ] = 0.0,
     strict: StrictOption = False,
     json_file: Annotated[
         Path | None,
@@ -75,6 +78,7 @@ def predict(
             smooth=smooth,
             flip_test=flip_test,
             oks_nms=oks_nms,
+            hide_below=hide_below,
             strict=strict,
             json_file=Path(folder) / "results.json" if printed else json_file,
             csv_file=csv_file,

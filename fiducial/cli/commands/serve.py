@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.options import PartOption
+from fiducial.cli.options import PartOption, existing
 
 ORDER = 100
+IS_SERVICE = True  # its silence is no sign of long work
 
 
 def serve(
-    model: Annotated[Path, typer.Argument(help="A folder or file of `fiducial export`, or a run folder.")],
+    model: Annotated[
+        Path, typer.Argument(callback=existing, help="A folder or file of `fiducial export`, or a run folder.")
+    ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
     threads: Annotated[int | None, typer.Option(min=1, help="Of the network [one a core].")] = None,
