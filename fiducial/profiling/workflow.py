@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fiducial.card import Card
+from fiducial.card import Card, DetectorSpec
 from fiducial.errors import UserError, did_you_mean
 from fiducial.log import logger
 from fiducial.profiling import advice, machine, timing
@@ -16,6 +16,7 @@ from fiducial.profiling.parts import Measured, Profile
 from fiducial.runtime import cost, runtime
 from fiducial.runtime.cost_worker import noise
 from fiducial.runtime.runtimes import onnx_runtime
+from fiducial.types import Skeleton
 
 
 def profile_model(
@@ -70,11 +71,9 @@ def profile_random(
 
 def random_model(folder: Path, backbone: str | None, method: str | None, size: str | None, points: int) -> Path:
     """A run folder in `folder` with a network that has learnt nothing, for its time; None = the recipe's choice."""
-    from fiducial.card import DetectorSpec
     from fiducial.models import detector as detectors
     from fiducial.training import recipes
     from fiducial.training.recipe import Recipe
-    from fiducial.types import Skeleton
 
     given = {"backbone": backbone, "method": method, "size": size}
     recipe = recipes.changed(Recipe(), {name: value for name, value in given.items() if value is not None}, [])
