@@ -96,7 +96,7 @@ def decode(data: bytes, name: str, reduce: int = 1, declared: Size | None = None
     head = header(io.BytesIO(data)) if chunk is not None and chunk in data else None
     if head is None or (declared == size_of(stored) and declared != head.upright):
         return stored
-    return _turned(stored, head.orientation)
+    return turned(stored, head.orientation)
 
 
 def size_of(image: np.ndarray) -> Size:
@@ -220,7 +220,7 @@ def _eight_bits(image: np.ndarray) -> np.ndarray:
     return made
 
 
-def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+def turned(image: np.ndarray, orientation: int) -> np.ndarray:
     """Turns stored pixels upright, as the EXIF orientation says."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)

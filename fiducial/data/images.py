@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +20,11 @@ from fiducial.errors import UserError
 from fiducial.files import unreadable
 from fiducial.geometry import Size
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".JPG", ".JPEG", ".PNG")
+# How the names of images end, small letters or capitals; OpenCV reads no HEIC, but files are often misnamed so.
+ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"),
+    *(".jpe", ".jfif", ".jp2", ".avif", ".heic", ".heif", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
 END_BYTES = 1024  # of a file, in which its end mark is looked for
 MOST_BYTES = 512 * 2**20  # of a picture's file
 
@@ -90,6 +95,22 @@ def decode_image(data: bytes, name: str, reduce: int = 1, declared: Size | None 
         except (decoding.TooLarge, MemoryError):
             pass
     return apart.decode(data, name, reduce, declared)
+
+
+def is_one(path: Path) -> bool:
+    """Tells by a file's first bytes whether OpenCV reads such files, or whether it is HEIC, which some rename."""
+    import cv2
+
+    with suppress(OSError), _opened(path) as file:
+        if file.read(12)[4:] in decoding.HEIC:
+            return True
+    return cv2.haveImageReader(str(path))
+
+
+def beside(place: Path, name: str) -> Path | None:
+    """Finds the image of a name without its ending."""
+    paths = (place / (name + ending) for small in ENDINGS for ending in (small, small.upper()))
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def keeps_stored(header: Header, declared: Size | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from fiducial.data import annotations, loading, video
+from fiducial.data import annotations, loading, media
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.source import Source
 from fiducial.distillation.spec import DistillationRecipe
@@ -162,7 +162,7 @@ def _unlabelled(path: Path, whole: Clips, prepared: Callable[[Size], Clips], poi
 
 
 def _videos_in(path: Path) -> list[Path]:
-    return [file for file in clip_sources.files_of(path) if file.suffix.lower() in video.SUFFIXES]
+    return [file for file in clip_sources.files_of(path) if media.kind_by_name(file) == "video"]
 
 
 def _with_points_of(data: fitting.Data, teacher: Teacher) -> fitting.Data | None:

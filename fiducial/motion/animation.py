@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from fiducial import folders
-from fiducial.data import crops, sampling, video
+from fiducial.data import crops, media, sampling
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.log import logger
@@ -90,7 +90,7 @@ def animate(
     sampled, count, start = _Sampled(), 0, time.monotonic()
     with (
         folders.alone_at(out),
-        closing(ahead(clip_sources.frames_of(driving_sources, declared))) as frames,
+        closing(ahead(clip_sources.frames_of(driving_sources, declared), bytes_of=lambda frame: frame.bytes)) as frames,
         drawings.drawing(Source(out.name, out, "video"), out) as draw,
         progress("animate", sources.count(driving_sources), "frames", bar=bar) as advance,
     ):
@@ -185,13 +185,12 @@ def _resized(image: np.ndarray, size: Size) -> np.ndarray:
 
 def _driving(path: Path) -> list[Source]:
     """The video, or the images in the order of the numbers in their names; UserError for what is none of them."""
-    suffixes = sources.IMAGE_SUFFIXES | video.SUFFIXES
     if not path.exists():
         raise UserError(path, "no such file or folder; expected the video to move by, or a folder of its frames")
-    files = [file for file in clip_sources.files_of(path) if file.suffix.lower() in suffixes]
+    files = clip_sources.files_of(path)
+    files = media.among(files, path) if path.is_dir() else files
     if not files:
-        known = ", ".join(sorted(suffixes))
-        raise UserError(path, f"expected a video, a folder of frames or an image to move by (one of {known})")
+        raise UserError(path, "expected a video, a folder of frames or an image to move by")
     found = clip_sources.sources_of(files)
     videos = [file.path for file in found if file.kind == "video"]
     if videos and len(files) > 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fiducial.data import annotations, formats, images, video
+from fiducial.data import annotations, formats, media, video
 from fiducial.data.source import Source as DataSource
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -46,7 +46,7 @@ def files_of(path: Path, without: Path | None = None) -> list[Path]:
 
 def sources_of(files: list[Path]) -> list[Source]:
     """Makes sources of images and videos, as `predict` reads them."""
-    return [Source(file.name, file, "video" if file.suffix.lower() in video.SUFFIXES else "image") for file in files]
+    return [Source(file.name, file, media.kind_by_name(file) or media.kind_of(file)) for file in files]
 
 
 def frames_of(found: list[Source], declared: Size | None = None) -> Generator[Frame, None, None]:
@@ -65,9 +65,13 @@ def find(data: DataSource, files: list[Path], most_frames: int) -> tuple[list[Cl
     clips, problems = _of_labelled(data) if labelled else ([], [])
     if not labelled and data.options():
         raise UserError(data.options()[0], f"is about annotations, and {path} has none; leave it out")
-    clips += [_of_video(file, path, most_frames) for file in files if file.suffix.lower() in video.SUFFIXES]
+    if path.is_file() and not labelled:
+        kinds = {path: media.kind_of(path)}
+    else:
+        kinds = {file: media.kind_by_name(file) for file in (files if labelled else media.among(files, path))}
+    clips += [_of_video(file, path, most_frames) for file, kind in kinds.items() if kind == "video"]
     if not labelled:
-        image_files = [file for file in files if file.suffix in images.SUFFIXES]
+        image_files = [file for file, kind in kinds.items() if kind == "image"]
         clips += [_of_images([file], path, most_frames) for file in image_files if path in (file, file.parent)]
         by_folder: dict[Path, list[Path]] = {}
         for file in image_files:
@@ -75,8 +79,7 @@ def find(data: DataSource, files: list[Path], most_frames: int) -> tuple[list[Cl
                 by_folder.setdefault(file.parent, []).append(file)
         clips += [_of_images(in_folder, path, most_frames) for in_folder in by_folder.values()]
     if not clips:
-        kinds = ", ".join(sorted(video.SUFFIXES | {suffix.lower() for suffix in images.SUFFIXES}))
-        raise UserError(path, f"no videos, folders of frames or images in it (looked for {kinds})")
+        raise UserError(path, "no videos, folders of frames or images in it")
     return clips, problems
 
 

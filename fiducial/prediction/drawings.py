@@ -19,6 +19,7 @@ from fiducial.report import pictures
 STREAMABLE = {"movflags": "+faststart"}  # the index first, so that browsers play before all is there
 QUALITY = {"crf": "18", "preset": "veryfast"}  # of x264: points stay crisp
 SHORTEST_TICKS = 90_000  # at least so many a second
+MOST_PIXELS = 4096 * 2304  # of a drawn video, H.264's level 5.2: players read no larger ones, and x264 keeps 20 frames
 
 Draw = Callable[[Frame, np.ndarray], None]  # a frame and its image with points
 
@@ -75,7 +76,7 @@ def _video(target: Path) -> Iterator[Draw]:
                 clock = _Clock(frame.rate or USUAL_RATE)
                 stream = container.add_stream("h264", rate=clock.rate, options=QUALITY)
                 stream.codec_context.time_base = clock.tick
-                stream.height, stream.width = picture.shape[:2]
+                stream.width, stream.height = _drawn_size(picture)
                 stream.pix_fmt = "yuv420p"
             image = av.VideoFrame.from_ndarray(_fitted(picture, stream.width, stream.height), format="rgb24")
             image.pts, image.time_base = clock(frame.seconds), clock.tick
@@ -109,6 +110,13 @@ def _even(picture: np.ndarray) -> np.ndarray:
     """One row or column more where it takes one: colours are stored for 2 x 2 px."""
     below, right = picture.shape[0] % 2, picture.shape[1] % 2
     return cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REPLICATE) if below or right else picture
+
+
+def _drawn_size(picture: np.ndarray) -> geometry.Size:
+    """The size of a video of such frames, even: theirs, or one of the same shape that is not too large."""
+    scale = min(1.0, math.sqrt(MOST_PIXELS / (picture.shape[0] * picture.shape[1])))
+    w, h = (max(2, round(scale * side) // 2 * 2) for side in picture.shape[1::-1])
+    return geometry.Size(w, h)
 
 
 def _fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:

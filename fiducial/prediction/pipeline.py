@@ -99,7 +99,8 @@ class Pipeline:
 def _frames(inputs: list[Source]) -> Iterator[tuple[Source, Frame]]:
     """Read ahead; of a camera always the newest."""
     frames = ((source, frame) for source in inputs for frame in sources.frames(source))
-    with closing(newest(frames) if inputs[0].kind == "camera" else ahead(frames)) as ready:
+    is_camera = inputs[0].kind == "camera"
+    with closing(newest(frames) if is_camera else ahead(frames, bytes_of=lambda pair: pair[1].bytes)) as ready:
         yield from ready
 
 

@@ -131,7 +131,7 @@ class _Output:
         """Writes a frame while the next is looked at.
 
         A camera has no end: Ctrl-C is how people stop it, and what was seen until then is kept."""
-        with closing(ahead(looked_at)) as ready:
+        with closing(ahead(looked_at, bytes_of=lambda item: item.frame.bytes)) as ready:
             for source, frames in itertools.groupby(ready, lambda item: item.source):
                 stopped = suppress(KeyboardInterrupt) if source.kind == "camera" else nullcontext()
                 with drawings.drawing(source, targets[source.name]) as draw, stopped:

@@ -15,12 +15,11 @@ from typing import Literal
 
 import numpy as np
 
-from fiducial.data import video
+from fiducial.data import media, video
 from fiducial.data.images import read_image
 from fiducial.errors import UserError, nothing_at
 from fiducial.geometry import Size
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 USUAL_RATE = Fraction(25)  # frames a second of a video or camera that doesn't say
 
 
@@ -43,6 +42,11 @@ class Frame:
     problem: UserError | None = None
     rate: Fraction | None = None  # frames a second of the video that it belongs to, on average
     seconds: Fraction | None = None  # when it is shown, from the first frame of the video; None where it doesn't say
+
+    @property
+    def bytes(self) -> int:
+        """Counts what its image takes in memory."""
+        return 0 if self.image is None else self.image.nbytes
 
 
 def find(texts: Sequence[str]) -> list[Source]:
@@ -88,7 +92,8 @@ def _add(path: Path, found: dict[str, Source], seen: set[Path]) -> None:
             seen.add(whole)
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name
             name = _unique(name, whole, found)
-            found[name] = Source(name, file, "video" if file.suffix.lower() in video.SUFFIXES else "image")
+            kind = (media.kind_by_name(file) if path.is_dir() else None) or media.kind_of(file)
+            found[name] = Source(name, file, kind)
 
 
 def frames(source: Source) -> Generator[Frame, None, None]:
@@ -103,12 +108,12 @@ def count(found: Sequence[Source]) -> int | None:
 
 
 def _inside(folder: Path) -> list[Path]:
-    suffixes = IMAGE_SUFFIXES | video.SUFFIXES
     # Names that begin with a dot are other programs' notes, such as macOS's ._photo.jpg.
-    files = [item for item in folder.rglob("*") if item.suffix.lower() in suffixes and not item.name.startswith(".")]
-    if not files:
-        raise UserError(folder, f"no images in this folder (looked for {', '.join(sorted(suffixes))})")
-    return sorted(files)
+    files = sorted(item for item in folder.rglob("*") if not item.name.startswith(".") and not item.is_dir())
+    chosen = media.among(files, folder)
+    if not chosen:
+        raise UserError(folder, "no images or videos in this folder")
+    return chosen
 
 
 def _unique(name: str, whole: Path, used: dict[str, Source]) -> str:
@@ -145,6 +150,7 @@ def _video(source: Source) -> Generator[Frame, None, None]:
                 yield Frame(f"{source.name}#{number:06d}", None, problem)
             return
         yield Frame(f"{source.name}#{number:06d}", image, rate=rate, seconds=seconds)
+        del image  # while the next is made
         number += 1
 
 

@@ -52,8 +52,13 @@ def whole(kind: str) -> bytes:
 
 
 def mutated(kind: str, seed: int) -> bytes:
-    """The bytes with some changed, cut out, doubled, or set to extremes where headers are."""
-    data, dice = bytearray(whole(kind)), random.Random(f"{kind} {seed}")
+    """The bytes of a picture with some changed."""
+    return changed(whole(kind), random.Random(f"{kind} {seed}"))
+
+
+def changed(whole: bytes, dice: random.Random) -> bytes:
+    """The bytes of a file with some changed, cut out, doubled, or set to extremes where headers are."""
+    data = bytearray(whole)
     for _ in range(dice.choice([1, 1, 2, 4, 16])):
         place = dice.randrange(min(len(data), dice.choice([64, 512, 10**9])))
         match dice.choice(["byte", "extreme", "cut", "double", "end", "noise"]):

@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 import pytest
 
-from fiducial.prediction.prefetch import ahead, newest
+from fiducial.prediction.prefetch import MOST_AHEAD_BYTES, ahead, newest
 
 
 def counted(limit: int, made: list[int], closed: list[bool] | None = None) -> Generator[int, None, None]:
@@ -40,6 +40,16 @@ def test_so_many_are_made_before_they_are_asked_for_and_no_more() -> None:
     time.sleep(0.05)
     assert len(made) == 5
     items.close()
+
+
+def test_large_items_wait_until_they_are_asked_for() -> None:
+    made: list[int] = []
+    items = ahead(counted(100, made), most=4, bytes_of=lambda number: MOST_AHEAD_BYTES // 2 + number)
+    assert next(items) == 0
+    wait_until(lambda: len(made) == 3)  # one given, one ready, one in the hand: two are too large
+    time.sleep(0.05)
+    assert len(made) == 3
+    assert list(items) == list(range(1, 100))
 
 
 def test_an_error_comes_where_it_would_have_come() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from fiducial.prediction import sources
 from fiducial.prediction.sources import Frame
 
 av = pytest.importorskip("av")
+
+from hostile import videos  # noqa: E402
 
 
 def write_picture(path: Path, grey: int) -> Path:
@@ -49,6 +52,62 @@ def test_a_folder_is_searched_to_the_bottom(tmp_path: Path) -> None:
     assert [frame.name for frame in found] == ["a/c.jpg", "a/d/e.JPG", "b.png"]
     assert [int(frame.image.mean()) for frame in found if frame.image is not None] == [10, 20, 0]
     assert sources.count(sources.find([str(tmp_path)])) == 3
+
+
+def test_what_a_folder_holds_besides_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_picture(tmp_path / "a.png", 0)
+    for name in ("b.txt", "deep/c.json", *(f"{letter}.xml" for letter in "defgh"), ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with caplog.at_level(logging.WARNING, "fiducial"):
+        assert len(all_frames(tmp_path)) == 1
+    assert caplog.messages == [
+        f"{tmp_path}: 7 files are by their names no images or videos and left out: "
+        "b.txt, d.xml, deep/c.json, e.xml, f.xml and 2 more"
+    ]
+    caplog.clear()
+    assert len(all_frames(tmp_path / "a.png")) == 1
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("ending", ["jpg", "jfif", "jpe", "avif", "jp2", "heic", "Jpg", "PNG", "ppm"])
+def test_images_of_less_usual_names(tmp_path: Path, ending: str) -> None:
+    """Those that OpenCV reads; a JPEG is often called HEIC."""
+    kind = {"avif": ".avif", "jp2": ".jp2", "ppm": ".ppm", "PNG": ".png"}.get(ending, ".jpg")
+    data = cv2.imencode(kind, np.full((60, 93, 3), 90, np.uint8))[1].tobytes()
+    (tmp_path / f"a.{ending}").write_bytes(data)
+    [frame] = all_frames(tmp_path)
+    assert frame.image is not None
+    assert abs(float(frame.image.mean()) - 90) < 3
+
+
+@pytest.mark.parametrize("kind", ["wmv", "ts", "flv", "3gp", "h264", "mpg"])
+@pytest.mark.parametrize("name", ["clip", "clip.data"])
+def test_a_file_that_is_no_image_is_tried_as_a_video(tmp_path: Path, kind: str, name: str) -> None:
+    (tmp_path / name).write_bytes(videos.whole(kind))
+    assert len(all_frames(tmp_path / name)) == videos.FRAMES
+    (tmp_path / name).rename(tmp_path / f"clip.{kind.upper()}")
+    assert len(all_frames(tmp_path)) == videos.FRAMES
+
+
+def test_a_video_that_is_called_an_image(tmp_path: Path) -> None:
+    (tmp_path / "clip.jpg").write_bytes(videos.whole("mp4"))
+    assert len(all_frames(tmp_path / "clip.jpg")) == videos.FRAMES
+
+
+def test_what_is_neither_is_a_problem_of_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.data").write_bytes(b"neither")
+    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    problems = [str(frame.problem) for frame in all_frames(tmp_path / "a.data", tmp_path / "b.heic")]
+    assert "a.data: not a picture, or a damaged one" in problems[0]
+    assert "b.heic: it looks like HEIC" in problems[1]
+
+
+def test_a_name_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg takes what stands before a colon for a protocol, and %d for a row of files."""
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "clip.mp4", [20, 90]).rename("a:b%d.mp4")
+    assert len(all_frames("a:b%d.mp4")) == 2
 
 
 def test_equal_names_from_two_folders_stay_apart(tmp_path: Path) -> None:
@@ -88,26 +147,12 @@ def test_a_video_comes_frame_by_frame(tmp_path: Path, name: str) -> None:
     assert sources.count(sources.find([str(path)])) == 5
 
 
-def rotate_header(path: Path, quarter_turns: int) -> None:
-    """Writes a rotation into an MP4's track header, as phones do (ISO 14496-12, 8.3.2: the matrix ends 8 bytes before
-    the end of `tkhd`)."""
-    one = (1).to_bytes(2, "big") + b"\0\0"
-    minus, zero = (0xFFFF).to_bytes(2, "big") + b"\0\0", bytes(4)
-    turns = {1: (zero, one, minus, zero), 2: (minus, zero, zero, minus), 3: (zero, minus, one, zero)}
-    a, b, c, d = turns[quarter_turns]
-    data = bytearray(path.read_bytes())
-    start = data.index(b"tkhd") - 4
-    end = start + int.from_bytes(data[start : start + 4], "big")
-    w = (0x40000000).to_bytes(4, "big")
-    data[end - 44 : end - 8] = a + b + zero + c + d + zero + zero + zero + w
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
 def test_a_phone_s_video_is_turned_upright(tmp_path: Path, quarter_turns: int) -> None:
     """OpenCV's reader, which turns by itself, is the oracle."""
     path = write_video(tmp_path / "phone.mp4", [40, 80])
-    rotate_header(path, quarter_turns)
+    a, b, c, d = {1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}[quarter_turns]
+    path.write_bytes(videos.with_matrix(path.read_bytes(), a, b, c, d))
     capture = cv2.VideoCapture(str(path))
     there, expected = capture.read()
     assert there
@@ -115,6 +160,25 @@ def test_a_phone_s_video_is_turned_upright(tmp_path: Path, quarter_turns: int) -
     assert image is not None
     assert image.shape == ((34, 48, 3) if quarter_turns == 2 else (48, 34, 3))
     assert np.abs(image.astype(int) - expected[..., ::-1]).max() < 12
+
+
+@pytest.mark.parametrize("swaps", [False, True])
+@pytest.mark.parametrize("x", [1, -1])
+@pytest.mark.parametrize("y", [1, -1])
+def test_a_video_is_shown_as_its_display_matrix_says(tmp_path: Path, swaps: bool, x: int, y: int) -> None:
+    """All turns and mirrors: a stored point (x, y) is shown at (a x + c y, b x + d y), by ISO 14496-12."""
+    path = write_video(tmp_path / "clip.mp4", [120, 60])
+    stored = all_frames(path)[0].image
+    assert stored is not None
+    a, b, c, d = (0, y, x, 0) if swaps else (x, 0, 0, y)
+    path.write_bytes(videos.with_matrix(path.read_bytes(), a, b, c, d))
+    image = all_frames(path)[0].image
+    assert image is not None
+    stored_y, stored_x = np.mgrid[: stored.shape[0], : stored.shape[1]]
+    shown_x, shown_y = a * stored_x + c * stored_y, b * stored_x + d * stored_y
+    expected = np.zeros((stored.shape[1], stored.shape[0], 3) if swaps else stored.shape, np.uint8)
+    expected[shown_y - shown_y.min(), shown_x - shown_x.min()] = stored
+    assert np.array_equal(image, expected)
 
 
 def test_a_video_that_ends_early_says_where(tmp_path: Path) -> None:
@@ -228,7 +292,7 @@ def test_a_missing_source_is_said_before_anything_is_read(tmp_path: Path) -> Non
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(UserError, match="no images in this folder"):
+    with pytest.raises(UserError, match="no images or videos in this folder"):
         sources.find([str(tmp_path)])
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from fiducial.data import skeletons
 from fiducial.data.checking import Label, summary, unchecked
 from fiducial.data.file_names import Folder, listing
-from fiducial.data.images import SUFFIXES, FileImages
+from fiducial.data.images import ENDINGS, FileImages
 from fiducial.errors import UserError, shown
 from fiducial.types import Findings, Instances
 
@@ -64,7 +64,7 @@ def pictures_by_stem(folder: Path) -> dict[str, str]:
     """{name without suffix: file name} of the pictures in a folder."""
     if not os.path.isdir(folder):
         raise UserError(folder, "no such folder of pictures; name it with --images")
-    return {file.stem: file.name for file in sorted(map(Path, listing(folder))) if file.suffix in SUFFIXES}
+    return {file.stem: file.name for file in sorted(map(Path, listing(folder))) if file.suffix.lower() in ENDINGS}
 
 
 def located(

@@ -5,7 +5,6 @@ splits; all else is train."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from fiducial import geometry, text_files
 from fiducial.data.formats import one_instance_a_picture, parse_points, split_in_name
-from fiducial.data.images import SUFFIXES
+from fiducial.data.images import beside
 from fiducial.errors import shown
 from fiducial.types import Findings, Instances
 
@@ -35,9 +34,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     """One face a picture."""
 
     def picture_of(file: Path) -> Path | None:
-        folder = images or file.parent
-        paths = (folder / (file.stem + suffix) for suffix in SUFFIXES)
-        return next((path for path in paths if os.path.isfile(path)), None)
+        return beside(images or file.parent, file.stem)
 
     return one_instance_a_picture(files, picture_of, _points_of, root, "face", findings)
 

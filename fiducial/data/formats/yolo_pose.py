@@ -17,7 +17,7 @@ from fiducial import geometry, text_files
 from fiducial.data import skeletons, yaml_file
 from fiducial.data.checking import Label, summary, unchecked
 from fiducial.data.formats import SPLITS, numbers
-from fiducial.data.images import SUFFIXES, FileImages, upright_size
+from fiducial.data.images import FileImages, beside, upright_size
 from fiducial.errors import UserError, did_you_mean, shown
 from fiducial.geometry import Size
 from fiducial.types import Findings, Instances
@@ -165,9 +165,8 @@ def _label_of(picture: Path) -> Path:
 
 def _picture_of(label: Path, images: Path | None) -> Path | None:
     place = _exchange(label, "labels", "images")
-    stems = [place, *([images / label.name] if images else [])]
-    paths = (stem.with_suffix(suffix) for stem in stems for suffix in SUFFIXES)
-    return next((path for path in paths if os.path.isfile(path)), None)
+    folders = [place.parent, *([images] if images else [])]
+    return next((path for folder in folders if (path := beside(folder, label.stem))), None)
 
 
 def _exchange(path: Path, old: str, new: str) -> Path:
