@@ -1,16 +1,19 @@
 """Pixels from a picture's bytes, by OpenCV, and what its header says, by Pillow. No format is parsed here.
 
 OpenCV refuses pictures of more than OPENCV_IO_MAX_IMAGE_PIXELS pixels, by the size that it is about to allocate; the command
-line sets that before OpenCV is imported."""
+line sets that before OpenCV is imported. Where Python called, the environment stays as it is, and what Pillow finds too
+large in the header, or doesn't know, is decoded in a process that has the limit."""
 
 from __future__ import annotations
 
 import io
-import os
+import math
+from functools import cache
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from fiducial.data import noise
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 
@@ -47,10 +50,25 @@ def is_light(data: bytes) -> bool:
     """Tells whether OpenCV may decode this in this process: it has a limit of pixels, and no JPEG of endless scans."""
     if not has_few_scans(data):
         return False
-    if LIMIT in os.environ:
+    if _has_limit():
         return True
-    head = header(io.BytesIO(data))  # OpenCV was imported by somebody else, with its own limit of 2^30 pixels
+    head = header(io.BytesIO(data))
     return head is not None and head.size.w * head.size.h <= MOST_PIXELS
+
+
+@cache
+def _has_limit() -> bool:
+    """Tries whether OpenCV refuses more than MOST_PIXELS in this process, by a file of a header alone. It has read its
+    limit when it was imported, maybe by somebody else; its own is 2^30."""
+    import cv2
+
+    side = math.isqrt(MOST_PIXELS) + 1
+    with noise.taken("a trial"):
+        try:
+            cv2.imdecode(np.frombuffer(b"P5 %d %d 255\n" % (side, side), np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error as error:
+            return "CV_IO_MAX_IMAGE" in str(error)
+    return False
 
 
 def has_few_scans(data: bytes) -> bool:
@@ -170,7 +188,10 @@ def _decoded(data: bytes, flags: int, name: str) -> np.ndarray:
     import cv2
 
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        with noise.taken(name):
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if image is None:
+                raise UserError(name, _advice(data))
     except cv2.error as error:
         said = " ".join(str(error.err or error).split())
         if "CV_IO_MAX_IMAGE" in said:
@@ -178,8 +199,6 @@ def _decoded(data: bytes, flags: int, name: str) -> np.ndarray:
         if error.code == cv2.Error.StsNoMem or "memory" in said:
             raise MemoryError(said) from error
         raise UserError(name, f"the picture can't be decoded: {said}") from error
-    if image is None:
-        raise UserError(name, _advice(data))
     return image
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hostile import pictures
 from PIL import Image, ImageOps
 
 from fiducial import geometry
-from fiducial.data import images
+from fiducial.data import decoding, images, noise
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 
@@ -137,3 +141,54 @@ def test_pictures_in_memory() -> None:
     assert pictures.read(0).shape == (3, 4, 3)
     assert (pictures.read(0)[..., 2] == grey).all()
     assert np.array_equal(pictures.read(1, reduce=2), colour)
+
+
+def test_what_libraries_print_becomes_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], said: list[str]
+) -> None:
+    """libjpeg's own words on stderr: none, and one of ours for a JPEG with broken bits, each time that it is new."""
+    image = np.random.default_rng(2).integers(0, 255, (64, 80, 3), dtype=np.uint8)
+    data = bytearray(cv2.imencode(".jpg", image)[1].tobytes())
+    data[len(data) // 2 : len(data) // 2 + 2] = b"\xff\xd9"
+    (tmp_path / "a.jpg").write_bytes(data)
+    (tmp_path / "b.png").write_bytes(cv2.imencode(".png", image)[1].tobytes()[:-30] + b"IEND")
+    for _ in range(3):
+        assert images.read_image(tmp_path / "a.jpg").shape == (64, 80, 3)
+        with pytest.raises(UserError, match=r"b\.png"):
+            images.read_image(tmp_path / "b.png")
+    assert capfd.readouterr().err == ""
+    assert len(said) == 1
+    assert said[0].startswith(f"{tmp_path / 'a.jpg'}: damaged inside, decoded as far as that goes (Corrupt JPEG data")
+
+
+def test_what_others_print_while_an_image_is_decoded_comes_out(capfd: pytest.CaptureFixture[str]) -> None:
+    with noise.taken("a.jpg"), noise.taken("b.jpg"):
+        os.write(2, b"\nlibpng warning: iCCP\nours\n")
+        child = os.fork()
+        if child == 0:
+            os.write(2, b"a child's\n")
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert capfd.readouterr().err == "a child's\n"
+    assert capfd.readouterr().err == "ours\n"
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
+
+
+def test_python_has_the_limit_of_pixels_too(tmp_path: Path) -> None:
+    """Without the command line, too, no image of 36 million pixels is decoded in this process; the environment is left
+    alone."""
+    (tmp_path / "a.png").write_bytes(pictures.png(12_000, 3000))
+    program = """
+import os, sys
+from pathlib import Path
+from fiducial.data import apart, images
+apart.decode = lambda *_: print("apart", [name for name in os.environ if name.startswith("OPENCV")])
+images.read_image(Path("a.png"))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != decoding.LIMIT}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.stdout == "apart []\n", ended.stderr

@@ -32,16 +32,17 @@ PILLOWS = {
     "bmp": ("RGB", "BMP", {}),
     "avif": ("RGB", "AVIF", {}),
     "jp2": ("RGB", "JPEG2000", {}),
+    "ppm": ("RGB", "PPM", {}),
 }
-KINDS = (*PILLOWS, "png16", "pages", "animated")
+KINDS = (*PILLOWS, "png16", "tiff16", "pages", "animated")
 
 
 @cache
 def whole(kind: str) -> bytes:
     """The bytes of a sound picture."""
     pixels = cv2.resize(np.random.default_rng(3).integers(0, 255, (9, 12, 3), dtype=np.uint8), (160, 120))
-    if kind == "png16":
-        return cv2.imencode(".png", pixels.astype(np.uint16) * 257)[1].tobytes()
+    if kind in ("png16", "tiff16"):
+        return cv2.imencode(f".{kind[:-2]}", pixels.astype(np.uint16) * 257)[1].tobytes()
     image, file = Image.fromarray(pixels), io.BytesIO()
     if kind in ("pages", "animated"):
         image.save(file, "TIFF" if kind == "pages" else "WEBP", save_all=True, append_images=[image.rotate(90)])

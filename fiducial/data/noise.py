@@ -1,0 +1,99 @@
+"""What C libraries print on stderr themselves while they decode (libjpeg, libpng, OpenCV): taken, and said as one line
+where it means that an image is damaged."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from fiducial.log import logger
+
+THEIRS = re.compile(
+    r"\[ ?(WARN|ERROR|FATAL)|libpng |Corrupt JPEG|Premature end|Inconsistent progression|Invalid SOS|Unsupported|"
+    r"Unknown Adobe|Warning: unknown JFIF|Application transferred|> |must be "  # the last two go on what OpenCV began
+)
+DAMAGED = re.compile(
+    r"Corrupt JPEG data(?!.*extraneous bytes before marker 0xd9)|Premature end|libpng error|Inconsistent"
+)
+STDERR = 2
+
+
+@contextmanager
+def taken(name: str) -> Iterator[None]:
+    """Takes what libraries print while the image `name` is decoded. Where that goes well though they call it damaged,
+    that is said, once. What others print in the meantime comes out afterwards."""
+    _process.enter(name)
+    is_fine = False
+    try:
+        yield
+        is_fine = True
+    finally:
+        said, names = _process.leave(name)
+        damage = next((line for line in said if DAMAGED.match(line)), None)
+        if is_fine and damage is not None and name not in _process.told:
+            _process.told.update(names)
+            logger.warning(f"{' or '.join(names)}: damaged inside, decoded as far as that goes ({damage})")
+
+
+class _Process:
+    """This process's stderr, whose place a file takes while images are decoded, maybe in several threads."""
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()  # images that were called damaged
+        self._lock = threading.Lock()
+        self._at_work: list[str] = []
+        self._file = self._stderr = -1
+
+    def enter(self, name: str) -> None:
+        """Begins to take what is printed, for an image beside others."""
+        with self._lock:
+            if not self._at_work:
+                with suppress(OSError):  # without stderr, or room for the file, what they print goes where it goes
+                    if self._file < 0:
+                        self._file, path = tempfile.mkstemp(prefix="fiducial-")
+                        os.unlink(path)
+                    self._stderr = os.dup(STDERR)
+                    os.dup2(self._file, STDERR)
+            self._at_work.append(name)
+
+    def leave(self, name: str) -> tuple[list[str], list[str]]:
+        """Gives the lines of libraries since the last image, and the images that they may be about."""
+        with self._lock:
+            names = list(self._at_work)
+            self._at_work.remove(name)
+            if self._stderr < 0:
+                return [], names
+            data = b""
+            if size := os.fstat(self._file).st_size:
+                data = os.pread(self._file, size, 0)
+                os.ftruncate(self._file, 0)
+                os.lseek(self._file, 0, os.SEEK_SET)
+            lines = [(line, line.decode(errors="replace").strip()) for line in data.splitlines(keepends=True)]
+            if others := b"".join(line for line, text in lines if text and not THEIRS.match(text)):
+                os.write(self._stderr, others)
+            if not self._at_work:
+                self.restore()
+        return [text for _, text in lines], names
+
+    def restore(self) -> None:
+        """Puts stderr back in its place."""
+        if self._stderr >= 0:
+            os.dup2(self._stderr, STDERR)
+            os.close(self._stderr)
+            self._stderr = -1
+
+    def restore_in_child(self) -> None:
+        """Gives a fork that comes in the meantime its own file and stderr."""
+        self._lock = threading.Lock()
+        self._at_work.clear()
+        self.restore()
+        self._file = -1
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.restore_in_child)
