@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from functools import cache
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -245,13 +245,3 @@ def turned(image: np.ndarray, orientation: int) -> np.ndarray:
         image = image.transpose(1, 0, 2)
     across = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
     return np.ascontiguousarray(np.flip(image, across))
-
-
-def alone(question: dict[str, Any], data: bytes) -> tuple[list[int], np.ndarray]:
-    """Decodes in a process with limits (`limited.Limited`): the image's shape, and its pixels."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    declared = question["declared"] and Size(*question["declared"])
-    image = decode(data, question["name"], question["reduce"], declared)
-    return list(image.shape), np.ascontiguousarray(image)

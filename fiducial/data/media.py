@@ -11,41 +11,25 @@ from fiducial.errors import UserError
 from fiducial.log import logger
 
 Kind = Literal["image", "video"]
-VIDEOS = frozenset(
-    [
+VIDEOS = (
+    *(
         ".mp4",
         ".mov",
+        ".m4v",
         ".avi",
         ".mkv",
         ".webm",
-        ".m4v",
         ".gif",
+        ".apng",
         ".mpg",
         ".mpeg",
         ".m2v",
         ".vob",
         ".wmv",
         ".asf",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".flv",
-        ".f4v",
-        ".3gp",
-        ".3g2",
-        ".ogv",
-        ".mxf",
-        ".dv",
-        ".ivf",
-        ".h264",
-        ".264",
-        ".h265",
-        ".265",
-        ".hevc",
-        ".mjpeg",
-        ".mjpg",
-        ".apng",
-    ]
+    ),
+    *(".ts", ".mts", ".m2ts", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf", ".dv", ".ivf", ".mjpeg", ".mjpg"),
+    *(".h264", ".264", ".h265", ".265", ".hevc"),
 )
 NAMED = 5  # files that a line names at most
 
@@ -77,7 +61,6 @@ def among(files: Iterable[Path], folder: Path) -> list[Path]:
     if others:
         names = ", ".join(file.relative_to(folder).as_posix() for file in others[:NAMED])
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        logger.warning(
-            f"{folder}: {len(others)} files are by their names no images or videos and left out: {names}{more}"
-        )
+        count = "1 file is" if len(others) == 1 else f"{len(others)} files are"
+        logger.warning(f"{folder}: {count} by name neither image nor video and left out: {names}{more}")
     return chosen

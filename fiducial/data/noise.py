@@ -20,6 +20,7 @@ DAMAGED = re.compile(
     r"Corrupt JPEG data(?!.*extraneous bytes before marker 0xd9)|Premature end|libpng error|Inconsistent"
 )
 STDERR = 2
+MOST_BYTES = 2**20  # that are read of what was printed
 
 
 @contextmanager
@@ -46,7 +47,7 @@ class _Process:
         self.told: set[str] = set()  # images that were called damaged
         self._lock = threading.Lock()
         self._at_work: list[str] = []
-        self._file = self._stderr = -1
+        self._file = self._reader = self._stderr = -1
 
     def enter(self, name: str) -> None:
         """Begins to take what is printed, for an image beside others."""
@@ -54,8 +55,7 @@ class _Process:
             if not self._at_work:
                 with suppress(OSError):  # without stderr, or room for the file, what they print goes where it goes
                     if self._file < 0:
-                        self._file, path = tempfile.mkstemp(prefix="fiducial-")
-                        os.unlink(path)
+                        self._open()
                     self._stderr = os.dup(STDERR)
                     os.dup2(self._file, STDERR)
             self._at_work.append(name)
@@ -67,17 +67,26 @@ class _Process:
             self._at_work.remove(name)
             if self._stderr < 0:
                 return [], names
-            data = b""
-            if size := os.fstat(self._file).st_size:
-                data = os.pread(self._file, size, 0)
-                os.ftruncate(self._file, 0)
-                os.lseek(self._file, 0, os.SEEK_SET)
+            if not self._at_work:
+                os.dup2(self._stderr, STDERR)
+            data = os.read(self._reader, MOST_BYTES)
             lines = [(line, line.decode(errors="replace").strip()) for line in data.splitlines(keepends=True)]
             if others := b"".join(line for line, text in lines if text and not THEIRS.match(text)):
                 os.write(self._stderr, others)
             if not self._at_work:
                 self.restore()
+                if data:
+                    os.ftruncate(self._file, 0)
+                    os.lseek(self._reader, 0, os.SEEK_SET)
         return [text for _, text in lines], names
+
+    def _open(self) -> None:
+        """Makes the file, which has no name; what is printed comes to its end, and is read from another place."""
+        file, path = tempfile.mkstemp(prefix="fiducial-")
+        os.close(file)
+        self._reader = os.open(path, os.O_RDONLY)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        os.unlink(path)
 
     def restore(self) -> None:
         """Puts stderr back in its place."""

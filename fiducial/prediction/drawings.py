@@ -19,6 +19,8 @@ from fiducial.report import pictures
 STREAMABLE = {"movflags": "+faststart"}  # the index first, so that browsers play before all is there
 QUALITY = {"crf": "18", "preset": "veryfast"}  # of x264: points stay crisp
 SHORTEST_TICKS = 90_000  # at least so many a second
+LONGEST_TICKS = 2**30  # from one frame to the next; MP4 has 31 bits for them
+MOST_A_SECOND = 90_000  # frames
 MOST_PIXELS = 4096 * 2304  # of a drawn video, H.264's level 5.2: players read no larger ones, and x264 keeps 20 frames
 
 Draw = Callable[[Frame, np.ndarray], None]  # a frame and its image with points
@@ -93,16 +95,18 @@ class _Clock:
     """When the frames of a video are shown, in ticks that are short, and that a steady rate is a whole number of."""
 
     def __init__(self, rate: Fraction) -> None:
-        self.rate = max(rate.limit_denominator(1001), Fraction(1, 1001))
+        self.rate = min(max(rate.limit_denominator(1001), Fraction(1, 1001)), Fraction(MOST_A_SECOND))
         self.tick = Fraction(1, self.rate.numerator * math.ceil(SHORTEST_TICKS / self.rate.numerator))
         self._ticks_a_frame = round(1 / self.rate / self.tick)
         self._last: int | None = None
 
     def __call__(self, seconds: Fraction | None) -> int:
-        """Ticks of the next frame. Where the source doesn't say, or goes back in time, it comes when its turn is."""
-        after = 0 if self._last is None else self._last + self._ticks_a_frame
-        ticks = after if seconds is None else round(seconds / self.tick)
-        self._last = ticks if self._last is None or ticks > self._last else after
+        """Ticks of the next frame. Where the source doesn't say, goes back in time or leaps by hours, it comes when its
+        turn is."""
+        last = -self._ticks_a_frame if self._last is None else self._last
+        ticks = None if seconds is None else round(seconds / self.tick)
+        follows = ticks is not None and last < ticks <= last + LONGEST_TICKS
+        self._last = ticks if follows and ticks is not None else last + self._ticks_a_frame
         return self._last
 
 

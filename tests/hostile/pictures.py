@@ -82,13 +82,13 @@ def changed(whole: bytes, dice: random.Random) -> bytes:
 
 
 def png(width: int, height: int, bits: int = 8, colour: int = 2) -> bytes:
-    """A PNG of this size, all black, of few bytes."""
+    """A PNG of this size, all black, of few bytes; of a very large one the first rows alone."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     packer, row = zlib.compressobj(9), bytes(1 + width * {2: 3, 6: 4, 0: 1}[colour] * bits // 8)
-    rows = b"".join(packer.compress(row) for _ in range(min(height, 60_000))) + packer.flush()
+    rows = b"".join(packer.compress(row) for _ in range(min(height, 2**28 // len(row)))) + packer.flush()
     head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hostile import limits
 
@@ -15,7 +18,8 @@ pytest.importorskip("av")
 
 from hostile import videos
 
-from fiducial.prediction import sources
+from fiducial.data import video
+from fiducial.prediction import drawings, sources
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 READ, PREDICT = "hostile.videos:read_one", "hostile.videos:predict_one"
@@ -83,6 +87,41 @@ def test_every_kind_is_read_whole(tmp_path: Path) -> None:
         [source] = sources.find([str(path)])
         frames = list(sources.frames(source))
         assert [frame.problem for frame in frames] == [None] * videos.FRAMES, kind
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate"),
+    [
+        ([0, -5, -(10**6)], 25),
+        ([0, 10**6, 2 * 10**6], 25),
+        ([0, 10**15, 10**16], 25),
+        ([0, 2**63], 25),
+        ([0, 1, 2], 10**9),
+        ([None, None], Fraction(2**31 - 1, 3)),
+        ([0, Fraction(1, 10**12)], -25),
+    ],
+)
+def test_times_that_no_player_shows_are_drawn_in_turn(tmp_path: Path, seconds: list[Any], rate: Any) -> None:
+    path = tmp_path / "drawn.mp4"
+    image = np.zeros((48, 64, 3), np.uint8)
+    with drawings.drawing(sources.Source("a", path, "video"), path) as draw:
+        for second in seconds:
+            shown = None if second is None else Fraction(second)
+            draw(sources.Frame("a", image, rate=Fraction(rate), seconds=shown), image)
+    times = [frame.seconds for frame in video.frames(path)]
+    assert len(times) == len(seconds)
+    assert times == sorted(set(times))
+
+
+def test_a_video_too_large_for_players_is_drawn_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawings, "MOST_PIXELS", 32 * 24)
+    path = tmp_path / "drawn.mp4"
+    image = np.full((49, 64, 3), 120, np.uint8)
+    with drawings.drawing(sources.Source("a", path, "video"), path) as draw:
+        draw(sources.Frame("a", image), image)
+    [frame] = video.frames(path)
+    assert frame.image.shape == (24, 30, 3)
+    assert abs(int(frame.image.mean()) - 120) < 4
 
 
 def test_a_matrix_that_is_no_turn_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

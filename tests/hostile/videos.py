@@ -184,11 +184,14 @@ def read_one(value: Any) -> str:
 def predict_one(value: Any) -> str:
     """Obeys `predict` of a model that is named in the value."""
     from fiducial.prediction import predict
+    from fiducial.prediction.pipeline import Choices
+    from fiducial.prediction.smoothing import OneEuro
 
     model, *which = value
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"video{suffix(which[0])}"
         path.write_bytes(content(*which))
-        found = predict.predict_sources(Path(model), [str(path)], Path(folder) / "out")
+        choices = Choices(track=which[1] % 2 == 1, smooth=OneEuro(1.0) if which[1] % 2 else None)
+        found = predict.predict_sources(Path(model), [str(path)], Path(folder) / "out", choices=choices)
         assert len(found.results) == found.instances == found.images > 0
     return "; ".join(found.problems).replace(folder, "")

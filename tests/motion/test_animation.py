@@ -285,7 +285,10 @@ def test_boxes(run: Run, model: Path, source: Path, driving: Path, tmp_path: Pat
         ("missing.png: no such file; expected the image that is to move", {"source": "missing.png"}),
         ("notes.txt", {"source": "notes.txt"}),
         ("missing: no such file or folder; expected the video to move by", {"driving": "missing"}),
-        ("notes.txt: expected a video, a folder of frames or an image to move by", {"driving": "notes.txt"}),
+        (
+            "notes.txt: no frame could be read: .*expected a video, a folder of frames or an image",
+            {"driving": "notes.txt"},
+        ),
         ("bad.mp4: no frame could be read: .*bad.mp4: ends after 0 frames", {"driving": "bad.mp4"}),
         ("bad.mp4: ends after 0 frames.*; expected an image, or a video with a frame", {"source": "bad.mp4"}),
         ("holds 2 videos and images; give one video, such as", {"driving": "videos"}),

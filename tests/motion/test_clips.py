@@ -172,7 +172,7 @@ def test_pictures_in_data_itself_are_stills(tmp_path: Path, said: list[str]) -> 
     write_pictures(tmp_path / "in" / "deep" / "one", {"c.PNG": grey_level(130)})
     found = prepared(tmp_path / "in", tmp_path / "run")
     assert found.index.names == ("a.png", "b.jpg", "deep/one")
-    assert f"{tmp_path / 'in'}: 1 files are by their names no images or videos and left out: b.txt" in said
+    assert f"{tmp_path / 'in'}: 1 file is by name neither image nor video and left out: b.txt" in said
     assert "3 still images (they are moved by random warps; labels are not used)" in found.index.used
     alone = prepared(tmp_path / "in" / "deep" / "one" / "c.PNG", tmp_path / "alone")
     assert alone.index.names == ("c.PNG",)

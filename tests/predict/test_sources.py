@@ -62,7 +62,7 @@ def test_what_a_folder_holds_besides_is_counted_and_named(tmp_path: Path, caplog
     with caplog.at_level(logging.WARNING, "fiducial"):
         assert len(all_frames(tmp_path)) == 1
     assert caplog.messages == [
-        f"{tmp_path}: 7 files are by their names no images or videos and left out: "
+        f"{tmp_path}: 7 files are by name neither image nor video and left out: "
         "b.txt, d.xml, deep/c.json, e.xml, f.xml and 2 more"
     ]
     caplog.clear()
