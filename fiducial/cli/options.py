@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from fiducial.errors import nothing_at
+from fiducial.errors import UserError, nothing_at
 from fiducial.files import refuse_unwritable
 from fiducial.models import outside
 
@@ -31,6 +31,13 @@ def existing(path: Path | None) -> Path | None:
     if path is not None and not path.exists():
         raise nothing_at(path)
     return path
+
+
+def refuse(why: str, **given: Any) -> None:
+    """Refuses options that were given, neither None nor False, and that can't be honoured: "not with --linear-map"."""
+    for name, value in given.items():
+        if value is not None and value is not False:
+            raise UserError(f"--{name.replace('_', '-')}: {why}; leave it out")
 
 
 DataPath = Annotated[

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption, choices, existing
+from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption, choices, existing, refuse
 from fiducial.cli.output import finish, has_bar, is_printed
-from fiducial.errors import UserError
 from fiducial.log import logger
 
 if TYPE_CHECKING:
@@ -85,21 +84,13 @@ def distill(
     chosen |= {"student": student, "progress": has_bar(json_file)}
     of_studies = {"seeds": seeds, "losses": losses, "transfer": transfer, "pretrain_on": pretrain_on, "jobs": jobs}
     if study:
-        _refuse("one run, not for --study", loss=loss, **{name: chosen.pop(name) for name in ("init", "resume")})
-        if (devices := chosen.pop("devices")) > 1:
-            _refuse("one run, not for --study", devices=devices)
+        of_one = {"loss": loss, **{name: chosen.pop(name) for name in ("init", "resume", "devices")}}
+        refuse("not with --study", **{**of_one, "devices": of_one["devices"] > 1 or None})
         of_studies |= {"seeds": seeds or 3, "first_seed": chosen.pop("seed") or 0}
         result: Result = distill_study(teacher, source, out, **of_studies, **chosen)
     else:
-        _refuse("--study alone", **of_studies)
+        refuse("is for --study alone", **of_studies)
         result = distill_one(teacher, source, out, loss=loss, **chosen)
     finish(result, json_file)
     if DISTANCE in result.metrics and not is_printed(json_file):
         logger.info(f"{DISTANCE}: {MEANINGS[DISTANCE]}")
-
-
-def _refuse(kind: str, **given: Any) -> None:
-    """Refuses options that were given and are for the other kind: one run, or a study."""
-    for name, value in given.items():
-        if value not in (None, False):
-            raise UserError(f"--{name.replace('_', '-')}: is for {kind}; leave it out")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartOption, StrictOption
+from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartOption, StrictOption, refuse
 from fiducial.cli.output import floats, print_figures, print_table, write_figures
 from fiducial.errors import UserError
 
@@ -74,29 +74,13 @@ def evaluate(
     import fiducial
 
     if linear_map:
-        _refuse(
-            "--linear-map",
-            {
-                "--predictions": predictions is not None,
-                "--flip-test": flip_test,
-                "--box-jitter": box_jitter > 0,
-                "--sigmas": sigmas is not None,
-                "--oks-nms": oks_nms is not None,
-            },
-        )
+        alone = {"flip_test": flip_test, "box_jitter": box_jitter or None, "sigmas": sigmas, "oks_nms": oks_nms}
+        refuse("not with --linear-map", predictions=predictions, **alone)
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
     elif predictions is not None:
-        _refuse(
-            "--predictions",
-            {
-                "--split": split is not None,
-                "--flip-test": flip_test,
-                "--box-jitter": box_jitter > 0,
-                "--report": report is not None,
-                "--images": images is not None,
-            },
-        )
+        about_models = {"flip_test": flip_test, "box_jitter": box_jitter or None, "report": report, "images": images}
+        refuse("not with --predictions", split=split, **about_models)
         truth = data or model
         if truth is None or (data is not None and model is not None):
             raise UserError("evaluate --predictions RESULTS.json TRUTH.json: expected exactly one truth file")
@@ -125,13 +109,6 @@ def evaluate(
         progress=sys.stderr.isatty(),
     )
     _show(result, per_point=per_point, report=report, json_file=json_file)
-
-
-def _refuse(mode: str, given: dict[str, bool]) -> None:
-    """Refuses options that were given and that a mode can't honour."""
-    for name, is_given in given.items():
-        if is_given:
-            raise UserError(f"{name}: not with {mode}; leave one out")
 
 
 def _show(result: Result, *, per_point: bool, report: Path | None, json_file: Path | None) -> None:
