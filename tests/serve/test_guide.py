@@ -117,9 +117,14 @@ def test_the_examples_run(server: Served, page: str, token: str, tmp_path: Path,
     (tmp_path / "example.mjs").write_text(example.replace("TOKEN", token))
     command = {"curl": ["sh", "-e"], "python": [sys.executable], "node": ["node"]}[program]
     done = subprocess.run(
-        [*command, "example.mjs"], cwd=tmp_path, env={**os.environ, "no_proxy": "127.0.0.1"}, capture_output=True,
-        text=True, check=False, timeout=30,
-    )  # fmt: skip
+        [*command, "example.mjs"],
+        cwd=tmp_path,
+        env={**os.environ, "no_proxy": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
     assert done.returncode == 0, done.stderr
     if program == "curl":
         whole, boxed, batch = [json.loads(text) for text in done.stdout.replace("}{", "}\n{").splitlines()]
@@ -133,7 +138,11 @@ def test_examples_say_what_was_refused(server: Served, page: str, tmp_path: Path
     (tmp_path / "photo.jpg").write_bytes(b"GIF89a")
     example = html.unescape(re.findall(r"<pre><code>(.*?)</code></pre>", page, re.DOTALL)[1]).replace("TOKEN", token)
     done = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "no_proxy": "127.0.0.1"},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stderr) == (1, "415: image: expected the bytes of a JPEG, PNG or WebP file\n")
