@@ -11,9 +11,9 @@ GOLDENS ?= ../shared/golden
 demo: $(INSTALLED)
 	$(BIN)/fiducial demo --out demo
 
-# A process a core; the tests of one file stay together, since they share what they make.
+# A process a core; the tests of one file stay together, since they share what they make. Long files begin first.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Minutes of training each: resuming after kill -9, two processes, accuracy on real faces.
 test-long: $(INSTALLED)

@@ -44,7 +44,8 @@ if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"
     CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
     install_import_hook([f"fiducial.{module}" for module in WITH_SHAPES], CHECKER)
 
-ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
 
 
 def shared_folder(*parts: str) -> Path | None:
@@ -70,6 +71,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if not folders(folder):
         raise pytest.UsageError(f"--goldens {folder}: expected folders with case.json or *.safetensors; found none")
+
+
+# Files that take a core more than half a minute, the longest first: one that began last would leave a core idle.
+LONGEST = ("battery/test_parts.py", "battery/test_heads.py", "battery/test_runtimes.py", "motion/test_motion_fit.py",
+           "distill/test_distill.py", "comparison/test_whole.py", "export/test_int8.py", "export/test_ncnn.py",
+           "runtime/test_cost.py", "hostile/test_models.py", "api/test_side_effects.py", "training/test_resume.py",
+           "comparison/test_compare.py", "export/test_export.py", "api/test_docs.py")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files begin first (`make test` hands files out in this order)."""
+    rank = {TESTS / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Before any fixture of a test: a graph that was traced before is given again. Tracing takes the seconds of most
+    exports, and most are of `blob_model` or `settled`."""
+    if (exporter := sys.modules.get("fiducial.exporting.onnx_export")) is not None:
+        from traced import remember
+
+        remember(exporter)
 
 
 @pytest.fixture(scope="session")

@@ -139,7 +139,10 @@ class _Loader(DataLoader):
         def raised() -> Iterator[Any]:
             for batch in batches:
                 if isinstance(batch, Failure):
-                    raise batch
+                    try:
+                        raise batch
+                    finally:
+                        del batch  # else the error holds itself, and the processes end by the collector: 5 s each
                 if not isinstance(batch, _Piped):
                     yield batch
                     continue

@@ -298,39 +298,24 @@ def test_one_file_each_is_all_that_a_part_needs(house: Path, dots: Path, tmp_pat
     assert json.loads((run / "model.json").read_text())["sources"] == {}
 
 
-@pytest.mark.parametrize(
-    ("battery", "chosen", "fewest"),
-    [
-        ("heads", "centre", 9),
-        ("backbones", "pebble", 8),
-        ("runtimes", "numpy and (deeppose or centre or box or card or short)", 5),
-    ],
-)
-def test_the_batteries_test_a_new_file_at_once(house: Path, battery: str, chosen: str, fewest: int) -> None:
+# What each battery tests of the new parts: words of `pytest -k`, and how many tests there are at least.
+BATTERIES = {
+    "heads": ("centre", 9),
+    "backbones": ("pebble", 8),
+    "runtimes": ("numpy and (deeppose or centre or box or card or short)", 5),
+}
+
+
+def test_the_batteries_test_a_new_file_at_once(house: Path) -> None:
+    files = {battery: f"tests/battery/test_{battery}.py" for battery in BATTERIES}
+    chosen = " or ".join(f"(test_{battery} and {words})" for battery, (words, _) in BATTERIES.items())
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            "-o",
-            "addopts=--import-mode=importlib",
-            f"tests/battery/test_{battery}.py",
-            "-k",
-            chosen,
-        ],
-        cwd=house,
-        env={**os.environ, "PYTHONPATH": str(house)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    passed = re.search(r"(\d+) passed", done.stdout)
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib", *files.values(), "-k", chosen],
+        cwd=house, env={**os.environ, "PYTHONPATH": str(house)}, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
-    assert passed is not None
-    assert int(passed[1]) >= fewest
+    for battery, (_, fewest) in BATTERIES.items():
+        assert len(re.findall(rf"^{files[battery]}::.* PASSED", done.stdout, re.MULTILINE)) >= fewest, battery
 
 
 # ------------------------------------------------------------------------------------------------ a user's own
@@ -408,28 +393,31 @@ def test_a_module_on_the_python_path_and_a_changed_file(mine: Path, blobs: Path,
     assert "my_package.regressor:Other has changed since this was trained" in changed.stderr
 
 
-@pytest.mark.parametrize(
-    ("method", "words"),
-    [
-        ("nowhere.py", ["nowhere.py", "no such file"]),
-        ("no_such.module", ["no module no_such.module on the Python path"]),
-        ("MINE/my_net.py", ["my_net.py", "no class Head of fiducial.models.contracts.Head"]),
-        ("MINE/my_head.py:Nothing", ["no class Nothing"]),
-        ("MINE/broken.py", ["broken.py", "can't be imported", "ZeroDivisionError"]),
-        ("MINE/lacking.py", ["Head lacks decode, loss, unflip, encode"]),
-        ("MINE/needs.py", ["no_such_package"]),
-    ],
-)
-def test_what_is_no_head_is_refused_in_a_line(
-    mine: Path, blobs: Path, tmp_path: Path, method: str, words: list[str]
-) -> None:
+# What is given for a head -> its code and what the line says.
+NO_HEADS: dict[str, tuple[int, list[str]]] = {
+    "nowhere.py": (2, ["nowhere.py", "no such file"]),
+    "no_such.module": (2, ["no module no_such.module on the Python path"]),
+    "MINE/my_net.py": (2, ["my_net.py", "no class Head of fiducial.models.contracts.Head"]),
+    "MINE/my_head.py:Nothing": (2, ["no class Nothing"]),
+    "MINE/broken.py": (2, ["broken.py", "can't be imported", "ZeroDivisionError"]),
+    "MINE/lacking.py": (2, ["Head lacks decode, loss, unflip, encode"]),
+    "MINE/needs.py": (1, ["no_such_package"]),
+}
+
+
+def test_what_is_no_head_is_refused_in_a_line(mine: Path, blobs: Path, tmp_path: Path) -> None:
     (mine / "broken.py").write_text("1 / 0")
     (mine / "needs.py").write_text("import no_such_package")
     (mine / "lacking.py").write_text(
         "from fiducial.models import contracts\nclass Head(contracts.Head):\n    def forward(self, feature): ...\n"
     )
-    done = fiducial([fit(blobs, tmp_path / "run", method.replace("MINE", str(mine)), "mobilenetv3_small_050")])
-    assert codes(done) == ["<1>" if "needs" in method else "<2>"], done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert all(word in done.stderr for word in words), done.stderr
+    done = fiducial(
+        [
+            fit(blobs, tmp_path / "run", method.replace("MINE", str(mine)), "mobilenetv3_small_050")
+            for method in NO_HEADS
+        ]
+    )
+    assert codes(done) == [f"<{code}>" for code, _ in NO_HEADS.values()], done.stderr
+    for line, (_, words) in zip(done.stderr.splitlines(), NO_HEADS.values(), strict=True):
+        assert all(word in line for word in words), line
     assert not (tmp_path / "run").exists()

@@ -4,20 +4,17 @@ by one, carries its card, and refuses what is not its own. A new runtime is test
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from settled import SIZE, SKELETON, settled
 
 from fiducial.card import Card
 from fiducial.errors import UserError
-from fiducial.exporting import export, onnx_export
+from fiducial.exporting import export
 from fiducial.models import catalog
-from fiducial.models.detector import Detector
 from fiducial.runtime import export_card, runtime
 from fiducial.runtime.runtime import Family, Runtime
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
@@ -30,45 +27,19 @@ def picture() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (240, 320, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def traced_once() -> Iterator[None]:
-    """Tracing is what takes the seconds, and `settled` gives the same detector each time: two runtimes share a graph."""
-    own, kept = onnx_export.traced, {}
-
-    def traced(detector: Detector, part: onnx_export.Part = "whole", batched: bool = False) -> Any:
-        key = (detector.spec.method, part, batched)
-        if key not in kept:
-            kept[key] = own(detector, part, batched)
-        model, outputs = kept[key]
-        copied = onnx.ModelProto()
-        copied.CopyFrom(model)
-        return copied, outputs
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_export, "traced", traced)
-        yield
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One small model in each runtime that is installed: runtime -> file."""
-    found = {}
-    for family in EXPORTED:
-        try:
-            __import__(family.NAME)
-        except ImportError:
-            continue
-        detector = settled("rle")
-        folder = tmp_path_factory.mktemp(family.NAME)
-        card = Card(detector.spec, metrics={"nme": 0.05})
-        found[family.NAME] = export.write(detector, card, str(family.TARGET), folder, crop="inside", decode="own").file
-    return found
-
-
-@pytest.fixture(params=EXPORTED, ids=lambda family: family.NAME)
+@pytest.fixture(scope="module", params=EXPORTED, ids=lambda family: family.NAME)
 def family(request: pytest.FixtureRequest) -> Family:
     pytest.importorskip(request.param.NAME)
     return request.param
+
+
+@pytest.fixture(scope="module")
+def made(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small model in a file of the runtime."""
+    detector = settled("rle")
+    card = Card(detector.spec, metrics={"nme": 0.05})
+    folder = tmp_path_factory.mktemp(family.NAME)
+    return export.write(detector, card, str(family.TARGET), folder, crop="inside", decode="own").file
 
 
 @pytest.mark.parametrize("method", catalog.methods())
@@ -89,8 +60,8 @@ def test_every_method_answers_as_in_torch(family: Family, method: str, tmp_path:
             np.testing.assert_allclose(found.sigma, expected.sigma, atol=0.05)
 
 
-def test_a_batch_is_each_alone_and_no_box_is_no_point(family: Family, made: dict[str, Path]) -> None:
-    run = runtime.load(made[family.NAME], threads=1)
+def test_a_batch_is_each_alone_and_no_box_is_no_point(made: Path) -> None:
+    run = runtime.load(made, threads=1)
     together = run(picture(), BOXES)
     for i in range(len(BOXES)):
         np.testing.assert_allclose(run(picture(), BOXES[i : i + 1]).xy[0], together.xy[i], atol=1e-3)
@@ -100,17 +71,17 @@ def test_a_batch_is_each_alone_and_no_box_is_no_point(family: Family, made: dict
     assert run(picture()).xy.shape == (1, 5, 2)
 
 
-def test_the_card_travels(family: Family, made: dict[str, Path]) -> None:
-    run = runtime.load(made[family.NAME])
+def test_the_card_travels(made: Path) -> None:
+    run = runtime.load(made)
     spec = run.card.spec
     assert (spec.method, spec.size, spec.skeleton, run.card.licence) == ("rle", SIZE, SKELETON, "Apache-2.0")
     assert run.card.metrics == {"nme": 0.05}
     assert run.network.export.outputs == ("xy", "score", "sigma")  # type: ignore[attr-defined]
 
 
-def test_a_mirrored_test_is_refused(family: Family, made: dict[str, Path]) -> None:
+def test_a_mirrored_test_is_refused(made: Path) -> None:
     with pytest.raises(UserError, match="--flip-test needs the run folder"):
-        runtime.load(made[family.NAME], flip_test=True)
+        runtime.load(made, flip_test=True)
 
 
 @pytest.mark.parametrize("change", ["altered", "newer", "no JSON", "missing", "another runtime's"])
@@ -138,18 +109,15 @@ def test_a_strange_block_of_metadata_is_refused(change: str) -> None:
         export_card.of_metadata(changed[change], Path("f.onnx"), runtime_name)
 
 
-def test_files_cut_short_or_of_others_are_refused_in_a_line(
-    family: Family, made: dict[str, Path], tmp_path: Path
-) -> None:
-    source = made[family.NAME]
-    for file in source.parent.iterdir():
+def test_files_cut_short_or_of_others_are_refused_in_a_line(made: Path, tmp_path: Path) -> None:
+    for file in made.parent.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes()[: -(file.stat().st_size // 3)])
     with pytest.raises(UserError) as caught:
-        runtime.load(tmp_path / source.name)
+        runtime.load(tmp_path / made.name)
     assert "\n" not in str(caught.value)
     alone = tmp_path / "alone"
     alone.mkdir()
-    (alone / source.name).write_bytes(b"something else")
+    (alone / made.name).write_bytes(b"something else")
     with pytest.raises(UserError) as caught:
-        runtime.load(alone / source.name)
+        runtime.load(alone / made.name)
     assert "\n" not in str(caught.value)

@@ -16,8 +16,8 @@ import torch
 from distill.small import clips_in, detector_of, recipe_of, saved
 from motion.discs import write_video
 from safetensors.torch import load_file
-from training.killing import FIXED, Stage, in_processes
-from training.test_resume import assert_ended_as_told, assert_the_same_run, ended_at
+from training.killing import FIXED
+from training.test_resume import Runs, assert_ended_as_told, assert_the_same_run, both_runs
 
 from fiducial import config, files
 from fiducial.data import annotations
@@ -298,12 +298,15 @@ def arguments(teacher: Path, data: Path, out: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(motion_teacher: Teacher, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing happened to."""
+def runs(motion_teacher: Teacher, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("resume")
-    (ended,) = in_processes([Stage(arguments(motion_teacher.path, clips, folder / "whole"))], folder / "said")
-    assert ended.code == 0, ended.errors
-    return folder / "whole"
+    return both_runs(lambda out, *more: arguments(motion_teacher.path, clips, out, *more), SOME, folder)
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs) -> Path:
+    """A run that nothing happened to."""
+    return runs.whole
 
 
 # Three steps an epoch.
@@ -320,13 +323,9 @@ MORE = [
 ]
 
 
-def test_ended_and_resumed_a_run_ends_with_the_same_bits(
-    motion_teacher: Teacher, clips: Path, whole: Path, tmp_path: Path
-):
-    ended = tmp_path / "ended"
-    stages = ended_at(SOME, lambda *more: arguments(motion_teacher.path, clips, ended, *more))
-    assert_ended_as_told(in_processes(stages, tmp_path / "said"), SOME)
-    assert_the_same_run(whole, ended)
+def test_ended_and_resumed_a_run_ends_with_the_same_bits(runs: Runs):
+    assert_ended_as_told(runs.told, SOME)
+    assert_the_same_run(runs.whole, runs.ended)
 
 
 @pytest.mark.long
@@ -334,15 +333,9 @@ def test_ended_and_resumed_a_run_ends_with_the_same_bits(
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_ended_anywhere(motion_teacher: Teacher, clips: Path, tmp_path: Path, workers: int, cache: str):
     setting = ["--set", f"workers={workers}", "--set", f"distillation.cache={cache}"]
-
-    def command(out: str, *more: str) -> list[str]:
-        return arguments(motion_teacher.path, clips, tmp_path / out, *setting, *more)
-
-    stages = [Stage(command("whole")), *ended_at(MORE, lambda *more: command("ended", *more))]
-    first, *ended = in_processes(stages, tmp_path / "said")
-    assert first.code == 0, first.errors
-    assert_ended_as_told(ended, MORE)
-    assert_the_same_run(tmp_path / "whole", tmp_path / "ended")
+    made = both_runs(lambda out, *more: arguments(motion_teacher.path, clips, out, *setting, *more), MORE, tmp_path)
+    assert_ended_as_told(made.told, MORE)
+    assert_the_same_run(made.whole, made.ended)
 
 
 def test_what_a_run_is_not_resumed_with(run: Any, motion_teacher: Teacher, clips: Path, whole: Path, tmp_path: Path):

@@ -15,8 +15,8 @@ import torch
 from command_line import Run
 from heard import heard
 from motion.discs import disc_frames, write_pictures, write_video
-from training.killing import Stage, in_processes
-from training.test_resume import assert_ended_as_told, assert_the_same_run, ended_at
+from training.killing import in_processes
+from training.test_resume import Runs, assert_ended_as_told, assert_the_same_run, both_runs, ended_at
 
 from fiducial.data.source import Source
 from fiducial.errors import UserError
@@ -299,12 +299,14 @@ def test_other_settings_after_a_start_that_did_not_get_far(discs: Path, tmp_path
 
 
 @pytest.fixture(scope="module")
-def whole(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return both_runs(lambda out, *more: fit_arguments(discs, out, *more), SOME, tmp_path_factory.mktemp("resume"))
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs) -> Path:
     """A run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("resume")
-    (ended,) = in_processes([Stage(fit_arguments(discs, folder / "whole"))], folder / "said")
-    assert ended.code == 0, ended.errors
-    return folder / "whole"
+    return runs.whole
 
 
 def fit_arguments(data: Path, out: Path, *more: str) -> list[str]:
@@ -326,10 +328,9 @@ MORE = [
 ]
 
 
-def test_ended_and_resumed_a_run_ends_with_the_same_bits(discs: Path, whole: Path, tmp_path: Path) -> None:
-    stages = ended_at(SOME, lambda *more: fit_arguments(discs, tmp_path / "ended", *more))
-    assert_ended_as_told(in_processes(stages, tmp_path / "said"), SOME)
-    assert_the_same_run(whole, tmp_path / "ended")
+def test_ended_and_resumed_a_run_ends_with_the_same_bits(runs: Runs) -> None:
+    assert_ended_as_told(runs.told, SOME)
+    assert_the_same_run(runs.whole, runs.ended)
 
 
 @pytest.mark.long

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -96,13 +97,31 @@ def assert_ended_as_told(ended: list[Ended], places: list[tuple[str, int, str]])
             assert "continues exactly" in last
 
 
+class Runs(NamedTuple):
+    """A run that nothing happened to, and one that was ended at some places; made by one process, for its imports."""
+
+    whole: Path
+    ended: Path
+    told: list[Ended]  # how the stages of the second ended
+
+
+def both_runs(command: Callable[..., list[str]], places: list[tuple[str, int, str]], folder: Path) -> Runs:
+    """`command(out, ..)`: the words of a run."""
+    stages = ended_at(places, lambda *more: command(folder / "ended", *more))
+    first, *told = in_processes([Stage(command(folder / "whole")), *stages], folder / "said")
+    assert first.code == 0, first.errors
+    return Runs(folder / "whole", folder / "ended", told)
+
+
 @pytest.fixture(scope="module")
-def whole(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return both_runs(lambda out, *more: arguments(blobs, out, *more), SOME, tmp_path_factory.mktemp("resume"))
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs) -> Path:
     """A run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("resume")
-    (ended,) = in_processes([Stage(arguments(blobs, folder / "whole"))], folder / "said")
-    assert ended.code == 0, ended.errors
-    return folder / "whole"
+    return runs.whole
 
 
 # Six steps an epoch: step 3 is in the first epoch, 8 in the second.
@@ -125,11 +144,10 @@ MORE = [
 ]
 
 
-def test_ended_and_resumed_a_run_ends_with_the_same_bits(blobs: Path, whole: Path, tmp_path: Path):
-    stages = ended_at(SOME, lambda *more: arguments(blobs, tmp_path / "ended", *more))
-    assert_ended_as_told(in_processes(stages, tmp_path / "said"), SOME)
-    assert_the_same_run(whole, tmp_path / "ended")
-    best = torch.load(whole / "checkpoints" / "best.ckpt", weights_only=False)["epoch"]
+def test_ended_and_resumed_a_run_ends_with_the_same_bits(runs: Runs):
+    assert_ended_as_told(runs.told, SOME)
+    assert_the_same_run(runs.whole, runs.ended)
+    best = torch.load(runs.whole / "checkpoints" / "best.ckpt", weights_only=False)["epoch"]
     assert best > 0, "a best epoch that never moves would show little"
 
 
@@ -169,7 +187,7 @@ def test_two_processes(blobs: Path, tmp_path: Path):
         sys.executable,
         "-m",
         "fiducial.cli",
-        *arguments(blobs, tmp_path / "two", "--devices", "2", "--json", "-"),
+        *arguments(blobs, tmp_path / "two", "--epochs", "2", "--devices", "2", "--json", "-"),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
