@@ -139,12 +139,12 @@ def _nothing_in_place(module: nn.Module) -> Iterator[None]:
     """Activations write to tensors of their own for a while: the graph is the same, and traced in two thirds of the time."""
     changed = [each for each in module.modules() if getattr(each, "inplace", False) is True]
     for each in changed:
-        each.inplace = False
+        vars(each)["inplace"] = False
     try:
         yield
     finally:
         for each in changed:
-            each.inplace = True
+            vars(each)["inplace"] = True
 
 
 def traced_module(
