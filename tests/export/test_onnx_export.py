@@ -71,7 +71,9 @@ def detector_of(backbone: Backbone, head: Head) -> Detector:
 def test_a_file_for_one_crop_answers_as_in_torch(method: str, tmp_path: Path) -> None:
     """The form that is timed; the battery of runtimes has every method, in the form that is shipped."""
     detector = settled(method)
+    in_place = [getattr(module, "inplace", None) for module in detector.modules()]
     made = onnx_export.onnx_of(detector, tmp_path / "model.onnx")
+    assert [getattr(module, "inplace", None) for module in detector.modules()] == in_place, "as it was"
     assert made.part == "whole", "its decode is in the file"
     assert made.outputs[:2] == ("xy", "score")
     crop = np.random.default_rng(3).integers(0, 256, (1, SIZE.h, SIZE.w, 3), dtype=np.uint8)
