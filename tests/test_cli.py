@@ -307,6 +307,12 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert not modules_of(*arguments) & heavy
 
 
+def test_help_says_what_each_command_does_in_a_whole_sentence() -> None:
+    listed = process("--help").stdout.partition("Commands:")[2]
+    assert "..." not in listed
+    assert " ".join(listed.split()).count(".") >= 10
+
+
 def test_a_command_imports_no_other_command() -> None:
     code = "import sys; sys.argv = ['fiducial', 'fit', '--help']\nfrom fiducial.cli import main\ntry: main()\nfinally: print(*sys.modules)"
     modules = process(code=code).stdout.split()

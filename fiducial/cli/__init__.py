@@ -49,11 +49,13 @@ class Commands(typer.core.TyperGroup):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Writes a line for each command; their options are not asked for, which would take as long as all the rest."""
+        """Writes each command's first sentence; their options are not asked for, which would take as long as all the rest."""
         names = self.list_commands(ctx)
-        width = formatter.width - 6 - max(map(len, names))
         docs = {name: inspect.getdoc(getattr(_module(name), name)) for name in names}
-        short = {name: typer.core.TyperCommand(name, help=doc).get_short_help_str(width) for name, doc in docs.items()}
+        short = {
+            name: typer.core.TyperCommand(name, help=doc).get_short_help_str(LONGEST_SENTENCE)
+            for name, doc in docs.items()
+        }
         with formatter.section("Commands"):
             formatter.write_dl(list(short.items()))
 
@@ -78,6 +80,7 @@ app = typer.Typer(
 
 # Typer's words for a wrong option or command; in its own copy of click or in the one that is installed.
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+LONGEST_SENTENCE = 300  # letters of help; longer ones end in dots
 STOPPED = 130  # what typer makes of Ctrl-C
 
 

@@ -61,7 +61,7 @@ def predict(
     ] = None,
     part: PartOption = None,
 ) -> None:
-    """Find points in images and videos; the same with points and COCO results JSON come out.
+    """Find points in images and videos: drawings and COCO results come out.
 
     fiducial predict runs/faces photo.jpg holiday/ clip.mp4 --out found
     """
