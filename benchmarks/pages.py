@@ -270,15 +270,19 @@ class Camera:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def shoot(self, address: str, name: str, photo: Path | None = None) -> None:
-        """Writes SHOTS/NAME-WIDTH-SLICE.png at both widths, after giving `photo` to the page where one is taken."""
+        """Writes SHOTS/NAME-WIDTH-SLICE.png at both widths, on a light ground, after giving `photo` to the page where one is taken."""
         for width in WIDTHS:
             self.screen(width)
             self.driver.get(address)
             if photo is not None:
                 self.driver.find_element("css selector", "input[type=file]").send_keys(str(photo.resolve()))
                 time.sleep(4)
-            for fault in self.driver.execute_script(FAULTS):
-                print(f"{name} at {width} px: {fault}", file=sys.stderr)
+            for scheme in ("dark", "light"):
+                self.driver.execute_cdp_cmd(
+                    "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+                )
+                for fault in self.driver.execute_script(FAULTS):
+                    print(f"{name} at {width} px, {scheme}: {fault}", file=sys.stderr)
             height = self.driver.execute_script("return document.documentElement.scrollHeight")
             for i, top in enumerate(range(0, height, SLICE)):
                 clip = {"x": 0, "y": top, "width": width, "height": min(SLICE, height - top), "scale": 1}
