@@ -24,7 +24,7 @@ from fiducial.serve.access import Guard
 from fiducial.serve.answers import Answer, Answers, Refusal
 from fiducial.serve.bodies import Body
 from fiducial.serve.boxes import boxes_of, boxes_of_each
-from fiducial.serve.limits import Limits, Refused
+from fiducial.serve.limits import Limits, Refused, no_room
 from fiducial.serve.service import Service
 from fiducial.version import __version__
 
@@ -277,6 +277,8 @@ async def _form(request: Request, body: bytes, most_files: int) -> FormData:
         return await Request(request.scope, again).form(max_files=most_files, max_fields=4)
     except HTTPException as error:
         raise Refused(400, f"the form can't be read: {error.detail}") from error
+    except OSError as error:  # large files of a form are on the disk for a moment
+        raise no_room(error) from error
 
 
 async def _file(part: UploadFile | str | None, name: str) -> bytes:

@@ -57,6 +57,11 @@ def busy(why: str) -> Refused:
     return Refused(503, f"{why}; try again after a second", {"Retry-After": "1"})
 
 
+def no_room(error: OSError) -> Refused:
+    """Makes the refusal of a server whose disk or memory is full."""
+    return Refused(503, f"the server has no room: {error.strerror}", {"Retry-After": "5"})
+
+
 def check_token(token: str) -> None:
     """Raises UserError for a token that can't be sent in a header."""
     if token and not (token.isascii() and token.isprintable() and " " not in token and len(token) <= 1000):

@@ -21,7 +21,7 @@ from fiducial.data import decoding
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.limited import Limited, TooMuch
-from fiducial.serve.limits import Limits, Refused
+from fiducial.serve.limits import Limits, Refused, no_room
 
 LIGHT_PIXELS = 2**21  # a frame of 1920x1080; more is decoded by the process for heavy images
 LIGHT_SECONDS = 0.3
@@ -101,7 +101,7 @@ class Decoders:
         except UserError as error:
             raise Refused(422, str(error)) from error
         except OSError as error:
-            raise Refused(503, f"the server has no room: {error.strerror}", {"Retry-After": "5"}) from error
+            raise no_room(error) from error
         if found["heavy"]:
             raise Heavy
         size, maps = Size(*found["size"]), np.array(found["maps"], np.float64).reshape(-1, 3, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import re
@@ -345,6 +346,17 @@ def test_too_late() -> None:
             assert connection.recv(100).startswith(b"HTTP/1.1 408")
         metrics = server.get("/metrics").body.decode()
         assert all(f'fiducial_requests_total{{code="{code}"' in metrics for code in (200, 408, 503))
+
+
+def test_a_full_disk_is_told(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", full)
+    reply = server.form("/predict", ("image", GOOD))
+    assert (reply.status, reply.json) == (503, {"detail": "the server has no room: No space left on device"})
+    monkeypatch.undo()
+    assert server.form("/predict", ("image", GOOD)).status == 200
 
 
 def test_a_client_that_goes_away_leaves_nothing_behind() -> None:
