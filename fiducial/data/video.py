@@ -51,9 +51,9 @@ def frames(path: Path) -> Generator[Decoded, None, str]:
     number = 0
     try:
         with _opened(path) as container:
-            if not container.streams.video:
+            stream = container.streams.best("video")  # not a cover, which may be the first
+            if stream is None:
                 return "there is no picture in it, sound at most"
-            stream = container.streams.video[0]
             if stream.codec_context is None:
                 return "FFmpeg has no decoder for what is in it"
             stream.thread_type = "AUTO"
@@ -87,8 +87,9 @@ def declared_frames(path: Path) -> int:
     av = library()
     try:
         with _opened(path) as container:
-            return container.streams.video[0].frames
-    except (av.FFmpegError, IndexError):
+            stream = container.streams.best("video")
+            return 0 if stream is None else stream.frames
+    except av.FFmpegError:
         return 0
 
 

@@ -257,6 +257,20 @@ def test_a_video_may_change_its_size(tmp_path: Path) -> None:
     assert [round(float(frame.image.mean()) / 20) for frame in found if frame.image is not None] == [0, 1, 2, 3, 4]
 
 
+def test_a_cover_is_not_the_video(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        cover, film = container.add_stream("mjpeg", rate=25), container.add_stream("h264", rate=25)
+        for stream, pixels, size in ((cover, "yuvj420p", 200), (film, "yuv420p", 48)):
+            stream.width, stream.height, stream.pix_fmt = size, size, pixels
+        for stream, size, greys in ((cover, 200, [9]), (film, 48, [20, 90, 160])):
+            for grey in greys:
+                frame = av.VideoFrame.from_ndarray(np.full((size, size, 3), grey, np.uint8), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    assert [frame.image.shape for frame in all_frames(path) if frame.image is not None] == [(48, 48, 3)] * 3
+
+
 def test_a_video_without_a_frame_is_a_problem(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "clip.mkv"), "w") as container:
         stream = container.add_stream("h264", rate=25)
