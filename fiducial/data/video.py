@@ -80,6 +80,8 @@ def frames(path: Path) -> Generator[Decoded, None, str]:
             return f"{stream.frames} were declared" if number < stream.frames else ""
     except av.FFmpegError as error:
         return _why(error)
+    except UserError as error:
+        return error.what
 
 
 def declared_frames(path: Path) -> int:
@@ -89,7 +91,7 @@ def declared_frames(path: Path) -> int:
         with _opened(path) as container:
             stream = container.streams.best("video")
             return 0 if stream is None else stream.frames
-    except av.FFmpegError:
+    except (av.FFmpegError, UserError):
         return 0
 
 
@@ -113,7 +115,10 @@ def library() -> Any:
 
 
 def _opened(path: Path) -> Any:
-    """As a file whatever its name: FFmpeg takes what stands before a colon for a protocol."""
+    """As a file whatever its name: FFmpeg takes what stands before a colon for a protocol. It waits for a pipe's other
+    end."""
+    if path.exists() and not path.is_file():
+        raise UserError(path, "expected a video's file, it is a folder, a pipe or a device")
     return library().open(f"file:{path}", options=OPTIONS, metadata_errors="replace")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from fractions import Fraction
@@ -31,7 +32,7 @@ def targets(found: Sequence[Source], out: Path) -> dict[str, Path]:
 
     UserError where that is the file of a source: a drawing would take the place of the original."""
     paths: dict[str, Path] = {}
-    originals = {source.path.resolve() for source in found}
+    originals = {os.path.realpath(source.path) for source in found}
     used: set[str] = set()
     for source in found:
         suffix = ".jpg" if source.kind == "image" else ".mp4"
@@ -41,7 +42,7 @@ def targets(found: Sequence[Source], out: Path) -> dict[str, Path]:
             unique, number = f"{stem}_{number}", number + 1
         used.add(unique)
         paths[source.name] = out / f"{unique}{suffix}"
-        if paths[source.name].resolve() in originals:
+        if os.path.realpath(paths[source.name]) in originals:
             raise UserError(
                 f"--out {out}: {paths[source.name]} is one of the sources and would be overwritten; give another folder"
             )

@@ -87,7 +87,7 @@ def _matching(text: str) -> list[Path]:
 def _add(path: Path, found: dict[str, Source], seen: set[Path]) -> None:
     """Adds the file, or the files of the folder, that are not there yet."""
     for file in _inside(path) if path.is_dir() else [path]:
-        whole = file.resolve()
+        whole = Path(os.path.realpath(file))  # of a link that leads to itself, too
         if whole not in seen:
             seen.add(whole)
             name = file.relative_to(path).as_posix() if path.is_dir() else file.name

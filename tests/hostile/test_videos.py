@@ -5,6 +5,7 @@ All of them: `pytest -m long tests/hostile/test_videos.py`."""
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -87,6 +88,19 @@ def test_every_kind_is_read_whole(tmp_path: Path) -> None:
         [source] = sources.find([str(path)])
         frames = list(sources.frames(source))
         assert [frame.problem for frame in frames] == [None] * videos.FRAMES, kind
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+    [outcome] = limits.run("hostile.videos:read_folder", [str(tmp_path)], seconds=5)
+    assert outcome.kind == "answered", outcome
+    assert outcome.said.count("pipe") == 5, outcome.said
+    assert outcome.said.count("; ") == 4, outcome.said
 
 
 @pytest.mark.parametrize(

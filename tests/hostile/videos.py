@@ -181,6 +181,15 @@ def read_one(value: Any) -> str:
     return "; ".join(said).replace(folder, "")
 
 
+def read_folder(folder: str) -> str:
+    """Looks at all that lies in a folder."""
+    from fiducial.prediction import sources
+
+    found = sources.find([folder])
+    sources.count(found)
+    return "; ".join(str(frame.problem) for source in found for frame in sources.frames(source)).replace(folder, "")
+
+
 def predict_one(value: Any) -> str:
     """Obeys `predict` of a model that is named in the value."""
     from fiducial.prediction import predict
