@@ -15,6 +15,7 @@ from fiducial.version import __version__
 FORMAT_VERSION = 1
 MOST_SIDE = 4096  # px of the network's input
 MOST_PADDING = 100.0
+NOT_STATED = "not stated"
 PADDING = 1.25  # boxes are enlarged by this, and widened to the crop's aspect, before they are cut out
 BOX_SHARE = "train_box_share"  # in `Card.metrics`: the median box of the training data over its image's area
 
@@ -55,9 +56,23 @@ class Card:
     """Holds what travels with the weights: the network's spec, where it came from and what it scored."""
 
     spec: DetectorSpec
-    licence: str = "Apache-2.0"
+    licence: str = NOT_STATED  # of the weights: what whoever trained them states, else what their data do
     initialization: str = "random"  # where the backbone's weights came from before training
     metrics: dict[str, Any] = field(default_factory=dict)
     # Of a head or backbone from outside of the package: its name -> file and digest (`models/outside.py`).
     sources: dict[str, str] = field(default_factory=dict)
     fiducial_version: str = __version__
+    # What went into the weights -> its licence: data, weights to start from, a teacher, and what went into those.
+    derived_from: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.derived_from is None:  # older cards name the licence of the network's code as that of the weights
+            derived_from = {} if self.licence == NOT_STATED else {"network": self.licence}
+            object.__setattr__(self, "licence", NOT_STATED)
+            object.__setattr__(self, "derived_from", derived_from)
+
+    @property
+    def terms(self) -> str:
+        """Says in a line under what licence the weights are, and under what licences that from which they were made."""
+        parts = [f"{name} ({licence})" for name, licence in (self.derived_from or {}).items()]
+        return f"{self.licence}{'; derived from ' if parts else ''}{', '.join(parts)}"

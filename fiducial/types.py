@@ -217,6 +217,7 @@ class Instances:
     area: np.ndarray  # [n] float32, px^2: COCO's `area` (OKS divides by it)
     crowd: np.ndarray  # [n] bool
     source: str = ""  # the annotation file or folder, for messages
+    licences: tuple[str, ...] = ()  # of the images, as the source states them
     # [n] bool: crowds and instances without points, which evaluation counts neither as found nor as missed. None: those
     # that the other columns show.
     ignored: np.ndarray = None  # type: ignore[assignment]

@@ -73,6 +73,7 @@ class Material:
     split: str  # what is scored, in words
     clips: tuple[tuple[str, np.ndarray], ...] = ()  # name and scored rows of each, of all still images together
     problems: list[Problem]
+    licences: tuple[str, ...] = ()  # that the data state
 
 
 def material_of(
@@ -133,6 +134,7 @@ def _labelled(data: fitting.Data, matches: bool, padding: float, teacher_points:
         truth=validation if matches else None,
         split="val",
         problems=data.problems,
+        licences=data.licences,
     )
 
 

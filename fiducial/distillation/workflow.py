@@ -108,7 +108,8 @@ def preparation(teacher: Teacher, source: Source, *, progress: bool = False) -> 
             problems=material.problems,
             beside={"teacher": teacher.told()},
             initialization=initialization,
-            licence=_licence(detector, teacher),
+            data_licences=material.licences,
+            derived_from={**fitting.origins_of(recipe, detector), **detectors.origins_of(teacher.path)},
             card_metrics={
                 "train_instances": len(material.learnt),
                 **fitting.box_share(material.learnt.instances(recipe.size)),
@@ -263,8 +264,3 @@ def _refuse_other_teacher(out: Path, teacher: Teacher) -> None:
         raise UserError(
             f"{out}: a run is resumed with the teacher that it began with, {then.get('path')}; {teacher.path} has other weights"
         )
-
-
-def _licence(detector: Detector, teacher: Teacher) -> str:
-    own, theirs = detector.backbone.licence, teacher.card.licence
-    return own if own == theirs else f"{own}; taught by a model of licence: {theirs}"

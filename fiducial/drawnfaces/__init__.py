@@ -103,6 +103,7 @@ def procedural_faces(count: int, seed: int, size: Size, first: int = 0) -> Insta
     boxes = np.stack([_box(xy) for xy, _ in points]).astype(np.float32)
     ids = np.arange(1, count + 1, dtype=np.int64)
     return Instances(
+        licences=("Apache-2.0",),
         skeleton=IBUG68,
         images=ProceduralImages(count, seed, size, first),
         image_id=ids,

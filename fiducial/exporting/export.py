@@ -54,7 +54,7 @@ def export_model(
     torch_side = Runtime(TorchNetwork(detector, card, model))
     data = data or int8 or scored_on(model, detector.spec.skeleton)
     with folders.alone(out), staging(out) as folder:
-        logger.info(f"exporting {model} to {to}")
+        logger.info(f"exporting {model} to {to}; licence of the weights: {card.terms}")
         if int8 is None:
             made = write(detector, card, to, folder, crop=crop, decode=decode)
         else:

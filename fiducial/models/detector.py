@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from fiducial import config, files, trial
-from fiducial.card import FORMAT_VERSION, Card, DetectorSpec
+from fiducial.card import FORMAT_VERSION, NOT_STATED, Card, DetectorSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.log import logger
@@ -161,6 +161,13 @@ def load_checkpoint(path: Path, size: Size | None = None) -> tuple[Detector, Car
     return detector.eval(), replace(card, spec=detector.spec), report
 
 
+def origins_of(path: Path) -> dict[str, str]:
+    """Lists what weights come from: a run folder or a file, and what went into that; name -> licence."""
+    folder = path.parent if path.name == "model.safetensors" else path
+    card = load_card(folder) if (folder / "model.json").is_file() else None
+    return {path.name: NOT_STATED} if card is None else {**(card.derived_from or {}), folder.name: card.licence}
+
+
 def initialise_from(detector: Detector, source: Path) -> str:
     """Fills `detector` with weights of a run folder, a file of ours or another project's; gives a line that says what
     matched. See `checkpoints.initialise`."""
@@ -171,11 +178,11 @@ def initialise_from(detector: Detector, source: Path) -> str:
 
 
 def _card_of(plan: checkpoints.Plan, path: Path, size: Size | None = None) -> Card:
-    """Makes the card of another project's file. Its licence is the user's to know."""
+    """Makes the card of another project's file. Its licence is its authors' to state."""
     assert plan.method is not None
     assert plan.skeleton is not None
     spec = DetectorSpec(plan.backbone, plan.method, plan.head, size or plan.size, plan.skeleton, plan.normalization)
-    return Card(spec, licence="unknown", initialization=str(path))
+    return Card(spec, initialization=str(path))
 
 
 def differing(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:

@@ -148,7 +148,7 @@ def work_of(objective: Motion, clips: Clips, recipe: MotionRecipe, initializatio
         said=(clips.index.used,),
         problems=clips.problems,
         initialization=initialization,
-        licence=objective.detector.backbone.licence,
+        derived_from=fitting.origins_of(recipe, objective.detector),
         card_metrics={"train_clips": len(clips.chosen(held_out=False))},
         floor=lambda metrics: ToBeat(metrics["copy"], "the first frame, taken for all others"),
         save=save,

@@ -57,6 +57,7 @@ def about_detector(detector: Detector, card: Card, evaluation: Evaluation) -> Ab
     facts = {
         "parameters": sum(p.numel() for p in detector.parameters()),
         "backbone weights before training": card.initialization,
+        "licence of the weights": card.terms,
     }
     shown = heatmap_gallery(detector, evaluation.instances, evaluation.keypoints, evaluation.metrics.instance_nme)
     return About(facts, torch_device(), shown)
@@ -74,6 +75,7 @@ def about_network(network: Network, evaluation: Evaluation) -> About:
         "backbone": spec.backbone,
         "input": str(spec.size),
         "backbone weights before training": network.card.initialization,
+        "licence of the weights": network.card.terms,
     }
     return About(facts, f"{network.runtime} {metadata.version(network.runtime)}")
 

@@ -195,6 +195,7 @@ def _add_facts(app: FastAPI, service: Service) -> None:
     async def model() -> Response:
         run = service.run
         about = {"title": service.title, "runtime": run.network.runtime, "heatmaps": service.has_heatmaps}
+        about["terms"] = run.card.terms
         return _json({**about, "limits": service.limits, **config.to_dict(run.card)})
 
     @app.get("/health", summary="Whether the server is alive")

@@ -45,6 +45,11 @@ class Data:
     whole_validation: Instances | None = None
 
     @property
+    def licences(self) -> tuple[str, ...]:
+        """Lists the licences that the data state."""
+        return tuple(dict.fromkeys([*self.train.licences, *self.validation.licences]))
+
+    @property
     def fingerprint(self) -> str:
         """Changes with any label, so that a resumed run can tell that its data are those it began with."""
         digest = hashlib.sha256()
@@ -153,7 +158,8 @@ def work_of(
         fingerprint=data.fingerprint,
         problems=data.problems,
         initialization=initialization,
-        licence=detector.backbone.licence,
+        data_licences=data.licences,
+        derived_from=origins_of(recipe, detector),
         card_metrics={"train_instances": len(data.train), **box_share(data.train)},
         floor=lambda metrics: ToBeat(floor.floor_of(data.validation, data.train).nme, "the mean shape of train"),
         save=save,
@@ -188,6 +194,14 @@ def detector_of(recipe: Recipe, skeleton: Skeleton) -> tuple[Detector, str]:
     detector = detectors.build(spec, "no")
     logger.warning(detectors.initialise_from(detector, Path(recipe.init)))
     return detector, str(recipe.init)
+
+
+def origins_of(recipe: Recipe, detector: Detector) -> dict[str, str]:
+    """Lists what an untrained detector's weights come from; name -> licence. Random ones come from nothing."""
+    if recipe.init is not None:
+        return detectors.origins_of(Path(recipe.init))
+    backbone = detector.backbone
+    return {} if backbone.initialization == "random" else {backbone.initialization: backbone.licence}
 
 
 def _preflight(objective: Supervised, data: Data, recipe: Recipe, rate: float, device: torch.device) -> str:

@@ -57,6 +57,7 @@ class Recipe:
     workers: int | None = None  # loader processes; None = one less than the cores, at most 8
     preflight: bool = True  # overfit one small batch before anything else
     strict: bool = False  # bad samples are errors
+    licence: str | None = None  # of the weights, in words; None = that of the data, where they state one
 
     def __post_init__(self) -> None:
         expect(self.epochs >= 1, "epochs", self.epochs, "1 or more")

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 from fiducial import config, files, folders
-from fiducial.card import Card
+from fiducial.card import NOT_STATED, Card
 from fiducial.data.loading import lost_processes
-from fiducial.errors import UserError
+from fiducial.errors import UserError, one_line
 from fiducial.log import logger, muted
 from fiducial.training import history, preflight, recipes
 from fiducial.training.device import is_main, pick_device
@@ -35,6 +35,7 @@ from fiducial.training.recipe import Recipe
 from fiducial.training.work import Outcome, Prepare, Work
 from fiducial.types import Problem
 
+ANYTIME = ("workers", "preflight", "licence")  # settings that may be others when a run is resumed
 SHOWN = 10  # problems; all are in problems.txt
 
 
@@ -113,13 +114,28 @@ def _train(
         )
     warning = history.warning_of(best.rows, metric, work.floor(best.metrics))
     metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, **work.card_metrics}
-    card = Card(work.objective.detector.spec, work.licence, work.initialization, metrics)
+    card = _card(recipe, work, metrics)
     work.objective.load_state_dict(best.weights)
     work.objective.eval()
     work.save(out, card)
     kept = f"kept: epoch {best.epoch + 1} of {len(best.rows)}, val {work.scoring.metric}"
     logger.info(f"{kept} {best.metrics[work.scoring.metric]:.4g}")
     return Outcome(out=out, recipe=recipe, card=card, epochs=len(best.rows), warning=warning), work
+
+
+def _card(recipe: Recipe, work: Work, metrics: dict[str, Any]) -> Card:
+    """Makes the card of what was learnt. Its licence is the recipe's, else the data's, where they state a single one."""
+    of_data, stated = work.data_licences, recipe.licence
+    if stated is None and len(of_data) == 1:
+        stated = of_data[0]
+        logger.info(f"licence of the weights: {stated}, which the data state; --licence TEXT states another")
+    return Card(
+        work.objective.detector.spec,
+        NOT_STATED if stated is None else one_line(stated),
+        work.initialization,
+        metrics,
+        derived_from={**work.derived_from, **({"data": "; ".join(of_data)} if of_data else {})},
+    )
 
 
 @contextmanager
@@ -184,11 +200,13 @@ def _resumed(out: Path, asked: Recipe) -> Recipe:
             f"{asked.epochs} ends with other weights"
         )
         begun = replace(begun, epochs=asked.epochs)
+    if asked.licence is not None:
+        begun = replace(begun, licence=asked.licence)
     now, then = (config.flat(config.to_dict(recipe)) for recipe in (asked, begun))
     differing = [
         f"{name} was {then.get(name)} and is now {now.get(name)}"
         for name in {**then, **now}
-        if now.get(name) != then.get(name) and now.get(name) != "auto" and name not in ("workers", "preflight")
+        if now.get(name) != then.get(name) and now.get(name) != "auto" and name not in ANYTIME
     ]
     if differing:
         hint = " (more epochs are possible, fewer are not)" if differing[0].startswith("epochs was") else ""
@@ -201,7 +219,7 @@ def _continued(out: Path, work: Work, writes: bool) -> Recipe:
     values = files.read_object(out / "recipe.json", "data", "recipe")
     if values["data"] != work.fingerprint:
         raise UserError(out, "the data differ from those that the run began with; resume with the same files")
-    recipe = replace(recipes.of_run(out, type(work.recipe)), epochs=work.recipe.epochs)
+    recipe = replace(recipes.of_run(out, type(work.recipe)), epochs=work.recipe.epochs, licence=work.recipe.licence)
     before = values["recipe"].get("epochs")
     if writes and recipe.epochs != before:
         _write(out, recipe, work, [*values.get("epochs_before", []), before])

@@ -78,7 +78,8 @@ class Work:
     problems: Sequence[Problem] = ()  # of the data
     beside: Mapping[str, Any] = field(default_factory=dict)  # what recipe.json holds besides recipe and data
     initialization: str  # where the weights came from
-    licence: str  # of what is made
+    data_licences: tuple[str, ...] = ()  # that the data state
+    derived_from: Mapping[str, str]  # what else goes into the weights -> its licence
     card_metrics: Mapping[str, Any]  # what the card says besides the best epoch's figures
     floor: Callable[[Mapping[str, float]], ToBeat | None] = no_floor  # for the best epoch's figures
     save: Callable[[Path, Card], None]  # writes what is kept into the run's folder

@@ -16,7 +16,7 @@ from fiducial import text_files
 from fiducial.data.coco_json import entries
 from fiducial.data.coco_json.entries import Annotation, Category, Image
 from fiducial.data.coco_json.ids import Id
-from fiducial.errors import UserError, shown
+from fiducial.errors import UserError, one_line, shown
 from fiducial.types import Findings
 
 
@@ -26,6 +26,21 @@ class Content(msgspec.Struct):
     images: list[Image]
     annotations: list[Annotation]
     categories: list[Category] | None = None
+    licenses: msgspec.Raw = msgspec.Raw()  # told where they make sense
+
+    def licences(self) -> tuple[str, ...]:
+        """Names the licences of the images: of those that images refer to, else of all that are listed."""
+        try:
+            listed = msgspec.json.decode(self.licenses or b"[]")
+            used = {msgspec.json.decode(ref) for ref in {bytes(image.license) for image in self.images} if ref}
+        except (msgspec.MsgspecError, TypeError):  # an id that is a list
+            return ()
+        known = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+        chosen = [entry for entry in known if entry.get("id") in used] or known
+        names = (entry.get("name") or entry.get("url") for entry in chosen)
+        return tuple(
+            dict.fromkeys(one_line(name.strip(), 200) for name in names if isinstance(name, str) and name.strip())
+        )
 
 
 def load(file: Path, findings: Findings) -> Content:
@@ -56,7 +71,8 @@ def _entry_by_entry(content: Any, file: Path, findings: Findings) -> Content:
     for name, usable in zip(lists, (images, annotations), strict=True):
         if content[name] and not usable:
             raise UserError(f"{file}: all {len(content[name])} {name} are broken; the first: {findings.wrong[0].what}")
-    return Content(images, annotations, [entries.category(value, file) for value in categories])
+    licenses = entries.raw_of(content.get("licenses"))
+    return Content(images, annotations, [entries.category(value, file) for value in categories], licenses)
 
 
 def _with_own_ids(images: list[Image], findings: Findings) -> list[Image]:

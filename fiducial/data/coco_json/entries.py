@@ -24,6 +24,7 @@ class Image(msgspec.Struct, gc=False):
     width: float | None = None
     height: float | None = None
     crowd_index: float | None = msgspec.field(default=None, name="crowdIndex")
+    license: msgspec.Raw = msgspec.Raw()  # an id of `licenses`
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,6 +85,7 @@ def image(value: dict[str, Any]) -> Image:
         name if isinstance(name, str) else "",
         *sides,
         crowd_index=number_of(value.get("crowdIndex")),
+        license=raw_of(value.get("license")),
     )
 
 

@@ -92,6 +92,7 @@ def columns(
         area=area,
         crowd=crowd,
         source=str(file),
+        licences=content.licences(),
         ignored=crowd | counted,
     )
     return instances if not table.bad.any() else instances.select(~table.bad)
