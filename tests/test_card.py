@@ -31,3 +31,20 @@ def test_older_cards_name_their_points_in_the_skeleton(name: str, points: tuple[
 def test_the_field_travels() -> None:
     card = Card(DetectorSpec("any", "any", {}, Size(64, 48), Skeleton("anything", ("a", "b"), named=False)))
     assert config.from_dict(Card, config.to_dict(card), "model.json") == card
+
+
+@pytest.mark.parametrize(
+    ("licence", "terms"),
+    [
+        ("Apache-2.0", "not stated; derived from network (Apache-2.0)"),
+        ("unknown", "not stated; derived from network (unknown)"),
+        ("not stated", "not stated"),
+    ],
+)
+def test_older_cards_state_the_licence_of_the_network_alone(licence: str, terms: str) -> None:
+    values = config.to_dict(Card(DetectorSpec("any", "any", {}, Size(64, 48), Skeleton("two", ("a", "b")))))
+    values |= {"licence": licence}
+    del values["derived_from"]
+    card = config.from_dict(Card, values, "model.json")
+    assert card.terms == terms
+    assert config.from_dict(Card, config.to_dict(card), "model.json") == card

@@ -28,6 +28,7 @@ def distill(
     batch_size: int | None = None,
     lr: float | str | None = None,
     seed: int | None = None,
+    licence: str | None = None,
     resume: bool = False,
     devices: int = 1,
     images: Any = None,
@@ -43,7 +44,7 @@ def distill(
         student: its backbone; loss: L1, L2, L3, KL or none [KL where both have heatmaps, else L1].
         The others are those of `fiducial.fit`."""
     folder, known = path_of(out, "out"), load_teacher(path_of(teacher, "teacher"))
-    options = options_of(init=init, size=size, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
+    options = options_of(init=init, size=size, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, licence=licence)
     recipe = recipe_of(
         known, student, loss, method, options, settings_of(more, settings), resume_from=folder if resume else None
     )

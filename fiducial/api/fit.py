@@ -38,6 +38,7 @@ def fit(
     points: Sequence[int] | str | None = None,
     init: Any = None,
     pretrained: str | None = None,
+    licence: str | None = None,
     patience: int | None = None,
     preflight: bool = True,
     strict: bool = False,
@@ -57,6 +58,7 @@ def fit(
         out: the folder of the run, new unless `resume`.
         val: what the epoch is chosen by, with Instances [a tenth of their images, by the seed; said].
         size: px, a number or (width, height); lr: the peak, or "auto"; points: a subset of them, by numbers.
+        pretrained: "auto", weights on this disk, "yes", fetched, or "no"; licence: of the weights, in words.
         recipe: what the other choices change: a Recipe, or "FILE.py:FUNCTION".
         images, category: of a path, as the command has them. progress: a bar on the terminal.
         more: any setting, as `--set` has it: `workers=0`, `head={"sigma_cells": 1.5}`; settings: such as "augment.flip=0".
@@ -78,6 +80,7 @@ def fit(
         points=points,
         init=init,
         pretrained=pretrained,
+        licence=licence,
         patience=patience,
         preflight=None if preflight else False,
         strict=strict or None,

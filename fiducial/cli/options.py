@@ -90,7 +90,11 @@ def _choices(
         ),
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(help="Backbone weights: auto (where they can be had), yes, no.")
+        str | None, typer.Option(help="Backbone weights: auto (those on this disk), yes (fetched), no.")
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(help="Of the weights, in words; it goes with them [the data's, where they state one]."),
     ] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many epochs without a better val NME.")

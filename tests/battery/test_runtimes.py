@@ -37,7 +37,7 @@ def family(request: pytest.FixtureRequest) -> Family:
 def made(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One small model in a file of the runtime."""
     detector = settled("rle")
-    card = Card(detector.spec, metrics={"nme": 0.05})
+    card = Card(detector.spec, "CC0", metrics={"nme": 0.05}, derived_from={"data": "CC BY 4.0"})
     folder = tmp_path_factory.mktemp(family.NAME)
     return export.write(detector, card, str(family.TARGET), folder, crop="inside", decode="own").file
 
@@ -74,7 +74,8 @@ def test_a_batch_is_each_alone_and_no_box_is_no_point(made: Path) -> None:
 def test_the_card_travels(made: Path) -> None:
     run = runtime.load(made)
     spec = run.card.spec
-    assert (spec.method, spec.size, spec.skeleton, run.card.licence) == ("rle", SIZE, SKELETON, "Apache-2.0")
+    assert (spec.method, spec.size, spec.skeleton) == ("rle", SIZE, SKELETON)
+    assert run.card.terms == "CC0; derived from data (CC BY 4.0)"
     assert run.card.metrics == {"nme": 0.05}
     assert run.network.export.outputs == ("xy", "score", "sigma")  # type: ignore[attr-defined]
 

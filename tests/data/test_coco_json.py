@@ -468,3 +468,42 @@ def test_names_of_files() -> None:
     assert {name: names.rows_of(name) for name in cases} == cases
     assert names.is_one_file([3, 4])
     assert not names.is_one_file([0, 1])
+
+
+BY, BY_NC = {"id": 1, "name": "CC BY 4.0", "url": "https://example.org"}, {"id": 2, "url": "https://example.org/nc"}
+
+
+@pytest.mark.parametrize(
+    ("licenses", "of_images", "expected"),
+    [
+        (None, [None] * 3, ()),
+        ([], [None] * 3, ()),
+        ([BY], [None] * 3, ("CC BY 4.0",)),
+        ([BY, BY_NC], [None] * 3, ("CC BY 4.0", "https://example.org/nc")),
+        ([BY, BY_NC], [2, 2, None], ("https://example.org/nc",)),
+        ([BY, BY, {"id": 3}, {"id": 4, "name": 5}, 7, None], [1, 3, 4], ("CC BY 4.0",)),
+        ([BY], [[1], {}, "x"], ()),
+        ("CC0", [None] * 3, ()),
+        ({"name": "CC0"}, [1] * 3, ()),
+        ([{"name": " CC\n0 " + "x" * 500}], [None] * 3, ("CC 0 " + "x" * 500,)),
+    ],
+)
+@pytest.mark.parametrize("broken", [False, True])
+def test_licences_of_the_images(
+    tmp_path: Path, licenses: Any, of_images: list[Any], expected: tuple[str, ...], broken: bool
+) -> None:
+    """What makes no sense there is passed over: no label hangs on it. Also where other entries are read one by one."""
+    table = document()
+    if licenses is not None:
+        table["licenses"] = licenses
+    for image, number in zip(table["images"], of_images, strict=True):
+        image.update({} if number is None else {"license": number})
+    if broken:
+        table["annotations"][0]["num_keypoints"] = "many"
+    (tmp_path / "a.json").write_text(json.dumps(table))
+    told = labels.read(tmp_path / "a.json", None, Findings("a.json")).instances.licences
+    assert len(told) == len(expected)
+    assert all(
+        wanted.startswith(each.partition(" ..")[0]) and len(each) <= 200
+        for wanted, each in zip(expected, told, strict=True)
+    )

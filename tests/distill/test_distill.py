@@ -82,6 +82,7 @@ def test_labelled_crops_and_what_evaluate_says_of_the_student(
     summary, lines = distill(blob_teacher, blobs, out, student="mobilenetv3_small_050", epochs=2)
     assert "48 labelled crops of train, 16 of val, whose labels score student and teacher" in " ".join(lines)
     assert "student and teacher have no Jacobians: L1 is of points alone" in lines
+    assert detectors.load_card(out).derived_from == {blob_teacher.path.name: "not stated"}
     truth, _ = annotations.load(blobs, "val")
     for name, folder in (("nme", out), ("teacher_nme", blob_teacher.path)):
         detector, _ = detectors.load(folder)

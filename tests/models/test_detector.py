@@ -52,7 +52,7 @@ def crops() -> Tensor:
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     detector = made()
-    detectors.save(detector, tmp_path / "run", Card(detector.spec, "CC-BY-4.0", "random", {"val": {"nme": 0.125}}))
+    detectors.save(detector, tmp_path / "run", Card(detector.spec, metrics={"val": {"nme": 0.125}}))
     return tmp_path / "run"
 
 
@@ -62,7 +62,7 @@ def saved(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("method", "head"), CASES)
 def test_round_trip(method: str, head: dict[str, Any], crops: Tensor, tmp_path: Path):
     detector = made(method, head)
-    card = Card(detector.spec, "CC-BY-4.0", "random", {"val": {"nme": 0.125}, "epoch": 3})
+    card = Card(detector.spec, "CC-BY-4.0", metrics={"val": {"nme": 0.125}, "epoch": 3}, derived_from={"data": "CC0"})
     detectors.save(detector, tmp_path / "run", card)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"model.safetensors", "model.json"}
     loaded, again = detectors.load(tmp_path / "run")

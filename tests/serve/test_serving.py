@@ -141,7 +141,8 @@ def test_a_crowd_shares_batches() -> None:
 def test_facts(server: Served, network: Any) -> None:
     card = server.get("/model").json
     assert card["spec"]["skeleton"]["points"] == ["red", "green", "blue"]
-    assert (card["licence"], card["runtime"], card["heatmaps"]) == ("Apache-2.0", "onnxruntime", False)
+    assert (card["licence"], card["terms"]) == ("not stated", "not stated")
+    assert (card["runtime"], card["heatmaps"]) == ("onnxruntime", False)
     assert server.get("/health").json == {"status": "ok"}
     assert server.get("/ready").json == {"ready": True, "in_flight": 0}
     interface = server.get("/openapi.json").json

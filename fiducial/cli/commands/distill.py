@@ -19,7 +19,7 @@ AFTER_STOP = "--resume continues exactly, a study the same command"
 
 
 @choices(
-    *("method", "init", "size", "epochs", "batch_size", "lr", "seed", "settings", "resume", "devices"),
+    *("method", "init", "size", "epochs", "batch_size", "lr", "seed", "licence", "settings", "resume", "devices"),
     method="The student's method [the teacher's].",
     size="The student's input, WIDTHxHEIGHT px [the teacher's].",
     epochs="Passes over the pictures [60].",

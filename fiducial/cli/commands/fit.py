@@ -16,7 +16,7 @@ AFTER_STOP = "`fiducial fit` continues exactly with --resume"
 
 @choices(
     *("method", "backbone", "size", "epochs", "batch_size", "lr", "seed", "points", "init", "pretrained"),
-    *("patience", "preflight", "recipe", "settings", "resume", "devices"),
+    *("licence", "patience", "preflight", "recipe", "settings", "resume", "devices"),
 )
 def fit(
     data: Annotated[

@@ -53,7 +53,7 @@ def test_a_file_answers_as_the_network_that_was_saved(name: str, tmp_path: Path)
     assert f"{len(state)} of {len(state)} tensors taken" in report
     assert "not used" not in report
     assert card.initialization == str(tmp_path / file)
-    assert card.licence == "unknown"
+    assert card.terms == "not stated"
     assert loaded.spec.skeleton.flip_pairs is None
     assert card == replace(detector.load_card(tmp_path / file), spec=loaded.spec)
     assert_same(original, detector.load(tmp_path / file)[0])
