@@ -140,7 +140,7 @@ def table(made: Certificate) -> list[dict[str, Any]]:
 
 def lines(made: Certificate) -> list[str]:
     """The rest, for people."""
-    limit = "no limit of px" if made.tolerance_px is None else f"limit {made.tolerance_px} px"
+    limit = "no limit: NME decides" if made.tolerance_px is None else f"limit {made.tolerance_px} px"
     found = [
         f"{made.runtime} {made.runtime_version}, {made.precision}, {made.bytes / 1e6:.2f} MB: "
         f"at most {made.max_px:.2g} px from torch ({limit}), scores at most {made.max_score:.2g}; on {made.data}"

@@ -27,6 +27,7 @@ from fiducial.types import Instances
 FASTER = 1.05  # times as fast as fp32: less is within the noise of a clock
 SCORED = 1000  # instances of the val split, at most, evenly spread
 PROBED = 16  # crops on which each group alone is tried
+FEW = 100  # instances, with fewer of which a difference of NME says little
 FILE = "model.int8.json"
 
 
@@ -62,6 +63,11 @@ def export(
         for file in made.file.parent.iterdir():
             shutil.copyfile(file, folder / file.name)
     config.write_json(folder / FILE, verdict)
+    if verdict.scored < FEW:
+        logger.warning(
+            f"int8 is judged on {verdict.scored} instances of {data}: on so few, NME changes as much by chance; look at the "
+            "distances in px below, and evaluate the file on more"
+        )
     logger.info(verdict.reason)
     return replace(made, file=folder / made.file.name), verdict
 
