@@ -359,6 +359,7 @@ def test_a_model_with_its_verdict(blob_model: Path, blobs: Path, tmp_path: Path)
         made, verdict = decide.export(detector, card, "openvino", tmp_path, data=blobs, max_drop=0.5)
     assert made.file == tmp_path / "model.xml"
     assert {"model.xml", "model.bin", "model.int8.json"} == {path.name for path in tmp_path.iterdir()}
+    assert lines[-2].startswith(f"int8 is judged on 16 instances of {blobs}: ")
     assert lines[-1] == verdict.reason
     run = runtime.load(made.file)
     assert run.network.export.precision == verdict.precision == made.card.precision  # type: ignore[attr-defined]
