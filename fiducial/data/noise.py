@@ -70,15 +70,15 @@ class _Process:
             if not self._at_work:
                 os.dup2(self._stderr, STDERR)
             data = os.read(self._reader, MOST_BYTES)
-            lines = [(line, line.decode(errors="replace").strip()) for line in data.splitlines(keepends=True)]
-            if others := b"".join(line for line, text in lines if text and not THEIRS.match(text)):
+            said, others = _sorted_out(data)
+            if others:
                 os.write(self._stderr, others)
             if not self._at_work:
                 self.restore()
                 if data:
                     os.ftruncate(self._file, 0)
                     os.lseek(self._reader, 0, os.SEEK_SET)
-        return [text for _, text in lines], names
+        return said, names
 
     def _open(self) -> None:
         """Makes the file, which has no name; what is printed comes to its end, and is read from another place."""
@@ -101,6 +101,17 @@ class _Process:
         self._at_work.clear()
         self.restore()
         self._file = -1
+
+
+def _sorted_out(data: bytes) -> tuple[list[str], bytes]:
+    """The lines of libraries, and what is not theirs. Lines that begin with a blank go on what the one before began."""
+    said, others, is_theirs = [], [], False
+    for line in data.splitlines(keepends=True):
+        text = line.decode(errors="replace").strip()
+        is_theirs = not text or bool(THEIRS.match(text)) or (is_theirs and line[:1].isspace())
+        said += [text] if is_theirs else []
+        others += [] if is_theirs else [line]
+    return said, b"".join(others)
 
 
 _process = _Process()
