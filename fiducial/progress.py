@@ -12,6 +12,7 @@ from fiducial.log import logger
 
 Advance = Callable[[int], None]  # takes how many more are done
 SILENCE_S = 25.0  # longest time without a line
+LINE_S = 20.0  # who knows how far the work is says so before
 
 
 @contextmanager

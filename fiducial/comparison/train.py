@@ -17,7 +17,7 @@ from fiducial.comparison.cells import Cell, typed
 from fiducial.errors import Failure, Interrupted
 from fiducial.log import logger
 from fiducial.models import detector as detectors
-from fiducial.progress import SILENCE_S, duration
+from fiducial.progress import LINE_S, duration
 from fiducial.training import history
 from fiducial.training.failure import TrainingFailure
 from fiducial.worker import Worker
@@ -213,7 +213,7 @@ class _Board:
 
     def show(self, running: Sequence[Cell]) -> None:
         """Draws the bar or says how far it is; is called some times a second."""
-        if self.bar is None and time.monotonic() - self.said < SILENCE_S:
+        if self.bar is None and time.monotonic() - self.said < LINE_S:
             return
         rows, to_do = self._histories(), self._to_do()
         names = ", ".join(

@@ -8,7 +8,7 @@ from typing import Any
 
 from fiducial import files
 from fiducial.log import logger
-from fiducial.progress import SILENCE_S, duration
+from fiducial.progress import LINE_S, duration
 from fiducial.training import history
 from fiducial.training._lightning import L, RichProgressBar
 
@@ -65,7 +65,7 @@ class Told(L.Callback):
         self.first_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if time.perf_counter() - self.last > SILENCE_S and batch_idx + 1 < trainer.num_training_batches:
+        if time.perf_counter() - self.last > LINE_S and batch_idx + 1 < trainer.num_training_batches:
             step = f"step {batch_idx + 1} of {trainer.num_training_batches}"
             self._say(trainer, f"{_epoch(trainer)}: {step}{self._left(trainer)}")
 

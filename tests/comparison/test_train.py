@@ -148,7 +148,7 @@ def test_without_a_terminal_it_says_how_far_it_is(tmp_path: Path, monkeypatch: p
     with heard() as lines:
         board.show(cells[:1])
         assert lines == [], "not yet"
-        monkeypatch.setattr(train, "SILENCE_S", 0.0)
+        monkeypatch.setattr(train, "LINE_S", 0.0)
         board.show(cells[:1])
     assert lines == ["0 of 2 runs done; epochs of quick seed 0: 4/10; about 32 s left"]
 
