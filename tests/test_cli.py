@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import typer
+from quick import smallest
 
 from fiducial import cli
 
@@ -255,11 +256,7 @@ def test_predict_prints_its_results_as_json(run: Run, blobs: Path, blob_model: P
 
 
 def test_a_fit_prints_one_json_object_and_no_bar(run: Run, blobs: Path, tmp_path: Path) -> None:
-    settings = [f"--set={item}" for item in ("precision=fp32", "memory_format=contiguous", "workers=0")]
-    shape = ["--size", "64x48", "--backbone", "mobilenetv3_small_050", "--method", "deeppose", "--pretrained", "no"]
-    result = run(
-        "fit", blobs, "--out", tmp_path / "run", "--epochs", 1, *shape, *settings, "--no-preflight", "--json", "-"
-    )
+    result = run("fit", blobs, "--out", tmp_path / "run", *smallest(epochs=1), "--json", "-")
     assert result.code == 0, result.err
     assert json.loads(result.out)["split"] == "val"
     assert result.out.count("\n") == 1

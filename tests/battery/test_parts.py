@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from quick import smallest
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
@@ -234,9 +235,7 @@ def fiducial(
 
 
 def fit(data: Path, out: Path, method: object, backbone: object, *more: object) -> list[object]:
-    settings = ["--set", "precision=fp32", "--set", "memory_format=contiguous", "--set", "workers=0"]
-    shape = ["--size", "64x48", "--epochs", 1, "--no-preflight", "--pretrained", "no", *settings]
-    return ["fit", data, "--out", out, "--method", method, "--backbone", backbone, *shape, *more]
+    return ["fit", data, "--out", out, *smallest(method=method, backbone=backbone, epochs=1), *more]
 
 
 def codes(done: subprocess.CompletedProcess[str]) -> list[str]:

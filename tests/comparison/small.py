@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import quick
 import torch
 
 from fiducial import config, files
@@ -19,19 +20,8 @@ from fiducial.models import detector as detectors
 from fiducial.runtime import cost
 from fiducial.runtime.cost import Latency
 from fiducial.training import fit as fitting
-from fiducial.training.recipe import Recipe
 
-QUICK = Recipe(
-    backbone="mobilenetv3_small_050",
-    size=Size(64, 64),
-    pretrained="no",
-    epochs=2,
-    batch_size=8,
-    precision="fp32",
-    memory_format="contiguous",
-    workers=0,
-    preflight=False,
-)
+QUICK = replace(quick.RECIPE, method="heatmap", size=Size(64, 64))
 
 
 def quick_plan(data: Path, methods: str = "deeppose,heatmap", seeds: int = 1, **options: Any) -> Plan:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from quick import options
 
 from fiducial import cli
 from fiducial.errors import UserError
@@ -27,24 +28,10 @@ def diverging():
     # Rates that no network survives: the first step leaves weights that are infinite.
     return replace(QUICK, method="deeppose", optimizer=OptimizerSpec(lr=1e30, warmup=0.0, clip_norm=0.0))
 """
-OPTIONS = [
-    "--epochs",
-    "2",
-    "--batch-size",
-    "8",
-    "--backbones",
-    "mobilenetv3_small_050",
-    "--sizes",
-    "64x64",
-    "--pretrained",
-    "no",
-    "--set",
-    "preflight=false",
-    "--set",
-    "workers=0",
-    "--set",
-    "memory_format=contiguous",
-]
+OPTIONS = options(
+    ["preflight=false", "workers=0", "memory_format=contiguous"],
+    **{"epochs": 2, "batch_size": 8, "backbones": "mobilenetv3_small_050", "sizes": "64x64", "pretrained": "no"},
+)
 FIRST, SECOND = (f"{method}-mobilenetv3_small_050-64x64-s0" for method in ("deeppose", "heatmap"))
 
 

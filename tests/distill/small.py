@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from quick import ALONE
 from torch import nn
 
 from fiducial import config, files
@@ -26,7 +27,7 @@ POINTS = ("a", "b", "c")
 SIZE = Size(64, 48)
 HOURGLASS = "hourglass_w8_b2_m16_s2"
 SMALL = {"epochs": 2, "batch_size": 8}
-SETTINGS = ["precision=fp32", "memory_format=contiguous", "workers=0", "pretrained=no"]
+SETTINGS = [*ALONE, "pretrained=no"]
 
 
 def detector_of(

@@ -15,8 +15,8 @@ import pytest
 import torch
 from distill.small import clips_in, detector_of, recipe_of, saved
 from motion.discs import write_video
+from quick import FIXED, options
 from safetensors.torch import load_file
-from training.killing import FIXED
 from training.test_resume import Runs, assert_ended_as_told, assert_the_same_run, both_runs
 
 from fiducial import config, files
@@ -276,26 +276,8 @@ def test_nothing_to_learn_from(distill: Any, blob_teacher: Teacher, clips: Path,
 
 def arguments(teacher: Path, data: Path, out: Path, *more: str) -> list[str]:
     """As users type it, with the default's loader processes."""
-    return [
-        "distill",
-        "--teacher",
-        str(teacher),
-        str(data),
-        "--out",
-        str(out),
-        "--student",
-        "hourglass_w8_b2_m8_s2",
-        "--loss",
-        "L3",
-        "--epochs",
-        "5",
-        "--batch-size",
-        "8",
-        *FIXED,
-        "--set",
-        "pretrained=no",
-        *more,
-    ]
+    shape = options([*FIXED, "pretrained=no"], student="hourglass_w8_b2_m8_s2", loss="L3", epochs=5, batch_size=8)
+    return ["distill", "--teacher", str(teacher), str(data), "--out", str(out), *shape, *more]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from command_line import Run
+from quick import smallest
 
 pytest.importorskip("torch")
 
@@ -118,33 +119,8 @@ def test_an_exported_file_is_scored_as_its_run(
 
 def test_the_report_of_a_run_has_the_same_figures(run: Run, odd: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    code, _, err = run(
-        "fit",
-        odd,
-        "--out",
-        out,
-        "--method",
-        "deeppose",
-        "--backbone",
-        "mobilenetv3_small_050",
-        "--size",
-        "48x36",
-        "--epochs",
-        1,
-        "--batch-size",
-        8,
-        "--pretrained",
-        "no",
-        "--no-preflight",
-        "--set",
-        "workers=0",
-        "--set",
-        "precision=fp32",
-        "--set",
-        "memory_format=contiguous",
-        "--lr",
-        "1e-3",
-    )
+    options = smallest(size="48x36", epochs=1, batch_size=8, lr="1e-3")
+    code, _, err = run("fit", odd, "--out", out, *options)
     assert code == 0, err
     own = figures(run, tmp_path / "own.json", "evaluate", out, odd, "--split", "val")
     reported = json.loads((out / "metrics.json").read_text())

@@ -15,6 +15,7 @@ import torch
 from command_line import Run
 from heard import heard
 from motion.discs import disc_frames, write_pictures, write_video
+from quick import ALONE, options
 from training.killing import in_processes
 from training.test_resume import Runs, assert_ended_as_told, assert_the_same_run, both_runs, ended_at
 
@@ -29,36 +30,19 @@ from fiducial.report import pictures
 from fiducial.training import history, recipes
 from fiducial.training.recipe import OptimizerSpec, Recipe
 
-SMALL = [
-    "--method",
-    "motion",
-    "--backbone",
-    "hourglass_w8_b3_m32_s2",
-    "--size",
-    "64",
-    "--batch-size",
-    "4",
-    "--lr",
-    "2e-3",
-    *(
-        word
-        for setting in (
-            "precision=fp32",
-            "memory_format=contiguous",
-            "workers=0",
-            "motion.points=4",
-            "motion.pairs=16",
-            "motion.scales=[1, 0.5]",
-            "motion.generator.width=8",
-            "motion.generator.widest=16",
-            "motion.generator.residuals=1",
-            "motion.generator.dense_motion.width=8",
-            "motion.generator.dense_motion.widest=32",
-            "motion.generator.dense_motion.blocks=3",
-        )
-        for word in ("--set", setting)
+SMALL = options(
+    (
+        *ALONE,
+        *("motion.points=4", "motion.pairs=16", "motion.scales=[1, 0.5]", "motion.generator.width=8"),
+        *("motion.generator.widest=16", "motion.generator.residuals=1", "motion.generator.dense_motion.width=8"),
+        *("motion.generator.dense_motion.widest=32", "motion.generator.dense_motion.blocks=3"),
     ),
-]
+    method="motion",
+    backbone="hourglass_w8_b3_m32_s2",
+    size=64,
+    batch_size=4,
+    lr="2e-3",
+)
 
 
 def fitted(discs: Path, out: Path, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import quick
 import torch
 from heard import heard
 
 from fiducial.card import Card
 from fiducial.data import loading
 from fiducial.data.augment import AugmentSpec
-from fiducial.geometry import Size
 from fiducial.training import fit as fitting
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import Recipe
@@ -22,18 +22,7 @@ from fiducial.types import Batch
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return Recipe(
-        method="deeppose",
-        backbone="mobilenetv3_small_050",
-        size=Size(64, 48),
-        pretrained="no",
-        epochs=2,
-        batch_size=8,
-        precision="fp32",
-        memory_format="contiguous",
-        workers=0,
-        preflight=False,
-    )
+    return quick.RECIPE
 
 
 @pytest.fixture(scope="session")

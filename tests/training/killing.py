@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TESTS = Path(__file__).parent.parent
-# What decides about bits and is "auto" else. Loader processes are the default's.
-FIXED = ["--set", "precision=fp32", "--set", "memory_format=contiguous"]
 
 
 class Stage(NamedTuple):

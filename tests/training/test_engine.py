@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from quick import FIXED, smallest
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -391,9 +392,8 @@ def test_history_as_csv_has_all_columns(tmp_path: Path):
 
 def test_only_our_own_lines_are_said(blobs: Path, tmp_path: Path) -> None:
     """In a process of its own: in this one Lightning's loggers have been set by other tests."""
-    words = ["fit", blobs, "--out", tmp_path / "run", "--method", "deeppose", "--backbone", "mobilenetv3_small_050"]
-    words += ["--size", "64x64", "--epochs", 1, "--batch-size", 16, "--pretrained", "no", "--no-preflight"]
-    words += ["--set", "augment.flip=0", "--set", "precision=fp32", "--set", "memory_format=contiguous"]
+    options = smallest(["augment.flip=0", *FIXED], size="64x64", epochs=1, batch_size=16)
+    words = ["fit", blobs, "--out", tmp_path / "run", *options]
     command = [sys.executable, "-m", "fiducial.cli", *map(str, words)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr.strip().splitlines()
     notes = [line for line in told if ": note: " in line]

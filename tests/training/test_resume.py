@@ -15,33 +15,13 @@ from typing import NamedTuple
 import pytest
 import torch
 from command_line import Run
+from quick import FIXED, smallest
 from safetensors.torch import load_file
-from training.killing import FIXED, Ended, Stage, in_processes
+from training.killing import Ended, Stage, in_processes
 
 EPOCHS = 6
 # With the default's loader processes. The best epoch moves: it is not the first.
-OPTIONS = [
-    "--size",
-    "64x48",
-    "--epochs",
-    str(EPOCHS),
-    "--batch-size",
-    "8",
-    "--backbone",
-    "mobilenetv3_small_050",
-    "--pretrained",
-    "no",
-    "--method",
-    "deeppose",
-    "--no-preflight",
-    "--lr",
-    "1e-3",
-    *FIXED,
-    "--set",
-    "head.dropout=0.1",
-    "--set",
-    "optimizer.ema_decay=0.9",
-]
+OPTIONS = smallest([*FIXED, "head.dropout=0.1", "optimizer.ema_decay=0.9"], epochs=EPOCHS, batch_size=8, lr="1e-3")
 
 
 def arguments(data: Path, out: Path, *more: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from quick import smallest
 from safetensors.torch import load_file
 
 from fiducial import cli
@@ -146,29 +147,7 @@ def test_an_absurd_learning_rate_is_exit_code_1(
     lr: str,
     words: str,
 ) -> None:
-    options = [
-        "--size",
-        "64x48",
-        "--epochs",
-        str(epochs),
-        "--batch-size",
-        str(batch_size),
-        "--lr",
-        lr,
-        "--backbone",
-        "mobilenetv3_small_050",
-        "--method",
-        "deeppose",
-        "--pretrained",
-        "no",
-        "--no-preflight",
-        "--set",
-        "workers=0",
-        "--set",
-        "precision=fp32",
-        "--set",
-        "memory_format=contiguous",
-    ]
+    options = smallest(epochs=epochs, batch_size=batch_size, lr=lr)
     monkeypatch.setattr(sys, "argv", ["fiducial", "fit", str(blobs), "--out", str(tmp_path / "run"), *options])
     with pytest.raises(SystemExit) as stop:
         cli.main()
