@@ -29,7 +29,7 @@ class Distillation(Objective):
     ):
         super().__init__()
         self.detector, self.terms, self.spec = detector, terms, spec
-        self._answers = [answers]  # in a list, so that a network in it is no part of this one
+        self.answers = answers
         self.matching: Matching | None = None
         if terms.student_level is not None and terms.teacher_level is not None:
             levels, teacher_levels = offer_of(detector).levels, teacher.offer.levels
@@ -46,7 +46,7 @@ class Distillation(Objective):
     def losses_of(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """Computes the weighted losses of each sample; one of weight 0 is not there."""
         student = self._of_student(batch.image)
-        teacher = self._answers[0](batch)
+        teacher = self.answers(batch)
         with torch.autocast(batch.image.device.type, enabled=False):
             return self.compared(student, teacher)
 

@@ -32,24 +32,11 @@ from fiducial.motion.recipes import MotionRecipe
 from fiducial.motion.scoring import ReconstructionErrors
 from fiducial.motion.teacher import Taught
 from fiducial.training import fit as fitting
-from fiducial.training import recipes, run
+from fiducial.training import recipes
 from fiducial.training.device import worker_count
 from fiducial.training.history import ToBeat
 from fiducial.training.work import Outcome, Prepare, Work
 from fiducial.types import Skeleton
-
-
-def fit(
-    source: Source,
-    out: Path,
-    recipe: MotionRecipe,
-    *,
-    resume: bool = False,
-    devices: int = 1,
-    progress: bool = False,
-) -> dict[str, Any] | None:
-    """Trains and writes the run folder with its report; returns the figures, as `fiducial.training.run.run` does."""
-    return run.run(preparation(source), out, recipe, resume=resume, devices=devices, progress=progress)
 
 
 def preparation(source: Source) -> Prepare:

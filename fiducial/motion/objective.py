@@ -41,6 +41,8 @@ class Motion(Objective):
     In the adversary's loss the generated images are detached, so that only the adversary learns from it; in the loss of
     detector and generator the adversary's weights are held fixed."""
 
+    features: FeatureNetwork
+
     def __init__(
         self,
         detector: Detector,
@@ -52,7 +54,7 @@ class Motion(Objective):
         super().__init__()
         self.detector, self.generator = detector, generator
         self.discriminator, self.spec = discriminator, spec
-        self._fixed = [features]  # in a list, so that its 50 MB are in no checkpoint
+        object.__setattr__(self, "features", features)  # no submodule: its 50 MB are in no checkpoint
         self.pyramid = Pyramid(3, spec.scales)
 
     def forward(self, batch: FramePairs) -> dict[str, Float[Tensor, ""]]:
@@ -94,7 +96,7 @@ class Motion(Objective):
         spec, prediction = self.spec, reconstruction.generated.prediction.float()
         generated, real = self.pyramid(prediction), self.pyramid(reconstruction.driving)
         weight = spec.perceptual_weight
-        features = self._fixed[0].to(prediction.device)
+        features = self.features.to(prediction.device)
         losses = {"perceptual": weight * perceptual.perceptual_loss(features, generated, real)}
         if features.pixel_weight:
             losses["pixels"] = weight * features.pixel_weight * perceptual.pixel_loss(generated, real)

@@ -23,6 +23,8 @@ from fiducial.motion.recipes import MotionSpec
 class Taught(Motion):
     """Trains a system beside a frozen teacher, which is in no checkpoint. Both see the same images in the same batch."""
 
+    teacher: Motion
+
     def __init__(
         self,
         detector: Detector,
@@ -43,11 +45,11 @@ class Taught(Motion):
                 f"motion.teacher looks at {teacher.detector.spec.size} and the student at {detector.spec.size}; use --size "
                 f"{teacher.detector.spec.size}"
             )
-        self._teacher = [teacher.eval().requires_grad_(False)]
+        object.__setattr__(self, "teacher", teacher.eval().requires_grad_(False))  # no submodule: in no checkpoint
 
     def forward(self, batch: FramePairs) -> dict[str, Float[Tensor, ""]]:
         student = self.reconstruct(batch, torch.Generator().manual_seed(int(torch.randint(2**31, ()))))
-        teacher = self._teacher[0].to(batch.source.device)
+        teacher = self.teacher.to(batch.source.device)
         with torch.no_grad():
             source = self._unit(batch.source)
             of_source, of_driving = teacher.frames(source), teacher.frames(student.driving)

@@ -54,4 +54,4 @@ def test_checked_modules_can_be_copied_pickled_and_exported():
 
 def test_models_need_no_checker():
     code = "import sys; sys.modules['beartype'] = None; import fiducial.models.heads.heatmap, fiducial.models.detector"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -29,6 +29,7 @@ from fiducial.motion.clips import ClipSpec
 from fiducial.report import pictures
 from fiducial.training import history, recipes
 from fiducial.training.recipe import OptimizerSpec, Recipe
+from fiducial.training.run import run as train
 
 SMALL = options(
     (
@@ -47,7 +48,7 @@ SMALL = options(
 
 def fitted(discs: Path, out: Path, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
     with heard() as lines:
-        summary = fitting.fit(Source(discs), out, recipe)
+        summary = train(fitting.preparation(Source(discs)), out, recipe)
     assert summary is not None
     return summary, lines
 
@@ -274,7 +275,7 @@ def test_other_settings_after_a_start_that_did_not_get_far(discs: Path, tmp_path
     """Frames without a run are made again, not refused."""
     fitting.clips_for(Source(discs), tmp_path / "run", recipe)
     other = replace(recipe, size=Size(64, 32), epochs=1)
-    fitting.fit(Source(discs), tmp_path / "run", other)
+    train(fitting.preparation(Source(discs)), tmp_path / "run", other)
     index = json.loads((tmp_path / "run" / "frames" / "clips.json").read_text())
     assert index["size"] == [64, 32]
 
@@ -330,11 +331,11 @@ def test_resume_refuses_other_settings_and_other_videos(discs: Path, whole: Path
     data, recipe = tmp_path / "in", recipes.of_run(whole)
     shutil.copytree(discs, data)
     with pytest.raises(UserError, match="seed was 0 and is now 5"):
-        fitting.fit(Source(discs), whole, replace(recipe, seed=5), resume=True)
+        train(fitting.preparation(Source(discs)), whole, replace(recipe, seed=5), resume=True)
     write_video(data / "b.mp4", disc_frames(12, 9))
     with pytest.raises(UserError, match="was made from other videos"):
-        fitting.fit(Source(data), whole, recipe, resume=True)
+        train(fitting.preparation(Source(data)), whole, recipe, resume=True)
     moved = tmp_path / "moved"
     shutil.copytree(whole, moved, ignore=shutil.ignore_patterns("frames"))
     with pytest.raises(UserError, match="the data differ"):
-        fitting.fit(Source(data), moved, recipe, resume=True)
+        train(fitting.preparation(Source(data)), moved, recipe, resume=True)

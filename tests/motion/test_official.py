@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import checkpoints  # noqa: E402
 from fiducial.models import detector as detectors  # noqa: E402
-from fiducial.models.checkpoints import _reader  # noqa: E402
 from fiducial.models.detector import Detector  # noqa: E402
 from fiducial.models.heads.motion import Frames  # noqa: E402
 from fiducial.motion import official  # noqa: E402
@@ -194,55 +192,45 @@ def test_counters_and_prefixes_do_not_matter(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- refused
 
 
-def refused(path: Path, words: str) -> None:
-    with pytest.raises(UserError, match=words) as error:
+def refusal(path: Path) -> str:
+    """What is said of a file that is refused, behind its name."""
+    with pytest.raises(UserError) as error:
         official.load(path)
-    assert "\n" not in str(error.value)
-    assert path.name in str(error.value)
+    place, _, words = str(error.value).partition(": ")
+    assert Path(place) == path
+    return words
 
 
 def test_a_file_without_a_generator(tmp_path: Path) -> None:
     path = tmp_path / "kp.pth.tar"
     torch.save({"kp_detector": their_detector(detector_of(), 2), "epoch": 3}, path)
-    refused(
-        path, r"has no generator \(it holds kp_detector, epoch\), so nothing can be animated; expected a checkpoint"
-    )
+    words = "has no generator (it holds kp_detector, epoch), so nothing can be animated; expected a checkpoint"
+    assert refusal(path).startswith(words)
     torch.save({"generator": their_generator(generator_of(SMALL))}, path)
-    refused(path, "has no kp_detector")
+    assert refusal(path).startswith("has no kp_detector")
     torch.save(their_detector(detector_of(), 2), path)
-    refused(path, "has no generator and no kp_detector")
+    assert refusal(path).startswith("has no generator and no kp_detector")
     torch.save([1, 2], path)
-    refused(path, "holds a list; expected the states of networks by name")
+    assert refusal(path).startswith("holds a list; expected the states of networks by name")
 
 
-def test_what_does_not_fit(tmp_path: Path) -> None:
-    detector, path = their_detector(detector_of(), 2), tmp_path / "x.pth.tar"
-    with warned("First-Order-Motion"):
-        refused(
-            written(path, detector, their_generator(generator_of(SMALL, 5))), "finds 3 points and its generator takes 5"
-        )
-    whole = their_generator(generator_of(SMALL))
-    for change, words in [
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
         ({"first.conv.weight": None}, "no tensor first.conv.weight"),
         ({"final.bias": None}, "1 tensors do not fit the network that the others tell of, first 'final.bias'"),
         ({"extra.weight": torch.zeros(2)}, "first 'extra.weight'"),
         ({"first.conv.weight": torch.zeros(4, 1, 7, 7)}, "images of 1 channels; expected 3"),
         ({"final.bias": torch.tensor([0.0, float("nan"), 0])}, "generator: final.bias holds NaN"),
-    ]:
-        state = {name: tensor for name, tensor in {**whole, **change}.items() if tensor is not None}
-        if words.startswith(("1 tensors", "first")):
-            with warned("First-Order-Motion"):
-                refused(written(path, detector, state), words)
-        else:
-            refused(written(path, detector, state), words)
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_does_not_fit(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    changed = {**their_generator(generator_of(SMALL)), **change}
+    state = {name: tensor for name, tensor in changed.items() if tensor is not None}
+    assert words in refusal(written(tmp_path / "x.pth.tar", their_detector(detector_of(), 2), state))
 
 
-class Runs:
-    def __reduce__(self) -> Any:
-        return os.system, ("touch /tmp/never",)
-
-
-def test_nothing_of_a_file_is_run(tmp_path: Path) -> None:
-    path = written(tmp_path / "x.pth.tar", {}, {}, extra=Runs())
-    with pytest.raises(UserError, match="refused: reading it would run"):
-        _reader.nested(path)
+def test_another_count_of_points(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.pth.tar", their_detector(detector_of(), 2), their_generator(generator_of(SMALL, 5)))
+    assert "finds 3 points and its generator takes 5" in refusal(path)

@@ -32,5 +32,4 @@ def test_as_the_reference(golden_folder: Path, case_name: str, outcomes: list[Ou
         pytest.skip(f"{golden_folder.name}: no file of tests/parity/systems has this name")
     outcome = goldens.judge(golden_folder, case_name)
     outcomes.append(outcome)
-    if not outcome.passes:
-        pytest.fail("\n".join([*outcome.problems, outcome.trace]), pytrace=False)
+    assert outcome.passes, "\n".join([*outcome.problems, outcome.trace])
