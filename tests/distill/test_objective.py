@@ -144,7 +144,7 @@ def test_the_state_is_the_students_and_the_matchings(motion_teacher: Teacher):
     roots = {name.split(".")[0] for name in objective.state_dict()}
     assert roots == {"detector", "matching"}
     trial = copy.deepcopy(objective)
-    answers: Any = (trial._answers[0], objective._answers[0])
+    answers: Any = (trial.answers, objective.answers)
     assert answers[0] is answers[1], "trials share the teacher"
 
 

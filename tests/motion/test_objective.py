@@ -69,7 +69,7 @@ def test_a_step_s_gradient_reaches_every_parameter(recipe: Recipe, clips: Clips,
 def test_the_fixed_features_are_neither_trained_nor_kept(recipe: Recipe) -> None:
     objective = built(recipe)
     assert not any("features" in name for name in objective.state_dict())
-    assert not any(parameter.requires_grad for parameter in objective._fixed[0].parameters())
+    assert not any(parameter.requires_grad for parameter in objective.features.parameters())
 
 
 def test_losses_are_named_and_depend_on_the_dice_alone(recipe: Recipe, clips: Clips) -> None:
