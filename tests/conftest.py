@@ -74,10 +74,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Files that take a core more than half a minute, the longest first: one that began last would leave a core idle.
-LONGEST = ("battery/test_parts.py", "battery/test_heads.py", "battery/test_runtimes.py", "motion/test_motion_fit.py",
-           "distill/test_distill.py", "comparison/test_whole.py", "export/test_int8.py", "export/test_ncnn.py",
-           "runtime/test_cost.py", "hostile/test_models.py", "api/test_side_effects.py", "training/test_resume.py",
-           "comparison/test_compare.py", "export/test_export.py", "api/test_docs.py")  # fmt: skip
+LONGEST = (
+    "battery/test_parts.py",
+    "battery/test_heads.py",
+    "battery/test_runtimes.py",
+    "motion/test_motion_fit.py",
+    "distill/test_distill.py",
+    "comparison/test_whole.py",
+    "export/test_int8.py",
+    "export/test_ncnn.py",
+    "runtime/test_cost.py",
+    "hostile/test_models.py",
+    "api/test_side_effects.py",
+    "training/test_resume.py",
+    "comparison/test_compare.py",
+    "export/test_export.py",
+    "api/test_docs.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

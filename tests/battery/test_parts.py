@@ -309,9 +309,26 @@ def test_the_batteries_test_a_new_file_at_once(house: Path) -> None:
     files = {battery: f"tests/battery/test_{battery}.py" for battery in BATTERIES}
     chosen = " or ".join(f"(test_{battery} and {words})" for battery, (words, _) in BATTERIES.items())
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib", *files.values(), "-k", chosen],
-        cwd=house, env={**os.environ, "PYTHONPATH": str(house)}, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-v",
+            "-p",
+            "no:cacheprovider",
+            "-o",
+            "addopts=--import-mode=importlib",
+            *files.values(),
+            "-k",
+            chosen,
+        ],
+        cwd=house,
+        env={**os.environ, "PYTHONPATH": str(house)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     for battery, (_, fewest) in BATTERIES.items():
         assert len(re.findall(rf"^{files[battery]}::.* PASSED", done.stdout, re.MULTILINE)) >= fewest, battery

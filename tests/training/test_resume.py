@@ -106,8 +106,14 @@ def whole(runs: Runs) -> Path:
 
 # Six steps an epoch: step 3 is in the first epoch, 8 in the second.
 FAULTS = {"loader": "a loader process was killed", "gone": "can't be read any more: No such file or directory"}
-SOME = [("begun", 1, "SIGKILL"), ("gone", 0, ""), ("writing", 2, "SIGKILL"), ("step", 8, "SIGINT"),
-        ("loader", 9, "SIGKILL"), ("between", 2, "SIGKILL")]  # fmt: skip
+SOME = [
+    ("begun", 1, "SIGKILL"),
+    ("gone", 0, ""),
+    ("writing", 2, "SIGKILL"),
+    ("step", 8, "SIGINT"),
+    ("loader", 9, "SIGKILL"),
+    ("between", 2, "SIGKILL"),
+]
 MORE = [
     ("step", 3, "SIGKILL"),
     ("writing", 1, "SIGKILL"),
