@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fiducial import config, files
+from fiducial.card import Card
 from fiducial.report import charts
 from fiducial.report.page import (
     Charts,
@@ -45,6 +46,7 @@ class Run:
     recipe: Mapping[str, Any]
     history: Sequence[Mapping[str, float]]  # a row an epoch, as in history.csv
     best_epoch: int | None  # from 1; its weights were kept
+    terms: str = ""  # under what licence its weights are
 
     def charts(self, *wanted: tuple[str, Sequence[str], str]) -> list[Chart]:
         """Draws losses, then (title, columns of the history, note), then the learning rate, each with the best epoch."""
@@ -57,12 +59,14 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Reads recipe, history and best epoch of a run folder, as far as they are there."""
     recipe, card, history = (folder / name for name in ("recipe.json", "model.json", "history.csv"))
-    best = files.read_object(card, "metrics")["metrics"].get("epoch") if card.is_file() else None
+    known = config.from_dict(Card, files.read_object(card, "metrics"), str(card)) if card.is_file() else None
+    best = None if known is None else known.metrics.get("epoch")
     return Run(
         folder,
         files.read_object(recipe, "recipe")["recipe"] if recipe.is_file() else {},
         files.csv_numbers(history),
         None if best is None else int(best) + 1,
+        "" if known is None else known.terms,
     )
 
 
@@ -108,7 +112,7 @@ def page_of_run(
             Section("Charts", [Charts(drawn)]),
             *gallery_sections(shown),
             *details,
-            data_section(data, problems),
+            data_section({**({"licence of the weights": run.terms} if run.terms else {}), **data}, problems),
             recipe_section(run.recipe),
             Section("Files of the run", [Table(("file", "what it holds"), beside)]),
         ],

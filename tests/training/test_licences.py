@@ -9,6 +9,7 @@ import pytest
 
 from fiducial.card import NOT_STATED
 from fiducial.models import detector as detectors
+from fiducial.report import run_page
 from fiducial.training import fit as fitting
 from fiducial.training.recipe import Recipe
 
@@ -41,5 +42,6 @@ def test_what_weights_start_from_goes_with_them(recipe: Recipe, data: fitting.Da
     second = fit(replace(recipe, epochs=1, init=str(first.out), licence="CC0"), name="second")
     assert second.card.derived_from == {"data": "CC BY-NC 4.0", "first": "CC BY-NC 4.0"}
     assert second.card.terms == "CC0; derived from data (CC BY-NC 4.0), first (CC BY-NC 4.0)"
+    assert run_page.read_run(second.out).terms == second.card.terms
     assert detectors.origins_of(blob_model / "model.safetensors") == {blob_model.name: NOT_STATED}
     assert detectors.origins_of(Path("hrnet.pth")) == {"hrnet.pth": NOT_STATED}
