@@ -320,16 +320,16 @@ def point_tables(rows: Sequence[Row], names: Sequence[str]) -> list[Table]:
     lines = [(names[i], *(_tinted(float(value), low, high) for value in errors[:, i])) for i in order]
     columns = ("point", *(row.name for row in rows))
     note = "Mean over instances and seeds, hardest first."
-    whole = Table(columns, lines, "NME % of each point", note)
     if len(lines) <= MOST_OPEN:
-        return [whole]
-    return [Table(columns, lines[:HARDEST], f"NME % of the {HARDEST} hardest of {len(names)} points", note), whole]
+        return [Table(columns, lines, "NME % of each point", note)]
+    hardest = Table(columns, lines[:HARDEST], f"NME % of the {HARDEST} hardest of {len(names)} points", note)
+    return [hardest, Table(columns, lines, "NME % of each point")]
 
 
 def _tinted(value: float, low: float, high: float) -> Figure:
     if math.isnan(value):
         return page.NONE
-    return Figure(NME.text(value), 0.6 * (value - low) / (high - low) if high > low else 0.0)
+    return Figure(NME.text(value), (value - low) / (high - low) if high > low else 0.0)
 
 
 def _against_time(rows: Sequence[Row]) -> list[Chart]:
