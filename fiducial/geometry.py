@@ -253,6 +253,29 @@ def scale_of(matrix: Array) -> Array:
     return abs(matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]) ** 0.5
 
 
+def similarity(from_xy: np.ndarray, to_xy: np.ndarray, weight: np.ndarray) -> Matrix:
+    """Fits the maps that turn, scale and shift points onto others with the least squares, without mirroring (Umeyama, IEEE
+    TPAMI 1991, in closed form for the plane): [..., k, 2] twice, weight [..., k] of each point -> [..., 3, 3]. NaN where
+    the points that count are fewer than two or all lie on one place."""
+    weight = weight[..., None] / np.maximum(weight.sum(-1), 1e-12)[..., None, None]
+    from_centre, to_centre = (weight * from_xy).sum(-2), (weight * to_xy).sum(-2)
+    x, y = np.moveaxis(from_xy - from_centre[..., None, :], -1, 0)
+    u, v = np.moveaxis(to_xy - to_centre[..., None, :], -1, 0)
+    share = weight[..., 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        length = (share * (x * x + y * y)).sum(-1)
+        c, s = (share * (x * u + y * v)).sum(-1) / length, (share * (x * v - y * u)).sum(-1) / length
+    matrix = np.zeros((*c.shape, 3, 3))
+    matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 2, 2] = c, -s, s, c, 1
+    matrix[..., :2, 2] = to_centre - (matrix[..., :2, :2] @ from_centre[..., None])[..., 0]
+    return matrix
+
+
+def turn_of(matrix: Array) -> Array:
+    """Measures by how much a map turns, radians clockwise as seen on the screen, as `rotation` takes it; [...]."""
+    return np.arctan2(matrix[..., 1, 0], matrix[..., 0, 0])
+
+
 # ---------------------------------------------------------------------------------------------------- boxes
 
 

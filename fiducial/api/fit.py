@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from fiducial.data.arrays import SOURCE
 from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.training import recipes
+from fiducial.training.plan import given_by
 from fiducial.training.recipe import Recipe
 from fiducial.types import Instances
 
 if TYPE_CHECKING:
+    from fiducial.training.fit import Data
     from fiducial.training.work import Prepare
 
 VALIDATED = 10  # one image of so many is for choosing the epoch, where nobody says which
@@ -25,7 +28,7 @@ VALIDATED = 10  # one image of so many is for choosing the epoch, where nobody s
 
 def fit(
     data: Any,
-    out: Any,
+    out: Any = None,
     *,
     val: Instances | None = None,
     method: str | None = None,
@@ -43,6 +46,9 @@ def fit(
     preflight: bool = True,
     strict: bool = False,
     recipe: Recipe | str | None = None,
+    minutes: float | None = None,
+    plan: bool = True,
+    plan_only: bool = False,
     resume: bool = False,
     devices: int = 1,
     images: Any = None,
@@ -59,12 +65,17 @@ def fit(
         val: what the epoch is chosen by, with Instances [a tenth of their images, by the seed; said].
         size: px, a number or (width, height); lr: the peak, or "auto"; points: a subset of them, by numbers.
         pretrained: "auto", weights on this disk, "yes", fetched, or "no"; licence: of the weights, in words.
-        recipe: what the other choices change: a Recipe, or "FILE.py:FUNCTION".
+        recipe: what the other choices change: a Recipe, or "FILE.py:FUNCTION". It is taken as it is; without one
+            what is not chosen is planned by the data and the machine, unless `plan` is False. `plan_only` makes the
+            plan and nothing else, without `out`: the figures are then `facts`, `plan` and `recipe`.
+        minutes: that all may take.
         images, category: of a path, as the command has them. progress: a bar on the terminal.
         more: any setting, as `--set` has it: `workers=0`, `head={"sigma_cells": 1.5}`; settings: such as "augment.flip=0".
 
     Raises UserError for what is wrong with the arguments, TrainingFailure where training would be worth nothing."""
-    folder = path_of(out, "out")
+    folder = Path() if plan_only else path_of(out, "out")
+    if plan_only and (resume or recipe is not None or not plan):
+        raise UserError("plan_only", "is for runs that are planned; not with a recipe, resume or plan=False")
     if isinstance(recipe, str):
         base = recipes.load(recipe)
     else:
@@ -84,29 +95,52 @@ def fit(
         patience=patience,
         preflight=None if preflight else False,
         strict=strict or None,
+        minutes=minutes,
     )
-    chosen = recipes.changed(base, options, settings_of(more, settings))
-    from fiducial.training import run  # torch, after all words were read
+    words = settings_of(more, settings)
+    chosen = recipes.changed(base, options, words)
+    given = given_by(options, words) if plan and recipe is None and not resume else None
+    prepare: Prepare
+    from fiducial.training import fit as fitting  # torch, after all words were read
+    from fiducial.training import run
 
     teaching = recipes.taught_by(chosen.method)
+    by_labels = teaching is fitting
     if isinstance(data, Instances):
-        prepare = _preparation(data, val, chosen)
+        if not by_labels:
+            raise UserError(
+                "method", f"{chosen.method!r} learns from videos, not from labelled instances; give it their path"
+            )
+        own = _data_of(data, val, chosen)
+        if plan_only:
+            return _plan_of(own, chosen, given or ())
+        prepare = partial(fitting.planned_work, own, source=data.source or SOURCE, given=given)
     elif val is not None:
         raise UserError("val", "is for Instances; data on a disk have their own, or a tenth of train is taken")
     else:
-        prepare = teaching.preparation(source_of(data, images, category))
+        source = source_of(data, images, category)
+        if plan_only and not by_labels:
+            raise UserError("plan_only", f"method {chosen.method!r} learns without labels and has no plan")
+        if plan_only:
+            return _plan_of(fitting.load_data(source, chosen), chosen, given or ())
+        prepare = fitting.preparation(source, given) if by_labels else teaching.preparation(source)
     figures = run.run(prepare, folder, chosen, resume=resume, devices=devices, progress=progress)
     return Run(figures=figures or {}, folder=folder)
 
 
-def _preparation(train: Instances, val: Instances | None, recipe: Recipe) -> Prepare:
-    """Gives what makes the work of a run on instances in memory."""
+def _plan_of(data: Data, recipe: Recipe, given: Collection[str]) -> Run:
+    """Plans a run and makes nothing."""
     from fiducial.training import fit as fitting
 
-    if recipes.taught_by(recipe.method) is not fitting:
-        raise UserError(
-            "method", f"{recipe.method!r} learns from videos, not from labelled instances; give it their path"
-        )
+    figures = fitting.told_plan(data, recipe, given)
+    table = [{name: str(value) for name, value in choice.items()} for choice in figures["plan"]]
+    return Run(figures=figures, table=table, folder=Path())
+
+
+def _data_of(train: Instances, val: Instances | None, recipe: Recipe) -> Data:
+    """Gives the data of a run on instances in memory."""
+    from fiducial.training.fit import Data
+
     train, whole = _split(train, recipe.seed) if val is None else (train, val)
     if train.skeleton.points != whole.skeleton.points:
         raise UserError("val", f"has other points than the data: {_few(whole)}; expected {_few(train)}")
@@ -116,7 +150,7 @@ def _preparation(train: Instances, val: Instances | None, recipe: Recipe) -> Pre
     for name, part in zip(("data", "val"), parts, strict=True):
         if len(part) == 0:
             raise UserError(name, "has no instance with a labelled point")
-    return partial(fitting.work_of, fitting.Data(parts[0], parts[1], [], whole), source=train.source or SOURCE)
+    return Data(parts[0], parts[1], [], whole)
 
 
 def _split(instances: Instances, seed: int) -> tuple[Instances, Instances]:

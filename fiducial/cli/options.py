@@ -77,9 +77,9 @@ def _choices(
     backbone: Annotated[
         str | None, typer.Option(help="mobilenetv3_small_100 (default), hrnet_w32, unet_resnet18, any timm name.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="Input, WIDTHxHEIGHT px [128x128].")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training data [60].")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device.")] = None,
+    size: Annotated[str | None, typer.Option(help="Input, WIDTHxHEIGHT px [planned].")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training data [planned].")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Of each device [planned].")] = None,
     lr: Annotated[str | None, typer.Option(help="Peak learning rate, or auto for the finder.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random; equal seeds give equal runs [0].")] = None,
     points: Annotated[str | None, typer.Option(help="A subset of the points: 30,40,45, 36-47, or names.")] = None,
@@ -99,6 +99,15 @@ def _choices(
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many epochs without a better val NME.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="That all may take; as many steps are made as fit.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option(help="What no option says is planned by the data and the machine (docs/training.md).")
+    ] = True,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Print the plan and train nothing; --out is not needed.")
+    ] = False,
     preflight: Annotated[bool, typer.Option(help="First overfit one small batch, to see that it can learn.")] = True,
     recipe: Annotated[
         str | None, typer.Option(help="FILE.py:FUNCTION that returns a Recipe; options are put on top.")

@@ -100,7 +100,7 @@ def plan_of(
 def fit_command(data: Source, recipe: Recipe) -> tuple[str, ...]:
     """Gives the run of `fiducial fit` that learns by exactly this recipe, without --out."""
     chosen = recipe_arguments(recipe, Recipe(backbone=recipe.backbone))
-    return ("fit", str(data), "--backbone", recipe.backbone, *chosen, *data.options())
+    return ("fit", str(data), "--no-plan", "--backbone", recipe.backbone, *chosen, *data.options())
 
 
 def split_outside_brackets(text: str) -> list[str]:

@@ -33,7 +33,7 @@ _EVALUATION = 0  # the epoch that evaluation draws its jitter for
 class Draw(NamedTuple):
     """One batch to be made."""
 
-    epoch: int
+    epoch: int  # or the pass over all rows, where an epoch has several: what is drawn depends on it
     rows: np.ndarray  # [b] rows of Instances
 
 
@@ -45,6 +45,7 @@ def loader(
     *,
     rows: np.ndarray | None = None,
     seed: int = 0,
+    passes: float = 1,
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
@@ -53,7 +54,7 @@ def loader(
     cache_bytes: int = CACHE_BYTES,
 ) -> DataLoader:
     """Loads batches of `size` crops. With a `spec`: training, shuffled, augmented, whole batches only, without crowds and
-    instances of no labelled point. With None: the crops that evaluation sees (`instance_crops`), in order. `rows` picks
+    instances of no labelled point, an epoch being `passes` over the rest. With None: the crops that evaluation sees (`instance_crops`), in order. `rows` picks
     the instances [those]; `batch.row` counts all.
 
     `loader.sampler.set_epoch(n)` chooses the epoch; `loader.dataset.problems()` says which pictures could not be
@@ -65,7 +66,14 @@ def loader(
     if len(rows) == 0:
         raise UserError(f"{instances.source}: nothing to load: no instance has a labelled point")
     draws = ImageGroupedSampler(
-        rows, instances.image_row, batch_size, seed=seed, training=training, rank=rank, world=world
+        rows,
+        instances.image_row,
+        batch_size,
+        seed=seed,
+        training=training,
+        passes=passes,
+        rank=rank,
+        world=world,
     )
     return loader_of(crops, draws, workers)
 
@@ -181,11 +189,17 @@ def _handed_over(batch: Any) -> Any:
     return batch
 
 
+def batches_an_epoch(rows: int, batch_size: int, world: int = 1, passes: float = 1) -> int:
+    """Counts the batches of an epoch of training, for each of `world` devices: whole ones only, unless there is less than
+    one in a pass."""
+    return max(1, round(passes * max(1, rows // world // batch_size)))
+
+
 class ImageGroupedSampler(Sampler[Draw]):
-    """Which rows make which batch. In training pictures are shuffled by (seed, epoch) and a last partial batch is
-    dropped (a set smaller than one batch is one batch); of `world` ranks each gets other rows and as many batches as
-    the others. In evaluation rows come in order, each once over all ranks, so that the last ranks may have a batch
-    less."""
+    """Which rows make which batch. In training pictures are shuffled by (seed, pass) and a last partial batch is
+    dropped (a set smaller than one batch is one batch); an epoch is `passes` over all rows; of `world` ranks each gets
+    other rows and as many batches as the others. In evaluation rows come in order, each once over all ranks, so that the
+    last ranks may have a batch less."""
 
     def __init__(
         self,
@@ -195,6 +209,7 @@ class ImageGroupedSampler(Sampler[Draw]):
         *,
         seed: int = 0,
         training: bool = True,
+        passes: float = 1,
         rank: int = 0,
         world: int = 1,
     ):
@@ -206,6 +221,7 @@ class ImageGroupedSampler(Sampler[Draw]):
             raise UserError(f"{len(rows)} instances for {world} devices; expected at least one a device")
         self.rows, self.image_row, self.seed = rows, image_row, seed
         self.training, self.rank, self.world = training, rank, world
+        self.passes = passes if training else 1
         self.batch_size = min(batch_size, len(rows) // world) if training else batch_size
         self.epoch = 0
 
@@ -215,7 +231,7 @@ class ImageGroupedSampler(Sampler[Draw]):
 
     def __len__(self) -> int:
         if self.training:
-            return len(self.rows) // (self.batch_size * self.world)
+            return batches_an_epoch(len(self.rows), self.batch_size, self.world, self.passes)
         batches = -(-len(self.rows) // self.batch_size)
         return len(range(self.rank, batches, self.world))
 
@@ -224,14 +240,22 @@ class ImageGroupedSampler(Sampler[Draw]):
         return self._draws(self.epoch if self.training else _EVALUATION)
 
     def _draws(self, epoch: int) -> Iterator[Draw]:
-        order = self.order(epoch) if self.training else self.rows
-        for index in range(len(self)):
+        if not self.training:
+            starts = range(self.rank * self.batch_size, len(self.rows), self.world * self.batch_size)
+            yield from (Draw(epoch, self.rows[start : start + self.batch_size]) for start in starts)
+            return
+        count, a_pass = len(self), batches_an_epoch(len(self.rows), self.batch_size, self.world)
+        order, ordered = self.rows, -1
+        for batch in range(epoch * count, (epoch + 1) * count):
+            number, index = divmod(batch, a_pass)
+            if number != ordered:
+                order, ordered = self.order(number), number
             start = (index * self.world + self.rank) * self.batch_size
-            yield Draw(epoch, order[start : start + self.batch_size])
+            yield Draw(number, order[start : start + self.batch_size])
 
-    def order(self, epoch: int) -> np.ndarray:
-        """All rows, pictures shuffled, the instances of one picture adjacent."""
-        generator = augment.generator_of(self.seed, epoch, 2**64 - 1)
+    def order(self, number: int) -> np.ndarray:
+        """All rows for a pass, pictures shuffled, the instances of one picture adjacent."""
+        generator = augment.generator_of(self.seed, number, 2**64 - 1)
         place = generator.permutation(int(self.image_row.max()) + 1)
         return self.rows[np.argsort(place[self.image_row[self.rows]], kind="stable")]
 

@@ -46,6 +46,7 @@ class CropSet:
             recipe.batch_size,
             recipe.augment,
             seed=recipe.seed,
+            passes=recipe.passes,
             workers=worker_count(recipe),
             strict=recipe.strict,
             rank=rank,

@@ -98,6 +98,7 @@ def preparation(teacher: Teacher, source: Source, *, progress: bool = False) -> 
             recipe=recipe,
             objective=objective,
             samples=len(material.learnt),
+            passes=recipe.passes,
             train_loader=partial(material.learnt.train_loader, recipe),
             validation_loader=validation_loader,
             scoring=distances,
@@ -233,8 +234,10 @@ def _work_by_motion(
             f"--loss none: there is nothing to learn from: {source} has no labels of the teacher's points, and its method "
             f"{teacher.detector.spec.method!r} needs some; leave the control out, or give labelled data"
         )
-    spec = replace(recipe.motion, points=teacher.offer.points, pairs=len(material.learnt))
-    work = motion.preparation(source)(replace(recipe, motion=spec), out, begins)
+    spec = replace(
+        recipe.motion, points=teacher.offer.points, pairs=max(1, round(recipe.passes * len(material.learnt)))
+    )
+    work = motion.preparation(source)(replace(recipe, motion=spec, passes=1), out, begins)
     return replace(
         work,
         beside={"teacher": teacher.told()},

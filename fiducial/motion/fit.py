@@ -155,6 +155,10 @@ def _refuse_what_is_about_labels(path: Path, out: Path, recipe: MotionRecipe) ->
         raise UserError(
             "--points picks labelled points, and here they are found without labels: how many is --set motion.points=N"
         )
+    if recipe.passes != 1:
+        raise UserError(
+            f"--set passes={recipe.passes}: an epoch has as many pairs of frames as --set motion.pairs=N says"
+        )
     if path.resolve() == out.resolve():
         raise UserError(f"--out {out}: is the folder of the videos; give the run one of its own")
 

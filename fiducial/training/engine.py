@@ -16,15 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fiducial.data.loading import batches_an_epoch
 from fiducial.log import muted
 from fiducial.training._lightning import L, TensorBoardLogger, Tuner, WeightAveraging
 from fiducial.training.callbacks import Bar, History, Patience, Told
 from fiducial.training.checkpoints import Checkpoints, WholeFiles
+from fiducial.training.deadline import Deadline
 from fiducial.training.device import pick_device
 from fiducial.training.history import Row
 from fiducial.training.module import Training
+from fiducial.training.plan import most_steps
 from fiducial.training.recipe import Recipe
-from fiducial.training.watch import FiniteLoss
+from fiducial.training.watch import FiniteLoss, FloorWatch
 from fiducial.training.work import Work
 
 
@@ -36,6 +39,7 @@ class Best:
     metrics: dict[str, float]
     epoch: int  # from 0
     rows: list[Row]  # of all epochs
+    epochs: int  # that were to be trained
     is_main_process: bool
 
 
@@ -60,11 +64,6 @@ class Loaders(L.LightningDataModule):
         return self.work.validation_loader()
 
 
-def steps_an_epoch(instances: int, batch_size: int, world: int) -> int:
-    """Whole batches only, unless there is less than one."""
-    return max(1, instances // world // batch_size)
-
-
 def run(
     work: Work,
     recipe: Recipe,
@@ -73,12 +72,14 @@ def run(
     resume: bool,
     devices: int,
     progress: bool,
+    used_seconds: float = 0.0,
 ) -> Best:
-    """Trains to the end of the recipe (or until patience runs out) and returns the best epoch by val's metric."""
+    """Trains to the end of the recipe (or until patience or the recipe's minutes, of which some are used up, run out) and
+    returns the best epoch by val's metric."""
     objective, metric = work.objective, f"val/{work.scoring.metric}"
-    total_steps = steps_an_epoch(work.samples, recipe.batch_size, devices) * recipe.epochs
+    steps_an_epoch = batches_an_epoch(work.samples, recipe.batch_size, devices, work.passes)
     guard = FiniteLoss(work.where)
-    module = Training(recipe, objective, work.scoring, total_steps, guard)
+    module = Training(recipe, objective, work.scoring, steps_an_epoch * recipe.epochs, guard)
     objective.detector.channels_last = recipe.memory_format == "channels_last"
     if recipe.memory_format == "channels_last":
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -87,6 +88,17 @@ def run(
     callbacks = [_averaging(recipe), *work.watches, history, checkpoints]
     if recipe.patience is not None:
         callbacks.append(Patience(history, recipe.patience))
+    if recipe.minutes is not None:
+        most = most_steps(work.samples, recipe.batch_size) // steps_an_epoch
+        callbacks.append(
+            Deadline(
+                recipe.minutes,
+                steps_an_epoch=steps_an_epoch,
+                most_epochs=max(most, recipe.epochs),
+                used_seconds=used_seconds,
+            )
+        )
+    callbacks.append(FloorWatch(history, work.floor))
     callbacks.append(Told(history))
     if progress:  # how far an epoch is; above it the lines of those that are over, and how long the rest will take
         callbacks.append(Bar())
@@ -112,7 +124,7 @@ def run(
         if trainer.interrupted and (isinstance(error, SystemExit) or trainer.received_sigterm):
             raise KeyboardInterrupt from None
         raise
-    return _best_of(checkpoints, trainer.is_global_zero)
+    return _best_of(checkpoints, trainer.max_epochs or recipe.epochs, trainer.is_global_zero)
 
 
 def find_lr(work: Work, recipe: Recipe) -> float:
@@ -194,7 +206,7 @@ def _averaging(recipe: Recipe) -> WeightAveraging | None:
     return WeightAveraging(multi_avg_fn=update)
 
 
-def _best_of(checkpoints: Checkpoints, is_main_process: bool) -> Best:
+def _best_of(checkpoints: Checkpoints, epochs: int, is_main_process: bool) -> Best:
     saved = torch.load(checkpoints.best, map_location="cpu", weights_only=False)
     prefix = "objective."
     weights = {
@@ -203,7 +215,7 @@ def _best_of(checkpoints: Checkpoints, is_main_process: bool) -> Best:
     epoch = int(saved["epoch"])
     row = next(row for row in checkpoints.history.rows if row["epoch"] == epoch)
     metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
-    return Best(weights, metrics, epoch, list(checkpoints.history.rows), is_main_process)
+    return Best(weights, metrics, epoch, list(checkpoints.history.rows), epochs, is_main_process)
 
 
 @contextlib.contextmanager

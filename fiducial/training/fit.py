@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,21 @@ from fiducial import config
 from fiducial.card import BOX_SHARE, Card, DetectorSpec
 from fiducial.data import annotations, augment, loading
 from fiducial.data.augment import AugmentSpec
+from fiducial.data.facts import Facts, facts_of
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, floor
-from fiducial.log import logger
+from fiducial.log import logger, muted
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.report import detector_report
 from fiducial.report.run_page import files_of
-from fiducial.training import preflight, run
+from fiducial.training import plan, preflight, run
 from fiducial.training.device import worker_count
 from fiducial.training.history import ToBeat
 from fiducial.training.objective import Supervised
+from fiducial.training.pace import Pace, pace_of
+from fiducial.training.plan import Choice
 from fiducial.training.recipe import Recipe
 from fiducial.training.scoring import PointErrors
 from fiducial.training.work import Outcome, Prepare, Work
@@ -95,14 +99,45 @@ def fit(
     return outcome.card if outcome is not None else Card(work.objective.detector.spec)
 
 
-def preparation(source: Source) -> Prepare:
-    """Gives what reads the data of `fiducial fit DATA` and makes the work of a run on them."""
+def preparation(source: Source, given: Collection[str] | None = None) -> Prepare:
+    """Gives what reads the data of `fiducial fit DATA` and makes the work of a run on them. given: the settings that are
+    not to be planned; None = all."""
 
     def prepare(recipe: Recipe, out: Path, begins: bool) -> Work:
-        data = load_data(source, recipe)
-        return work_of(data, recipe, out, begins, source=str(source))
+        return planned_work(load_data(source, recipe), recipe, out, begins, source=str(source), given=given)
 
     return prepare
+
+
+def planned_work(
+    data: Data, recipe: Recipe, out: Path, begins: bool, *, source: str, given: Collection[str] | None
+) -> Work:
+    """Makes the work of a run, planned where it begins; `given` as in `preparation`."""
+    choices = plan.read(out)
+    if begins and given is not None:
+        recipe, choices, facts = planned(data, recipe, given)
+        plan.tell(facts, choices)
+    return replace(work_of(data, recipe, out, begins, source=source), beside={"plan": choices} if choices else {})
+
+
+def planned(data: Data, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, list[Choice], Facts]:
+    """Decides by the data and this machine what nobody has `given`."""
+    facts = facts_of(data.train)
+    recipe, choices = plan.plan_of(facts, recipe, given, partial(_pace, data))
+    return recipe, choices, facts
+
+
+def told_plan(data: Data, recipe: Recipe, given: Collection[str]) -> dict[str, Any]:
+    """Plans, and gives as JSON has it what was found, what was decided and the recipe."""
+    recipe, choices, facts = planned(data, recipe, given)
+    plan.tell(facts, [])
+    return {"facts": facts.as_json(), "plan": config.to_dict(choices), "recipe": config.to_dict(recipe)}
+
+
+def _pace(data: Data, recipe: Recipe) -> Pace:
+    with torch.random.fork_rng(), muted():
+        detector, _ = build_detector(replace(recipe, pretrained="no", init=None), data)
+    return pace_of(detector, data.train, len(data.validation), recipe)
 
 
 def work_of(
@@ -133,6 +168,7 @@ def work_of(
             recipe.batch_size,
             recipe.augment,
             seed=recipe.seed,
+            passes=recipe.passes,
             rank=rank,
             world=world,
             strict=recipe.strict,
@@ -149,6 +185,7 @@ def work_of(
         recipe=recipe,
         objective=objective,
         samples=len(data.train),
+        passes=recipe.passes,
         train_loader=train_loader,
         validation_loader=validation_loader,
         scoring=PointErrors(data.validation),
@@ -208,7 +245,8 @@ def _preflight(objective: Supervised, data: Data, recipe: Recipe, rate: float, d
     """On eight plain crops."""
     size, plain = recipe.size, AugmentSpec.none()
     probe = next(iter(loading.loader(data.train, size, min(8, recipe.batch_size), plain, padding=recipe.padding)))
-    return preflight.overfit(objective, probe, data.train, lr=rate, device=device)
+    seconds = 60.0 if recipe.minutes is None else min(60.0, 3 * recipe.minutes)  # of minutes, a twentieth
+    return preflight.overfit(objective, probe, data.train, lr=rate, device=device, max_seconds=seconds)
 
 
 def _report(outcome: Outcome, *, data: Data, truth: Instances, split: str, source: str) -> dict[str, Any]:

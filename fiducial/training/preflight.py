@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fiducial.training.failure import TrainingFailure
 from fiducial.training.objective import Objective, Supervised, losses_of_rows
+from fiducial.training.recipe import Recipe
 from fiducial.types import Batch, Instances
 
 Variant = tuple[str, str]  # (precision, memory format)
@@ -81,6 +82,13 @@ def _overfit(
         f"{start:.4g} to {best:.4g}; it should fall to a third. {_suspect(trial.each(batch) - floors, batch, instances)} Settings to try: "
         f"--lr (now {lr:.2g}), head.loss, head.sigma_cells; --no-preflight skips this check"
     )
+
+
+def variants_of(recipe: Recipe) -> list[Variant]:
+    """Lists the precisions and memory formats that a recipe leaves open."""
+    precisions = ["fp32", "bf16"] if recipe.precision == "auto" else [recipe.precision]
+    formats = ["channels_last", "contiguous"] if recipe.memory_format == "auto" else [recipe.memory_format]
+    return [(precision, layout) for precision in precisions for layout in formats]
 
 
 def fastest_variant(

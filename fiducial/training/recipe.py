@@ -46,6 +46,8 @@ class Recipe:
     points: tuple[int | str, ...] | None = None  # a subset of the points, by number or name
     padding: float = PADDING  # boxes are enlarged by this before they are cut out
     epochs: int = 60
+    passes: float = 1.0  # over the training data, an epoch: more where they are few, since each epoch is validated
+    minutes: float | None = None  # in which all is to be done: the number of epochs follows the machine's pace
     batch_size: int = 64  # of each device
     seed: int = 0
     optimizer: OptimizerSpec = OptimizerSpec()
@@ -61,3 +63,5 @@ class Recipe:
 
     def __post_init__(self) -> None:
         expect(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        expect(self.passes > 0, "passes", self.passes, "a number above 0")
+        expect(self.minutes is None or self.minutes > 0, "minutes", self.minutes, "a number above 0")

@@ -13,6 +13,7 @@ ends with the weights, bit by bit, of one that was not."""
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -86,7 +87,7 @@ def _alone(out: Path) -> AbstractContextManager[None]:
 def _train(
     prepare: Prepare, out: Path, recipe: Recipe, *, resume: bool, devices: int, progress: bool
 ) -> tuple[Outcome | None, Work]:
-    begins = is_main() and not resume
+    begins, began = is_main() and not resume, time.perf_counter()
     if begins:
         refuse_other_run(out)
     else:
@@ -103,9 +104,13 @@ def _train(
             recipe = _continued(out, work, is_main())
         from fiducial.training import engine
 
-        best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress)
+        used = time.perf_counter() - began
+        best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress, used_seconds=used)
     if not best.is_main_process:
         return None, work
+    if best.epochs != recipe.epochs:
+        recipe = replace(recipe, epochs=best.epochs)
+        _write(out, recipe, work)
     metric = f"val/{work.scoring.metric}"
     if not np.isfinite(best.metrics[work.scoring.metric]):
         raise TrainingFailure(
@@ -171,9 +176,7 @@ def settled(work: Work) -> Recipe:
 
 def with_fastest_step(recipe: Recipe, objective: Objective, probe: Any, device: torch.device) -> Recipe:
     """Times precisions and memory formats where they are "auto", and takes the fastest; `probe` is a batch."""
-    precisions = ["fp32", "bf16"] if recipe.precision == "auto" else [recipe.precision]
-    formats = ["channels_last", "contiguous"] if recipe.memory_format == "auto" else [recipe.memory_format]
-    variants = [(precision, layout) for precision in precisions for layout in formats]
+    variants = preflight.variants_of(recipe)
     (precision, layout), seconds = preflight.fastest_variant(objective, probe, device, variants)
     table = ", ".join(f"{p} {f} {value * 1e3:.0f}" for (p, f), value in seconds.items())
     logger.info(f"fastest step: {precision} {layout} (ms a step: {table})")
@@ -199,7 +202,8 @@ def _resumed(out: Path, asked: Recipe) -> Recipe:
             f"now on that of a run of {asked.epochs} epochs, so it rises once more; a run that is begun with --epochs "
             f"{asked.epochs} ends with other weights"
         )
-        begun = replace(begun, epochs=asked.epochs)
+        begun = replace(begun, epochs=asked.epochs, minutes=None)
+        asked = replace(asked, minutes=None)
     if asked.licence is not None:
         begun = replace(begun, licence=asked.licence)
     now, then = (config.flat(config.to_dict(recipe)) for recipe in (asked, begun))
@@ -219,7 +223,8 @@ def _continued(out: Path, work: Work, writes: bool) -> Recipe:
     values = files.read_object(out / "recipe.json", "data", "recipe")
     if values["data"] != work.fingerprint:
         raise UserError(out, "the data differ from those that the run began with; resume with the same files")
-    recipe = replace(recipes.of_run(out, type(work.recipe)), epochs=work.recipe.epochs, licence=work.recipe.licence)
+    asked = work.recipe
+    recipe = replace(recipes.of_run(out, type(asked)), epochs=asked.epochs, minutes=asked.minutes, licence=asked.licence)
     before = values["recipe"].get("epochs")
     if writes and recipe.epochs != before:
         _write(out, recipe, work, [*values.get("epochs_before", []), before])

@@ -3,7 +3,7 @@ in which they happen, and the annotation or the setting to blame is named."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from fiducial.log import logger
 from fiducial.training._lightning import L
+from fiducial.training.callbacks import History
 from fiducial.training.failure import TrainingFailure
+from fiducial.training.history import ToBeat
 from fiducial.training.objective import Objective
 from fiducial.types import Batch
 
@@ -104,6 +106,43 @@ class CollapseWatch(L.Callback):
                 f"head.loss=foreground, a wider target (head.sigma_cells, now {head.get('sigma_cells')}), or another "
                 f"--lr (peak {float(pl_module.lr):.2g})"
             )
+
+
+class FloorWatch(L.Callback):
+    """Says at a tenth of a run that val is not below its floor yet, and at a third that it should be: healthy runs have
+    been seen to pass it anywhere between."""
+
+    MOMENTS = (0.1, 1 / 3)  # of all steps
+
+    def __init__(self, history: History, floor: Callable[[Mapping[str, float]], ToBeat | None]) -> None:
+        self.history, self.floor = history, floor
+        self.passed = 0  # moments
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        share = trainer.global_step / pl_module.total_steps
+        if self.passed == len(self.MOMENTS) or not self.MOMENTS[self.passed] <= share < 1 or not self.history.rows:
+            return
+        first, self.passed = self.passed == 0, sum(share >= moment for moment in self.MOMENTS)
+        metric = self.history.metric
+        best = {name.removeprefix("val/"): value for name, value in self.history.best.items()}
+        name = metric.removeprefix("val/")
+        floor = self.floor(best)
+        if floor is None or best[name] < floor.value or not trainer.is_global_zero:
+            return
+        line = f"{100 * share:.0f} % of the run are done and val {name} is {best[name]:.4g}, where {floor.words} has {floor.value:.4g}"
+        if first:
+            logger.warning(f"{line}: not below its floor yet")
+        else:
+            logger.warning(
+                f"{line}: a run that is not below its floor by now is seldom worth its time. Ctrl-C, then more steps "
+                "(--epochs, --minutes, a smaller --batch-size), another --lr, or a look at the labels"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"passed": self.passed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.passed = state_dict["passed"]
 
 
 def losses_in_evaluation(objective: Objective, batch: Any) -> Tensor:

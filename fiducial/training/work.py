@@ -66,7 +66,8 @@ class Work:
 
     recipe: Recipe  # with what could only be decided once the data and the networks were there
     objective: Objective
-    samples: int  # an epoch
+    samples: int  # a pass
+    passes: float = 1  # an epoch
     train_loader: Loader
     validation_loader: Callable[[], DataLoader]
     scoring: Scoring

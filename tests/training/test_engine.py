@@ -397,4 +397,6 @@ def test_only_our_own_lines_are_said(blobs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fiducial.cli", *map(str, words)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr.strip().splitlines()
     notes = [line for line in told if ": note: " in line]
-    assert [line.split(":")[0] for line in told if line not in notes] == ["epoch 1 of 1", "kept"]
+    kinds = [line.split(":")[0] for line in told if line not in notes]
+    assert kinds[0].startswith("this run is of 3 steps")
+    assert [kind for kind in kinds[1:] if kind != "plan"] == ["epoch 1 of 1", "kept"]

@@ -9,6 +9,7 @@ import typer
 
 from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, StrictOption, choices
 from fiducial.cli.output import finish, has_bar
+from fiducial.errors import UserError
 
 ORDER = 20
 AFTER_STOP = "`fiducial fit` continues exactly with --resume"
@@ -16,7 +17,7 @@ AFTER_STOP = "`fiducial fit` continues exactly with --resume"
 
 @choices(
     *("method", "backbone", "size", "epochs", "batch_size", "lr", "seed", "points", "init", "pretrained"),
-    *("licence", "patience", "preflight", "recipe", "settings", "resume", "devices"),
+    *("licence", "patience", "minutes", "plan", "plan_only", "preflight", "recipe", "settings", "resume", "devices"),
 )
 def fit(
     data: Annotated[
@@ -27,8 +28,8 @@ def fit(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder of the run: weights, checkpoints, history, report.")
-    ],
+        Path | None, typer.Option(file_okay=False, help="Folder of the run: weights, checkpoints, history, report.")
+    ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
     strict: StrictOption = False,
@@ -37,12 +38,14 @@ def fit(
 ) -> None:
     """Train a detector on labelled images, or on videos without labels.
 
-    fiducial fit faces/ --out runs/faces --backbone mobilenetv3_small_100 --size 128x128 --epochs 60
+    fiducial fit faces/ --out runs/faces --minutes 20
 
     fiducial fit videos/ --out runs/motion --method motion
     """
     import fiducial
     from fiducial.data.source import Source
 
+    if out is None and not chosen["plan_only"]:
+        raise UserError("--out: missing; expected a folder for the run")
     source = Source(data, images, category).here()  # before what takes seconds to import
     finish(fiducial.fit(source, out, strict=strict, progress=has_bar(json_file), **chosen), json_file)

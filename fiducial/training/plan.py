@@ -1,0 +1,210 @@
+"""The plan of a run: what a set and a machine are like decides what nobody chose. Each choice has its reason.
+
+Steps count, not epochs: 60 epochs of 81 instances in batches of 64 are 60 steps, after which every network still answers
+with the mean shape."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fiducial import config, files
+from fiducial.data.facts import ALL_DIRECTIONS_DEGREES, Facts
+from fiducial.log import logger
+from fiducial.training.recipe import Recipe
+
+if TYPE_CHECKING:  # torch
+    from fiducial.training.pace import Pace
+
+LEAST_SAMPLES = 24_000  # crops that the smallest network needs to get well below the mean shape
+USES_EACH = 300  # times that an instance of the smallest sets is worth looking at
+PASSES_OF_1000 = 120  # over a set of 1,000; larger ones need fewer, in the power of:
+FEWER = 0.35
+WORTH_WHILE = 4  # times the usual number of steps that given minutes may make
+HARDLY = 500  # steps: runs of fewer end near the mean shape
+VALIDATIONS = 50  # about so many epochs
+VALIDATING = 0.1  # of the minutes, at most
+AREA_PX = 128 * 128  # of the input
+GRID_PX = 32  # sides are multiples of it
+SQUARE = 1.25  # inputs of boxes that are less oblong are square
+MIRRORED = 0.35  # mean shapes further from their mirror image belong to sets that are never seen mirrored
+LR = 3e-3
+AFTER_TRAINING_SECONDS = 15.0  # scoring what was kept, pictures, the page
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting of a plan."""
+
+    setting: str  # as --set has it
+    value: Any  # as JSON has it
+    reason: str
+
+    def __str__(self) -> str:
+        value = "x".join(map(str, self.value)) if self.setting == "size" else config.as_setting(self.value)
+        return f"plan: {self.setting} {value}: {self.reason}"
+
+
+Measure = Callable[[Recipe], "Pace"]
+
+
+def plan_of(
+    facts: Facts, recipe: Recipe, given: Collection[str], measure: Measure | None = None
+) -> tuple[Recipe, list[Choice]]:
+    """Decides what of `recipe` nobody has `given`, settings as --set names them, and gives it with the choices.
+
+    measure: tells the pace of a recipe on this machine; without one, time plays no part."""
+    choices: list[Choice] = []
+    for decide in (_input, _views, _batch):
+        recipe = _with(recipe, decide(facts, recipe), given, choices)
+    pace = None if measure is None or recipe.minutes is None else measure(recipe)
+    if pace is not None:
+        recipe = _with(recipe, _fastest(pace), given, choices)
+    return _with(recipe, _length(facts, recipe, given, pace), given, choices), choices
+
+
+def tell(facts: Facts, choices: Iterable[Choice]) -> None:
+    """Says what was found and decided, a line each."""
+    logger.info(f"plan: {facts.told()}")
+    for choice in choices:
+        logger.info(str(choice))
+
+
+def given_by(options: Mapping[str, Any], settings: Sequence[str]) -> set[str]:
+    """Names the settings that a command's options and `--set`s decide."""
+    own = {"lr": "optimizer.lr"}
+    return {own.get(name, name) for name in options} | {setting.partition("=")[0].strip() for setting in settings}
+
+
+def read(out: Path) -> list[Choice]:
+    """Reads the plan that a run was begun with; none where it was begun without one."""
+    path = out / "recipe.json"
+    entries = files.read_object(path).get("plan", []) if path.is_file() else []
+    return [config.from_dict(Choice, entry, str(path)) for entry in entries]
+
+
+def _with(recipe: Recipe, offered: Iterable[Choice], given: Collection[str], choices: list[Choice]) -> Recipe:
+    """`recipe` with those of the choices that are left to us; they are added to `choices`."""
+    new = [choice for choice in offered if not _is_given(choice.setting, given)]
+    choices += new
+    return config.with_settings(recipe, [f"{choice.setting}={json.dumps(choice.value)}" for choice in new])
+
+
+def _is_given(setting: str, given: Collection[str]) -> bool:
+    return setting in given or setting.partition(".")[0] in given
+
+
+# --------------------------------------------------------------------------------------------------------- choices
+
+
+def _input(facts: Facts, recipe: Recipe) -> list[Choice]:
+    """The shape of the input follows the boxes'."""
+    aspect, turned = facts.aspect, facts.turn_degrees >= ALL_DIRECTIONS_DEGREES
+    if turned or not math.isfinite(aspect) or 1 / SQUARE <= aspect <= SQUARE:
+        why = "instances lie in all directions" if turned else f"boxes are {aspect:.2f} times as wide as high"
+        side = round(math.sqrt(AREA_PX) / GRID_PX) * GRID_PX
+        return [Choice("size", [side, side], f"{why}, {_length_px(facts)}")]
+    oblong = min(max(aspect, 0.5), 2.0)
+    w = max(2, round(math.sqrt(AREA_PX * oblong) / GRID_PX)) * GRID_PX
+    h = max(2, round(math.sqrt(AREA_PX / oblong) / GRID_PX)) * GRID_PX
+    return [Choice("size", [w, h], f"boxes are {aspect:.2f} times as wide as high, {_length_px(facts)}")]
+
+
+def _length_px(facts: Facts) -> str:
+    return f"{facts.side_px[1]:.0f} px long"
+
+
+def _views(facts: Facts, recipe: Recipe) -> list[Choice]:
+    """How much crops are turned, enlarged and mirrored."""
+    choices = []
+    turn = facts.turn_degrees
+    if math.isfinite(turn):
+        most = 1.2 * turn + 10
+        degrees = 180.0 if most > 150 else max(15.0, 5.0 * round(most / 5))
+        probability = 1.0 if turn >= ALL_DIRECTIONS_DEGREES else 0.6
+        why = f"95 % of the instances are turned by up to {turn:.0f} degrees"
+        choices += [
+            Choice("augment.rotation_degrees", degrees, why),
+            Choice("augment.rotation_probability", probability, why),
+        ]
+    if math.isfinite(facts.scale_spread) and facts.scale_spread > 1.25**2:
+        half = min(math.sqrt(facts.scale_spread), 1.6)
+        why = f"in their boxes instances differ in size by a factor of {facts.scale_spread:.1f}"
+        choices.append(Choice("augment.scale", [round(1 / half, 2), round(half, 2)], why))
+    if not facts.flip_pairs_known:
+        choices.append(Choice("augment.flip", 0.0, "which points change names in a mirror is not known"))
+    elif facts.mirrored > MIRRORED:
+        choices.append(Choice("augment.flip", 0.0, "no instance looks like another one in a mirror"))
+    else:
+        choices.append(Choice("augment.flip", 0.5, "flip pairs are known, and the mean shape is its own mirror image"))
+    return choices
+
+
+def _batch(facts: Facts, recipe: Recipe) -> list[Choice]:
+    size = 16 if facts.instances < 1000 else 32 if facts.instances < 4000 else 64
+    return [
+        Choice("batch_size", size, f"{facts.instances} instances"),
+        Choice("optimizer.lr", LR, "the usual peak of this optimizer"),
+    ]
+
+
+def _fastest(pace: Pace) -> list[Choice]:
+    why = f"the fastest here, {1e3 * pace.step:.0f} ms a step"
+    return [Choice("precision", pace.precision, why), Choice("memory_format", pace.memory_format, why)]
+
+
+def _length(facts: Facts, recipe: Recipe, given: Collection[str], pace: Pace | None) -> list[Choice]:
+    """Epochs and passes: as many steps as the set can use, or as fit into the minutes."""
+    a_pass = max(1, facts.instances // recipe.batch_size)
+    useful = useful_steps(facts.instances, recipe.batch_size)
+    if _is_given("epochs", given):
+        _warn_if_few(recipe.epochs * max(1, round(recipe.passes * a_pass)), useful)
+        return []
+    steps, validations = useful, VALIDATIONS
+    why = f"{facts.instances} instances can use {useful} steps of {recipe.batch_size}"
+    if pace is not None and recipe.minutes is not None:
+        steps, validations, why = _in_time(recipe.minutes, pace, useful)
+    passes = recipe.passes
+    if not _is_given("passes", given):
+        share = steps / validations / a_pass
+        passes = float(max(1, round(share))) if share > 0.2 else float(f"{share:.3g}")
+    an_epoch = max(1, round(passes * a_pass))
+    epochs = max(1, round(steps / an_epoch))
+    _warn_if_few(epochs * an_epoch, useful)
+    of_epoch = f"an epoch is {an_epoch} steps, so that val is scored {epochs} times"
+    return [Choice("epochs", epochs, why), Choice("passes", passes, of_epoch)]
+
+
+def _in_time(minutes: float, pace: Pace, useful: int) -> tuple[int, int, str]:
+    """Steps and validations that fit into the minutes, and why."""
+    seconds = max(0.0, 60 * minutes - AFTER_TRAINING_SECONDS)
+    validations = min(VALIDATIONS, max(4, int(VALIDATING * seconds / pace.validation)))
+    fit, most = int((seconds - validations * pace.validation) / pace.step), WORTH_WHILE * useful  # as `most_steps`
+    if fit > most:
+        return most, validations, f"more than {most} steps would not help; they take {most * pace.step / 60:.0f} min"
+    why = f"{max(1, fit)} steps of {1e3 * pace.step:.0f} ms fit into {minutes:g} min with what comes before and after"
+    return max(1, fit), validations, why
+
+
+def useful_steps(instances: int, batch_size: int) -> int:
+    """Counts the steps that a set can use: so many that the smallest get below the mean shape, more for larger ones."""
+    passes = PASSES_OF_1000 * min(1.0, (1000 / max(instances, 1)) ** FEWER)
+    samples = max(min(LEAST_SAMPLES, USES_EACH * instances), passes * instances)
+    return max(1, round(samples / min(batch_size, max(instances, 1))))
+
+
+def most_steps(instances: int, batch_size: int) -> int:
+    """Counts the steps beyond which more minutes would not help."""
+    return WORTH_WHILE * useful_steps(instances, batch_size)
+
+
+def _warn_if_few(steps: int, useful: int) -> None:
+    if steps < min(HARDLY, useful / 2):
+        logger.warning(
+            f"this run is of {steps} steps; runs of so few end near the mean shape, which is worth nothing. This set can "
+            f"use {useful}: give more --epochs or --minutes, or a smaller --batch-size, or leave these to the plan"
+        )

@@ -1,0 +1,173 @@
+"""The plan: bounds of what it decides, what is said explicitly wins, and a planned run keeps its plan."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from heard import heard
+from safetensors.torch import load_file
+
+import fiducial
+from fiducial import config
+from fiducial.data.augment import AugmentSpec
+from fiducial.data.facts import Facts
+from fiducial.data.loading import ImageGroupedSampler, batches_an_epoch
+from fiducial.geometry import Size
+from fiducial.training import plan
+from fiducial.training.pace import Pace
+from fiducial.training.recipe import Recipe
+
+FACES = Facts(
+    instances=1062,
+    images=1062,
+    points=68,
+    side_px=(148, 162, 191),
+    aspect=0.93,
+    turn_degrees=16,
+    scale_spread=1.15,
+    flip_pairs_known=True,
+    mirrored=0.03,
+)
+PACE = Pace(step=0.1, validation=0.5, precision="fp32", memory_format="contiguous")
+
+
+USUAL = Recipe()
+
+
+def planned(recipe: Recipe = USUAL, given: tuple[str, ...] = (), pace: Pace = PACE, **facts: Any) -> Recipe:
+    with heard():
+        return plan.plan_of(replace(FACES, **facts), recipe, given, lambda recipe: pace)[0]
+
+
+def steps_of(recipe: Recipe, instances: int) -> int:
+    return recipe.epochs * batches_an_epoch(instances, recipe.batch_size, 1, recipe.passes)
+
+
+@pytest.mark.parametrize("instances", [1, 3, 10, 81, 700, 1062, 5000, 150_000])
+def test_steps_are_within_bounds_and_epochs_are_few(instances: int) -> None:
+    recipe = planned(instances=instances)
+    steps = steps_of(recipe, instances)
+    uses = steps * min(recipe.batch_size, instances) / instances
+    assert 10 <= uses <= 310
+    assert steps >= 290
+    assert 10 <= recipe.epochs <= 130
+    if instances >= 81:
+        assert steps >= 1400
+
+
+@pytest.mark.parametrize("minutes", [0.5, 3, 20, 300])
+@pytest.mark.parametrize("instances", [3, 81, 1062, 150_000])
+def test_minutes_are_kept_or_not_needed(minutes: float, instances: int) -> None:
+    recipe = planned(Recipe(minutes=minutes), instances=instances)
+    steps = steps_of(recipe, instances)
+    seconds = steps * PACE.step + recipe.epochs * PACE.validation + plan.AFTER_TRAINING_SECONDS
+    most = plan.most_steps(instances, recipe.batch_size)
+    assert steps <= 1.05 * most
+    assert seconds < 60 * minutes * 1.1
+    assert seconds > 60 * minutes * 0.85 or steps > 0.95 * most
+
+
+@pytest.mark.parametrize(("aspect", "size"), [(0.93, (128, 128)), (0.46, (96, 192)), (2.0, (192, 96)), (30, (192, 96))])
+def test_the_input_has_the_boxes_shape(aspect: float, size: tuple[int, int]) -> None:
+    assert planned(aspect=aspect).size == Size(*size)
+    assert planned(aspect=aspect, turn_degrees=170).size == Size(128, 128)
+
+
+def test_turns_follow_the_sets() -> None:
+    ranges = [planned(turn_degrees=turn).augment.rotation_degrees for turn in (0, 5, 16, 76, 170)]
+    assert ranges == sorted(ranges)
+    assert (ranges[0], ranges[-1]) == (15, 180)
+    assert planned(turn_degrees=170).augment.rotation_probability == 1
+    assert planned(turn_degrees=np.nan).augment.rotation_degrees == AugmentSpec().rotation_degrees
+
+
+def test_mirrored_only_where_that_may_be_met() -> None:
+    assert planned().augment.flip == 0.5
+    assert planned(flip_pairs_known=False, mirrored=np.nan).augment.flip == 0
+    assert planned(mirrored=1.0).augment.flip == 0
+
+
+def test_what_is_given_stays() -> None:
+    """Each setting that a plan decides, one at a time, and all together."""
+    everything = plan.plan_of(FACES, Recipe(minutes=3), (), lambda recipe: PACE)[1]
+    names = {choice.setting for choice in everything}
+    assert {"size", "batch_size", "epochs", "augment.rotation_degrees"} <= names
+    for name in names:
+        _, choices = plan.plan_of(FACES, Recipe(minutes=3), {name}, lambda recipe: PACE)
+        assert name not in {choice.setting for choice in choices}
+    untouched, choices = plan.plan_of(FACES, Recipe(minutes=3), names, lambda recipe: PACE)
+    assert (untouched, choices) == (Recipe(minutes=3), [])
+    assert planned(given=("augment",)).augment == AugmentSpec()
+
+
+def test_words_of_a_command_are_given() -> None:
+    assert plan.given_by({"lr": "1e-3", "size": "96x96"}, ["augment.flip=0", "head.sigma_cells = 2"]) == {
+        "optimizer.lr",
+        "size",
+        "augment.flip",
+        "head.sigma_cells",
+    }
+
+
+def test_epochs_that_are_few_are_warned_of() -> None:
+    with heard() as lines:
+        plan.plan_of(replace(FACES, instances=81), Recipe(epochs=60, batch_size=64), {"epochs", "batch_size"})
+    assert any("60 steps" in line and "mean shape" in line for line in lines)
+
+
+def test_an_epoch_of_several_passes_has_the_batches_of_as_many_epochs() -> None:
+    """And one of a share of a pass, of as many parts: the crops are the same in the same order."""
+
+    def drawn(passes: float, epochs: int) -> list[tuple[int, list[int]]]:
+        sampler = ImageGroupedSampler(np.arange(37), np.arange(37) // 3, 4, seed=1, passes=passes)
+        found = []
+        for epoch in range(epochs):
+            sampler.set_epoch(epoch)
+            found += [(draw.epoch, draw.rows.tolist()) for draw in sampler]
+            assert len(sampler) * (epoch + 1) == len(found)
+        return found
+
+    whole = drawn(1, 6)
+    assert drawn(3, 2) == whole
+    assert drawn(1 / 3, 18) == whole
+    assert len(whole) == 6 * 9
+
+
+def test_a_plan_travels_as_json() -> None:
+    _, choices = plan.plan_of(FACES, Recipe(minutes=3), (), lambda recipe: PACE)
+    again = [config.from_dict(plan.Choice, entry) for entry in json.loads(json.dumps(config.to_dict(choices)))]
+    assert again == choices
+
+
+QUICK: dict[str, Any] = {
+    "method": "deeppose",
+    "backbone": "mobilenetv3_small_050",
+    "size": (64, 48),
+    "pretrained": "no",
+    "workers": 0,
+    "precision": "fp32",
+    "memory_format": "contiguous",
+    "preflight": False,
+}
+
+
+def test_a_planned_run_is_the_run_of_its_settings_and_keeps_its_plan(blobs: Path, tmp_path: Path) -> None:
+    first = fiducial.fit(blobs, tmp_path / "planned", epochs=2, **QUICK)
+    written = json.loads((tmp_path / "planned" / "recipe.json").read_text())
+    assert {entry["setting"] for entry in written["plan"]} >= {"batch_size", "augment.rotation_degrees"}
+    recipe = config.from_dict(Recipe, written["recipe"])
+    assert recipe.size == Size(64, 48)
+    assert recipe.batch_size == 16
+    second = fiducial.fit(blobs, tmp_path / "same", recipe=recipe)
+    assert first.metrics == second.metrics
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("planned", "same"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert "plan" not in json.loads((tmp_path / "same" / "recipe.json").read_text())
+    fiducial.fit(blobs, tmp_path / "planned", resume=True, epochs=3)
+    assert json.loads((tmp_path / "planned" / "recipe.json").read_text())["plan"] == written["plan"]
