@@ -113,11 +113,14 @@ def planned_work(
     data: Data, recipe: Recipe, out: Path, begins: bool, *, source: str, given: Collection[str] | None
 ) -> Work:
     """Makes the work of a run, planned where it begins; `given` as in `preparation`."""
-    choices = plan.read(out)
-    if begins and given is not None:
+    if not begins or given is None:
+        choices = plan.read(out)
+        work = work_of(data, recipe, out, begins, source=source)
+    else:
         recipe, choices, facts = planned(data, recipe, given)
-        plan.tell(facts, choices)
-    return replace(work_of(data, recipe, out, begins, source=source), beside={"plan": choices} if choices else {})
+        work = work_of(data, recipe, out, begins, source=source)
+        plan.tell(facts, recipe, choices)
+    return replace(work, beside={"plan": choices} if choices else {})
 
 
 def planned(data: Data, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, list[Choice], Facts]:
@@ -130,7 +133,7 @@ def planned(data: Data, recipe: Recipe, given: Collection[str]) -> tuple[Recipe,
 def told_plan(data: Data, recipe: Recipe, given: Collection[str]) -> dict[str, Any]:
     """Plans, and gives as JSON has it what was found, what was decided and the recipe."""
     recipe, choices, facts = planned(data, recipe, given)
-    plan.tell(facts, [])
+    plan.tell(facts, recipe, [])
     return {"facts": facts.as_json(), "plan": config.to_dict(choices), "recipe": config.to_dict(recipe)}
 
 

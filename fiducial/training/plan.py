@@ -67,11 +67,22 @@ def plan_of(
     return _with(recipe, _length(facts, recipe, given, pace), given, choices), choices
 
 
-def tell(facts: Facts, choices: Iterable[Choice]) -> None:
-    """Says what was found and decided, a line each."""
+def tell(facts: Facts, recipe: Recipe, choices: Iterable[Choice]) -> None:
+    """Says what was found and decided, a line each, and that a run is of too few steps."""
     logger.info(f"plan: {facts.told()}")
     for choice in choices:
         logger.info(str(choice))
+    steps, useful = steps_of(recipe, facts.instances), useful_steps(facts.instances, recipe.batch_size)
+    if steps < min(HARDLY, useful / 2):
+        logger.warning(
+            f"this run is of {steps} steps; runs of so few end near the mean shape, which is worth nothing. This set can "
+            f"use {useful}: give more --epochs or --minutes, or a smaller --batch-size, or leave these to the plan"
+        )
+
+
+def steps_of(recipe: Recipe, instances: int) -> int:
+    """Counts the steps of a run on one device."""
+    return recipe.epochs * max(1, round(recipe.passes * max(1, instances // recipe.batch_size)))
 
 
 def given_by(options: Mapping[str, Any], settings: Sequence[str]) -> set[str]:
@@ -162,7 +173,6 @@ def _length(facts: Facts, recipe: Recipe, given: Collection[str], pace: Pace | N
     a_pass = max(1, facts.instances // recipe.batch_size)
     useful = useful_steps(facts.instances, recipe.batch_size)
     if _is_given("epochs", given):
-        _warn_if_few(recipe.epochs * max(1, round(recipe.passes * a_pass)), useful)
         return []
     steps, validations = useful, VALIDATIONS
     why = f"{facts.instances} instances can use {useful} steps of {recipe.batch_size}"
@@ -174,7 +184,6 @@ def _length(facts: Facts, recipe: Recipe, given: Collection[str], pace: Pace | N
         passes = float(max(1, round(share))) if share > 0.2 else float(f"{share:.3g}")
     an_epoch = max(1, round(passes * a_pass))
     epochs = max(1, round(steps / an_epoch))
-    _warn_if_few(epochs * an_epoch, useful)
     of_epoch = f"an epoch is {an_epoch} steps, so that val is scored {epochs} times"
     return [Choice("epochs", epochs, why), Choice("passes", passes, of_epoch)]
 
@@ -200,11 +209,3 @@ def useful_steps(instances: int, batch_size: int) -> int:
 def most_steps(instances: int, batch_size: int) -> int:
     """Counts the steps beyond which more minutes would not help."""
     return WORTH_WHILE * useful_steps(instances, batch_size)
-
-
-def _warn_if_few(steps: int, useful: int) -> None:
-    if steps < min(HARDLY, useful / 2):
-        logger.warning(
-            f"this run is of {steps} steps; runs of so few end near the mean shape, which is worth nothing. This set can "
-            f"use {useful}: give more --epochs or --minutes, or a smaller --batch-size, or leave these to the plan"
-        )

@@ -45,14 +45,10 @@ def planned(recipe: Recipe = USUAL, given: tuple[str, ...] = (), pace: Pace = PA
         return plan.plan_of(replace(FACES, **facts), recipe, given, lambda recipe: pace)[0]
 
 
-def steps_of(recipe: Recipe, instances: int) -> int:
-    return recipe.epochs * batches_an_epoch(instances, recipe.batch_size, 1, recipe.passes)
-
-
 @pytest.mark.parametrize("instances", [1, 3, 10, 81, 700, 1062, 5000, 150_000])
 def test_steps_are_within_bounds_and_epochs_are_few(instances: int) -> None:
     recipe = planned(instances=instances)
-    steps = steps_of(recipe, instances)
+    steps = plan.steps_of(recipe, instances)
     uses = steps * min(recipe.batch_size, instances) / instances
     assert 10 <= uses <= 310
     assert steps >= 290
@@ -65,7 +61,7 @@ def test_steps_are_within_bounds_and_epochs_are_few(instances: int) -> None:
 @pytest.mark.parametrize("instances", [3, 81, 1062, 150_000])
 def test_minutes_are_kept_or_not_needed(minutes: float, instances: int) -> None:
     recipe = planned(Recipe(minutes=minutes), instances=instances)
-    steps = steps_of(recipe, instances)
+    steps = plan.steps_of(recipe, instances)
     seconds = steps * PACE.step + recipe.epochs * PACE.validation + plan.AFTER_TRAINING_SECONDS
     most = plan.most_steps(instances, recipe.batch_size)
     assert steps <= 1.05 * most
@@ -106,6 +102,12 @@ def test_what_is_given_stays() -> None:
     assert planned(given=("augment",)).augment == AugmentSpec()
 
 
+@pytest.mark.parametrize("passes", [0.13, 1.0, 4.0])
+def test_steps_are_counted_as_they_are_loaded(passes: float) -> None:
+    recipe = Recipe(epochs=7, batch_size=8, passes=passes)
+    assert plan.steps_of(recipe, 50) == 7 * batches_an_epoch(50, 8, 1, passes)
+
+
 def test_words_of_a_command_are_given() -> None:
     assert plan.given_by({"lr": "1e-3", "size": "96x96"}, ["augment.flip=0", "head.sigma_cells = 2"]) == {
         "optimizer.lr",
@@ -117,7 +119,7 @@ def test_words_of_a_command_are_given() -> None:
 
 def test_epochs_that_are_few_are_warned_of() -> None:
     with heard() as lines:
-        plan.plan_of(replace(FACES, instances=81), Recipe(epochs=60, batch_size=64), {"epochs", "batch_size"})
+        plan.tell(replace(FACES, instances=81), Recipe(epochs=60, batch_size=64), [])
     assert any("60 steps" in line and "mean shape" in line for line in lines)
 
 

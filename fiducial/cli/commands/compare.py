@@ -18,6 +18,7 @@ AFTER_STOP = "the same command continues"
 @choices(
     *("epochs", "batch_size", "lr", "points", "pretrained", "recipe", "settings"),
     epochs="Of every run, as the next ones; see fit.",
+    batch_size="Of each device.",
     recipe="FILE.py:FUNCTION that returns the common Recipe; options are put on top.",
     settings="Any setting, of every run: augment.flip=0, ..",
 )
