@@ -224,7 +224,9 @@ def _continued(out: Path, work: Work, writes: bool) -> Recipe:
     if values["data"] != work.fingerprint:
         raise UserError(out, "the data differ from those that the run began with; resume with the same files")
     asked = work.recipe
-    recipe = replace(recipes.of_run(out, type(asked)), epochs=asked.epochs, minutes=asked.minutes, licence=asked.licence)
+    recipe = replace(
+        recipes.of_run(out, type(asked)), epochs=asked.epochs, minutes=asked.minutes, licence=asked.licence
+    )
     before = values["recipe"].get("epochs")
     if writes and recipe.epochs != before:
         _write(out, recipe, work, [*values.get("epochs_before", []), before])
