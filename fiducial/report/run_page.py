@@ -47,6 +47,7 @@ class Run:
     history: Sequence[Mapping[str, float]]  # a row an epoch, as in history.csv
     best_epoch: int | None  # from 1; its weights were kept
     terms: str = ""  # under what licence its weights are
+    plan: Sequence[Mapping[str, Any]] = ()  # setting, value and reason of what nobody chose
 
     def charts(self, *wanted: tuple[str, Sequence[str], str]) -> list[Chart]:
         """Draws losses, then (title, columns of the history, note), then the learning rate, each with the best epoch."""
@@ -61,12 +62,14 @@ def read_run(folder: Path) -> Run:
     recipe, card, history = (folder / name for name in ("recipe.json", "model.json", "history.csv"))
     known = config.from_dict(Card, files.read_object(card, "metrics"), str(card)) if card.is_file() else None
     best = None if known is None else known.metrics.get("epoch")
+    begun = files.read_object(recipe, "recipe") if recipe.is_file() else {"recipe": {}}
     return Run(
         folder,
-        files.read_object(recipe, "recipe")["recipe"] if recipe.is_file() else {},
+        begun["recipe"],
         files.csv_numbers(history),
         None if best is None else int(best) + 1,
         "" if known is None else known.terms,
+        begun.get("plan", ()),
     )
 
 
@@ -113,11 +116,18 @@ def page_of_run(
             *gallery_sections(shown),
             *details,
             data_section({**({"licence of the weights": run.terms} if run.terms else {}), **data}, problems),
+            _plan_section(run.plan),
             recipe_section(run.recipe),
             Section("Files of the run", [Table(("file", "what it holds"), beside)]),
         ],
         device=device,
     )
+
+
+def _plan_section(plan: Sequence[Mapping[str, Any]]) -> Section:
+    """Lists what was decided by the data and the machine, and why."""
+    rows = [(entry["setting"], config.as_setting(entry["value"]), entry["reason"]) for entry in plan]
+    return Section("Plan", [Table(("setting", "value", "reason"), rows, note="What nobody chose.")] if rows else [])
 
 
 def _best(run: Run) -> list[Fact]:

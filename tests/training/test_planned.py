@@ -170,6 +170,28 @@ def test_a_planned_run_is_the_run_of_its_settings_and_keeps_its_plan(blobs: Path
     assert first.metrics == second.metrics
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("planned", "same"))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    page = (tmp_path / "planned" / "report.html").read_text()
+    assert all(entry["reason"] in page for entry in written["plan"])
     assert "plan" not in json.loads((tmp_path / "same" / "recipe.json").read_text())
     fiducial.fit(blobs, tmp_path / "planned", resume=True, epochs=3)
     assert json.loads((tmp_path / "planned" / "recipe.json").read_text())["plan"] == written["plan"]
+
+
+def test_a_plan_alone_writes_nothing(blobs: Path, tmp_path: Path, run: Any) -> None:
+    before = sorted(blobs.rglob("*"))
+    result = run("fit", blobs, "--plan-only", "--json", "-", "--epochs", 7)
+    assert result[0] == 0, result
+    told = json.loads(result[1])
+    assert told["facts"]["instances"] == 48
+    assert told["recipe"]["epochs"] == 7
+    assert "epochs" not in {choice["setting"] for choice in told["plan"]}
+    assert sorted(blobs.rglob("*")) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_minutes_end_a_run(blobs: Path, tmp_path: Path) -> None:
+    """A tenth of a minute, which what comes before and after needs: one epoch is made, at least, and the recipe names what
+    was made."""
+    done = fiducial.fit(blobs, tmp_path / "run", minutes=0.1, **QUICK)
+    written = json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]
+    assert written["epochs"] == done.figures["epochs"] >= 1
