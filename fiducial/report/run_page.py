@@ -62,7 +62,7 @@ def read_run(folder: Path) -> Run:
     recipe, card, history = (folder / name for name in ("recipe.json", "model.json", "history.csv"))
     known = config.from_dict(Card, files.read_object(card, "metrics"), str(card)) if card.is_file() else None
     best = None if known is None else known.metrics.get("epoch")
-    begun = files.read_object(recipe, "recipe") if recipe.is_file() else {"recipe": {}}
+    begun: dict[str, Any] = files.read_object(recipe, "recipe") if recipe.is_file() else {"recipe": {}}
     return Run(
         folder,
         begun["recipe"],
