@@ -5,9 +5,11 @@ It travels as JSON, beside the weights in a run folder and inside exported files
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from fiducial.errors import expect
+from fiducial import config, files
+from fiducial.errors import UserError, expect
 from fiducial.geometry import Size
 from fiducial.types import Skeleton
 from fiducial.version import __version__
@@ -76,3 +78,13 @@ class Card:
         """Says in a line under what licence the weights are, and under what licences that from which they were made."""
         parts = [f"{name} ({licence})" for name, licence in (self.derived_from or {}).items()]
         return f"{self.licence}{'; derived from ' if parts else ''}{', '.join(parts)}"
+
+
+def read(path: Path) -> Card:
+    """Reads a model.json. Raises UserError where it is none, or was written by a newer version."""
+    values = files.read_object(path, "spec")
+    spec = values["spec"]
+    version = spec.get("format_version") if isinstance(spec, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(path, f"format version {version}; this Fiducial reads up to {FORMAT_VERSION}. Update it")
+    return config.from_dict(Card, values, str(path))

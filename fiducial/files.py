@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fiducial.errors import Failure, Interrupted, UserError
+from fiducial.text_files import ours as ours  # noqa: PLC0414
 from fiducial.text_files import read_json as read_json  # noqa: PLC0414
 from fiducial.text_files import read_object as read_object  # noqa: PLC0414
+from fiducial.text_files import read_part as read_part  # noqa: PLC0414
 
 if TYPE_CHECKING:  # help is there before NumPy would be
     import numpy as np
@@ -144,7 +146,7 @@ def csv_numbers(path: Path) -> list[dict[str, float]]:
     """Reads the rows of a CSV of numbers, without the empty fields; none where there is no file."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
+    with ours(path), path.open(encoding="utf-8", newline="") as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fiducial.errors import UserError
+from fiducial.errors import Failure, UserError, shown, to_json
 
 MEGABYTE = 2**20
 LARGEST_MB = 2048  # COCO-WholeBody's train.json has 1,000
@@ -77,6 +77,27 @@ def read_object(path: Path, *fields: str) -> dict[str, Any]:
         wanted = f" with a field {missing[0]!r}" if missing else ""
         raise UserError(path, f"expected an object{wanted}, as Fiducial wrote it; make or copy it anew")
     return values
+
+
+def read_part(path: Path, name: str) -> dict[str, Any]:
+    """Reads the object that a file's object holds as `name`; {} where it holds none. Raises UserError where that is
+    something else."""
+    part = read_object(path).get(name, {})
+    if not isinstance(part, dict):
+        raise UserError(path, f"{name}: got {shown(part)}, expected an object, as Fiducial wrote it; copy it anew")
+    return part
+
+
+@contextmanager
+def ours(path: Path) -> Iterator[None]:
+    """Makes sense of a file that this package wrote: whatever a damaged one trips inside is a UserError that names it."""
+    try:
+        yield
+    except Failure:
+        raise
+    except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, TypeError, ValueError) as error:
+        said = to_json(error)["what"]
+        raise UserError(path, f"is not as Fiducial wrote it ({said}); copy it anew, or remove it") from error
 
 
 def as_utf8(data: bytes, path: object) -> bytes:

@@ -283,7 +283,7 @@ def _lines(row: Row) -> list[dict[str, Any]]:
         own = dict(by_run)
         line = {"arm": own.pop("arm"), "loss": row.about["loss"], "start": row.about["start"]}
         line |= {name: own.pop(name) for name in ("seed", "epoch")}
-        seconds = round(sum(epoch["seconds"] for epoch in run.history()), 1)
+        seconds = round(sum(epoch.get("seconds", 0.0) for epoch in run.history()), 1)
         lines.append(
             line | {"parameters": row.cost.static.parameters, "training_seconds": seconds} | own | dict(figures)
         )

@@ -89,7 +89,8 @@ def keep(out: Path, plan: Plan) -> None:
         then = files.read_json(path)
         if not (isinstance(then, dict) and then.keys() >= now.keys() and isinstance(then["cells"], dict)):
             raise UserError(f"{path}: not the plan of a {plan.what}; give another --out")
-        differing = changes(then, now, str(path), all_stay=plan.all_stay)
+        with files.ours(path):
+            differing = changes(then, now, str(path), all_stay=plan.all_stay)
         if differing:
             raise UserError(
                 f"{out}: holds another {plan.what}: {'; '.join(differing[:5])}. What is compared and seeds may be "

@@ -47,8 +47,8 @@ def measure(variants: Mapping[str, Variant], cache: Path) -> dict[str, VariantCo
     used = {runtime for first in firsts.values() for runtime in cost.runtimes_of(first.path)}
     runtimes = [runtime for runtime in NAMES if runtime in used]
     measured_on = {"machine": machine(runtimes), "models": {name: first.digest for name, first in firsts.items()}}
-    kept = files.read_json(cache) if cache.exists() else None
-    if kept is None or kept["measured_on"] != measured_on:
+    kept = files.read_object(cache) if cache.exists() else {}
+    if kept.get("measured_on") != measured_on:
         logger.info(f"timing {len(firsts)} models in {', '.join(NAMES[runtime] for runtime in runtimes)}")
         static = {name: _static(first) for name, first in firsts.items()}
         latency = cost.measure_many(
@@ -63,10 +63,12 @@ def measure(variants: Mapping[str, Variant], cache: Path) -> dict[str, VariantCo
         }
         config.write_json(cache, kept)
     costs = {}
-    for name in variants:
-        latency = {key: config.from_dict(Latency, value, str(cache)) for key, value in kept["latency"][name].items()}
-        static = config.from_dict(Cost, kept["static"][name], str(cache))
-        costs[name] = VariantCost(static, latency)
+    with files.ours(cache):
+        for name in variants:
+            times = kept["latency"][name].items()
+            latency = {key: config.from_dict(Latency, value, str(cache)) for key, value in times}
+            static = config.from_dict(Cost, kept["static"][name], str(cache))
+            costs[name] = VariantCost(static, latency)
     return costs
 
 

@@ -69,7 +69,7 @@ class Variant:
     @property
     def training_seconds(self) -> float | None:
         """Of all epochs with their validation, mean over the runs; None where no run has a history."""
-        seconds = [sum(row["seconds"] for row in run.history()) for run in self.runs if run.history()]
+        seconds = [sum(row.get("seconds", 0.0) for row in run.history()) for run in self.runs if run.history()]
         return sum(seconds) / len(seconds) if seconds else None
 
 
@@ -95,7 +95,8 @@ def read(folder: Path, name: str | None = None) -> Run:
     if not (folder / "model.safetensors").exists():
         raise UserError(f"{folder}: its weights, model.safetensors, are missing; train it again or leave it out")
     card, values = detectors.load_card(folder), files.read_object(path, "recipe", "data")
-    return Run(name or folder.name, folder, card, recipe_of(values["recipe"], str(path)), values["data"])
+    with files.ours(path):
+        return Run(name or folder.name, folder, card, recipe_of(values["recipe"], str(path)), str(values["data"]))
 
 
 def of_cells(cells: Sequence[Cell], finished: Mapping[str, Run]) -> list[Variant]:

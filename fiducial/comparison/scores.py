@@ -4,6 +4,8 @@ All runs see the same instances and the same boxes: the jitter is drawn for each
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from fiducial.comparison.table import NME, Row
 from fiducial.data import loading
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, metrics
+from fiducial.log import logger
 from fiducial.runtime import runtime
 from fiducial.types import Instances, Keypoints
 
@@ -48,10 +51,8 @@ def predict_all(
 def predict(run: Run, instances: Instances, split_digest: str, cache: Path) -> Predictions:
     """Finds the run's points for all instances; from `cache` where the same weights found them on the same split."""
     key = f"{run.digest} {split_digest} {JITTERS}"
-    if cache.exists():
-        with np.load(cache) as kept:
-            if str(kept["key"]) == key and "row" in kept:
-                return Predictions(kept["row"], kept["xy"], kept["score"], tuple(kept["problems"].tolist()))
+    if (kept := _kept(cache, key)) is not None:
+        return kept
     network = runtime.load(run.path).network
     evaluations = [evaluate.evaluate_network(network, instances, box_jitter=jitter) for jitter in JITTERS]
     plain = evaluations[0]
@@ -67,6 +68,23 @@ def predict(run: Run, instances: Instances, split_digest: str, cache: Path) -> P
             score=predictions.score,
         )
     return predictions
+
+
+def _kept(cache: Path, key: str) -> Predictions | None:
+    """The predictions of a file, None where it has others, or none that can be read."""
+    if not cache.exists():
+        return None
+    try:
+        with files.ours(cache), np.load(cache) as kept:
+            if str(kept["key"]) != key or "row" not in kept:
+                return None
+            row, xy, score = (kept[name] for name in ("row", "xy", "score"))
+            if xy.shape != (len(JITTERS), len(row), *xy.shape[2:]) or score.shape != xy.shape[1:3]:
+                raise UserError(cache, "its arrays don't fit each other")
+            return Predictions(row, xy, score, tuple(kept["problems"].tolist()))
+    except (UserError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        logger.warning(f"{cache}: can't be read ({error}); its points are found anew")
+        return None
 
 
 def read_by_all(predictions: Mapping[str, Sequence[Predictions]]) -> np.ndarray:

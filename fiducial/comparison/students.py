@@ -133,7 +133,9 @@ def keep(out: Path, study: Study, teacher: Teacher, plan: Plan) -> None:
     if path.exists():
         then = files.read_json(path)
         if isinstance(then, dict) and "options" in then:
-            config.write_json(path, _with_cells(then, out, study, teacher, plan))
+            with files.ours(path):
+                whole = _with_cells(then, out, study, teacher, plan)
+            config.write_json(path, whole)
     elif (out / "recipe.json").exists():
         raise UserError(f"{out}: holds a run, not a study; give another --out")
     cells.keep(out, plan)

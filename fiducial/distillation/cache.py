@@ -52,8 +52,11 @@ class KeptAnswers:
     """Looks up answers by `batch.row`. Maps are normalised again after their rounding to float16."""
 
     def __init__(self, folder: Path, wanted: tuple[str, ...]) -> None:
-        self.rows = np.load(folder / "rows.npy")
-        self.columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in wanted}
+        self.rows = _array(folder / "rows.npy")
+        self.columns = {name: _array(folder / f"{name}.npy", mmap_mode="r") for name in wanted}
+        for name, column in self.columns.items():
+            if self.rows.ndim != 1 or column.shape[:1] != self.rows.shape:
+                raise UserError(folder / f"{name}.npy", f"is not whole; remove the folder {folder}, it is made anew")
 
     def __deepcopy__(self, memo: Any) -> KeptAnswers:
         return self  # read only, and a copy would take the files into memory
@@ -72,6 +75,18 @@ class KeptAnswers:
         if "maps" in signals:
             signals["maps"] = heatmaps.normalised(signals["maps"])
         return Signals(**signals)
+
+
+def _array(path: Path, **options: Any) -> np.ndarray:
+    """Reads an array of numbers, or maps it. UserError where the file is damaged or gone."""
+    try:
+        with files.ours(path):
+            array = np.load(path, **options)
+    except (UserError, OSError) as error:
+        raise UserError(f"{error}; remove the folder {path.parent}, it is made anew") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise UserError(path, f"holds no numbers; remove the folder {path.parent}, it is made anew")
+    return array
 
 
 def kept_answers(

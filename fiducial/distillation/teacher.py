@@ -105,4 +105,4 @@ class Asked:
 def settings_of_run(path: Path) -> dict[str, Any]:
     """Reads the recipe that the teacher was trained by, as plain values; {} where its folder has none."""
     file = path / "recipe.json"
-    return files.read_object(file).get("recipe", {}) if file.is_file() else {}
+    return files.read_part(file, "recipe") if file.is_file() else {}

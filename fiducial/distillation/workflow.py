@@ -262,7 +262,7 @@ def _tell(detector: Detector, teacher: Teacher, recipe: DistillationRecipe, term
 
 
 def _refuse_other_teacher(out: Path, teacher: Teacher) -> None:
-    then = files.read_object(out / "recipe.json").get("teacher", {})
+    then = files.read_part(out / "recipe.json", "teacher")
     if then.get("fingerprint") != teacher.fingerprint:
         raise UserError(
             f"{out}: a run is resumed with the teacher that it began with, {then.get('path')}; {teacher.path} has other weights"

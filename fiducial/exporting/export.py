@@ -116,11 +116,12 @@ def scored_on(model: Path, skeleton: Skeleton) -> Path | None:
     None where the data have moved, have no boxes (videos), or lack labels of these points (a student's may be its
     teacher's). Points that were learnt without labels need boxes alone."""
     path = model / "metrics.json"
-    figures = files.read_object(path) if path.exists() else {}
-    named = figures.get("data")
-    if not isinstance(named, str) or not Path(named).exists():
+    if not path.exists():
         return None
-    fits = "nme" in figures.get("metrics", {}) or not skeleton.named
+    named = files.read_object(path).get("data")
+    if not isinstance(named, str) or not os.path.exists(named):
+        return None
+    fits = "nme" in files.read_part(path, "metrics") or not skeleton.named
     return Path(named) if fits and annotations.is_labelled(Path(named)) else None
 
 

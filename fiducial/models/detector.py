@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from fiducial import card as cards
 from fiducial import config, files, trial
-from fiducial.card import FORMAT_VERSION, NOT_STATED, Card, DetectorSpec
+from fiducial.card import NOT_STATED, Card, DetectorSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.log import logger
@@ -109,12 +110,7 @@ def load_card(folder: Path) -> Card:
             f"{folder}: no trained model here (no model.json). Give the folder that `fiducial fit --out` made, or a file "
             "of weights of a project that docs/weights.md names"
         )
-    values = files.read_json(path)
-    spec = values.get("spec") if isinstance(values, dict) else None
-    version = spec.get("format_version") if isinstance(spec, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise UserError(f"{path}: format version {version}; this Fiducial reads up to {FORMAT_VERSION}. Update it")
-    return config.from_dict(Card, values, str(path))
+    return cards.read(path)
 
 
 def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fiducial import config, files
-from fiducial.card import Card
+from fiducial.card import read as read_card
 from fiducial.report import charts
 from fiducial.report.page import (
     Charts,
@@ -60,14 +60,14 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Reads recipe, history and best epoch of a run folder, as far as they are there."""
     recipe, card, history = (folder / name for name in ("recipe.json", "model.json", "history.csv"))
-    known = config.from_dict(Card, files.read_object(card, "metrics"), str(card)) if card.is_file() else None
+    known = read_card(card) if card.is_file() else None
     best = None if known is None else known.metrics.get("epoch")
     begun: dict[str, Any] = files.read_object(recipe, "recipe") if recipe.is_file() else {"recipe": {}}
     return Run(
         folder,
-        begun["recipe"],
+        files.read_part(recipe, "recipe") if recipe.is_file() else {},
         files.csv_numbers(history),
-        None if best is None else int(best) + 1,
+        best + 1 if isinstance(best, int) else None,
         "" if known is None else known.terms,
         begun.get("plan", ()),
     )

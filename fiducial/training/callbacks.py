@@ -21,11 +21,15 @@ class History(L.Callback):
         self.path, self.metric = out / "history.csv", metric
         self.rows: list[dict[str, float]] = []
         self.began = time.perf_counter()
+        self.has_begun = False  # to train, with all that was kept restored
 
     @property
     def best(self) -> history.Row:
         """The row with the lowest val metric."""
         return history.best_of(self.rows, self.metric)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.has_begun = True
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.began = time.perf_counter()

@@ -14,19 +14,35 @@ from typing import Any
 import torch
 
 from fiducial import files
+from fiducial.errors import UserError
+from fiducial.models.checkpoints import _reader as weights
 from fiducial.training._lightning import Checkpoint, L, TorchCheckpointIO
 from fiducial.training.callbacks import History
 
 
 class WholeFiles(TorchCheckpointIO):
     """Writes a checkpoint whole or not at all. Lightning's own way leads through the system's temporary folder, from
-    which a file can't be renamed where that is another file system."""
+    which a file can't be renamed where that is another file system.
+
+    Reads tensors and plain values alone: a run folder from elsewhere brings no code along."""
+
+    def load_checkpoint(self, path: Any, *_: Any, **options: Any) -> dict[str, Any]:
+        try:
+            return weights.nested(Path(path))
+        except UserError as error:
+            raise unusable(Path(path), error.what or str(error)) from error
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with files.replacing(Path(path)) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())  # else a power cut could leave the name without its content
+
+
+def unusable(path: Path, why: str) -> UserError:
+    """Makes the error of a checkpoint from which the run can't go on."""
+    advice = "Begin another run with --init and this one's folder, which keeps its best weights"
+    return UserError(path, f"the run can't go on from it: {why}. {advice}")
 
 
 class Checkpoints(Checkpoint):

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from fiducial.data.loading import batches_an_epoch
+from fiducial.errors import Failure, to_json
 from fiducial.log import muted
 from fiducial.training._lightning import L, TensorBoardLogger, Tuner, WeightAveraging
 from fiducial.training.callbacks import Bar, History, Patience, Told
-from fiducial.training.checkpoints import Checkpoints, WholeFiles
+from fiducial.training.checkpoints import Checkpoints, WholeFiles, unusable
 from fiducial.training.deadline import Deadline
 from fiducial.training.device import pick_device
 from fiducial.training.history import Row
@@ -112,17 +113,21 @@ def run(
         logger=TensorBoardLogger(out, "tensorboard", version=""),
         plugins=[WholeFiles()],
     )
+    start = checkpoints.last if resume and checkpoints.last.exists() else None
     try:
         with _quiet():
             trainer.fit(
                 module,
                 datamodule=Loaders(work),
-                ckpt_path=checkpoints.last if resume and checkpoints.last.exists() else None,
+                ckpt_path=start,
             )
-    except (SystemExit, RuntimeError) as error:
+    except (SystemExit, Exception) as error:
         # Lightning's way to end after Ctrl-C or SIGTERM; or a loader process was told to end before this one was.
-        if trainer.interrupted and (isinstance(error, SystemExit) or trainer.received_sigterm):
+        told = isinstance(error, RuntimeError) and trainer.received_sigterm
+        if trainer.interrupted and (isinstance(error, SystemExit) or told):
             raise KeyboardInterrupt from None
+        if start is not None and not history.has_begun and not isinstance(error, (SystemExit, Failure, OSError)):
+            raise unusable(start, f"it does not fit the run ({to_json(error)['what']})") from error
         raise
     return _best_of(checkpoints, trainer.max_epochs or recipe.epochs, trainer.is_global_zero)
 
@@ -207,7 +212,7 @@ def _averaging(recipe: Recipe) -> WeightAveraging | None:
 
 
 def _best_of(checkpoints: Checkpoints, epochs: int, is_main_process: bool) -> Best:
-    saved = torch.load(checkpoints.best, map_location="cpu", weights_only=False)
+    saved = WholeFiles().load_checkpoint(checkpoints.best)
     prefix = "objective."
     weights = {
         name.removeprefix(prefix): value for name, value in saved["state_dict"].items() if name.startswith(prefix)

@@ -229,7 +229,8 @@ def _continued(out: Path, work: Work, writes: bool) -> Recipe:
     )
     before = values["recipe"].get("epochs")
     if writes and recipe.epochs != before:
-        _write(out, recipe, work, [*values.get("epochs_before", []), before])
+        with files.ours(out / "recipe.json"):
+            _write(out, recipe, work, [*values.get("epochs_before", []), before])
     return recipe
 
 

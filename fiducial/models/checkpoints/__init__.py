@@ -14,16 +14,24 @@ from typing import Protocol, cast
 
 from torch import Tensor, nn
 
-from fiducial import files
+from fiducial import card as cards
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.models.checkpoints import _reader, timm
+from fiducial.models.checkpoints import _reader, mmpose, timm
 from fiducial.models.checkpoints._plan import COUNTERS, Plan, Shapes
 from fiducial.models.checkpoints._reader import Contents
-from fiducial.types import Skeleton
 
 __all__ = ["Contents", "Plan", "fill", "initialise", "plan_of", "read", "refuse_exported", "refuse_unusable", "sources"]
 
+# How names begin in runs of ours alone: of networks of timm, and of heads.
+OURS = (
+    "backbone.encoder.network.",
+    "backbone.network.",
+    "head.final.",
+    "head.upsample.",
+    "head.network.",
+    "head.linear.",
+)
 read = _reader.read
 refuse_exported = _reader.refuse_exported
 refuse_unusable = _reader.refuse_unusable
@@ -73,10 +81,12 @@ def plan_of(path: Path) -> Plan:
     head."""
     contents = read(path)
     source = source_of(contents.shapes)
-    if source is None and all(name.startswith(("backbone.", "head.")) for name in contents.state):
+    if source is None and any(name.startswith(OURS) for name in contents.state):
         raise UserError(
             f"{path}: weights of ours without their model.json; give the run folder that `fiducial fit` made"
         )
+    if source is None and any(name.startswith("backbone.") for name in contents.state):
+        raise UserError(path, mmpose.refusal(contents))
     if source is None:
         known = ", ".join(source.PROJECT for source in sources())
         raise UserError(
@@ -166,9 +176,8 @@ def _by_names(contents: Contents, own: list[str], backbone: str) -> Plan:
     card = contents.path.parent / "model.json"
     if contents.path.name != "model.safetensors" or not card.exists():
         return plan
-    spec = files.read_json(card).get("spec", {})  # of a run of ours: what its head is
-    skeleton = Skeleton("of the run", tuple(spec["skeleton"]["points"]))
-    return replace(plan, method=spec["method"], skeleton=skeleton, size=Size(*spec["size"]), size_from="by its card")
+    spec = cards.read(card).spec  # of a run of ours: what its head is
+    return replace(plan, method=spec.method, skeleton=spec.skeleton, size=spec.size, size_from="by its card")
 
 
 def _same_head(plan: Plan, method: str, points: tuple[str, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -116,6 +117,33 @@ def size_of(contents: Contents, usual: Size) -> tuple[Size, str]:
     if named:
         return Size(int(named[-1][1]), int(named[-1][0])), "as its name says"
     return usual, "the usual one, the file does not say"
+
+
+def configured(contents: Contents, *names: str) -> Any:
+    """Finds a value in the configuration that a file holds as text, by the names that lead to it; None where it is not
+    there. The text is read, not run."""
+    texts = [text for key in ("cfg", "config") if isinstance(text := contents.meta.get(key), str)]
+    try:
+        node: Any = ast.parse(texts[0] if texts else "")
+        for name in names:
+            node = next((value for key, value in _entries(node) if key == name), None)
+        return None if node is None else ast.literal_eval(node)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # not Python, or more than a plain value
+        return None
+
+
+def _entries(node: ast.AST | None) -> Iterator[tuple[str, ast.AST]]:
+    """Names and values of a module's assignments, of `dict(..)` or of `{..}`."""
+    if isinstance(node, ast.Module):
+        assigned = [each for each in node.body if isinstance(each, ast.Assign)]
+        yield from (
+            (target.id, each.value) for each in assigned for target in each.targets if isinstance(target, ast.Name)
+        )
+    elif isinstance(node, ast.Call):
+        yield from ((each.arg, each.value) for each in node.keywords if each.arg is not None)
+    elif isinstance(node, ast.Dict):
+        keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+        yield from ((str(key), value) for key, value in zip(keys, node.values, strict=True))
 
 
 def usual_size(points: int) -> Size:

@@ -225,4 +225,12 @@ def _numpy_globals() -> list[Callable | tuple[Callable, str]]:
         for name, function in functions.items()
     ]
     dtypes = {type(np.dtype(code)) for code in np.typecodes["All"]}
-    return [*named, np.ndarray, np.dtype, *sorted(dtypes, key=str)]
+    # The content of an array without entries is written as a call, bytes().
+    empty: list[Callable | tuple[Callable, str]] = [
+        (_no_bytes, f"{home}.bytes") for home in ("builtins", "__builtin__")
+    ]
+    return [*named, *empty, np.ndarray, np.dtype, *sorted(dtypes, key=str)]
+
+
+def _no_bytes() -> bytes:
+    return b""

@@ -15,6 +15,7 @@ from fiducial.models.checkpoints._plan import (
     Draft,
     Plan,
     Shapes,
+    configured,
     heatmap_conventions,
     size_of,
     skeleton_of,
@@ -25,6 +26,8 @@ from fiducial.models.checkpoints._reader import Contents
 from fiducial.models.checkpoints._trunks import Trunk
 
 PROJECT = "MMPose"
+ONE_INSTANCE = ("TopdownPoseEstimator", "TopDown", "ImageClassifier")  # of 1.x, 0.x and MMPretrain
+TAGGED = tuple((2 * points,) for points in (14, 16, 17))  # rows of CrowdPose's and AIC's, MHP's, COCO's
 HEADS = ("head.", "keypoint_head.")
 # By which names a head is known. MMPretrain's classifiers (`head.fc`) come without the pose heads' losses, see `plan`.
 KNOWN = ("final_layer.", "deconv_layers.", "conv_layers.", "mlp_head_x.", "cls_x.", "fc.", "loss.", "loss_module.")
@@ -43,6 +46,8 @@ def recognise(shapes: Shapes) -> bool:
 def plan(contents: Contents) -> Plan:
     """Plans the network with its head. Raises UserError for a head that Fiducial does not have."""
     shapes = contents.shapes
+    if (why := _whole_picture(contents)) is not None:
+        raise UserError(contents.path, why)
     trunk = _trunks.trunk_of(shapes, "backbone.")
     assert trunk is not None
     draft = Draft(contents, PROJECT)
@@ -63,6 +68,47 @@ def plan(contents: Contents) -> Plan:
     if found["head"].get("upsampling") == "mixing":
         backbone = backbone.replace("_branches", "_concat")
     return draft.finish(backbone, **found)
+
+
+def refusal(contents: Contents) -> str:
+    """Says what a file holds whose backbone, under `backbone.`, is none of ours."""
+    if (why := _whole_picture(contents)) is not None:
+        return why
+    kinds = {part: configured(contents, "model", part, "type") for part in ("backbone", "head", "keypoint_head")}
+    told = ", ".join(
+        f"{part.removeprefix('keypoint_')} {kind}" for part, kind in kinds.items() if isinstance(kind, str)
+    )
+    first = next(name for name in contents.state if name.startswith("backbone."))
+    by = f"{told}, by its configuration" if told else f"its tensors begin with {first}"
+    return f"a network of {PROJECT}'s form with a backbone or head that Fiducial has not ({by}). docs/weights.md lists those that can be read"
+
+
+def _whole_picture(contents: Contents) -> str | None:
+    """Why a network that finds all instances of a picture at once is none of ours; None where it looks at one.
+
+    Associative embedding (Newell et al., NeurIPS 2017) has a map of tags for each map of points; where no configuration
+    tells, it is known by the doubled points of its data sets and the large square input that it has alone."""
+    kind = configured(contents, "model", "type")
+    if isinstance(kind, str) and kind not in ONE_INSTANCE:
+        return f"{PROJECT}'s {kind}, which finds all instances of a picture at once; Fiducial reads networks that look at one instance (TopdownPoseEstimator)"
+    last = next(
+        (
+            contents.shapes[f"{head}final_layer.weight"]
+            for head in HEADS
+            if f"{head}final_layer.weight" in contents.shapes
+        ),
+        (),
+    )
+    described = contents.meta.get("dataset_meta")
+    points = described.get("num_keypoints") if isinstance(described, dict) else None
+    doubled = (
+        last[:1] == (2 * points,)
+        if isinstance(points, int)
+        else last[:1] in TAGGED and min(size_of(contents, Size(1, 1))[0]) >= 512
+    )
+    if kind is None and doubled:
+        return f"{PROJECT}'s associative embedding: {last[0] // 2} maps of points and as many of tags, for all instances of a picture at once; Fiducial reads networks that look at one instance"
+    return None
 
 
 def _is_classifier(shapes: Shapes, prefix: str) -> bool:
