@@ -42,6 +42,10 @@ class Interrupted(UserError):
     mended, what was running goes on as it does after Ctrl-C."""
 
 
+class BadAnswer(UserError):
+    """A model's answer that is no points: NaN or infinite. Of other images the same model may say better."""
+
+
 def to_json(error: BaseException) -> dict[str, str]:
     """Describes an error for another process: {"kind", "where", "what"}, and "module" of a package that is missing."""
     if isinstance(error, Failure):

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from fiducial.data.coco_json.ids import Id
+from fiducial.errors import BadAnswer
 from fiducial.evaluation import suppression
 from fiducial.log import logger
 from fiducial.prediction import sources
@@ -63,7 +64,7 @@ class FramePoints:
 class Pipeline:
     """Looks at sources, one list after the other.
 
-    What can't be read or isn't named in the boxes file is left out and goes to `report`; the first loss in each video is said. Each frame takes one of `numbers`, which its results bear as image id where no file has another."""
+    What can't be read, has no finite points by the model or isn't named in the boxes file is left out and goes to `report`; the first loss in each video is said. Each frame takes one of `numbers`, which its results bear as image id where no file has another."""
 
     run: Runtime
     choices: Choices
@@ -82,7 +83,11 @@ class Pipeline:
                 if frame.image is None:
                     self.report(str(frame.problem))
                     continue
-                answer = look(frame, frame.image, number)
+                try:
+                    answer = look(frame, frame.image, number)
+                except BadAnswer as error:
+                    self.report(f"{frame.name}: no points of it: {error}")
+                    continue
                 if answer is None:
                     unnamed.append(frame.name)
                     continue

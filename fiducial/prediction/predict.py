@@ -65,7 +65,8 @@ def predict_sources(
     given, as a table into `csv_file`. `boxes` is a COCO file that says where the instances are, or boxes for every image such
     as "10,20,30,40"; without it there is one in each image. `bar` draws the progress on a terminal; else it is said every ten seconds.
 
-    A frame that can't be read, a broken box and an image that the boxes file doesn't name are said and left out. UserError
+    A frame that can't be read or that the model has no finite points for, a broken box and an image that the boxes file
+    doesn't name are said and left out. UserError
     where `choices.strict`, where nothing else is there, and for whatever is wrong with the arguments: that is said before
     anything is written."""
     json_file = json_file or out / "results.json"
@@ -103,8 +104,13 @@ def predict_sources(
     shown = progress("predict", total, "frames", bar=bar)
     with folders.alone(out), _writing(json_file, csv_file, run.skeleton) as write, shown as advance:
         output = _Output(run.skeleton, write, advance, choices.hide_below)
-        for in_one_go in _stretches(inputs):
-            output.take(pipeline.look_at(in_one_go), targets)
+        try:
+            for in_one_go in _stretches(inputs):
+                output.take(pipeline.look_at(in_one_go), targets)
+        except BaseException:
+            if output.images:
+                logger.warning(f"{out}: ended after {output.images} images; drawings that are there are whole, no results")
+            raise
         if output.images == 0:
             raise UserError(f"no image could be read: {problems[0] if problems else names}")
     return Prediction(output.images, output.instances, time.monotonic() - start, json_file, problems, notes)

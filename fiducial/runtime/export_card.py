@@ -16,7 +16,7 @@ import numpy as np
 
 from fiducial import config
 from fiducial.card import Card
-from fiducial.errors import UserError
+from fiducial.errors import BadAnswer, UserError
 from fiducial.types import Keypoints
 
 EXPORT_VERSION = 1
@@ -95,7 +95,7 @@ def points_of(card: ExportCard, columns: Sequence[np.ndarray], count: int, path:
             shape = "nothing" if column is None else list(column.shape)
             raise UserError(path, f"gives {shape} for {name}, expected {list(expected)}: damaged. Export it anew")
         if not np.isfinite(column).all():
-            raise UserError(
+            raise BadAnswer(
                 path, f"gives numbers that are not finite for {name}: its weights are damaged. Export it anew"
             )
     return Keypoints(**named)

@@ -17,7 +17,7 @@ import numpy as np
 from fiducial import geometry, trial
 from fiducial.card import Card
 from fiducial.data import crops
-from fiducial.errors import UserError, did_you_mean, nothing_at
+from fiducial.errors import BadAnswer, UserError, did_you_mean, nothing_at
 from fiducial.runtime import batch, runtimes
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
@@ -83,7 +83,7 @@ class Runtime:
         Crops are cut outside of the network, by OpenCV: the formula is the same that exported files have inside, and
         here it is quicker. All boxes go through the network together. Several threads may ask at a time."""
         crop, image_to_crop = self._cut(image, boxes)
-        return replace(self.network.predict(crop), skeleton=self.skeleton).mapped(geometry.invert(image_to_crop))
+        return replace(self._answer(crop), skeleton=self.skeleton).mapped(geometry.invert(image_to_crop))
 
     def batch(self, images: Sequence[Any], boxes: Sequence[Any] | None = None) -> list[Keypoints]:
         """Finds the points in many images, as a loop over them would, but quicker: images are read and cut out beside the
@@ -91,8 +91,14 @@ class Runtime:
 
         images: arrays as for one image, of any sizes, or paths; boxes: for each image [n, 4], or None = the whole one.
         Raises UserError that names the image by its place."""
-        found = batch.keypoints_of(self.network.predict, self._cut, images, boxes)
+        found = batch.keypoints_of(self._answer, self._cut, images, boxes)
         return [replace(points, skeleton=self.skeleton) for points in found]
+
+    def _answer(self, crop: np.ndarray) -> Keypoints:
+        points = self.network.predict(crop)
+        if not (np.isfinite(points.xy).all() and np.isfinite(points.score).all()):
+            raise BadAnswer(self.network.path, "gives numbers that are not finite: its weights are damaged")
+        return points
 
     def _cut(self, image: np.ndarray, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
         spec = self.card.spec

@@ -14,7 +14,7 @@ import numpy as np
 
 from fiducial import files
 from fiducial.card import Normalization
-from fiducial.errors import Failure, UserError
+from fiducial.errors import BadAnswer, Failure, UserError
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
@@ -134,5 +134,8 @@ class NcnnNetwork:
         planes.substract_mean_normalize(self._mean, self._scale)
         with self.net.create_extractor() as extractor:
             extractor.input("in0", planes)
+            answers = [extractor.extract(f"out{i}") for i in range(len(self._raw))]
+            if any(code != 0 for code, _ in answers):
+                raise BadAnswer(self.path, "ncnn fails on an image; export it anew")
             # Copies: the extractor's memory ends with it.
-            return [np.array(extractor.extract(f"out{i}")[1]).reshape(shape) for i, (_, shape) in enumerate(self._raw)]
+            return [np.array(answer).reshape(shape) for (_, answer), (_, shape) in zip(answers, self._raw, strict=True)]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fiducial.data import crops as cutting
-from fiducial.errors import UserError
+from fiducial.errors import BadAnswer, UserError
 from fiducial.runtime import export_card
 from fiducial.types import Keypoints
 
@@ -50,8 +50,12 @@ def session_of(path: Path, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common class of their own
-        reason = str(error).splitlines()[0].rpartition(" : ")[2]
-        raise UserError(f"{path}: ONNX Runtime can't load it: {reason}") from error
+        raise UserError(f"{path}: ONNX Runtime can't load it: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Gives what is said after ONNX Runtime's codes, its first line."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rpartition(" : ")[2]
 
 
 class OnnxNetwork:
@@ -88,7 +92,13 @@ class OnnxNetwork:
         feed = {"crops": crop}
         if self.export.crop == "inside":
             feed |= {"image": self._no_image, "boxes": self._no_boxes}
-        return session.run(None, feed)
+        return self._run(session, feed)
+
+    def _run(self, session: Any, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        try:
+            return session.run(None, feed)
+        except Exception as error:  # its exceptions have no common class of their own
+            raise BadAnswer(self.path, f"ONNX Runtime fails on an image: {reason_of(error)}") from error
 
     def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
         """Through the crop in the file, in px of the image; None where the file has none."""
@@ -98,5 +108,5 @@ class OnnxNetwork:
         if len(boxes) == 0:
             return export_card.no_points(self.export)
         given = self._no_boxes if boxes_xywh is None else boxes.astype(np.float32)
-        found = self.session.run(None, {"image": np.ascontiguousarray(image), "boxes": given})
+        found = self._run(self.session, {"image": np.ascontiguousarray(image), "boxes": given})
         return export_card.points_of(self.export, found, len(boxes), self.path)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fiducial.errors import UserError
+from fiducial.errors import BadAnswer, UserError
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
@@ -93,7 +93,10 @@ class OpenvinoNetwork:
             self._of_thread.request = self.compiled.create_infer_request()
         found = []
         for i in range(len(crops)):
-            answer = self._of_thread.request.infer([crops[i : i + 1]], share_inputs=True)
+            try:
+                answer = self._of_thread.request.infer([crops[i : i + 1]], share_inputs=True)
+            except RuntimeError as error:
+                raise BadAnswer(self.path, f"OpenVINO fails on an image: {last_line(error)}") from error
             # Copies: the request's own arrays are written to by the next one.
             found.append([np.array(answer[number]) for number in range(len(self.export.outputs))])
         columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
