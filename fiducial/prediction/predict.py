@@ -109,7 +109,9 @@ def predict_sources(
                 output.take(pipeline.look_at(in_one_go), targets)
         except BaseException:
             if output.images:
-                logger.warning(f"{out}: ended after {output.images} images; drawings that are there are whole, no results")
+                logger.warning(
+                    f"{out}: ended after {output.images} images; drawings that are there are whole, no results"
+                )
             raise
         if output.images == 0:
             raise UserError(f"no image could be read: {problems[0] if problems else names}")
