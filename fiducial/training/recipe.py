@@ -11,6 +11,9 @@ from fiducial.errors import expect
 from fiducial.geometry import Size
 
 
+MOST_CROPS, MOST_WORKERS = 2**16, 256  # of a batch and of loader processes: more is a slip of the hand
+
+
 @dataclass(frozen=True)
 class OptimizerSpec:
     """AdamW and its schedule. Steps, not epochs, drive the schedule."""
@@ -29,6 +32,11 @@ class OptimizerSpec:
     def __post_init__(self) -> None:
         fits = self.lr == "auto" or (isinstance(self.lr, (int, float)) and self.lr >= 0)
         expect(fits, "optimizer.lr", self.lr, "a number of at least 0, or auto")
+        for name in ("weight_decay", "clip_norm", "freeze_epochs", "backbone_lr"):
+            expect(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+        for name in ("warmup", "final_lr"):
+            expect(0 <= getattr(self, name) <= 1, f"optimizer.{name}", getattr(self, name), "a share, 0 to 1")
+        expect(0 <= self.ema_decay < 1, "optimizer.ema_decay", self.ema_decay, "0 or more, less than 1")
 
 
 @dataclass(frozen=True)
@@ -65,3 +73,9 @@ class Recipe:
         expect(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         expect(self.passes > 0, "passes", self.passes, "a number above 0")
         expect(self.minutes is None or self.minutes > 0, "minutes", self.minutes, "a number above 0")
+        expect(1 <= self.batch_size <= MOST_CROPS, "batch_size", self.batch_size, f"1 to {MOST_CROPS}")
+        expect(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        expect(self.patience is None or self.patience >= 1, "patience", self.patience, "1 or more, or null")
+        expect(
+            self.workers is None or 0 <= self.workers <= MOST_WORKERS, "workers", self.workers, f"0 to {MOST_WORKERS}"
+        )

@@ -1,10 +1,13 @@
-"""Models and weights that are broken or hostile: an answer of finite points or a line, quickly and in little memory.
+"""Models and weights that are broken or hostile: an answer of finite points or a line, within 10 s and 1 GB.
 
-`pytest -m long tests/hostile/test_models.py` reads 200 mutated models and 200 mutated checkpoints; the default run a
+The limit of memory is what is allocated above the imports: torch's alone map more than 1 GB of addresses.
+
+`pytest -m long tests/hostile/test_models.py` reads 200 mutated models, checkpoints and cards each; the default run a
 sample by the same seeds."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import random
@@ -15,15 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from hostile import limits
+from command_line import Run
+from hostile import limits, mutations
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from fiducial import trial  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
+from fiducial.models import checkpoints  # noqa: E402
 from fiducial.models import detector as detectors  # noqa: E402
 from fiducial.runtime import export_card, runtime  # noqa: E402
 
@@ -40,12 +46,54 @@ def answer(path: str) -> str:
 
 
 def initialise(path: str) -> str:
-    """Loads weights, as `--teacher` and `--init` do."""
+    """Loads weights, as `--teacher`, `--init` and, of a checkpoint, `--resume` do."""
+    if path.endswith(".ckpt"):
+        from fiducial.training.checkpoints import WholeFiles
+
+        WholeFiles().load_checkpoint(Path(path))
+        return ""
     try:
         detectors.load(Path(path))
     except UserError:
         model = Path(path).parent / "network"
         detectors.initialise_from(detectors.load(model)[0], Path(path))
+    return ""
+
+
+def read_run(folder: str) -> str:
+    """Reads a run folder by everything that reads one; each must answer or refuse."""
+    from fiducial.comparison import runs
+    from fiducial.distill import teacher
+    from fiducial.export import export
+    from fiducial.geometry import Size
+    from fiducial.report import run_page
+    from fiducial.training import recipes
+
+    run, said = Path(folder), ""
+    network = Path(folder).parent / "network"
+    skeleton = detectors.load_card(network).spec.skeleton
+    detector = detectors.build(detectors.load_card(network).spec)
+    points = skeleton.points
+    readers: list[Callable[[], Any]] = [
+        lambda: answer(folder),
+        lambda: checkpoints.initialise(
+            detector, run, backbone="mobilenetv3_small_050", method="deeppose", size=Size(64, 48), points=points
+        ),
+        lambda: runs.read(run).history(),
+        lambda: recipes.of_run(run),
+        lambda: teacher.settings_of_run(run),
+        lambda: export.scored_on(run, skeleton),
+        lambda: run_page.read_run(run),
+    ]
+    for reader in readers:
+        try:
+            reader()
+        except UserError as error:
+            said = str(error)
+            if not limits.is_line(said):
+                break
+    if said:
+        raise UserError(said)
     return ""
 
 
@@ -86,13 +134,18 @@ def shipped(blob_model: Path, blob_onnx: Path, tmp_path_factory: pytest.TempPath
 
 
 def mutated_models(shipped: dict[str, Path], out: Path, count: int) -> list[str]:
-    """Copies with one file of each mutated; of ncnn the digests are made right again, since a stranger can do so, too."""
+    """Copies with one file of each mutated, or the card in it; all digests are made right again, since a stranger can
+    do so, too."""
     paths = []
     for number in range(count):
         target = list(shipped)[number % len(shipped)]
         folder = out / str(number)
         shutil.copytree(shipped[target], folder)
         files = sorted(folder.iterdir())
+        if target == "onnx" and number % 2:
+            with_another_card(folder / "model.onnx", number)
+            paths.append(str(folder / "model.onnx"))
+            continue
         file = files[number // len(shipped) % len(files)]
         file.write_bytes(mutated(file.read_bytes(), number))
         about = folder / "model.ncnn.json"
@@ -106,8 +159,22 @@ def mutated_models(shipped: dict[str, Path], out: Path, count: int) -> list[str]
     return paths
 
 
+def with_another_card(file: Path, number: int) -> None:
+    """Changes values of an ONNX file's card, with a digest that fits them."""
+    model = onnx.load(file)
+    block = {entry.key: entry.value for entry in model.metadata_props}
+    card = mutations.structured(json.loads(block[export_card.KEY]), random.Random(number))
+    text = json.dumps(card).encode("utf-8", "replace").decode()
+    onnx.helper.set_model_props(
+        model, {export_card.KEY: text, export_card.DIGEST: hashlib.sha256(text.encode()).hexdigest()}
+    )
+    onnx.save(model, file)
+
+
 def check(function: str, paths: list[str]) -> None:
-    outcomes = limits.run(f"hostile.test_models:{function}", paths, seconds=20, megabytes=4096)
+    outcomes = limits.run(f"hostile.test_models:{function}", paths, seconds=10, megabytes=1024)
+    if len(paths) > 100:
+        print(f"\n{function}: {limits.table(outcomes, 0)}")
     assert not limits.faults(outcomes), limits.table(outcomes)
 
 
@@ -122,13 +189,81 @@ def test_mutated_checkpoints(blob_model: Path, tmp_path: Path, count: int) -> No
     state = detectors.load(blob_model)[0].state_dict()
     torch.save({"state_dict": state, "meta": {"epoch": np.float64(3)}}, tmp_path / "zip.pth")
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save(
+        {"state_dict": state, "loops": {"epoch": 3}, "callbacks": {"History": {"rows": [{"epoch": 1.0}]}}},
+        tmp_path / "last.ckpt",
+    )
     shutil.copyfile(blob_model / "model.safetensors", tmp_path / "own.safetensors")
-    kinds, paths = ("zip.pth", "old.pth", "own.safetensors"), []
+    kinds, paths = ("zip.pth", "old.pth", "own.safetensors", "last.ckpt"), []
     for number in range(count):
-        file = tmp_path / f"{number}_{kinds[number % 3]}"
-        file.write_bytes(mutated((tmp_path / kinds[number % 3]).read_bytes(), number))
+        kind = kinds[number // 4 % 4]  # `mutated` has four ways
+        file = tmp_path / f"{number}_{kind}"
+        file.write_bytes(mutated((tmp_path / kind).read_bytes(), number))
         paths.append(str(file))
     check("initialise", paths)
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(200, marks=pytest.mark.long)])
+def test_mutated_run_folders(blob_model: Path, tmp_path: Path, count: int) -> None:
+    """One of the files that a run holds beside its weights, changed."""
+    from fiducial import config
+    from fiducial.training.recipe import Recipe
+
+    shutil.copytree(blob_model, tmp_path / "network")
+    recipe = {"recipe": config.to_dict(Recipe(backbone="mobilenetv3_small_050", method="deeppose")), "data": "0" * 16}
+    texts = {
+        "model.json": (blob_model / "model.json").read_text(),
+        "recipe.json": json.dumps({**recipe, "epochs_before": [3]}),
+        "metrics.json": json.dumps({"data": str(tmp_path), "metrics": {"nme": 0.1}}),
+        "history.csv": "epoch,lr,seconds,val/nme\n0,0.1,2.5,0.3\n1,0.1,2.5,0.2\n",
+    }
+    paths = []
+    for number in range(count):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "model.safetensors").symlink_to(blob_model / "model.safetensors")
+        changed = list(texts)[number % len(texts)]
+        for name, text in texts.items():
+            if name == changed:
+                value = json.loads(text) if name.endswith(".json") else None
+                mutations.write(folder / name, text.encode(), value, number)
+            else:
+                (folder / name).write_text(text)
+        paths.append(str(folder))
+    check("read_run", paths)
+
+
+# What is said of tensors that lie beside an ONNX file: entry -> value.
+EXTERNAL: dict[str, dict[str, str]] = {
+    "missing": {"location": "nowhere.bin"},
+    "outside of the folder": {"location": "../outside.bin"},
+    "of the system": {"location": "/etc/passwd"},
+    "a folder": {"location": "."},
+    "without an end": {"location": "/dev/zero"},
+    "behind its end": {"location": "beside.bin", "offset": str(2**62)},
+    "before its beginning": {"location": "beside.bin", "offset": "-8"},
+    "longer than the file": {"location": "beside.bin", "offset": "0", "length": str(2**50)},
+    "no numbers": {"location": "beside.bin", "offset": "x"},
+}
+
+
+@pytest.mark.parametrize("name", EXTERNAL)
+def test_tensors_beside_an_onnx_file(shipped: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """`export` writes none; a stranger's may lie anywhere, and none is read outside of the model's folder."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    model = onnx.load(shipped["onnx"] / "model.onnx")
+    tensor = next(item for item in model.graph.initializer if len(item.raw_data) > 1000)
+    for file in (folder / "beside.bin", tmp_path / "outside.bin"):
+        file.write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in EXTERNAL[name].items():
+        tensor.external_data.add(key=key, value=value)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r"model\.onnx") as error:
+        runtime.load(folder / "model.onnx")
+    assert limits.is_line(str(error.value))
 
 
 def graph_of(shipped: dict[str, Path], folder: Path, text: str) -> Path:
@@ -177,6 +312,38 @@ def test_graphs_of_strangers(shipped: dict[str, Path], tmp_path: Path, name: str
     with pytest.raises(UserError, match=reason) as error:
         runtime.load(graph_of(shipped, tmp_path, text))
     assert "model.onnx: " in str(error.value)
+
+
+BRIGHT = (
+    "pixels = Cast <to = 1> (crops) mean = ReduceMean <keepdims = 0> (pixels) limit = Constant <value = float {200}> () "
+    "left = Sub (limit, mean) root = Sqrt (left) none = Sub (root, root) "
+    "first = Constant <value = float[1, 3, 2] {10, 20, 30, 40, 50, 30}> () xy = Add (first, none)"
+)
+
+
+def test_an_answer_that_turns_bad(shipped: dict[str, Path], tmp_path: Path, run: Run) -> None:
+    """A model that gives NaN for bright images: they are left out and said, one by one; nothing is half-written."""
+    model, folder = graph_of(shipped, tmp_path, GRAPH.format(body=BRIGHT)), tmp_path / "images"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    for number in range(10):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full_like(noise, 250) if number in (3, 7) else noise)
+    code, _, err = run("predict", model, folder, "--out", tmp_path / "found")
+    assert code == 0
+    entries = json.loads((tmp_path / "found" / "results.json").read_text())
+    assert [entry["file_name"] for entry in entries] == [
+        f"{number}.png" for number in range(10) if number not in (3, 7)
+    ]
+    assert [line.split(": ")[1] for line in err.splitlines() if "not finite" in line] == ["3.png", "7.png"]
+    code, _, err = run("predict", model, folder, "--out", tmp_path / "strict", "--strict")
+    assert code == 2
+    assert "3.png: no points of it" in err.splitlines()[-1]
+    left = sorted(path.name for path in (tmp_path / "strict").iterdir())
+    assert left in (["0.png.jpg", "1.png.jpg", "2.png.jpg"], ["0.jpg", "1.jpg", "2.jpg"])
+    assert "drawings that are there are whole, no results" in err
+    code, _, err = run("predict", model, folder / "3.png", "--out", tmp_path / "alone")
+    assert (code, (tmp_path / "alone").exists()) == (2, False)
+    assert "not finite" in err
 
 
 class Bomb:

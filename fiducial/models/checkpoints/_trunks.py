@@ -16,6 +16,14 @@ RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((3, 4, 23, 3), True): "resnet101",
     ((3, 8, 36, 3), True): "resnet152",
 }
+# Split attention (Zhang et al., CVPR workshops 2022), by the blocks alone: all have bottlenecks and the deep stem.
+RESNESTS = {
+    (3, 4, 6, 3): "resnest50d",
+    (3, 4, 23, 3): "resnest101e",
+    (3, 24, 36, 3): "resnest200e",
+    (3, 30, 48, 8): "resnest269e",
+}
+RESNEXTS = {"resnet50": "resnext50_32x4d", "resnet101": "resnext101_32x4d"}  # of 32 groups
 VITS = {(spec.width, spec.depth): name for name, spec in vitpose.SPECS.items()}
 CSPNEXTS = {(spec.channels[0], spec.blocks): name for name, spec in cspnext.SPECS.items()}
 
@@ -53,11 +61,36 @@ def _hrnet(shapes: Shapes) -> Trunk | None:
 
 
 def _resnet(shapes: Shapes) -> Trunk | None:
-    if shapes.get("conv1.weight") != (64, 3, 7, 7) or shapes.get("layer1.0.conv2.weight") != (64, 64, 3, 3):
-        return None
+    """A ResNet, or one of its kin that timm has, too: ResNet-D (He et al., CVPR 2019), SE-ResNet, ResNeXt, ResNeSt."""
     blocks = tuple(below(shapes, rf"layer{i}\.(\d+)\.") for i in range(1, 5))
     name = RESNETS.get((blocks, "layer1.0.conv3.weight" in shapes))
+    convolution, is_deep = shapes.get("layer1.0.conv2.weight"), shapes.get("stem.0.conv.weight", ())[1:] == (3, 3, 3)
+    if is_deep and "layer1.0.conv2.conv.weight" in shapes:
+        name = RESNESTS.get(blocks)
+    elif name is None or (not is_deep and shapes.get("conv1.weight") != (64, 3, 7, 7)):
+        return None
+    elif convolution == (128, 4, 3, 3) and not is_deep:
+        name = RESNEXTS.get(name)
+    elif convolution != (64, 64, 3, 3):
+        return None
+    elif is_deep:
+        name = f"{name}d"
+    elif "layer1.0.se_layer.conv1.conv.weight" in shapes:
+        name = f"se{name}"
     return None if name is None else Trunk(name, "backbone.encoder.network.", 32)
+
+
+def ours(trunk: Trunk, theirs: str) -> str:
+    """Translates MMPose's name of a tensor of the trunk into ours, both without what stands before the trunk.
+
+    Its deep stem is three modules of convolution and norm, and where a downsampling does not pool it counts one less."""
+    if trunk.prefix != "backbone.encoder.network.":
+        return theirs
+    name = re.sub(r"^stem\.2\.bn\.", "bn1.", theirs)
+    name = re.sub(r"^stem\.(\d)\.(conv|bn)\.", lambda m: f"conv1.{3 * int(m[1]) + (m[2] == 'bn')}.", name)
+    if trunk.name in RESNESTS.values() or re.fullmatch(r"resnet\d+d", trunk.name):
+        name = re.sub(r"^layer1\.0\.downsample\.(\d)\.", lambda m: f"layer1.0.downsample.{int(m[1]) + 1}.", name)
+    return re.sub(r"\.se_layer\.conv(\d)\.conv\.", r".se.fc\1.", name)
 
 
 def _cspnext(shapes: Shapes) -> Trunk | None:

@@ -54,7 +54,7 @@ def plan(contents: Contents) -> Plan:
     prefix = next((p for p in HEADS if any(name.startswith(p) for name in shapes)), None)
     if prefix is None or _is_classifier(shapes, prefix):
         draft.leave("head.fc.", "of the classifier")
-        draft.take("backbone.", trunk.prefix)
+        _take_backbone(draft, trunk)
         return draft.finish(trunk.name)
     own = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
     if "cls_x.weight" in own or "mlp_head_x.weight" in own:
@@ -63,11 +63,16 @@ def plan(contents: Contents) -> Plan:
         found = _regression(draft, own, prefix)
     else:
         found = _heatmap(draft, own, prefix, trunk)
-    draft.take("backbone.", trunk.prefix)
+    _take_backbone(draft, trunk)
     backbone = trunk.name
     if found["head"].get("upsampling") == "mixing":
         backbone = backbone.replace("_branches", "_concat")
     return draft.finish(backbone, **found)
+
+
+def _take_backbone(draft: Draft, trunk: Trunk) -> None:
+    for name in [name for name in draft.left if name.startswith("backbone.")]:
+        draft.put(trunk.prefix + _trunks.ours(trunk, name.removeprefix("backbone.")), name, draft.left[name])
 
 
 def refusal(contents: Contents) -> str:
