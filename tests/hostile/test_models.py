@@ -63,8 +63,8 @@ def initialise(path: str) -> str:
 def read_run(folder: str) -> str:
     """Reads a run folder by everything that reads one; each must answer or refuse."""
     from fiducial.comparison import runs
-    from fiducial.distill import teacher
-    from fiducial.export import export
+    from fiducial.distillation import teacher
+    from fiducial.exporting import export
     from fiducial.geometry import Size
     from fiducial.report import run_page
     from fiducial.training import recipes
