@@ -10,7 +10,6 @@ from fiducial.data.augment import AugmentSpec
 from fiducial.errors import expect
 from fiducial.geometry import Size
 
-
 MOST_CROPS, MOST_WORKERS = 2**16, 256  # of a batch and of loader processes: more is a slip of the hand
 
 

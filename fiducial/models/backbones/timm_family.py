@@ -32,9 +32,14 @@ ALIASES = {
 ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
 
 
+# With what timm has behind the last map and in front of the classifier, a 1x1 convolution of 1280 maps: MMPose's
+# networks stand on it.
+WHOLE, ENDING = ("mobilenetv2_100",), "_whole"
+
+
 def names() -> list[str]:
     """Lists timm's architectures; each may be followed by `.` and the tag of a set of weights."""
-    return weights.timm_names()
+    return [*weights.timm_names(), *(f"{name}{ENDING}" for name in WHOLE)]
 
 
 def timm_name(name: str) -> str:
@@ -49,8 +54,17 @@ def matches(name: str) -> bool:
     return full in names() or full in weights.timm_tagged_names()
 
 
+def whole_of(name: str) -> str | None:
+    """Gives timm's name of a network that is to be taken whole; None where its maps are."""
+    stem = name.removesuffix(ENDING)
+    return stem if stem in WHOLE and stem != name else None
+
+
 def build(name: str, pretrained: Pretrained = "auto") -> TimmBackbone:
     """Builds the network up to its last map. Raises UserError where timm offers no maps of it."""
+    if (whole := whole_of(name)) is not None:
+        network, initialization = weights.create(whole, pretrained, num_classes=0, global_pool="")
+        return TimmBackbone(Whole(network), whole, initialization)
     network, initialization = encoder(timm_name(name), pretrained, last_only=True)
     return TimmBackbone(network, timm_name(name), initialization)
 
@@ -58,7 +72,7 @@ def build(name: str, pretrained: Pretrained = "auto") -> TimmBackbone:
 class TimmBackbone(Backbone):
     """Turns [b, 3, h, w] into the network's last map."""
 
-    def __init__(self, encoder: Encoder, name: str, initialization: str) -> None:
+    def __init__(self, encoder: Encoder | Whole, name: str, initialization: str) -> None:
         super().__init__()
         self.encoder = encoder
         self.levels = encoder.levels
@@ -69,6 +83,17 @@ class TimmBackbone(Backbone):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return self.encoder(image)
+
+
+class Whole(nn.Module):
+    """Gives what the classifier would be given, [b, c, h / 32, w / 32], of a network of timm without its pooling."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network, self.levels = network, (Level(network.num_features, 32),)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.network.forward_features(image)]
 
 
 class Encoder(nn.Module):

@@ -92,19 +92,25 @@ def skeleton_of(contents: Contents, points: int) -> Skeleton:
     described = contents.meta.get("dataset_meta")
     if isinstance(described, dict) and described.get("num_keypoints") == points:
         names = dict(described.get("keypoint_id2name") or {})
-        sigmas = described.get("sigmas")
+        sigmas = [float(sigma) for sigma in _listed(described, "sigmas")]
         skeleton, _ = skeletons.complete(
             str(described.get("dataset_name", "unnamed")),
             [str(names.get(i, f"point_{i}")) for i in range(points)],
             where=str(contents.path),
-            edges=tuple((int(a), int(b)) for a, b in described.get("skeleton_links") or ()),
-            flip_indices=[int(i) for i in described.get("flip_indices") or ()] or None,
-            sigmas=None if sigmas is None else [float(sigma) for sigma in sigmas],
+            edges=tuple((int(a), int(b)) for a, b in _listed(described, "skeleton_links")),
+            flip_indices=[int(i) for i in _listed(described, "flip_indices")] or None,
+            sigmas=sigmas or None,
         )
         return skeleton
     if points == len(skeletons.COCO17.points):
         return skeletons.COCO17
     return skeletons.match_count(points) or Skeleton(f"unnamed{points}", skeletons.numbered(points))
+
+
+def _listed(described: dict[str, Any], name: str) -> Any:
+    """What MMPose writes as a list or an array; both may be empty, which is as good as nothing."""
+    values = described.get(name)
+    return () if values is None else values
 
 
 def size_of(contents: Contents, usual: Size) -> tuple[Size, str]:

@@ -39,7 +39,7 @@ class Trunk(NamedTuple):
 def trunk_of(shapes: Shapes, prefix: str = "") -> Trunk | None:
     """Finds the backbone whose tensors begin with `prefix`; None where it is none of ours."""
     own = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-    return _hrnet(own) or _resnet(own) or _cspnext(own) or _vit(own)
+    return _hrnet(own) or _resnet(own) or _cspnext(own) or _vit(own) or _mobilenet(own)
 
 
 def below(shapes: Shapes, pattern: str) -> int:
@@ -80,12 +80,40 @@ def _resnet(shapes: Shapes) -> Trunk | None:
     return None if name is None else Trunk(name, "backbone.encoder.network.", 32)
 
 
+def _mobilenet(shapes: Shapes) -> Trunk | None:
+    """MobileNetV2 (Sandler et al., CVPR 2018) of full width, by MMPose's names; with its last convolution."""
+    fits = shapes.get("conv1.conv.weight") == (32, 3, 3, 3) and shapes.get("conv2.conv.weight") == (1280, 320, 1, 1)
+    blocks = tuple(below(shapes, rf"layer{i}\.(\d+)\.") for i in range(1, 8))
+    return (
+        Trunk("mobilenetv2_100_whole", "backbone.encoder.network.", 32)
+        if fits and blocks == (1, 2, 3, 4, 3, 3, 1)
+        else None
+    )
+
+
+def _of_mobilenet(theirs: str) -> str:
+    """A block is up to three modules of convolution and norm: wider, over space, narrower; the first block has no wider."""
+    ends = {"conv1.conv.": "conv_stem.", "conv1.bn.": "bn1.", "conv2.conv.": "conv_head.", "conv2.bn.": "bn2."}
+    for start, name in ends.items():
+        if theirs.startswith(start):
+            return name + theirs.removeprefix(start)
+    found = re.fullmatch(r"layer(\d)\.(\d)\.conv\.(\d)\.(conv|bn)\.(.+)", theirs)
+    if found is None:
+        return theirs
+    layer, block, part = (int(found[i]) for i in (1, 2, 3))
+    parts = ("conv_dw", "conv_pw") if layer == 1 else ("conv_pw", "conv_dw", "conv_pwl")
+    own = parts[part] if found[4] == "conv" else f"bn{part + 1}"
+    return f"blocks.{layer - 1}.{block}.{own}.{found[5]}"
+
+
 def ours(trunk: Trunk, theirs: str) -> str:
     """Translates MMPose's name of a tensor of the trunk into ours, both without what stands before the trunk.
 
     Its deep stem is three modules of convolution and norm, and where a downsampling does not pool it counts one less."""
     if trunk.prefix != "backbone.encoder.network.":
         return theirs
+    if trunk.name.startswith("mobilenet"):
+        return _of_mobilenet(theirs)
     name = re.sub(r"^stem\.2\.bn\.", "bn1.", theirs)
     name = re.sub(r"^stem\.(\d)\.(conv|bn)\.", lambda m: f"conv1.{3 * int(m[1]) + (m[2] == 'bn')}.", name)
     if trunk.name in RESNESTS.values() or re.fullmatch(r"resnet\d+d", trunk.name):

@@ -25,11 +25,14 @@ from models.checkpoints.files import (  # noqa: E402
     crops,
     made,
     renamed,
+    skeleton,
 )
 from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
+from fiducial.card import DetectorSpec  # noqa: E402
 from fiducial.data import skeletons  # noqa: E402
+from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import checkpoints, detector  # noqa: E402
 from fiducial.models.checkpoints import Contents, _reader  # noqa: E402
@@ -154,6 +157,125 @@ def test_resnets_of_hrnets_code_saw_blue_first(tmp_path: Path):
     assert not torch.allclose(original(rgb), theirs, rtol=0.01, atol=0.01), "the order of colours does matter"
 
 
+# Backbone -> some of MMPose's names (from its own networks, 1.3.2) and ours; where renaming ours by `KIN` does not do.
+POOLED = {
+    "layer1.0.downsample.0.weight": "layer1.0.downsample.1.weight",
+    "layer2.0.downsample.1.weight": "layer2.0.downsample.1.weight",
+}
+DEEP = {
+    "stem.0.conv.weight": "conv1.0.weight",
+    "stem.1.bn.bias": "conv1.4.bias",
+    "stem.2.conv.weight": "conv1.6.weight",
+    "stem.2.bn.bias": "bn1.bias",
+}
+LITERAL = {
+    "resnet50d": {**DEEP, **POOLED, "layer1.0.conv2.weight": "layer1.0.conv2.weight"},
+    "resnest50d": {**DEEP, **POOLED, "layer1.0.conv2.fc1.weight": "layer1.0.conv2.fc1.weight"},
+    "seresnet50": {"layer1.0.se_layer.conv1.conv.weight": "layer1.0.se.fc1.weight", "layer1.0.downsample.0.weight": "layer1.0.downsample.0.weight"},
+    "resnext50_32x4d": {"layer1.0.conv2.weight": "layer1.0.conv2.weight"},
+    "mobilenetv2_100_whole": {
+        "conv1.conv.weight": "conv_stem.weight", "conv2.bn.weight": "bn2.weight",
+        "layer1.0.conv.0.conv.weight": "blocks.0.0.conv_dw.weight", "layer1.0.conv.1.bn.weight": "blocks.0.0.bn2.weight",
+        "layer7.0.conv.2.conv.weight": "blocks.6.0.conv_pwl.weight", "layer7.0.conv.1.bn.bias": "blocks.6.0.bn2.bias",
+    },
+}  # fmt: skip
+KIN = {
+    "resnet50d": [(r"^bn1\.", "stem.2.bn."), (r"^conv1\.([036])\.", lambda m: f"stem.{int(m[1]) // 3}.conv."),
+                  (r"^conv1\.([14])\.", lambda m: f"stem.{int(m[1]) // 3}.bn."),
+                  (r"^layer1\.0\.downsample\.([12])", lambda m: f"layer1.0.downsample.{int(m[1]) - 1}")],
+    "seresnet50": [(r"\.se\.fc([12])\.", r".se_layer.conv\1.conv.")],
+    "resnext50_32x4d": [],
+    "mobilenetv2_100_whole": [
+        (r"^conv_stem\.", "conv1.conv."), (r"^bn1\.", "conv1.bn."), (r"^conv_head\.", "conv2.conv."), (r"^bn2\.", "conv2.bn."),
+        (r"^blocks\.0\.0\.(conv_dw|bn1)\.", lambda m: f"layer1.0.conv.0.{'bn' if m[1] == 'bn1' else 'conv'}."),
+        (r"^blocks\.0\.0\.(conv_pw|bn2)\.", lambda m: f"layer1.0.conv.1.{'bn' if m[1] == 'bn2' else 'conv'}."),
+        (r"^blocks\.(\d)\.(\d)\.(conv_pw|bn1)\.", lambda m: f"layer{int(m[1]) + 1}.{m[2]}.conv.0.{m[3][:4] if m[3] != 'bn1' else 'bn'}."),
+        (r"^blocks\.(\d)\.(\d)\.(conv_dw|bn2)\.", lambda m: f"layer{int(m[1]) + 1}.{m[2]}.conv.1.{m[3][:4] if m[3] != 'bn2' else 'bn'}."),
+        (r"^blocks\.(\d)\.(\d)\.(conv_pwl|bn3)\.", lambda m: f"layer{int(m[1]) + 1}.{m[2]}.conv.2.{m[3][:4] if m[3] != 'bn3' else 'bn'}."),
+    ],
+}  # fmt: skip
+KIN["resnest50d"] = KIN["resnet50d"]
+
+
+@pytest.mark.parametrize("backbone", LITERAL)
+def test_kin_of_resnet_and_mobilenet_in_mmpose(backbone: str):
+    """Every tensor under our name; the numbers were held against MMPose's own networks once, equal to the last bit."""
+    prefix = "backbone.encoder.network."
+    with torch.device("meta"):
+        network = made_on_meta(backbone)
+    theirs = {}
+    for name, tensor in network.state_dict().items():
+        short = name.removeprefix(prefix)
+        if short == name:
+            theirs[
+                name.replace("head.final.", "head.final_layer.").replace("head.upsample.", "head.deconv_layers.")
+            ] = tensor
+            continue
+        for pattern, replacement in KIN[backbone]:
+            renamed_once = re.sub(pattern, replacement, short)
+            if renamed_once != short:
+                short = renamed_once
+                break
+        theirs[f"backbone.{short}"] = tensor
+    contents = Contents(Path("td-hm_kin-96x64.pth"), theirs)
+    source = checkpoints.source_of(contents.shapes)
+    assert source is not None
+    plan = source.plan(contents)
+    assert (plan.backbone, plan.method) == (backbone, "heatmap")
+    assert set(plan.names) == set(network.state_dict())
+    assert all(network.state_dict()[ours].shape == tensor.shape for ours, tensor in plan.weights.items())
+    by_theirs = {theirs: ours for ours, theirs in plan.names.items()}
+    for name, ours in LITERAL[backbone].items():
+        assert by_theirs[f"backbone.{name}"] == prefix + ours
+
+
+def made_on_meta(backbone: str) -> nn.Module:
+    spec = DetectorSpec(backbone, "heatmap", {**DECONVOLUTION, **STRIDE}, UPRIGHT, skeleton(5))
+    return detector.build(spec)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        {"cfg": "model = dict(type='BottomupPoseEstimator', head=dict(type='X'))"},
+        {"dataset_meta": {"num_keypoints": 17}},
+    ],
+)
+def test_networks_of_whole_pictures_are_not_taken_for_others(meta: dict[str, Any]):
+    """Associative embedding, whose maps of points and tags look as maps of twice as many points."""
+    with torch.device("meta"):
+        network = detector.build(DetectorSpec("hrnet_w18", "heatmap", {**MAPS, **STRIDE}, Size(512, 512), skeleton(34)))
+    state = renamed_on_meta(network.state_dict())
+    contents = Contents(Path("hrnet_w18_coco_512x512-bcb8c247.pth"), state, meta)
+    source = checkpoints.source_of(contents.shapes)
+    assert source is not None
+    with pytest.raises(UserError, match="all instances of a picture at once"):
+        source.plan(contents)
+    told = {"cfg": "model = dict(type='TopdownPoseEstimator')"}
+    assert len(source.plan(Contents(contents.path, state, told)).skeleton.points) == 34
+
+
+def renamed_on_meta(state: State) -> State:
+    return {name.replace("head.final.", "head.final_layer."): tensor for name, tensor in state.items()}
+
+
+def test_what_is_said_of_other_networks_of_mmpose(tmp_path: Path):
+    state = {"backbone.stage1.0.weight": torch.zeros(3, 3), "head.final_layer.weight": torch.zeros(5, 8, 1, 1)}
+    torch.save(
+        {
+            "state_dict": state,
+            "meta": {"cfg": "model = dict(backbone=dict(type='LiteHRNet', x={'a': 1}), head=dict(type='HeatmapHead'))"},
+        },
+        tmp_path / "a.pth",
+    )
+    with pytest.raises(UserError, match=r"backbone LiteHRNet, head HeatmapHead, by its configuration"):
+        detector.load(tmp_path / "a.pth")
+    torch.save({"state_dict": state, "meta": {"cfg": "model = (((" * 500}}, tmp_path / "b.pth")
+    with pytest.raises(UserError, match=r"its tensors begin with backbone\.stage1"):
+        detector.load(tmp_path / "b.pth")
+
+
 @pytest.mark.parametrize(
     "names",
     [("head.conv_layers.", "head.final_layer."), ("keypoint_head.final_layer.", "keypoint_head.final_layer.3.")],
@@ -219,6 +341,7 @@ def described(points: int) -> dict[str, Any]:
         "sigmas": np.linspace(0.02, 0.1, points, dtype=np.float32),
         "weight": np.float64(0.5),
         "colours": np.array([[0, 255, 0]] * points, dtype=np.uint8),
+        "skeleton_link_colors": np.array([]),
     }
 
 
@@ -285,6 +408,9 @@ def test_seventeen_points_are_a_persons():
     assert _plan.skeleton_of(contents, 106) == skeletons.LAPA106
     assert _plan.skeleton_of(contents, 5).points == ("point_0", "point_1", "point_2", "point_3", "point_4")
     assert _plan.skeleton_of(contents, 5).flip_pairs is None
+    empty = {"sigmas": np.array([]), "skeleton_links": [], "flip_indices": np.array([], int)}
+    bare = _plan.skeleton_of(Contents(Path("a.pth"), state, {"dataset_meta": {**described(5), **empty}}), 5)
+    assert (bare.sigmas, bare.edges, bare.points[0]) == (None, (), "spot a")
 
 
 def test_without_counters_of_norms(rtmpose: State, tmp_path: Path):
