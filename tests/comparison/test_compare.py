@@ -106,6 +106,12 @@ def test_predictions_are_kept_until_weights_or_labels_change(
     assert len(calls) == len(scores.JITTERS)
     scores.predict(runs.read(folders[1]), moved, scores.digest_of(moved), cache)
     assert len(calls) == 2 * len(scores.JITTERS)
+    whole = cache.read_bytes()
+    for damaged in (whole[:-300], whole[:400] + bytes(200) + whole[600:], b"", b"no archive"):
+        cache.write_bytes(damaged)
+        calls.clear()
+        again = scores.predict(runs.read(folders[0]), truth, scores.digest_of(truth), cache)
+        assert (len(calls), np.array_equal(kept.xy, again.xy)) == (len(scores.JITTERS), True)
 
 
 def test_ids_of_any_kind_give_the_figures_of_whole_numbers(
@@ -141,6 +147,16 @@ def test_costs_are_kept_until_a_model_joins(
     variants["b"] = runs.of_others([runs.read(folders[2])], [])[0]
     assert costs.measure(variants, tmp_path / "costs.json").keys() == {"a", "b"}
     assert len(calls) == 2
+    written = json.loads((tmp_path / "costs.json").read_text())
+    for damaged in (
+        [],
+        {**written, "latency": 3},
+        {**written, "static": {"a": {}}},
+        {**written, "latency": {"a": {"onnxruntime": 2}}},
+    ):
+        (tmp_path / "costs.json").write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match=r"costs\.json"):
+            costs.measure(variants, tmp_path / "costs.json")
 
 
 def test_figures_stand_beside_their_floor(

@@ -68,6 +68,19 @@ def test_answers_of_others_are_refused(motion_teacher: Teacher, tmp_path: Path):
             cache.kept_answers(folder, asked, wanted, seven)
 
 
+def test_damaged_answers_are_refused(motion_teacher: Teacher, tmp_path: Path):
+    folder, wanted = tmp_path / "teacher", index(motion_teacher, ("xy_unit",))
+    asked = Asked(motion_teacher.detector, 1)
+    cache.kept_answers(folder, asked, wanted, seven)
+    whole = (folder / "xy_unit.npy").read_bytes()
+    others = (whole[:-8], b"", b"no array", whole.replace(b"<f4", b"|O8"), whole.replace(b"(7, ", b"(9999999, "))
+    for damaged in others:
+        assert damaged != whole
+        (folder / "xy_unit.npy").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"xy_unit\.npy: .*remove the folder"):
+            cache.kept_answers(folder, asked, wanted, seven)
+
+
 def test_nothing_half_written_stays(motion_teacher: Teacher, tmp_path: Path):
     def broken():
         yield seven()[0]

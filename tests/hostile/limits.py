@@ -27,6 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FINE = ("answered", "refused")
+WALL_FACTOR = 4  # of the limit of computing, on the clock
 LONGEST_LINE = 1500  # characters: more is no line for a person
 
 
@@ -43,8 +44,9 @@ def run(
 ) -> list[Outcome]:
     """Calls `function` with each value in one child process, a new one after a hang or a death.
 
-    `megabytes` is what may be allocated above what the process has after its imports and calls with the values of `warm`. A call of more than `seconds` is interrupted by an alarm, and its process is killed 3 s later where that
-    doesn't help (a loop inside a library)."""
+    `megabytes` is what may be allocated above what the process has after its imports and calls with the values of `warm`. A call that computes for more than `seconds` is interrupted by an alarm. One that takes `WALL_FACTOR` times as
+    many on the clock, which others on the machine may slow down, has its process killed (a loop inside a library, or a
+    wait without end)."""
     outcomes: list[Outcome] = []
     while len(outcomes) < len(values):
         outcomes += _one_process(function, values[len(outcomes) :], seconds, megabytes, warm)
@@ -123,7 +125,7 @@ def _one_process(
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.write(json.dumps(value) + "\n")
                 child.stdin.flush()
-            answer = child.stdout.readline() if selector.select(seconds + 3) else None
+            answer = child.stdout.readline() if selector.select(WALL_FACTOR * seconds + 3) else None
             took = time.monotonic() - begun
             if answer:
                 yield Outcome(value, **json.loads(answer), seconds=took)
@@ -147,7 +149,7 @@ def _interrupt(*_: object) -> None:
 def _outcome(function: Any, value: Any, seconds: float) -> tuple[str, str]:
     from fiducial.errors import UserError
 
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
@@ -163,7 +165,7 @@ def _outcome(function: Any, value: Any, seconds: float) -> tuple[str, str]:
     except Exception as error:
         return "exception", f"{type(error).__name__}: {error}"[:2000]
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _serve(name: str, seconds: float, megabytes: int, warm: Sequence[Any]) -> None:
@@ -171,7 +173,7 @@ def _serve(name: str, seconds: float, megabytes: int, warm: Sequence[Any]) -> No
     os.dup2(2, 1)  # what the function prints is no answer
     module, _, function_name = name.partition(":")
     function = getattr(importlib.import_module(module), function_name)
-    signal.signal(signal.SIGALRM, _interrupt)
+    signal.signal(signal.SIGPROF, _interrupt)
     for value in warm:
         _outcome(function, value, 600)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

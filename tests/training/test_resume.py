@@ -6,11 +6,12 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -160,6 +161,39 @@ def test_resume_refuses_other_settings_and_other_data(run: Run, blobs: Path, who
     finally:
         (whole / "recipe.json").write_text(written)
     assert (code, "data differ" in err) == (2, True)
+
+
+class Code:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("kind", ["code", "cut off", "without its optimiser"])
+def test_checkpoints_that_can_not_be_gone_on_from(run: Run, blobs: Path, whole: Path, tmp_path: Path, kind: str):
+    """A line that names the file; nothing in it is run, and the run's other files stay as they were."""
+    out, target = tmp_path / "run", tmp_path / "ran"
+    shutil.copytree(whole, out)
+    last = out / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    if kind == "code":
+        content["callbacks"]["x"] = Code(target)
+    elif kind == "without its optimiser":
+        del content["optimizer_states"]
+    last.unlink()  # a link, maybe, of best.ckpt
+    torch.save(content, last)
+    if kind == "cut off":
+        last.write_bytes(last.read_bytes()[:-2000])
+    before = (out / "model.json").read_bytes()
+    code, _, err = run(*arguments(blobs, out, "--resume"))
+    line = err.strip().splitlines()[-1]
+    assert code == 2
+    assert re.search(r"last\.ckpt: the run can't go on from it: .+ Begin another run with --init", line), err
+    assert (target.exists(), (out / "model.json").read_bytes()) == (False, before)
 
 
 def test_nothing_to_resume(run: Run, blobs: Path, tmp_path: Path):
