@@ -17,7 +17,7 @@ RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((3, 8, 36, 3), True): "resnet152",
 }
 # Split attention (Zhang et al., CVPR workshops 2022), by the blocks alone: all have bottlenecks and the deep stem.
-RESNESTS = {
+RESNESTS: dict[tuple[int, ...], str] = {
     (3, 4, 6, 3): "resnest50d",
     (3, 4, 23, 3): "resnest101e",
     (3, 24, 36, 3): "resnest200e",

@@ -27,7 +27,7 @@ from fiducial.models.checkpoints._trunks import Trunk
 
 PROJECT = "MMPose"
 ONE_INSTANCE = ("TopdownPoseEstimator", "TopDown", "ImageClassifier")  # of 1.x, 0.x and MMPretrain
-TAGGED = tuple((2 * points,) for points in (14, 16, 17))  # rows of CrowdPose's and AIC's, MHP's, COCO's
+TAGGED = tuple(2 * points for points in (14, 16, 17))  # maps of CrowdPose's and AIC's, MHP's, COCO's
 HEADS = ("head.", "keypoint_head.")
 # By which names a head is known. MMPretrain's classifiers (`head.fc`) come without the pose heads' losses, see `plan`.
 KNOWN = ("final_layer.", "deconv_layers.", "conv_layers.", "mlp_head_x.", "cls_x.", "fc.", "loss.", "loss_module.")
@@ -96,23 +96,17 @@ def _whole_picture(contents: Contents) -> str | None:
     kind = configured(contents, "model", "type")
     if isinstance(kind, str) and kind not in ONE_INSTANCE:
         return f"{PROJECT}'s {kind}, which finds all instances of a picture at once; Fiducial reads networks that look at one instance (TopdownPoseEstimator)"
-    last = next(
-        (
-            contents.shapes[f"{head}final_layer.weight"]
-            for head in HEADS
-            if f"{head}final_layer.weight" in contents.shapes
-        ),
-        (),
-    )
+    shapes = [contents.shapes.get(f"{head}final_layer.weight", (0,)) for head in HEADS]
+    maps = max(shape[0] for shape in shapes if shape)
     described = contents.meta.get("dataset_meta")
     points = described.get("num_keypoints") if isinstance(described, dict) else None
     doubled = (
-        last[:1] == (2 * points,)
+        maps == 2 * points
         if isinstance(points, int)
-        else last[:1] in TAGGED and min(size_of(contents, Size(1, 1))[0]) >= 512
+        else maps in TAGGED and min(size_of(contents, Size(1, 1))[0]) >= 512
     )
     if kind is None and doubled:
-        return f"{PROJECT}'s associative embedding: {last[0] // 2} maps of points and as many of tags, for all instances of a picture at once; Fiducial reads networks that look at one instance"
+        return f"{PROJECT}'s associative embedding: {maps // 2} maps of points and as many of tags, for all instances of a picture at once; Fiducial reads networks that look at one instance"
     return None
 
 
