@@ -321,6 +321,8 @@ BRIGHT = (
     "first = Constant <value = float[1, 3, 2] {10, 20, 30, 40, 50, 30}> () xy = Add (first, none)"
 )
 
+BOX = ("--boxes", "10,10,20,15")  # enlarged, still within the image: no black border darkens the crop
+
 
 def test_an_answer_that_turns_bad(shipped: dict[str, Path], tmp_path: Path, run: Run) -> None:
     """A model that gives NaN for bright images: they are left out and said, one by one; nothing is half-written."""
@@ -329,20 +331,20 @@ def test_an_answer_that_turns_bad(shipped: dict[str, Path], tmp_path: Path, run:
     noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     for number in range(10):
         cv2.imwrite(str(folder / f"{number}.png"), np.full_like(noise, 250) if number in (3, 7) else noise)
-    code, _, err = run("predict", model, folder, "--out", tmp_path / "found")
+    code, _, err = run("predict", model, folder, *BOX, "--out", tmp_path / "found")
     assert code == 0
     entries = json.loads((tmp_path / "found" / "results.json").read_text())
     assert [entry["file_name"] for entry in entries] == [
         f"{number}.png" for number in range(10) if number not in (3, 7)
     ]
     assert [line.split(": ")[1] for line in err.splitlines() if "not finite" in line] == ["3.png", "7.png"]
-    code, _, err = run("predict", model, folder, "--out", tmp_path / "strict", "--strict")
+    code, _, err = run("predict", model, folder, *BOX, "--out", tmp_path / "strict", "--strict")
     assert code == 2
     assert "3.png: no points of it" in err.splitlines()[-1]
     left = sorted(path.name for path in (tmp_path / "strict").iterdir())
     assert left in (["0.png.jpg", "1.png.jpg", "2.png.jpg"], ["0.jpg", "1.jpg", "2.jpg"])
     assert "drawings that are there are whole, no results" in err
-    code, _, err = run("predict", model, folder / "3.png", "--out", tmp_path / "alone")
+    code, _, err = run("predict", model, folder / "3.png", *BOX, "--out", tmp_path / "alone")
     assert (code, (tmp_path / "alone").exists()) == (2, False)
     assert "not finite" in err
 
