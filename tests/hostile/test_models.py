@@ -337,7 +337,7 @@ def test_an_answer_that_turns_bad(shipped: dict[str, Path], tmp_path: Path, run:
     assert [entry["file_name"] for entry in entries] == [
         f"{number}.png" for number in range(10) if number not in (3, 7)
     ]
-    assert [line.split(": ")[1] for line in err.splitlines() if "not finite" in line] == ["3.png", "7.png"]
+    assert [line.split(": ")[0].split()[-1] for line in err.splitlines() if "not finite" in line] == ["3.png", "7.png"]
     code, _, err = run("predict", model, folder, *BOX, "--out", tmp_path / "strict", "--strict")
     assert code == 2
     assert "3.png: no points of it" in err.splitlines()[-1]
