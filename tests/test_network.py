@@ -116,7 +116,7 @@ def test_other_commands_ask_nothing_of_the_net(blobs: Path, blob_model: Path, tm
     commands = [
         ["evaluate", blob_model, blobs, "--report", tmp_path / "page.html"],
         ["profile", blob_model],
-        ["compare", blobs, "--out", out / "c", "--methods", "deeppose", "--backbones", BACKBONE, *TINY],
+        ["compare", blobs, "--out", out / "c", "--methods", "deeppose", "--backbones", BACKBONE, "--sizes", *TINY[1:]],
         ["distill", blobs, "--teacher", blob_model, "--student", BACKBONE, "--out", out / "d", *TINY],
         ["fit", blobs, "--method", "motion", "--out", out / "m", "--epochs", "1", "--set", "motion.pairs=16"],
         ["export", blob_model, "--to", "openvino", "--int8", blobs, "--out", out / "o"],

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,6 +60,7 @@ def post_training(model: Any, crops: Sequence[Any], kept: Collection[str], corre
 def _quiet() -> Iterator[Any]:
     """nncf, without its bars, its notes and its messages to its makers; UserError where it is missing."""
     os.environ.setdefault("NNCF_CI", "1")  # it reports its use to a server otherwise
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import nncf
     except ModuleNotFoundError as error:

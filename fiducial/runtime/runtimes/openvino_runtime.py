@@ -6,6 +6,7 @@ compiled anew for each number of boxes."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +48,8 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Ope
 
 
 def library() -> Any:
-    """The package, or the command that installs it."""
+    """The package, or the command that installs it; without its messages to its makers, of which it does without."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ModuleNotFoundError as error:
