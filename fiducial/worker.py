@@ -217,6 +217,7 @@ def how_it_ended(code: int, lines: list[str]) -> str:
 
 def main() -> None:
     """Is the process: the function's name is the argument, the task the first line of stdin."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it asks the net
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # answers alone are in the pipe, whatever libraries print
     questions: queue.SimpleQueue[str] = queue.SimpleQueue()
