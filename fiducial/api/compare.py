@@ -29,6 +29,7 @@ def compare(
     points: Sequence[int] | str | None = None,
     pretrained: str | None = None,
     recipe: str | None = None,
+    plan: bool = True,
     images: Any = None,
     category: str | None = None,
     progress: bool = False,
@@ -42,10 +43,11 @@ def compare(
         methods: as the command has them, such as ["heatmap", "deeppose:dropout=0.1"]; backbones, sizes: of each.
         runs: finished runs or exported files to compare, alone or beside the methods.
         split: what is scored, val or test; baseline: the method that differences are to [the best].
-        jobs: runs at a time. The others are those of `fiducial.fit`, for every run.
+        jobs: runs at a time. plan: what is common to all and chosen by nobody is decided by the data, as `fit` does; False
+            continues a comparison that was begun before there were plans. The others are those of `fiducial.fit`, for every run.
 
     `result.table` has a row a method, `result.lines` the answer in sentences, `result.files` the page."""
-    plan = entries.plan_of_words(
+    cells = entries.plan_of_words(
         source_of(data, images, category),
         methods=names_of(methods),
         backbones=names_of(backbones),
@@ -54,9 +56,10 @@ def compare(
         recipe=recipe,
         options=options_of(epochs=epochs, batch_size=batch_size, lr=lr, points=points, pretrained=pretrained),
         settings=settings_of(more, settings),
+        planned=plan,
     )
     others = [path_of(run, "runs") for run in runs]
     figures = workflow.compare(
-        plan, path_of(out, "out"), others=others, split=split, baseline=baseline, jobs=jobs, progress=progress
+        cells, path_of(out, "out"), others=others, split=split, baseline=baseline, jobs=jobs, progress=progress
     )
     return Result(figures=figures, table=by_labels.short_table(figures), lines=figures["answer"])

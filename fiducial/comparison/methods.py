@@ -10,15 +10,19 @@ An entry is [LABEL=]METHOD[:SETTING=VALUE..], settings being those of the method
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fiducial.comparison.cells import Cell, Plan, recipe_arguments
+from fiducial.data.facts import facts_of
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.training import fit as fitting
+from fiducial.training import plan as run_plan
 from fiducial.training import recipes
+from fiducial.training.plan import given_by
 from fiducial.training.recipe import Recipe
 
 EXPECTED = "expected [LABEL=]METHOD[:SETTING=VALUE..] or [LABEL=]@FILE.py:FUNCTION, separated by commas"
@@ -51,11 +55,15 @@ def plan_of_words(
     recipe: str | None,
     options: Mapping[str, Any],
     settings: Sequence[str],
+    planned: bool = False,
 ) -> Plan:
-    """Makes a plan of the command line's words; an empty one where there are no methods."""
+    """Makes a plan of the command line's words; an empty one where there are no methods. planned: without a recipe, what is
+    common to all and chosen by nobody is decided by the data."""
     if not methods:
         return Plan(data=data)
     common = recipes.load(recipe) if recipe else recipes.default()
+    if planned and not recipe:
+        common = _planned(data, common, given_by(options, settings))
     return plan_of(
         data,
         methods_of(methods, common, options, settings),
@@ -114,6 +122,14 @@ def sizes_of(text: str | None) -> list[Size]:
         return [Size.parse(part) for part in (text or "").split(",") if part.strip()]
     except ValueError as error:
         raise UserError(f"--sizes: {error}") from None
+
+
+def _planned(data: Source, common: Recipe, given: Collection[str]) -> Recipe:
+    """Decides by the data alone: all methods get the same number of steps, whatever a step of each takes."""
+    facts = facts_of(fitting.load_data(data, common).train)
+    recipe, choices = run_plan.plan_of(facts, common, given)
+    run_plan.tell(facts, recipe, choices)
+    return recipe
 
 
 def _cell(label: str, recipe: Recipe, data: Source) -> Cell:

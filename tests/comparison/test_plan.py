@@ -14,7 +14,7 @@ from comparison.small import quick_plan
 from fiducial import cli, files
 from fiducial.comparison import cells
 from fiducial.comparison.cells import Cell
-from fiducial.comparison.methods import Method, fit_command, methods_of, plan_of, sizes_of
+from fiducial.comparison.methods import Method, fit_command, methods_of, plan_of, plan_of_words, sizes_of
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.source import Source
 from fiducial.errors import UserError
@@ -171,3 +171,21 @@ def test_a_plan_may_grow_and_nothing_else(tmp_path: Path) -> None:
         assert words in str(error.value)
         assert str(error.value).count(" was ") <= 1, "each difference once, not once a run"
     assert (tmp_path / "plan.json").read_bytes() == before
+
+
+def test_a_comparison_is_planned_by_its_data_once_and_what_is_said_wins(blobs: Path) -> None:
+    words: dict[str, Any] = {
+        "methods": "heatmap,deeppose",
+        "backbones": None,
+        "sizes": None,
+        "seeds": 1,
+        "recipe": None,
+    }
+    given: dict[str, Any] = {"options": {"epochs": 7}, "settings": ["augment.flip=0.25"]}
+    plain, planned = (plan_of_words(Source(blobs), **words, **given, planned=each) for each in (False, True))
+    assert [cell.recipe.batch_size for cell in plain.cells] == [64, 64]
+    for cell in planned.cells:
+        recipe = cell.recipe
+        assert (recipe.batch_size, recipe.epochs, recipe.passes, recipe.augment.flip) == (16, 7, 1, 0.25)
+        assert recipe.augment.rotation_degrees != plain.cells[0].recipe.augment.rotation_degrees
+        assert "--no-plan" in cell.command  # else a cell would be planned once more

@@ -16,9 +16,9 @@ AFTER_STOP = "the same command continues"
 
 
 @choices(
-    *("epochs", "batch_size", "lr", "points", "pretrained", "recipe", "settings"),
+    *("epochs", "batch_size", "lr", "points", "pretrained", "plan", "recipe", "settings"),
     epochs="Of every run, as the next ones; see fit.",
-    batch_size="Of each device.",
+    plan="What no option says is planned by the data, for all runs alike (docs/training.md).",
     recipe="FILE.py:FUNCTION that returns the common Recipe; options are put on top.",
     settings="Any setting, of every run: augment.flip=0, ..",
 )
