@@ -20,8 +20,9 @@ from fiducial.training.recipe import Recipe
 if TYPE_CHECKING:  # torch
     from fiducial.training.pace import Pace
 
-LEAST_SAMPLES = 24_000  # crops that the smallest network needs to get well below the mean shape
-USES_EACH = 300  # times that an instance of the smallest sets is worth looking at
+LEAST_STEPS = 1500  # that the smallest network needs to get well below the mean shape
+STEPS_EACH = 300  # of the smallest sets, for each instance
+FEW = 30  # instances: of fewer the labels do not show how others may lie
 PASSES_OF_1000 = 120  # over a set of 1,000; larger ones need fewer, in the power of:
 FEWER = 0.35
 WORTH_WHILE = 4  # times the usual number of steps that given minutes may make
@@ -72,6 +73,11 @@ def tell(facts: Facts, recipe: Recipe, choices: Iterable[Choice]) -> None:
     logger.info(f"plan: {facts.told()}")
     for choice in choices:
         logger.info(str(choice))
+    if facts.instances < FEW:
+        logger.warning(
+            f"train has {facts.instances} labelled instance{'s' * (facts.instances != 1)}: what is learnt holds for images "
+            "much like these alone, and more labels help more than any setting"
+        )
     steps, useful = steps_of(recipe, facts.instances), useful_steps(facts.instances, recipe.batch_size)
     if steps < min(HARDLY, useful / 2):
         logger.warning(
@@ -133,7 +139,7 @@ def _views(facts: Facts, recipe: Recipe) -> list[Choice]:
     """How much crops are turned, enlarged and mirrored."""
     choices = []
     turn = facts.turn_degrees
-    if math.isfinite(turn):
+    if math.isfinite(turn) and facts.instances >= FEW:
         most = 1.2 * turn + 10
         degrees = 180.0 if most > 150 else max(15.0, 5.0 * round(most / 5))
         probability = 1.0 if turn >= ALL_DIRECTIONS_DEGREES else 0.6
@@ -148,10 +154,10 @@ def _views(facts: Facts, recipe: Recipe) -> list[Choice]:
         choices.append(Choice("augment.scale", [round(1 / half, 2), round(half, 2)], why))
     if not facts.flip_pairs_known:
         choices.append(Choice("augment.flip", 0.0, "which points change names in a mirror is not known"))
-    elif facts.mirrored > MIRRORED:
+    elif facts.mirrored > MIRRORED and facts.instances >= FEW:
         choices.append(Choice("augment.flip", 0.0, "no instance looks like another one in a mirror"))
     else:
-        choices.append(Choice("augment.flip", 0.5, "flip pairs are known, and the mean shape is its own mirror image"))
+        choices.append(Choice("augment.flip", 0.5, "flip pairs are known, and nothing speaks against mirrored images"))
     return choices
 
 
@@ -202,8 +208,8 @@ def _in_time(minutes: float, pace: Pace, useful: int) -> tuple[int, int, str]:
 def useful_steps(instances: int, batch_size: int) -> int:
     """Counts the steps that a set can use: so many that the smallest get below the mean shape, more for larger ones."""
     passes = PASSES_OF_1000 * min(1.0, (1000 / max(instances, 1)) ** FEWER)
-    samples = max(min(LEAST_SAMPLES, USES_EACH * instances), passes * instances)
-    return max(1, round(samples / min(batch_size, max(instances, 1))))
+    by_passes = passes * instances / min(batch_size, max(instances, 1))
+    return max(1, round(max(min(LEAST_STEPS, STEPS_EACH * instances), by_passes)))
 
 
 def most_steps(instances: int, batch_size: int) -> int:
