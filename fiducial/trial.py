@@ -107,8 +107,10 @@ def _explained(file: Path, limits: Limits) -> Iterator[None]:
     """Says of a trial's failure what it means for the file."""
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        if not is_about_memory(error.what):
+            raise
+        raise UserError(file, _meaning(error.what, limits)) from error
     except Failure as error:
         raise UserError(file, _meaning(str(error), limits)) from error
 

@@ -124,6 +124,10 @@ def _simcc(draft: Draft, own: Shapes, prefix: str, trunk: Trunk) -> dict[str, An
         raise UserError(
             f"{draft.contents.path}: {PROJECT}'s SimCC head with transposed convolutions; Fiducial has none"
         )
+    if "final_layer2.conv.weight" in own:
+        raise UserError(
+            draft.contents.path, f"{PROJECT}'s RTMW, whose head reads two maps of a neck that Fiducial has not"
+        )
     needed = ("final_layer", "cls_y", "mlp.1", "gau.uv", "gau.o") if rtmcc else ("final_layer", "mlp_head_y")
     missing = [f"{prefix}{name}.weight" for name in needed if f"{name}.weight" not in own]
     if missing:
