@@ -84,7 +84,7 @@ def test_nothing_is_asked_of_the_net_but_the_weights_that_are_asked_for(
     ]
     codes, said, asked = obeyed(commands, tmp_path)
     assert codes == [0, 0, 0, 2], said
-    assert f"{BACKBONE} starts from random weights: its weights are not on this disk (--pretrained yes fetches" in said
+    assert f"{BACKBONE} starts from random weights: its weights are not on this disk (--pretrained auto fetches" in said
     assert re.fullmatch(
         rf"fiducial: {BACKBONE}: no pretrained weights: the hub can't be reached .*", said.splitlines()[-1]
     )

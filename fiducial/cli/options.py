@@ -90,7 +90,10 @@ def _choices(
         ),
     ] = None,
     pretrained: Annotated[
-        str | None, typer.Option(help="Backbone weights: auto (those on this disk), yes (fetched), no.")
+        str | None,
+        typer.Option(
+            help="Backbone weights: here (those on this disk, the default), auto (fetched where they can be), yes (or an error), no."
+        ),
     ] = None,
     licence: Annotated[
         str | None,

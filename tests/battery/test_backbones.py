@@ -191,12 +191,14 @@ def test_methods_are_the_files_of_the_folder() -> None:
 def test_without_a_network_random_weights_are_announced(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "_cached_file", lambda *_: None)
     monkeypatch.setattr(pretrained, "_hub_failure", lambda: "the hub is asleep")
-    with warned(r"random weights: its weights are not on this disk \(--pretrained yes fetches them\).*--init"):
-        network = catalog.build_backbone(name, "auto")  # which does not ask the hub
+    with warned(r"random weights: its weights are not on this disk \(--pretrained auto fetches them\).*--init"):
+        network = catalog.build_backbone(name)  # which does not ask the hub
     assert network.initialization == "random"
+    with warned("random weights: the hub is asleep.*--init"):
+        assert catalog.build_backbone(name, "auto").initialization == "random"
     with pytest.raises(UserError, match="no pretrained weights: the hub is asleep"):
         catalog.build_backbone(name, "yes")
-    with pytest.raises(UserError, match="expected auto, yes or no"):
+    with pytest.raises(UserError, match="expected here, auto, yes, no"):
         catalog.build_backbone(name, "maybe")
 
 

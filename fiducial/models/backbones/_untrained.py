@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from fiducial.errors import UserError
 from fiducial.log import logger
-from fiducial.models.pretrained import Pretrained
+from fiducial.models.pretrained import Pretrained, check
 
 
 def announce(name: str, pretrained: Pretrained) -> None:
-    """Says that a backbone starts at random: raises UserError for "yes", a warning for "auto", nothing for "no"."""
-    if pretrained not in ("auto", "yes", "no"):
-        raise UserError(f"pretrained {pretrained!r}: expected auto, yes or no")
+    """Says that a backbone starts at random: raises UserError for "yes", nothing for "no", a warning for the others."""
+    check(pretrained)
     advice = "give a file of weights with --init"
     if pretrained == "yes":
         raise UserError(f"{name}: no pretrained weights can be fetched. Use --set pretrained=no, or {advice}")
-    if pretrained == "auto":
+    if pretrained != "no":
         logger.warning(f"{name} starts from random weights: none can be fetched. For better ones, {advice}")

@@ -59,7 +59,7 @@ def matches(name: str) -> bool:
     return name in SPECS
 
 
-def build(name: str, pretrained: Pretrained = "auto") -> CSPNeXt:
+def build(name: str, pretrained: Pretrained = "here") -> CSPNeXt:
     """Builds a member by name, random: weights come from a file (`--init`)."""
     _untrained.announce(name, pretrained)
     return CSPNeXt(SPECS[name])

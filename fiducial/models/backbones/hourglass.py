@@ -63,7 +63,7 @@ def matches(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def build(name: str, pretrained: Pretrained = "auto") -> Hourglass:
+def build(name: str, pretrained: Pretrained = "here") -> Hourglass:
     """Builds a network by name, random: weights come from a file of a whole detector (`--init`)."""
     found = _NAME.fullmatch(name)
     assert found is not None

@@ -54,7 +54,7 @@ def matches(name: str) -> bool:
     return name in names()
 
 
-def build(name: str, pretrained: Pretrained = "auto") -> HRNet:
+def build(name: str, pretrained: Pretrained = "here") -> HRNet:
     """Builds a member by name, from timm's ImageNet weights of the same trunk, or random (He et al. 2015)."""
     base, suffix = next((base, name[len(base) :]) for base in WIDTHS if name.startswith(base))
     network = HRNet(HRNetSpec(channels=WIDTHS[base], output=OUTPUTS[suffix]))

@@ -60,7 +60,7 @@ def whole_of(name: str) -> str | None:
     return stem if stem in WHOLE and stem != name else None
 
 
-def build(name: str, pretrained: Pretrained = "auto") -> TimmBackbone:
+def build(name: str, pretrained: Pretrained = "here") -> TimmBackbone:
     """Builds the network up to its last map. Raises UserError where timm offers no maps of it."""
     if (whole := whole_of(name)) is not None:
         network, initialization = weights.create(whole, pretrained, num_classes=0, global_pool="")

@@ -31,7 +31,7 @@ def matches(name: str) -> bool:
     return name.startswith(PREFIX) and timm_family.matches(name[len(PREFIX) :])
 
 
-def build(name: str, pretrained: Pretrained = "auto") -> UNet:
+def build(name: str, pretrained: Pretrained = "here") -> UNet:
     """Builds the U-Net on the encoder that the name says; `pretrained` is about the encoder, the rest is random."""
     encoder_name = timm_family.timm_name(name[len(PREFIX) :])
     encoder, initialization = timm_family.encoder(encoder_name, pretrained, last_only=False)

@@ -50,7 +50,7 @@ def matches(name: str) -> bool:
     return name in SPECS
 
 
-def build(name: str, pretrained: Pretrained = "auto") -> ViTPose:
+def build(name: str, pretrained: Pretrained = "here") -> ViTPose:
     """Builds a member by name, random: weights come from a file (`--init`)."""
     _untrained.announce(name, pretrained)
     return ViTPose(SPECS[name])
