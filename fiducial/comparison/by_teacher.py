@@ -17,7 +17,16 @@ from fiducial.comparison.runs import Run, Variant
 from fiducial.comparison.students import CONTROL, Study, kind_of
 from fiducial.comparison.table import NME, Comparison, Contrast, Measure, Row
 from fiducial.data import sampling
-from fiducial.distillation import DISTANCE, MEANINGS, Distances, Shared, Teacher, parameters_of, unlabelled_scores
+from fiducial.distillation import (
+    DISTANCE,
+    MEANINGS,
+    OTHER_MEASURE,
+    Distances,
+    Shared,
+    Teacher,
+    parameters_of,
+    unlabelled_scores,
+)
 from fiducial.evaluation import evaluate
 from fiducial.files import finite
 from fiducial.geometry import Size
@@ -114,7 +123,7 @@ def comparison_of(
             "best epoch": _best_epochs,
         },
         column_note="Jacobian error: mean |1 - J_t^-1 J_s|. Heatmap divergence: Jensen-Shannon, 0 to 0.69. Unsteadiness: by "
-        "how much the held-out distance changes from epoch to epoch in the second half of training.",
+        "how much the held-out distance changes from epoch to epoch in the second half of training. " + OTHER_MEASURE,
         facts=_facts(rows[0], beside),
         curves=[
             (f"val/{DISTANCE}", "Distance to the teacher", "px", 1.0),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fiducial.distillation.recipes import recipe_of as recipe_of
     from fiducial.distillation.scoring import DISTANCE as DISTANCE
     from fiducial.distillation.scoring import MEANINGS as MEANINGS
+    from fiducial.distillation.scoring import OTHER_MEASURE as OTHER_MEASURE
     from fiducial.distillation.scoring import Distances as Distances
     from fiducial.distillation.scoring import unlabelled_scores as unlabelled_scores
     from fiducial.distillation.spec import TAUGHT as TAUGHT
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "DISTANCE": "scoring.DISTANCE",
     "MEANINGS": "scoring.MEANINGS",
+    "OTHER_MEASURE": "scoring.OTHER_MEASURE",
     "TAUGHT": "spec.TAUGHT",
     "DistillationRecipe": "spec.DistillationRecipe",
     "Distances": "scoring.Distances",

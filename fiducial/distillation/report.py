@@ -19,7 +19,7 @@ from fiducial.card import Card
 from fiducial.data import sampling
 from fiducial.data.source import Source
 from fiducial.distillation.data import Material
-from fiducial.distillation.scoring import DISTANCE, MEANINGS, Distances
+from fiducial.distillation.scoring import DISTANCE, MEANINGS, OTHER_MEASURE, Distances
 from fiducial.distillation.teacher import Teacher, parameters_of
 from fiducial.evaluation import evaluate
 from fiducial.geometry import Size
@@ -187,8 +187,7 @@ def _page(
     metrics = metric_table(
         [(name, figures[name], meaning) for name, meaning in MEANINGS.items() if name in figures],
         f"On {material.split}",
-        f"{len(scored.rows)} crops; shares and NME are fractions, not percent. The distance is not the AKD that is published "
-        "with the First-Order-Motion model.",
+        f"{len(scored.rows)} crops; shares and NME are fractions, not percent. " + OTHER_MEASURE,
     )
     columns = ("clip", "crops", "distance px", "% of the side")
     clips = [(row["clip"], row["crops"], row[DISTANCE], 100 * row[SHARE]) for row in summary["clips"]]

@@ -33,6 +33,7 @@ from fiducial.training.scoring import validation_scores
 from fiducial.types import Batch, Instances
 
 DISTANCE = "student_teacher_distance"
+OTHER_MEASURE = "The distance is not the AKD that is published with the First-Order-Motion model."
 MEANINGS = {
     DISTANCE: "mean distance of the student's points from the teacher's, px of the student's input",
     "student_teacher_distance_share": "the same as a share of the input's longest side",

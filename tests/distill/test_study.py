@@ -85,7 +85,7 @@ def test_a_study_runs_and_a_failing_run_does_not_stop_it(motion_teacher: Teacher
     assert [row[""] for row in by_teacher.short_table(figures)] == [row["name"] for row in figures["rows"]]
     page = (out / "report.html").read_text()
     for text in (
-        "the AKD published with the First-Order-Motion model is another measure",
+        "not the AKD that is published with the First-Order-Motion model",
         "found points of its own",
         "L2, random against L1, random",
         "Points side by side",

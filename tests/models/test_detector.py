@@ -134,7 +134,7 @@ def change_card(**values: Any) -> Damage:
         (change_card(method="deepose"), r"method 'deepose': no such name\. Did you mean 'deeppose'\?"),
         (change_card(sise=[1, 2]), r"sise: unknown\. Did you mean 'size'\?"),
         (lambda run: (run / "model.json").write_text("[1,"), r"model\.json: not JSON"),
-        (lambda run: (run / "model.json").write_text("[1, 2]"), r"expected the fields of Card"),
+        (lambda run: (run / "model.json").write_text("[1, 2]"), r"expected an object with a field"),
         (lambda run: (run / "model.json").unlink(), r"no trained model here \(no model\.json\)"),
     ],
 )
