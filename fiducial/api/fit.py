@@ -64,7 +64,8 @@ def fit(
         out: the folder of the run, new unless `resume`.
         val: what the epoch is chosen by, with Instances [a tenth of their images, by the seed; said].
         size: px, a number or (width, height); lr: the peak, or "auto"; points: a subset of them, by numbers.
-        pretrained: "auto", weights on this disk, "yes", fetched, or "no"; licence: of the weights, in words.
+        pretrained: "here" [weights on this disk], "auto", fetched where they can be, "yes", or an error, "no", random;
+            licence: of the weights, in words.
         recipe: what the other choices change: a Recipe, or "FILE.py:FUNCTION". It is taken as it is; without one
             what is not chosen is planned by the data and the machine, unless `plan` is False. `plan_only` makes the
             plan and nothing else, without `out`: the figures are then `facts`, `plan` and `recipe`.
