@@ -19,6 +19,7 @@ from fiducial.data.facts import facts_of
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.models import packaged_weights
 from fiducial.training import fit as fitting
 from fiducial.training import plan as run_plan
 from fiducial.training import recipes
@@ -63,7 +64,8 @@ def plan_of_words(
         return Plan(data=data)
     common = recipes.load(recipe) if recipe else recipes.default()
     if planned and not recipe:
-        common = _planned(data, common, given_by(options, settings))
+        own = {"backbone": backbones, "size": sizes}
+        common = _planned(data, common, given_by(options, settings) | {name for name, words in own.items() if words})
     return plan_of(
         data,
         methods_of(methods, common, options, settings),
@@ -127,7 +129,7 @@ def sizes_of(text: str | None) -> list[Size]:
 def _planned(data: Source, common: Recipe, given: Collection[str]) -> Recipe:
     """Decides by the data alone: all methods get the same number of steps, whatever a step of each takes."""
     facts = facts_of(fitting.load_data(data, common).train)
-    recipe, choices = run_plan.plan_of(facts, common, given)
+    recipe, choices = run_plan.plan_of(facts, common, given, weights=packaged_weights.here())
     run_plan.tell(facts, recipe, choices)
     return recipe
 

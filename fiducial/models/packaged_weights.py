@@ -77,6 +77,11 @@ def package_of(name: str) -> Package | None:
     return next((item for item in PACKAGES if item.network == architecture and tag in ("", item.tag)), None)
 
 
+def here() -> list[str]:
+    """Lists timm's names of the networks whose packages are installed."""
+    return [package.network for package in PACKAGES if file_of(package)]
+
+
 def file_of(package: Package) -> Path | None:
     """Finds the file of weights of an installed package, which is not imported; None where it is not installed."""
     found = importlib.util.find_spec(package.module)

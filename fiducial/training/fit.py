@@ -23,6 +23,7 @@ from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, floor
 from fiducial.log import logger, muted
 from fiducial.models import detector as detectors
+from fiducial.models import packaged_weights
 from fiducial.models.detector import Detector
 from fiducial.report import detector_report
 from fiducial.report.run_page import files_of
@@ -126,7 +127,7 @@ def planned_work(
 def planned(data: Data, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, list[Choice], Facts]:
     """Decides by the data and this machine what nobody has `given`."""
     facts = facts_of(data.train)
-    recipe, choices = plan.plan_of(facts, recipe, given, partial(_pace, data))
+    recipe, choices = plan.plan_of(facts, recipe, given, partial(_pace, data), packaged_weights.here())
     return recipe, choices, facts
 
 

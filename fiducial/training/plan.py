@@ -34,6 +34,7 @@ GRID_PX = 32  # sides are multiples of it
 SQUARE = 1.25  # inputs of boxes that are less oblong are square
 MIRRORED = 0.35  # mean shapes further from their mirror image belong to sets that are never seen mirrored
 LR = 3e-3
+PRETRAINED = "tf_efficientnet_lite0"  # whose ImageNet weights come as a package and need the fewest labels for its size
 AFTER_TRAINING_SECONDS = 15.0  # scoring what was kept, pictures, the page
 
 
@@ -54,12 +55,19 @@ Measure = Callable[[Recipe], "Pace"]
 
 
 def plan_of(
-    facts: Facts, recipe: Recipe, given: Collection[str], measure: Measure | None = None
+    facts: Facts,
+    recipe: Recipe,
+    given: Collection[str],
+    measure: Measure | None = None,
+    weights: Collection[str] = (),
 ) -> tuple[Recipe, list[Choice]]:
     """Decides what of `recipe` nobody has `given`, settings as --set names them, and gives it with the choices.
 
-    measure: tells the pace of a recipe on this machine; without one, time plays no part."""
+    measure: tells the pace of a recipe on this machine; without one, time plays no part. weights: backbones whose
+    ImageNet weights are on this disk."""
     choices: list[Choice] = []
+    if PRETRAINED in weights and recipe.pretrained != "no" and recipe.init is None:
+        recipe = _with(recipe, _backbone(recipe), given, choices)
     for decide in (_input, _views, _batch):
         recipe = _with(recipe, decide(facts, recipe), given, choices)
     pace = None if measure is None or recipe.minutes is None else measure(recipe)
@@ -116,6 +124,11 @@ def _is_given(setting: str, given: Collection[str]) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------------- choices
+
+
+def _backbone(recipe: Recipe) -> list[Choice]:
+    why = f"its ImageNet weights are on this disk; {recipe.backbone} is smaller and faster (--backbone)"
+    return [Choice("backbone", PRETRAINED, why)]
 
 
 def _input(facts: Facts, recipe: Recipe) -> list[Choice]:

@@ -103,10 +103,13 @@ class Told:
 
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)  # 0: the connection ended without a word
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    refused: dict[str, list[float]] = field(default_factory=dict)  # those of the seconds that ended with 413 or 422
 
     def note(self, kind: str, status: int, seconds: float) -> None:
         self.statuses[kind, status] += 1
         self.seconds.setdefault(kind, []).append(seconds)
+        if status in (413, 422):
+            self.refused.setdefault(kind, []).append(seconds)
 
 
 async def polite(port: int, data: bytes, told: Told, kind: str, done: asyncio.Event, pause: float = 0.01) -> None:
@@ -314,7 +317,13 @@ class Visit:
         for kind, seconds in self.told.seconds.items():
             median, late = self.times_ms(kind)
             counts = ", ".join(f"{count} x {status}" for status, count in sorted(self.statuses(kind).items()))
-            lines.append(f"{kind:24} {median:7.1f} ms {late:7.1f} {1e3 * max(seconds):7.0f}   {counts}")
+            refusals = self.told.refused.get(kind)
+            refused = (
+                f"; refused in {1e3 * np.median(refusals):.0f} ms, at most {1e3 * max(refusals):.0f}"
+                if refusals
+                else ""
+            )
+            lines.append(f"{kind:24} {median:7.1f} ms {late:7.1f} {1e3 * max(seconds):7.0f}   {counts}{refused}")
         return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ from fiducial.data.augment import AugmentSpec
 from fiducial.data.facts import Facts
 from fiducial.data.loading import ImageGroupedSampler, batches_an_epoch
 from fiducial.geometry import Size
+from fiducial.models import packaged_weights
 from fiducial.training import plan
 from fiducial.training.pace import Pace
 from fiducial.training.recipe import Recipe
@@ -100,6 +101,18 @@ def test_what_is_given_stays() -> None:
     untouched, choices = plan.plan_of(FACES, Recipe(minutes=3), names, lambda recipe: PACE)
     assert (untouched, choices) == (Recipe(minutes=3), [])
     assert planned(given=("augment",)).augment == AugmentSpec()
+
+
+def test_a_backbone_whose_weights_are_here_is_taken_where_nobody_chose_one() -> None:
+    def backbone(
+        recipe: Recipe = USUAL, given: tuple[str, ...] = (), weights: tuple[str, ...] = (plan.PRETRAINED,)
+    ) -> str:
+        return plan.plan_of(FACES, recipe, given, weights=weights)[0].backbone
+
+    assert plan.PRETRAINED in {package.network for package in packaged_weights.PACKAGES}
+    assert backbone() == plan.PRETRAINED
+    assert backbone(weights=()) == backbone(given=("backbone",)) == USUAL.backbone
+    assert backbone(Recipe(pretrained="no")) == backbone(Recipe(init="run")) == USUAL.backbone
 
 
 @pytest.mark.parametrize("passes", [0.13, 1.0, 4.0])
