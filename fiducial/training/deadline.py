@@ -13,6 +13,7 @@ from fiducial.training._lightning import L
 from fiducial.training.plan import AFTER_TRAINING_SECONDS
 
 LATE, EARLY = 0.02, 0.05  # of all its time, by which a run may foresee to miss its end before its epochs change
+MANY = 8  # epochs to come, of which the first says too little
 
 
 class Deadline(L.Callback):
@@ -40,7 +41,8 @@ class Deadline(L.Callback):
         pace = now if here == 1 else (now - self.first_took) / (here - 1)
         left = self.limit - self.used - now
         late = (total - done) * pace - left
-        if late > LATE * self.limit or (late < -EARLY * self.limit and here > 1):
+        tells = here > 1 or total - done < MANY
+        if tells and (late > LATE * self.limit or (late < -EARLY * self.limit and here > 1)):
             self._change(trainer, pl_module, min(self.most_epochs, done + round(left / pace)))
         trainer.should_stop = trainer.should_stop or done >= (trainer.max_epochs or 0)
 

@@ -38,6 +38,8 @@ from fiducial.training.scoring import PointErrors
 from fiducial.training.work import Outcome, Prepare, Work
 from fiducial.types import Instances, Problem, Skeleton
 
+PREFLIGHT_SECONDS = 30.0  # with those of timing steps less than a minute, before training starts
+
 
 @dataclass(frozen=True)
 class Data:
@@ -249,7 +251,7 @@ def _preflight(objective: Supervised, data: Data, recipe: Recipe, rate: float, d
     """On eight plain crops."""
     size, plain = recipe.size, AugmentSpec.none()
     probe = next(iter(loading.loader(data.train, size, min(8, recipe.batch_size), plain, padding=recipe.padding)))
-    seconds = 60.0 if recipe.minutes is None else min(60.0, 3 * recipe.minutes)  # of minutes, a twentieth
+    seconds = PREFLIGHT_SECONDS if recipe.minutes is None else min(PREFLIGHT_SECONDS, 3 * recipe.minutes)  # a twentieth
     return preflight.overfit(objective, probe, data.train, lr=rate, device=device, max_seconds=seconds)
 
 

@@ -26,7 +26,8 @@ FEW = 30  # instances: of fewer the labels do not show how others may lie
 PASSES_OF_1000 = 120  # over a set of 1,000; larger ones need fewer, in the power of:
 FEWER = 0.35
 WORTH_WHILE = 4  # times the usual number of steps that given minutes may make
-HARDLY = 500  # steps: runs of fewer end near the mean shape
+HARDLY = 500  # steps: runs of fewer end near the mean shape,
+HARDLY_TUNED = 100  # or of these, from ImageNet weights
 VALIDATIONS = 50  # about so many epochs
 VALIDATING = 0.1  # of the minutes, at most
 AREA_PX = 128 * 128  # of the input
@@ -87,7 +88,8 @@ def tell(facts: Facts, recipe: Recipe, choices: Iterable[Choice]) -> None:
             "much like these alone, and more labels help more than any setting"
         )
     steps, useful = steps_of(recipe, facts.instances), useful_steps(facts.instances, recipe.batch_size)
-    if steps < min(HARDLY, useful / 2):
+    least = HARDLY_TUNED if any(choice.setting == "backbone" for choice in choices) else HARDLY
+    if steps < min(least, useful / 2):
         logger.warning(
             f"this run is of {steps} steps; runs of so few end near the mean shape, which is worth nothing. This set can "
             f"use {useful}: give more --epochs or --minutes, or a smaller --batch-size, or leave these to the plan"

@@ -92,7 +92,7 @@ def variants_of(recipe: Recipe) -> list[Variant]:
 
 
 def fastest_variant(
-    objective: Objective, batch: Any, device: torch.device, variants: list[Variant], max_seconds: float = 60
+    objective: Objective, batch: Any, device: torch.device, variants: list[Variant], max_seconds: float = 20
 ) -> tuple[Variant, dict[Variant, float]]:
     """Seconds a training step for each variant, the best of four rounds in which they take turns (what else a machine
     does then meets them all). The first variant is kept unless another is a tenth faster. Leaves everything as it was,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from fiducial.data.loading import ImageGroupedSampler, batches_an_epoch
 from fiducial.geometry import Size
 from fiducial.models import packaged_weights
 from fiducial.training import plan
+from fiducial.training.deadline import Deadline
 from fiducial.training.pace import Pace
 from fiducial.training.recipe import Recipe
 
@@ -219,3 +222,42 @@ def test_few_instances_are_said_and_decide_no_turns(count: int) -> None:
     with heard() as lines:
         plan.tell(few, recipe, choices)
     assert any("more labels help more" in line for line in lines)
+
+
+def fake_trainer(epoch: int, epochs: int) -> Any:
+    loop = SimpleNamespace(max_epochs=epochs)
+    strategy = SimpleNamespace(broadcast=lambda value: value)
+    return SimpleNamespace(current_epoch=epoch, max_epochs=epochs, fit_loop=loop, strategy=strategy, should_stop=False)
+
+
+def after_epoch(watch: Deadline, epoch: int, epochs: int, took_s: float) -> tuple[int, bool]:
+    """The number of epochs that a run has after one of them has ended `took_s` after it began, and whether it stops."""
+    trainer, module = fake_trainer(epoch, epochs), SimpleNamespace(total_steps=0)
+    watch.began = time.perf_counter() - took_s
+    with heard():
+        watch.on_train_epoch_end(trainer, module)
+    return trainer.fit_loop.max_epochs, trainer.should_stop
+
+
+def test_epochs_follow_the_pace() -> None:
+    """Of 10 minutes less 15 s are 585 s; an epoch was foreseen to take about 10 s."""
+    watch = Deadline(10, steps_an_epoch=5, most_epochs=100, used_seconds=0)
+    assert after_epoch(watch, 0, 58, 60) == (58, False)  # the first epoch of many tells nothing
+    assert after_epoch(watch, 1, 58, 80)[0] == 2 + round((585 - 80) / 20)  # twice as slow
+    assert after_epoch(watch, 1, 5, 80)[0] == 2 + round((585 - 80) / 20)
+    assert after_epoch(watch, 1, 5, 61)[0] == 100  # no more than there may be
+    assert after_epoch(watch, 20, 30, 600) == (21, True)  # late: this was the last
+
+
+def test_time_that_is_used_up_travels_in_the_checkpoint() -> None:
+    before = Deadline(10, steps_an_epoch=5, most_epochs=100, used_seconds=30)
+    assert after_epoch(before, 9, 20, 270)[0] == 10 + round((585 - 30 - 270) / 30)
+    kept = before.state_dict()
+    assert kept["seconds"] == pytest.approx(300, abs=5)
+    resumed = Deadline(10, steps_an_epoch=5, most_epochs=100, used_seconds=10)
+    resumed.load_state_dict(kept)
+    resumed.first_epoch = 10
+    resumed.first_took = 20
+    epochs, stops = after_epoch(resumed, 11, 40, 40)  # 20 s an epoch; 585 - 310 - 40 s are left
+    assert epochs == 12 + round((585 - 310 - 40) / 20)
+    assert not stops
