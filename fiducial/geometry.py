@@ -271,6 +271,11 @@ def similarity(from_xy: np.ndarray, to_xy: np.ndarray, weight: np.ndarray) -> Ma
     return matrix
 
 
+def mirrors(matrix: Array) -> Array:
+    """Says whether a map mirrors: its determinant is below 0; [...]."""
+    return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0] < 0
+
+
 def turn_of(matrix: Array) -> Array:
     """Measures by how much a map turns, radians clockwise as seen on the screen, as `rotation` takes it; [...]."""
     return np.arctan2(matrix[..., 1, 0], matrix[..., 0, 0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +13,16 @@ import numpy as np
 from fiducial.api.arguments import options_of, path_of, settings_of, source_of
 from fiducial.api.results import Run
 from fiducial.data.arrays import SOURCE
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.training import recipes
 from fiducial.training.plan import given_by
-from fiducial.training.recipe import Recipe
+from fiducial.training.recipe import Recipe, UnlabelledSpec
 from fiducial.types import Instances
 
 if TYPE_CHECKING:
-    from fiducial.training.fit import Data
+    from fiducial.training.fit import Data, Pool
     from fiducial.training.work import Prepare
 
 VALIDATED = 10  # one image of so many is for choosing the epoch, where nobody says which
@@ -31,6 +33,7 @@ def fit(
     out: Any = None,
     *,
     val: Instances | None = None,
+    unlabelled: Any = None,
     method: str | None = None,
     backbone: str | None = None,
     size: Any = None,
@@ -63,6 +66,8 @@ def fit(
         data: a path that `fiducial fit` takes, or Instances (`Instances.of`, `Instances.read`).
         out: the folder of the run, new unless `resume`.
         val: what the epoch is chosen by, with Instances [a tenth of their images, by the seed; said].
+        unlabelled: images to learn from too, without labels: a path that `--unlabelled` takes, or Instances, whose boxes
+            alone are used.
         size: px, a number or (width, height); lr: the peak, or "auto"; points: a subset of them, by numbers.
         pretrained: "here" [weights on this disk], "auto", fetched where they can be, "yes", or an error, "no", random;
             licence: of the weights, in words.
@@ -99,6 +104,8 @@ def fit(
         minutes=minutes,
     )
     words = settings_of(more, settings)
+    if unlabelled is not None and base.unlabelled is None:
+        base = replace(base, unlabelled=UnlabelledSpec())
     chosen = recipes.changed(base, options, words)
     given = given_by(options, words) if plan and recipe is None and not resume else None
     prepare: Prepare
@@ -107,6 +114,7 @@ def fit(
 
     teaching = recipes.taught_by(chosen.method)
     by_labels = teaching is fitting
+    pool = _pool_of(unlabelled, chosen, by_labels)
     if isinstance(data, Instances):
         if not by_labels:
             raise UserError(
@@ -115,7 +123,7 @@ def fit(
         own = _data_of(data, val, chosen)
         if plan_only:
             return _plan_of(own, chosen, given or ())
-        prepare = partial(fitting.planned_work, own, source=data.source or SOURCE, given=given)
+        prepare = partial(fitting.planned_work, own, source=data.source or SOURCE, given=given, pool=pool)
     elif val is not None:
         raise UserError("val", "is for Instances; data on a disk have their own, or a tenth of train is taken")
     else:
@@ -124,9 +132,26 @@ def fit(
             raise UserError("plan_only", f"method {chosen.method!r} learns without labels and has no plan")
         if plan_only:
             return _plan_of(fitting.load_data(source, chosen), chosen, given or ())
-        prepare = fitting.preparation(source, given) if by_labels else teaching.preparation(source)
+        prepare = fitting.preparation(source, given, pool) if by_labels else teaching.preparation(source)
     figures = run.run(prepare, folder, chosen, resume=resume, devices=devices, progress=progress)
     return Run(figures=figures or {}, folder=folder)
+
+
+def _pool_of(unlabelled: Any, recipe: Recipe, by_labels: bool) -> Pool | None:
+    """Gives what reads the unlabelled images; UserError where they and the recipe do not go together."""
+    if unlabelled is None:
+        if by_labels and recipe.unlabelled is not None:
+            raise UserError("unlabelled", "the recipe learns from images without labels too; give them")
+        return None
+    if not by_labels:
+        raise UserError("unlabelled", f"method {recipe.method!r} needs no labels; give all as the data")
+    if recipe.unlabelled is None:
+        raise UserError("unlabelled", "--set unlabelled=null says that none are learnt from; leave one of the two out")
+    from fiducial import motion
+
+    if isinstance(unlabelled, Instances):
+        return lambda skeleton, *others: motion.without_labels(unlabelled, skeleton)
+    return motion.pool_of(Source(path_of(unlabelled, "unlabelled")).here())
 
 
 def _plan_of(data: Data, recipe: Recipe, given: Collection[str]) -> Run:

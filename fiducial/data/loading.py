@@ -59,12 +59,45 @@ def loader(
 
     `loader.sampler.set_epoch(n)` chooses the epoch; `loader.dataset.problems()` says which pictures could not be
     read."""
+    crops, draws = crops_and_draws(
+        instances,
+        size,
+        batch_size,
+        spec,
+        rows=rows,
+        seed=seed,
+        passes=passes,
+        rank=rank,
+        world=world,
+        padding=padding,
+        strict=strict,
+        cache_bytes=cache_bytes,
+    )
+    return loader_of(crops, draws, workers)
+
+
+def crops_and_draws(
+    instances: Instances,
+    size: Size,
+    batch_size: int,
+    spec: AugmentSpec | None,
+    *,
+    rows: np.ndarray | None = None,
+    seed: int = 0,
+    passes: float = 1,
+    rank: int = 0,
+    world: int = 1,
+    padding: float = PADDING,
+    strict: bool = False,
+    cache_bytes: int = CACHE_BYTES,
+) -> tuple[Crops, ImageGroupedSampler]:
+    """Makes the parts of what `loader` gives: what makes batches, and the order in which it does."""
     training = spec is not None
-    crops = Crops(instances, size, spec, seed=seed, padding=padding, strict=strict, cache_bytes=cache_bytes)
     if rows is None:
         rows = np.flatnonzero(trainable(instances)) if training else np.arange(len(instances))
     if len(rows) == 0:
         raise UserError(f"{instances.source}: nothing to load: no instance has a labelled point")
+    crops = Crops(instances, size, spec, rows=rows, seed=seed, padding=padding, strict=strict, cache_bytes=cache_bytes)
     draws = ImageGroupedSampler(
         rows,
         instances.image_row,
@@ -75,7 +108,7 @@ def loader(
         rank=rank,
         world=world,
     )
-    return loader_of(crops, draws, workers)
+    return crops, draws
 
 
 def loader_of(dataset: Dataset[Any], draws: Sampler[Any] | Sequence[Any], workers: int) -> DataLoader:
@@ -261,8 +294,9 @@ class ImageGroupedSampler(Sampler[Draw]):
 
 
 class Crops(Dataset[Batch]):
-    """Makes the batches. A picture that can't be read is replaced in training by that of the next row that has one, is
-    left out of evaluation (labelled = 0), and is reported once by `problems`; with `strict` it is an error."""
+    """Makes the batches. A picture that can't be read is replaced in training by that of the next of `rows` (rising)
+    that has one, is left out of evaluation (labelled = 0), and is reported once by `problems`; with `strict` it is an
+    error."""
 
     def __init__(
         self,
@@ -270,6 +304,7 @@ class Crops(Dataset[Batch]):
         size: Size,
         spec: AugmentSpec | None,
         *,
+        rows: np.ndarray | None = None,
         seed: int = 0,
         padding: float = PADDING,
         strict: bool = False,
@@ -279,7 +314,7 @@ class Crops(Dataset[Batch]):
         self.padding, self.strict = padding, strict
         self.flip = augment.flip_probability(spec, instances.skeleton) if spec else 0.0
         self.flip_order = instances.skeleton.flip_order if self.flip else None
-        self.usable = trainable(instances)
+        self.rows = np.flatnonzero(trainable(instances)) if rows is None else rows
         self.images = cached(instances, cache_bytes)
         # Shared with the workers, which write into it; anonymous as in `CachedImages`.
         self.broken = torch.frombuffer(mmap.mmap(-1, max(len(instances.images), 1)), dtype=torch.uint8)
@@ -359,10 +394,9 @@ class Crops(Dataset[Batch]):
         return cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
 
     def _replacement(self, row: int, epoch: int) -> tuple[_Sample, np.ndarray]:
-        """The next usable row whose picture can be read."""
-        for other in itertools.chain(range(row + 1, len(self)), range(row)):
-            if not self.usable[other]:
-                continue
+        """The next row whose picture can be read."""
+        place = int(np.searchsorted(self.rows, row))
+        for other in np.concatenate([self.rows[place + 1 :], self.rows[:place]]).tolist():
             sample = self._sample(other, epoch)
             picture = self._read(int(self.instances.image_row[other]), crops.reduction(sample.matrix))
             if picture is not None:
@@ -436,7 +470,7 @@ def cached(instances: Instances, limit: int) -> Images:
     fits = len(size) > 0 and bool((size > 0).all()) and int(size.prod(1, dtype=np.int64).sum()) * 3 <= limit
     return (
         CachedImages(instances.images, size)
-        if fits and not isinstance(instances.images, ArrayImages)
+        if fits and not isinstance(instances.images, (ArrayImages, CachedImages))
         else instances.images
     )
 

@@ -11,6 +11,7 @@ the other. In the order of the data:
     system, official        detector and generator of a run, or of a published file
     puppet, animation       what moves an image as a video moves
     linear_map, linear_map_report   such points against labels
+    unlabelled              frames to learn from beside labelled images
 
 Other rooms use the names below, nothing else; each is imported when it is first used."""
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from fiducial.motion.linear_map_report import write as write_linear_map  # noqa: F401
     from fiducial.motion.puppet import Puppet as Puppet
     from fiducial.motion.system import System as System
+    from fiducial.motion.unlabelled import pool_of as pool_of
+    from fiducial.motion.unlabelled import without_labels as without_labels
 
 _WHERE = {
     "Animation": "animation.Animation",
@@ -40,6 +43,8 @@ _WHERE = {
     "linear_map_answer": "linear_map_report.answer",
     "linear_map_summary": "linear_map_report.summary_of",
     "linear_map_table": "linear_map_report.table",
+    "pool_of": "unlabelled.pool_of",
+    "without_labels": "unlabelled.without_labels",
     "write_linear_map": "linear_map_report.write",
 }
 

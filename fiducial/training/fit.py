@@ -1,13 +1,15 @@
-"""Taught by labels: `fiducial fit DATA`, a recipe and labelled data in, a run folder out (see `run`)."""
+"""Taught by labels: `fiducial fit DATA`, a recipe and labelled data in, a run folder out (see `run`). Images without labels
+may be learnt from beside them (see `unlabelled`)."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from fiducial.models import packaged_weights
 from fiducial.models.detector import Detector
 from fiducial.report import detector_report
 from fiducial.report.run_page import files_of
-from fiducial.training import plan, preflight, run
+from fiducial.training import plan, preflight, run, unlabelled
 from fiducial.training.device import worker_count
 from fiducial.training.history import ToBeat
 from fiducial.training.objective import Supervised
@@ -35,32 +37,42 @@ from fiducial.training.pace import Pace, pace_of
 from fiducial.training.plan import Choice
 from fiducial.training.recipe import Recipe
 from fiducial.training.scoring import PointErrors
+from fiducial.training.unlabelled import Calibration, SelfTaught
 from fiducial.training.work import Outcome, Prepare, Work
 from fiducial.types import Instances, Problem, Skeleton
+
+if TYPE_CHECKING:  # Lightning
+    from fiducial.training.watch import Teaching
 
 PREFLIGHT_SECONDS = 30.0  # with those of timing steps less than a minute, before training starts
 
 
 @dataclass(frozen=True)
 class Data:
-    """The labelled data of a run."""
+    """The data of a run."""
 
     train: Instances
     validation: Instances
     problems: list[Problem]
     # val with crowds and instances without points, which evaluation ignores but must know; None: as `validation`.
     whole_validation: Instances | None = None
+    unlabelled: Instances | None = None  # of the same points, none of them labelled; None: labels alone are learnt from
+
+    @property
+    def parts(self) -> tuple[Instances, ...]:
+        """Lists what is learnt from and what an epoch is chosen by."""
+        return (self.train, self.validation, *([] if self.unlabelled is None else [self.unlabelled]))
 
     @property
     def licences(self) -> tuple[str, ...]:
         """Lists the licences that the data state."""
-        return tuple(dict.fromkeys([*self.train.licences, *self.validation.licences]))
+        return tuple(dict.fromkeys(licence for part in self.parts for licence in part.licences))
 
     @property
     def fingerprint(self) -> str:
         """Changes with any label, so that a resumed run can tell that its data are those it began with."""
         digest = hashlib.sha256()
-        for part in (self.train, self.validation):
+        for part in self.parts:
             for data in part.label_bytes():
                 digest.update(data)
         return digest.hexdigest()[:16]
@@ -102,26 +114,40 @@ def fit(
     return outcome.card if outcome is not None else Card(work.objective.detector.spec)
 
 
-def preparation(source: Source, given: Collection[str] | None = None) -> Prepare:
+# Reads images without labels as instances of a skeleton, whose frames may be kept in OUT; a run's recipe, its folder, and
+# whether it begins.
+Pool = Callable[[Skeleton, Recipe, Path, bool], Instances]
+
+
+def preparation(source: Source, given: Collection[str] | None = None, pool: Pool | None = None) -> Prepare:
     """Gives what reads the data of `fiducial fit DATA` and makes the work of a run on them. given: the settings that are
-    not to be planned; None = all."""
+    not to be planned; None = all. pool: what gives the unlabelled images of a recipe with `unlabelled`."""
 
     def prepare(recipe: Recipe, out: Path, begins: bool) -> Work:
-        return planned_work(load_data(source, recipe), recipe, out, begins, source=str(source), given=given)
+        data = load_data(source, recipe)
+        return planned_work(data, recipe, out, begins, source=str(source), given=given, pool=pool)
 
     return prepare
 
 
 def planned_work(
-    data: Data, recipe: Recipe, out: Path, begins: bool, *, source: str, given: Collection[str] | None
+    data: Data,
+    recipe: Recipe,
+    out: Path,
+    begins: bool,
+    *,
+    source: str,
+    given: Collection[str] | None,
+    pool: Pool | None = None,
 ) -> Work:
-    """Makes the work of a run, planned where it begins; `given` as in `preparation`."""
-    if not begins or given is None:
-        choices = plan.read(out)
-        work = work_of(data, recipe, out, begins, source=source)
-    else:
+    """Makes the work of a run, planned where it begins; `given` and `pool` as in `preparation`."""
+    choices, facts = plan.read(out), None
+    if begins and given is not None:
         recipe, choices, facts = planned(data, recipe, given)
-        work = work_of(data, recipe, out, begins, source=source)
+    if pool is not None:  # read in the planned size
+        data = replace(data, unlabelled=pool(data.train.skeleton, recipe, out, begins))
+    work = work_of(data, recipe, out, begins, source=source)
+    if facts is not None:
         plan.tell(facts, recipe, choices)
     return replace(work, beside={"plan": choices} if choices else {})
 
@@ -143,7 +169,34 @@ def told_plan(data: Data, recipe: Recipe, given: Collection[str]) -> dict[str, A
 def _pace(data: Data, recipe: Recipe) -> Pace:
     with torch.random.fork_rng(), muted():
         detector, _ = build_detector(replace(recipe, pretrained="no", init=None), data)
-    return pace_of(detector, data.train, len(data.validation), recipe)
+    if recipe.unlabelled is None:
+        objective = Supervised(detector)
+    else:  # labelled crops show how long unlabelled ones take
+        data, objective = replace(data, unlabelled=data.train), SelfTaught(detector)
+        object.__setattr__(objective, "teacher", copy.deepcopy(detector).eval())
+        objective.sure_from, objective.weight = 0.0, 1.0
+    loader = train_loader(data, replace(recipe, workers=0), 0, 1)
+    return pace_of(objective, loader, len(data.validation), recipe)
+
+
+def train_loader(
+    data: Data, recipe: Recipe, rank: int, world: int, wanted: Callable[[], bool] = lambda: True
+) -> DataLoader:
+    """Loads what is learnt from; `wanted` says at the begin of an epoch whether unlabelled images are."""
+    options: dict[str, Any] = {"workers": worker_count(recipe), "rank": rank, "world": world}
+    if data.unlabelled is not None and recipe.unlabelled is not None:
+        return unlabelled.loader(data.train, data.unlabelled, recipe, recipe.unlabelled, wanted=wanted, **options)
+    return loading.loader(
+        data.train,
+        recipe.size,
+        recipe.batch_size,
+        recipe.augment,
+        seed=recipe.seed,
+        passes=recipe.passes,
+        padding=recipe.padding,
+        strict=recipe.strict,
+        **options,
+    )
 
 
 def work_of(
@@ -162,26 +215,13 @@ def work_of(
     from fiducial.training.watch import CollapseWatch
 
     detector, initialization = build_detector(recipe, data)
-    objective = Supervised(detector)
     whole = data.validation if data.whole_validation is None else data.whole_validation
     truth, split = reported or (whole, "val")
-    settings: dict[str, Any] = {"padding": recipe.padding, "workers": worker_count(recipe)}
-
-    def train_loader(rank: int, world: int) -> DataLoader:
-        return loading.loader(
-            data.train,
-            recipe.size,
-            recipe.batch_size,
-            recipe.augment,
-            seed=recipe.seed,
-            passes=recipe.passes,
-            rank=rank,
-            world=world,
-            strict=recipe.strict,
-            **settings,
-        )
+    ground = floor.floor_of(data.validation, data.train).nme
+    objective, scoring, teaching = _learnt(detector, data, recipe, ground)
 
     def validation_loader() -> DataLoader:
+        settings: dict[str, Any] = {"padding": recipe.padding, "workers": worker_count(recipe)}
         return loading.loader(data.validation, recipe.size, recipe.batch_size, None, **settings)
 
     def save(out: Path, card: Card) -> None:
@@ -192,22 +232,43 @@ def work_of(
         objective=objective,
         samples=len(data.train),
         passes=recipe.passes,
-        train_loader=train_loader,
+        train_loader=partial(train_loader, data, recipe, wanted=lambda: teaching is None or teaching.goes_on),
         validation_loader=validation_loader,
-        scoring=PointErrors(data.validation),
+        scoring=scoring,
         where=data.train.where,
-        watches=(CollapseWatch(),),
-        preflight=partial(_preflight, objective, data, recipe),
+        watches=(CollapseWatch(), *([] if teaching is None else [teaching])),
+        preflight=partial(_preflight, Supervised(detector), data, recipe),
         fingerprint=data.fingerprint,
         problems=data.problems,
         initialization=initialization,
         data_licences=data.licences,
         derived_from=origins_of(recipe, detector),
-        card_metrics={"train_instances": len(data.train), **box_share(data.train)},
-        floor=lambda metrics: ToBeat(floor.floor_of(data.validation, data.train).nme, "the mean shape of train"),
+        card_metrics={
+            "train_instances": len(data.train),
+            **({} if data.unlabelled is None else {"unlabelled_instances": len(data.unlabelled)}),
+            **box_share(data.train),
+        },
+        floor=lambda metrics: ToBeat(ground, "the mean shape of train"),
         save=save,
-        report=partial(_report, data=data, truth=truth, split=split, source=source),
+        report=partial(_report, data=data, truth=truth, split=split, source=source, teaching=teaching),
     )
+
+
+def _learnt(
+    detector: Detector, data: Data, recipe: Recipe, ground: float
+) -> tuple[Supervised, PointErrors, Teaching | None]:
+    """What is minimised, how an epoch is scored, and what decides about unlabelled images, where there are some."""
+    if data.unlabelled is None or recipe.unlabelled is None:
+        return Supervised(detector), PointErrors(data.validation), None
+    if recipe.optimizer.ema_decay == 0:
+        raise UserError(
+            "optimizer.ema_decay is 0: on unlabelled images the averaged weights teach, and there are none then; give a "
+            "number above 0, or leave --unlabelled out"
+        )
+    from fiducial.training.watch import Teaching
+
+    objective, scoring = SelfTaught(detector), Calibration(data.validation, ground)
+    return objective, scoring, Teaching(objective, scoring, recipe.unlabelled, len(data.unlabelled))
 
 
 def box_share(instances: Instances) -> dict[str, float]:
@@ -255,7 +316,9 @@ def _preflight(objective: Supervised, data: Data, recipe: Recipe, rate: float, d
     return preflight.overfit(objective, probe, data.train, lr=rate, device=device, max_seconds=seconds)
 
 
-def _report(outcome: Outcome, *, data: Data, truth: Instances, split: str, source: str) -> dict[str, Any]:
+def _report(
+    outcome: Outcome, *, data: Data, truth: Instances, split: str, source: str, teaching: Teaching | None
+) -> dict[str, Any]:
     """Scores the run's model and writes its page; the figures, and where the files are."""
     out = outcome.out
     detector, card = detectors.load(out, evaluate.device_name())
@@ -273,6 +336,7 @@ def _report(outcome: Outcome, *, data: Data, truth: Instances, split: str, sourc
         split=split,
         problems=[*map(str, data.problems), *evaluation.problems],
         ground=ground,
-        notes=[outcome.warning] if outcome.warning else [],
+        notes=[note for note in (outcome.warning, teaching.said() if teaching else "") if note],
     )
-    return {**summary, "files": files_of(out)}
+    taught = {} if teaching is None else {"unlabelled": teaching.told()}
+    return {**summary, **taught, "files": files_of(out)}

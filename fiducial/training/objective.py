@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from fiducial.models.contracts import Head
@@ -45,21 +45,25 @@ class Supervised(Objective):
         self.mean_peak: Tensor | None = None
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        raw = self._raw(batch)
+        return self.losses_of(self.raw_of(batch.image), batch)
+
+    @torch.no_grad()
+    def each(self, batch: Batch) -> Tensor:
+        return losses_of_rows(self.detector.head, self.raw_of(batch.image), batch)
+
+    def losses_of(self, raw: Any, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Computes the head's losses of a raw, in full precision, and notes the mean peak."""
         head = self.detector.head
         with torch.autocast(batch.image.device.type, enabled=False):
             if self.training and head.may_collapse:
                 self.mean_peak = _mean_peak(head.heatmaps(raw), batch)
             return head.loss(raw, batch)
 
-    @torch.no_grad()
-    def each(self, batch: Batch) -> Tensor:
-        return losses_of_rows(self.detector.head, self._raw(batch), batch)
-
-    def _raw(self, batch: Batch) -> Any:
+    def raw_of(self, image: UInt8[Tensor, "b h w 3"]) -> Any:
+        """Runs the detector, its backbone without gradients where it is frozen."""
         detector = self.detector
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            features = detector.features(batch.image)
+            features = detector.features(image)
         return full_precision(detector.head(features[detector.backbone.main]))
 
 
@@ -67,9 +71,15 @@ def losses_of_rows(head: Head, raw: Any, batch: Batch) -> Tensor:
     """[b]: the summed losses of each row of a head's raw alone."""
     losses = []
     for i in range(len(batch.row)):
-        own = raw[i : i + 1] if isinstance(raw, Tensor) else type(raw)(*(part[i : i + 1] for part in raw))
-        losses.append(torch.stack(list(head.loss(own, Batch(*(column[i : i + 1] for column in batch))).values())).sum())
+        rows = slice(i, i + 1)
+        of_row = head.loss(raw_rows(raw, rows), Batch(*(column[rows] for column in batch)))
+        losses.append(torch.stack(list(of_row.values())).sum())
     return torch.stack(losses)
+
+
+def raw_rows(raw: Any, rows: slice) -> Any:
+    """Picks rows of a head's raw."""
+    return raw[rows] if isinstance(raw, Tensor) else type(raw)(*(part[rows] for part in raw))
 
 
 @torch.no_grad()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from fiducial import files
-from fiducial.data import loading
-from fiducial.models.detector import Detector
 from fiducial.training import preflight
 from fiducial.training.device import pick_device, worker_count
-from fiducial.training.objective import Supervised
+from fiducial.training.objective import Objective
 from fiducial.training.recipe import Recipe
-from fiducial.types import Instances
 
 VALIDATING = 0.4  # of what a training step of as many crops takes: no gradients, but images are decoded whole
 SECONDS = 15.0  # that timing may take, but for the first step of each variant
@@ -29,17 +27,16 @@ class Pace:
     memory_format: str
 
 
-def pace_of(detector: Detector, train: Instances, validated: int, recipe: Recipe) -> Pace:
-    """Times a few steps of training. validated: instances of val. Leaves the detector and torch's random numbers as they
-    were."""
+def pace_of(objective: Objective, loader: Any, validated: int, recipe: Recipe) -> Pace:
+    """Times a few steps of training. loader: of its batches, without processes; validated: instances of val. Leaves the
+    objective and torch's random numbers as they were."""
     device = pick_device()
-    loader = loading.loader(train, recipe.size, recipe.batch_size, recipe.augment, padding=recipe.padding)
     batch = next(iter(loader))  # the first one opens files
     began = time.perf_counter()
     batch = next(iter(loader))
     loading_seconds = time.perf_counter() - began
     variants = preflight.variants_of(recipe)
-    variant, seconds = preflight.fastest_variant(Supervised(detector), batch, device, variants, SECONDS)
+    variant, seconds = preflight.fastest_variant(objective, batch, device, variants, SECONDS)
     workers = worker_count(recipe)
     if device.type == "cuda" or files.cores() > workers > 0:  # loading is done while the network learns
         step = max(seconds[variant], loading_seconds / max(1, workers))

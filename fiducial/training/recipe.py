@@ -38,6 +38,22 @@ class OptimizerSpec:
         expect(0 <= self.ema_decay < 1, "optimizer.ema_decay", self.ema_decay, "0 or more, less than 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnlabelledSpec:
+    """How images without labels are learnt from beside those that have some (`training/unlabelled.py`)."""
+
+    weight: float = 1.0  # of their loss beside that of the labels
+    share: float = 1.0  # unlabelled crops for each labelled one of a full batch
+    rise: float = 0.2  # share of all steps in which the weight rises from 0
+    patience: int = 3  # validations behind the best one, by more than chance, after which labels alone are learnt from
+
+    def __post_init__(self) -> None:
+        expect(self.weight > 0, "unlabelled.weight", self.weight, "a number above 0")
+        expect(0 < self.share <= 64, "unlabelled.share", self.share, "a number above 0, at most 64")
+        expect(0 <= self.rise <= 1, "unlabelled.rise", self.rise, "a share, 0 to 1")
+        expect(self.patience >= 1, "unlabelled.patience", self.patience, "1 or more")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What `fiducial fit` does. A variant is `dataclasses.replace` of another, or `--set a.b=c`.
@@ -60,6 +76,7 @@ class Recipe:
     seed: int = 0
     optimizer: OptimizerSpec = OptimizerSpec()
     augment: AugmentSpec = AugmentSpec()
+    unlabelled: UnlabelledSpec | None = None  # None: labels alone
     patience: int | None = None  # epochs without a better val metric before it stops
     # "auto" times both on this machine with this net and keeps the faster.
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -1,5 +1,5 @@
-"""Training cannot fail silently: losses that are not finite, and heatmaps that sink to zero, are caught in the epoch
-in which they happen, and the annotation or the setting to blame is named."""
+"""Training cannot fail silently: losses that are not finite, heatmaps that sink to zero, and unlabelled images that do
+harm are caught in the epoch in which they do, and the annotation or the setting to blame is named."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from fiducial.log import logger
-from fiducial.training._lightning import L
+from fiducial.training._lightning import L, WeightAveraging
 from fiducial.training.callbacks import History
 from fiducial.training.failure import TrainingFailure
 from fiducial.training.history import ToBeat
 from fiducial.training.objective import Objective
+from fiducial.training.recipe import UnlabelledSpec
+from fiducial.training.unlabelled import Calibration, SelfTaught
 from fiducial.types import Batch
 
 
@@ -143,6 +145,98 @@ class FloorWatch(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.passed = state_dict["passed"]
+
+
+class Teaching(L.Callback):
+    """Lets the averaged weights teach on unlabelled crops, and ends that where val says that it hurts.
+
+    It begins once there are scores that say which points are right. It ends for good where the error on val, instance by
+    instance, is above that of the best epoch by more than two standard errors in `patience` validations one after the
+    other."""
+
+    def __init__(self, objective: SelfTaught, calibration: Calibration, spec: UnlabelledSpec, crops: int) -> None:
+        self.objective, self.calibration, self.spec, self.crops = objective, calibration, spec, crops
+        self.began = self.ended = 0  # number of the first epoch that was taught, and of the last one; 0 = none
+        self.behind = 0  # validations
+        self.best: Tensor | None = None  # [n] errors of val's instances in the best epoch
+        self.kept: list[float] = []  # share of the points that were believed, by epoch
+
+    @property
+    def goes_on(self) -> bool:
+        """Says whether unlabelled crops are of any use yet."""
+        return not self.ended
+
+    def told(self) -> dict[str, Any]:
+        """Gives what the results say of it; epochs count from 1."""
+        kept = self.kept[-1] if self.kept else 0.0
+        return {"crops": self.crops, "first_epoch": self.began or None, "last_epoch": self.ended or None, "kept": kept}
+
+    def said(self) -> str:
+        """Says it in a line."""
+        if not self.began:
+            return f"nothing was learnt from the {self.crops} unlabelled crops: no epoch was good enough to teach"
+        line = f"{self.crops} unlabelled crops were learnt from, from epoch {self.began} on"
+        if self.kept:
+            line = f"{line}, with {100 * self.kept[-1]:.0f} % of the points found on them"
+        return f"{line}; epoch {self.ended} was the last, since val got worse by it" if self.ended else line
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        averaging = next(callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging))  # type: ignore[attr-defined]
+        average: Any = averaging._average_model
+        object.__setattr__(self.objective, "teacher", average.module.objective.detector.eval())
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self._shares: list[Tensor] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        steps = self.spec.rise * pl_module.total_steps
+        self.objective.weight = self.spec.weight * (min(1.0, trainer.global_step / steps) if steps else 1.0)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.objective.kept is not None:
+            self._shares.append(self.objective.kept)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        number = trainer.current_epoch + 1
+        kept = float(torch.stack(self._shares).mean()) if self._shares else 0.0
+        taught = kept > 0
+        pl_module.log("train/kept", kept)
+        if taught:
+            self.kept.append(kept)
+            self.began = self.began or number
+        if self.ended:
+            return
+        error = torch.from_numpy(self.calibration.instance_nme)
+        self.behind = self.behind + 1 if taught and self._is_behind(error) else 0
+        if self.best is None or error.nanmean() < self.best.nanmean():
+            self.best = error
+        self.objective.sure_from = self.calibration.sure_from
+        if self.behind >= self.spec.patience:
+            self.ended, self.objective.sure_from = number, None
+            logger.warning(
+                f"unlabelled: in {self.behind} epochs one after the other val is worse than in its best one, by more than "
+                "chance: from here on labels alone are learnt from"
+            )
+
+    def _is_behind(self, error: Tensor) -> bool:
+        assert self.best is not None
+        worse = error - self.best
+        worse = worse[worse.isfinite()]
+        return len(worse) > 1 and float(worse.mean()) > 2 * float(worse.std()) / len(worse) ** 0.5
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            logger.info(self.said())
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("began", "ended", "behind", "best", "kept")
+        return {**{name: getattr(self, name) for name in names}, "sure_from": self.objective.sure_from}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        state = dict(state_dict)
+        self.objective.sure_from = state.pop("sure_from")
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 def losses_in_evaluation(objective: Objective, batch: Any) -> Tensor:

@@ -30,6 +30,13 @@ def fit(
     out: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder of the run: weights, checkpoints, history, report.")
     ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images or videos without labels to learn from too: a folder, a video, or annotations whose boxes alone "
+            "are used (docs/few_labels.md)."
+        ),
+    ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
     strict: StrictOption = False,
@@ -40,6 +47,8 @@ def fit(
 
     fiducial fit faces/ --out runs/faces --minutes 20
 
+    fiducial fit faces/ --out runs/few --unlabelled photos/
+
     fiducial fit videos/ --out runs/motion --method motion
     """
     import fiducial
@@ -48,4 +57,5 @@ def fit(
     if out is None and not chosen["plan_only"]:
         raise UserError("--out: missing; expected a folder for the run")
     source = Source(data, images, category).here()  # before what takes seconds to import
-    finish(fiducial.fit(source, out, strict=strict, progress=has_bar(json_file), **chosen), json_file)
+    run = fiducial.fit(source, out, unlabelled=unlabelled, strict=strict, progress=has_bar(json_file), **chosen)
+    finish(run, json_file)
