@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -158,7 +158,8 @@ def strongly(spec: AugmentSpec) -> AugmentSpec:
 
 
 class SelfTaught(Supervised):
-    """The head's own loss on labelled points, and on the points that the averaged weights find on unlabelled crops.
+    """The head's own loss on labelled points, and on the points that the averaged weights find on unlabelled crops; its
+    batches are `MixedBatch`es.
 
     The second is weighed by `weight` and by the share of the points that are kept."""
 
@@ -171,7 +172,7 @@ class SelfTaught(Supervised):
         self.weight = 0.0
         self.kept: Tensor | None = None  # share of the points that were believed in the last step
 
-    def forward(self, batch: MixedBatch) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
         taught = self.taught(batch)
         self.kept = None if taught is None else taught.labelled.mean()
         if taught is None or not self.kept:
@@ -183,7 +184,7 @@ class SelfTaught(Supervised):
             others = self.detector.head.loss(raw_rows(raw, slice(count, None)), taught)
         return {**losses, "unlabelled": self.weight * self.kept * torch.stack(list(others.values())).sum()}
 
-    def each(self, batch: MixedBatch) -> Tensor:
+    def each(self, batch: Any) -> Tensor:
         return super().each(batch.supervised)
 
     @torch.no_grad()
