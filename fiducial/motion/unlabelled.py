@@ -1,8 +1,9 @@
 """Images whose labels nobody has, or uses, as instances to learn from: what a folder of images and videos holds, each
-frame whole, or the boxes of a labelled set."""
+frame whole, or the boxes of a COCO file or a labelled set."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,16 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fiducial.data import annotations
+from fiducial.data.formats import coco, located
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.motion import clips, frames
 from fiducial.motion.clips import ClipSpec
-from fiducial.types import Instances, Skeleton
+from fiducial.prediction import boxes
+from fiducial.types import Findings, Instances, Problem, Skeleton
 
 if TYPE_CHECKING:
     from fiducial.training.fit import Pool
     from fiducial.training.recipe import Recipe
+
+TOLD = 10  # problems; a run's own data tell theirs beside these
 
 
 def pool_of(source: Source) -> Pool:
@@ -44,22 +49,61 @@ def without_labels(instances: Instances, skeleton: Skeleton) -> Instances:
 
 def _read(source: Source, skeleton: Skeleton, recipe: Recipe, out: Path, begins: bool) -> Instances:
     path = source.path
+    if path.suffix.lower() == ".json" and path.is_file():
+        return _of_file(path, skeleton)
     if annotations.is_labelled(path):
-        splits = annotations.find(path)[1]
-        split = "all" if len(splits) == 1 else "train"
-        labelled, problems = annotations.load(source, split, ignored=True)
-        for problem in problems[:10]:
-            logger.warning(str(problem))
-        pool = without_labels(labelled.select(~labelled.crowd), skeleton)
-        which = "" if split == "all" else " of train"
-        logger.info(f"{path}: {len(pool)} boxes{which} are learnt from, and no label of theirs")
-        return pool
+        return _of_train(path, skeleton)
     frame_clips = clips.prepare(source, recipe.size, recipe.padding, ClipSpec(), out / "frames", anew=begins)
-    for problem in frame_clips.problems[:10]:
-        logger.warning(str(problem))
+    _tell(frame_clips.problems)
     pool = without_labels(frames.instances_of(frame_clips, len(skeleton.points)), skeleton)
     logger.warning(
         f"{path}: {len(pool)} frames without boxes are learnt from: the whole of each is taken for one instance's box. Where "
-        "instances are smaller, give a file with their boxes"
+        "instances are smaller, give a COCO file with their boxes"
     )
     return pool
+
+
+def _of_train(path: Path, skeleton: Skeleton) -> Instances:
+    """The boxes of a labelled set's train, or of all where it has no splits."""
+    splits = annotations.find(path)[1]
+    split = "all" if len(splits) == 1 else "train"
+    labelled, problems = annotations.load(path, split, ignored=True)
+    _tell(problems)
+    pool = without_labels(labelled.select(~labelled.crowd), skeleton)
+    logger.info(f"{path}: {len(pool)} boxes{'' if split == 'all' else ' of train'} are learnt from, no label of theirs")
+    return pool
+
+
+def _of_file(path: Path, skeleton: Skeleton) -> Instances:
+    """The boxes of a COCO file, of whatever category, whether it has points or not."""
+    of_images = boxes.read(path)
+    findings = Findings(str(path))
+    size = np.array([image.declared or (0, 0) for image in of_images.boxes], np.int32).reshape(-1, 2)
+    images = located(of_images.names, coco.folders_of(path), path, findings, size)
+    box_xywh = np.array([box for image in of_images.boxes for box in image.xywh], np.float32).reshape(-1, 4)
+    for line in [*of_images.problems[:TOLD], *of_images.notes, *map(str, findings.notes)]:
+        logger.warning(line)
+    count = len(box_xywh)
+    logger.info(f"{path}: {count} boxes are learnt from, no label of theirs")
+    return Instances(
+        skeleton=skeleton,
+        images=images,
+        image_id=np.arange(len(size)),
+        image_size=size,
+        image_row=np.repeat(np.arange(len(size)), [len(image.xywh) for image in of_images.boxes]),
+        annotation_id=np.arange(count),
+        xy=np.zeros((count, len(skeleton.points), 2), np.float32),
+        visibility=np.zeros((count, len(skeleton.points)), np.uint8),
+        box_xywh=box_xywh,
+        area=box_xywh[:, 2] * box_xywh[:, 3],
+        crowd=np.zeros(count, bool),
+        source=str(path),
+        ignored=np.zeros(count, bool),
+    )
+
+
+def _tell(problems: Sequence[Problem]) -> None:
+    for problem in problems[:TOLD]:
+        logger.warning(str(problem))
+    if len(problems) > TOLD:
+        logger.warning(f".. and {len(problems) - TOLD} more")

@@ -23,6 +23,7 @@ from torch import Tensor
 import fiducial
 from fiducial import UserError, motion
 from fiducial.data.augment import AugmentSpec
+from fiducial.data.source import Source
 from fiducial.training import fit as fitting
 from fiducial.training import history, unlabelled
 from fiducial.training import run as runs
@@ -357,12 +358,29 @@ def test_a_folder_of_images_from_the_command_line(blobs: Path, tmp_path: Path, r
 
 def test_a_labelled_set_gives_its_boxes(blobs: Path, data: fitting.Data, recipe: Recipe, tmp_path: Path) -> None:
     with heard() as lines:
-        pool = motion.pool_of(fiducial.data.source.Source(blobs))(data.train.skeleton, recipe, tmp_path, True)
+        pool = motion.pool_of(Source(blobs))(data.train.skeleton, recipe, tmp_path, True)
     assert len(pool) == 48
     assert not pool.labelled.any()
     np.testing.assert_array_equal(pool.box_xywh, data.train.box_xywh)
     assert any("48 boxes of train" in line for line in lines)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_gives_its_boxes_whatever_is_in_them(
+    blobs: Path, data: fitting.Data, recipe: Recipe, tmp_path: Path
+) -> None:
+    """As a detector's: no points, a category of its own, two boxes in an image, an image that has none."""
+    content = json.loads((blobs / "annotations" / "train.json").read_text())
+    entries = [{name: entry[name] for name in ("image_id", "category_id", "bbox")} for entry in content["annotations"]]
+    entries = [{**entry, "id": number} for number, entry in enumerate([entries[0], *entries[:-1]])]
+    content |= {"annotations": entries, "categories": [{"id": 1, "name": "thing"}]}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(blobs / "images", target_is_directory=True)
+    pool = motion.pool_of(Source(tmp_path / "boxes.json"))(data.train.skeleton, recipe, tmp_path, True)
+    assert pool.image_row.tolist() == [0, *range(47)]
+    assert pool.skeleton == data.train.skeleton
+    batch = next(iter(fitting.train_loader(replace(data, unlabelled=pool), replace(recipe, unlabelled=SPEC), 0, 1)))
+    assert places(batch.plain).isfinite().any()
 
 
 def test_the_plan_counts_what_it_costs(pooled: fitting.Data, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:

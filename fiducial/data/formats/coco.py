@@ -47,9 +47,17 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     [file] = files
     findings.source = str(file)
     instances = labels.read(file, category, findings).instances
+    named = instances.images
+    assert isinstance(named, FileImages)
+    folders = [images] if images else [*folders_of(file), root]
+    return replace(instances, images=located(named.names, folders, file, findings, named.declared))
+
+
+def folders_of(file: Path) -> list[Path]:
+    """Lists the folders in which a file's images may lie."""
     home = file.parent.parent if file.parent.name == "annotations" else file.parent
     split = split_in_name(file.stem) or ""
-    beside = [
+    return [
         home / "images",
         home / "images" / split,
         home / split,
@@ -57,9 +65,4 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
         home / f"{split}2017",
         file.parent,
         home,
-        root,
     ]
-    named = instances.images
-    assert isinstance(named, FileImages)
-    found = located(named.names, [images] if images else beside, file, findings, named.declared)
-    return replace(instances, images=found)
