@@ -40,6 +40,13 @@ def refuse(why: str, **given: Any) -> None:
             raise UserError(f"--{name.replace('_', '-')}: {why}; leave it out")
 
 
+def a_model(path: Path) -> Path:
+    """Refuses what no model lies at, nor comes along by that name, before anything heavy is imported."""
+    from fiducial.runtime import bundled
+
+    return path if bundled.file_of(path) is not None else existing(path) or path
+
+
 DataPath = Annotated[
     Path,
     typer.Argument(

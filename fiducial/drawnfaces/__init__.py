@@ -122,7 +122,7 @@ def procedural_faces(count: int, seed: int, size: Size, first: int = 0) -> Insta
 def _box(xy: np.ndarray) -> np.ndarray:
     """A face detector's box: around the points, with some forehead, as real sets have it."""
     brows = xy[17:27].mean(0)
-    forehead = brows + 0.17 * (brows - xy[8])
+    forehead = brows + 0.225 * (brows - xy[8])
     everything = np.concatenate([xy, forehead[None]])
     return geometry.box_of_points(everything, np.ones(len(everything), bool), margin=0.07)
 

@@ -38,6 +38,14 @@ def _weights(count: int, steps: int, closed: bool) -> np.ndarray:
     return weights
 
 
+def evenly_spaced(curve: np.ndarray, count: int) -> np.ndarray:
+    """Places `count` points at equal distances along a polyline [n, 2], its ends among them."""
+    lengths = np.hypot(*np.diff(curve, axis=0).T)
+    places = np.concatenate([[0.0], np.cumsum(lengths)])
+    wanted = np.linspace(0, places[-1], count)
+    return np.column_stack([np.interp(wanted, places, curve[:, 0]), np.interp(wanted, places, curve[:, 1])])
+
+
 def stroke(curve: np.ndarray, above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Makes the polygon [2 n, 2] around a curve [n, 2]: `above` and `below` [n] are its half-widths to either side."""
     along = np.empty_like(curve)

@@ -121,7 +121,7 @@ def _mouth(points: np.ndarray, expression: Expression, looks: Looks, random: np.
     gap = points[66, 1] - points[62, 1]
     opened = gap > 0.012
     dark = np.array([48.0, 18, 18]) * random.uniform(0.5, 1.3)
-    teeth, tongue = random.random() < 0.75, random.random() < 0.7
+    teeth, tongue = random.random() < 0.75 or expression.smile > 0.6, random.random() < 0.7
     shine = circle((points[57] + points[66]) / 2 - [0, 0.01], 0.09, 0.018, 12)
     shapes = [
         Shape(np.concatenate([top, inner_top[::-1]]), looks.lips * 0.86, 0.9, 0.006),

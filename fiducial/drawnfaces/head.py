@@ -19,14 +19,15 @@ PIVOT = np.array([0.0, 0.35, -0.75])  # heads turn about it
 COLUMNS_A_POINT = 3  # mesh columns from one outline point to the next
 BACK = 2.0  # the occiput lies that far behind the nose bridge
 MIRROR = np.array([-1.0, 1.0])
+EYE_LINE = 0.028  # y of the eyes, below the top of the nose bridge
 
 # By hand: points 0 to 8 of an average jaw, wider than in images, where it is farther away than the eyes; and the
 # skull's outline from beside the eye to the crown.
 JAW = np.array(
-    [(-0.87, 0.03), (-0.855, 0.26), (-0.815, 0.475), (-0.77, 0.68), (-0.695, 0.885), (-0.575, 1.05), (-0.435, 1.165),
-     (-0.25, 1.25), (0.0, 1.3)]
+    [(-0.835, 0.05), (-0.82, 0.275), (-0.79, 0.495), (-0.745, 0.71), (-0.66, 0.887), (-0.53, 1.025), (-0.36, 1.125),
+     (-0.19, 1.19), (0.0, 1.21)]
 )  # fmt: skip
-JAW_DEPTH = np.array([-0.98, -0.97, -0.96, -0.94, -0.87, -0.72, -0.52, -0.33, -0.24])
+JAW_DEPTH = np.array([-0.93, -0.91, -0.88, -0.83, -0.74, -0.57, -0.37, -0.2, -0.12])
 SKULL = np.array([(-0.9, -0.25), (-0.91, -0.6), (-0.74, -1.0), (-0.42, -1.27), (0.0, -1.36)])
 SKULL_DEPTH = -1.0
 
@@ -147,43 +148,43 @@ def _mirrored(half: np.ndarray) -> np.ndarray:
 
 
 def _brows(p: Proportions, e: Expression) -> np.ndarray:
-    x = np.array([-0.655, -0.555, -0.435, -0.32, -0.21]) * p.eye_spacing
-    arch = np.array([0.055, -0.01, -0.03, -0.02, 0.0]) * p.brow_arch
+    x = np.array([-0.67, -0.565, -0.423, -0.275, -0.132]) * p.eye_spacing
+    arch = np.array([0.075, -0.02, -0.045, -0.025, 0.012]) * p.brow_arch
     inner = np.array([0.0, 0.1, 0.3, 0.7, 1.0])
-    y = -0.24 - p.brow_height - e.brow_raise + arch + 0.07 * e.brow_frown * inner
+    y = -0.19 - p.brow_height - e.brow_raise + arch + 0.07 * e.brow_frown * inner
     right = np.column_stack([x + 0.05 * e.brow_frown * inner, y])
     return np.concatenate([right, (right * MIRROR)[::-1]])
 
 
 def _nose(p: Proportions, e: Expression) -> np.ndarray:
     length = p.nose_length * p.lower_length
-    bridge = np.column_stack([np.zeros(4), np.array([0.0, 0.143, 0.28, 0.405]) * length])
-    x = np.array([-0.138, -0.076, 0.0]) * p.nose_width * (1 + 0.12 * max(e.smile, 0.0))
-    y = np.array([0.494, 0.507, 0.524]) * length - 0.015 * e.smile
+    bridge = np.column_stack([np.zeros(4), np.array([0.0, 0.136, 0.263, 0.393]) * length])
+    x = np.array([-0.156, -0.084, 0.0]) * p.nose_width * (1 + 0.12 * max(e.smile, 0.0))
+    y = np.array([0.497, 0.525, 0.543]) * length - 0.015 * e.smile
     return np.concatenate([bridge, _mirrored(np.column_stack([x, y]))])
 
 
 def _eyes(p: Proportions, e: Expression) -> np.ndarray:
     eyes = []
     for side, opened in zip((1.0, -1.0), e.eyes_open, strict=True):
-        half = 0.14 * p.eye_size
-        upper = -0.047 * opened + 0.02 * max(1 - opened, 0.0)
+        half = 0.145 * p.eye_size
+        upper = -0.055 * opened + 0.02 * max(1 - opened, 0.0)
         lower = 0.031 * min(1.0, 0.55 + 0.45 * opened) - 0.01 * max(e.smile, 0.0)
         # Outer corner, upper lid outside to inside, inner corner, lower lid inside to outside.
         x = np.array([-1.0, -0.4, 0.32, 1.0, 0.36, -0.36]) * half
-        y = np.array([-0.008, upper, upper, 0.006, lower, lower]) + p.eye_slant * x
-        eye = np.column_stack([side * (x - 0.36 * p.eye_spacing), y])
+        y = EYE_LINE + np.array([-0.008, upper, upper, 0.014, lower, lower]) + p.eye_slant * x
+        eye = np.column_stack([side * (x - 0.355 * p.eye_spacing), y])
         eyes.append(eye if side > 0 else eye[[3, 2, 1, 0, 5, 4]])
     return np.concatenate(eyes)
 
 
 def _mouth(p: Proportions, e: Expression) -> np.ndarray:
-    half = 0.285 * p.mouth_width * (1 + 0.2 * e.smile * (e.smile > 0) - 0.35 * e.pucker - 0.25 * e.mouth_open)
+    half = 0.275 * p.mouth_width * (1 + 0.2 * e.smile * (e.smile > 0) - 0.35 * e.pucker - 0.25 * e.mouth_open)
     line = 0.757 * p.lower_length + p.mouth_shift - 0.03 * max(e.smile, 0.0)
     thin = 1 - 0.25 * max(e.smile, 0.0) + 0.3 * e.pucker
     gap_top, gap_bottom = line - 0.2 * e.mouth_open, line + 0.8 * e.mouth_open
-    top, bottom = gap_top - 0.066 * p.upper_lip * thin, gap_bottom + 0.098 * p.lower_lip * thin
-    corner = line + 0.015 - 0.06 * e.smile + 0.3 * e.mouth_open
+    top, bottom = gap_top - 0.062 * p.upper_lip * thin, gap_bottom + 0.092 * p.lower_lip * thin
+    corner = line + 0.008 - 0.06 * e.smile + 0.3 * e.mouth_open
     outer_x = np.array([1.0, 0.65, 0.24]) * half
     above, below = top - corner, bottom - corner
     rows = [
@@ -225,16 +226,16 @@ def _relief(points: np.ndarray, p: Proportions) -> np.ndarray:
     centred = [
         (0, -0.12, 0.2, 0.12, 0.1), (0, 0.02, 0.055, 0.12, 0.08 * h), (0, 0.45 * tip_y, 0.06, 0.1, 0.12 * h),
         (0, 0.75 * tip_y, 0.065, 0.09, 0.16 * h), (0, tip_y, 0.085, 0.065, 0.24 * h),
-        (0, nose_y, 0.06, 0.03, 0.06 * h), (0, middle, 0.24, 0.17, 0.11),
+        (0, nose_y, 0.08, 0.05, 0.12 * h), (0, middle, 0.17, 0.17, 0.2),
         (0, (points[51, 1] + points[62, 1]) / 2, 0.6 * lip, 0.035, 0.035 * p.upper_lip),
         (0, (points[57, 1] + points[66, 1]) / 2, 0.55 * lip, 0.04, 0.045 * p.lower_lip),
-        (0, points[57, 1] + 0.07, 0.16, 0.04, -0.05), (0, chin - 0.14, 0.15, 0.09, 0.1 * p.chin_height),
+        (0, points[57, 1] + 0.07, 0.16, 0.04, -0.05), (0, chin - 0.14, 0.15, 0.1, 0.15 * p.chin_height),
     ]  # fmt: skip
     paired = [
         (nose_x * 0.95, nose_y - 0.035, 0.05, 0.05, 0.1), (eye_x * 0.9, -0.03, 0.17, 0.1, -0.1 * p.brow_ridge),
         (eye_x, 0.0, 0.1, 0.06, 0.05), (0.14, 0.02, 0.05, 0.07, -0.05),
         (points[24, 0], points[24, 1], 0.2, 0.07, 0.06 * p.brow_ridge), (0.5, 0.28, 0.18, 0.16, 0.06 * p.cheeks),
-        (lip + 0.12, middle, 0.05, 0.12, -0.02 * p.cheeks),
+        (lip + 0.04, middle, 0.11, 0.13, -0.06), (0.64, -0.12, 0.14, 0.1, 0.08),
     ]  # fmt: skip
     mirrored = [(-x, y, sx, sy, height) for x, y, sx, sy, height in paired]
     return np.array([*centred, *paired, *mirrored])
@@ -259,10 +260,11 @@ def head_mesh(head: Head, polar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def jaw_rings(head: Head) -> tuple[np.ndarray, np.ndarray]:
-    """Finds for each jaw point the line across the cheek on which the face's visible edge is sought, [17, steps, 3]
-    (the last step is the jaw itself), and the way outwards in a frontal image, [17, 2]."""
+    """Finds for rays from ear over chin to ear the line across the cheek on which the face's visible edge is sought,
+    [rays, steps, 3] (the last step is the jaw itself), and the way outwards in a frontal image, [rays, 2]. The chin's
+    ray is the middle one."""
     polar = np.linspace(0.5, np.pi / 2, 24)
-    jaw = head.outline[: 17 * COLUMNS_A_POINT : COLUMNS_A_POINT]
+    jaw = head.outline[: 16 * COLUMNS_A_POINT + 1]
     rays = jaw[:, :2] - CENTRE
     xy = CENTRE + np.sin(polar)[None, :, None] * rays[:, None]
     edge = jaw[:, 2:]

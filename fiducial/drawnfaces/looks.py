@@ -39,6 +39,7 @@ class Hair:
     volume: float
     length: float | None  # y down to which long hair falls beside the face; None = short
     closeness: float  # how far long hair comes forward over the cheeks
+    curly: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,20 +105,38 @@ def draw_looks(random: np.random.Generator) -> Looks:
 def _draw_hair(random: np.random.Generator, man: bool, colour: Colour) -> Hair | None:
     if random.random() < (0.07 if man else 0.01):
         return None
+    if random.random() < 0.08:
+        return _draw_hat(random)
     fringe = random.random() < (0.12 if man else 0.4)
     line = random.uniform(-0.55, -0.3) if fringe else random.uniform(-0.98, -0.62)
     if man and random.random() < 0.2:
         line = random.uniform(-1.6, -1.0)
     long = random.random() < (0.06 if man else 0.8)
+    curly = random.random() < 0.3
     return Hair(
         colour=np.clip(colour, 6, 240),
         line=line,
         temple=random.uniform(0.66, 0.82) if man else random.uniform(0.52, 0.8),
         parting=random.normal(0, 0.1),
-        ragged=random.uniform(0.0, 0.09) if fringe else random.uniform(0, 0.04),
+        ragged=random.uniform(0.0, 0.09) if fringe or curly else random.uniform(0, 0.04),
         volume=random.uniform(0.02, 0.14) if man else random.uniform(0.06, 0.28),
         length=random.uniform(0.7, 2.4) if long else None,
         closeness=random.uniform(0.0, 1.0),
+        curly=curly,
+    )
+
+
+def _draw_hat(random: np.random.Generator) -> Hair:
+    """A cap or a scarf: hair of any colour with an even edge."""
+    return Hair(
+        colour=random.uniform(15, 235, 3),
+        line=random.uniform(-0.75, -0.4),
+        temple=random.uniform(0.66, 0.8),
+        parting=random.normal(0, 0.05),
+        ragged=0.0,
+        volume=random.uniform(0.1, 0.3),
+        length=random.uniform(0.7, 1.6) if random.random() < 0.2 else None,
+        closeness=random.uniform(0.3, 1.0),
     )
 
 

@@ -112,7 +112,7 @@ def _ear(face_width: float, side: float, turn: np.ndarray) -> Mesh:
     polar, angle = np.linspace(0.05, np.pi / 2, 7)[:, None], np.arange(14)[None] * (2 * np.pi / 14)
     bulge = 1 - 0.35 * np.exp(-(((polar - 0.5) / 0.3) ** 2))  # the hollow inside the rim
     x = side * (face_width + 0.13 * np.cos(polar) * bulge)
-    y = 0.08 + 0.24 * np.sin(polar) * np.sin(angle)
+    y = 0.13 + 0.3 * np.sin(polar) * np.sin(angle)
     z = -1.08 + 0.13 * np.sin(polar) * np.cos(angle) + 0.25 * (y - 0.1)
     part = np.stack([0.5 + 0.4 * np.sin(polar) * np.cos(angle), 0.5 + 0.4 * np.sin(polar) * np.sin(angle)], -1)
     return Mesh(

@@ -43,14 +43,14 @@ def draw_light(random: np.random.Generator) -> Light:
     azimuth, height = random.normal(0, 0.75), random.normal(0.45, 0.4)
     direction = np.array([np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)])
     balance = random.uniform(0.25, 0.8)
-    total = random.uniform(0.85, 1.25)
+    total = random.uniform(0.85, 1.3)
     warm = random.normal(0, 0.06)
     return Light(
         direction=direction,
         key=total * balance,
         ambient=total * (1 - balance),
         sky=random.uniform(0.0, 0.5),
-        gloss=random.uniform(0, 0.35),
+        gloss=random.uniform(0, 0.6),
         key_colour=np.array([1 + warm, 1.0, 1 - warm]),
         ambient_colour=np.array([1 - warm, 1.0, 1 + warm]) * random.uniform(0.9, 1.05, 3),
     )

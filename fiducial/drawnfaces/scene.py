@@ -8,6 +8,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.drawnfaces import head as heads
+from fiducial.drawnfaces.curves import evenly_spaced
 from fiducial.drawnfaces.head import Expression, Head, Proportions
 from fiducial.geometry import Matrix, Size
 
@@ -58,8 +59,8 @@ def build_scene(seed: int, index: int, size: Size) -> Scene:
     random = stream(seed, index, 0)
     proportions, expression = _person(random), _expression(random)
     head = heads.build_head(proportions, expression)
-    yaw = np.radians(np.clip(random.normal(0, 12) if random.random() < 0.45 else random.normal(0, 27), -62, 62))
-    pitch = np.radians(np.clip(random.normal(2.5, 11), -26, 38))
+    yaw = np.radians(np.clip(random.normal(0, 10) if random.random() < 0.55 else random.normal(0, 25), -62, 62))
+    pitch = np.radians(np.clip(random.normal(2, 9.5), -28, 35))
     roll = np.radians(np.clip(random.normal(0, 9), -35, 35))
     turn = turn_matrix(float(yaw), float(pitch), float(roll))
     distance = float(random.uniform(6, 16))
@@ -73,16 +74,17 @@ def build_scene(seed: int, index: int, size: Size) -> Scene:
 
 def face_outline(scene: Scene) -> np.ndarray:
     """Finds where the 17 jaw points are seen, [17, 2] px: on the jaw from ear to chin, and where the cheek hides the
-    jaw, on the cheek's visible edge, as annotators place them."""
+    jaw, on the cheek's visible edge; evenly spaced on either side of the chin, as annotators place them."""
     rings, outwards = heads.jaw_rings(scene.head)
     xy, _ = scene.view.project(rings)
     outwards = geometry.transform_vectors(geometry.rotation(scene.roll), outwards)
     edge = xy[:, -1]
     for _ in range(2):  # the way outwards is known better once the edge is
-        edge = xy[np.arange(17), (xy * outwards[:, None]).sum(-1).argmax(1)]
+        edge = xy[np.arange(len(xy)), (xy * outwards[:, None]).sum(-1).argmax(1)]
         along = np.gradient(edge, axis=0)
         outwards = np.stack([-along[:, 1], along[:, 0]], -1)
-    return edge
+    chin = len(edge) // 2
+    return np.concatenate([evenly_spaced(edge[: chin + 1], 9)[:-1], evenly_spaced(edge[chin:], 9)])
 
 
 def scene_points(scene: Scene) -> np.ndarray:
@@ -117,35 +119,38 @@ def _person(random: np.random.Generator) -> Proportions:
     def shift(spread: float) -> float:
         return float(np.clip(random.normal(), -2.2, 2.2) * spread)
 
+    young = max(float(random.uniform(-4, 1)), 0.0)  # one in five, from almost grown up to small children
     return Proportions(
-        face_width=factor(0.05),
-        jaw_width=factor(0.06),
-        chin_length=factor(0.035),
-        lower_length=factor(0.055),
-        forehead=factor(0.07),
+        face_width=factor(0.06) * (1 + 0.06 * young),
+        jaw_width=factor(0.07),
+        chin_length=factor(0.05) * (1 - 0.07 * young),
+        lower_length=factor(0.065) * (1 - 0.12 * young),
+        forehead=factor(0.07) * (1 + 0.1 * young),
         depth=factor(0.07),
-        eye_spacing=factor(0.035),
-        eye_size=factor(0.08),
+        eye_spacing=factor(0.04),
+        eye_size=factor(0.08) * (1 + 0.12 * young),
         eye_slant=shift(0.07),
-        brow_height=shift(0.03),
+        brow_height=shift(0.035),
         brow_arch=factor(0.35),
-        nose_length=factor(0.06),
+        nose_length=factor(0.06) * (1 - 0.08 * young),
         nose_width=factor(0.13),
-        nose_height=factor(0.12),
-        mouth_width=factor(0.1),
+        nose_height=factor(0.12) * (1 - 0.25 * young),
+        mouth_width=factor(0.11),
         mouth_shift=shift(0.025),
         upper_lip=factor(0.28),
         lower_lip=factor(0.22),
-        brow_ridge=factor(0.3),
+        brow_ridge=factor(0.3) * (1 - 0.4 * young),
         cheeks=factor(0.3),
         chin_height=factor(0.3),
-        skew=shift(0.02),
+        skew=shift(0.03),
     )
 
 
 def _expression(random: np.random.Generator) -> Expression:
     mouth_open = 0.0 if random.random() < 0.3 else min(float(random.exponential(0.085)), 0.38)
-    smile = float(np.clip(random.normal(0.2, 0.42), -0.55, 1.1))
+    smile = float(np.clip(random.normal(0.3, 0.45), -0.55, 1.1))
+    if random.random() < 0.3:  # laughing into the camera
+        mouth_open, smile = float(random.uniform(0.02, 0.16)), float(random.uniform(0.6, 1.2))
     opened = float(np.clip(random.normal(0.95, 0.35), 0.12, 1.9))
     if random.random() < 0.07:
         opened = float(random.uniform(0, 0.15))

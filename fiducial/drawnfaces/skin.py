@@ -143,7 +143,8 @@ def _paint_hair(canvas: Canvas, head: Head, hair: Hair, mask: np.ndarray, random
     height, width = mask.shape
     reach = max(round(0.06 * canvas.placed[0, 0]), 1)
     canvas.blend(cv2.blur(cv2.blur(mask, (2 * reach, 2 * reach)), (reach, reach)), canvas.image[0, 0] * 0.4, 0.35)
-    strands = _lively(hair.colour, 0.28, (width // 3, 6), Size(width, height), random)
+    cells, contrast = ((width // 5, height // 5), 0.45) if hair.curly else ((width // 3, 6), 0.28)
+    strands = _lively(hair.colour, contrast, cells, Size(width, height), random)
     edge = cv2.blur(mask, (reach // 2 * 2 + 1, reach // 2 * 2 + 1))
     over = cv2.merge([edge, edge, edge])
     under = cv2.multiply(canvas.image, cv2.bitwise_not(over), scale=1 / 255)

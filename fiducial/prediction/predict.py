@@ -225,7 +225,8 @@ def _of_whole_images(card: Card) -> list[str]:
         return []
     return [
         f"without --boxes each whole image is taken for one {card.spec.skeleton.name}, but the model learnt on boxes of "
-        f"{100 * share:.0f} % of their image (median): where there are several, or one is small, its points mean nothing; give --boxes"
+        f"{100 * share:.0f} % of their image (median): where there are several, or one is small, its points mean nothing; "
+        "give --boxes (x,y,w,h in px, or a COCO file)"
     ]
 
 

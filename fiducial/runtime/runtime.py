@@ -18,7 +18,7 @@ from fiducial import geometry, trial
 from fiducial.card import Card
 from fiducial.data import crops
 from fiducial.errors import BadAnswer, UserError, did_you_mean, nothing_at
-from fiducial.runtime import batch, runtimes
+from fiducial.runtime import batch, bundled, runtimes
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
 
@@ -114,9 +114,13 @@ def families() -> list[Family]:
 
 def resolved(model: Path) -> Path:
     """Finds the model that a path means: a run folder or a file as it is; of a folder that holds one exported model and
-    no run, that model's file. Raises UserError where nothing is there, or several models are."""
+    no run, that model's file; where nothing is there, the file of a model that comes with Fiducial and has that name.
+    Raises UserError where there is none, or several are."""
+    if (of_package := bundled.file_of(model)) is not None:
+        return of_package
     if not model.exists():
-        raise nothing_at(model, "a run folder or an exported model")
+        known = ", ".join(f"`{name}`" for name in bundled.names())
+        raise nothing_at(model, f"a run folder, an exported model or one that comes along ({known})")
     if not model.is_dir() or (model / "model.safetensors").exists():
         return model
     # Of ncnn's files the decode is an ONNX file, too, but no model.
@@ -144,7 +148,8 @@ def family_of(path: Path) -> Family:
 
 def is_exported(path: Path) -> bool:
     """Tells whether a model is an exported file, which runs without torch."""
-    return path.exists() and family_of(path).TARGET is not None
+    there = path.exists() or bundled.file_of(path) is not None
+    return there and family_of(path).TARGET is not None
 
 
 def files_of(path: Path) -> list[Path]:
@@ -188,7 +193,7 @@ def load(path: Path | str, flip_test: bool = False, threads: int | None = None) 
     An exported file that is not known yet answers once in a process of its own first (`trial.py`): UserError where it
     crashes there, hangs, or gives no points."""
     path = Path(path)
-    if is_exported(path) and not flip_test:
+    if is_exported(path) and not flip_test and not bundled.is_ours(resolved(path)):
         trial.passes(f"{__name__}:answer_once", str(resolved(path)), files_of(path))
     return opened(path, threads, flip_test)
 

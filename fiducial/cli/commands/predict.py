@@ -15,9 +15,16 @@ ORDER = 50
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run folder, or a folder or file that `fiducial export` made.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A run folder, a folder or file that `fiducial export` made, or `face`, which comes along."
+        ),
+    ],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or camera:0.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures and results.json.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures and results.json.")] = Path(
+        "found"
+    ),
     boxes: Annotated[
         Path | None,
         typer.Option(
@@ -63,7 +70,9 @@ def predict(
 ) -> None:
     """Find points in images and videos: drawings and COCO results come out.
 
-    fiducial predict runs/faces photo.jpg holiday/ clip.mp4 --out found
+    fiducial predict runs/mine photo.jpg holiday/ clip.mp4 --out found
+
+    fiducial predict face photo.jpg --boxes 40,30,120,150
     """
     import fiducial
 

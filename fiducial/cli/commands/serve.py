@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.options import PartOption, existing
+from fiducial.cli.options import PartOption, a_model
 
 ORDER = 100
 IS_SERVICE = True  # its silence is no sign of long work
@@ -15,7 +15,8 @@ IS_SERVICE = True  # its silence is no sign of long work
 
 def serve(
     model: Annotated[
-        Path, typer.Argument(callback=existing, help="A folder or file of `fiducial export`, or a run folder.")
+        Path,
+        typer.Argument(callback=a_model, help="A folder or file of `fiducial export`, a run folder, or `face`."),
     ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.")] = "127.0.0.1",

@@ -5,6 +5,7 @@ Names are timm's (`resnet18`, `convnext_tiny.in12k_ft_in1k`), or shorter where e
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -37,8 +38,12 @@ ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_im
 WHOLE, ENDING = ("mobilenetv2_100",), "_whole"
 
 
+# A network up to the maps of that many px a cell: `tf_efficientnet_lite0_stride16`.
+CUT = re.compile(r"_stride(\d+)$")
+
+
 def names() -> list[str]:
-    """Lists timm's architectures; each may be followed by `.` and the tag of a set of weights."""
+    """Lists timm's architectures; each may be followed by `.` and the tag of a set of weights, or by `_stride16`."""
     return [*weights.timm_names(), *(f"{name}{ENDING}" for name in WHOLE)]
 
 
@@ -50,7 +55,7 @@ def timm_name(name: str) -> str:
 
 def matches(name: str) -> bool:
     """Says whether timm knows the architecture and, where one is given, the tag."""
-    full = timm_name(name)
+    full = timm_name(CUT.sub("", name))
     return full in names() or full in weights.timm_tagged_names()
 
 
@@ -65,8 +70,9 @@ def build(name: str, pretrained: Pretrained = "here") -> TimmBackbone:
     if (whole := whole_of(name)) is not None:
         network, initialization = weights.create(whole, pretrained, num_classes=0, global_pool="")
         return TimmBackbone(Whole(network), whole, initialization)
-    network, initialization = encoder(timm_name(name), pretrained, last_only=True)
-    return TimmBackbone(network, timm_name(name), initialization)
+    cut, full = CUT.search(name), timm_name(CUT.sub("", name))
+    network, initialization = encoder(full, pretrained, last_only=True, stride=int(cut[1]) if cut else None)
+    return TimmBackbone(network, full, initialization)
 
 
 class TimmBackbone(Backbone):
@@ -118,11 +124,13 @@ class Encoder(nn.Module):
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else maps
 
 
-def encoder(name: str, pretrained: Pretrained, last_only: bool) -> tuple[Encoder, str]:
-    """Builds the encoder of the last or all maps of a network by timm's name, and says where its weights came from."""
+def encoder(name: str, pretrained: Pretrained, last_only: bool, stride: int | None = None) -> tuple[Encoder, str]:
+    """Builds the encoder of the last or all maps of a network by timm's name, and says where its weights came from.
+
+    `stride`: the last map of so many px a cell is the last one, and layers behind it are not kept."""
     options: dict[str, Any] = {"features_only": True}
     if last_only:
-        options["out_indices"] = (-1,)
+        options["out_indices"] = (-1 if stride is None else _place_of(name, stride),)
     cfg = weights.configuration(name)
     only_size = None
     if cfg is not None and cfg.fixed_input_size:
@@ -133,7 +141,20 @@ def encoder(name: str, pretrained: Pretrained, last_only: bool) -> tuple[Encoder
     if not _buildable(name, options):
         raise UserError(f"backbone {name!r}: timm gives no feature maps of it. Choose one that has them: resnet18, ..")
     network, initialization = weights.create(name, pretrained, **options)
+    if stride is not None and hasattr(
+        network, "_stage_out_idx"
+    ):  # timm leaves the rest of its MobileNets' kin in place
+        del network.blocks[max(network._stage_out_idx) :]
     return Encoder(network, name, only_size), initialization
+
+
+def _place_of(name: str, stride: int) -> int:
+    """Which of a network's maps has that stride. UserError where none has."""
+    with torch.device("meta"):
+        strides = weights.timm_library().create_model(name, features_only=True).feature_info.reduction()
+    if stride not in strides:
+        raise UserError(f"backbone '{name}_stride{stride}': its maps have strides {', '.join(map(str, strides))}")
+    return strides.index(stride)
 
 
 def _buildable(name: str, options: dict[str, Any]) -> bool:
