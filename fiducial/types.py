@@ -262,6 +262,17 @@ class Instances:
         ignored = self.ignored | ~(visibility > 0).any(1)
         return replace(self, skeleton=skeleton, xy=self.xy[:, picked], visibility=visibility, ignored=ignored)
 
+    def with_points(self, skeleton: Skeleton) -> Instances:
+        """Arranges the points as another skeleton has them, by name; those that it alone has are not labelled."""
+        own = {name: i for i, name in enumerate(self.skeleton.points)}
+        found = [(new, own[name]) for new, name in enumerate(skeleton.points) if name in own]
+        new, old = (list(numbers) for numbers in zip(*found, strict=True)) if found else ([], [])
+        xy = np.zeros((len(self), len(skeleton.points), 2), dtype=self.xy.dtype)
+        visibility = np.zeros(xy.shape[:2], dtype=self.visibility.dtype)
+        xy[:, new], visibility[:, new] = self.xy[:, old], self.visibility[:, old]
+        ignored = self.ignored | ~(visibility > 0).any(1)
+        return replace(self, skeleton=skeleton, xy=xy, visibility=visibility, ignored=ignored)
+
     def label_bytes(self) -> Iterator[bytes]:
         """Gives the bytes of ids, points and boxes, for digests that change with any label. Equal for equal labels on
         every machine, also where ids are objects."""

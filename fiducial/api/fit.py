@@ -56,6 +56,7 @@ def fit(
     devices: int = 1,
     images: Any = None,
     category: str | None = None,
+    also: Sequence[Any] = (),
     progress: bool = False,
     settings: Sequence[str] = (),
     **more: Any,
@@ -75,7 +76,7 @@ def fit(
             what is not chosen is planned by the data and the machine, unless `plan` is False. `plan_only` makes the
             plan and nothing else, without `out`: the figures are then `facts`, `plan` and `recipe`.
         minutes: that all may take.
-        images, category: of a path, as the command has them. progress: a bar on the terminal.
+        images, category: of a path, as the command has them. also: paths of further sets, learnt together. progress: a bar on the terminal.
         more: any setting, as `--set` has it: `workers=0`, `head={"sigma_cells": 1.5}`; settings: such as "augment.flip=0".
 
     Raises UserError for what is wrong with the arguments, TrainingFailure where training would be worth nothing."""
@@ -127,7 +128,9 @@ def fit(
     elif val is not None:
         raise UserError("val", "is for Instances; data on a disk have their own, or a tenth of train is taken")
     else:
-        source = source_of(data, images, category)
+        source = source_of(data, images, category, also)
+        if also and not by_labels:
+            raise UserError("also", f"method {chosen.method!r} learns without labels; give it all videos in one folder")
         if plan_only and not by_labels:
             raise UserError("plan_only", f"method {chosen.method!r} learns without labels and has no plan")
         if plan_only:

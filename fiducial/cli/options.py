@@ -54,7 +54,14 @@ DataPath = Annotated[
     ),
 ]
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder of the images, when DATA is one annotation file.")]
-CategoryOption = Annotated[str | None, typer.Option(help="Which category, when DATA has several with points.")]
+CategoryOption = Annotated[
+    str | None,
+    typer.Option(help="Which category, when DATA has several with points; A,B: both, with the points of both."),
+]
+AlsoOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Another labelled set to learn from as well, with the points of both. May be repeated."),
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Bad samples are errors instead of being skipped and listed.")
 ]

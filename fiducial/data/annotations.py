@@ -13,6 +13,7 @@ import numpy as np
 
 from fiducial.data import checking, formats
 from fiducial.data.source import Source
+from fiducial.data.together import together
 from fiducial.errors import UserError, did_you_mean
 from fiducial.types import Findings, Instances, Problem
 
@@ -25,7 +26,7 @@ def load(
     """The instances of one split ("train", "val", "test"; "all" for everything there is), and what is wrong with
     others.
 
-    `data` are a folder or a file of any format in `formats/`. Broken instances are left out and listed; `strict` makes them an error. `verify` opens every picture (some
+    `data` are a folder or a file of any format in `formats/`, or a source of several sets or categories, read as one. Broken instances are left out and listed; `strict` makes them an error. `verify` opens every picture (some
     50 microseconds each) to find those cut short or of another size than declared. `ignored` keeps instances that have a box
     and no labelled point, as COCO's evaluation needs them.
 
@@ -33,6 +34,10 @@ def load(
     either another tenth becomes test, by a hash of the picture's name, so that it is the same ones at any time, in any
     order and for any number of pictures. A source that has val is taken as it is."""
     source = Source.of(data)
+    if len(source.parts) > 1:
+        loaded = [load(part, split, strict=strict, verify=verify, ignored=ignored) for part in source.parts]
+        found = [problem for _, problems in loaded for problem in problems]
+        return together([instances for instances, _ in loaded]), found
     path = source.path
     module, sources = find(path)
     files, own, carved = _choose(path, sources, split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fiducial.errors import nothing_at
@@ -14,7 +14,8 @@ class Source:
 
     path: Path  # a folder or a file of any format in `formats/`; videos, frames and images for what needs no labels
     images: Path | None = None  # folder of the images, where it is not beside an annotation file
-    category: str | None = None  # which one, where there are several with points
+    category: str | None = None  # which one, where there are several with points; several, A,B, are read as one
+    also: tuple[Path, ...] = ()  # further sets that are learnt together with it (`together`)
 
     @classmethod
     def of(cls, data: Source | Path | str) -> Source:
@@ -23,16 +24,25 @@ class Source:
 
     def here(self) -> Source:
         """Gives itself; UserError where there is nothing at its path, before anything heavy is imported to read it."""
-        if not self.path.exists():
-            raise nothing_at(self.path)
+        for path in (self.path, *self.also):
+            if not path.exists():
+                raise nothing_at(path)
         return self
 
+    @property
+    def parts(self) -> list[Source]:
+        """Lists the sets and categories that it is made of, each as a source of its own."""
+        names = [name.strip() for name in (self.category or "").split(",") if name.strip()]
+        own = [replace(self, category=name, also=()) for name in names] if len(names) > 1 else [replace(self, also=())]
+        return own + [Source(path) for path in self.also]
+
     def __str__(self) -> str:
-        return str(self.path)
+        return " + ".join(map(str, (self.path, *self.also)))
 
     def options(self) -> list[str]:
         """Gives the options of a command that say it, without the path."""
         return [
             *(["--images", str(self.images)] if self.images is not None else []),
             *(["--category", self.category] if self.category is not None else []),
+            *(word for path in self.also for word in ("--also", str(path))),
         ]

@@ -24,7 +24,7 @@ from fiducial.progress import progress
 from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Network
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
-from fiducial.types import NOTE, Instances, Keypoints, Problem
+from fiducial.types import NOTE, Instances, Keypoints, Problem, Skeleton
 
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector
@@ -87,6 +87,8 @@ def evaluate_model(
         instances, findings = annotations.load(data, split, strict=strict, ignored=True)
     if not set(instances.skeleton.points) & set(skeleton.points):
         findings = [*findings, Problem(source, NOTE, in_order_note(skeleton.points, instances.skeleton.points))]
+    if set(instances.skeleton.points) < set(skeleton.points):
+        findings = [*findings, Problem(source, NOTE, lacking_note(skeleton.points, instances.skeleton.points))]
     instances = match_points(instances, skeleton.points, source)
     if sigmas is not None:
         instances = replace(instances, skeleton=instances.skeleton.with_sigmas(sigmas))
@@ -170,7 +172,8 @@ def summary_of(
 
 
 def match_points(instances: Instances, wanted: tuple[str, ...], source: str) -> Instances:
-    """Picks the model's points by name where the data have more; refused where some are missing."""
+    """Arranges the points as the model has them, by name: what the data have beside them is left out, and what they lack
+    is not labelled. Refused where some of the data's points are not the model's while others of the model's are missing."""
     own = instances.skeleton.points
     if own == wanted:
         return instances
@@ -178,10 +181,36 @@ def match_points(instances: Instances, wanted: tuple[str, ...], source: str) -> 
         return instances.pick_points([own.index(name) for name in wanted])
     if len(own) == len(wanted) and not set(own) & set(wanted):
         return instances  # other names for as many points: taken in order
+    if set(own) < set(wanted):
+        return instances.with_points(_widened(instances.skeleton, wanted))
     missing = [name for name in wanted if name not in own]
     raise UserError(
         f"{source}: has {len(own)} points, the model finds {len(wanted)}; missing in the data: {', '.join(missing[:5])}"
     )
+
+
+def _widened(skeleton: Skeleton, wanted: tuple[str, ...]) -> Skeleton:
+    """The skeleton with further points, of which nothing is known: their sigmas are never used."""
+    new = {old: wanted.index(name) for old, name in enumerate(skeleton.points)}
+    ends, sigmas = skeleton.normalizer.points, dict(zip(skeleton.points, skeleton.sigmas or (), strict=False))
+    normalizer = (
+        skeleton.normalizer if ends is None else replace(skeleton.normalizer, points=(new[ends[0]], new[ends[1]]))
+    )
+    return Skeleton(
+        skeleton.name,
+        wanted,
+        tuple((new[a], new[b]) for a, b in skeleton.edges),
+        sigmas=tuple(sigmas.get(name, 1.0) for name in wanted) if sigmas else None,
+        groups={name: tuple(new[i] for i in group) for name, group in skeleton.groups.items()},
+        normalizer=normalizer,
+    )
+
+
+def lacking_note(wanted: tuple[str, ...], own: tuple[str, ...]) -> str:
+    """Says that a model has points that the data lack."""
+    missing = [name for name in wanted if name not in own]
+    few = ", ".join(missing[:5]) + ", .." * (len(missing) > 5)
+    return f"{len(missing)} of the model's {len(wanted)} points are not in the data and not scored: {few}"
 
 
 def in_order_note(wanted: tuple[str, ...], own: tuple[str, ...]) -> str:

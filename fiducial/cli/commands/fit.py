@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, StrictOption, choices
+from fiducial.cli.options import AlsoOption, CategoryOption, ImagesOption, JsonOption, StrictOption, choices
 from fiducial.cli.output import finish, has_bar
 from fiducial.errors import UserError
 
@@ -39,6 +39,7 @@ def fit(
     ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
+    also: AlsoOption = None,
     strict: StrictOption = False,
     json_file: JsonOption = None,
     **chosen: Any,
@@ -56,6 +57,6 @@ def fit(
 
     if out is None and not chosen["plan_only"]:
         raise UserError("--out: missing; expected a folder for the run")
-    source = Source(data, images, category).here()  # before what takes seconds to import
+    source = Source(data, images, category, tuple(also or ())).here()  # before what takes seconds to import
     run = fiducial.fit(source, out, unlabelled=unlabelled, strict=strict, progress=has_bar(json_file), **chosen)
     finish(run, json_file)

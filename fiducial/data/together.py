@@ -1,0 +1,107 @@
+"""Several labelled sets, or several categories of one, as one: all their points, of which each instance has its own set's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fiducial.errors import UserError
+from fiducial.types import Images, Instances, Normalizer, Pairs, Skeleton
+
+
+@dataclass(frozen=True)
+class JoinedImages:
+    """The images of several sets, one after the other; implements `Images`."""
+
+    parts: Sequence[Images]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def name(self, row: int) -> str:
+        part, own = self._own(row)
+        return part.name(own)
+
+    def read(self, row: int, reduce: int = 1) -> np.ndarray:
+        part, own = self._own(row)
+        return part.read(own, reduce)
+
+    def _own(self, row: int) -> tuple[Images, int]:
+        for part in self.parts:
+            if row < len(part):
+                return part, row
+            row -= len(part)
+        raise IndexError(row)
+
+
+def together(parts: Sequence[Instances]) -> Instances:
+    """Joins sets into one that has the points of all: points of one name are one point, and what a set does not have is
+    not labelled in its instances.
+
+    Images and annotations are numbered anew where an id is met twice. Flip pairs are known where all sets know theirs;
+    NME is relative to the box where the sets' normalisers differ."""
+    if len(parts) == 1:
+        return parts[0]
+    skeleton = union([part.skeleton for part in parts])
+    parts = [part.with_points(skeleton) for part in parts]
+    first = np.cumsum([0, *(len(part.images) for part in parts)])
+    columns = ("xy", "visibility", "box_xywh", "area", "crowd", "ignored")
+    return Instances(
+        skeleton=skeleton,
+        images=JoinedImages([part.images for part in parts]),
+        image_id=_ids([part.image_id for part in parts]),
+        image_size=np.concatenate([part.image_size for part in parts]),
+        image_row=np.concatenate([part.image_row + start for part, start in zip(parts, first, strict=False)]),
+        annotation_id=_ids([part.annotation_id for part in parts]),
+        source=" + ".join(dict.fromkeys(part.source for part in parts)),
+        licences=tuple(dict.fromkeys(licence for part in parts for licence in part.licences)),
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
+    )
+
+
+def union(skeletons: Sequence[Skeleton]) -> Skeleton:
+    """Makes the skeleton of all points of some. UserError where two disagree about what a mirror does to a point."""
+    points = tuple(dict.fromkeys(name for skeleton in skeletons for name in skeleton.points))
+    number = {name: i for i, name in enumerate(points)}
+
+    def renumbered(skeleton: Skeleton, pairs: Pairs) -> Pairs:
+        return tuple((number[skeleton.points[a]], number[skeleton.points[b]]) for a, b in pairs)
+
+    def joined(pairs: Sequence[Pairs]) -> Pairs:
+        return tuple(dict.fromkeys((min(pair), max(pair)) for some in pairs for pair in some))
+
+    known = [renumbered(skeleton, skeleton.flip_pairs) for skeleton in skeletons if skeleton.flip_pairs is not None]
+    flip_pairs = joined(known) if len(known) == len(skeletons) else None
+    normalizers = {_named(skeleton) for skeleton in skeletons}
+    first = skeletons[0].normalizer
+    ends = None if first.points is None else renumbered(skeletons[0], (first.points,))[0]
+    sigmas = {
+        name: sigma
+        for skeleton in reversed(skeletons)
+        for name, sigma in zip(skeleton.points, skeleton.sigmas or (), strict=False)
+    }
+    try:
+        return Skeleton(
+            "+".join(dict.fromkeys(skeleton.name for skeleton in skeletons)),
+            points,
+            joined([renumbered(skeleton, skeleton.edges) for skeleton in skeletons]),
+            flip_pairs,
+            tuple(sigmas[name] for name in points) if len(sigmas) == len(points) else None,
+            normalizer=replace(first, points=ends) if len(normalizers) == 1 else Normalizer(),
+        )
+    except UserError as error:
+        raise UserError(f"sets that are learnt together disagree: {error}") from None
+
+
+def _named(skeleton: Skeleton) -> tuple[str, ...]:
+    """A normaliser that can be compared with another skeleton's."""
+    return (skeleton.normalizer.kind, *(skeleton.points[i] for i in skeleton.normalizer.points or ()))
+
+
+def _ids(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """The ids of all where each is met once, else numbers."""
+    ids = np.concatenate(columns) if len({column.dtype for column in columns}) == 1 else np.empty(0)
+    total = sum(map(len, columns))
+    return ids if len(set(ids.tolist())) == total else np.arange(1, total + 1)
