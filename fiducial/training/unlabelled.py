@@ -30,8 +30,8 @@ from fiducial.training.scoring import PointErrors
 from fiducial.types import Batch, Instances, Problem
 
 STRONGER = 3  # times as often as labelled crops, unlabelled ones are blurred, noisy and covered by a patch
-NEAR = 0.5  # of the mean shape's error on val: a point is right that is nearer to its label
-RIGHT = 0.9  # share of the points of a sufficient score that are right
+RIGHT = 0.9  # share of the points of a sufficient score that must be nearer to their labels than the mean shape is
+LEAST = 0.1  # share of val's points that must have such a score: what fewer ones tell is chance
 
 
 # -------------------------------------------------------------------------------------------------------- batches
@@ -221,7 +221,7 @@ class Calibration(PointErrors):
 
     def __init__(self, truth: Instances, floor: float) -> None:
         super().__init__(truth)
-        self.near = NEAR * floor
+        self.floor = floor
         self._observed: list[tuple[Tensor, Tensor, Tensor]] = []
         self.sure_from: float | None = None
         self.instance_nme = np.empty(0)  # [n] of val, in its order; NaN where it is not measured
@@ -243,16 +243,16 @@ class Calibration(PointErrors):
         error = metrics.normalized(error_px, length)
         measured = np.isfinite(error)
         self.instance_nme = metrics.mean_of_instance(error)
-        self.sure_from = sure_from(error[measured], score[measured], self.near)
+        self.sure_from = sure_from(error[measured], score[measured], self.floor)
         return super().scores()
 
 
 def sure_from(error: np.ndarray, score: np.ndarray, near: float) -> float | None:
-    """Finds the lowest score from which on 9 of 10 points are nearer than `near`; None where there is none. error [m] and
-    score [m] of labelled points."""
+    """Finds the lowest score from which on 9 of 10 points are nearer than `near`; None where a tenth of the points has
+    none. error [m] and score [m] of labelled points."""
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
     right = np.cumsum(error[order] < near) / np.arange(1, len(error) + 1)
     is_last = np.append(ranked[1:] < ranked[:-1], True)[: len(ranked)]  # of equal scores
     enough = np.flatnonzero(is_last & (right >= RIGHT))
-    return float(ranked[enough[-1]]) if len(enough) else None
+    return float(ranked[enough[-1]]) if len(enough) and enough[-1] + 1 >= LEAST * len(error) else None

@@ -163,6 +163,8 @@ def test_the_lowest_score_from_which_most_are_right() -> None:
     assert sure_from(np.ones(20), score, 0.5) is None
     assert sure_from(error[:12], np.ones(12), 0.5) is None  # equal scores tell nothing: 10 of 12 are 83 %
     assert sure_from(error[:11], np.ones(11), 0.5) == 1.0
+    assert sure_from(np.arange(20) / 20, score, 0.1) == score[1]  # two are nearer
+    assert sure_from(np.arange(40) / 40, np.arange(40, 0, -1) / 40, 0.06) is None  # three of 40 are too few to tell
     assert sure_from(np.empty(0), np.empty(0), 0.5) is None
 
 
@@ -183,8 +185,8 @@ def test_val_calibrates_in_units_of_its_floor(data: fitting.Data) -> None:
         np.testing.assert_allclose(calibration.instance_nme, share, rtol=1e-3)
         return calibration.sure_from
 
-    assert off_by(0.99 * unlabelled.NEAR * floor) == pytest.approx(0.7)
-    assert off_by(1.01 * unlabelled.NEAR * floor) is None
+    assert off_by(0.99 * floor) == pytest.approx(0.7)
+    assert off_by(1.01 * floor) is None
 
 
 class Spy(L.Callback):
@@ -213,7 +215,7 @@ class Spy(L.Callback):
 def test_the_teacher_is_the_average_of_the_weights(
     taught: Recipe, pooled: fitting.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unlabelled, "NEAR", 100.0)  # whatever is found is taught
+    monkeypatch.setattr(unlabelled, "RIGHT", 0.0)  # whatever is found is taught
     spy = Spy(taught.optimizer.ema_decay)
 
     def prepare(recipe: Recipe, out: Path, begins: bool) -> Any:
@@ -250,7 +252,7 @@ class Stopper(L.Callback):
 def test_a_run_resumes_exactly(
     taught: Recipe, pooled: fitting.Data, fit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unlabelled, "NEAR", 100.0)
+    monkeypatch.setattr(unlabelled, "RIGHT", 0.0)
     recipe = replace(taught, epochs=4, optimizer=replace(taught.optimizer, ema_decay=0.9))
     whole = fit(recipe, on=pooled, name="whole")
 
