@@ -30,7 +30,7 @@ from fiducial.models import detector as detectors
 from fiducial.types import Instances
 
 ARMS = ("labels", "unlabelled")
-EPOCHS = 30  # that val is scored in
+EPOCHS = 20  # that val is scored in
 
 
 def chosen(train: Instances, count: int, seed: int) -> tuple[Instances, Instances]:
@@ -108,7 +108,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = options.out or Path(temporary)
         for count in [int(text) for text in options.labels.split(",")]:
-            row: dict[str, Any] = {"labels": count}
+            row: dict[str, Any] = {"number": count}
             grounds = [floor.floor_of(val, chosen(train, count, seed)[0]).nme for seed in seeds]
             row["floor"] = float(np.mean(grounds))
             errors = {}
@@ -155,7 +155,7 @@ def print_table(rows: list[dict[str, Any]], options: argparse.Namespace) -> None
         mean, low, high = row.get("difference", [np.nan] * 3)
         difference = f"{100 * mean:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
         times = row[arms[-1]]["seconds"] / row[arms[0]]["seconds"]
-        print(f"| {row['labels']} | {100 * row['floor']:.2f} | {' | '.join(texts)} | {difference} | x{times:.1f} |")
+        print(f"| {row['number']} | {100 * row['floor']:.2f} | {' | '.join(texts)} | {difference} | x{times:.1f} |")
 
 
 if __name__ == "__main__":

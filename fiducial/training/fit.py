@@ -268,6 +268,7 @@ def _learnt(
     from fiducial.training.watch import Teaching
 
     objective, scoring = SelfTaught(detector), Calibration(data.validation, ground)
+    objective.mirrors = augment.flip_probability(recipe.augment, data.train.skeleton) > 0
     return objective, scoring, Teaching(objective, scoring, recipe.unlabelled, len(data.unlabelled))
 
 

@@ -44,7 +44,7 @@ class UnlabelledSpec:
 
     weight: float = 1.0  # of their loss beside that of the labels
     share: float = 1.0  # unlabelled crops for each labelled one of a full batch
-    rise: float = 0.2  # share of all steps in which the weight rises from 0
+    rise: float = 0.5  # share of all steps in which the weight rises from 0, from when there is something to teach
     patience: int = 3  # validations behind the best one, by more than chance, after which labels alone are learnt from
 
     def __post_init__(self) -> None:

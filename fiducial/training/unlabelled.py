@@ -1,7 +1,7 @@
 """Images without labels: what the averaged weights find on them is learnt from, beside the labels of others.
 
 A step sees each unlabelled crop twice: plain, as validation sees crops, and strongly augmented. The averaged weights (a
-mean teacher: Tarvainen and Valpola, NeurIPS 2017) find points on the plain one, and the map from the one crop to the other
+mean teacher: Tarvainen and Valpola, NeurIPS 2017) find points on the plain one and its mirror image, and the map from the one crop to the other
 takes them to where the network must find them on the second (from weak to strong: FixMatch, Sohn et al., NeurIPS 2020).
 Points of too low a score are left out; `sure_from` says how val decides on that. When the averaged weights teach, and
 when no longer, is decided by `watch.Teaching`."""
@@ -170,6 +170,7 @@ class SelfTaught(Supervised):
         object.__setattr__(self, "teacher", None)
         self.sure_from: float | None = None  # the lowest score of a point that is believed; None: none is
         self.weight = 0.0
+        self.mirrors = False  # the teacher looks at the mirror image too
         self.kept: Tensor | None = None  # share of the points that were believed in the last step
 
     def forward(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
@@ -193,7 +194,7 @@ class SelfTaught(Supervised):
         be taught."""
         if self.teacher is None or self.sure_from is None or self.weight == 0 or len(batch.plain) == 0:
             return None
-        keypoints = self.teacher.predict(batch.plain)
+        keypoints = self.teacher.predict(batch.plain, flip_test=self.mirrors)
         xy = geometry.transform(
             batch.plain_to_strong, keypoints.xy.clone()
         )  # a copy, since predictions get no gradients

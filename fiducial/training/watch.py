@@ -157,6 +157,7 @@ class Teaching(L.Callback):
     def __init__(self, objective: SelfTaught, calibration: Calibration, spec: UnlabelledSpec, crops: int) -> None:
         self.objective, self.calibration, self.spec, self.crops = objective, calibration, spec, crops
         self.began = self.ended = 0  # number of the first epoch that was taught, and of the last one; 0 = none
+        self.first_step: int | None = None  # of the first one
         self.behind = 0  # validations
         self.best: Tensor | None = None  # [n] errors of val's instances in the best epoch
         self.kept: list[float] = []  # share of the points that were believed, by epoch
@@ -189,8 +190,9 @@ class Teaching(L.Callback):
         self._shares: list[Tensor] = []
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        steps = self.spec.rise * pl_module.total_steps
-        self.objective.weight = self.spec.weight * (min(1.0, trainer.global_step / steps) if steps else 1.0)
+        if self.first_step is not None:
+            made, steps = 1 + trainer.global_step - self.first_step, self.spec.rise * pl_module.total_steps
+            self.objective.weight = self.spec.weight * min(1.0, made / max(1.0, steps))
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.objective.kept is not None:
@@ -211,6 +213,8 @@ class Teaching(L.Callback):
         if self.best is None or error.nanmean() < self.best.nanmean():
             self.best = error
         self.objective.sure_from = self.calibration.sure_from
+        if self.first_step is None and self.objective.sure_from is not None:
+            self.first_step = trainer.global_step
         if self.behind >= self.spec.patience:
             self.ended, self.objective.sure_from = number, None
             logger.warning(
@@ -229,7 +233,7 @@ class Teaching(L.Callback):
             logger.info(self.said())
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("began", "ended", "behind", "best", "kept")
+        names = ("began", "ended", "first_step", "behind", "best", "kept")
         return {**{name: getattr(self, name) for name in names}, "sure_from": self.objective.sure_from}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def places(image: Tensor) -> Tensor:
 class Seer:
     """A teacher that sees; it is sure of red and green alone."""
 
-    def predict(self, image: Tensor) -> Keypoints:
+    def predict(self, image: Tensor, flip_test: bool = False) -> Keypoints:
         xy = places(image)
         return Keypoints(xy, torch.tensor([0.9, 0.8, 0.1]).expand(len(xy), 3))
 
@@ -290,7 +290,8 @@ def teaching() -> Callable[..., Any]:
     epochs = iter(range(100))
 
     def epoch(errors: Any, kept: float = 0.8) -> Teaching:
-        trainer: Any = SimpleNamespace(current_epoch=next(epochs), is_global_zero=True)
+        number = next(epochs)
+        trainer: Any = SimpleNamespace(current_epoch=number, global_step=10 * number + 10, is_global_zero=True)
         module: Any = SimpleNamespace(log=lambda name, value: None)
         watch.on_train_epoch_start(trainer, module)
         objective.kept = torch.tensor(kept) if objective.sure_from is not None else None
@@ -322,6 +323,17 @@ def test_harm_ends_it_and_noise_does_not(teaching: Callable[..., Any]) -> None:
     watch = teaching(base)
     assert watch.ended == 15
     assert watch.objective.sure_from is None
+
+
+def test_its_weight_rises_from_when_there_is_something_to_teach(teaching: Callable[..., Any]) -> None:
+    watch = teaching(np.full(9, 0.1))  # ends with step 10
+    module: Any = SimpleNamespace(total_steps=200)
+    weights = []
+    for step in range(10, 200):
+        watch.on_train_batch_start(SimpleNamespace(global_step=step), module, None, 0)
+        weights.append(watch.objective.weight)
+    np.testing.assert_allclose(weights[:100], SPEC.weight * np.arange(1, 101) / (SPEC.rise * 200))
+    assert set(weights[100:]) == {SPEC.weight}
 
 
 def test_what_was_not_taught_does_no_harm(teaching: Callable[..., Any]) -> None:
