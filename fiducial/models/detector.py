@@ -100,8 +100,9 @@ def save(detector: Detector, folder: Path, card: Card) -> None:
 def load_card(folder: Path) -> Card:
     """Reads the card of a run folder, or makes one for another project's file. Raises UserError where it is neither, or
     was written by a newer version."""
-    if folder.is_file() and folder.name != "model.safetensors":
-        return _card_of(checkpoints.plan_of(folder), folder)
+    foreign = checkpoints.file_at(folder)
+    if foreign is not None:
+        return _card_of(checkpoints.plan_of(foreign), foreign)
     path = (folder.parent if folder.is_file() else folder) / "model.json"
     if not path.exists():
         if folder.exists():
@@ -117,7 +118,7 @@ def load(path: Path, device: str = "cpu") -> tuple[Detector, Card]:
     """Loads the detector of a run folder, or of another project's file of weights, in eval mode.
 
     Every weight must match, nothing is loaded in part: else UserError."""
-    if path.is_file():
+    if path.is_file() or checkpoints.file_at(path) is not None:
         detector, card, report = load_checkpoint(path)
         logger.warning(report)  # a user must see what the file was taken for
         return detector.to(device), card
@@ -149,6 +150,7 @@ def load_checkpoint(path: Path, size: Size | None = None) -> tuple[Detector, Car
     if (path.parent / "model.json").exists() and path.name == "model.safetensors":
         detector, card = load(path.parent)
         return detector, card, f"{path}: weights of a run folder"
+    path = checkpoints.file_at(path) or path
     plan = checkpoints.plan_of(path)
     card = _card_of(plan, path, size)
     with trial.bounded(path, path.stat().st_size):

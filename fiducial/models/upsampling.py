@@ -2,7 +2,8 @@
 
 `separable`: a 1x1 convolution, then bilinear doubling and a depthwise 3x3, at about the price of regression.
 `deconvolution`: transposed convolutions of 4x4, the three of SimpleBaseline (Xiao et al., ECCV 2018) on a map of stride
-32. `mixing`: one 1x1 convolution that keeps channels and grid, as H3R has it (Yu & Tao, PAMI 2021). `none`: nothing."""
+32. `resize`: ReLU and one bilinear resize, ViTPose's simple decoder (Xu et al., NeurIPS 2022). `mixing`: one 1x1
+convolution that keeps channels and grid, as H3R has it (Yu & Tao, PAMI 2021). `none`: nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from fiducial.errors import UserError, expect
 from fiducial.geometry import Size
 from fiducial.models.contracts import Level
 
-Upsampling = Literal["separable", "deconvolution", "mixing", "none"]
+Upsampling = Literal["separable", "deconvolution", "resize", "mixing", "none"]
 
 
 class Upsampled(NamedTuple):
@@ -39,7 +40,7 @@ def build(
     """Builds layers from `level` to a map of `stride` px a cell (None = 4, or the level's own where that is finer or
     nothing is to be enlarged), for inputs of `size`. UserError where strides or sizes don't fit, or the map has fewer
     than `least_cells` a side: in one cell there is nothing to choose."""
-    enlarges = kind in ("separable", "deconvolution")
+    enlarges = kind in ("separable", "deconvolution", "resize")
     stride = stride or (min(level.stride, 4) if enlarges else level.stride)
     doublings = math.log2(level.stride / stride)
     if doublings != int(doublings) or doublings < 0 or (doublings and not enlarges):
@@ -56,7 +57,13 @@ def build(
             f"size {size}: a map of {grid} cells at {stride} px a cell; expected {least_cells} or more a side: give a "
             "larger --size or a smaller head.stride"
         )
-    makers = {"separable": _separable, "deconvolution": _deconvolution, "mixing": _mixing, "none": _none}
+    makers = {
+        "separable": _separable,
+        "deconvolution": _deconvolution,
+        "resize": _resize,
+        "mixing": _mixing,
+        "none": _none,
+    }
     width, layers = makers[kind](level.channels, channels, int(doublings))
     sequence = nn.Sequential(*layers)
     _initialise(sequence)
@@ -96,6 +103,10 @@ def _deconvolution(inputs: int, channels: int, doublings: int) -> tuple[int, lis
         ]
         inputs = channels
     return inputs, layers
+
+
+def _resize(inputs: int, channels: int, doublings: int) -> tuple[int, list[nn.Module]]:
+    return inputs, [nn.ReLU(), nn.Upsample(scale_factor=2**doublings, mode="bilinear", align_corners=False)]
 
 
 def _mixing(inputs: int, channels: int, doublings: int) -> tuple[int, list[nn.Module]]:

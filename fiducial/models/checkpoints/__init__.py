@@ -21,7 +21,18 @@ from fiducial.models.checkpoints import _reader, mmpose, timm
 from fiducial.models.checkpoints._plan import COUNTERS, Plan, Shapes
 from fiducial.models.checkpoints._reader import Contents
 
-__all__ = ["Contents", "Plan", "fill", "initialise", "plan_of", "read", "refuse_exported", "refuse_unusable", "sources"]
+__all__ = [
+    "Contents",
+    "Plan",
+    "file_at",
+    "fill",
+    "initialise",
+    "plan_of",
+    "read",
+    "refuse_exported",
+    "refuse_unusable",
+    "sources",
+]
 
 # How names begin in runs of ours alone: of networks of timm, and of heads.
 OURS = (
@@ -76,6 +87,14 @@ def _planned(source: Source, contents: Contents) -> Plan:
         raise UserError(contents.path, what) from error
 
 
+def file_at(path: Path) -> Path | None:
+    """Finds the file of another project that a path means: the file itself, or `model.safetensors` in a folder of
+    transformers, beside its `config.json`. None for a run of ours."""
+    file = path / "model.safetensors" if (path / "config.json").is_file() else path
+    ours = file.name == "model.safetensors" and (file.parent / "model.json").exists()
+    return file if file.is_file() and not ours else None
+
+
 def plan_of(path: Path) -> Plan:
     """Says what a file holds, for building the network anew. Raises UserError where nobody knows it, or it has no
     head."""
@@ -116,7 +135,7 @@ def fill(network: nn.Module, plan: Plan, path: Path) -> str:
     counters = [name for name in own if name not in plan.weights]
     lines = [
         f"{path}: {plan.project}: {plan.method} on {plan.backbone}, {points}, input {plan.size} ({plan.size_from})",
-        f"{len(plan.names)} of {plan.total} tensors taken",
+        f"{plan.taken} of {plan.total} tensors taken",
         *_not_used(plan),
         *([f"missing: {len(counters)} counters, which are not needed"] if counters else []),
     ]
@@ -131,11 +150,12 @@ def initialise(
     The backbone must be the file's; of a U-Net, the encoder may come alone. Of the head, tensors of the same method,
     name and shape are taken, of a run of ours if its points are the same; the others stay random and are listed. Files
     that nobody knows must have our names, or those of the same network in timm."""
-    if source.is_dir():
+    foreign = file_at(source)
+    if foreign is None and source.is_dir():
         refuse_exported(source)
-    contents = read(source / "model.safetensors" if source.is_dir() else source)
+    contents = read(foreign or (source / "model.safetensors" if source.is_dir() else source))
     own = network.state_dict()
-    known = None if source.is_dir() else source_of(contents.shapes)
+    known = None if foreign is None else source_of(contents.shapes)
     plan = _by_names(contents, list(own), backbone) if known is None else _planned(known, contents)
     same_head = _same_head(plan, method, points)
     fitting = {

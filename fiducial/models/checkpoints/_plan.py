@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fiducial.card import Normalization
@@ -31,6 +32,7 @@ class Plan:
     weights: dict[str, Tensor]  # our name -> tensor
     names: dict[str, str]  # our name -> the file's
     unused: dict[str, str]  # the file's name -> why it is not needed
+    joined: tuple[str, ...] = ()  # the file's names of tensors that became part of another's
     method: str | None = None
     head: dict[str, Any] = field(default_factory=dict)  # fields of the method's Spec
     skeleton: Skeleton | None = None
@@ -40,9 +42,14 @@ class Plan:
     normalization: Normalization | None = None  # None = the backbone's own
 
     @property
+    def taken(self) -> int:
+        """Counts the file's tensors that are in the network."""
+        return len(self.names) + len(self.joined)
+
+    @property
     def total(self) -> int:
         """Counts the tensors in the file."""
-        return len(self.names) + len(self.unused)
+        return self.taken + len(self.unused)
 
 
 class Draft:
@@ -54,6 +61,7 @@ class Draft:
         self.weights: dict[str, Tensor] = {}
         self.names: dict[str, str] = {}
         self.unused: dict[str, str] = {}
+        self.joined: list[str] = []
 
     def take(self, theirs: str, ours: str) -> None:
         """Takes all tensors whose name begins with `theirs`; the rest of the name stays."""
@@ -65,6 +73,11 @@ class Draft:
         self.weights[ours] = tensor
         self.names[ours] = theirs
         self.left.pop(theirs, None)
+
+    def stack(self, ours: str, *theirs: str) -> None:
+        """Takes several tensors as the rows of one."""
+        self.joined += theirs[1:]
+        self.put(ours, theirs[0], torch.cat([self.left.pop(name) for name in theirs]))
 
     def leave(self, theirs: str, why: str) -> None:
         """Leaves out all tensors whose name begins with `theirs`: they are not needed."""
@@ -80,7 +93,7 @@ class Draft:
                 f"{self.contents.path}: recognised as {self.project} ({backbone}), but the architecture differs: "
                 f"{len(self.left)} tensors have no place in it, such as {', '.join(list(self.left)[:3])}"
             )
-        return Plan(self.project, backbone, self.weights, self.names, self.unused, **rest)
+        return Plan(self.project, backbone, self.weights, self.names, self.unused, tuple(self.joined), **rest)
 
     def _left(self, prefix: str) -> Iterator[str]:
         return iter([name for name in self.left if name.startswith(prefix)])

@@ -1,5 +1,8 @@
 """Files of ViTPose (Xu et al., NeurIPS 2022), from its own code and from MMPose 1.x, which names the same parts
-anew."""
+anew.
+
+A file of ViTPose++ (Xu et al., PAMI 2024) holds networks for several data sets that share all but the last rows of each
+block (its experts) and the head; the first, COCO's, is taken, and becomes a network without experts."""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ HEADS = ("keypoint_head.", "head.")
 CONVENTIONS = {"loss": "mse", "sigma_cells": 2.0, "align": "corner", "decoder": "dark_udp", "blur_cells": 11}
 # MMPretrain's names of the parts of a block.
 PARTS = {"ln1": "norm1", "ln2": "norm2", "ffn.layers.0.0": "mlp.fc1", "ffn.layers.1": "mlp.fc2", "attn": "attn"}
+STRIDE = 4  # px a cell of the simple decoder's maps
+OTHERS = "of other data sets than the first"
 
 
 def recognise(shapes: Shapes) -> bool:
@@ -29,21 +34,23 @@ def recognise(shapes: Shapes) -> bool:
     return not beside or any(f"{head}final_layer.weight" in shapes for head in HEADS)
 
 
-def plan(contents: Contents) -> Plan:
+def plan(contents: Contents, project: str = PROJECT) -> Plan:
     """Plans backbone and head; the positions must be those of 192x256 px."""
     shapes = contents.shapes
     trunk = _trunks.trunk_of(shapes, "backbone.")
     if trunk is None:
         raise UserError(
-            f"{contents.path}: {PROJECT} of a width and depth that Fiducial has not; small, base, large and huge can "
+            f"{contents.path}: {project} of a width and depth that Fiducial has not; small, base, large and huge can "
             "be read"
         )
-    draft = Draft(contents, PROJECT)
+    draft = Draft(contents, project)
     size = vitpose.SPECS[trunk.name].size
     _take_positions(draft, size.w // vitpose.PATCH * (size.h // vitpose.PATCH))
     draft.leave("backbone.cls_token", "ViTPose has no class token")
+    draft.leave("associate_keypoint_heads.", OTHERS)
     if "backbone.layers.0.attn.qkv.weight" in shapes:
         _take_renamed(draft)
+    _take_first_experts(draft)
     draft.take("backbone.", "backbone.")
     head = next((prefix for prefix in HEADS if f"{prefix}final_layer.weight" in shapes), None)
     if head is None:
@@ -51,11 +58,8 @@ def plan(contents: Contents) -> Plan:
     points, _, kernel, _ = shapes[f"{head}final_layer.weight"]
     own = {name.removeprefix(head): shape for name, shape in shapes.items() if name.startswith(head)}
     upsampling = upsampling_of(contents, own, trunk.stride)
-    if upsampling["upsampling"] == "none":
-        raise UserError(
-            f"{contents.path}: {PROJECT} with the simple decoder (one resize and one convolution), which Fiducial has "
-            "not; take the file with the classic one"
-        )
+    if upsampling["upsampling"] == "none":  # the simple decoder, which is nothing but its last convolution
+        upsampling = {"upsampling": "resize", "stride": STRIDE}
     draft.take(f"{head}deconv_layers.", "head.upsample.")
     draft.take(f"{head}final_layer.", "head.final.")
     return draft.finish(
@@ -66,6 +70,15 @@ def plan(contents: Contents) -> Plan:
         size=size,
         size_from="that of its positions",
     )
+
+
+def _take_first_experts(draft: Draft) -> None:
+    """An expert is the last rows of a block's second layer; those before are the same for all data sets."""
+    for name in [name for name in draft.left if ".mlp.experts.0." in name]:
+        shared = name.replace("experts.0", "fc2")
+        draft.stack(shared, shared, name)
+    for name in [name for name in draft.left if ".mlp.experts." in name]:
+        draft.leave(name, OTHERS)
 
 
 def _take_positions(draft: Draft, patches: int) -> None:

@@ -69,6 +69,7 @@ def assert_same(one: Detector, other: Detector, given: Tensor | None = None) -> 
 RESNET = ("backbone.encoder.network.", "backbone.")
 SPREAD = ("head.likelihood.", None)  # which only our own training knows
 DECONVOLUTION = {"upsampling": "deconvolution", "channels": 16, "stride": 4, "loss": "mse", "sigma_cells": 2.0}
+UDP = {"align": "corner", "decoder": "dark_udp", "loss": "mse"}
 STRIDE = {"align": "stride", "decoder": "quarter"}
 MAPS = {"upsampling": "none", "loss": "mse", "sigma_cells": 2.0}
 H3R_HEAD = {"upsampling": "mixing", "two_class": True, "top_k": 9, "align": "stride", "decoder": "softmax"}
@@ -151,6 +152,12 @@ ROUND_TRIPS = {
             ("head.final.", "keypoint_head.final_layer."),
         ],
         "vitpose_small.pth",
+        lambda state: {"state_dict": state},
+    ),
+    "ViTPose, simple decoder": (
+        ("vitpose_small", "heatmap", {"upsampling": "resize", "stride": 4, "kernel": 3, **UDP}, 5, Size(192, 256)),
+        [("backbone.", "backbone."), ("head.final.", "keypoint_head.final_layer.")],
+        "vitpose_small_simple.pth",
         lambda state: {"state_dict": state},
     ),
 }

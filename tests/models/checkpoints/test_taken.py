@@ -327,6 +327,94 @@ def test_vitpose_as_mmpose_1_names_it(tmp_path: Path):
     assert_same(original, loaded)
 
 
+# transformers' names of some tensors (`VitPoseForPoseEstimation` 5.24, whose maps equal those of the loaded network within
+# 2e-6 of their largest value: small and base, both decoders, one expert and six), and ours.
+BLOCK = "backbone.encoder.layer.11."
+OF_TRANSFORMERS = {
+    "backbone.embeddings.position_embeddings": "backbone.pos_embed",
+    "backbone.embeddings.patch_embeddings.projection.bias": "backbone.patch_embed.proj.bias",
+    f"{BLOCK}attention.attention.query.weight": "backbone.blocks.11.attn.qkv.weight",
+    f"{BLOCK}attention.output.dense.weight": "backbone.blocks.11.attn.proj.weight",
+    f"{BLOCK}mlp.fc1.weight": "backbone.blocks.11.mlp.fc1.weight",
+    f"{BLOCK}mlp.fc2.bias": "backbone.blocks.11.mlp.fc2.bias",
+    f"{BLOCK}layernorm_before.weight": "backbone.blocks.11.norm1.weight",
+    f"{BLOCK}layernorm_after.bias": "backbone.blocks.11.norm2.bias",
+    "backbone.layernorm.weight": "backbone.last_norm.weight",
+    "head.conv.bias": "head.final.bias",
+}
+
+
+def as_in_transformers(state: State) -> State:
+    """Our network of ViTPose under transformers' names, queries, keys and values apart."""
+    pairs = [(r"blocks\.", "encoder.layer."), (r"\.norm1\.", ".layernorm_before."), (r"\.norm2\.", ".layernorm_after."),
+             (r"attn\.proj", "attention.output.dense"), (r"last_norm", "layernorm"), (r"pos_embed", "embeddings.position_embeddings"),
+             (r"patch_embed\.proj", "embeddings.patch_embeddings.projection"), (r"head\.final", "head.conv"),
+             (r"head\.upsample\.([03])\.", lambda found: f"head.deconv{int(found[1]) // 3 + 1}."),
+             (r"head\.upsample\.([14])\.", lambda found: f"head.batchnorm{int(found[1]) // 3 + 1}.")]  # fmt: skip
+    theirs = {}
+    for ours, tensor in state.items():
+        name = ours
+        for pattern, replacement in pairs:
+            name = re.sub(pattern, replacement, name)
+        if "attn.qkv" in name:
+            for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                theirs[name.replace("attn.qkv", f"attention.attention.{part}")] = rows.contiguous()
+        else:
+            theirs[name] = tensor
+    return theirs
+
+
+@pytest.mark.parametrize("decoder", ["ViTPose", "ViTPose, simple decoder"])
+def test_vitpose_of_transformers(decoder: str, tmp_path: Path):
+    """A folder as transformers writes it stands for its weights; of several experts the first is taken."""
+    original = made(*ROUND_TRIPS[decoder][0])
+    state = as_in_transformers(original.state_dict())
+    for name, ours in OF_TRANSFORMERS.items():
+        assert torch.equal(state[name], original.state_dict()[ours][: len(state[name])])
+    (tmp_path / "config.json").write_text('{"backbone_config": {"num_attention_heads": 12}, "scale_factor": 4}')
+    save_file(state, tmp_path / "model.safetensors")
+    loaded, card, report = detector.load_checkpoint(tmp_path)
+    assert_same(original, loaded)
+    assert f"{len(state)} of {len(state)} tensors taken" in report
+    assert card.initialization == str(tmp_path / "model.safetensors")
+    again = made("vitpose_small", "heatmap", {}, 5, Size(192, 256))
+    assert "recognised as transformers' ViTPose" in detector.initialise_from(again, tmp_path)
+    assert torch.equal(again.state_dict()["backbone.pos_embed"], state["backbone.embeddings.position_embeddings"])
+
+    experts = {}
+    for name, tensor in state.items():
+        if ".mlp.fc2." in name:  # 100 of the 384 rows are the experts'
+            experts[name], first = tensor[:284].clone(), tensor[284:].clone()
+            experts |= {name.replace("fc2", f"experts.{i}"): first + i for i in range(3)}
+        else:
+            experts[name] = tensor
+    save_file(experts, tmp_path / "model.safetensors")
+    loaded, _, report = detector.load_checkpoint(tmp_path / "model.safetensors")
+    assert_same(original, loaded)
+    assert report.endswith("; not used: 48 tensors (of other data sets than the first)")
+
+
+def test_the_configuration_of_transformers(tmp_path: Path):
+    state = as_in_transformers(made(*ROUND_TRIPS["ViTPose, simple decoder"][0]).state_dict())
+    save_file(state, tmp_path / "model.safetensors")
+
+    def configured(text: str) -> Any:
+        (tmp_path / "config.json").write_text(text)
+        return detector.load_card(tmp_path).spec
+
+    spec = configured('{"scale_factor": 2, "id2label": {"0": "nose", "1": "left eye", "2": "right eye", "3": "tail"}}')
+    assert spec.skeleton.points == ("nose", "left eye", "right eye", "tail", "point_4")
+    assert spec.skeleton.flip_pairs == ((1, 2),)
+    assert spec.head["stride"] == 8
+    for text, said in (
+        ('{"backbone_config": {"num_attention_heads": 6}}', "6 heads of attention by its config.json; .* has 12"),
+        ('{"scale_factor": 3}', "scale_factor 3 in its config.json"),
+        ('{"scale_factor": [', "config.json"),
+    ):
+        with pytest.raises(UserError, match=said):
+            configured(text)
+
+
 # --------------------------------------------------------------------------------------- what is written beside them
 
 
