@@ -28,7 +28,7 @@ VARIANTS = {
         {"stride": 8, "sigma_cells": 1.0},
         {"loss": "mse", "align": "corner", "decoder": "dark_udp", "blur_cells": 1},
         {"loss": "ohkm", "hardest_points": 3},
-        {"loss": "adaptive_wing", "upsampling": "resize", "kernel": 3},
+        {"loss": "adaptive_wing", "kernel": 3},
         {"margin": 1.0},
     ],
     "deeppose": [{}, {"loss": "wing"}, {"loss": "soft_wing"}, {"loss": "l1", "frame": "share"}],
