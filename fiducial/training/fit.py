@@ -172,7 +172,7 @@ def _pace(data: Data, recipe: Recipe) -> Pace:
     if recipe.unlabelled is None:
         objective = Supervised(detector)
     else:  # labelled crops show how long unlabelled ones take
-        data, objective = replace(data, unlabelled=data.train), SelfTaught(detector)
+        data, objective = replace(data, unlabelled=data.train), _self_taught(detector, recipe)
         object.__setattr__(objective, "teacher", copy.deepcopy(detector).eval())
         objective.sure_from, objective.weight = 0.0, 1.0
     loader = train_loader(data, replace(recipe, workers=0), 0, 1)
@@ -267,9 +267,12 @@ def _learnt(
         )
     from fiducial.training.watch import Teaching
 
-    objective, scoring = SelfTaught(detector), Calibration(data.validation, ground)
-    objective.mirrors = augment.flip_probability(recipe.augment, data.train.skeleton) > 0
+    objective, scoring = _self_taught(detector, recipe), Calibration(data.validation, ground)
     return objective, scoring, Teaching(objective, scoring, recipe.unlabelled, len(data.unlabelled))
+
+
+def _self_taught(detector: Detector, recipe: Recipe) -> SelfTaught:
+    return SelfTaught(detector, mirrors=augment.flip_probability(recipe.augment, detector.spec.skeleton) > 0)
 
 
 def box_share(instances: Instances) -> dict[str, float]:

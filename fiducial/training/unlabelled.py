@@ -165,12 +165,12 @@ class SelfTaught(Supervised):
 
     teacher: Detector | None  # the averaged weights, without gradients; not a part of this module
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, *, mirrors: bool) -> None:
         super().__init__(detector)
         object.__setattr__(self, "teacher", None)
+        self.mirrors = mirrors  # whether the teacher looks at the mirror image too
         self.sure_from: float | None = None  # the lowest score of a point that is believed; None: none is
         self.weight = 0.0
-        self.mirrors = False  # the teacher looks at the mirror image too
         self.kept: Tensor | None = None  # share of the points that were believed in the last step
 
     def forward(self, batch: Any) -> dict[str, Float[Tensor, ""]]:
@@ -195,9 +195,8 @@ class SelfTaught(Supervised):
         if self.teacher is None or self.sure_from is None or self.weight == 0 or len(batch.plain) == 0:
             return None
         keypoints = self.teacher.predict(batch.plain, flip_test=self.mirrors)
-        xy = geometry.transform(
-            batch.plain_to_strong, keypoints.xy.clone()
-        )  # a copy, since predictions get no gradients
+        xy = keypoints.xy.clone()  # what a prediction gives can't be a part of a loss
+        xy = geometry.transform(batch.plain_to_strong, xy)
         sure = keypoints.score >= self.sure_from
         mirrored = geometry.mirrors(batch.plain_to_strong)
         if mirrored.any():

@@ -79,7 +79,7 @@ def test_points_are_taught_where_they_are_on_the_strong_crop(recipe: Recipe, poo
     data = replace(pooled, train=mirrored(pooled.train), unlabelled=mirrored(pooled.unlabelled))  # type: ignore[arg-type]
     recipe = replace(recipe, augment=replace(GEOMETRY, flip=flip), unlabelled=SPEC)
     batch: MixedBatch = next(iter(fitting.train_loader(data, recipe, 0, 1)))
-    objective = SelfTaught(fitting.build_detector(recipe, data)[0])
+    objective = SelfTaught(fitting.build_detector(recipe, data)[0], mirrors=False)
     object.__setattr__(objective, "teacher", Seer())
     objective.weight, objective.sure_from = 1.0, 0.5
     points = objective.taught(batch)
