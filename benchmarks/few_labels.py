@@ -30,7 +30,7 @@ from fiducial.models import detector as detectors
 from fiducial.types import Instances
 
 ARMS = ("labels", "unlabelled")
-EPOCHS = 20  # that val is scored in
+EPOCHS = 30  # that val is scored in
 
 
 def chosen(train: Instances, count: int, seed: int) -> tuple[Instances, Instances]:
