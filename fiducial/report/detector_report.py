@@ -134,7 +134,10 @@ def write(
         notes=notes,
         metrics=metric_table(rows, f"On {split}", f"{metrics.count} instances, fractions, not percent."),
         drawn=[
-            *run.charts(("NME on val", ["val/nme"], "After each epoch.")),
+            *run.charts(
+                ("NME on val", ["val/nme"], "After each epoch."),
+                ("Share of points believed", ["unlabelled/kept"], "Of those found on unlabelled crops."),
+            ),
             charts.cumulative_errors({split: metrics.instance_nme.tolist()}),
             charts.point_bars(skeleton, [point.nme for point in metrics.points], name="NME"),
         ],

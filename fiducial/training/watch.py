@@ -202,7 +202,7 @@ class Teaching(L.Callback):
         number = trainer.current_epoch + 1
         kept = float(torch.stack(self._shares).mean()) if self._shares else 0.0
         taught = kept > 0
-        pl_module.log("train/kept", kept)
+        pl_module.log("unlabelled/kept", kept)
         if taught:
             self.kept.append(kept)
             self.began = self.began or number

@@ -227,7 +227,7 @@ def test_the_teacher_is_the_average_of_the_weights(
     assert max(spy.apart) < 1e-5
     assert spy.kept == [None] * 3 + [1.0] * 3  # from the second epoch on
     rows = history.read(tmp_path / "run" / "history.csv")
-    assert [row["train/kept"] for row in rows] == [0.0, 1.0]
+    assert [row["unlabelled/kept"] for row in rows] == [0.0, 1.0]
     assert "train/unlabelled" in rows[1]
 
 
