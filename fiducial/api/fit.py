@@ -144,7 +144,9 @@ def _pool_of(unlabelled: Any, recipe: Recipe, by_labels: bool) -> Pool | None:
     """Gives what reads the unlabelled images; UserError where they and the recipe do not go together."""
     if unlabelled is None:
         if by_labels and recipe.unlabelled is not None:
-            raise UserError("unlabelled", "the recipe learns from images without labels too; give them")
+            raise UserError(
+                "unlabelled", "the run learns from images without labels too; give them again (--unlabelled PATH)"
+            )
         return None
     if not by_labels:
         raise UserError("unlabelled", f"method {recipe.method!r} needs no labels; give all as the data")

@@ -349,7 +349,7 @@ def test_what_does_not_go_together_is_refused(blobs: Path, data: fitting.Data, t
         fiducial.fit(blobs, tmp_path / "a", unlabelled=tmp_path / "nowhere", **options)
     with pytest.raises(UserError, match="averaged weights teach"):
         fiducial.fit(blobs, tmp_path / "b", unlabelled=data.train, **options, optimizer={"ema_decay": 0})
-    with pytest.raises(UserError, match="learns from images without labels too"):
+    with pytest.raises(UserError, match="learns from images without labels too; give them"):
         fiducial.fit(blobs, tmp_path / "c", recipe=replace(recipe, unlabelled=SPEC))
     with pytest.raises(UserError, match="no instance in it"):
         fiducial.fit(blobs, tmp_path / "c", unlabelled=data.train.select(np.arange(0)), **options)
