@@ -140,11 +140,10 @@ def encoder(name: str, pretrained: Pretrained, last_only: bool, stride: int | No
         options |= flexible or {}
     if not _buildable(name, options):
         raise UserError(f"backbone {name!r}: timm gives no feature maps of it. Choose one that has them: resnet18, ..")
+    network: Any
     network, initialization = weights.create(name, pretrained, **options)
-    if stride is not None and hasattr(
-        network, "_stage_out_idx"
-    ):  # timm leaves the rest of its MobileNets' kin in place
-        del network.blocks[max(network._stage_out_idx) :]
+    if stride is not None and hasattr(network, "_stage_out_idx"):
+        del network.blocks[max(network._stage_out_idx) :]  # timm leaves them in place in MobileNet's kin
     return Encoder(network, name, only_size), initialization
 
 
