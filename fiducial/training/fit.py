@@ -232,7 +232,7 @@ def work_of(
         objective=objective,
         samples=len(data.train),
         passes=recipe.passes,
-        train_loader=partial(train_loader, data, recipe, wanted=lambda: teaching is None or teaching.goes_on),
+        train_loader=partial(train_loader, data, recipe, wanted=lambda: teaching is None or teaching.teaches),
         validation_loader=validation_loader,
         scoring=scoring,
         where=data.train.where,

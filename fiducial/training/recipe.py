@@ -44,13 +44,15 @@ class UnlabelledSpec:
 
     weight: float = 1.0  # of their loss beside that of the labels
     share: float = 1.0  # unlabelled crops for each labelled one of a full batch
-    rise: float = 0.5  # share of all steps in which the weight rises from 0, from when there is something to teach
+    start: float = 0.4  # share of all steps before which labels alone are learnt from
+    rise: float = 0.2  # share of all steps in which the weight rises from 0 then
     patience: int = 3  # validations behind the best one, by more than chance, after which labels alone are learnt from
 
     def __post_init__(self) -> None:
         expect(self.weight > 0, "unlabelled.weight", self.weight, "a number above 0")
         expect(0 < self.share <= 64, "unlabelled.share", self.share, "a number above 0, at most 64")
-        expect(0 <= self.rise <= 1, "unlabelled.rise", self.rise, "a share, 0 to 1")
+        for name in ("start", "rise"):
+            expect(0 <= getattr(self, name) <= 1, f"unlabelled.{name}", getattr(self, name), "a share, 0 to 1")
         expect(self.patience >= 1, "unlabelled.patience", self.patience, "1 or more")
 
 

@@ -150,7 +150,7 @@ class FloorWatch(L.Callback):
 class Teaching(L.Callback):
     """Lets the averaged weights teach on unlabelled crops, and ends that where val says that it hurts.
 
-    It begins once there are scores that say which points are right. It ends for good where the error on val, instance by
+    It begins once a share of the steps is made and there are scores that say which points are right. It ends for good where the error on val, instance by
     instance, is above that of the best epoch by more than two standard errors in `patience` validations one after the
     other."""
 
@@ -163,9 +163,9 @@ class Teaching(L.Callback):
         self.kept: list[float] = []  # share of the points that were believed, by epoch
 
     @property
-    def goes_on(self) -> bool:
-        """Says whether unlabelled crops are of any use yet."""
-        return not self.ended
+    def teaches(self) -> bool:
+        """Says whether unlabelled crops are of use now."""
+        return self.objective.sure_from is not None
 
     def told(self) -> dict[str, Any]:
         """Gives what the results say of it; epochs count from 1."""
@@ -212,6 +212,8 @@ class Teaching(L.Callback):
         self.behind = self.behind + 1 if taught and self._is_behind(error) else 0
         if self.best is None or error.nanmean() < self.best.nanmean():
             self.best = error
+        if trainer.global_step < self.spec.start * pl_module.total_steps and not self.began:
+            return
         self.objective.sure_from = self.calibration.sure_from
         if self.first_step is None and self.objective.sure_from is not None:
             self.first_step = trainer.global_step

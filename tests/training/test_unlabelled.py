@@ -71,7 +71,7 @@ def pooled(data: fitting.Data) -> fitting.Data:
 
 @pytest.fixture
 def taught(recipe: Recipe) -> Recipe:
-    return replace(recipe, unlabelled=UnlabelledSpec(rise=0.0), passes=3.0)
+    return replace(recipe, unlabelled=UnlabelledSpec(start=0.0, rise=0.0), passes=3.0)
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
@@ -292,7 +292,7 @@ def teaching() -> Callable[..., Any]:
     def epoch(errors: Any, kept: float = 0.8) -> Teaching:
         number = next(epochs)
         trainer: Any = SimpleNamespace(current_epoch=number, global_step=10 * number + 10, is_global_zero=True)
-        module: Any = SimpleNamespace(log=lambda name, value: None)
+        module: Any = SimpleNamespace(log=lambda name, value: None, total_steps=200)
         watch.on_train_epoch_start(trainer, module)
         objective.kept = torch.tensor(kept) if objective.sure_from is not None else None
         watch.on_train_batch_end(trainer, module, None, None, 0)
@@ -309,37 +309,41 @@ def test_harm_ends_it_and_noise_does_not(teaching: Callable[..., Any]) -> None:
     with heard() as lines:
         for _ in range(12):
             watch = teaching(base + generator.normal(0, 0.01, 50))
-        assert watch.goes_on
+        assert not watch.ended
+        assert watch.teaches
         assert lines == []
         for _ in range(SPEC.patience):
-            assert watch.goes_on
+            assert not watch.ended
             watch = teaching(base + 0.02 + generator.normal(0, 0.01, 50))
-        assert not watch.goes_on
-    assert watch.objective.sure_from is None
+        assert watch.ended
+    assert not watch.teaches
     assert len(lines) == 1
     assert "labels alone" in lines[0]
-    assert watch.told() == {"crops": 12, "first_epoch": 2, "last_epoch": 15, "kept": pytest.approx(0.8)}
+    assert watch.told() == {"crops": 12, "first_epoch": 9, "last_epoch": 15, "kept": pytest.approx(0.8)}
     assert "epoch 15 was the last" in watch.said()
     watch = teaching(base)
     assert watch.ended == 15
-    assert watch.objective.sure_from is None
+    assert not watch.teaches
 
 
 def test_its_weight_rises_from_when_there_is_something_to_teach(teaching: Callable[..., Any]) -> None:
-    watch = teaching(np.full(9, 0.1))  # ends with step 10
+    for _ in range(7):
+        assert not teaching(np.full(9, 0.1)).teaches
+    watch = teaching(np.full(9, 0.1))  # ends with step 80, when 0.4 of 200 are made
+    assert watch.teaches
     module: Any = SimpleNamespace(total_steps=200)
     weights = []
-    for step in range(10, 200):
+    for step in range(80, 200):
         watch.on_train_batch_start(SimpleNamespace(global_step=step), module, None, 0)
         weights.append(watch.objective.weight)
-    np.testing.assert_allclose(weights[:100], SPEC.weight * np.arange(1, 101) / (SPEC.rise * 200))
-    assert set(weights[100:]) == {SPEC.weight}
+    np.testing.assert_allclose(weights[:40], SPEC.weight * np.arange(1, 41) / 40)
+    assert set(weights[40:]) == {SPEC.weight}
 
 
 def test_what_was_not_taught_does_no_harm(teaching: Callable[..., Any]) -> None:
     for error in np.linspace(0.1, 0.3, 10):
         watch = teaching(np.full(9, error) + np.linspace(0, 0.01, 9), kept=0.0)
-    assert watch.goes_on
+    assert not watch.ended
     assert watch.said() == "nothing was learnt from the 12 unlabelled crops: no epoch was good enough to teach"
 
 
