@@ -22,7 +22,8 @@ def by_module(model: onnx.ModelProto) -> None:
     """Renames operators, and values after the operator that makes them, which runtimes call fused ones by; in place. Inputs,
     outputs and weights keep their names, operators inside of branches and loops, too.
 
-    An operator with a weight goes by that: a convolution and the normalisation that became part of it are traced as one."""
+    An operator with a weight goes by that: a convolution and the normalisation that became part of it are traced as one.
+    The exporter's notes on operators go: with them lines of code and paths of the machine that exported, a tenth of a small file."""
     graph = model.graph
     weights = {value.name for value in graph.initializer}
     kept = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
@@ -32,6 +33,7 @@ def by_module(model: onnx.ModelProto) -> None:
         scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
         traced = (ast.literal_eval(scopes) or [""])[:-1]
         own = [value.removesuffix(".weight") for value in node.input if value in weights and value.endswith(".weight")]
+        del node.metadata_props[:]
         name = f"{_part_of((own or traced or [''])[-1])}/{node.op_type}"
         counts[name] += 1
         node.name = name if counts[name] == 1 else f"{name}_{counts[name]}"

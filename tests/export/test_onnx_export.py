@@ -137,3 +137,10 @@ def test_a_score_that_is_computed_from_the_points(tmp_path: Path) -> None:
     found = runtime.load(made.file).network.full(picture, box)  # type: ignore[attr-defined]
     np.testing.assert_allclose(found.xy, expected.xy, atol=1e-3)
     np.testing.assert_allclose(found.score, expected.score, atol=1e-5)
+
+
+def test_a_file_says_nothing_of_the_machine_that_made_it(blob_onnx: Path) -> None:
+    """The exporter's notes hold lines of code and where they lie."""
+    data = blob_onnx.read_bytes()
+    assert str(Path(onnx_export.__file__).parents[1]).encode() not in data
+    assert b"stack_trace" not in data
