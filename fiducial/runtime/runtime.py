@@ -54,8 +54,8 @@ class Family(Protocol):
 
     NAME: str  # for `--runtime`; also that of its package, whose version is told
     TITLE: str  # as people know it
-    TARGET: str | None  # for `--to`; None: it runs run folders, no exported files
-    FILES: tuple[str, ...]  # endings of an exported model's files; the first is the one that is loaded
+    TARGET: str | None  # for `--to`; None: Fiducial exports no files for it
+    FILES: tuple[str, ...]  # endings of a model's files; the first is the one that is loaded; none: it runs run folders
     EXPORT: str | None  # write(detector, card, folder, *, crop, decode) -> Made
     LAYERS: str | None  # measure(network, threads, seconds) -> profiling.parts.Measured; None: can't be profiled
     INT8: str | None  # exporting.int8.quantizer.Quantizer of (detector, card, crops, *, crop, decode); None: no int8
@@ -141,15 +141,16 @@ def family_of(path: Path) -> Family:
     if found is None:
         raise UserError(
             f"{path}: not a model that Fiducial can run. Give a run folder, or a file that `fiducial export` made "
-            f"({', '.join(f'model{family.FILES[0]} of {family.TITLE}' for family in families() if family.FILES)})"
+            f"({', '.join(f'model{family.FILES[0]} of {family.TITLE}' for family in families() if family.TARGET)}), or another "
+            "project's .onnx or .tflite (docs/teachers.md)"
         )
     return found
 
 
 def is_exported(path: Path) -> bool:
-    """Tells whether a model is an exported file, which runs without torch."""
+    """Tells whether a model is a file that runs without torch: an exported one, or another project's network."""
     there = path.exists() or bundled.file_of(path) is not None
-    return there and family_of(path).TARGET is not None
+    return there and bool(family_of(path).FILES)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -184,7 +185,7 @@ def titles() -> dict[str, str]:
 
 def export_of(path: Path) -> ExportCard | None:
     """Reads the card of an exported file; None of what torch runs. UserError where `path` is neither."""
-    return None if family_of(path).TARGET is None else cast(Exported, load(path).network).export
+    return cast(Exported, load(path).network).export if is_exported(path) else None
 
 
 def load(path: Path | str, flip_test: bool = False, threads: int | None = None) -> Runtime:

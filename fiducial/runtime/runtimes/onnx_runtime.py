@@ -1,4 +1,4 @@
-"""ONNX Runtime: files of `fiducial export --to onnx`, on the CPU. In the base install.
+"""ONNX Runtime: files of `fiducial export --to onnx`, and of other projects (`foreign/`), on the CPU. In the base install.
 
 Several crops go one by one through the network, as many at a time as there are threads. On a CPU that is quicker than one
 batch: the maps of one crop stay in the core's cache, where those of eight don't, and the threads need not meet after every
@@ -17,10 +17,13 @@ import numpy as np
 from fiducial.data import crops as cutting
 from fiducial.errors import BadAnswer, UserError
 from fiducial.runtime import export_card
+from fiducial.runtime.foreign import network_card
+from fiducial.runtime.foreign.network import ForeignNetwork
+from fiducial.runtime.foreign.network_card import Signature, Tensor
 from fiducial.types import Keypoints
 
 NAME, TITLE, TARGET = "onnxruntime", "ONNX Runtime", "onnx"
-FILES = (".onnx",)
+FILES = (".onnx", network_card.SUFFIX)
 EXPORT = "fiducial.exporting.onnx_export:write"
 LAYERS = "fiducial.profiling.onnxruntime_nodes:measure"
 INT8 = "fiducial.exporting.int8.onnx_int8:OnnxQuantizer"
@@ -30,13 +33,16 @@ def matches(path: Path) -> bool:
     return path.suffix.lower() == ".onnx"
 
 
-def load(path: Path, threads: int | None = None, flip_test: bool = False) -> OnnxNetwork:
+def load(path: Path, threads: int | None = None, flip_test: bool = False) -> OnnxNetwork | ForeignNetwork:
     """`threads`: None = as many as the machine has cores."""
     if flip_test:
         raise UserError(f"{path}: --flip-test needs the run folder; an exported file holds the plain network")
     threads = threads or os.cpu_count() or 1
     session = session_of(path, threads)
-    card = export_card.of_metadata(session.get_modelmeta().custom_metadata_map, path, NAME)
+    metadata = session.get_modelmeta().custom_metadata_map
+    if export_card.KEY not in metadata:
+        return ForeignNetwork(OnnxGraph(session, path), path)
+    card = export_card.of_metadata(metadata, path, NAME)
     return OnnxNetwork(session, card, path, threads)
 
 
@@ -56,6 +62,33 @@ def session_of(path: Path, threads: int) -> Any:
 def reason_of(error: Exception) -> str:
     """Gives what is said after ONNX Runtime's codes, its first line."""
     return next(iter(str(error).splitlines()), type(error).__name__).rpartition(" : ")[2]
+
+
+class OnnxGraph:
+    """A network of another project; implements `foreign.network.Graph`."""
+
+    runtime = NAME
+
+    def __init__(self, session: Any, path: Path) -> None:
+        self.session, self.path = session, path
+        self.signature = Signature(
+            *(tuple(map(_tensor, values)) for values in (session.get_inputs(), session.get_outputs()))
+        )
+
+    def __call__(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        names = [tensor.name for tensor in self.signature.outputs]
+        try:
+            found = self.session.run(names, {self.signature.inputs[0].name: values})
+        except Exception as error:  # its exceptions have no common class of their own
+            raise BadAnswer(self.path, f"ONNX Runtime fails on an image: {reason_of(error)}") from error
+        return dict(zip(names, found, strict=True))
+
+
+def _tensor(value: Any) -> Tensor:
+    """Describes an input or output of a session; it names numbers as C does."""
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    kind = {"float": "float32", "double": "float64"}.get(kind, kind)
+    return Tensor(value.name, tuple(side if isinstance(side, int) else 0 for side in value.shape), kind)
 
 
 class OnnxNetwork:

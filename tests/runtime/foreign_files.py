@@ -1,0 +1,132 @@
+"""Tiny networks of "another project" whose answers are known: blobs of red, green and blue in an image are its three points."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+SIDE = 32
+
+
+def write_card(file: Path, **values: Any) -> Path:
+    """Writes the card beside a network's file."""
+    card = {"name": "blobs", "input": {"size": [SIDE, SIDE]}, "names": ["red", "green", "blue"], **values}
+    path = file.with_name(file.name.partition(".")[0] + ".card.json")
+    path.write_text(json.dumps(card))
+    return path
+
+
+def centroids(file: Path, scale: float = 1.0, offset: float = 0.0) -> Path:
+    """Writes an ONNX network [1, h, w, 3] -> [1, 3, 2]: the centroid of each channel, px, times `scale` plus `offset`."""
+    column = np.arange(SIDE, dtype=np.float32)
+    weights = np.stack(np.broadcast_arrays(column[None, :], column[:, None]), -1).reshape(1, -1, 1, 2)  # [1, hw, 1, 2]
+    constants = {
+        "flat": np.array([1, SIDE * SIDE, 3, 1], np.int64),
+        "weights": weights,
+        "axes": np.array([1], np.int64),
+        "small": np.array(1e-6, np.float32),
+        "scale": np.array(scale, np.float32),
+        "offset": np.array(offset, np.float32),
+    }
+    nodes = [
+        helper.make_node("Reshape", ["crop", "flat"], ["mass"]),
+        helper.make_node("Mul", ["mass", "weights"], ["moments"]),
+        helper.make_node("ReduceSum", ["moments", "axes"], ["first"], keepdims=0),
+        helper.make_node("ReduceSum", ["mass", "axes"], ["total"], keepdims=0),
+        helper.make_node("Add", ["total", "small"], ["safe"]),
+        helper.make_node("Div", ["first", "safe"], ["px"]),
+        helper.make_node("Mul", ["px", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "offset"], ["points"]),
+    ]
+    return _write(file, nodes, constants, {"points": [1, 3, 2]})
+
+
+def colours_as_maps(file: Path) -> Path:
+    """Writes an ONNX network whose heatmaps are the channels, and whose bins are their maxima over rows and columns."""
+    nodes = [
+        helper.make_node("Transpose", ["crop"], ["maps"], perm=[0, 3, 1, 2]),
+        helper.make_node("ReduceMax", ["maps", "rows"], ["bins_x"], keepdims=0),
+        helper.make_node("ReduceMax", ["maps", "columns"], ["bins_y"], keepdims=0),
+    ]
+    constants = {"rows": np.array([2], np.int64), "columns": np.array([3], np.int64)}
+    shapes = {"maps": [1, 3, SIDE, SIDE], "bins_x": [1, 3, SIDE], "bins_y": [1, 3, SIDE]}
+    return _write(file, nodes, constants, shapes)
+
+
+def _write(file: Path, nodes: list[Any], constants: dict[str, np.ndarray], shapes: dict[str, list[int]]) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "foreign",
+        [helper.make_tensor_value_info("crop", TensorProto.FLOAT, [1, SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    onnx.save(model, str(file))
+    return file
+
+
+def tflite(file: Path) -> Path:
+    """Writes a TFLite network [1, h, w, 3] -> the same, RELU: its output is a heatmap of each channel.
+
+    Table by table, by the numbers of the fields in TensorFlow's `schema.fbs`."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+
+    def vector(items: list[int], put: Any, width: int) -> int:
+        builder.StartVector(width, len(items), width)
+        for item in reversed(items):
+            put(item)
+        return builder.EndVector()
+
+    def numbers(items: list[int]) -> int:
+        return vector(items, builder.PrependInt32, 4)
+
+    def tables(items: list[int]) -> int:
+        return vector(items, builder.PrependUOffsetTRelative, 4)
+
+    def table(count: int, *fields: tuple[int, Any]) -> int:
+        builder.StartObject(count)
+        for slot, add in fields:
+            add(slot)
+        return builder.EndObject()
+
+    def offset(value: int) -> Any:
+        return lambda slot: builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+
+    tensors = []
+    for name in ("crop", "maps"):
+        shape, text = numbers([1, SIDE, SIDE, 3]), builder.CreateString(name)
+        buffer = (2, lambda slot: builder.PrependUint32Slot(slot, 0, 1))
+        tensors.append(table(8, (0, offset(shape)), buffer, (3, offset(text))))
+    relu = 19
+    code = table(
+        4,
+        (0, lambda slot: builder.PrependInt8Slot(slot, relu, 0)),
+        (2, lambda slot: builder.PrependInt32Slot(slot, 1, 0)),
+        (3, lambda slot: builder.PrependInt32Slot(slot, relu, 0)),
+    )
+    ins, outs = numbers([0]), numbers([1])
+    operator = table(9, (1, offset(ins)), (2, offset(outs)))
+    tensor_list, in_list, out_list, operators = tables(tensors), numbers([0]), numbers([1]), tables([operator])
+    graph = table(5, (0, offset(tensor_list)), (1, offset(in_list)), (2, offset(out_list)), (3, offset(operators)))
+    codes, graphs, buffers = tables([code]), tables([graph]), tables([table(3)])
+    version = (0, lambda slot: builder.PrependUint32Slot(slot, 3, 0))
+    model = table(8, version, (1, offset(codes)), (2, offset(graphs)), (4, offset(buffers)))
+    builder.Finish(model, file_identifier=b"TFL3")
+    file.write_bytes(bytes(builder.Output()))
+    return file
+
+
+def blobs(xy: np.ndarray, width: int = 120, height: int = 90) -> np.ndarray:
+    """Draws a red, a green and a blue blob at xy [3, 2] px."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    squared = (x[..., None] - xy[:, 0]) ** 2 + (y[..., None] - xy[:, 1]) ** 2
+    return np.rint(255 * np.exp(-squared / (2 * 4.0**2))).astype(np.uint8)
