@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fiducial.api.arguments import optional_path, options_of, path_of, settings_of, source_of
 from fiducial.api.results import Result, Run
 from fiducial.comparison import by_teacher, workflow
 from fiducial.comparison.students import Study, losses_of
 from fiducial.distillation import distill as train_student
-from fiducial.distillation import load_teacher, recipe_of
+from fiducial.distillation import (
+    gives_points_alone,
+    load_point_teacher,
+    load_teacher,
+    preparation_from_points,
+    recipe_of,
+)
 from fiducial.errors import UserError
+from fiducial.training import recipes
+from fiducial.training.plan import given_by
+
+if TYPE_CHECKING:
+    from fiducial.data.source import Source
+    from fiducial.distillation.point_teachers import PointTeacher
 
 
 def distill(
@@ -40,11 +53,28 @@ def distill(
     """Trains a small detector on a large one's answers and writes its folder.
 
     Args:
-        teacher: a run, its folder, or another project's file; data: what both look at, labelled or not.
+        teacher: a run, its folder, another project's weights, or what gives points alone: a network (.onnx, .tflite) or
+            results (.json), see docs/teachers.md; data: what both look at, labelled or not.
         student: its backbone; loss: L1, L2, L3, KL or none [KL where both have heatmaps, else L1].
         The others are those of `fiducial.fit`."""
-    folder, known = path_of(out, "out"), load_teacher(path_of(teacher, "teacher"))
+    folder, path = path_of(out, "out"), path_of(teacher, "teacher")
     options = options_of(init=init, size=size, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, licence=licence)
+    if gives_points_alone(path):
+        if loss is not None:
+            raise UserError(
+                f"--loss {loss}", f"{path} gives points alone, which are learnt as labels are; leave it out"
+            )
+        return _taught_by_points(
+            load_point_teacher(path),
+            source_of(data, images, category),
+            folder,
+            {"method": method, "backbone": student, **options},
+            settings_of(more, settings),
+            resume=resume,
+            devices=devices,
+            progress=progress,
+        )
+    known = load_teacher(path)
     recipe = recipe_of(
         known, student, loss, method, options, settings_of(more, settings), resume_from=folder if resume else None
     )
@@ -58,6 +88,33 @@ def distill(
         progress=progress,
     )
     return Run(figures=figures or {}, folder=folder)
+
+
+def _taught_by_points(
+    teacher: PointTeacher,
+    source: Source,
+    out: Path,
+    options: dict[str, Any],
+    settings: list[str],
+    *,
+    resume: bool,
+    devices: int,
+    progress: bool,
+) -> Run:
+    """Trains on a teacher's points as `fiducial.fit` does on labels, planned alike."""
+    options = {name: value for name, value in options.items() if value is not None}
+    recipe = recipes.default(options.get("method"), resume_from=out if resume else None)
+    if recipes.learns_without_labels(options.get("method", recipe.method)):
+        raise UserError(
+            "method", f"{recipe.method!r} learns without labels, so that no teacher's points can be learnt by it"
+        )
+    recipe = recipes.changed(recipe, options, settings)
+    given = None if resume else given_by(options, settings)
+    prepare = preparation_from_points(teacher, source, given, keep_labels=False, bar=progress)
+    from fiducial.training import run  # torch, after all words were read
+
+    figures = run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
+    return Run(figures=figures or {}, folder=out)
 
 
 def distill_study(
@@ -86,8 +143,11 @@ def distill_study(
         raise UserError("--student: missing; expected a backbone, such as squeeze_unet or mobilenetv3_small_100")
     if transfer is not None and pretrain_on is not None:
         raise UserError("--transfer, --pretrain-on: give one of them: weights, or a labelled set to get them from")
+    path = path_of(teacher, "teacher")
+    if gives_points_alone(path):
+        raise UserError("--study", f"{path} gives points alone, and a study compares more; leave it out")
     asked = Study(
-        teacher=path_of(teacher, "teacher"),
+        teacher=path,
         data=source_of(data, images, category),
         student=student,
         losses=losses_of(losses if losses is None or isinstance(losses, str) else ",".join(losses)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ def fit(
     *,
     val: Instances | None = None,
     unlabelled: Any = None,
+    teacher: Any = None,
     method: str | None = None,
     backbone: str | None = None,
     size: Any = None,
@@ -69,6 +70,8 @@ def fit(
         val: what the epoch is chosen by, with Instances [a tenth of their images, by the seed; said].
         unlabelled: images to learn from too, without labels: a path that `--unlabelled` takes, or Instances, whose boxes
             alone are used.
+        teacher: labels the unlabelled images, and those instances of train that have a box and no labels: a file of a
+            network, or of results (docs/teachers.md).
         size: px, a number or (width, height); lr: the peak, or "auto"; points: a subset of them, by numbers.
         pretrained: "here" [weights on this disk], "auto", fetched where they can be, "yes", or an error, "no", random;
             licence: of the weights, in words.
@@ -83,10 +86,8 @@ def fit(
     folder = Path() if plan_only else path_of(out, "out")
     if plan_only and (resume or recipe is not None or not plan):
         raise UserError("plan_only", "is for runs that are planned; not with a recipe, resume or plan=False")
-    if isinstance(recipe, str):
-        base = recipes.load(recipe)
-    else:
-        base = recipe or recipes.default(method, resume_from=folder if resume else None)
+    named = recipes.load(recipe) if isinstance(recipe, str) else recipe
+    base = named or recipes.default(method, resume_from=folder if resume else None)
     options = options_of(
         method=method,
         backbone=backbone,
@@ -105,7 +106,7 @@ def fit(
         minutes=minutes,
     )
     words = settings_of(more, settings)
-    if unlabelled is not None and base.unlabelled is None:
+    if unlabelled is not None and teacher is None and base.unlabelled is None:
         base = replace(base, unlabelled=UnlabelledSpec())
     chosen = recipes.changed(base, options, words)
     given = given_by(options, words) if plan and recipe is None and not resume else None
@@ -115,7 +116,9 @@ def fit(
 
     teaching = recipes.taught_by(chosen.method)
     by_labels = teaching is fitting
-    pool = _pool_of(unlabelled, chosen, by_labels)
+    if teacher is not None and (isinstance(data, Instances) or not by_labels):
+        raise UserError("teacher", "is for labelled sets on a disk and methods that learn from labels; leave it out")
+    pool = _pool_of(unlabelled, chosen, by_labels, has_teacher=teacher is not None)
     if isinstance(data, Instances):
         if not by_labels:
             raise UserError(
@@ -133,14 +136,17 @@ def fit(
             raise UserError("also", f"method {chosen.method!r} learns without labels; give it all videos in one folder")
         if plan_only and not by_labels:
             raise UserError("plan_only", f"method {chosen.method!r} learns without labels and has no plan")
-        if plan_only:
-            return _plan_of(fitting.load_data(source, chosen), chosen, given or ())
-        prepare = fitting.preparation(source, given, pool) if by_labels else teaching.preparation(source)
+        if not by_labels:
+            prepare = teaching.preparation(source)
+        else:
+            read, prepare = _of_labels(source, given, pool, teacher, progress)
+            if plan_only:
+                return _plan_of(read(chosen), chosen, given or ())
     figures = run.run(prepare, folder, chosen, resume=resume, devices=devices, progress=progress)
     return Run(figures=figures or {}, folder=folder)
 
 
-def _pool_of(unlabelled: Any, recipe: Recipe, by_labels: bool) -> Pool | None:
+def _pool_of(unlabelled: Any, recipe: Recipe, by_labels: bool, *, has_teacher: bool) -> Pool | None:
     """Gives what reads the unlabelled images; UserError where they and the recipe do not go together."""
     if unlabelled is None:
         if by_labels and recipe.unlabelled is not None:
@@ -150,13 +156,32 @@ def _pool_of(unlabelled: Any, recipe: Recipe, by_labels: bool) -> Pool | None:
         return None
     if not by_labels:
         raise UserError("unlabelled", f"method {recipe.method!r} needs no labels; give all as the data")
-    if recipe.unlabelled is None:
+    if recipe.unlabelled is not None and has_teacher:
+        raise UserError("teacher", "labels the unlabelled images, so that none are learnt from without: unlabelled=null")
+    if recipe.unlabelled is None and not has_teacher:
         raise UserError("unlabelled", "--set unlabelled=null says that none are learnt from; leave one of the two out")
     from fiducial import motion
 
     if isinstance(unlabelled, Instances):
         return lambda skeleton, *others: motion.without_labels(unlabelled, skeleton)
     return motion.pool_of(Source(path_of(unlabelled, "unlabelled")).here())
+
+
+def _of_labels(
+    source: Source, given: Collection[str] | None, pool: Pool | None, teacher: Any, progress: bool
+) -> tuple[Callable[[Recipe], Data], Prepare]:
+    """Gives what reads the labels, a teacher's among them where there is one, and what makes the work of a run on them."""
+    from fiducial.training import fit as fitting
+
+    if teacher is None:
+        return partial(fitting.load_data, source), fitting.preparation(source, given, pool)
+    from fiducial import distillation
+
+    known = distillation.load_point_teacher(path_of(teacher, "teacher"))
+    prepare = distillation.preparation_from_points(known, source, given, keep_labels=True, pool=pool, bar=progress)
+    if pool is not None:  # what is in it is found when the run begins
+        return partial(fitting.load_data, source), prepare
+    return lambda recipe: distillation.lesson_of(known, source, recipe, keep_labels=True).data, prepare
 
 
 def _plan_of(data: Data, recipe: Recipe, given: Collection[str]) -> Run:

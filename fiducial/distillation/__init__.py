@@ -7,6 +7,7 @@
     transfer, objective     what is minimised
     scoring, report         how far the student is from its teacher
     workflow                a run
+    point_teachers, point_map, pseudo_labels    teachers from elsewhere, of whom points are all that is known
 
 Other rooms use the names below, nothing else; each is imported when it is first used."""
 
@@ -17,6 +18,10 @@ from typing import TYPE_CHECKING
 from fiducial import lazy
 
 if TYPE_CHECKING:
+    from fiducial.distillation.point_teachers import is_one as gives_points_alone  # noqa: F401
+    from fiducial.distillation.point_teachers import load as load_point_teacher  # noqa: F401
+    from fiducial.distillation.pseudo_labels import lesson_of as lesson_of
+    from fiducial.distillation.pseudo_labels import preparation as preparation_from_points  # noqa: F401
     from fiducial.distillation.recipes import recipe_of as recipe_of
     from fiducial.distillation.scoring import DISTANCE as DISTANCE
     from fiducial.distillation.scoring import MEANINGS as MEANINGS
@@ -43,8 +48,12 @@ _WHERE = {
     "Shared": "workflow.Shared",
     "Teacher": "teacher.Teacher",
     "distill": "workflow.distill",
+    "gives_points_alone": "point_teachers.is_one",
+    "lesson_of": "pseudo_labels.lesson_of",
+    "load_point_teacher": "point_teachers.load",
     "load_teacher": "teacher.load",
     "parameters_of": "teacher.parameters_of",
+    "preparation_from_points": "pseudo_labels.preparation",
     "recipe_of": "recipes.recipe_of",
     "share": "workflow.share",
     "student_of": "workflow.student_of",

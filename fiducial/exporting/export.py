@@ -89,7 +89,7 @@ def load_detector(model: Path) -> tuple[Detector, Card]:
     from fiducial.models import detector as detectors
 
     if runtime.is_exported(model):
-        raise UserError(f"{model}: is exported already; give the run folder that it was made from")
+        raise UserError(f"{model}: is exported already, or another project's; give the run folder of a detector")
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
         return detectors.load(model)
 

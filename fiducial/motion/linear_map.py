@@ -29,6 +29,7 @@ from fiducial.evaluation.metrics import Metrics
 from fiducial.geometry import Size
 from fiducial.progress import Advance, progress
 from fiducial.runtime import runtime
+from fiducial.runtime.foreign.network import METHOD as FOREIGN
 from fiducial.types import Instances, Keypoints
 
 if TYPE_CHECKING:
@@ -303,7 +304,9 @@ def see(
 
 
 def _untrained(spec: DetectorSpec) -> tuple[dict[str, Predict], list[str]]:
-    """The network with random weights, a few times; none, and a line about it, where there is no torch to build it."""
+    """The network with random weights, a few times; none, and a line about it, where it can't be built here."""
+    if spec.method == FOREIGN:
+        return {}, ["no row of random weights: how another project's network is built is not known here"]
     try:
         device = evaluate.device_name()
     except ModuleNotFoundError:

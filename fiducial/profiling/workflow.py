@@ -14,6 +14,7 @@ from fiducial.log import logger
 from fiducial.profiling import advice, machine, timing
 from fiducial.profiling.parts import Measured, Profile
 from fiducial.runtime import cost, runtime
+from fiducial.runtime.foreign.network import METHOD as FOREIGN
 from fiducial.runtime.cost_worker import noise
 from fiducial.runtime.runtimes import onnx_runtime
 from fiducial.types import Skeleton
@@ -27,8 +28,11 @@ def profile_model(
     `shown`: what the model is called [its path]."""
     shown = shown or str(model)
     own = runtime.family_of(model).NAME
-    if runtime.is_exported(model):
-        runtime.load(model)  # refused where it is damaged, before anything is timed
+    # Refused where it is damaged, before anything is timed.
+    if runtime.is_exported(model) and runtime.load(model).card.spec.method == FOREIGN:
+        raise UserError(
+            model, "is another project's network, whose layers are not profiled; give a run folder or an export"
+        )
     name = name or own
     known = {family.NAME: family for family in runtime.families() if getattr(family, "LAYERS", None)}
     if name not in known:

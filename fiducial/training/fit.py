@@ -78,14 +78,16 @@ class Data:
         return digest.hexdigest()[:16]
 
 
-def load_data(data: Source | Path, recipe: Recipe) -> Data:
-    """train and val of `data`. Crowds and instances without any labelled point are left out of both."""
+def load_data(data: Source | Path, recipe: Recipe, *, unlabelled: bool = False) -> Data:
+    """train and val of `data`. Crowds and instances without any labelled point are left out of both; `unlabelled`: those of
+    train that have a box stay."""
     parts, problems, whole = [], [], None
     for split in ("train", "val"):
-        ignored = split == "val"
+        stays = unlabelled and split == "train"
+        ignored = split == "val" or stays
         whole, wrong = annotations.load(data, split, strict=recipe.strict, ignored=ignored)
         whole = whole if recipe.points is None else whole.pick_points(recipe.points)
-        part = whole.select(whole.labelled.any(1) & ~whole.crowd)
+        part = whole.select((whole.labelled.any(1) | stays) & ~whole.crowd)
         if len(part) == 0:
             raise UserError(f"{data}: split {split!r} has no instance with a labelled point")
         parts.append(part)

@@ -162,3 +162,17 @@ def test_a_card_is_plain_json_to_a_size(tmp_path):
     path.write_text(json.dumps({"name": "x"}))
     with pytest.raises(UserError, match="input: missing"):
         network_card.read(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["profile", "net.onnx"], "is another project's network, whose layers are not profiled"),
+        (["export", "net.onnx", "--to", "openvino", "--out", "shipped"], "is exported already, or another project's"),
+    ],
+)
+def test_commands_that_need_a_run_say_so(tmp_path, monkeypatch, run, words, said):
+    made.write_card(made.centroids(tmp_path / "net.onnx"))
+    monkeypatch.chdir(tmp_path)
+    code, _, stderr = run(*words)
+    assert (code, said in stderr) == (2, True)

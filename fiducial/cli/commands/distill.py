@@ -35,7 +35,11 @@ def distill(
     ],
     teacher: Annotated[
         Path,
-        typer.Option(callback=existing, help="The model to learn from: a run folder, or another project's file."),
+        typer.Option(
+            callback=existing,
+            help="The model to learn from: a run folder, another project's weights, or what gives points alone: a network "
+            "(.onnx, .tflite) or results (.json), docs/teachers.md.",
+        ),
     ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the student's run, or of the study.")],
     student: Annotated[
@@ -71,6 +75,8 @@ def distill(
     fiducial distill --teacher runs/motion videos/ --student squeeze_unet --out runs/student
 
     fiducial distill --teacher runs/motion videos/ --student squeeze_unet --study --seeds 3 --out study
+
+    fiducial distill --teacher pose_landmark_full.tflite persons/ --out runs/student
 
     Interrupted, a study is continued by the same command; losses, seeds and an initialisation may be added.
     """

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fiducial.cli.options import AlsoOption, CategoryOption, ImagesOption, JsonOption, StrictOption, choices
+from fiducial.cli.options import AlsoOption, CategoryOption, ImagesOption, JsonOption, StrictOption, choices, existing
 from fiducial.cli.output import finish, has_bar
 from fiducial.errors import UserError
 
@@ -37,6 +37,15 @@ def fit(
             "are used (docs/few_labels.md)."
         ),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            callback=existing,
+            help="A network of another project (.onnx, .tflite) or its results (.json): it labels the instances of train that "
+            "have a box and no labels, by a map that the labelled ones teach (docs/teachers.md).",
+        ),
+    ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
     also: AlsoOption = None,
@@ -50,6 +59,8 @@ def fit(
 
     fiducial fit faces/ --out runs/few --unlabelled photos/
 
+    fiducial fit faces/ --out runs/faces --from face_landmark.tflite
+
     fiducial fit videos/ --out runs/motion --method motion
     """
     import fiducial
@@ -58,5 +69,5 @@ def fit(
     if out is None and not chosen["plan_only"]:
         raise UserError("--out: missing; expected a folder for the run")
     source = Source(data, images, category, tuple(also or ())).here()  # before what takes seconds to import
-    run = fiducial.fit(source, out, unlabelled=unlabelled, strict=strict, progress=has_bar(json_file), **chosen)
-    finish(run, json_file)
+    words = {"unlabelled": unlabelled, "teacher": teacher, "strict": strict}
+    finish(fiducial.fit(source, out, progress=has_bar(json_file), **words, **chosen), json_file)

@@ -1,0 +1,312 @@
+"""Teachers of whom points are all that is known: their points in the image, the map to the labels, what a student gets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import quick
+from runtime import foreign_files as made
+
+import fiducial
+from fiducial.data.source import Source
+from fiducial.distillation import point_map, point_teachers, pseudo_labels
+from fiducial.errors import UserError
+from fiducial.runtime import runtime
+from fiducial.training.recipe import Recipe
+from fiducial.types import Instances, Keypoints, Skeleton
+
+NAMES = ("red", "green", "blue")
+COUNT, LABELLED = 24, 8
+
+
+def box_of(xy: np.ndarray) -> list[float]:
+    low, high = xy.min(0) - 9.5, xy.max(0) + 10.5
+    return [*low.tolist(), *(high - low).tolist()]
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of three blobs, one an image; of train the first eight are labelled, the others have a box alone."""
+    root, rng = tmp_path_factory.mktemp("blobs"), np.random.default_rng(0)
+    (root / "images").mkdir()
+    (root / "annotations").mkdir()
+    category = {"id": 1, "name": "blobs", "keypoints": list(NAMES), "skeleton": []}
+    for split, first, count in (("train", 1, COUNT), ("val", 101, 8)):
+        images, annotations = [], []
+        for i in range(first, first + count):
+            turn = np.exp(1j * rng.uniform(-0.4, 0.4)) * rng.uniform(0.8, 1.2)
+            corners = np.array([-14 - 9j, 15 - 11j, 1 + 14j]) * turn
+            xy = np.stack([corners.real, corners.imag], -1) + rng.uniform((45, 35), (75, 55))
+            cv2.imwrite(str(root / "images" / f"{i}.png"), made.blobs(xy)[..., ::-1])
+            images.append({"id": i, "file_name": f"{i}.png", "width": 120, "height": 90})
+            is_labelled = split == "val" or i < first + LABELLED
+            points = np.column_stack([xy, np.full(3, 2)]) if is_labelled else np.zeros((3, 3))
+            entry = {
+                "id": i - first + 1,
+                "image_id": i,
+                "category_id": 1,
+                "bbox": box_of(xy),
+                "iscrowd": 0,
+                "area": 900.0,
+            }
+            annotations.append({**entry, "keypoints": points.ravel().tolist(), "truth": xy.tolist()})
+        content = {"images": images, "annotations": annotations, "categories": [category]}
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = made.centroids(tmp_path_factory.mktemp("teacher") / "net.onnx")
+    made.write_card(file, padding=1.2, licence="MIT")
+    return file
+
+
+def truth_of(root: Path, split: str = "train") -> np.ndarray:
+    content = json.loads((root / "annotations" / f"{split}.json").read_text())
+    return np.array([entry["truth"] for entry in content["annotations"]])
+
+
+def teacher_of(network: Path) -> point_teachers.PointTeacher:
+    return point_teachers.NetworkTeacher(runtime.opened(network).network)
+
+
+def lesson(teacher: point_teachers.PointTeacher, data: Path, **options: bool) -> pseudo_labels.Lesson:
+    return pseudo_labels.lesson_of(teacher, Source(data), Recipe(), **{"keep_labels": True, **options})
+
+
+# ------------------------------------------------------------------------------------------------------ the map
+
+
+def random_truth(count: int, points: int = 4, seed: int = 0) -> Instances:
+    rng = np.random.default_rng(seed)
+    xy = rng.uniform(20, 80, (count, points, 2))
+    boxes = np.concatenate([xy.min(1) - 5, np.ptp(xy, axis=1) + 10], axis=1)
+    images = [np.zeros((100, 100, 3), np.uint8)] * count
+    return Instances.of(images, xy, boxes=boxes, names=[f"ours {letter}" for letter in "abcd"[:points]])
+
+
+def seen_otherwise(truth: Instances) -> Keypoints:
+    """A teacher's points: seven mixtures of the labelled ones, each with a constant shift in the box."""
+    mixture = np.random.default_rng(1).normal(size=(7, 4))
+    mixture[-1] = 1 - mixture[:-1].sum(0)
+    square = point_map.square_of(truth.box_xywh)
+    inside = point_map.geometry.transform(square, truth.xy.astype(np.float64))
+    mixed = np.einsum("ij,njc->nic", mixture, inside) + 0.1
+    xy = point_map.geometry.transform(point_map.geometry.invert(square), mixed)
+    return Keypoints(xy, np.ones(xy.shape[:2]))
+
+
+TEACHER = Skeleton("teacher", tuple(f"theirs {i}" for i in range(7)))
+
+
+def test_a_linear_map_finds_the_points_again():
+    train, test = random_truth(60), random_truth(20, seed=5)
+    learnt = point_map.learn(seen_otherwise(train), train, TEACHER)
+    assert learnt.labels == 60
+    assert "linear map from 60 labelled instances" in learnt.told()
+    found = learnt(seen_otherwise(test), test.box_xywh)
+    np.testing.assert_allclose(found.xy, test.xy, atol=0.05)
+    assert learnt.cross_validated == pytest.approx(point_map.measured(found.xy, test).nme, abs=1e-3)
+
+
+def test_the_map_moves_and_grows_with_the_box():
+    train = random_truth(60)
+    found = seen_otherwise(train)
+    learnt = point_map.learn(found, train, TEACHER)
+    shift = np.array([30.0, -7.0])
+    boxes = train.box_xywh.astype(np.float64)
+    moved_boxes = np.concatenate([2 * (boxes[:, :2] - 0.5) + shift + 0.5, 2 * boxes[:, 2:]], axis=1)  # edges: px + 0.5
+    moved = learnt(Keypoints(2 * found.xy + shift, found.score), moved_boxes)
+    np.testing.assert_allclose(moved.xy, 2 * learnt(found, boxes).xy + shift, atol=1e-6)
+
+
+def test_names_that_are_the_same_need_no_labels_and_are_kept_where_they_are_right():
+    truth = random_truth(60)
+    teacher = Skeleton("teacher", ("theirs", *truth.skeleton.points[::-1]))
+    xy = np.concatenate([truth.xy[:, :1] + 50, truth.xy[:, ::-1]], axis=1).astype(np.float64)
+    found = Keypoints(xy, np.ones(xy.shape[:2]))
+    few = point_map.learn(found.select(slice(3)), truth.select(np.arange(3)), teacher)
+    assert few.linear is None
+    np.testing.assert_allclose(few(found, truth.box_xywh).xy, truth.xy, atol=1e-4)
+    many = point_map.learn(found, truth, teacher)
+    np.testing.assert_allclose(many(found, truth.box_xywh).xy, truth.xy, atol=1e-3)
+    shifted = point_map.learn(Keypoints(xy + 2.0, found.score), truth, teacher)
+    assert "corrects 4 points" in shifted.told()
+    assert (
+        shifted.cross_validated < few.measured_nme if hasattr(few, "measured_nme") else shifted.cross_validated < 0.02
+    )
+
+
+def test_other_points_and_too_few_labels_are_refused():
+    truth = random_truth(4)
+    with pytest.raises(UserError, match=r"finds 7 points, theirs 0, .* needs 5 labelled instances .* here are 4"):
+        point_map.learn(seen_otherwise(truth), truth, TEACHER)
+
+
+def test_instances_that_the_teacher_does_not_find_teach_nothing():
+    train = random_truth(60)
+    found = seen_otherwise(train)
+    found.xy[::2], found.score[::2] = 0, 0
+    learnt = point_map.learn(found, train, TEACHER)
+    assert learnt.labels == 30
+    assert learnt.cross_validated < 0.01
+
+
+# -------------------------------------------------------------------------------------------------- the teachers
+
+
+def test_a_network_finds_the_points_in_the_images(blobs, network):
+    instances = lesson(teacher_of(network), blobs, keep_labels=False).data.train
+    found = teacher_of(network).points_of(instances)
+    np.testing.assert_allclose(found.xy, truth_of(blobs), atol=0.1)
+    np.testing.assert_array_equal(found.score, 1)
+
+
+def test_what_cannot_be_read_scores_nothing(blobs, network, tmp_path):
+    instances = lesson(teacher_of(network), blobs, keep_labels=False).data.train
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    images = pseudo_labels.GivenImages([tmp_path / "broken.png"] * len(instances.images))
+    found = teacher_of(network).points_of(replace(instances, images=images))
+    assert not found.score.any()
+
+
+def results_of(root: Path, path: Path, **changes: object) -> Path:
+    content = json.loads((root / "annotations" / "train.json").read_text())
+    entries = [
+        {
+            "image_id": entry["image_id"],
+            "file_name": f"{entry['image_id']}.png",
+            "annotation_id": entry["id"],
+            "bbox": entry["bbox"],
+            "score": 0.9,
+            "keypoints": np.column_stack([entry["truth"], np.full(3, 0.9)]).ravel().tolist(),
+        }
+        for entry in content["annotations"]
+    ]
+    entries = [{name: value for name, value in {**entry, **changes}.items() if value is not None} for entry in entries]
+    path.write_text(json.dumps(entries))
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"annotation_id": None}, {"annotation_id": None, "file_name": None, "bbox": None}, {"image_id": 1}]
+)
+def test_results_are_found_again_by_annotation_by_name_and_by_id(blobs, network, tmp_path, changes):
+    instances = lesson(teacher_of(network), blobs, keep_labels=False).data.train
+    teacher = point_teachers.load(results_of(blobs, tmp_path / "results.json", **changes))
+    np.testing.assert_allclose(teacher.points_of(instances).xy, truth_of(blobs), atol=1e-4)
+    other = replace(instances, image_id=instances.image_id + 1000, images=pseudo_labels.GivenImages(["x.png"] * COUNT))
+    assert not teacher.points_of(other).score.any()
+
+
+def test_results_of_other_images_are_refused(blobs, tmp_path):
+    teacher = point_teachers.load(results_of(blobs, tmp_path / "results.json", file_name="other.png"))
+    with pytest.raises(
+        UserError, match=r"results\.json: gives no point with a score of 0.5 or more for the 24 instances"
+    ):
+        lesson(teacher, blobs)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "expected COCO results, a list"),
+        ("[]", "expected COCO results, a list"),
+        ('[{"image_id": 1, "keypoints": [1, 2]}, 7]', "none of its entries"),
+        ('[{"image_id": 1, "keypoints": [1, 2, NaN]}]', "none of its entries"),
+        (
+            '[{"image_id": 1, "keypoints": [1, 2, 1]}, {"image_id": 2, "keypoints": [1, 2, 1, 3, 4, 1]}]',
+            "1 to 2 points",
+        ),
+        ("not json", "not JSON"),
+    ],
+)
+def test_broken_results_are_told_in_a_line(tmp_path, text, said):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(UserError, match=said) as raised:
+        point_teachers.load(tmp_path / "results.json")
+    assert "\n" not in str(raised.value)
+
+
+# --------------------------------------------------------------------------------------------- what a student gets
+
+
+def test_labels_stay_and_the_rest_is_taught(blobs, network):
+    taught = lesson(teacher_of(network), blobs)
+    train = taught.data.train
+    assert taught.taught.tolist() == [False] * LABELLED + [True] * (COUNT - LABELLED)
+    np.testing.assert_allclose(train.xy[:LABELLED], truth_of(blobs)[:LABELLED], atol=1e-4)
+    np.testing.assert_allclose(train.xy[LABELLED:], truth_of(blobs)[LABELLED:], atol=0.15)
+    assert train.labelled.all()
+    assert taught.told["taught"] == COUNT - LABELLED
+    assert taught.told["val"]["nme"] < 0.005 < taught.told["val"]["mean_shape"]
+    assert not any("left out" in str(problem) for problem in taught.data.problems)
+    again = lesson(teacher_of(network), blobs)
+    assert again.data.fingerprint == taught.data.fingerprint
+
+
+def test_a_student_of_the_teacher_alone_learns_no_label(blobs, network):
+    taught = lesson(teacher_of(network), blobs, keep_labels=False)
+    assert taught.taught.all()
+    assert not np.array_equal(taught.data.train.xy[:LABELLED], truth_of(blobs)[:LABELLED].astype(np.float32))
+
+
+def test_a_labelled_set_leaves_nothing_to_teach(blobs, network, tmp_path):
+    (tmp_path / "images").symlink_to(blobs / "images")
+    (tmp_path / "annotations").mkdir()
+    val = (blobs / "annotations" / "val.json").read_text()
+    for split in ("train", "val"):
+        (tmp_path / "annotations" / f"{split}.json").write_text(val)
+    with pytest.raises(UserError, match=r"all 8 instances of train .* are labelled"):
+        lesson(teacher_of(network), tmp_path)
+
+
+def test_images_without_labels_teach_the_teachers_own_points(blobs, network):
+    taught = lesson(teacher_of(network), blobs / "images", keep_labels=False)
+    assert taught.data.train.skeleton.points == NAMES
+    assert len(taught.data.train) + len(taught.data.validation) == COUNT + 8
+    names = [int(Path(taught.data.train.images.name(int(row))).stem) for row in taught.data.train.image_row]
+    where = dict(
+        zip([*range(1, COUNT + 1), *range(101, 109)], [*truth_of(blobs), *truth_of(blobs, "val")], strict=True)
+    )
+    np.testing.assert_allclose(taught.data.train.xy, [where[name] for name in names], atol=0.5)
+    with pytest.raises(UserError, match="has no labels; expected a labelled set"):
+        lesson(teacher_of(network), blobs / "images")
+
+
+def test_a_run_names_its_teacher_and_its_results_teach_another(blobs, network, tmp_path):
+    small = {"size": "32x32", "epochs": 1, "batch_size": 8, "method": "deeppose", "pretrained": "no"}
+    settings = [*quick.ALONE, "passes=1"]
+    run = fiducial.fit(
+        blobs,
+        tmp_path / "run",
+        teacher=network,
+        backbone="mobilenetv3_small_050",
+        preflight=False,
+        settings=settings,
+        **small,
+    )
+    card = json.loads((run.folder / "model.json").read_text())
+    assert card["derived_from"]["blobs"] == "MIT"
+    assert card["metrics"]["teacher"]["taught"] == COUNT - LABELLED
+    small.pop("pretrained")
+    kept = run.folder / "teacher" / "points.json"
+    student = fiducial.distill(
+        kept,
+        blobs,
+        tmp_path / "student",
+        student="mobilenetv3_small_050",
+        settings=[*settings, "pretrained=no", "preflight=false"],
+        **small,
+    )
+    told = json.loads((student.folder / "recipe.json").read_text())["teacher"]
+    assert told["path"] == str(kept)
+    assert told["taught"] == COUNT - LABELLED
+    with pytest.raises(UserError, match="gives points alone"):
+        fiducial.distill(kept, blobs, tmp_path / "other", student="mobilenetv3_small_050", loss="KL")
