@@ -24,7 +24,7 @@ from fiducial.training.plan import given_by
 
 if TYPE_CHECKING:
     from fiducial.data.source import Source
-    from fiducial.distillation.point_teachers import PointTeacher
+    from fiducial.distillation import PointTeacher
 
 
 def distill(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from fiducial import lazy
 
 if TYPE_CHECKING:
+    from fiducial.distillation.point_teachers import PointTeacher as PointTeacher
     from fiducial.distillation.point_teachers import is_one as gives_points_alone  # noqa: F401
     from fiducial.distillation.point_teachers import load as load_point_teacher  # noqa: F401
     from fiducial.distillation.pseudo_labels import lesson_of as lesson_of
@@ -45,6 +46,7 @@ _WHERE = {
     "TAUGHT": "spec.TAUGHT",
     "DistillationRecipe": "spec.DistillationRecipe",
     "Distances": "scoring.Distances",
+    "PointTeacher": "point_teachers.PointTeacher",
     "Shared": "workflow.Shared",
     "Teacher": "teacher.Teacher",
     "distill": "workflow.distill",

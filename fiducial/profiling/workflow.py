@@ -14,8 +14,8 @@ from fiducial.log import logger
 from fiducial.profiling import advice, machine, timing
 from fiducial.profiling.parts import Measured, Profile
 from fiducial.runtime import cost, runtime
-from fiducial.runtime.foreign.network import METHOD as FOREIGN
 from fiducial.runtime.cost_worker import noise
+from fiducial.runtime.foreign.network import METHOD as FOREIGN
 from fiducial.runtime.runtimes import onnx_runtime
 from fiducial.types import Skeleton
 
