@@ -97,7 +97,7 @@ def lesson_of(teacher: PointTeacher, source: Source, recipe: Recipe, *, keep_lab
             f"{teacher.told()['path']}: gives no point with a score of {PRESENT} or more for the {len(train)} instances of train "
             f"in {source}; of results, each must be of such an image: by its file_name, or its image_id"
         )
-    figures = _figures(to_ours, of_val, data, train.select(labelled))
+    figures = _figures(to_ours, of_val, data)
     share = train.labelled[is_taught & chosen].mean()
     counts = (
         f"{int((is_taught & chosen).sum())} of {int(is_taught.sum())} instances of train, {share:.0%} of their points"
@@ -112,20 +112,19 @@ def lesson_of(teacher: PointTeacher, source: Source, recipe: Recipe, *, keep_lab
     )
 
 
-def _figures(to_ours: PointMap, of_val: Keypoints, data: Data, labelled: Instances) -> dict[str, float | None]:
-    """The NME of the teacher's points on val through the map, and what it stands beside."""
+def _figures(to_ours: PointMap, of_val: Keypoints, data: Data) -> dict[str, float | None]:
+    """The NME of the teacher's points on val through the map, where it found some, and what it stands beside."""
     truth = data.validation
-    sure = of_val.score.mean(1) > 0
     mapped = to_ours(of_val, truth.box_xywh)
-    seen = truth.select(sure) if sure.any() else truth
-    known = mapped.score[sure if sure.any() else slice(None)].max(0) > 0
-    seen = replace(seen, visibility=np.where(known, seen.visibility, 0).astype(seen.visibility.dtype))
-    nme = point_map.measured(mapped.xy[sure], seen).nme if sure.any() else float("nan")
+    is_found = mapped.score > 0
+    rows = is_found.any(1)
+    visibility = np.where(is_found, truth.visibility, 0).astype(np.uint8)
+    nme = point_map.measured(mapped.xy[rows], replace(truth, visibility=visibility).select(rows)).nme
     return {
         "nme": finite(nme),
-        "instances": int(sure.sum()),
+        "instances": int(rows.sum()),
         "cross_validated": finite(to_ours.cross_validated),
-        "mean_shape": finite(floor.floor_of(truth, data.train if len(labelled) == 0 else labelled).nme),
+        "mean_shape": finite(floor.floor_of(truth, data.train).nme),
     }
 
 
