@@ -58,6 +58,19 @@ def colours_as_maps(file: Path) -> Path:
     return _write(file, nodes, constants, shapes)
 
 
+def glutton(file: Path) -> Path:
+    """Writes an ONNX network of a few hundred bytes that wants 40 GB when it is run."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["many"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["nothing"], keepdims=0),
+        helper.make_node("ReduceMax", ["crop", "axes"], ["colours"], keepdims=0),
+        helper.make_node("Add", ["colours", "nothing"], ["six"]),
+        helper.make_node("Concat", ["six", "six"], ["points"], axis=1),
+    ]
+    constants = {"many": np.array([10**10], np.int64), "axes": np.array([1, 2], np.int64)}
+    return _write(file, nodes, constants, {"points": [1, 6]})
+
+
 def _write(file: Path, nodes: list[Any], constants: dict[str, np.ndarray], shapes: dict[str, list[int]]) -> Path:
     graph = helper.make_graph(
         nodes,

@@ -136,6 +136,12 @@ def test_broken_files_are_told_in_a_line(tmp_path, ending, data):
     assert "\n" not in str(raised.value)
 
 
+def test_a_file_that_wants_all_memory_is_refused_in_a_process_of_its_own(tmp_path):
+    made.write_card(made.glutton(tmp_path / "net.onnx"))
+    with pytest.raises(UserError, match=r"net\.onnx: needs more than \d+ MB"):
+        runtime.load(tmp_path / "net.onnx")
+
+
 def test_a_bundle_that_unpacks_to_too_much(tmp_path, monkeypatch):
     from fiducial.runtime.runtimes import tflite_runtime
 
