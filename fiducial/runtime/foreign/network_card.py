@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -137,7 +138,7 @@ class NetworkCard:
         for name, number in self.named.items():
             expect(0 <= number < count, f"named.{name}", number, f"the number of a point, 0 to {count - 1}")
             names[number] = name
-        repeated = next((name for name in names if names.count(name) > 1), None)
+        repeated = next((name for name, times in Counter(names).items() if times > 1), None)
         expect(repeated is None, "names", repeated, "a name of its own for each point")
         return skeletons.complete(self.name, names, where=self.name)[0]
 
