@@ -157,7 +157,9 @@ def _pool_of(unlabelled: Any, recipe: Recipe, by_labels: bool, *, has_teacher: b
     if not by_labels:
         raise UserError("unlabelled", f"method {recipe.method!r} needs no labels; give all as the data")
     if recipe.unlabelled is not None and has_teacher:
-        raise UserError("teacher", "labels the unlabelled images, so that none are learnt from without: unlabelled=null")
+        raise UserError(
+            "teacher", "labels the unlabelled images, so that none are learnt from without: unlabelled=null"
+        )
     if recipe.unlabelled is None and not has_teacher:
         raise UserError("unlabelled", "--set unlabelled=null says that none are learnt from; leave one of the two out")
     from fiducial import motion

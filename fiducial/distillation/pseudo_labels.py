@@ -8,7 +8,7 @@ What it learns from is written to RUN/teacher/points.json as COCO results."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,10 @@ from fiducial.evaluation import floor
 from fiducial.files import finite
 from fiducial.prediction import outputs
 from fiducial.training import fit as fitting
-from fiducial.training.fit import Data
+from fiducial.training.fit import Data, Pool
 from fiducial.training.recipe import Recipe
 from fiducial.training.work import Prepare, Work
-from fiducial.types import Instances, Keypoints, Problem, Skeleton
+from fiducial.types import Images, Instances, Keypoints, Problem, Skeleton
 
 VISIBLE = 2
 
@@ -53,13 +53,15 @@ def preparation(
     given: Collection[str] | None,
     *,
     keep_labels: bool,
+    pool: Pool | None = None,
     bar: bool = False,
 ) -> Prepare:
-    """Gives what asks the teacher and makes the work of a student that learns its points. `given` as of
+    """Gives what asks the teacher and makes the work of a student that learns its points. `given` and `pool` as of
     `training.fit.preparation`; `keep_labels`: what is labelled keeps its labels."""
 
     def prepare(recipe: Recipe, out: Path, begins: bool) -> Work:
-        lesson = lesson_of(teacher, source, recipe, keep_labels=keep_labels, bar=bar)
+        read = None if pool is None else lambda skeleton: pool(skeleton, recipe, out, begins)
+        lesson = lesson_of(teacher, source, recipe, keep_labels=keep_labels, read_more=read, bar=bar)
         work = fitting.planned_work(lesson.data, recipe, out, begins, source=str(source), given=given)
         if begins:
             _keep(lesson, out / "teacher" / "points.json")
@@ -74,17 +76,25 @@ def preparation(
     return prepare
 
 
-def lesson_of(teacher: PointTeacher, source: Source, recipe: Recipe, *, keep_labels: bool, bar: bool = False) -> Lesson:
-    """Reads DATA and asks the teacher about it."""
+def lesson_of(
+    teacher: PointTeacher,
+    source: Source,
+    recipe: Recipe,
+    *,
+    keep_labels: bool,
+    read_more: Callable[[Skeleton], Instances] | None = None,
+    bar: bool = False,
+) -> Lesson:
+    """Reads DATA and asks the teacher about it. `read_more` gives instances without labels from elsewhere, to learn from too."""
     if not annotations.is_labelled(source.path):
         return _of_images(teacher, source, recipe.padding, keep_labels=keep_labels, bar=bar)
     data = fitting.load_data(source, recipe, unlabelled=True)
-    train = data.train
+    train = data.train if read_more is None else joined(data.train, read_more(data.train.skeleton))
     labelled = train.labelled.any(1)
     if keep_labels and labelled.all():
         raise UserError(
             f"--from: all {len(train)} instances of train in {source} are labelled, so there is nothing to teach; expected "
-            "instances with a box and no labelled point. `fiducial distill` learns from the teacher alone"
+            "instances with a box and no labelled point, or --unlabelled. `fiducial distill` learns from the teacher alone"
         )
     found, of_val = teacher.points_of(train, bar=bar), teacher.points_of(data.validation, bar=bar)
     to_ours = point_map.learn(found.select(labelled), train.select(labelled), teacher.skeleton)
@@ -148,6 +158,36 @@ def _with_points(instances: Instances, found: Keypoints, rows: np.ndarray) -> tu
     visibility = np.where(rows[:, None], np.where(sure, VISIBLE, 0), instances.visibility).astype(np.uint8)
     taught = replace(instances, xy=xy, visibility=visibility, ignored=instances.crowd | ~(visibility > 0).any(1))
     return taught, np.where(sure, found.score, 0.0)
+
+
+@dataclass(frozen=True)
+class JoinedImages:
+    """Images of two sets, those of the second after those of the first; implements `Images`."""
+
+    first: Images
+    second: Images
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def name(self, row: int) -> str:
+        return self._of(row)[0].name(self._of(row)[1])
+
+    def read(self, row: int, reduce: int = 1) -> np.ndarray:
+        images, own_row = self._of(row)
+        return images.read(own_row, reduce)
+
+    def _of(self, row: int) -> tuple[Images, int]:
+        count = len(self.first)
+        return (self.first, row) if row < count else (self.second, row - count)
+
+
+def joined(first: Instances, second: Instances) -> Instances:
+    """Joins the instances of two sets of the same points, the second's after the first's."""
+    names = ("image_id", "image_size", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd", "ignored")
+    columns = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
+    image_row = np.concatenate([first.image_row, second.image_row + len(first.images)])
+    return replace(first, images=JoinedImages(first.images, second.images), image_row=image_row, **columns)
 
 
 # -------------------------------------------------------------------------------------------------- without labels

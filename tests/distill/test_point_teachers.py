@@ -257,6 +257,22 @@ def test_a_student_of_the_teacher_alone_learns_no_label(blobs, network):
     assert not np.array_equal(taught.data.train.xy[:LABELLED], truth_of(blobs)[:LABELLED].astype(np.float32))
 
 
+def test_images_from_elsewhere_are_taught_beside_the_labels(blobs, network):
+    def more(skeleton: Skeleton) -> Instances:
+        rest = lesson(teacher_of(network), blobs, keep_labels=False).data.validation
+        return replace(rest, xy=rest.xy * 0, visibility=rest.visibility * 0)
+
+    taught = pseudo_labels.lesson_of(teacher_of(network), Source(blobs), Recipe(), keep_labels=True, read_more=more)
+    train = taught.data.train
+    assert len(train) == COUNT + 8
+    np.testing.assert_allclose(train.xy[COUNT:], truth_of(blobs, "val"), atol=0.15)
+    names = [Path(train.images.name(int(row))).name for row in train.image_row]
+    assert names[0] == "1.png"
+    assert names[-1] == "108.png"
+    assert train.images.read(int(train.image_row[-1])).shape == (90, 120, 3)
+    assert (train.image_size[train.image_row] == [120, 90]).all()
+
+
 def test_a_labelled_set_leaves_nothing_to_teach(blobs, network, tmp_path):
     (tmp_path / "images").symlink_to(blobs / "images")
     (tmp_path / "annotations").mkdir()
