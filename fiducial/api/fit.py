@@ -132,11 +132,8 @@ def fit(
         raise UserError("val", "is for Instances; data on a disk have their own, or a tenth of train is taken")
     else:
         source = source_of(data, images, category, also)
-        if also and not by_labels:
-            raise UserError("also", f"method {chosen.method!r} learns without labels; give it all videos in one folder")
-        if plan_only and not by_labels:
-            raise UserError("plan_only", f"method {chosen.method!r} learns without labels and has no plan")
         if not by_labels:
+            _refuse_for_labels(chosen.method, also, plan_only)
             prepare = teaching.preparation(source)
         else:
             read, prepare = _of_labels(source, given, pool, teacher, progress)
@@ -144,6 +141,14 @@ def fit(
                 return _plan_of(read(chosen), chosen, given or ())
     figures = run.run(prepare, folder, chosen, resume=resume, devices=devices, progress=progress)
     return Run(figures=figures or {}, folder=folder)
+
+
+def _refuse_for_labels(method: str, also: Sequence[Any], plan_only: bool) -> None:
+    """Refuses what is for methods that learn from labels alone."""
+    if also:
+        raise UserError("also", f"method {method!r} learns without labels; give it all videos in one folder")
+    if plan_only:
+        raise UserError("plan_only", f"method {method!r} learns without labels and has no plan")
 
 
 def _pool_of(unlabelled: Any, recipe: Recipe, by_labels: bool, *, has_teacher: bool) -> Pool | None:
