@@ -67,6 +67,8 @@ def test_settings_are_typed_and_reach_inwards():
     )
     assert spec == Outer(Inner(2.0, "green"), Size(5, 6), (4, 5), "auto", {"loss": "mse"}, False)
     assert isinstance(spec.size, Size)
+    assert config.with_settings(Outer(), ["size=5x6"]) == config.with_settings(Outer(), ["size=[5,6]"])
+    assert config.with_settings(Outer(), ["size=5"]).size == Size(5, 5)
     assert isinstance(spec.inner.rate, float)
 
 
@@ -81,6 +83,7 @@ def test_settings_are_typed_and_reach_inwards():
         ("on=1", "expected bool"),
         ("rate.x=1", "single value"),
         ("inner.rate", "NAME=VALUE"),
+        ("size=5by6", "WIDTHxHEIGHT"),
         ("inner=5", "expected the fields of Inner"),
     ],
 )

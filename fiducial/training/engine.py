@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -137,9 +138,14 @@ def find_lr(work: Work, recipe: Recipe) -> float:
     objective = work.objective
     started = replace(recipe, optimizer=replace(recipe.optimizer, lr=1e-3))
     module = Training(started, objective, work.scoring, 10**6, FiniteLoss(work.where))
-    trainer = _trainer(recipe, 1, max_epochs=100, logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    options = {"max_epochs": 100, "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
     before = {name: value.clone() for name, value in objective.state_dict().items()}
-    with _quiet(), muted(), contextlib.redirect_stderr(io.StringIO()):  # its own bar can't be switched off
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fiducial-"))  # for the weights that it keeps
+        stack.enter_context(_quiet())
+        stack.enter_context(muted())
+        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))  # its own bar can't be switched off
+        trainer = _trainer(recipe, 1, default_root_dir=folder, **options)
         found = Tuner(trainer).lr_find(
             module,
             datamodule=Loaders(work),
