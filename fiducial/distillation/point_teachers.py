@@ -29,9 +29,20 @@ SAME_BOX_IOU = 0.5  # a result without an annotation's id is of the instance who
 class PointTeacher(Protocol):
     """Gives points for instances."""
 
-    name: str
-    licence: str
-    skeleton: Skeleton
+    @property
+    def name(self) -> str:
+        """Names it for people."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """Says under what licence its answers are, as far as it is known."""
+        ...
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Names its points."""
+        ...
 
     def points_of(self, instances: Instances, *, bar: bool = False) -> Keypoints:
         """Finds the points of all instances, [n, k, 2] px of their images; score 0 where it found none, or the image can't

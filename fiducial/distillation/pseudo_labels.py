@@ -60,8 +60,10 @@ def preparation(
     `training.fit.preparation`; `keep_labels`: what is labelled keeps its labels."""
 
     def prepare(recipe: Recipe, out: Path, begins: bool) -> Work:
-        read = None if pool is None else lambda skeleton: pool(skeleton, recipe, out, begins)
-        lesson = lesson_of(teacher, source, recipe, keep_labels=keep_labels, read_more=read, bar=bar)
+        def read_more(skeleton: Skeleton) -> Instances | None:
+            return None if pool is None else pool(skeleton, recipe, out, begins)
+
+        lesson = lesson_of(teacher, source, recipe, keep_labels=keep_labels, read_more=read_more, bar=bar)
         work = fitting.planned_work(lesson.data, recipe, out, begins, source=str(source), given=given)
         if begins:
             _keep(lesson, out / "teacher" / "points.json")
@@ -82,15 +84,16 @@ def lesson_of(
     recipe: Recipe,
     *,
     keep_labels: bool,
-    read_more: Callable[[Skeleton], Instances] | None = None,
+    read_more: Callable[[Skeleton], Instances | None] = lambda skeleton: None,
     bar: bool = False,
 ) -> Lesson:
     """Reads DATA and asks the teacher about it. `read_more` gives instances without labels from elsewhere, to learn from too."""
     if not annotations.is_labelled(source.path):
         return _of_images(teacher, source, recipe.padding, keep_labels=keep_labels, bar=bar)
     data = fitting.load_data(source, recipe, unlabelled=True)
-    train = data.train if read_more is None else joined(data.train, read_more(data.train.skeleton))
-    labelled = train.labelled.any(1)
+    more = read_more(data.train.skeleton)
+    train = data.train if more is None else joined(data.train, more)
+    labelled = np.asarray(train.labelled.any(1))
     if keep_labels and labelled.all():
         raise UserError(
             f"--from: all {len(train)} instances of train in {source} are labelled, so there is nothing to teach; expected "
@@ -101,7 +104,7 @@ def lesson_of(
     mapped = to_ours(found, train.box_xywh)
     is_taught = ~labelled if keep_labels else np.ones(len(train), bool)
     train, scores = _with_points(train, mapped, is_taught)
-    chosen = train.labelled.any(1)
+    chosen = np.asarray(train.labelled.any(1))
     if not (chosen & is_taught).any():
         raise UserError(
             f"{teacher.told()['path']}: gives no point with a score of {PRESENT} or more for the {len(train)} instances of train "
@@ -201,7 +204,7 @@ def _of_images(teacher: PointTeacher, source: Source, padding: float, *, keep_la
     found = teacher.points_of(instances, bar=bar)
     taught, scores = _with_points(instances, found, np.ones(len(instances), bool))
     is_val = np.array([annotations.tenth(instances.images.name(int(row))) == 8 for row in instances.image_row])
-    sure = taught.labelled.any(1)
+    sure = np.asarray(taught.labelled.any(1))
     if not (sure & is_val).any() or not (sure & ~is_val).any():
         raise UserError(
             f"{source}: {teacher.name} is sure of {int(sure.sum())} of {len(sure)} images, {int((sure & is_val).sum())} of them "

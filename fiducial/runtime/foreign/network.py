@@ -87,7 +87,7 @@ def input_of(crop: np.ndarray, card: NetworkCard, kind: str) -> np.ndarray:
     """Makes a network's input of uint8 RGB crops [n, h, w, 3]. What takes whole numbers gets them rounded."""
     spec = card.input
     values = crop[..., ::-1] if spec.colours == "bgr" else crop
-    values = (values.astype(np.float32) - np.float32(spec.mean)) / np.float32(spec.std)
+    values = (values.astype(np.float32) - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
     values = values if spec.layout == "nhwc" else values.transpose(0, 3, 1, 2)
     if np.issubdtype(np.dtype(kind), np.integer):
         limits = np.iinfo(kind)

@@ -86,8 +86,9 @@ class OnnxGraph:
 
 def _tensor(value: Any) -> Tensor:
     """Describes an input or output of a session; it names numbers as C does."""
-    kind = value.type.removeprefix("tensor(").removesuffix(")")
-    kind = {"float": "float32", "double": "float64"}.get(kind, kind)
+    kind: str = value.type.removeprefix("tensor(").removesuffix(")")
+    if kind in ("float", "double"):
+        kind = "float32" if kind == "float" else "float64"
     return Tensor(value.name, tuple(side if isinstance(side, int) else 0 for side in value.shape), kind)
 
 
