@@ -42,6 +42,7 @@ def distill(
     lr: float | str | None = None,
     seed: int | None = None,
     licence: str | None = None,
+    plan: bool = True,
     resume: bool = False,
     devices: int = 1,
     images: Any = None,
@@ -56,9 +57,11 @@ def distill(
         teacher: a run, its folder, another project's weights, or what gives points alone: a network (.onnx, .tflite) or
             results (.json), see docs/teachers.md; data: what both look at, labelled or not.
         student: its backbone; loss: L1, L2, L3, KL or none [KL where both have heatmaps, else L1].
-        The others are those of `fiducial.fit`."""
+        plan: decides the number of steps, and of how many each, where they are not chosen. The others are those of `fiducial.fit`."""
     folder, path = path_of(out, "out"), path_of(teacher, "teacher")
     options = options_of(init=init, size=size, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, licence=licence)
+    words = settings_of(more, settings)
+    given = given_by(options, words) if plan and not resume else None
     if gives_points_alone(path):
         if loss is not None:
             raise UserError(
@@ -69,21 +72,21 @@ def distill(
             source_of(data, images, category),
             folder,
             {"method": method, "backbone": student, **options},
-            settings_of(more, settings),
+            words,
+            planned=plan,
             resume=resume,
             devices=devices,
             progress=progress,
         )
     known = load_teacher(path)
-    recipe = recipe_of(
-        known, student, loss, method, options, settings_of(more, settings), resume_from=folder if resume else None
-    )
+    recipe = recipe_of(known, student, loss, method, options, words, resume_from=folder if resume else None)
     figures = train_student(
         known,
         source_of(data, images, category),
         folder,
         recipe,
         resume=resume,
+        given=given,
         devices=devices,
         progress=progress,
     )
@@ -97,6 +100,7 @@ def _taught_by_points(
     options: dict[str, Any],
     settings: list[str],
     *,
+    planned: bool,
     resume: bool,
     devices: int,
     progress: bool,
@@ -109,7 +113,7 @@ def _taught_by_points(
             "method", f"{recipe.method!r} learns without labels, so that no teacher's points can be learnt by it"
         )
     recipe = recipes.changed(recipe, options, settings)
-    given = None if resume else given_by(options, settings)
+    given = given_by(options, settings) if planned and not resume else None
     prepare = preparation_from_points(teacher, source, given, keep_labels=False, bar=progress)
     from fiducial.training import run  # torch, after all words were read
 

@@ -6,7 +6,7 @@ RUN/frames/            of videos and pictures without labels, as they were learn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.motion import fit as motion
 from fiducial.training import fit as fitting
-from fiducial.training import run
+from fiducial.training import plan, run
 from fiducial.training.device import pick_device, worker_count
 from fiducial.training.history import ToBeat
 from fiducial.training.objective import Objective, Supervised
@@ -60,17 +60,23 @@ def distill(
     recipe: DistillationRecipe,
     *,
     resume: bool = False,
+    given: Collection[str] | None = None,
     devices: int = 1,
     progress: bool = False,
 ) -> dict[str, Any] | None:
-    """Trains and writes the run folder with its report; returns the figures, as `fiducial.training.run.run` does."""
+    """Trains and writes the run folder with its report; returns the figures, as `fiducial.training.run.run` does.
+
+    given: the settings that are not to be planned; None = all."""
     refuse_unlike(recipe, teacher, out)
-    prepare = preparation(teacher, source, progress=progress)
+    prepare = preparation(teacher, source, given, progress=progress)
     return run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
 
 
-def preparation(teacher: Teacher, source: Source, *, progress: bool = False) -> Prepare:
-    """Gives what makes the work of a student: its network, the data, the teacher's answers to them."""
+def preparation(
+    teacher: Teacher, source: Source, given: Collection[str] | None = None, *, progress: bool = False
+) -> Prepare:
+    """Gives what makes the work of a student: its network, the data, the teacher's answers to them. given: as `distill`
+    has it."""
 
     def prepare(recipe: DistillationRecipe, out: Path, begins: bool) -> Work:
         if not begins:
@@ -83,8 +89,15 @@ def preparation(teacher: Teacher, source: Source, *, progress: bool = False) -> 
         recipe = replace(recipe, distillation=spec)
         _tell(detector, teacher, recipe, terms)
         material = materials.material_of(source, out, recipe, teacher, anew=begins)
+        if begins and given is not None:
+            recipe, choices = plan.plan_of_steps(len(material.learnt), recipe, given)
+            for choice in choices:
+                logger.info(str(choice))
+        else:
+            choices = plan.read(out)
+        beside = {"teacher": teacher.told(), **({"plan": choices} if choices else {})}
         if terms is None and material.truth is None:
-            return _work_by_motion(source, out, recipe, material, teacher, begins)
+            return replace(_work_by_motion(source, out, recipe, material, teacher, begins), beside=beside)
         ask = asker(teacher, material, out, recipe, progress)
         answers = ask("val", common_fields(offer, teacher.offer), None)
         metric = "nme" if terms is None else DISTANCE  # a student that learns from labels is chosen by them
@@ -107,7 +120,7 @@ def preparation(teacher: Teacher, source: Source, *, progress: bool = False) -> 
             fingerprint=material.fingerprint,
             said=(material.said,),
             problems=material.problems,
-            beside={"teacher": teacher.told()},
+            beside=beside,
             initialization=initialization,
             data_licences=material.licences,
             derived_from={**fitting.origins_of(recipe, detector), **detectors.origins_of(teacher.path)},
@@ -240,7 +253,6 @@ def _work_by_motion(
     work = motion.preparation(source)(replace(recipe, motion=spec, passes=1), out, begins)
     return replace(
         work,
-        beside={"teacher": teacher.told()},
         report=lambda outcome: report.figures_without_teacher(outcome, teacher, source),
     )
 

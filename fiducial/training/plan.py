@@ -74,7 +74,14 @@ def plan_of(
     pace = None if measure is None or recipe.minutes is None else measure(recipe)
     if pace is not None:
         recipe = _with(recipe, _fastest(pace), given, choices)
-    return _with(recipe, _length(facts, recipe, given, pace), given, choices), choices
+    return _with(recipe, _length(facts.instances, recipe, given, pace), given, choices), choices
+
+
+def plan_of_steps(instances: int, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, list[Choice]]:
+    """Decides as `plan_of` does of so many instances of which nothing else is known: how many steps, of how many."""
+    choices: list[Choice] = []
+    recipe = _with(recipe, [_batch_size(instances)], given, choices)
+    return _with(recipe, _length(instances, recipe, given, None), given, choices), choices
 
 
 def tell(facts: Facts, recipe: Recipe, choices: Iterable[Choice]) -> None:
@@ -177,11 +184,12 @@ def _views(facts: Facts, recipe: Recipe) -> list[Choice]:
 
 
 def _batch(facts: Facts, recipe: Recipe) -> list[Choice]:
-    size = 16 if facts.instances < 1000 else 32 if facts.instances < 4000 else 64
-    return [
-        Choice("batch_size", size, f"{facts.instances} instances"),
-        Choice("optimizer.lr", LR, "the usual peak of this optimizer"),
-    ]
+    return [_batch_size(facts.instances), Choice("optimizer.lr", LR, "the usual peak of this optimizer")]
+
+
+def _batch_size(instances: int) -> Choice:
+    size = 16 if instances < 1000 else 32 if instances < 4000 else 64
+    return Choice("batch_size", size, f"{instances} instances")
 
 
 def _fastest(pace: Pace) -> list[Choice]:
@@ -189,14 +197,14 @@ def _fastest(pace: Pace) -> list[Choice]:
     return [Choice("precision", pace.precision, why), Choice("memory_format", pace.memory_format, why)]
 
 
-def _length(facts: Facts, recipe: Recipe, given: Collection[str], pace: Pace | None) -> list[Choice]:
+def _length(instances: int, recipe: Recipe, given: Collection[str], pace: Pace | None) -> list[Choice]:
     """Epochs and passes: as many steps as the set can use, or as fit into the minutes."""
-    a_pass = max(1, facts.instances // recipe.batch_size)
-    useful = useful_steps(facts.instances, recipe.batch_size)
+    a_pass = max(1, instances // recipe.batch_size)
+    useful = useful_steps(instances, recipe.batch_size)
     if _is_given("epochs", given):
         return []
     steps, validations = useful, VALIDATIONS
-    why = f"{facts.instances} instances can use {useful} steps of {recipe.batch_size}"
+    why = f"{instances} instances can use {useful} steps of {recipe.batch_size}"
     if pace is not None and recipe.minutes is not None:
         steps, validations, why = _in_time(recipe.minutes, pace, useful)
     passes = recipe.passes

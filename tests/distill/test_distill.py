@@ -33,7 +33,7 @@ from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.report import pictures
 from fiducial.report.charts import number_text
-from fiducial.training import history
+from fiducial.training import history, plan
 
 
 @pytest.fixture(scope="module")
@@ -402,3 +402,16 @@ def test_a_folder_that_is_taken(distill: Any, motion_teacher: Teacher, clips: Pa
         distill(motion_teacher, Source(clips), tmp_path / "none", resume=True)
     with pytest.raises(UserError, match="no such file or folder"):
         distill(motion_teacher, tmp_path / "nowhere", tmp_path / "other")
+
+
+def test_what_nobody_chose_is_planned_by_the_number_of_pictures(
+    blob_teacher: Teacher, blobs: Path, tmp_path: Path
+) -> None:
+    """Steps, not epochs: 60 epochs of few pictures are few steps. What is chosen stays."""
+    recipe = recipe_of(blob_teacher, student="mobilenetv3_small_050", loss="none")
+    chosen = workflow.preparation(blob_teacher, Source(blobs), ("epochs", "batch_size"))
+    assert chosen(recipe, tmp_path / "chosen", True).recipe == recipe
+    work = workflow.preparation(blob_teacher, Source(blobs), ())(recipe, tmp_path / "planned", True)
+    assert work.recipe.batch_size == 16
+    assert plan.steps_of(work.recipe, work.samples) >= 0.9 * min(plan.LEAST_STEPS, plan.STEPS_EACH * work.samples)
+    assert {choice.setting for choice in work.beside["plan"]} == {"batch_size", "epochs", "passes"}

@@ -19,11 +19,12 @@ AFTER_STOP = "--resume continues exactly, a study the same command"
 
 
 @choices(
-    *("method", "init", "size", "epochs", "batch_size", "lr", "seed", "licence", "settings", "resume", "devices"),
+    *("method", "init", "size", "epochs", "batch_size", "lr", "seed", "licence", "plan", "settings"),
+    *("resume", "devices"),
     method="The student's method [the teacher's].",
     size="The student's input, WIDTHxHEIGHT px [the teacher's].",
-    epochs="Passes over the pictures [60].",
-    batch_size="Of each device [64].",
+    epochs="Passes over the pictures [as many as they can use; of a study 60].",
+    batch_size="Of each device [by how many pictures there are; of a study 64].",
     settings="Any setting: distillation.cache=false (nearer, slower), ..",
 )
 def distill(
@@ -91,6 +92,7 @@ def distill(
     of_studies = {"seeds": seeds, "losses": losses, "transfer": transfer, "pretrain_on": pretrain_on, "jobs": jobs}
     if study:
         of_one = {"loss": loss, **{name: chosen.pop(name) for name in ("init", "resume", "devices")}}
+        chosen.pop("plan")
         refuse("not with --study", **{**of_one, "devices": of_one["devices"] > 1 or None})
         of_studies |= {"seeds": seeds or 3, "first_seed": chosen.pop("seed") or 0}
         result: Result = distill_study(teacher, source, out, **of_studies, **chosen)
