@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fiducial import config, files
 from fiducial.data.facts import ALL_DIRECTIONS_DEGREES, Facts
@@ -52,6 +52,7 @@ class Choice:
         return f"plan: {self.setting} {value}: {self.reason}"
 
 
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 Measure = Callable[[Recipe], "Pace"]
 
 
@@ -77,7 +78,7 @@ def plan_of(
     return _with(recipe, _length(facts.instances, recipe, given, pace), given, choices), choices
 
 
-def plan_of_steps(instances: int, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, list[Choice]]:
+def plan_of_steps(instances: int, recipe: AnyRecipe, given: Collection[str]) -> tuple[AnyRecipe, list[Choice]]:
     """Decides as `plan_of` does of so many instances of which nothing else is known: how many steps, of how many."""
     choices: list[Choice] = []
     recipe = _with(recipe, [_batch_size(instances)], given, choices)
@@ -121,7 +122,7 @@ def read(out: Path) -> list[Choice]:
     return [config.from_dict(Choice, entry, str(path)) for entry in entries]
 
 
-def _with(recipe: Recipe, offered: Iterable[Choice], given: Collection[str], choices: list[Choice]) -> Recipe:
+def _with(recipe: AnyRecipe, offered: Iterable[Choice], given: Collection[str], choices: list[Choice]) -> AnyRecipe:
     """`recipe` with those of the choices that are left to us; they are added to `choices`."""
     new = [choice for choice in offered if not _is_given(choice.setting, given)]
     choices += new
