@@ -112,9 +112,10 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         return _finite(value, path)
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    if hasattr(kind, "parse") and isinstance(value, (str, int)) and not isinstance(value, bool):
+    parse = getattr(kind, "parse", None)
+    if parse is not None and isinstance(value, (str, int)) and not isinstance(value, bool):
         try:
-            return kind.parse(str(value))  # as options write it: 192x256
+            return parse(str(value))  # as options write it: 192x256
         except ValueError as error:
             raise UserError(f"{path}: {error}") from None
     expected = str(kind) if origin is not None else getattr(kind, "__name__", str(kind))
