@@ -89,7 +89,11 @@ def _choices(
         ),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="mobilenetv3_small_100 (default), hrnet_w32, unet_resnet18, any timm name.")
+        str | None,
+        typer.Option(
+            help="tf_efficientnet_lite0, mobilenetv3_small_100, hrnet_w32, unet_resnet18, any timm name [the first where its "
+            "weights are on this disk, else the second]."
+        ),
     ] = None,
     size: Annotated[str | None, typer.Option(help="Input, WIDTHxHEIGHT px [planned].")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training data [planned].")] = None,
