@@ -30,7 +30,7 @@ from fiducial.training.recipe import OptimizerSpec, Recipe
 from fiducial.types import Instances
 
 DRAWN = Size(144, 144)
-TRAIN, VALIDATION = 8_500, 400  # faces
+TRAIN, VALIDATION = 14_000, 800  # faces
 LIMITS = "one face that fills its box, seen from the front to about 45 degrees aside"
 
 
@@ -41,9 +41,9 @@ def recipe() -> Recipe:
         backbone="tf_efficientnet_lite0_stride16",
         pretrained="yes",
         size=Size(96, 96),
-        epochs=10,
+        epochs=12,
         batch_size=32,
-        optimizer=OptimizerSpec(lr=3e-3, backbone_lr=0.4),
+        optimizer=OptimizerSpec(lr=2e-3, backbone_lr=0.3),
         augment=AugmentSpec(scale=(0.8, 1.25), saturation=0.5, blur=0.15, noise=0.2, occlusion=0.3),
         licence="Apache-2.0",
     )

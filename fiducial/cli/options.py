@@ -40,11 +40,11 @@ def refuse(why: str, **given: Any) -> None:
             raise UserError(f"--{name.replace('_', '-')}: {why}; leave it out")
 
 
-def a_model(path: Path) -> Path:
+def a_model(path: Path | None) -> Path | None:
     """Refuses what no model lies at, nor comes along by that name, before anything heavy is imported."""
     from fiducial.runtime import bundled
 
-    return path if bundled.file_of(path) is not None else existing(path) or path
+    return path if path is not None and bundled.file_of(path) is not None else existing(path)
 
 
 DataPath = Annotated[

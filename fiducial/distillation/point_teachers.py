@@ -56,7 +56,9 @@ class PointTeacher(Protocol):
 
 def is_one(path: Path) -> bool:
     """Tells whether a teacher's path means a teacher of points: a results file, or a network that runs without torch."""
-    return path.is_file() and (path.suffix.lower() == ".json" or runtime.is_exported(path))
+    if path.suffix.lower() == ".json":
+        return path.is_file()
+    return not path.is_dir() and runtime.is_exported(path)
 
 
 def load(path: Path) -> PointTeacher:

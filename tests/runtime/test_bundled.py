@@ -49,3 +49,10 @@ def test_it_is_not_tried_apart(some: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """What came with the package is trusted: a process less for each call."""
     monkeypatch.setattr(runtime.trial, "passes", lambda *_: pytest.fail("tried"))
     runtime.load("some")
+
+
+def test_it_is_a_teacher_by_its_name(some: Path) -> None:
+    from fiducial.distillation import point_teachers
+
+    assert point_teachers.is_one(Path("some"))
+    assert point_teachers.load(Path("some")).skeleton == runtime.load("some").skeleton

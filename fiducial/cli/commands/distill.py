@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption, choices, existing, refuse
+from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption, a_model, choices, refuse
 from fiducial.cli.output import finish, has_bar, is_printed
 from fiducial.log import logger
 
@@ -37,7 +37,7 @@ def distill(
     teacher: Annotated[
         Path,
         typer.Option(
-            callback=existing,
+            callback=a_model,
             help="The model to learn from: a run folder, another project's weights, or what gives points alone: a network "
             "(.onnx, .tflite) or results (.json), docs/teachers.md.",
         ),

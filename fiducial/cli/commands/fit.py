@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fiducial.cli.options import AlsoOption, CategoryOption, ImagesOption, JsonOption, StrictOption, choices, existing
+from fiducial.cli.options import AlsoOption, CategoryOption, ImagesOption, JsonOption, StrictOption, a_model, choices
 from fiducial.cli.output import finish, has_bar
 from fiducial.errors import UserError
 
@@ -41,7 +41,7 @@ def fit(
         Path | None,
         typer.Option(
             "--from",
-            callback=existing,
+            callback=a_model,
             help="A network of another project (.onnx, .tflite) or its results (.json): it labels the instances of train that "
             "have a box and no labels, by a map that the labelled ones teach (docs/teachers.md).",
         ),
