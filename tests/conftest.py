@@ -15,6 +15,10 @@ import pytest
 from command_line import Run
 from heard import heard
 
+# What is imported is compiled once, not in each of the processes that tests start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Networks this small run slower on more threads, and processes side by side have a core each. Before torch and the
 # runtimes are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -178,7 +182,7 @@ def blob_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     skeleton = Skeleton("blobs", ("red", "green", "blue"), edges=((0, 1), (1, 2)))
     torch.manual_seed(3)
-    detector = detectors.build(DetectorSpec("mobilenetv3_small_050", "deeppose", {}, Size(64, 48), skeleton)).eval()
+    detector = detectors.build(DetectorSpec("test_efficientnet", "deeppose", {}, Size(64, 48), skeleton)).eval()
     linear = detector.head.get_submodule("linear")
     assert isinstance(linear, torch.nn.Linear)
     torch.nn.init.normal_(linear.weight, std=0.05)

@@ -12,7 +12,7 @@ ALONE = (*FIXED, "workers=0")
 
 RECIPE = Recipe(
     method="deeppose",
-    backbone="mobilenetv3_small_050",
+    backbone="test_efficientnet",
     size=Size(64, 48),
     pretrained="no",
     epochs=2,
@@ -36,5 +36,5 @@ def options(settings: Iterable[str] = (), **named: object) -> list[str]:
 
 def smallest(settings: Iterable[str] = ALONE, **named: object) -> list[str]:
     """Writes the options of a run of the smallest network, with further or other ones."""
-    usual = {"method": "deeppose", "backbone": "mobilenetv3_small_050", "size": "64x48", "pretrained": "no"}
+    usual = {"method": "deeppose", "backbone": "test_efficientnet", "size": "64x48", "pretrained": "no"}
     return options(settings, **{**usual, "preflight": False, **named})

@@ -19,10 +19,10 @@ SIZE = Size(64, 96)
 SKELETON = Skeleton("five", ("a", "b", "c", "d", "e"), edges=((0, 1),), flip_pairs=((0, 1),))
 
 
-def settled(method: str, head: dict[str, Any] | None = None) -> Detector:
+def settled(method: str, head: dict[str, Any] | None = None, backbone: str = "test_efficientnet") -> Detector:
     """The head's weights are drawn larger, also those that start at zero; BatchNorms take the statistics of noise."""
     torch.manual_seed(5)
-    detector = detectors.build(DetectorSpec("mobilenetv3_small_050", method, head or {}, SIZE, SKELETON))
+    detector = detectors.build(DetectorSpec(backbone, method, head or {}, SIZE, SKELETON))
     for parameter in detector.head.parameters():
         if parameter.ndim > 1:
             nn.init.kaiming_normal_(parameter)

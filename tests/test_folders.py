@@ -216,8 +216,8 @@ def test_a_folder_that_can_t_be_written_is_told_in_one_line(tmp_path: Path) -> N
     [
         "fit DATA --out OUT --epochs 1",
         "fit DATA --out OUT --method motion --epochs 1",
-        "distill DATA --teacher MODEL --student mobilenetv3_small_050 --out OUT --epochs 1",
-        "distill DATA --teacher MODEL --student mobilenetv3_small_050 --out OUT --study --seeds 1",
+        "distill DATA --teacher MODEL --student test_efficientnet --out OUT --epochs 1",
+        "distill DATA --teacher MODEL --student test_efficientnet --out OUT --study --seeds 1",
         "compare DATA --out OUT --methods deeppose --epochs 1",
         "export MODEL --out OUT",
         "predict MODEL IMAGE --out OUT",

@@ -32,7 +32,7 @@ for words in json.loads(sys.argv[1]):
 print(json.dumps(codes))
 """
 TINY = ["--size", "64x48", "--epochs", "1", "--batch-size", "16", "--set", "precision=fp32"]
-BACKBONE = "mobilenetv3_small_050"
+BACKBONE = "test_efficientnet"
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ from fiducial import UserError
 
 QUICK: dict[str, Any] = {
     "method": "deeppose",
-    "backbone": "mobilenetv3_small_050",
+    "backbone": "test_efficientnet",
     "size": (64, 48),
     "epochs": 1,
     "batch_size": 8,

@@ -19,7 +19,7 @@ import fiducial
 
 # What lets a test see in seconds what a user waits for; a user's program has none of it.
 QUICK: dict[str, Any] = {
-    "backbone": "mobilenetv3_small_050",
+    "backbone": "test_efficientnet",
     "size": (64, 48),
     "lr": 3e-3,
     "pretrained": "no",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warmed
 
 import fiducial
 
@@ -33,34 +33,12 @@ def test_the_names_are_there_and_cost_nothing() -> None:
         _ = fiducial.lode  # type: ignore[attr-defined]
 
 
-# Each line of stdin runs in a copy of this process, which has imported what takes the seconds, and nothing of ours.
-COPIES = """
-import contextlib, os, sys
-for heavy in ("torch", "timm", "lightning", "onnxruntime", "cv2"):
-    with contextlib.suppress(ImportError):
-        __import__(heavy)
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        exec(line)
-        sys.stdout.flush()
-        os._exit(0)
-    os.waitpid(child, 0)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="copies of a process are Unix's")
 def test_a_name_is_the_function_whatever_was_imported_first() -> None:
-    lines, expected = [], []
     for name in ("export", "predict", "distill"):
         for first in ("", f"import fiducial.api.{name}; ", "import fiducial.exporting, fiducial.prediction.predict; "):
             facts = f"inspect.isfunction(fiducial.{name}), fiducial.{name}.__module__"
-            lines.append(f"{first}import fiducial, inspect; print({facts})\n")
-            expected.append(f"True fiducial.api.{name}")
-    done = subprocess.run(
-        [sys.executable, "-c", COPIES], input="".join(lines), capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines() == expected, done.stderr
+            done = warmed.run(f"{first}import fiducial, inspect; print({facts})")
+            assert done.stdout == f"True fiducial.api.{name}\n", done.stderr
 
 
 def test_importing_training_gives_torch_no_operators() -> None:

@@ -230,15 +230,19 @@ def test_overfits_one_batch(case):
     optimizer = torch.optim.AdamW(head.parameters(), lr=lr_of(case), weight_decay=0)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.02, 250)  # a likelihood never stops moving by itself
     batch = batch_of(xy)
-    for _ in range(250):
+    error = math.inf
+    for step in range(1, 251):
         loss = sum(head.loss(head(feature), batch).values())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 5.0)  # as in training
         optimizer.step()
         falling.step()
-    with torch.no_grad():
-        error = (head.decode(head(feature)).xy - xy).norm(dim=-1).mean()
+        if step % 25 == 0:
+            with torch.no_grad():
+                error = float((head.decode(head(feature)).xy - xy).norm(dim=-1).mean())
+            if error < 2:
+                break
     assert error < 3, f"mean error {error:.2f} px"
 
 

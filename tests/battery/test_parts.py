@@ -4,18 +4,16 @@ given by their file or module. They are trained, evaluated, exported, certified 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import warmed
 from quick import smallest
 
 pytest.importorskip("torch")
@@ -219,19 +217,9 @@ def fiducial(
     cwd: Path | None = None,
     package: Path = ROOT,
 ) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [package, *path])), "OMP_NUM_THREADS": "1"}
-    environment.pop("FIDUCIAL_PARTS", None)
+    """Runs commands in a process of their own, where `package` and the folders of `path` are the Python path."""
     lines = "".join(json.dumps([str(word) for word in command]) + "\n" for command in commands)
-    return subprocess.run(
-        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c", LOOP],
-        input=lines,
-        env=environment,
-        cwd=cwd or tempfile.gettempdir(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    return warmed.run(LOOP, text=lines, cwd=cwd, path=[package, *path], environment={"FIDUCIAL_PARTS": ""})
 
 
 def fit(data: Path, out: Path, method: object, backbone: object, *more: object) -> list[object]:
@@ -308,27 +296,8 @@ BATTERIES = {
 def test_the_batteries_test_a_new_file_at_once(house: Path) -> None:
     files = {battery: f"tests/battery/test_{battery}.py" for battery in BATTERIES}
     chosen = " or ".join(f"(test_{battery} and {words})" for battery, (words, _) in BATTERIES.items())
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-v",
-            "-p",
-            "no:cacheprovider",
-            "-o",
-            "addopts=--import-mode=importlib",
-            *files.values(),
-            "-k",
-            chosen,
-        ],
-        cwd=house,
-        env={**os.environ, "PYTHONPATH": str(house)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    words = ["-v", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib", *files.values(), "-k", chosen]
+    done = warmed.run("import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))", *words, cwd=house, path=[house])
     assert done.returncode == 0, done.stdout[-3000:]
     for battery, (_, fewest) in BATTERIES.items():
         assert len(re.findall(rf"^{files[battery]}::.* PASSED", done.stdout, re.MULTILINE)) >= fewest, battery
@@ -428,10 +397,7 @@ def test_what_is_no_head_is_refused_in_a_line(mine: Path, blobs: Path, tmp_path:
         "from fiducial.models import contracts\nclass Head(contracts.Head):\n    def forward(self, feature): ...\n"
     )
     done = fiducial(
-        [
-            fit(blobs, tmp_path / "run", method.replace("MINE", str(mine)), "mobilenetv3_small_050")
-            for method in NO_HEADS
-        ]
+        [fit(blobs, tmp_path / "run", method.replace("MINE", str(mine)), "test_efficientnet") for method in NO_HEADS]
     )
     assert codes(done) == [f"<{code}>" for code, _ in NO_HEADS.values()], done.stderr
     for line, (_, words) in zip(done.stderr.splitlines(), NO_HEADS.values(), strict=True):

@@ -15,12 +15,17 @@ from fiducial.card import Card
 from fiducial.errors import UserError
 from fiducial.exporting import export
 from fiducial.models import catalog
+from fiducial.models.detector import Detector
 from fiducial.runtime import export_card, runtime
 from fiducial.runtime.runtime import Family, Runtime
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 
 EXPORTED = list(runtime.targets().values())
 BOXES = np.array([[60.5, 40.25, 90, 120], [-30, 100, 100, 90], [200, 10, 30, 30]], np.float32)
+
+
+def usual() -> Detector:
+    return settled("rle", backbone="mobilenetv3_small_050")
 
 
 def picture() -> np.ndarray:
@@ -35,8 +40,8 @@ def family(request: pytest.FixtureRequest) -> Family:
 
 @pytest.fixture(scope="module")
 def made(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One small model in a file of the runtime."""
-    detector = settled("rle")
+    """A model of a usual backbone in a file of the runtime."""
+    detector = usual()
     card = Card(detector.spec, "CC0", metrics={"nme": 0.05}, derived_from={"data": "CC BY 4.0"})
     folder = tmp_path_factory.mktemp(family.NAME)
     return export.write(detector, card, str(family.TARGET), folder, crop="inside", decode="own").file
@@ -63,6 +68,8 @@ def test_every_method_answers_as_in_torch(family: Family, method: str, tmp_path:
 def test_a_batch_is_each_alone_and_no_box_is_no_point(made: Path) -> None:
     run = runtime.load(made, threads=1)
     together = run(picture(), BOXES)
+    expected = Runtime(TorchNetwork(usual(), run.card, made.parent))(picture(), BOXES)
+    np.testing.assert_allclose(together.xy, expected.xy, atol=0.05)
     for i in range(len(BOXES)):
         np.testing.assert_allclose(run(picture(), BOXES[i : i + 1]).xy[0], together.xy[i], atol=1e-3)
     none = run(picture(), np.zeros((0, 4)))

@@ -87,13 +87,13 @@ def test_wrong_entries_are_named(text: str, words: list[str]) -> None:
 def test_all_combinations_with_folders_of_their_own() -> None:
     found = cells_of(
         methods_of("deeppose,d=heatmap:stride=8", Recipe(seed=3), {}, []),
-        backbones=["resnet18", "mobilenetv3-small-050"],
+        backbones=["resnet18", "test-efficientnet"],
         sizes=[Size(64, 96), Size(128, 128)],
         seeds=2,
     )
     assert len(found) == len({cell.name for cell in found}) == 16
     assert found[0].name == "deeppose-resnet18-64x96-s3"
-    assert found[-1].name == "d-mobilenetv3_small_050-128x128-s4"
+    assert found[-1].name == "d-test_efficientnet-128x128-s4"
     assert {cell.recipe.precision for cell in found} == {"fp32"}, "no method is to have another one's rounding"
     assert cells_of(methods_of("deeppose", Recipe(precision="bf16"), {}, []))[0].recipe.precision == "bf16"
     odd = cells_of([Method("heatmap:decoder=soft/max", Recipe())])[0]
@@ -160,7 +160,7 @@ def test_a_plan_may_grow_and_nothing_else(tmp_path: Path) -> None:
         "head.decoder was soft and is now dark": quick_plan(
             tmp_path / "data", "deeppose,heatmap,soft=heatmap:decoder=dark", 3
         ),
-        "deeppose-mobilenetv3_small_050-64x64-s0 and 2 more runs are no longer in it": quick_plan(
+        "deeppose-test_efficientnet-64x64-s0 and 2 more runs are no longer in it": quick_plan(
             tmp_path / "data", "heatmap,soft=heatmap:decoder=soft", 3
         ),
     }

@@ -74,8 +74,8 @@ def test_finished_cells_are_kept_begun_ones_resumed_others_started(out: Path, bl
         assert trained(plan, out) == {}
     assert "--resume" not in call_of(out, first.name)["arguments"]  # type: ignore[operator]
     assert [line.split(",")[0] for line in lines] == [
-        "[1 of 2] deeppose-mobilenetv3_small_050-64x64-s0: val NME 30.00 %",
-        "[2 of 2] deeppose-mobilenetv3_small_050-64x64-s1: val NME 30.00 %",
+        "[1 of 2] deeppose-test_efficientnet-64x64-s0: val NME 30.00 %",
+        "[2 of 2] deeppose-test_efficientnet-64x64-s1: val NME 30.00 %",
     ]
     assert lines[0].endswith("; about 10 s left"), "two epochs of five seconds"
 
@@ -95,8 +95,8 @@ def test_a_failing_cell_is_told_with_its_last_line_and_the_rest_goes_on(out: Pat
     with heard() as lines:
         failures = trained(plan, out, jobs=3)
     assert failures == {
-        "deeppose-mobilenetv3_small_050-64x64-s2": "the weights have diverged",
-        "deeppose-mobilenetv3_small_050-64x64-s3": "killed by SIGKILL (out of memory?)",
+        "deeppose-test_efficientnet-64x64-s2": "the weights have diverged",
+        "deeppose-test_efficientnet-64x64-s3": "killed by SIGKILL (out of memory?)",
     }
     assert [train.is_finished(out / cell.folder) for cell in plan.cells] == [True, True, False, False, True]
     assert sum("failed after" in line for line in lines) == 2

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import typer
+import warmed
 from quick import options
 
 from fiducial import cli
@@ -30,9 +29,13 @@ def diverging():
 """
 OPTIONS = options(
     ["preflight=false", "workers=0", "memory_format=contiguous"],
-    **{"epochs": 2, "batch_size": 8, "backbones": "mobilenetv3_small_050", "sizes": "64x64", "pretrained": "no"},
+    **{"epochs": 2, "batch_size": 8, "backbones": "test_efficientnet", "sizes": "64x64", "pretrained": "no"},
 )
-FIRST, SECOND = (f"{method}-mobilenetv3_small_050-64x64-s0" for method in ("deeppose", "heatmap"))
+FIRST, SECOND = (f"{method}-test_efficientnet-64x64-s0" for method in ("deeppose", "heatmap"))
+
+
+def command(*words: str) -> warmed.Process:
+    return warmed.start("from fiducial import cli; cli.main()", *words, path=[Path(__file__).parents[1]])
 
 
 def test_killed_continued_and_with_a_failing_method(blobs: Path, tmp_path: Path) -> None:
@@ -40,29 +43,18 @@ def test_killed_continued_and_with_a_failing_method(blobs: Path, tmp_path: Path)
     (tmp_path / "own.py").write_text(RECIPE)
     methods = f"deeppose,heatmap,@{tmp_path / 'own.py'}:diverging"
     words = ["compare", str(blobs), "--out", str(out), "--methods", methods, *OPTIONS]
-    command = [sys.executable, "-m", "fiducial.cli", *words]
-    places = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    process = command(*words)
     begun = out / "runs" / SECOND / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 300
-    while not begun.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not begun.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it was to be killed inside its second cell"
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait().returncode == -signal.SIGKILL, "it was to be killed inside its second cell"
     assert (out / "runs" / FIRST / "model.json").exists()
     assert not (out / "report.html").exists()
     kept = (out / "runs" / FIRST / "model.safetensors").stat().st_mtime_ns
 
-    done = subprocess.run(
-        [*command, "--jobs", "2", "--json", str(tmp_path / "figures.json")],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=environment,
-        check=False,
-    )
+    done = command(*words, "--jobs", "2", "--json", str(tmp_path / "figures.json")).wait()
     assert done.returncode == 0, done.stderr
     assert (out / "runs" / FIRST / "model.safetensors").stat().st_mtime_ns == kept
     log = (out / "runs" / SECOND / "log.txt").read_text()

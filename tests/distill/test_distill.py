@@ -79,7 +79,7 @@ def test_labelled_crops_and_what_evaluate_says_of_the_student(
     distill: Any, blob_teacher: Teacher, blobs: Path, tmp_path: Path
 ):
     out = tmp_path / "run"
-    summary, lines = distill(blob_teacher, blobs, out, student="mobilenetv3_small_050", epochs=2)
+    summary, lines = distill(blob_teacher, blobs, out, student="test_efficientnet", epochs=2)
     assert "48 labelled crops of train, 16 of val, whose labels score student and teacher" in " ".join(lines)
     assert "student and teacher have no Jacobians: L1 is of points alone" in lines
     assert detectors.load_card(out).derived_from == {blob_teacher.path.name: "not stated"}
@@ -107,7 +107,7 @@ def test_videos_beside_labels_of_other_points_are_all_looked_at(
     write_video(data / "clip.mp4", [np.full((48, 64, 3), 20 * i, np.uint8) for i in range(8)])
     _, lines = distill(motion_teacher, data, tmp_path / "run", epochs=1)
     assert "56 frames to learn from, 16 to score on" in " ".join(lines)
-    _, lines = distill(blob_teacher, data, tmp_path / "other", student="mobilenetv3_small_050", epochs=1)
+    _, lines = distill(blob_teacher, data, tmp_path / "other", student="test_efficientnet", epochs=1)
     assert "48 labelled crops of train, 16 of val" in " ".join(lines)
     assert "1 videos in it are not used" in " ".join(lines)
 
@@ -223,7 +223,7 @@ def test_a_student_that_is_its_teacher_is_0_px_away(motion_teacher: Teacher, cli
 
 def test_the_page_of_labelled_crops(distill: Any, blob_teacher: Teacher, blobs: Path, tmp_path: Path):
     out = tmp_path / "run"
-    summary, _ = distill(blob_teacher, blobs, out, student="mobilenetv3_small_050", epochs=1)
+    summary, _ = distill(blob_teacher, blobs, out, student="test_efficientnet", epochs=1)
     page = page_of(out)
     assert (summary["split"], summary["count"], summary["clips"]) == ("val", 16, [])
     assert "Clip by clip" not in page
@@ -232,7 +232,7 @@ def test_the_page_of_labelled_crops(distill: Any, blob_teacher: Teacher, blobs: 
     truth, _ = annotations.load(blobs, "val")
     names = [Path(truth.images.name(row)).name for row in range(16)]
     assert any(f"px ({name}) to" in page for name in names), "named as val has it"
-    distill(blob_teacher, blobs, tmp_path / "alone", loss="none", student="mobilenetv3_small_050", epochs=1)
+    distill(blob_teacher, blobs, tmp_path / "alone", loss="none", student="test_efficientnet", epochs=1)
     assert "learnt without the teacher" in page_of(tmp_path / "alone")
     assert "learnt without the teacher" not in page
 
@@ -242,7 +242,7 @@ def test_the_page_of_labelled_crops(distill: Any, blob_teacher: Teacher, blobs: 
 
 def test_by_labels_alone(distill: Any, blob_teacher: Teacher, blobs: Path, tmp_path: Path):
     out = tmp_path / "run"
-    summary, _ = distill(blob_teacher, blobs, out, loss="none", student="mobilenetv3_small_050")
+    summary, _ = distill(blob_teacher, blobs, out, loss="none", student="test_efficientnet")
     rows = history.read(out / "history.csv")
     assert {"train/smooth_l1", "val/nme", f"val/{DISTANCE}"} <= set(rows[0])
     least = min(row["val/nme"] for row in rows)
@@ -268,7 +268,7 @@ def test_by_motion_alone_in_as_many_steps(distill: Any, motion_teacher: Teacher,
 
 def test_nothing_to_learn_from(distill: Any, blob_teacher: Teacher, clips: Path, tmp_path: Path):
     with pytest.raises(UserError, match="--loss none: there is nothing to learn from"):
-        distill(blob_teacher, clips, tmp_path / "run", loss="none", student="mobilenetv3_small_050")
+        distill(blob_teacher, clips, tmp_path / "run", loss="none", student="test_efficientnet")
 
 
 # ------------------------------------------------------------------------------------------------------- resuming

@@ -220,7 +220,7 @@ def test_losses_and_weights_are_looked_at_before_anything_is_trained(
     with pytest.raises(UserError, match="--losses 'L4'"):
         students.losses_of("L4")
     own = asked(motion_teacher.path, clips, transfer=blob_model)
-    with pytest.raises(UserError, match=r"is of backbone 'mobilenetv3_small_050'; expected the student's"):
+    with pytest.raises(UserError, match=r"is of backbone 'test_efficientnet'; expected the student's"):
         workflow.study(replace(own, losses=("L1",)), tmp_path / "out")
     with pytest.raises(UserError, match=r"--losses: L2: .*Possible for this pair: L1"):
         workflow.study(replace(own, transfer=None, method="deeppose"), tmp_path / "out")

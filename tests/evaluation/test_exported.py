@@ -131,9 +131,7 @@ def test_the_command_gives_the_same_json_and_page(
         [row["epe"] for row in by_torch["per_point"]], abs=0.01
     )
     text = (tmp_path / "page.html").read_text()
-    assert all(
-        words in text for words in ("model.onnx on test of blobs", "onnxruntime", "mobilenetv3_small_050", "fp32")
-    )
+    assert all(words in text for words in ("model.onnx on test of blobs", "onnxruntime", "test_efficientnet", "fp32"))
     assert {path.stem for path in (tmp_path / "pictures").iterdir()} >= {"all_instances"}
 
 

@@ -137,7 +137,7 @@ def test_real_sets(run: Run, shared: Path, tmp_path: Path, name: str) -> None:
         pytest.skip(f"no {name} beside the checkout")
     skeleton = annotations.load(root, "test", verify=False)[0].skeleton
     torch.manual_seed(2)
-    detector = detectors.build(DetectorSpec("mobilenetv3_small_050", "heatmap", {}, Size(64, 96), skeleton)).eval()
+    detector = detectors.build(DetectorSpec("test_efficientnet", "heatmap", {}, Size(64, 96), skeleton)).eval()
     detectors.save(detector, tmp_path / "run", Card(detector.spec))
     own = assert_same_in_three_ways(run, tmp_path / "run", root, "test", tmp_path)
     assert own["floor"]["of"] == "train"

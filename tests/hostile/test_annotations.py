@@ -61,7 +61,7 @@ def write_sample(writer: str, root: Path) -> None:
         from fiducial.training.recipe import Recipe
 
         root.mkdir(parents=True)
-        spec = DetectorSpec("mobilenetv3_small_050", "deeppose", {}, Size(64, 48), COCO17)
+        spec = DetectorSpec("test_efficientnet", "deeppose", {}, Size(64, 48), COCO17)
         config.write_json(root / "model.json", Card(spec))
         config.write_json(root / "recipe.json", {"recipe": Recipe()})
         (root / "points.txt").write_text("30,40,45,36-47")

@@ -24,7 +24,7 @@ TRAINED = (
     "--pretrained",
     "no",
     "--backbone",
-    "mobilenetv3_small_050",
+    "test_efficientnet",
     "--set",
     "batch_size=4",
 )

@@ -77,7 +77,7 @@ def read_run(folder: str) -> str:
     readers: list[Callable[[], Any]] = [
         lambda: answer(folder),
         lambda: checkpoints.initialise(
-            detector, run, backbone="mobilenetv3_small_050", method="deeppose", size=Size(64, 48), points=points
+            detector, run, backbone="test_efficientnet", method="deeppose", size=Size(64, 48), points=points
         ),
         lambda: runs.read(run).history(),
         lambda: recipes.of_run(run),
@@ -211,7 +211,7 @@ def test_mutated_run_folders(blob_model: Path, tmp_path: Path, count: int) -> No
     from fiducial.training.recipe import Recipe
 
     shutil.copytree(blob_model, tmp_path / "network")
-    recipe = {"recipe": config.to_dict(Recipe(backbone="mobilenetv3_small_050", method="deeppose")), "data": "0" * 16}
+    recipe = {"recipe": config.to_dict(Recipe(backbone="test_efficientnet", method="deeppose")), "data": "0" * 16}
     texts = {
         "model.json": (blob_model / "model.json").read_text(),
         "recipe.json": json.dumps({**recipe, "epochs_before": [3]}),

@@ -47,7 +47,7 @@ def fit(value: list[Any]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         try:
             fiducial.fit(
-                data, f"{folder}/run", method=method, backbone="mobilenetv3_small_050", size=32, epochs=1,
+                data, f"{folder}/run", method=method, backbone="test_efficientnet", size=32, epochs=1,
                 pretrained="no", settings=[*usual, *wild],
             )  # fmt: skip
         except Failure as error:

@@ -33,7 +33,7 @@ CASES = [("deeppose", {}), ("heatmap", {"loss": "mse", "decoder": "dark"}), ("he
 def made(method: str = "deeppose", head: dict[str, Any] | None = None, skeleton: Skeleton = SKELETON) -> Detector:
     """Random weights, and norm statistics that are not those of the start."""
     torch.manual_seed(11)
-    spec = DetectorSpec("mobilenetv3_small_050", method, head or {}, SIZE, skeleton, padding=1.4)
+    spec = DetectorSpec("test_efficientnet", method, head or {}, SIZE, skeleton, padding=1.4)
     detector = detectors.build(spec)
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -173,7 +173,7 @@ SKELETON = Skeleton("five", tuple("abcde"))
 @pytest.mark.parametrize("spec", [{}, {"decoder": "dark"}, {"loss": "mse"}, {"loss": "mse", "decoder": "dark"}])
 def test_decoding_is_exact_under_the_callers_autocast(spec):
     """Validation in bf16 calls `predict` inside autocast, which would run the decoder's products in bf16."""
-    detector = build(DetectorSpec("mobilenetv3_small_050", "heatmap", spec, Size(128, 96), SKELETON)).eval()
+    detector = build(DetectorSpec("test_efficientnet", "heatmap", spec, Size(128, 96), SKELETON)).eval()
     xy = torch.rand(3, 5, 2, generator=torch.Generator().manual_seed(4)) * torch.tensor([90.0, 60.0]) + 15
     image = torch.zeros(3, 96, 128, 3, dtype=torch.uint8)
     batch = Batch(image, xy, torch.ones(3, 5), torch.eye(3).expand(3, 3, 3), torch.arange(3))

@@ -103,7 +103,7 @@ def test_results_are_coco_s(blobs: Path, blob_model: Path, tmp_path: Path) -> No
 
 def test_deviations_of_methods_that_know_them(tmp_path: Path) -> None:
     """In px of the picture: twice as large in a picture of twice the size."""
-    spec = DetectorSpec("mobilenetv3_small_050", "rle", {}, Size(64, 64), Skeleton("pair", ("a", "b")))
+    spec = DetectorSpec("test_efficientnet", "rle", {}, Size(64, 64), Skeleton("pair", ("a", "b")))
     detectors.save(detectors.build(spec).eval(), tmp_path / "run", Card(spec))
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     for name, side in (("small.png", 64), ("large.png", 128)):

@@ -451,8 +451,8 @@ def test_the_command_writes_table_json_and_page(
 
 def test_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
-    profile = workflow.profile_random("mobilenetv3_small_050", "deeppose", "64x32", 5, seconds=0.0)
-    assert (profile.size, profile.model) == ("64x32", "deeppose on mobilenetv3_small_050, random weights")
+    profile = workflow.profile_random("test_efficientnet", "deeppose", "64x32", 5, seconds=0.0)
+    assert (profile.size, profile.model) == ("64x32", "deeppose on test_efficientnet, random weights")
     assert profile.layers[-2].output == (1, 5, 2)
     assert page.table(profile, "type")
 

@@ -1,7 +1,5 @@
 """Commands that end before their end: each in a process of its own, which gets a real signal at a place that is named.
 
-    python killing.py STAGES.json RESULTS.json
-
 The processes are forked from one that has imported everything, so that a stage takes as long as its training."""
 
 from __future__ import annotations
@@ -11,11 +9,12 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import warmed
 
 TESTS = Path(__file__).parent.parent
 
@@ -41,15 +40,8 @@ def in_processes(stages: list[Stage], folder: Path, environment: dict[str, str] 
     folder.mkdir(parents=True, exist_ok=True)
     plan, results = folder / "stages.json", folder / "results.json"
     plan.write_text(json.dumps(stages))
-    paths = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, __file__, str(plan), str(results)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **(environment or {})},
-    )
+    code = "import sys; from training import killing; killing.main(*sys.argv[1:])"
+    done = warmed.run(code, plan, results, path=[TESTS], environment=environment)
     assert done.returncode == 0, done.stderr
     return [Ended(*entry) for entry in json.loads(results.read_text())]
 
@@ -57,12 +49,12 @@ def in_processes(stages: list[Stage], folder: Path, environment: dict[str, str] 
 # ------------------------------------------------------------------------------- inside the process that forks
 
 
-def main(plan: Path, results: Path) -> None:
+def main(plan_file: str, results_file: str) -> None:
     import fiducial.distillation.workflow
     import fiducial.training.engine  # noqa: F401
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that were started in the background ignore it
-    ended = []
+    plan, results, ended = Path(plan_file), Path(results_file), []
     for number, entry in enumerate(json.loads(plan.read_text())):
         errors = plan.parent / f"{number}.stderr"
         ended.append(Ended(_forked(Stage(*entry), errors), errors.read_text()))
@@ -193,6 +185,3 @@ PLACES: dict[str, Callable[[Stage], None]] = {
     "trained": _before_saving,
     "validation": _in_validation,
 }
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -165,7 +165,7 @@ def test_a_plan_travels_as_json() -> None:
 
 QUICK: dict[str, Any] = {
     "method": "deeppose",
-    "backbone": "mobilenetv3_small_050",
+    "backbone": "test_efficientnet",
     "size": (64, 48),
     "pretrained": "no",
     "workers": 0,
