@@ -77,22 +77,24 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--goldens {folder}: expected folders with case.json or *.safetensors; found none")
 
 
-# Files that take a core more than half a minute, the longest first: one that began last would leave a core idle.
+# Files that take a core more than a quarter of a minute, the longest first: one that began last would leave a core idle.
 LONGEST = (
-    "battery/test_parts.py",
-    "battery/test_heads.py",
     "battery/test_runtimes.py",
-    "motion/test_motion_fit.py",
-    "distill/test_distill.py",
-    "comparison/test_whole.py",
-    "export/test_int8.py",
     "export/test_ncnn.py",
-    "runtime/test_cost.py",
-    "hostile/test_models.py",
-    "api/test_side_effects.py",
+    "motion/test_motion_fit.py",
+    "battery/test_parts.py",
+    "comparison/test_whole.py",
     "training/test_resume.py",
+    "hostile/test_models.py",
+    "distill/test_distill.py",
     "comparison/test_compare.py",
-    "export/test_export.py",
+    "battery/test_backbones.py",
+    "battery/test_heads.py",
+    "runtime/test_cost.py",
+    "export/test_int8.py",
+    "api/test_batch.py",
+    "api/test_side_effects.py",
+    "distill/test_study.py",
     "api/test_docs.py",
 )
 

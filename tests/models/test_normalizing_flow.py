@@ -53,7 +53,7 @@ def test_deviations_are_those_of_the_errors_whatever_the_flow_makes_of_the_scale
     scale_logit = torch.full((2, 2), normalizing_flow.first_scale_logit(), requires_grad=True)
     optimizer = torch.optim.Adam([scale_logit, *likelihood.parameters()], lr=0.02)
     labelled = torch.ones(128, 2)
-    for _ in range(400):
+    for _ in range(250):
         target = 0.5 + noise.sample((128, 2, 2)) * true
         predicted = torch.full((128, 2, 2), 0.5)
         loss = likelihood.loss(predicted, scale_logit.expand(128, 2, 2), target, labelled)

@@ -346,7 +346,7 @@ def test_init_takes_all_tensors_or_the_backbones(
     fewer, _ = fitting.build_detector(begun, fitting.load_data(blobs, replace(recipe, points=(1, 2))))
     own = fewer.state_dict()
     assert all(torch.equal(own[name], value) for name, value in theirs.items() if name.startswith("backbone."))
-    assert own["head.linear.weight"].shape == (4, 288)
+    assert own["head.linear.weight"].shape == (4, 64)
     assert "random as before: head.linear.weight, head.linear.bias" in said[-1]
     assert f"{len(theirs) - 2} of {len(theirs)} tensors taken" in said[-1]
 
