@@ -12,8 +12,9 @@ import importlib.util
 import os
 import re
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from fiducial import files
 from fiducial.errors import UserError
@@ -83,6 +84,14 @@ def source_of(module: ModuleType) -> str:
     return f"{path}, digest {files.digest([path.read_bytes()])}" if path.is_file() else module.__name__
 
 
+class _AsItIs(SourceFileLoader):
+    """Compiles a file as it is now. Compiled code that Python keeps beside it is taken for that of a file that was
+    changed within the second and has kept its length."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def of_file(path: Path) -> ModuleType:
     """Imports a file, a part or a recipe's, under a name of its own, so that it hides no other module; once, unless the
     file has changed. Raises UserError where it is not there, or its code fails."""
@@ -91,7 +100,7 @@ def of_file(path: Path) -> ModuleType:
     name = f"fiducial_file_{path.stem}_{files.digest([str(path.resolve()), path.read_bytes()])}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_AsItIs(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
