@@ -408,7 +408,7 @@ def test_what_nobody_chose_is_planned_by_the_number_of_pictures(
     blob_teacher: Teacher, blobs: Path, tmp_path: Path
 ) -> None:
     """Steps, not epochs: 60 epochs of few pictures are few steps. What is chosen stays."""
-    recipe = recipe_of(blob_teacher, student="mobilenetv3_small_050", loss="none")
+    recipe = recipe_of(blob_teacher, student="test_efficientnet", loss="none")
     chosen = workflow.preparation(blob_teacher, Source(blobs), ("epochs", "batch_size"))
     assert chosen(recipe, tmp_path / "chosen", True).recipe == recipe
     work = workflow.preparation(blob_teacher, Source(blobs), ())(recipe, tmp_path / "planned", True)

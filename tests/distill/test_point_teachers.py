@@ -303,7 +303,7 @@ def test_a_run_names_its_teacher_and_its_results_teach_another(blobs, network, t
         blobs,
         tmp_path / "run",
         teacher=network,
-        backbone="mobilenetv3_small_050",
+        backbone="test_efficientnet",
         preflight=False,
         settings=settings,
         **small,
@@ -317,7 +317,7 @@ def test_a_run_names_its_teacher_and_its_results_teach_another(blobs, network, t
         kept,
         blobs,
         tmp_path / "student",
-        student="mobilenetv3_small_050",
+        student="test_efficientnet",
         settings=[*settings, "pretrained=no", "preflight=false"],
         **small,
     )
@@ -325,4 +325,4 @@ def test_a_run_names_its_teacher_and_its_results_teach_another(blobs, network, t
     assert told["path"] == str(kept)
     assert told["taught"] == COUNT - LABELLED
     with pytest.raises(UserError, match="gives points alone"):
-        fiducial.distill(kept, blobs, tmp_path / "other", student="mobilenetv3_small_050", loss="KL")
+        fiducial.distill(kept, blobs, tmp_path / "other", student="test_efficientnet", loss="KL")
