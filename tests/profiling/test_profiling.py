@@ -92,10 +92,10 @@ def test_counts_of_a_detector(blob_model: Path) -> None:
     assert by_path["normalisation"].input == (1, 48, 64, 3)
     assert by_path["normalisation"].output == (1, 3, 48, 64)
     stem = by_path["backbone.encoder.network.conv_stem"]
-    assert (stem.kind, stem.input, stem.weight) == ("Conv2d", (1, 3, 48, 64), (16, 3, 3, 3))
-    assert stem.output == (1, 16, 24, 32)
-    assert stem.macs == 16 * 24 * 32 * 9 * 3
-    assert stem.output_bytes == 4 * 16 * 24 * 32
+    assert (stem.kind, stem.input, stem.weight) == ("Conv2d", (1, 3, 48, 64), (24, 3, 3, 3))
+    assert stem.output == (1, 24, 24, 32)
+    assert stem.macs == 24 * 24 * 32 * 9 * 3
+    assert stem.output_bytes == 4 * 24 * 24 * 32
     assert "decode" in by_path
 
 
