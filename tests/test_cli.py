@@ -156,7 +156,6 @@ def test_help_holds_an_example_and_explains_every_option(run: Run, name: str) ->
         ("evaluate --predictions RESULTS RESULTS", ["results.json", "expected COCO"]),
         ("evaluate --predictions RESULTS MODEL TRUTH", ["exactly one truth file"]),
         ("evaluate --predictions RESULTS TRUTH --sigmas 1,2", ["got 2, expected 3", "one for all"]),
-        ("predict MODEL PICTURE", ["--out"]),
         ("predict MODEL NOWHERE --out NEW", ["nowhere", "no such file or folder"]),
         ("predict MODEL nowhere/*.jpg --out NEW", ["nowhere/*.jpg", "no file's name is like this pattern"]),
         ("predict MODEL http://a.org/b.jpg --out NEW", ["http://a.org/b.jpg", "download it"]),
