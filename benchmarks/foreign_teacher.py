@@ -23,7 +23,7 @@ from fiducial.distillation import point_map, point_teachers
 from fiducial.evaluation import evaluate
 from fiducial.types import Instances
 
-BATCH, EPOCHS, RESAMPLES = 32, 20, 4000
+BATCH, EPOCHS, RESAMPLES = 32, 10, 4000
 
 
 def with_few_labels(data: Path, out: Path, count: int, seed: int, *, alone: bool) -> Path:
