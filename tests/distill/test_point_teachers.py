@@ -303,6 +303,7 @@ def test_a_run_names_its_teacher_and_its_results_teach_another(blobs, network, t
         blobs,
         tmp_path / "run",
         teacher=network,
+        unlabelled=blobs / "annotations" / "val.json",
         backbone="test_efficientnet",
         preflight=False,
         settings=settings,
@@ -310,7 +311,7 @@ def test_a_run_names_its_teacher_and_its_results_teach_another(blobs, network, t
     )
     card = json.loads((run.folder / "model.json").read_text())
     assert card["derived_from"]["blobs"] == "MIT"
-    assert card["metrics"]["teacher"]["taught"] == COUNT - LABELLED
+    assert card["metrics"]["teacher"]["taught"] == COUNT - LABELLED + 8
     small.pop("pretrained")
     kept = run.folder / "teacher" / "points.json"
     student = fiducial.distill(
