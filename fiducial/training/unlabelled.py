@@ -30,7 +30,8 @@ from fiducial.training.scoring import PointErrors
 from fiducial.types import Batch, Instances, Problem
 
 STRONGER = 3  # times as often as labelled crops, unlabelled ones are blurred, noisy and covered by a patch
-RIGHT = 0.9  # share of the points of a sufficient score that must be nearer to their labels than the mean shape is
+NEAR = 2 / 3  # of the mean shape's error on val: a point is right that is nearer to its label
+RIGHT = 0.9  # share of the points of a sufficient score that must be right
 LEAST = 0.1  # share of val's points that must have such a score: what fewer ones tell is chance
 
 
@@ -221,7 +222,7 @@ class Calibration(PointErrors):
 
     def __init__(self, truth: Instances, floor: float) -> None:
         super().__init__(truth)
-        self.floor = floor
+        self.near = NEAR * floor
         self._observed: list[tuple[Tensor, Tensor, Tensor]] = []
         self.sure_from: float | None = None
         self.instance_nme = np.empty(0)  # [n] of val, in its order; NaN where it is not measured
@@ -243,7 +244,7 @@ class Calibration(PointErrors):
         error = metrics.normalized(error_px, length)
         measured = np.isfinite(error)
         self.instance_nme = metrics.mean_of_instance(error)
-        self.sure_from = sure_from(error[measured], score[measured], self.floor)
+        self.sure_from = sure_from(error[measured], score[measured], self.near)
         return super().scores()
 
 

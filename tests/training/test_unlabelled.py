@@ -185,8 +185,8 @@ def test_val_calibrates_in_units_of_its_floor(data: fitting.Data) -> None:
         np.testing.assert_allclose(calibration.instance_nme, share, rtol=1e-3)
         return calibration.sure_from
 
-    assert off_by(0.99 * floor) == pytest.approx(0.7)
-    assert off_by(1.01 * floor) is None
+    assert off_by(0.99 * unlabelled.NEAR * floor) == pytest.approx(0.7)
+    assert off_by(1.01 * unlabelled.NEAR * floor) is None
 
 
 class Spy(L.Callback):
