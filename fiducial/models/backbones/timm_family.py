@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import pretrained as weights
+from fiducial.models.backbones import _untrained
 from fiducial.models.contracts import Backbone, Level
 from fiducial.models.pretrained import Pretrained
 
@@ -38,13 +39,23 @@ ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_im
 WHOLE, ENDING = ("mobilenetv2_100",), "_whole"
 
 
+# What timm has the parts for and not the names, which MMPose's networks stand on: name -> the next of kin, and in what it
+# differs. `d` is a deep stem of 32 channels, `e` one of 64.
+KIN: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnext152_32x4d": ("resnext101_32x4d", {"layers": (3, 8, 36, 3)}),
+    "resnest101d": ("resnest101e", {"stem_width": 32}),
+    "resnest200d": ("resnest200e", {"stem_width": 32}),
+    "resnest269d": ("resnest269e", {"stem_width": 32}),
+}
+
+
 # A network up to the maps of that many px a cell: `tf_efficientnet_lite0_stride16`.
 CUT = re.compile(r"_stride(\d+)$")
 
 
 def names() -> list[str]:
     """Lists timm's architectures; each may be followed by `.` and the tag of a set of weights, or by `_stride16`."""
-    return [*weights.timm_names(), *(f"{name}{ENDING}" for name in WHOLE)]
+    return [*weights.timm_names(), *(f"{name}{ENDING}" for name in WHOLE), *KIN]
 
 
 def timm_name(name: str) -> str:
@@ -70,6 +81,11 @@ def build(name: str, pretrained: Pretrained = "here") -> TimmBackbone:
     if (whole := whole_of(name)) is not None:
         network, initialization = weights.create(whole, pretrained, num_classes=0, global_pool="")
         return TimmBackbone(Whole(network), whole, initialization)
+    if name in KIN:
+        _untrained.announce(name, pretrained)
+        kin, changes = KIN[name]
+        network, initialization = encoder(kin, "no", last_only=True, changes=changes)
+        return TimmBackbone(network, kin, initialization)
     cut, full = CUT.search(name), timm_name(CUT.sub("", name))
     network, initialization = encoder(full, pretrained, last_only=True, stride=int(cut[1]) if cut else None)
     return TimmBackbone(network, full, initialization)
@@ -124,11 +140,18 @@ class Encoder(nn.Module):
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else maps
 
 
-def encoder(name: str, pretrained: Pretrained, last_only: bool, stride: int | None = None) -> tuple[Encoder, str]:
+def encoder(
+    name: str,
+    pretrained: Pretrained,
+    last_only: bool,
+    stride: int | None = None,
+    changes: dict[str, Any] | None = None,
+) -> tuple[Encoder, str]:
     """Builds the encoder of the last or all maps of a network by timm's name, and says where its weights came from.
 
-    `stride`: the last map of so many px a cell is the last one, and layers behind it are not kept."""
-    options: dict[str, Any] = {"features_only": True}
+    `stride`: the last map of so many px a cell is the last one, and layers behind it are not kept. `changes`: settings
+    of timm in which it differs from the named one."""
+    options: dict[str, Any] = {"features_only": True, **(changes or {})}
     if last_only:
         options["out_indices"] = (-1 if stride is None else _place_of(name, stride),)
     cfg = weights.configuration(name)

@@ -15,6 +15,7 @@ from fiducial.card import Normalization
 from fiducial.data import skeletons
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.log import logger
 from fiducial.models.checkpoints._reader import Contents
 from fiducial.types import Skeleton
 
@@ -111,13 +112,26 @@ def skeleton_of(contents: Contents, points: int) -> Skeleton:
             [str(names.get(i, f"point_{i}")) for i in range(points)],
             where=str(contents.path),
             edges=tuple((int(a), int(b)) for a, b in _listed(described, "skeleton_links")),
-            flip_indices=[int(i) for i in _listed(described, "flip_indices")] or None,
+            flip_indices=_flip_indices(contents, described),
             sigmas=sigmas or None,
         )
         return skeleton
     if points == len(skeletons.COCO17.points):
         return skeletons.COCO17
     return skeletons.match_count(points) or Skeleton(f"unnamed{points}", skeletons.numbered(points))
+
+
+def _flip_indices(contents: Contents, described: dict[str, Any]) -> list[int] | None:
+    """The mirrored order; the points as they are, which stands for unknown pairs, where mirroring twice would not give
+    every point back, as for DeepFashion2 in MMPose."""
+    listed = [int(i) for i in _listed(described, "flip_indices")]
+    if any(i not in range(len(listed)) or listed[i] != row for row, i in enumerate(listed)):
+        logger.warning(
+            f"{contents.path}: its flip_indices are left out, and with them --flip-test: mirroring twice would not give "
+            "every point back"
+        )
+        return list(range(len(listed)))
+    return listed or None
 
 
 def _listed(described: dict[str, Any], name: str) -> Any:

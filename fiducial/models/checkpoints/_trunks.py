@@ -19,11 +19,11 @@ RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
 # Split attention (Zhang et al., CVPR workshops 2022), by the blocks alone: all have bottlenecks and the deep stem.
 RESNESTS: dict[tuple[int, ...], str] = {
     (3, 4, 6, 3): "resnest50d",
-    (3, 4, 23, 3): "resnest101e",
-    (3, 24, 36, 3): "resnest200e",
-    (3, 30, 48, 8): "resnest269e",
+    (3, 4, 23, 3): "resnest101d",
+    (3, 24, 36, 3): "resnest200d",
+    (3, 30, 48, 8): "resnest269d",
 }
-RESNEXTS = {"resnet50": "resnext50_32x4d", "resnet101": "resnext101_32x4d"}  # of 32 groups
+RESNEXTS = {f"resnet{depth}": f"resnext{depth}_32x4d" for depth in (50, 101, 152)}  # of 32 groups
 VITS = {(spec.width, spec.depth): name for name, spec in vitpose.SPECS.items()}
 CSPNEXTS = {(spec.channels[0], spec.blocks): name for name, spec in cspnext.SPECS.items()}
 

@@ -171,6 +171,8 @@ DEEP = {
 LITERAL = {
     "resnet50d": {**DEEP, **POOLED, "layer1.0.conv2.weight": "layer1.0.conv2.weight"},
     "resnest50d": {**DEEP, **POOLED, "layer1.0.conv2.fc1.weight": "layer1.0.conv2.fc1.weight"},
+    "resnest101d": {**DEEP, "layer3.22.conv2.conv.weight": "layer3.22.conv2.conv.weight"},
+    "resnext152_32x4d": {"layer3.35.conv2.weight": "layer3.35.conv2.weight"},
     "seresnet50": {"layer1.0.se_layer.conv1.conv.weight": "layer1.0.se.fc1.weight", "layer1.0.downsample.0.weight": "layer1.0.downsample.0.weight"},
     "resnext50_32x4d": {"layer1.0.conv2.weight": "layer1.0.conv2.weight"},
     "mobilenetv2_100_whole": {
@@ -194,7 +196,8 @@ KIN = {
         (r"^blocks\.(\d)\.(\d)\.(conv_pwl|bn3)\.", lambda m: f"layer{int(m[1]) + 1}.{m[2]}.conv.2.{m[3][:4] if m[3] != 'bn3' else 'bn'}."),
     ],
 }  # fmt: skip
-KIN["resnest50d"] = KIN["resnet50d"]
+KIN["resnest50d"] = KIN["resnest101d"] = KIN["resnet50d"]
+KIN["resnext152_32x4d"] = KIN["resnext50_32x4d"]
 
 
 @pytest.mark.parametrize("backbone", LITERAL)
@@ -499,6 +502,10 @@ def test_seventeen_points_are_a_persons():
     empty = {"sigmas": np.array([]), "skeleton_links": [], "flip_indices": np.array([], int)}
     bare = _plan.skeleton_of(Contents(Path("a.pth"), state, {"dataset_meta": {**described(5), **empty}}), 5)
     assert (bare.sigmas, bare.edges, bare.points[0]) == (None, (), "spot a")
+    once = {"flip_indices": [1, 2, 0, 3, 4]}
+    turned = _plan.skeleton_of(Contents(Path("a.pth"), state, {"dataset_meta": {**described(5), **once}}), 5)
+    assert turned.flip_pairs is None, "mirroring twice does not give every point back"
+    assert _plan.skeleton_of(Contents(Path("a.pth"), state, {"dataset_meta": described(5)}), 5).flip_pairs == ((0, 1),)
 
 
 def test_without_counters_of_norms(rtmpose: State, tmp_path: Path):
