@@ -144,16 +144,19 @@ class ChannelAttention(nn.Module):
 
 
 class CrossStage(nn.Module):
-    """Sends half of the channels through `count` blocks, half past them; then both, weighed and mixed."""
+    """Sends half of the channels through `count` blocks, half past them; then both, weighed where there is attention,
+    and mixed. `inputs` channels come in, None = as many as go out."""
 
-    def __init__(self, channels: int, count: int, residual: bool = True) -> None:
+    def __init__(
+        self, channels: int, count: int, residual: bool = True, inputs: int | None = None, attention: bool = True
+    ) -> None:
         super().__init__()
         half = channels // 2
-        self.main_conv = Convolution(channels, half)
-        self.short_conv = Convolution(channels, half)
+        self.main_conv = Convolution(inputs or channels, half)
+        self.short_conv = Convolution(inputs or channels, half)
         self.final_conv = Convolution(2 * half, channels)
         self.blocks = nn.Sequential(*(Block(half, residual) for _ in range(count)))
-        self.attention = ChannelAttention(2 * half)
+        self.attention = ChannelAttention(2 * half) if attention else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         both = torch.cat([self.blocks(self.main_conv(x)), self.short_conv(x)], dim=1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.models.backbones import cspnext_pyramid
 from fiducial.models.checkpoints import _trunks
 from fiducial.models.checkpoints._plan import (
     Draft,
@@ -65,6 +66,9 @@ def plan(contents: Contents) -> Plan:
         found = _heatmap(draft, own, prefix, trunk)
     _take_backbone(draft, trunk)
     backbone = trunk.name
+    if trunk.name.startswith("cspnext") and "neck.reduce_layers.0.conv.weight" in shapes:
+        draft.take("neck.", "backbone.neck.")
+        backbone += cspnext_pyramid.ENDING
     if found["head"].get("upsampling") == "mixing":
         backbone = backbone.replace("_branches", "_concat")
     return draft.finish(backbone, **found)
@@ -124,15 +128,13 @@ def _simcc(draft: Draft, own: Shapes, prefix: str, trunk: Trunk) -> dict[str, An
         raise UserError(
             f"{draft.contents.path}: {PROJECT}'s SimCC head with transposed convolutions; Fiducial has none"
         )
-    if "final_layer2.conv.weight" in own:
-        raise UserError(
-            draft.contents.path, f"{PROJECT}'s RTMW, whose head reads two maps of a neck that Fiducial has not"
-        )
-    needed = ("final_layer", "cls_y", "mlp.1", "gau.uv", "gau.o") if rtmcc else ("final_layer", "mlp_head_y")
+    rtmw = "final_layer2.conv.weight" in own
+    last = "final_layer.conv" if rtmw else "final_layer"
+    needed = (last, "cls_y", "mlp.1", "gau.uv", "gau.o") if rtmcc else (last, "mlp_head_y")
     missing = [f"{prefix}{name}.weight" for name in needed if f"{name}.weight" not in own]
     if missing:
         raise UserError(f"{draft.contents.path}: {PROJECT}'s SimCC head is not complete: {missing[0]} is missing")
-    points, _, kernel, _ = own["final_layer.weight"]
+    points, _, kernel, _ = own[f"{last}.weight"]
     bins_x, bins_y = (
         own[f"{name}.weight"][0] for name in (("cls_x", "cls_y") if rtmcc else ("mlp_head_x", "mlp_head_y"))
     )
@@ -151,7 +153,8 @@ def _simcc(draft: Draft, own: Shapes, prefix: str, trunk: Trunk) -> dict[str, An
                 f"{draft.contents.path}: architecture differs: a gated attention unit with relative bias or an expansion "
                 "other than 2; expected RTMPose's"
             )
-        head |= {"network": "rtmcc", "hidden": own["mlp.1.weight"][0], "beta": 10.0}
+        network, hidden = "rtmw" if rtmw else "rtmcc", own["mlp.1.weight"][0] * (2 if rtmw else 1)
+        head |= {"network": network, "hidden": hidden, "beta": 10.0}
         draft.take(prefix, "head.network.")
     else:
         width = re.search(r"\bsigma=(\d+(?:\.\d+)?)", draft.contents.said)

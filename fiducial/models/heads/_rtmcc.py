@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fiducial.errors import expect
 from fiducial.geometry import Size
 
 
@@ -48,6 +49,65 @@ class RTMCC(nn.Module):
     def forward(self, feature: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k x"], Float[Tensor, "b k y"]]:
         tokens = self.gau(self.mlp(self.final_layer(feature).flatten(2)))
         return self.cls_x(tokens), self.cls_y(tokens)
+
+
+class RTMW(nn.Module):
+    """Turns two maps that lie in one, as `backbones/cspnext_pyramid.py` gives it, into logits of the bins: half of a
+    point's features are read from the coarser map, half from the finer one with the coarser one spread over it (Jiang et
+    al., arXiv 2407.08634)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        points: int,
+        size: Size,
+        map_size: Size,
+        *,
+        kernel: int = 7,
+        hidden: int = 256,
+        attention: int = 128,
+        expansion: float = 2,
+        split: float = 2.0,
+    ) -> None:
+        super().__init__()
+        self.width = inputs // 3  # channels of the coarser map; the finer one has half, four times
+        expect(
+            inputs % 12 == 0 and hidden % 2 == 0,
+            "head.network",
+            "rtmw",
+            "a backbone of two maps in one (cspnext_m_pyramid) and an even head.hidden",
+        )
+        cells = map_size.w * map_size.h
+        self.conv_dec = NormedConvolution(self.width // 4, self.width // 4, kernel)
+        self.final_layer = NormedConvolution(self.width, points, kernel)
+        self.final_layer2 = NormedConvolution(self.width // 4 + self.width // 2, points, kernel)
+        self.mlp = nn.Sequential(ScaleNorm(), nn.Linear(cells, hidden // 2, bias=False))
+        self.mlp2 = nn.Sequential(ScaleNorm(), nn.Linear(4 * cells, hidden // 2, bias=False))
+        self.gau = GatedAttention(hidden, attention=attention, expansion=expansion)
+        self.cls_x = nn.Linear(hidden, round(size.w * split), bias=False)
+        self.cls_y = nn.Linear(hidden, round(size.h * split), bias=False)
+        for layer in (self.cls_x, self.cls_y):
+            nn.init.normal_(layer.weight, std=0.01)
+
+    def forward(self, feature: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k x"], Float[Tensor, "b k y"]]:
+        fine, coarse = feature.split([feature.shape[1] - self.width, self.width], dim=1)
+        spread = self.conv_dec(F.pixel_shuffle(coarse, 2))
+        finer = self.final_layer2(torch.cat([spread, F.pixel_shuffle(fine, 2)], dim=1))
+        coarser = self.final_layer(coarse)
+        tokens = self.gau(torch.cat([self.mlp(coarser.flatten(2)), self.mlp2(finer.flatten(2))], dim=-1))
+        return self.cls_x(tokens), self.cls_y(tokens)
+
+
+class NormedConvolution(nn.Module):
+    """Is a convolution without bias, BatchNorm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        return F.relu(self.bn(self.conv(x)))
 
 
 class ScaleNorm(nn.Module):

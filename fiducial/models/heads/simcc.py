@@ -2,7 +2,7 @@
 
 The targets are smoothed to Gaussians over the bins and the loss is the Kullback-Leibler divergence. Networks: `plain`,
 a map a point and a linear layer for each axis; `rtmcc`, RTMPose's, in which the points look at each other (Jiang et
-al., 2023)."""
+al., 2023); `rtmw`, RTMW's, which does so on two maps and stands on `cspnext_m_pyramid` and its like (2024)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fiducial.errors import expect
 from fiducial.geometry import Align, Size
 from fiducial.models import axes, contracts, flipping, heatmaps, losses, resizing, upsampling
 from fiducial.models.contracts import Level
-from fiducial.models.heads._rtmcc import RTMCC
+from fiducial.models.heads._rtmcc import RTMCC, RTMW
 from fiducial.models.resizing import Cells
 from fiducial.types import Batch, Keypoints
 
@@ -29,7 +29,7 @@ MOST_BINS = 1 << 14
 class Spec:
     """Holds the choices of the method."""
 
-    network: Literal["plain", "rtmcc"] = "plain"
+    network: Literal["plain", "rtmcc", "rtmw"] = "plain"
     split: float = 2.0  # bins a px
     # Width of the targets at `split` 2 for an input of 192x256 is (4.9, 5.66) bins; None = the root of an eighth of
     # the side in px, which gives these, times split / 2.
@@ -37,7 +37,7 @@ class Spec:
     decoder: Literal["argmax", "soft"] = "soft"  # soft = mean position
     beta: float = 1.0  # logits are multiplied by it in the loss and when they are read (RTMPose: 10)
     kernel: int = 1  # of the convolution that makes a map a point (RTMPose: 7)
-    hidden: int = 256  # rtmcc: width of a point's features
+    hidden: int = 256  # rtmcc, rtmw: width of a point's features
     align: Align = "edge"  # stride where weights of MMPose are used
 
     def __post_init__(self) -> None:
@@ -69,8 +69,8 @@ class Head(contracts.Head):
         )
         self.sigma_bins = spec.sigma_bins or tuple((side / 8) ** 0.5 * spec.split / 2 for side in size)
         cells = upsampling.build("none", level, size, channels=level.channels, stride=None, least_cells=1).grid
-        if spec.network == "rtmcc":
-            self.network: nn.Module = RTMCC(
+        if spec.network != "plain":
+            self.network: nn.Module = (RTMCC if spec.network == "rtmcc" else RTMW)(
                 level.channels, points, size, cells, kernel=spec.kernel, hidden=spec.hidden, split=spec.split
             )
         else:

@@ -105,6 +105,12 @@ ROUND_TRIPS = {
         "best_coco_AP_epoch_420.pth",
         lambda state: {"state_dict": state, "meta": {}},
     ),
+    "RTMW": (
+        ("cspnext_tiny_pyramid", "simcc", {"network": "rtmw", "kernel": 7, "beta": 10.0, **SIMCC}, 5),
+        [("backbone.neck.", "neck."), ("backbone.", "backbone."), ("head.network.", "head.")],
+        "rtmw-t.pth",
+        lambda state: {"state_dict": state},
+    ),
     "MMPose 1.x, SimCC": (
         ("resnet18", "simcc", {"network": "plain", "split": 3.0, "sigma_bins": (6.0, 6.0), **SIMCC}, 5),
         [RESNET, ("head.network.final.", "head.final_layer."), ("head.network.linear_", "head.mlp_head_")],
