@@ -82,9 +82,9 @@ def _blocks(paths: Sequence[Path]) -> Iterator[bytes]:
 
 def read(folder: Path, name: str | None = None) -> Run:
     """Reads a run folder, or a file of `fiducial export`."""
+    folder = runtime.resolved(folder)
     export = runtime.export_of(folder)
     if export is not None:
-        folder = runtime.resolved(folder)
         return Run(name or folder.name, folder, export.card, None, None, export)
     path = folder / "recipe.json"
     if not path.exists():

@@ -105,9 +105,9 @@ def _modules(folder: str) -> list[str]:
 
 
 def _nearest_backbones(name: str) -> str:
-    """Names the nearest three of thousands, then some of each family, since all of them would fill a screen."""
+    """Names the nearest three of thousands, then two of each family, since all of them would fill a screen."""
     known = {member for family in families() for member in family.names()}
     close = difflib.get_close_matches(name.lower(), sorted(known), n=3, cutoff=0.5)
     guess = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    examples = ", ".join(example for family in families() for example in family.EXAMPLES[:3])
+    examples = ", ".join(example for family in families() for example in family.EXAMPLES[:2])
     return f"{guess} Known: {examples}, and all others of timm"
