@@ -20,7 +20,7 @@ import numpy as np
 import fiducial
 from fiducial.data import annotations
 from fiducial.distillation import point_map, point_teachers
-from fiducial.evaluation import evaluate
+from fiducial.evaluation import evaluate, metrics
 from fiducial.types import Instances
 
 BATCH, EPOCHS, RESAMPLES = 32, 10, 4000
@@ -56,7 +56,7 @@ def of_teacher(file: Path, few: Path) -> dict[str, np.ndarray]:
 
 
 def instance_nme(xy: np.ndarray, truth: Instances) -> np.ndarray:
-    return point_map.measured(xy, truth).instance_nme
+    return metrics.measure_instances(xy, truth).instance_nme
 
 
 def row(name: str, errors: np.ndarray) -> dict[str, Any]:

@@ -146,19 +146,7 @@ def _start(inputs: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _nme(xy: np.ndarray, truth: Instances) -> float:
-    return measured(xy, truth).nme
-
-
-def measured(xy: np.ndarray, truth: Instances) -> metrics.Metrics:
-    """Measures points [n, m, 2] px of the images against labels."""
-    return metrics.measure(
-        xy,
-        truth.xy,
-        truth.labelled,
-        box_xywh=truth.box_xywh,
-        image_size=truth.image_size[truth.image_row],
-        skeleton=truth.skeleton,
-    )
+    return metrics.measure_instances(xy, truth).nme
 
 
 def _few(skeleton: Skeleton) -> str:

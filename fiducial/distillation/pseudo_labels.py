@@ -24,7 +24,7 @@ from fiducial.distillation import point_map
 from fiducial.distillation.point_map import PRESENT, PointMap
 from fiducial.distillation.point_teachers import PointTeacher, nothing
 from fiducial.errors import UserError
-from fiducial.evaluation import floor
+from fiducial.evaluation import floor, metrics
 from fiducial.files import finite
 from fiducial.prediction import outputs
 from fiducial.training import fit as fitting
@@ -132,7 +132,7 @@ def _figures(to_ours: PointMap, of_val: Keypoints, data: Data) -> dict[str, floa
     is_found = mapped.score > 0
     rows = is_found.any(1)
     visibility = np.where(is_found, truth.visibility, 0).astype(np.uint8)
-    nme = point_map.measured(mapped.xy[rows], replace(truth, visibility=visibility).select(rows)).nme
+    nme = metrics.measure_instances(mapped.xy[rows], replace(truth, visibility=visibility).select(rows)).nme
     return {
         "nme": finite(nme),
         "instances": int(rows.sum()),

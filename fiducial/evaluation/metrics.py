@@ -130,6 +130,18 @@ def score(
     return metrics
 
 
+def measure_instances(xy: np.ndarray, truth: Instances) -> Metrics:
+    """Computes what needs distances alone, of points [n, k, 2] px of the images and labelled instances."""
+    return measure(
+        xy,
+        truth.xy,
+        truth.labelled,
+        box_xywh=truth.box_xywh,
+        image_size=truth.image_size[truth.image_row],
+        skeleton=truth.skeleton,
+    )
+
+
 def measure(
     predicted: np.ndarray,
     truth: np.ndarray,

@@ -66,16 +66,7 @@ class Seen:
         """Scores labelled points that were found; `points` and `truth` are in the same frame."""
         xy = geometry.unit_to_px(points + 0.5, self.size)
         xy = geometry.transform(geometry.invert(self.image_to_crop), xy)
-        instances = self.instances
-        measured = metrics.measure(
-            xy,
-            instances.xy,
-            instances.labelled,
-            box_xywh=instances.box_xywh,
-            image_size=instances.image_size[instances.image_row],
-            skeleton=instances.skeleton,
-        )
-        return Scored(xy, measured, linear)
+        return Scored(xy, metrics.measure_instances(xy, self.instances), linear)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import fiducial
 from fiducial.data.source import Source
 from fiducial.distillation import point_map, point_teachers, pseudo_labels
 from fiducial.errors import UserError
+from fiducial.evaluation import metrics
 from fiducial.runtime import runtime
 from fiducial.training.recipe import Recipe
 from fiducial.types import Instances, Keypoints, Skeleton
@@ -112,7 +113,7 @@ def test_a_linear_map_finds_the_points_again():
     assert "linear map from 60 labelled instances" in learnt.told()
     found = learnt(seen_otherwise(test), test.box_xywh)
     np.testing.assert_allclose(found.xy, test.xy, atol=0.05)
-    assert learnt.cross_validated == pytest.approx(point_map.measured(found.xy, test).nme, abs=1e-3)
+    assert learnt.cross_validated == pytest.approx(metrics.measure_instances(found.xy, test).nme, abs=1e-3)
 
 
 def test_the_map_moves_and_grows_with_the_box():
