@@ -28,7 +28,8 @@ from fiducial.geometry import Size
 from fiducial.types import Skeleton
 
 HEAVY = ("torch", "lightning", "timm", "onnxruntime", "cv2", "matplotlib", "rich", "pydantic", "numpy")
-COMMANDS = tuple(path.stem for path in sorted(Path(commands.__file__).parent.glob("[a-z]*.py")))
+FILES = sorted(Path(commands.__file__).parent.rglob("[a-z]*.py"))
+COMMANDS = tuple(" ".join(path.relative_to(Path(commands.__file__).parent).with_suffix("").parts) for path in FILES)
 # What is mistyped, in commands that would import torch or a server to read it.
 MISTYPED = {
     "fit": ["fit", "nowhere", "--out", "out"],
@@ -107,7 +108,7 @@ def contestants(folder: Path) -> dict[str, list[str]]:
         "import typer, pydantic, numpy": [*python, "-c", "import typer, numpy; from pydantic import TypeAdapter"],
         "import fiducial": [*python, "-c", "import fiducial"],
         "fiducial --help": [*fiducial, "--help"],
-        **{f"fiducial {name} --help": [*fiducial, name, "--help"] for name in COMMANDS},
+        **{f"fiducial {name} --help": [*fiducial, *name.split(), "--help"] for name in COMMANDS},
         **{f"fiducial {name} nowhere": [*fiducial, *words] for name, words in MISTYPED.items()},
         "fiducial evaluate --predictions": [*fiducial, "evaluate", "--predictions", str(results), str(truth)],
     }

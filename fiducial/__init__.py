@@ -45,6 +45,7 @@ _WHERE = {
     "evaluate": "api.evaluate.evaluate",
     "export": "api.export.export",
     "fit": "api.fit.fit",
+    "labels": "",
     "load": "runtime.runtime.load",
     "predict": "api.predict.predict",
 }

@@ -27,6 +27,7 @@ ORDER = [
     "config",
     "card",
     "data",
+    "checks",
     "drawnfaces",
     "models",
     "runtime",
@@ -41,6 +42,7 @@ ORDER = [
     "distillation",
     "comparison",
     "api",
+    "labels",
     "reference",
     "cli",
 ]

@@ -19,7 +19,13 @@ from quick import smallest
 from fiducial import cli
 
 GROUP: Any = typer.main.get_command(cli.app)
-COMMANDS: list[str] = sorted(GROUP.list_commands(None))
+GROUPS: dict[str, Any] = {"": GROUP, "data": GROUP.get_command(None, "data")}
+ALL: dict[str, Any] = {  # what is typed: the command
+    f"{group} {name}".strip(): commands.get_command(None, name)
+    for group, commands in GROUPS.items()
+    for name in commands.list_commands(None)
+    if name not in GROUPS
+}
 FRAMEWORKS = ("torch", "lightning", "timm", "matplotlib", "tensorboard")
 
 
@@ -92,25 +98,27 @@ def test_version_is_the_package_s(run: Run) -> None:
     assert run("--version") == (0, f"{fiducial.__version__}\n", "")
 
 
-def test_without_a_command_the_help_is_shown(run: Run) -> None:
-    result = run()
+@pytest.mark.parametrize("group", GROUPS)
+def test_without_a_command_the_help_is_shown(run: Run, group: str) -> None:
+    result = run(*group.split())
     assert (result.code, result.out) == (2, "")
-    assert all(f"\n  {name} " in result.err for name in COMMANDS)
+    assert all(f"\n  {name} " in result.err for name in GROUPS[group].list_commands(None))
 
 
-def test_help_names_every_command(run: Run) -> None:
+@pytest.mark.parametrize("group", GROUPS)
+def test_help_names_every_command(run: Run, group: str) -> None:
     for flag in ("--help", "-h"):
-        result = run(flag)
+        result = run(*group.split(), flag)
         assert (result.code, result.err) == (0, "")
-        assert all(f"\n  {name} " in result.out for name in COMMANDS)
+        assert all(f"\n  {name} " in result.out for name in GROUPS[group].list_commands(None))
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ALL)
 def test_help_holds_an_example_and_explains_every_option(run: Run, name: str) -> None:
-    result = run(name, "--help")
+    result = run(*name.split(), "--help")
     assert result.code == 0
     assert f"\n  fiducial {name} " in result.out
-    for parameter in GROUP.get_command(None, name).params:
+    for parameter in ALL[name].params:
         assert parameter.help, f"{name}: {parameter.name} has no help text"
 
 

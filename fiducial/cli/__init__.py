@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -28,46 +29,89 @@ from fiducial.version import __version__
 
 
 class Commands(typer.core.TyperGroup):
-    """The files in `commands/`, each imported when it is asked for: help asks for all, a command for itself alone."""
+    """The files of a folder, `commands/` or one in it, each imported when it is asked for: help asks for all, a command for
+    itself alone. A folder in it is a group of further commands."""
+
+    package: Any = commands
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Lists the commands in the order in which help shows them: by their `ORDER`, then by name."""
-        return sorted(_names(), key=lambda name: (getattr(_module(name), "ORDER", 100), name))
+        return sorted(_names(self.package), key=lambda name: (getattr(_module(self.package, name), "ORDER", 100), name))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Makes the command of a file; None where there is no such file."""
-        if cmd_name not in self.commands and cmd_name in _names():
-            alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-            alone.command(cmd_name)(getattr(_module(cmd_name), cmd_name))
-            self.commands[cmd_name] = typer.main.get_command(alone)
+        """Makes the command of a file, or the group of a folder; None where there is no such file."""
+        if cmd_name not in self.commands and cmd_name in _names(self.package):
+            module = _module(self.package, cmd_name)
+            self.commands[cmd_name] = _group(cmd_name, module) if _is_group(module) else _command(cmd_name, module)
         return self.commands.get(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Finds the command that is meant; UserError with the nearest for an unknown one."""
-        if args and args[0] not in _names() and not ctx.resilient_parsing:
-            raise UserError(f"no command {args[0]!r}.{did_you_mean(args[0], _names())}")
+        names = _names(self.package)
+        if args and args[0] not in names and not ctx.resilient_parsing:
+            raise UserError(f"no command {args[0]!r}.{did_you_mean(args[0], names)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Writes each command's first sentence; their options are not asked for, which would take as long as all the rest."""
-        names = self.list_commands(ctx)
-        docs = {name: inspect.getdoc(getattr(_module(name), name)) for name in names}
+        modules = {name: _module(self.package, name) for name in self.list_commands(ctx)}
+        docs = {
+            name: inspect.getdoc(module if _is_group(module) else getattr(module, name))
+            for name, module in modules.items()
+        }
         short = {
             name: typer.core.TyperCommand(name, help=doc).get_short_help_str(LONGEST_SENTENCE)
             for name, doc in docs.items()
         }
-        with formatter.section("Commands"):
-            formatter.write_dl(list(short.items()))
+        if short:
+            with formatter.section("Commands"):
+                formatter.write_dl(list(short.items()))
 
 
-def _names() -> list[str]:
-    return [file.name for file in pkgutil.iter_modules(commands.__path__)]
+def _command(name: str, module: ModuleType) -> Any:
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name)(getattr(module, name))
+    return typer.main.get_command(alone)
 
 
-def _module(command: str) -> Any:
-    return importlib.import_module(f"{commands.__name__}.{command}")
+def _group(name: str, module: ModuleType) -> Any:
+    commands_of_it = type("CommandsOfIt", (Commands,), {"package": module})
+    alone = typer.Typer(
+        name=name,
+        cls=commands_of_it,
+        invoke_without_command=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        help=module.__doc__,
+        context_settings=HELP_OPTIONS,
+    )
+    alone.callback()(_without_a_command)
+    return typer.main.get_command(alone)
 
 
+def _is_group(module: ModuleType) -> bool:
+    return hasattr(module, "__path__")
+
+
+def _names(package: Any = commands) -> list[str]:
+    return [file.name for file in pkgutil.iter_modules(package.__path__)]
+
+
+def _module(package: Any, command: str) -> ModuleType:
+    return importlib.import_module(f"{package.__name__}.{command}")
+
+
+def _obeyed() -> ModuleType | None:
+    """The module of the command that is obeyed; None where the words name none."""
+    module: Any = commands
+    for word in sys.argv[1:]:
+        if not _is_group(module) or word not in _names(module):
+            break
+        module = _module(module, word)
+    return None if _is_group(module) else module
+
+
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     cls=Commands,
     invoke_without_command=True,
@@ -75,7 +119,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="From annotated images to the best keypoint detector for a device, with proof.\n\n"
     "Start with `fiducial demo`, or `fiducial fit DATA --out RUN` on your own labels.",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_OPTIONS,
 )
 
 # Typer's words for a wrong option or command; in its own copy of click or in the one that is installed.
@@ -163,7 +207,7 @@ def _how_to_go_on(before: str) -> str:
 
 def _of_command(name: str) -> Any:
     """Looks up what the module of the command that is obeyed says of it; None where it says nothing."""
-    return next((getattr(_module(word), name, None) for word in sys.argv[1:2] if word in _names()), None)
+    return getattr(_obeyed(), name, None)
 
 
 def _extra_of(module: str) -> str | None:
@@ -198,6 +242,11 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from (with any command).")] = False,
 ) -> None:
+    _without_a_command(context)
+
+
+def _without_a_command(context: typer.Context) -> None:
+    """Shows the help where no command is given."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)

@@ -1,0 +1,3 @@
+"""Look at labelled data, check and mend them, measure their labels, convert them."""
+
+ORDER = 15

@@ -1,0 +1,9 @@
+"""Looks at labelled data, checks and mends them, and measures their labels; each function is imported when it is first used."""
+
+from __future__ import annotations
+
+from fiducial import lazy
+
+_WHERE: dict[str, str] = {}
+
+__getattr__, __dir__ = lazy.door(__name__, _WHERE)
