@@ -36,8 +36,8 @@ def load(
     source = Source.of(data)
     if len(source.parts) > 1:
         loaded = [load(part, split, strict=strict, verify=verify, ignored=ignored) for part in source.parts]
-        found = [problem for _, problems in loaded for problem in problems]
-        return together([instances for instances, _ in loaded]), found
+        found = dict.fromkeys(problem for _, problems in loaded for problem in problems)
+        return together([instances for instances, _ in loaded]), list(found)
     path = source.path
     module, sources = find(path)
     files, own, carved = _choose(path, sources, split)

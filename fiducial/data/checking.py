@@ -35,20 +35,47 @@ def unchecked(
     labels: Sequence[Label], skeleton: Skeleton, images: Images, source: str, image_size: np.ndarray | None = None
 ) -> Instances:
     """Puts single labels into columns, as `check` takes them; image ids are their rows."""
-    count, points = len(labels), len(skeleton.points)
     boxes = [np.full(4, np.nan) if label.box_xywh is None else label.box_xywh for label in labels]
+    return in_columns(
+        [label.keypoints for label in labels],
+        [label.image_row for label in labels],
+        skeleton,
+        images,
+        source,
+        annotation_id=[label.annotation_id for label in labels],
+        boxes=boxes,
+        image_size=image_size,
+    )
+
+
+def in_columns(
+    keypoints: Sequence[np.ndarray] | np.ndarray,
+    image_row: Sequence[int] | np.ndarray,
+    skeleton: Skeleton,
+    images: Images,
+    source: str,
+    *,
+    annotation_id: Sequence[int] | None = None,
+    boxes: Sequence[np.ndarray] | np.ndarray | None = None,
+    image_size: np.ndarray | None = None,
+) -> Instances:
+    """Makes columns, as `check` takes them, of n instances' keypoints [n, k, 3] (x, y px, v); NaN boxes are missing.
+
+    Image ids are their rows, annotations are numbered from 1 where they have no ids."""
+    count, points = len(keypoints), len(skeleton.points)
     with np.errstate(over="ignore"):  # infinite in single precision: `check` says so
-        keypoints = np.array([label.keypoints for label in labels], dtype=np.float32).reshape(count, points, 3)
-        box_xywh = np.array(boxes, dtype=np.float32).reshape(count, 4)
+        columns = np.array(keypoints, dtype=np.float32).reshape(count, points, 3)
+        given = np.full((count, 4), np.nan) if boxes is None else boxes
+        box_xywh = np.array(given, dtype=np.float32).reshape(count, 4)
     return Instances(
         skeleton=skeleton,
         images=images,
         image_id=np.arange(len(images), dtype=np.int64),
         image_size=np.zeros((len(images), 2), np.int32) if image_size is None else image_size,
-        image_row=np.array([label.image_row for label in labels], dtype=np.int64),
-        annotation_id=np.array([label.annotation_id for label in labels], dtype=np.int64),
-        xy=keypoints[..., :2],
-        visibility=keypoints[..., 2],
+        image_row=np.array(image_row, dtype=np.int64),
+        annotation_id=np.arange(1, count + 1) if annotation_id is None else np.array(annotation_id, dtype=np.int64),
+        xy=columns[..., :2],
+        visibility=columns[..., 2],
         box_xywh=box_xywh,
         area=np.full(count, np.nan, np.float32),
         crowd=np.zeros(count, bool),

@@ -125,6 +125,37 @@ def write_yolo_pose(root: Path) -> list[np.ndarray]:
     return labels
 
 
+def table_of(labels: list[np.ndarray], names: list[str], scorer: str = "me") -> str:
+    """DeepLabCut's table of one animal, with its three rows of names."""
+    points = [f"p{i}" for i in range(labels[0].shape[0])]
+    heads = [["scorer", *[scorer] * 2 * len(points)], ["bodyparts", *[name for name in points for _ in "xy"]]]
+    heads.append(["coords", *"xy" * len(points)])
+    rows = [[name, *map(str, xy.ravel())] for name, xy in zip(names, labels, strict=True)]
+    return "".join(",".join(row) + "\n" for row in [*heads, *rows])
+
+
+def write_deeplabcut(root: Path) -> list[np.ndarray]:
+    pictures, labels = truth(5)
+    names = save(root / "labeled-data" / "day", pictures)
+    (root / "config.yaml").write_text("scorer: me\nbodyparts:\n- p0\nskeleton: []\n")
+    table = table_of(labels, [f"labeled-data/day/{name}" for name in names])
+    (root / "labeled-data/day/CollectedData_me.csv").write_text(table)
+    return labels
+
+
+def write_lightning_pose(root: Path) -> list[np.ndarray]:
+    pictures, labels = truth(6)
+    names = save(root / "labeled-data", pictures)
+    for file in ("CollectedData.csv", "CollectedData_new.csv"):
+        (root / file).write_text(table_of(labels, [f"labeled-data/{name}" for name in names]))
+    return labels
+
+
+def split_of(root: Path) -> str:
+    """The split that is read: test, or all of a format that knows none."""
+    return "test" if "test" in annotations.find(root)[1] else "all"
+
+
 def write_sample(name: str, root: Path) -> list[np.ndarray]:
     """Writes a set of bright pixels in a format: by `write_NAME` here, or by the format's own file."""
     writer = globals().get(f"write_{name}") or getattr(MODULES[name], "sample", None)
@@ -137,7 +168,7 @@ def write_sample(name: str, root: Path) -> list[np.ndarray]:
 def test_points_lie_on_their_pixels(name: str, tmp_path: Path) -> None:
     """Image truth: the pixel under each point is the one that was painted, whatever the file counts from."""
     labels = write_sample(name, tmp_path / "set")
-    instances, problems = annotations.load(tmp_path / "set", "test", strict=True)
+    instances, problems = annotations.load(tmp_path / "set", split_of(tmp_path / "set"), strict=True)
     assert not checking.without_notes(problems)
     assert len(instances) == len(labels)
     seen = 0
@@ -165,7 +196,7 @@ def test_splits_are_found_and_do_not_overlap(name: str, tmp_path: Path) -> None:
     assert module is MODULES[name]
     files = [file for split in sources for file in sources[split] if file.suffix != ".yaml"]
     assert len(files) == len(set(files))
-    assert {"train", "test"} <= sources.keys()
+    assert {"train", "test"} <= sources.keys() or list(sources) == ["train"]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -186,7 +217,7 @@ def test_damaged_text_is_a_line_and_no_traceback(name: str, tmp_path: Path) -> N
         data = file.read_bytes()
         file.write_bytes(data[: len(data) * 2 // 3])
     try:
-        instances, problems = annotations.load(tmp_path / "set", "test")
+        instances, problems = annotations.load(tmp_path / "set", split_of(tmp_path / "set"))
     except UserError as error:
         assert str(tmp_path) in str(error)  # noqa: PT017
         return
@@ -241,6 +272,9 @@ REAL = [
     ("csv_udacity", "ibug68", 4, [45, 98]),
     ("csv_kaggle", "points", 4, [62.246749, 28.805263]),
     ("csv_pytorch_tutorial/faces", "ibug68", 4, None),
+    ("../projects/dlc_reaching/raw/Reaching-Mackenzie-2018-08-30", "animal", 14, [185.251735, 610.362276]),
+    ("../projects/madlc_flies_project", "animal", 78, [205.25, 215.75]),
+    ("../projects/lp_project_raw/mirror-mouse-example", "animal", 90, [77.25, 36.25]),
 ]
 
 
@@ -278,3 +312,45 @@ def test_native_files_equal_their_coco_form(shared: Path, place: str) -> None:
 def test_yolo_sample_without_pictures_says_so(shared: Path) -> None:
     with pytest.raises(UserError, match="no picture of the same name"):
         annotations.load(shared / "formats" / "yolo_pose", "train")
+
+
+def test_deeplabcut_of_several_animals_and_unique_points(shared: Path) -> None:
+    """Counts by hand of the table: five animals with a point, unique points in two images, a row that ends early."""
+    folder = shared / "formats/deeplabcut/multi_animal_sleap_tests"
+    animals, problems = annotations.load(folder, "all")
+    assert animals.skeleton.points == ("A", "B", "C")
+    assert animals.skeleton.edges == ((0, 1), (1, 2), (0, 2))
+    assert np.where(animals.labelled[..., None], animals.xy, -1).tolist() == [
+        [[0, 1], [2, 3], [4, 5]],
+        [[6, 7], [8, 9], [10, 11]],
+        [[12, 13], [-1, -1], [15, 16]],
+        [[17, 18], [-1, -1], [20, 21]],
+        [[26, 27], [28, 29], [30, 31]],
+    ]
+    assert any("--category single" in str(problem) for problem in problems)
+    unique, _ = annotations.load(Source(folder, category="single"), "all")
+    assert unique.skeleton.points == ("D", "E")
+    both, _ = annotations.load(Source(folder, category="animals,single"), "all")
+    assert (both.skeleton.points, len(both)) == (("A", "B", "C", "D", "E"), 7)
+    with pytest.raises(UserError, match="no category 'ant'"):
+        annotations.load(Source(folder, category="ant"), "all")
+
+
+def test_deeplabcut_equals_its_coco_form(shared: Path) -> None:
+    """The set's maker read the project by another program and wrote what a reader should get."""
+    project, _ = annotations.load(shared / "projects/madlc_flies_project", "all")
+    expected = []
+    for clip in ("clip_a", "clip_b"):
+        content = json.loads((shared / f"projects/madlc_flies_project/annotations/{clip}.json").read_text())
+        expected += [item["keypoints"] for item in content["annotations"]]
+    found = np.concatenate([project.xy, project.visibility[..., None]], -1).reshape(len(project), -1)
+    assert np.allclose(sorted(found.tolist()), sorted(expected), atol=0.01)
+
+
+def test_predictions_are_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("scorer,n,n,n\nbodyparts,tip,tip,tip\ncoords,x,y,likelihood\n0,1,2,0.9\n")
+    with pytest.raises(UserError, match="a network's predictions"):
+        annotations.load(tmp_path, "all")
+    (tmp_path / "a.csv").write_text("scorer,n,n\nbodyparts,tip,tip\ncoords,x,y\n0,1,2\n1,3,4\n")
+    with pytest.raises(UserError, match="numbered, not named"):
+        annotations.load(tmp_path, "all")

@@ -9,17 +9,15 @@ semicolons or tabs."""
 
 from __future__ import annotations
 
-import csv
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from fiducial import text_files
-from fiducial.data import skeletons
+from fiducial.data import csv_rows, skeletons
 from fiducial.data.checking import Label, summary, unchecked
 from fiducial.data.formats import by_split, located, numbers, split_in_name
 from fiducial.data.images import ArrayImages
@@ -29,7 +27,6 @@ from fiducial.types import Findings, Instances
 TITLE = "CSV: a picture's name (or pixels) and x, y columns a row"
 _NAME_COLUMNS = ("image", "image_name", "image_path", "img", "file", "file_name", "filename", "path", "name")
 _UNNAMED = ("", "unnamed: 0")  # what pandas makes of an index
-_MISSING = ("", "na", "n/a", "nan", "none", "null", "-")
 _AXIS = r"(?P<axis>x|y|v|vis|visible|visibility)"
 _NAMES = (
     re.compile(rf"(?P<stem>.+?)[ _.:-]+{_AXIS}", re.I),
@@ -73,7 +70,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     labels = []
     names: dict[str, int] = {}
     pixels: list[np.ndarray] = []
-    for number, row in enumerate(_rows(file), 1):
+    for number, row in enumerate(csv_rows.rows(file), 1):
         if number == 1 or not any(row):
             continue
         try:
@@ -110,21 +107,8 @@ def _files(path: Path) -> list[Path]:
     return [path] if path.suffix.lower() == ".csv" and path.is_file() else sorted(path.glob("*.csv"))
 
 
-def _rows(file: Path) -> Iterator[list[str]]:
-    """All rows. The separator is the one that the first line has most of."""
-    csv.field_size_limit(text_files.LONGEST_LINE)
-    lines = text_files.lines(file)
-    first = next(lines, "")
-    separator = max(",;\t", key=first.count)
-    try:
-        yield next(csv.reader([first], delimiter=separator), [])
-        yield from csv.reader(lines, delimiter=separator)
-    except csv.Error as error:
-        raise UserError(file, f"not CSV: {error}; save it again, one row a line") from error
-
-
 def _header(file: Path) -> list[str]:
-    return next(_rows(file), [])
+    return next(csv_rows.rows(file), [])
 
 
 def _columns(header: Sequence[str]) -> _Columns | None:
@@ -168,7 +152,7 @@ def _keypoints(row: Sequence[str], columns: _Columns) -> np.ndarray:
 
 
 def _number(cell: str) -> float:
-    if cell.strip().lower() in _MISSING:
+    if cell.strip().lower() in csv_rows.MISSING:
         return math.nan
     return float(numbers([cell])[0])
 

@@ -1,0 +1,25 @@
+"""The rows of a CSV as spreadsheets, pandas and people write it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from fiducial import text_files
+from fiducial.errors import UserError
+
+MISSING = ("", "na", "n/a", "nan", "none", "null", "-")  # cells without a value, in small letters
+
+
+def rows(file: Path) -> Iterator[list[str]]:
+    """Reads all rows. The separator, of commas, semicolons and tabs, is the one that the first line has most of."""
+    csv.field_size_limit(text_files.LONGEST_LINE)
+    lines = text_files.lines(file)
+    first = next(lines, "")
+    separator = max(",;\t", key=first.count)
+    try:
+        yield next(csv.reader([first], delimiter=separator), [])
+        yield from csv.reader(lines, delimiter=separator)
+    except csv.Error as error:
+        raise UserError(file, f"not CSV: {error}; save it again, one row a line") from error
