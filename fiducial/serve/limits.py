@@ -31,7 +31,7 @@ class Limits:
     max_connections: int = _limit(500, "connections at a time, silent ones included (503)")
     head_s: float = _limit(10.0, "seconds for a request's head to arrive (the connection is closed)")
     idle_s: int = _limit(30, "seconds for another request on a connection (it is closed)")
-    decode_s: float = _limit(0.7, "seconds of CPU time to decode an image (422)")
+    decode_s: float = _limit(0.5, "seconds of CPU time to decode an image (422)")
     timeout_s: float = _limit(
         30.0, "seconds for a request to arrive (408), then to be answered (503), then to be taken"
     )
