@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from fiducial import lazy
 
-_WHERE: dict[str, str] = {}
+_WHERE: dict[str, str] = {"sigmas": "measuring.sigmas"}
 
 __getattr__, __dir__ = lazy.door(__name__, _WHERE)

@@ -1,0 +1,197 @@
+"""Estimates OKS's constants of the points of a data set: how far careful labels of one point lie from where it is.
+
+COCO's definition: sigma_i^2 = E[d_i^2 / s^2] over repeated labels, d_i the distance of a label from the point, s the root
+of the instance's area. Two labels of one point lie sqrt(2) times as far apart. Without repeated labels d_i is what is left
+of a label's distance from two models that have not seen it (`unseen`) when the models' own share is taken out: they differ
+from each other by their errors alone, and the more they differ in an instance, the harder it is; the labels' spread is
+where their difference would be nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fiducial.data.sampling import places
+from fiducial.labels.unseen import Unseen
+from fiducial.types import Instances
+
+NORMAL_MEDIAN = 0.6745  # median of |x| of a normal distribution of spread 1
+BINS = 8  # of instances that are equally hard
+FEWEST = 20  # labels of a point below which nothing is said of it
+DRAWS = 100  # of images, for intervals
+NEAR = (
+    0.15  # of the root of the area: instances on one image whose points are nearer in the mean are one, labelled twice
+)
+SMALLEST = 1e-4  # below it a spread is none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sigmas:
+    """Holds the constants [k] with their intervals of 90 %; NaN where there are too few labels."""
+
+    sigma: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    model: np.ndarray  # [k] the models' own share, in the same unit; NaN of repeated labels
+    labels: np.ndarray  # [k] how many labels, or pairs of labels, it is of
+    repeated: bool
+
+    @property
+    def known(self) -> bool:
+        """Says whether there is a figure for every point."""
+        return bool(np.isfinite(self.sigma).all())
+
+
+def of_repeated(instances: Instances, seed: int = 0) -> Sigmas | None:
+    """Estimates them from instances that were labelled more than once, found by lying on each other; None where too few
+    were."""
+    first, second = repeats(instances)
+    if len(first) < FEWEST:
+        return None
+    scale = _scale(instances)
+    apart = (instances.xy[first] - instances.xy[second]) / np.sqrt(scale[first] * scale[second])[:, None, None]
+    both = instances.labelled[first] & instances.labelled[second]
+    apart[~both] = np.nan
+    image = instances.image_row[first]
+
+    def estimate(chosen: np.ndarray) -> np.ndarray:
+        return np.sqrt(_variances(apart[chosen]))  # an axis of two labels' difference has what both axes of one have
+
+    sigma, low, high = _with_intervals(estimate, image, seed)
+    count = both.sum(0)
+    few = count < FEWEST
+    sigma[few] = low[few] = high[few] = np.nan
+    return Sigmas(sigma=sigma, low=low, high=high, model=np.full(len(sigma), np.nan), labels=count, repeated=True)
+
+
+def repeats(instances: Instances) -> tuple[np.ndarray, np.ndarray]:
+    """Finds pairs of instances [m], [m] on one image that are one, labelled twice."""
+    order = np.argsort(instances.image_row, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(instances.image_row[order]) > 0])
+    scale = _scale(instances)
+    first, second = [], []
+    for group in np.split(order, starts[1:]):
+        for place, a in enumerate(group):
+            for b in group[place + 1 :]:
+                both = instances.labelled[a] & instances.labelled[b]
+                far = np.linalg.norm(instances.xy[a] - instances.xy[b], axis=-1)[both]
+                if both.any() and far.mean() < NEAR * np.sqrt(scale[a] * scale[b]):
+                    first.append(a)
+                    second.append(b)
+    return np.array(first, int), np.array(second, int)
+
+
+def of_models(unseen: Unseen, seed: int = 0) -> Sigmas:
+    """Estimates them from what models find that have not seen the labels."""
+    instances = unseen.instances
+    scale = _scale(instances)[:, None, None]
+    away = (instances.xy - unseen.mean) / scale
+    apart = (unseen.xy[0] - unseen.xy[1]) / scale
+    away[~instances.labelled] = apart[~instances.labelled] = np.nan
+    hardness = _hardness(apart)
+
+    def estimate(chosen: np.ndarray) -> np.ndarray:
+        return np.sqrt(2 * _at_no_difference(away[chosen], apart[chosen], hardness[chosen]))
+
+    sigma, low, high = _with_intervals(estimate, instances.image_row, seed)
+    count = instances.labelled.sum(0)
+    few = count < FEWEST
+    sigma[few] = low[few] = high[few] = np.nan
+    model = np.sqrt(2 * _variances(apart) / 4)
+    return Sigmas(sigma=sigma, low=low, high=high, model=model, labels=count, repeated=False)
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Computes Spearman's correlation of two lists of numbers [k] without ties."""
+    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def as_rows(sigmas: Sigmas, instances: Instances) -> list[dict[str, Any]]:
+    """Makes a row for each point: name, sigma, its interval, what one axis has, the models' share, labels."""
+    return [
+        {
+            "point": name,
+            "sigma": _number(sigmas.sigma[i]),
+            "low": _number(sigmas.low[i]),
+            "high": _number(sigmas.high[i]),
+            "axis": _number(sigmas.sigma[i] / np.sqrt(2)),
+            "model": _number(sigmas.model[i]),
+            "labels": int(sigmas.labels[i]),
+        }
+        for i, name in enumerate(instances.skeleton.points)
+    ]
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 5) if np.isfinite(value) else None
+
+
+def _scale(instances: Instances) -> np.ndarray:
+    """[n] the root of the area, px; of the box where there is none."""
+    area = np.where(instances.area > 0, instances.area, instances.box_xywh[:, 2:].prod(1))
+    return np.sqrt(np.maximum(area, 1.0)).astype(np.float64)
+
+
+def _hardness(apart: np.ndarray) -> np.ndarray:
+    """[n, k] how much the models differ in an instance and its point: the mean square of the point itself and of all
+    points of the instance, each by what is usual for the point, so that no single difference decides."""
+    square = np.square(apart).sum(-1)
+    usual = np.nanmedian(square, 0)
+    relative = np.minimum(square / np.maximum(usual, SMALLEST**2), 100)
+    return np.where(np.isnan(square), np.nan, 0.5 * (relative + np.nanmean(relative, 1, keepdims=True)))
+
+
+def _at_no_difference(away: np.ndarray, apart: np.ndarray, hardness: np.ndarray) -> np.ndarray:
+    """[k] variance of one axis where the models would not differ: over bins of equally hard instances the distance from
+    the label is a line in the models' difference, whose slope is at least the 1/4 of a mean of two."""
+    result = np.full(away.shape[1], np.nan)
+    for point in range(away.shape[1]):
+        rows = np.flatnonzero(np.isfinite(hardness[:, point]))
+        if len(rows) < FEWEST:
+            continue
+        rows = rows[np.argsort(hardness[rows, point])]
+        edges = places(len(rows) + 1, min(BINS, len(rows) // (FEWEST // 2)) + 1)
+        bins = [rows[start:stop] for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+        of_label, of_models = (np.array([_variance(of[rows, point]) for rows in bins]) for of in (away, apart))
+        weight = np.array([len(rows) for rows in bins]) / np.maximum(of_label, SMALLEST**2) ** 2
+        slope = max(0.25, _slope(of_models, of_label, weight))
+        rest = np.average(of_label - slope * of_models, weights=weight)
+        result[point] = max(rest, SMALLEST**2)
+    return result
+
+
+def _slope(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
+    x_mean, y_mean = np.average(x, weights=weight), np.average(y, weights=weight)
+    spread = np.average(np.square(x - x_mean), weights=weight)
+    return float(np.average((x - x_mean) * (y - y_mean), weights=weight) / spread) if spread > 0 else 0.0
+
+
+def _variance(offsets: np.ndarray) -> float:
+    """Robust variance of one axis of offsets [m, 2]: by the median, which a fifth of gross errors hardly moves."""
+    distance = np.abs(offsets - np.median(offsets, 0))
+    return float(np.median(distance) / NORMAL_MEDIAN) ** 2
+
+
+def _variances(offsets: np.ndarray) -> np.ndarray:
+    """[k] those of offsets [n, k, 2]; of a point's labels that are there."""
+    there = np.isfinite(offsets).all(-1)
+    return np.array(
+        [_variance(offsets[rows, i]) if (rows := there[:, i]).any() else np.nan for i in range(offsets.shape[1])]
+    )
+
+
+def _with_intervals(estimate: Any, image: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The estimate [k] of all rows, and the 5th and 95th percentile of those of images drawn again."""
+    images, own = np.unique(image, return_inverse=True)
+    of_image = np.split(np.argsort(own, kind="stable"), np.cumsum(np.bincount(own))[:-1])
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(DRAWS):
+        chosen = generator.integers(0, len(images), len(images))
+        drawn.append(estimate(np.concatenate([of_image[i] for i in chosen])))
+    low, high = np.nanpercentile(drawn, (5, 95), axis=0)
+    return estimate(np.arange(len(image))), low, high

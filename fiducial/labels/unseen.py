@@ -1,0 +1,148 @@
+"""Points of models that have not seen what they look at: a set in three parts, a quick model of each, and what it finds in
+the other two.
+
+Two models that have no image in common look at each instance, so that what they disagree in is theirs, not the label's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fiducial import config, files, text_files
+from fiducial.api.fit import fit
+from fiducial.data import annotations
+from fiducial.data.source import Source
+from fiducial.data.together import together
+from fiducial.errors import UserError
+from fiducial.evaluation import evaluate as evaluating
+from fiducial.log import logger
+from fiducial.runtime import runtime
+from fiducial.types import Instances
+
+PARTS = 3
+VALIDATED = 10  # one image of so many of a part chooses its model's epoch
+FEWEST = 30  # images, with which a part's model has ten
+MINUTES = 15.0  # that all models together may take
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """Holds labelled instances with what two models that learnt from neither them nor each other's images find there."""
+
+    instances: Instances  # [n]
+    split: np.ndarray  # [n] names of the splits that they came from
+    part: np.ndarray  # [n] 0 to 2
+    xy: np.ndarray  # [2, n, k, 2] px of the images
+    spread_px: (
+        np.ndarray | None
+    )  # [n, k] what the models say of their own error, root mean square; None where they do not
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Gives [n, k, 2] px: where the two models together see the points."""
+        return self.xy.mean(0)
+
+
+def all_splits(data: Source | Path | str) -> tuple[Instances, np.ndarray, list[str]]:
+    """Reads the labelled instances of all splits as one set, with the names of their splits [n] and what was said."""
+    source = Source.of(data)
+    names = annotations.find(source.path)[1]
+    loaded = [(name, *annotations.load(source, name if len(names) > 1 else "all")) for name in names]
+    split = np.concatenate([np.full(len(instances), name) for name, instances, _ in loaded])
+    said = [str(problem) for _, _, problems in loaded for problem in problems]
+    return together([instances for _, instances, _ in loaded]), split, said
+
+
+def look(
+    instances: Instances,
+    split: np.ndarray,
+    folder: Path,
+    *,
+    minutes: float = MINUTES,
+    seed: int = 0,
+    progress: bool = False,
+    **choices: Any,
+) -> Unseen:
+    """Trains the models, one after the other, and lets each look at what it has not seen; those in `folder` that were
+    trained on the same labels with the same choices are taken as they are.
+
+    choices: further arguments of `fiducial.fit`. UserError for fewer than 30 images."""
+    rows = np.flatnonzero(instances.labelled.any(1) & ~instances.crowd)
+    instances, split = instances.select(rows), split[rows]
+    count = len(np.unique(instances.image_row))
+    if count < FEWEST:
+        raise UserError(instances.source, f"{count} images with labels; models of thirds of them need {FEWEST} or more")
+    part = _parts(instances, seed)
+    _keep(
+        folder,
+        {
+            "labels": files.digest([*instances.label_bytes(), part]),
+            "minutes": minutes,
+            "seed": seed,
+            "choices": {name: str(value) for name, value in sorted(choices.items())},
+        },
+    )
+    found = np.full((PARTS, len(instances), len(instances.skeleton.points), 2), np.nan)
+    spread = np.full(found.shape[:-1], np.nan)
+    for number in range(PARTS):
+        run = folder / f"part_{number}"
+        if not (run / "metrics.json").exists():
+            logger.info(f"model {number + 1} of {PARTS}, of {(part == number).sum()} instances: {run}")
+            train, val = _for_epochs(instances.select(part == number))
+            fit(
+                train,
+                run,
+                val=val,
+                minutes=minutes / PARTS,
+                seed=seed,
+                preflight=False,
+                resume=run.exists(),
+                progress=progress,
+                **choices,
+            )
+        others = np.flatnonzero(part != number)
+        looked = evaluating.evaluate_network(runtime.load(run).network, instances.select(others))
+        found[number, others[looked.row]] = looked.keypoints.xy
+        if looked.keypoints.sigma is not None:
+            spread[number, others[looked.row]] = np.sqrt(np.square(looked.keypoints.sigma).mean(-1))
+    pairs = np.array([[1, 2], [0, 2], [0, 1]])[part].T  # [2, n] which models have not seen an instance
+    everyone = np.arange(len(instances))
+    xy, spread = found[pairs, everyone], spread[pairs, everyone]
+    whole = np.isfinite(xy).all((0, 2, 3))
+    return Unseen(
+        instances=instances.select(whole),
+        split=split[whole],
+        part=part[whole],
+        xy=xy[:, whole],
+        spread_px=None if np.isnan(spread).any() else np.sqrt(np.square(spread[:, whole]).mean(0)),
+    )
+
+
+def _parts(instances: Instances, seed: int) -> np.ndarray:
+    """[n] which part an instance belongs to: all of an image to one, the parts of equal numbers of images."""
+    images, own = np.unique(instances.image_row, return_inverse=True)
+    return (np.random.default_rng(seed).permutation(len(images)) % PARTS)[own]
+
+
+def _for_epochs(part: Instances) -> tuple[Instances, Instances]:
+    """Takes one image of ten for choosing the epoch, so that no model sees anything of another part."""
+    images = np.unique(part.image_row)
+    chooses = np.isin(part.image_row, images[:: min(VALIDATED, len(images) // 2)])
+    return part.select(~chooses), part.select(chooses)
+
+
+def _keep(folder: Path, wanted: dict[str, Any]) -> None:
+    """Writes what the models of a folder are made of; UserError where it holds others."""
+    file = folder / "parts.json"
+    there = text_files.read_json(file) if file.exists() else None
+    if there is not None and there != wanted:
+        differing = [name for name in wanted if there.get(name) != wanted[name]]
+        raise UserError(
+            folder, f"holds models of other {' and '.join(differing)}; give a new folder, or the same again"
+        )
+    if there is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        config.write_json(file, wanted)

@@ -1,0 +1,86 @@
+"""Models of thirds of a set look at what they have not seen, once for all who ask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import fiducial
+from fiducial.errors import UserError
+from fiducial.labels import unseen
+
+QUICK: dict[str, Any] = {
+    "method": "deeppose",
+    "backbone": "test_efficientnet",
+    "size": "64x48",
+    "pretrained": "no",
+    "epochs": 1,
+    "batch_size": 8,
+    "workers": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def looked(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, unseen.Unseen]:
+    folder = tmp_path_factory.mktemp("unseen") / "models"
+    instances, split, _ = unseen.all_splits(blobs)
+    return folder, unseen.look(instances, split, folder, **QUICK)
+
+
+def test_all_splits_are_looked_at_by_two_models_each(looked: tuple[Path, unseen.Unseen]) -> None:
+    folder, found = looked
+    assert len(found.instances) == 80
+    assert {str(name): int((found.split == name).sum()) for name in np.unique(found.split)} == {
+        "test": 16,
+        "train": 48,
+        "val": 16,
+    }
+    assert np.bincount(found.part).tolist() == [27, 27, 26]
+    assert found.xy.shape == (2, 80, 3, 2)
+    assert np.isfinite(found.xy).all()
+    assert sorted(path.name for path in folder.iterdir()) == ["part_0", "part_1", "part_2", "parts.json"]
+
+
+def test_no_model_has_seen_what_it_is_asked(looked: tuple[Path, unseen.Unseen]) -> None:
+    """What the first of an instance's two models says is what that model's folder says."""
+    folder, found = looked
+    for part, models in enumerate([(1, 2), (0, 2), (0, 1)]):
+        rows = np.flatnonzero(found.part == part)
+        for place, model in enumerate(models):
+            points = fiducial.load(folder / f"part_{model}")(
+                found.instances.images.read(int(found.instances.image_row[rows[0]])),
+                found.instances.box_xywh[rows[:1]],
+            )
+            np.testing.assert_allclose(points.xy[0], found.xy[place, rows[0]], atol=1e-3)
+
+
+def test_asked_again_nothing_is_trained(
+    looked: tuple[Path, unseen.Unseen], blobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, found = looked
+    monkeypatch.setattr(unseen, "fit", lambda *_, **__: pytest.fail("trained"))
+    instances, split, _ = unseen.all_splits(blobs)
+    np.testing.assert_array_equal(unseen.look(instances, split, folder, **QUICK).xy, found.xy)
+    with pytest.raises(UserError, match="models of other choices; give a new folder"):
+        unseen.look(instances, split, folder, **{**QUICK, "epochs": 2})
+
+
+def test_sigmas_of_the_command(looked: tuple[Path, unseen.Unseen], blobs: Path) -> None:
+    """Untrained models err far more than these exact labels, which is said."""
+    folder, found = looked
+    result = fiducial.labels.sigmas(blobs, folder, **QUICK)
+    assert len(result.figures["sigmas"]) == 3
+    assert any("upper bound" in note for note in result.notes)
+    assert [row["labels"] for row in result.figures["per_point"]] == [80, 80, 80]
+    assert "sigma" in (folder / "report.html").read_text()
+
+
+def test_too_few_images_are_refused(blobs: Path, tmp_path: Path) -> None:
+    instances = fiducial.Instances.read(blobs, "val")
+    with pytest.raises(UserError, match="16 images with labels; models of thirds of them need 30 or more"):
+        unseen.look(instances, np.full(16, "val"), tmp_path / "models", **QUICK)
