@@ -8,7 +8,7 @@ where their difference would be nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,7 +155,7 @@ def _at_no_difference(away: np.ndarray, apart: np.ndarray, hardness: np.ndarray)
             continue
         rows = rows[np.argsort(hardness[rows, point])]
         edges = places(len(rows) + 1, min(BINS, len(rows) // (FEWEST // 2)) + 1)
-        bins = [rows[start:stop] for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+        bins = [rows[start:stop] for start, stop in itertools.pairwise(edges)]
         of_label, of_models = (np.array([_variance(of[rows, point]) for rows in bins]) for of in (away, apart))
         weight = np.array([len(rows) for rows in bins]) / np.maximum(of_label, SMALLEST**2) ** 2
         slope = max(0.25, _slope(of_models, of_label, weight))

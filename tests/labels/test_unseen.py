@@ -72,7 +72,7 @@ def test_asked_again_nothing_is_trained(
 
 def test_sigmas_of_the_command(looked: tuple[Path, unseen.Unseen], blobs: Path) -> None:
     """Untrained models err far more than these exact labels, which is said."""
-    folder, found = looked
+    folder, _ = looked
     result = fiducial.labels.sigmas(blobs, folder, **QUICK)
     assert len(result.figures["sigmas"]) == 3
     assert any("upper bound" in note for note in result.notes)
