@@ -106,8 +106,8 @@ def of_models(unseen: Unseen, seed: int = 0) -> Sigmas:
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Computes Spearman's correlation of two lists of numbers [k] without ties."""
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first_rank, second_rank = (np.argsort(np.argsort(values)) for values in (first, second))
+    return float(np.corrcoef(first_rank, second_rank)[0, 1])
 
 
 def as_rows(sigmas: Sigmas, instances: Instances) -> list[dict[str, Any]]:
@@ -178,10 +178,12 @@ def _variance(offsets: np.ndarray) -> float:
 
 def _variances(offsets: np.ndarray) -> np.ndarray:
     """[k] those of offsets [n, k, 2]; of a point's labels that are there."""
-    there = np.isfinite(offsets).all(-1)
-    return np.array(
-        [_variance(offsets[rows, i]) if (rows := there[:, i]).any() else np.nan for i in range(offsets.shape[1])]
-    )
+    result = np.full(offsets.shape[1], np.nan)
+    for point in range(len(result)):
+        own = offsets[:, point]
+        if len(own := own[np.isfinite(own).all(-1)]):
+            result[point] = _variance(own)
+    return result
 
 
 def _with_intervals(estimate: Any, image: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -111,7 +111,7 @@ def look(
     pairs = np.array([[1, 2], [0, 2], [0, 1]])[part].T  # [2, n] which models have not seen an instance
     everyone = np.arange(len(instances))
     xy, spread = found[pairs, everyone], spread[pairs, everyone]
-    whole = np.isfinite(xy).all((0, 2, 3))
+    whole = np.flatnonzero(np.isfinite(xy).all((0, 2, 3)))
     return Unseen(
         instances=instances.select(whole),
         split=split[whole],
