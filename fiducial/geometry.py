@@ -357,6 +357,19 @@ def box_from_unit(box_unit: np.ndarray, size: Any) -> np.ndarray:
     return np.concatenate([box_unit[..., :2] * size - extent / 2, extent], axis=-1)
 
 
+def box_to_unit(box_xywh: np.ndarray, size: Any) -> np.ndarray:
+    """Converts `box_xywh` to (centre x, centre y, w, h) in unit, the inverse of `box_from_unit`."""
+    size = np.asarray(size, dtype=np.float64)
+    return np.concatenate([(box_xywh[..., :2] + box_xywh[..., 2:] / 2) / size, box_xywh[..., 2:] / size], axis=-1)
+
+
+def clip_unit(box_unit: np.ndarray) -> np.ndarray:
+    """Cuts boxes (centre x, centre y, w, h) in unit at the edges of the image."""
+    low = np.clip(box_unit[..., :2] - box_unit[..., 2:] / 2, 0, 1)
+    high = np.clip(box_unit[..., :2] + box_unit[..., 2:] / 2, 0, 1)
+    return np.concatenate([(low + high) / 2, high - low], axis=-1)
+
+
 def source_region(matrix: Matrix, image: Size, crop: Size, block: int = 1) -> tuple[int, int, int, int]:
     """Finds the part of an image that a map onto a crop can see, as (left, top, right, bottom) px, ends exclusive;
     empty where the crop lies outside. It starts and ends on a grid of `block` px, one block further than the crop's

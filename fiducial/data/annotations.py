@@ -21,7 +21,13 @@ SPLITS = formats.SPLITS
 
 
 def load(
-    data: Source | Path | str, split: str, *, strict: bool = False, verify: bool = True, ignored: bool = False
+    data: Source | Path | str,
+    split: str,
+    *,
+    strict: bool = False,
+    verify: bool = True,
+    ignored: bool = False,
+    carve: bool = True,
 ) -> tuple[Instances, list[Problem]]:
     """The instances of one split ("train", "val", "test"; "all" for everything there is), and what is wrong with
     others.
@@ -32,10 +38,12 @@ def load(
 
     Splits that the source doesn't have: with no val, a tenth of the pictures of train becomes val, and with no test
     either another tenth becomes test, by a hash of the picture's name, so that it is the same ones at any time, in any
-    order and for any number of pictures. A source that has val is taken as it is."""
+    order and for any number of pictures. A source that has val is taken as it is, and any where `carve` is False."""
     source = Source.of(data)
     if len(source.parts) > 1:
-        loaded = [load(part, split, strict=strict, verify=verify, ignored=ignored) for part in source.parts]
+        loaded = [
+            load(part, split, strict=strict, verify=verify, ignored=ignored, carve=carve) for part in source.parts
+        ]
         found = dict.fromkeys(problem for _, problems in loaded for problem in problems)
         return together([instances for instances, _ in loaded]), list(found)
     path = source.path
@@ -43,7 +51,7 @@ def load(
     files, own, carved = _choose(path, sources, split)
     findings = Findings(str(path))
     instances = module.read(path, files, source.images, source.category, findings)
-    if carved:
+    if carved and carve:
         instances = _keep_share(instances, own, carved, findings)
     instances = checking.check(instances, findings, verify=verify, ignored=ignored)
     checking.refuse_if_strict(findings, f"split {split!r}", strict)
@@ -57,6 +65,11 @@ def load(
             )
         raise UserError(f"{instances.source}: split {split!r} is empty{reason}")
     return instances, findings.problems
+
+
+def own_splits(data: Source | Path | str) -> tuple[str, ...]:
+    """Names the splits that a source has of its own; one that knows none is all "train"."""
+    return tuple(find(Source.of(data).path)[1])
 
 
 def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:

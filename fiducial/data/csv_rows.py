@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fiducial import text_files
+from fiducial import files, text_files
 from fiducial.errors import UserError
 
 MISSING = ("", "na", "n/a", "nan", "none", "null", "-")  # cells without a value, in small letters
@@ -23,3 +24,10 @@ def rows(file: Path) -> Iterator[list[str]]:
         yield from csv.reader(lines, delimiter=separator)
     except csv.Error as error:
         raise UserError(file, f"not CSV: {error}; save it again, one row a line") from error
+
+
+def write(file: Path, written: Iterable[Sequence[str]]) -> None:
+    """Writes rows parted by commas, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(written)
+    files.write_text(file, text.getvalue())

@@ -25,6 +25,8 @@ from fiducial.errors import UserError, did_you_mean
 from fiducial.types import Findings, Instances
 
 HEADERS = ("scorer", "individuals", "bodyparts", "coords")
+LABELS = "labeled-data"  # the folder of images
+SCORER = "fiducial"  # of tables that are written
 SINGLE = "single"  # what DeepLabCut calls the owner of unique points
 ANIMALS = "animals"  # the category of those that have a name
 LONGEST_HEADER = 10  # rows, among which the four must be
@@ -206,3 +208,29 @@ def _owners(tables: Sequence[Table], category: str | None, root: Path, findings:
             f"{SINGLE}, both with --category {ANIMALS},{SINGLE}"
         )
     return known[category or ANIMALS]
+
+
+def write(file: Path, images: Sequence[str], labels: Sequence[tuple[Instances, Sequence[int]]], animals: int) -> None:
+    """Writes a table: of each image its path, in three columns as napari has it, and some rows of instances.
+
+    `animals`: above 1, for individual1 and so on, in the order of the rows; 1: of the first row alone."""
+    points = labels[0][0].skeleton.points
+    individuals = [f"individual{i + 1}" for i in range(animals)]
+    heads = {
+        "scorer": [SCORER] * animals * len(points) * 2,
+        "individuals": [animal for animal in individuals for _ in points for _ in "xy"],
+        "bodyparts": [point for _ in individuals for point in points for _ in "xy"],
+        "coords": ["x", "y"] * animals * len(points),
+    }
+    if animals == 1:
+        del heads["individuals"]
+    lines = []
+    for name, (instances, rows) in zip(images, labels, strict=True):
+        folder, _, last = name.rpartition("/")
+        cells = [LABELS, folder.removeprefix(LABELS).strip("/"), last]
+        for row in rows[:animals]:
+            labelled = instances.visibility[row] > 0
+            for (x, y), there in zip(instances.xy[row].tolist(), labelled.tolist(), strict=True):
+                cells += [f"{x:.4f}", f"{y:.4f}"] if there else ["", ""]
+        lines.append(cells + [""] * (3 + 2 * animals * len(points) - len(cells)))
+    csv_rows.write(file, [*([head, "", "", *cells] for head, cells in heads.items()), *lines])

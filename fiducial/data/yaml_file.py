@@ -5,6 +5,7 @@ anything."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,13 @@ def _check(events: Any, path: Path) -> None:
         if total > MOST_VALUES or len(open_since) > DEEPEST:
             what = f"more than {MOST_VALUES} values" if total > MOST_VALUES else f"more than {DEEPEST} levels"
             raise UserError(path, f"line {event.start_mark.line + 1}: {what}; expected the few settings of a data set")
+
+
+def text(settings: dict[str, Any]) -> str:
+    """Writes settings: an entry a line, a mapping's below its key, and lists and words as JSON has them."""
+    lines = []
+    for key, entry in settings.items():
+        inner = entry.items() if isinstance(entry, dict) else ()
+        lines.append(f"{key}:{'' if isinstance(entry, dict) else ' ' + json.dumps(entry, ensure_ascii=False)}")
+        lines += [f"  {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in inner]
+    return "\n".join(lines) + "\n"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from fiducial import lazy
 
-_WHERE: dict[str, str] = {"sigmas": "measuring.sigmas"}
+_WHERE: dict[str, str] = {
+    "convert": "converting.convert",
+    "sigmas": "measuring.sigmas",
+}
 
 __getattr__, __dir__ = lazy.door(__name__, _WHERE)

@@ -5,7 +5,12 @@ knows no splits is all "train") and `read(root, files, images, category, finding
 columns are as they stand in the files, visibility as float and NaN for what is not there (`checking.unchecked` makes them
 from single labels), and entries that can't be put into columns go to `findings`. What is wrong in an instance is judged
 by `data/checking.py`, which split a picture belongs to by `data/annotations.py`. A file may have `why_not(path) -> str`: what
-is missing in a source that looks like the format and isn't."""
+is missing in a source that looks like the format and isn't.
+
+A format that is written, too, has `HOLDS` (what it can say), and either `ENDING` and `write_file(instances, file, placing)`,
+with `FILES` where a folder's files of several splits are called otherwise than {split}ENDING, or
+`write_folder({split: instances}, placing)`. Both give a line for each kind of thing that was lost and `HOLDS` doesn't tell.
+`NAME` is what it is called by where that is not the module's name."""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +32,27 @@ from fiducial.errors import UserError, shown
 from fiducial.types import Findings, Instances
 
 SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holds:
+    """What a format can say, for conversions to tell what they lose."""
+
+    several: bool = True  # instances on an image
+    hidden: bool = False  # v = 1 apart from v = 2
+    boxes: bool = False
+    areas: bool = False
+    pointless: bool = False  # crowds, and boxes without a labelled point
+    unlabelled: bool = True  # images without an instance
+    names: bool = True  # of points
+    edges: bool = False
+    pairs: bool = False
+    sigmas: bool = False
+    ids: bool = False
+    splits: bool = True
+    licences: bool = False
+
+
 FARTHEST_PX = 1e9
 _WORDS = {
     "train": "train",

@@ -7,14 +7,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
+
+from fiducial import files as whole_files
 from fiducial.data.coco_json import labels
-from fiducial.data.formats import SPLITS, located, split_in_name
+from fiducial.data.formats import SPLITS, Holds, located, split_in_name
 from fiducial.data.images import FileImages
+from fiducial.data.placing import Placing, size_of
 from fiducial.errors import UserError
-from fiducial.types import Findings, Instances
+from fiducial.types import Findings, Instances, Skeleton
 
 TITLE = "COCO keypoints: annotations/{train,val,test}.json beside images/, or one JSON file"
+ENDING = ".json"
+FILES = "annotations/{split}.json"
+HOLDS = Holds(
+    hidden=True,
+    boxes=True,
+    areas=True,
+    pointless=True,
+    edges=True,
+    pairs=True,
+    sigmas=True,
+    ids=True,
+    licences=True,
+)
+DIGITS = 3  # of a px
 
 
 def find(path: Path) -> dict[str, list[Path]]:
@@ -66,3 +86,74 @@ def folders_of(file: Path) -> list[Path]:
         file.parent,
         home,
     ]
+
+
+def write_file(instances: Instances, file: Path, placing: Placing) -> list[str]:
+    """Writes one file: images with absolute paths, or copies beside."""
+    images = instances.images
+    sizes = [size_of(instances, row) for row in range(len(images))]
+    image_ids, ids = _ids(instances.image_id), _ids(instances.annotation_id)
+    keypoints = np.concatenate([_rounded(instances.xy), instances.visibility[..., None]], -1).reshape(
+        len(instances), -1
+    )
+    counted = instances.labelled.sum(1) * ~(instances.ignored & ~instances.crowd)
+    content: dict[str, Any] = {
+        "images": [
+            {"id": number, "file_name": placing.refer(images, row), "width": size.w, "height": size.h}
+            for row, (number, size) in enumerate(zip(image_ids, sizes, strict=True))
+        ],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": image_ids[row],
+                "category_id": 1,
+                "keypoints": values,
+                "num_keypoints": count,
+                "bbox": box,
+                "area": area,
+                "iscrowd": crowd,
+            }
+            for number, row, values, count, box, area, crowd in zip(
+                ids,
+                instances.image_row.tolist(),
+                keypoints.tolist(),
+                counted.tolist(),
+                _rounded(instances.box_xywh).tolist(),
+                _rounded(instances.area).tolist(),
+                instances.crowd.astype(int).tolist(),
+                strict=True,
+            )
+        ],
+        "categories": [category_of(instances.skeleton)],
+    }
+    if instances.licences:
+        content["licenses"] = [{"id": i, "name": name} for i, name in enumerate(instances.licences, 1)]
+    whole_files.write_bytes(file, msgspec.json.encode(content) + b"\n")
+    return ["which image has which of several licences"] if len(instances.licences) > 1 else []
+
+
+def category_of(skeleton: Skeleton) -> dict[str, Any]:
+    """Describes a skeleton as a category. Pairs that are not known are those of no mirror: every point stays."""
+    order = np.arange(len(skeleton.points)) if skeleton.flip_pairs is None else skeleton.flip_order
+    category: dict[str, Any] = {
+        "id": 1,
+        "name": skeleton.name,
+        "keypoints": list(skeleton.points),
+        "skeleton": [[a + 1, b + 1] for a, b in skeleton.edges],
+        "flip_indices": order.tolist(),
+    }
+    if skeleton.sigmas is not None:
+        category["sigmas"] = list(skeleton.sigmas)
+    if skeleton.groups:
+        category["groups"] = {name: list(group) for name, group in skeleton.groups.items()}
+    return category
+
+
+def _ids(column: np.ndarray) -> list[Any]:
+    """Ids as they were; counted from 1 where they would count from 0, since some readers take 0 for none."""
+    ids = column.tolist()
+    return [number + 1 for number in ids] if ids == list(range(len(ids))) else ids
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    return np.round(values.astype(np.float64), DIGITS)

@@ -19,13 +19,17 @@ import numpy as np
 
 from fiducial.data import csv_rows, skeletons
 from fiducial.data.checking import Label, summary, unchecked
-from fiducial.data.formats import by_split, located, numbers, split_in_name
+from fiducial.data.formats import Holds, by_split, located, numbers, split_in_name
 from fiducial.data.images import ArrayImages
+from fiducial.data.placing import Placing
 from fiducial.errors import UserError, shown
 from fiducial.types import Findings, Instances
 
 TITLE = "CSV: a picture's name (or pixels) and x, y columns a row"
 _NAME_COLUMNS = ("image", "image_name", "image_path", "img", "file", "file_name", "filename", "path", "name")
+NAME = "csv"
+ENDING = ".csv"
+HOLDS = Holds(hidden=True, unlabelled=False)
 _UNNAMED = ("", "unnamed: 0")  # what pandas makes of an index
 _AXIS = r"(?P<axis>x|y|v|vis|visible|visibility)"
 _NAMES = (
@@ -170,3 +174,16 @@ def _pixels(cell: str) -> np.ndarray:
     if side * side != len(values) or values.min() < 0 or values.max() > 255:
         raise ValueError(f"{len(values)} pixels from {values.min()} to {values.max()}, expected a square of 0 to 255")
     return values.astype(np.uint8).reshape(side, side)
+
+
+def write_file(instances: Instances, file: Path, placing: Placing) -> list[str]:
+    """Writes a row an instance: `image`, and NAME_x, NAME_y, NAME_v of each point; the cells of a missing point are empty."""
+    header = ["image", *(f"{name}_{axis}" for name in instances.skeleton.points for axis in "xyv")]
+    rows = []
+    for row in np.flatnonzero(instances.labelled.any(1)).tolist():
+        cells = [placing.refer(instances.images, int(instances.image_row[row]))]
+        for (x, y), v in zip(instances.xy[row].tolist(), instances.visibility[row].tolist(), strict=True):
+            cells += [f"{x:.3f}", f"{y:.3f}", str(v)] if v else ["", "", "0"]
+        rows.append(cells)
+    csv_rows.write(file, [header, *rows])
+    return []

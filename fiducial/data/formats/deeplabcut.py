@@ -5,17 +5,21 @@ project and are read from the names of points. The same labels lie in .h5 files 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fiducial import files
 from fiducial.data import dlc_table, yaml_file
-from fiducial.data.dlc_table import Project
+from fiducial.data.dlc_table import LABELS, SCORER, Project
+from fiducial.data.formats import Holds
+from fiducial.data.placing import Placing, file_of, rows_by_image
 from fiducial.errors import UserError
-from fiducial.types import Findings, Instances
+from fiducial.types import Findings, Instances, Skeleton
 
 TITLE = "DeepLabCut: config.yaml beside labeled-data/VIDEO/CollectedData_SCORER.csv"
-LABELS = "labeled-data"
+HOLDS = Holds(edges=True, splits=False)
 
 
 def find(path: Path) -> dict[str, list[Path]]:
@@ -34,12 +38,14 @@ def why_not(path: Path) -> str:
     return f"{path / LABELS}: no VIDEO/CollectedData_SCORER.csv in it"
 
 
-def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None, findings: Findings) -> Instances:
+def read(
+    root: Path, tables: Sequence[Path], images: Path | None, category: str | None, findings: Findings
+) -> Instances:
     """One instance for each animal with a point in an image."""
     home = root.parent if root.is_file() else root
     settings = _settings(home)
     project = Project(_points(settings), _edges(settings), (home, home / LABELS))
-    return dlc_table.instances_of(home, files, images, category, findings, project)
+    return dlc_table.instances_of(home, tables, images, category, findings, project)
 
 
 def _tables(home: Path) -> list[Path]:
@@ -48,14 +54,14 @@ def _tables(home: Path) -> list[Path]:
     for file in sorted((home / LABELS).glob("*/CollectedData*.csv")):
         if dlc_table.is_one(file):
             folders.setdefault(file.parent, []).append(file)
-    if all(len(files) == 1 for files in folders.values()):
-        return [file for files in folders.values() for file in files]
+    if all(len(own) == 1 for own in folders.values()):
+        return [file for own in folders.values() for file in own]
     scorer = _settings(home).get("scorer")
     chosen = []
-    for folder, files in folders.items():
-        own = [file for file in files if file.stem == f"CollectedData_{scorer}"] if len(files) > 1 else files
+    for folder, several in folders.items():
+        own = [file for file in several if file.stem == f"CollectedData_{scorer}"] if len(several) > 1 else several
         if len(own) != 1:
-            names = ", ".join(file.name for file in files)
+            names = ", ".join(file.name for file in several)
             raise UserError(folder, f"several tables of labels: {names}; give one of them")
         chosen += own
     return chosen
@@ -63,8 +69,8 @@ def _tables(home: Path) -> list[Path]:
 
 def _settings(home: Path) -> dict[str, Any]:
     """What config.yaml says; {} where there is none."""
-    files = [home / "config.yaml", *sorted(home.glob("*config.yaml"))]
-    file = next((file for file in files if file.is_file()), None)
+    candidates = [home / "config.yaml", *sorted(home.glob("*config.yaml"))]
+    file = next((file for file in candidates if file.is_file()), None)
     settings = {} if file is None else yaml_file.read(file)
     return settings if isinstance(settings, dict) else {}
 
@@ -79,3 +85,66 @@ def _edges(settings: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     drawn = settings.get("skeleton")
     pairs = [edge for edge in (drawn if isinstance(drawn, list) else ()) if isinstance(edge, list) and len(edge) == 2]
     return tuple((a, b) for a, b in pairs if isinstance(a, str) and isinstance(b, str))
+
+
+def write_folder(read: Mapping[str, Instances], placing: Placing) -> list[str]:
+    """Writes a project of one animal, or of several where an image has more than one instance. Images go into folders
+    named as those they come from, so that frames of one video stay together."""
+    tables: dict[str, list[tuple[Instances, str, list[int]]]] = {}
+    for split, instances in read.items():
+        labelled = instances.labelled.any(1)
+        for image, rows in enumerate(rows_by_image(instances)):
+            video = _video_of(instances, image, split)
+            copy = placing.copy(instances.images, image, f"{LABELS}/{video}")
+            tables.setdefault(video, []).append((instances, copy, rows[labelled[rows]].tolist()))
+    several = max((len(rows) for table in tables.values() for _, _, rows in table), default=1)
+    for video, table in tables.items():
+        file = placing.folder / LABELS / video / f"CollectedData_{SCORER}.csv"
+        dlc_table.write(file, [name for _, name, _ in table], [(part, rows) for part, _, rows in table], several)
+    skeleton = next(iter(read.values())).skeleton
+    files.write_text(placing.folder / "config.yaml", yaml_file.text(_config(skeleton, list(tables), several)))
+    return [f"DeepLabCut trains from .h5 beside the tables: deeplabcut.convertcsv2h5('config.yaml', scorer='{SCORER}')"]
+
+
+def _video_of(instances: Instances, image: int, split: str) -> str:
+    """The folder of an image, where that says more than that images are in it; for a frame, its video."""
+    name = instances.images.name(image)
+    if file_of(instances.images, image) is None:
+        return Path(name.partition("#")[0]).stem or split
+    parent = Path(name).parent.name
+    return split if parent in ("", "images", LABELS) else parent
+
+
+def _config(skeleton: Skeleton, videos: list[str], several: int) -> dict[str, Any]:
+    points = list(skeleton.points)
+    edges = [[points[a], points[b]] for a, b in skeleton.edges]
+    animals = {
+        "multianimalproject": True,
+        "individuals": [f"individual{i + 1}" for i in range(several)],
+        "multianimalbodyparts": points,
+        "uniquebodyparts": [],
+        "bodyparts": "MULTI!",
+        "identity": False,
+    }
+    return {
+        "Task": skeleton.name,
+        "scorer": SCORER,
+        "date": "",
+        **(animals if several > 1 else {"multianimalproject": False, "bodyparts": points}),
+        "project_path": ".",
+        "video_sets": {json.dumps(f"{video}.mp4"): {"crop": "0, 0, 0, 0"} for video in videos},
+        "skeleton": edges,
+        "start": 0,
+        "stop": 1,
+        "numframes2pick": 20,
+        "pcutoff": 0.6,
+        "dotsize": 8,
+        "alphavalue": 0.7,
+        "colormap": "rainbow",
+        "TrainingFraction": [0.95],
+        "iteration": 0,
+        "default_net_type": "resnet_50",
+        "snapshotindex": -1,
+        "batch_size": 8,
+        "cropping": False,
+    }

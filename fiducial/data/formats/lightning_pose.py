@@ -5,14 +5,16 @@ A table called CollectedData_new.csv holds labels of other sessions, kept apart 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fiducial.data import dlc_table
-from fiducial.data.formats import by_split, split_in_name
+from fiducial.data.formats import Holds, by_split, split_in_name
+from fiducial.data.placing import Placing, rows_by_image
 from fiducial.types import Findings, Instances
 
 TITLE = "Lightning Pose: CollectedData.csv beside labeled-data/, or one such table of DeepLabCut's"
+HOLDS = Holds(several=False)
 NEW = "_new"  # ends the name of a table to test on
 
 
@@ -31,3 +33,16 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     findings.source = str(file)
     above = (file.parent, *list(file.parents)[1:3])  # of a table in labeled-data/VIDEO/
     return dlc_table.instances_of(file, files, images, category, findings, dlc_table.Project(candidates=above))
+
+
+def write_folder(read: Mapping[str, Instances], placing: Placing) -> list[str]:
+    """Writes CollectedData.csv (train), CollectedData_val.csv and CollectedData_new.csv (test), and labeled-data/."""
+    names = {"train": "CollectedData", "test": f"CollectedData{NEW}"}
+    for split, instances in read.items():
+        labelled, table, images = instances.labelled.any(1), [], []
+        for image, rows in enumerate(rows_by_image(instances)):
+            images.append(placing.copy(instances.images, image, f"{dlc_table.LABELS}/{split}"))
+            table.append((instances, rows[labelled[rows]].tolist()))
+        file = placing.folder / f"{names.get(split, f'CollectedData_{split}')}.csv"
+        dlc_table.write(file, images, table, animals=1)
+    return ["Lightning Pose knows no split val: its table is CollectedData_val.csv"] if "val" in read else []

@@ -5,18 +5,21 @@ splits; all else is train."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from fiducial import files as whole_files
 from fiducial import geometry, text_files
-from fiducial.data.formats import one_instance_a_picture, parse_points, split_in_name
+from fiducial.data.formats import Holds, one_instance_a_picture, parse_points, split_in_name
 from fiducial.data.images import beside
+from fiducial.data.placing import Placing, rows_by_image
 from fiducial.errors import shown
 from fiducial.types import Findings, Instances
 
 TITLE = "300-W: NAME.pts beside NAME.jpg, in any folders"
+HOLDS = Holds(several=False, names=False, unlabelled=False)
 FROM_ONE_BASED = geometry.translation(-1, -1)
 
 
@@ -52,3 +55,20 @@ def _points_of(file: Path) -> np.ndarray:
     points = parse_points(lines[start:stop], start + 1)
     points[:, :2] = geometry.transform(FROM_ONE_BASED, points[:, :2])
     return points
+
+
+def write_folder(read: Mapping[str, Instances], placing: Placing) -> list[str]:
+    """Writes SPLIT/NAME.pts beside a copy of each image; a missing point is "nan nan"."""
+    for split, instances in read.items():
+        labelled = instances.labelled
+        for image, rows in enumerate(rows_by_image(instances)):
+            row = next((row for row in rows.tolist() if labelled[row].any()), None)
+            if row is None:
+                continue
+            copy = placing.folder / placing.copy(instances.images, image, split, by_stem=True)
+            one_based = geometry.transform(geometry.invert(FROM_ONE_BASED), instances.xy[row].astype(np.float64))
+            one_based[~labelled[row]] = np.nan
+            points = "".join(f"{x:.4f} {y:.4f}\n" for x, y in one_based.tolist())
+            text = f"version: 1\nn_points: {len(one_based)}\n{{\n{points}}}\n"
+            whole_files.write_text(copy.with_suffix(".pts"), text)
+    return []

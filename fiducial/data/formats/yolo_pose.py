@@ -7,23 +7,28 @@ here."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fiducial import files as whole_files
 from fiducial import geometry, text_files
 from fiducial.data import skeletons, yaml_file
 from fiducial.data.checking import Label, summary, unchecked
-from fiducial.data.formats import SPLITS, numbers
+from fiducial.data.formats import SPLITS, Holds, numbers
 from fiducial.data.images import FileImages, beside, upright_size
+from fiducial.data.placing import Placing, rows_by_image, size_of
 from fiducial.errors import UserError, did_you_mean, shown
 from fiducial.geometry import Size
-from fiducial.types import Findings, Instances
+from fiducial.types import Findings, Instances, Skeleton
 
 TITLE = "YOLO-pose: data.yaml with kpt_shape beside images/ and labels/"
 MOST_FILES = 2_000_000
+NAME = "yolo"
+HOLDS = Holds(hidden=True, boxes=True, pairs=True)
+DIGITS = 7  # of the share of a side
 
 
 def find(path: Path) -> dict[str, list[Path]]:
@@ -222,3 +227,45 @@ def _instance(line: str, points: int, width: int, size: Size) -> tuple[int, np.n
         raise ValueError("coordinates far above 1, expected them divided by the picture's width and height")
     keypoints = np.column_stack([geometry.unit_to_px(xy_unit, size), visibility])
     return int(values[0]), keypoints, geometry.box_from_unit(values[1:5], size)
+
+
+def write_folder(read: Mapping[str, Instances], placing: Placing) -> list[str]:
+    """Writes data.yaml, images/SPLIT and labels/SPLIT. The format's own trainer drops an image with a number outside 0..1:
+    points outside their image are written as missing, and boxes are cut at its edges."""
+    outside = cut = 0
+    for split, instances in read.items():
+        for image, rows_of in enumerate(rows_by_image(instances)):
+            size = size_of(instances, image)
+            copy = Path(placing.copy(instances.images, image, f"images/{split}", by_stem=True))
+            rows = rows_of[instances.labelled[rows_of].any(1)]
+            xy_unit = geometry.px_to_unit(instances.xy[rows].astype(np.float64), size)
+            is_in = ((xy_unit >= 0) & (xy_unit <= 1)).all(-1)
+            outside += int((instances.labelled[rows] & ~is_in).sum())
+            visibility = np.where(is_in, instances.visibility[rows], 0)
+            box_unit = geometry.box_to_unit(instances.box_xywh[rows].astype(np.float64), size)
+            clipped = geometry.clip_unit(box_unit)
+            cut += int((~np.isclose(clipped, box_unit, atol=1e-6)).any(1).sum())
+            points = np.concatenate([np.where(visibility[..., None] > 0, xy_unit, 0), visibility[..., None]], -1)
+            lines = [
+                " ".join(["0", *(f"{value:.{DIGITS}f}" for value in box), *_words(point)])
+                for box, point in zip(clipped, points, strict=True)
+            ]
+            place = placing.folder / "labels" / split / f"{copy.stem}.txt"
+            whole_files.write_text(place, "".join(line + "\n" for line in lines))
+    skeleton = next(iter(read.values())).skeleton
+    whole_files.write_text(placing.folder / "data.yaml", yaml_file.text(_settings_of(skeleton, read)))
+    lost = [f"{outside} points outside their images are written as missing"] if outside else []
+    lost += [f"{cut} boxes are cut at the edges of their images"] if cut else []
+    return lost + (["it has no val, which the format's own trainer asks for"] if "val" not in read else [])
+
+
+def _words(points: np.ndarray) -> list[str]:
+    return [f"{x:.{DIGITS}f} {y:.{DIGITS}f} {v:.0f}" for x, y, v in points.tolist()]
+
+
+def _settings_of(skeleton: Skeleton, read: Mapping[str, Instances]) -> dict[str, Any]:
+    count = len(skeleton.points)
+    settings: dict[str, Any] = {split: f"images/{split}" for split in read}
+    settings |= {"kpt_shape": [count, 3], "names": {0: skeleton.name}, "kpt_names": {0: list(skeleton.points)}}
+    order = np.arange(count) if skeleton.flip_pairs is None else skeleton.flip_order
+    return {**settings, "flip_idx": order.tolist()}
