@@ -349,6 +349,26 @@ def box_from_corners(corners: np.ndarray) -> np.ndarray:
     return np.concatenate([low, high - low], axis=-1)
 
 
+def square_box(centre_xy: np.ndarray, side: float) -> np.ndarray:
+    """Makes the square `box_xywh` around a point, px."""
+    return np.concatenate([centre_xy + 0.5 - side / 2, [side, side]])
+
+
+def box_to_corners(box_xywh: np.ndarray) -> np.ndarray:
+    """Converts `box_xywh` to (x_min, y_min, x_max, y_max), the inverse of `box_from_corners`."""
+    return np.concatenate([box_xywh[..., :2], box_xywh[..., :2] + box_xywh[..., 2:]], axis=-1)
+
+
+def box_from_shares(box_shares: np.ndarray, size: Any) -> np.ndarray:
+    """Converts (left, top, w, h), shares of the image's sides, to `box_xywh` [..., 4]."""
+    return box_shares * np.tile(np.asarray(size, dtype=np.float64), 2)
+
+
+def box_to_shares(box_xywh: np.ndarray, size: Any) -> np.ndarray:
+    """Converts `box_xywh` to (left, top, w, h) as shares of the image's sides, the inverse of `box_from_shares`."""
+    return box_xywh / np.tile(np.asarray(size, dtype=np.float64), 2)
+
+
 def box_from_unit(box_unit: np.ndarray, size: Any) -> np.ndarray:
     """Converts (centre x, centre y, w, h) in unit, as YOLO writes it, to `box_xywh` [..., 4]; `size` is [..., 2] or a
     Size."""

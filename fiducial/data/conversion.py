@@ -148,7 +148,8 @@ def _target(to: str | None, out: Path) -> tuple[str, ModuleType]:
         if to not in known:
             raise UserError(f"--to {to}: no format that is written.{did_you_mean(to, known)}")
         return to, known[to]
-    fitting = [name for name, module in known.items() if getattr(module, "ENDING", None) == out.suffix.lower()]
+    by_ending = {name: module for name, module in known.items() if getattr(module, "BY_ENDING", True)}
+    fitting = [name for name, module in by_ending.items() if getattr(module, "ENDING", None) == out.suffix.lower()]
     if len(fitting) != 1:
         what = f"several formats have files *{out.suffix}" if fitting else "its name tells no format"
         raise UserError(out, f"{what}; name one with --to: {', '.join(fitting or known)}")
@@ -221,7 +222,7 @@ def _write_folder(read: Mapping[str, Instances], out: Path, module: ModuleType, 
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
         try:
-            target = Placing(partial, copies)
+            target = Placing(partial, copies, is_new=True)
             if hasattr(module, "write_folder"):
                 lost += module.write_folder(read, target)
             else:

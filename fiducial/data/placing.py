@@ -22,6 +22,7 @@ class Placing:
 
     folder: Path  # in which labels are written
     copies: bool = False  # even where the labels could say where the images are
+    is_new: bool = False  # nothing else is in the folder
     _placed: dict[tuple[str, str], str] = field(default_factory=dict)  # (name of an image, folder) -> its copy
     _taken: set[str] = field(default_factory=set)
 

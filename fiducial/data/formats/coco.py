@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from fiducial import files as whole_files
+from fiducial.data import json_kinds
 from fiducial.data.coco_json import labels
 from fiducial.data.formats import SPLITS, Holds, located, split_in_name
 from fiducial.data.images import FileImages
@@ -40,7 +41,8 @@ DIGITS = 3  # of a px
 def find(path: Path) -> dict[str, list[Path]]:
     """The annotation file of each split."""
     if path.is_file():
-        return {split_in_name(path.stem) or "train": [path]} if path.suffix.lower() == ".json" else {}
+        is_one = path.suffix.lower() == ".json" and not json_kinds.kind_of(path)
+        return {split_in_name(path.stem) or "train": [path]} if is_one else {}
     roboflow = {
         split: path / folder / "_annotations.coco.json"
         for split, folder in zip(SPLITS, ("train", "valid", "test"), strict=True)

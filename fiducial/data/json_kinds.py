@@ -1,0 +1,33 @@
+"""Which tool wrote a file of JSON, by its beginning: several formats have files of that ending."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+HEAD_BYTES = 2**16
+Kind = Literal["label_studio", "labelme", "apic", "mpii", ""]
+
+
+def kind_of(file: Path) -> Kind:
+    """Tells the tool; "" for COCO's form, for unknown ones, and for what can't be read, of which its reader will tell."""
+    try:
+        if not file.is_file():
+            return ""
+        with file.open("rb") as opened:
+            data = opened.read(HEAD_BYTES)
+    except (OSError, ValueError):
+        return ""
+    head = data.decode(json.detect_encoding(data), "ignore").lstrip("\ufeff \r\n\t")
+
+    def has(*names: str) -> bool:
+        return all(f'"{name}"' in head for name in names)
+
+    if head.startswith("["):
+        if has("joints_vis"):
+            return "mpii"
+        if has("keypointlabels") or has("data", "annotations") or has("data", "completions"):
+            return "label_studio"
+        return "apic" if has("path", "keypoints") else ""
+    return "labelme" if has("shapes", "version") and not has("annotations") else ""
