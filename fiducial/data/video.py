@@ -50,7 +50,7 @@ def frames(path: Path) -> Generator[Decoded, None, str]:
     av = library()
     number = 0
     try:
-        with _opened(path) as container:
+        with opened(path) as container:
             stream = container.streams.best("video")  # not a cover, which may be the first
             if stream is None:
                 return "there is no picture in it, sound at most"
@@ -67,7 +67,7 @@ def frames(path: Path) -> Generator[Decoded, None, str]:
                 if (
                     frame.rotation != rotation
                 ):  # at the first: a frame whose side data were asked for is not freed at once
-                    rotation, orientation = frame.rotation, _orientation(frame, path)
+                    rotation, orientation = frame.rotation, orientation_of(frame, path)
                 shown = None if frame.pts is None or not frame.time_base else frame.pts * frame.time_base
                 start = shown if start is None else start
                 seconds = None if shown is None or start is None else shown - start
@@ -88,7 +88,7 @@ def declared_frames(path: Path) -> int:
     """What the header says; 0 = nothing, or that the file can't be opened, of which `frames` will tell."""
     av = library()
     try:
-        with _opened(path) as container:
+        with opened(path) as container:
             stream = container.streams.best("video")
             return 0 if stream is None else stream.frames
     except (av.FFmpegError, UserError):
@@ -99,7 +99,7 @@ def is_one(path: Path) -> bool:
     """Tells whether FFmpeg finds moving pictures in a file, whatever its name says."""
     av = library()
     try:
-        with _opened(path) as container:
+        with opened(path) as container:
             return bool(container.streams.video)
     except av.FFmpegError:
         return False
@@ -114,7 +114,7 @@ def library() -> Any:
     return av
 
 
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> Any:
     """As a file whatever its name: FFmpeg takes what stands before a colon for a protocol. It waits for a pipe's other
     end."""
     if path.exists() and not path.is_file():
@@ -122,7 +122,7 @@ def _opened(path: Path) -> Any:
     return library().open(f"file:{path}", options=OPTIONS, metadata_errors="replace")
 
 
-def _orientation(frame: Any, path: Path) -> int:
+def orientation_of(frame: Any, path: Path) -> int:
     """EXIF's number for the turn that the display matrix asks for: of quarters and mirrors the nearest, which is said.
 
     The matrix (ISO 14496-12, 8.3.2) shows a stored point (x, y) at (a x + c y, b x + d y)."""

@@ -151,6 +151,108 @@ def write_lightning_pose(root: Path) -> list[np.ndarray]:
     return labels
 
 
+def write_cvat(root: Path) -> list[np.ndarray]:
+    """Skeletons; (0, 0) is the outer corner of the canvas."""
+    pictures, labels = truth(5)
+    names = save(root / "images", pictures)
+    for split in ("train", "test"):
+        images = []
+        for i, (name, xy) in enumerate(zip(names, labels, strict=True)):
+            h, w = pictures[i].shape
+            points = "".join(
+                f'<points label="{label}" outside="0" occluded="{int(label == "b")}" points="{x + 0.5},{y + 0.5}"/>'
+                for label, (x, y) in reversed(list(zip("abcde", xy, strict=True)))
+            )
+            skeleton = f'<skeleton label="pen" z_order="0">{points}</skeleton>'
+            images.append(f'<image id="{i}" name="{name}" width="{w}" height="{h}">{skeleton}</image>')
+        parts = "".join(f"<label><name>{name}</name><parent>pen</parent></label>" for name in "abcde")
+        meta = f"<meta><task><labels><label><name>pen</name></label>{parts}</labels></task></meta>"
+        text = f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>{meta}{"".join(images)}</annotations>\n'
+        (root / f"{split}.xml").write_text(text)
+    return labels
+
+
+def write_label_studio(root: Path) -> list[np.ndarray]:
+    """Points without rectangles, as most projects have them, in percent of the sides."""
+    pictures, labels = truth(5)
+    names = save(root / "images", pictures)
+    tasks = []
+    for i, (name, xy) in enumerate(zip(names, labels, strict=True)):
+        h, w = pictures[i].shape
+        result = [
+            {
+                "id": f"r{label}",
+                "type": "keypointlabels",
+                "original_width": w,
+                "original_height": h,
+                "value": {"x": (x + 0.5) / w * 100, "y": (y + 0.5) / h * 100, "keypointlabels": [label]},
+            }
+            for label, (x, y) in zip("abcde", xy.tolist(), strict=True)
+        ]
+        tasks.append({"id": i, "data": {"img": f"/data/upload/1/0a1b2c3d-{name}"}, "annotations": [{"result": result}]})
+    for split in ("train", "test"):
+        (root / f"{split}.json").write_text(json.dumps(tasks))
+    return labels
+
+
+def write_labelme(root: Path) -> list[np.ndarray]:
+    pictures, labels = truth(5)
+    for split in ("train", "test"):
+        for i, (name, xy) in enumerate(zip(save(root / split, pictures), labels, strict=True)):
+            shapes = [
+                {"label": label, "points": [[x + 0.5, y + 0.5]], "shape_type": "point", "group_id": None, "flags": {}}
+                for label, (x, y) in zip("abcde", xy.tolist(), strict=True)
+            ]
+            content = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None}
+            (root / split / f"face_{i}.json").write_text(json.dumps(content))
+    return labels
+
+
+def write_apic(root: Path) -> list[np.ndarray]:
+    pictures, labels = truth(5)
+    entries = [
+        {
+            "path": f"pose/{name}",
+            "set": split,
+            "dataset": "x",
+            "keypoints": {str(k): p for k, p in enumerate(xy.tolist())},
+        }
+        for split in ("train", "test")
+        for name, xy in zip(save(root / "pose", pictures), labels, strict=True)
+    ]
+    (root / "poses.json").write_text(json.dumps(entries))
+    return labels
+
+
+def write_mpii(root: Path) -> list[np.ndarray]:
+    pictures, labels = truth(16)
+    names = save(root / "images", pictures)
+    entries = [
+        {"image": name, "joints": (xy + 1).tolist(), "joints_vis": [1] * 16, "center": [20, 20], "scale": 0.2}
+        for name, xy in zip(names, labels, strict=True)
+    ]
+    (root / "annot").mkdir()
+    for split in ("train", "valid", "test"):
+        (root / f"annot/{split}.json").write_text(json.dumps(entries))
+    return labels
+
+
+def write_sleap(root: Path) -> list[np.ndarray]:
+    """By SLEAP's own library."""
+    sio = pytest.importorskip("sleap_io")
+    pictures, labels = truth(5)
+    files = [str(root / "images" / name) for name in save(root / "images", pictures)]
+    skeleton = sio.Skeleton(nodes=list("abcde"), edges=[("a", "b"), ("a", "c")])
+    video = sio.Video.from_filename(files)
+    frames = [
+        sio.LabeledFrame(video=video, frame_idx=i, instances=[sio.Instance.from_numpy(xy, skeleton=skeleton)])
+        for i, xy in enumerate(labels)
+    ]
+    for split in ("train", "test"):
+        sio.save_slp(sio.Labels(frames, videos=[video], skeletons=[skeleton]), str(root / f"{split}.slp"))
+    return labels
+
+
 def split_of(root: Path) -> str:
     """The split that is read: test, or all of a format that knows none."""
     return "test" if "test" in annotations.find(root)[1] else "all"
@@ -194,7 +296,7 @@ def test_splits_are_found_and_do_not_overlap(name: str, tmp_path: Path) -> None:
     write_sample(name, tmp_path / "set")
     module, sources = annotations.find(tmp_path / "set")
     assert module is MODULES[name]
-    files = [file for split in sources for file in sources[split] if file.suffix != ".yaml"]
+    files = [tuple(own) for own in sources.values()]
     assert len(files) == len(set(files))
     assert {"train", "test"} <= sources.keys() or list(sources) == ["train"]
 
@@ -211,7 +313,11 @@ def test_other_formats_do_not_claim_it(name: str, tmp_path: Path) -> None:
 def test_damaged_text_is_a_line_and_no_traceback(name: str, tmp_path: Path) -> None:
     """Each annotation file cut in its middle: some instances or a UserError, never another exception."""
     write_sample(name, tmp_path / "set")
-    files = [file for file in (tmp_path / "set").rglob("*") if file.suffix in (".json", ".txt", ".pts", ".csv")]
+    files = [
+        file
+        for file in (tmp_path / "set").rglob("*")
+        if file.suffix in (".json", ".txt", ".pts", ".csv", ".xml", ".slp")
+    ]
     assert files
     for file in files:
         data = file.read_bytes()
@@ -353,4 +459,100 @@ def test_predictions_are_no_labels(tmp_path: Path) -> None:
         annotations.load(tmp_path, "all")
     (tmp_path / "a.csv").write_text("scorer,n,n\nbodyparts,tip,tip\ncoords,x,y\n0,1,2\n1,3,4\n")
     with pytest.raises(UserError, match="numbered, not named"):
+        annotations.load(tmp_path, "all")
+
+
+def test_cvat_equals_the_yolo_labels_of_the_same_images(shared: Path, tmp_path: Path) -> None:
+    """A converter of CVAT's labels, by others, wrote the shares of the sides."""
+    (tmp_path / "annotations.xml").write_bytes((shared / "formats/cvat/annotations.xml").read_bytes())
+    for name in ("IMG_20231113_115448_218.jpg", "IMG_20231113_120234_188.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((80, 60), np.uint8))
+    text = (tmp_path / "annotations.xml").read_text().replace('width="6000" height="8000"', "")
+    (tmp_path / "annotations.xml").write_text(text)
+    with pytest.raises(UserError, match="several labels have points: 'mouse_skeleton', 'pen_skeleton'"):
+        annotations.load(tmp_path, "all")
+    mouse, _ = annotations.load(Source(tmp_path, category="mouse_skeleton"), "all", verify=False)
+    assert mouse.skeleton.points == ("1", "2", "3", "4", "5", "6")
+    assert mouse.visibility.tolist() == [[2, 2, 2, 2, 1, 1]]
+    rows = [
+        line.split()
+        for file in sorted((shared / "formats/yolo_pose/labels/train").glob("*.txt"))
+        for line in file.open()
+    ]
+    shares = [np.array(row[5:], float).reshape(-1, 3) for row in rows if row[0] == "1"]
+    seen = shares[0][shares[0][:, 2] == 2][:, :2] * [6000, 8000]  # that converter left out hidden points
+    assert np.allclose(np.floor(mouse.xy[0, :4] + 0.5), seen)  # and rounded the canvas's numbers down
+    pen, _ = annotations.load(Source(tmp_path, category="pen_skeleton"), "all", verify=False)
+    assert (len(pen), int((pen.visibility == 1).sum()), int((pen.visibility == 2).sum())) == (3, 3, 9)
+
+
+def test_label_studio_by_relations(shared: Path, tmp_path: Path) -> None:
+    """Two animals with a rectangle each, and points of nobody; counts by hand."""
+    [file] = (shared / "formats/label_studio").glob("*.json")
+    (tmp_path / "export.json").write_bytes(file.read_bytes())
+    cv2.imwrite(str(tmp_path / "img12600.png"), np.zeros((720, 1280), np.uint8))
+    instances, _ = annotations.load(tmp_path, "all")
+    assert sorted(instances.labelled.sum(1).tolist()) == [3, 4, 9 - 1]
+    row = int(np.flatnonzero(instances.labelled.sum(1) == 4)[0])
+    place = instances.skeleton.points.index("pup_snout")
+    assert instances.xy[row, place] == pytest.approx([0.7506666666 * 1280 - 0.5, 0.13270142 * 720 - 0.5], abs=1e-3)
+    assert instances.box_xywh[row] == pytest.approx(
+        [0.67733333 * 1280, 0.10663507 * 720, 0.08 * 1280, 42.654], abs=1e-2
+    )
+
+
+def test_apic_sample(shared: Path) -> None:
+    instances, problems = annotations.load(shared / "formats/apic_json", "all")
+    assert (len(instances), instances.xy.shape[1], int(instances.labelled.sum())) == (2, 32, 64)
+    content = json.loads((shared / "formats/apic_json/pose_dataset.json").read_text())
+    assert instances.xy[0, 31].tolist() == content[1]["keypoints"]["31"]
+    assert any("no labelled point" in str(problem) for problem in problems)
+
+
+def test_shapes_without_groups(tmp_path: Path) -> None:
+    """Two boxes with the points inside; then a point in both, which can't be told."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((60, 80), np.uint8))
+
+    def shape(label: str, *points: list[float], **more: Any) -> dict[str, Any]:
+        kind = "rectangle" if len(points) > 1 else "point"
+        return {"label": label, "points": points, "shape_type": kind, **more}
+
+    boxes = [shape("mouse", [1, 1], [30, 30]), shape("mouse", [40, 1], [70, 30])]
+    points = [shape("nose", [5, 5]), shape("tail", [20, 20], flags={"hidden": True}), shape("nose", [45, 6])]
+    other = {"label": "x", "points": [[1, 1], [2, 2], [3, 1]], "shape_type": "polygon"}
+    content = {"version": "5", "shapes": [*boxes, *points, other], "imagePath": "a.png"}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    instances, problems = annotations.load(tmp_path, "all")
+    assert instances.skeleton.points == ("nose", "tail")
+    assert instances.visibility.tolist() == [[2, 1], [2, 0]]
+    assert instances.xy[0].tolist() == [[4.5, 4.5], [19.5, 19.5]]
+    assert instances.box_xywh.tolist() == [[1, 1, 29, 29], [40, 1, 30, 29]]
+    assert any("1 shapes that are neither" in str(problem) for problem in problems)
+    content["shapes"][1]["points"] = [[3, 3], [70, 30]]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"no image has a labelled point|whose they are"):
+        annotations.load(tmp_path, "all")
+
+
+def test_cvat_tracks_give_their_key_frames(tmp_path: Path) -> None:
+    for number in (0, 3):
+        cv2.imwrite(str(tmp_path / f"frame_{number:06d}.PNG"), np.zeros((60, 80), np.uint8))
+
+    def skeleton(frame: int, key: int, outside: int = 0) -> str:
+        points = "".join(
+            f'<points label="{name}" outside="0" occluded="0" points="{frame + i},9"/>' for i, name in enumerate("ab")
+        )
+        return f'<skeleton frame="{frame}" keyframe="{key}" outside="{outside}">{points}</skeleton>'
+
+    shapes = skeleton(0, 1) + skeleton(1, 0) + skeleton(3, 1) + skeleton(5, 1, outside=1)
+    (tmp_path / "annotations.xml").write_text(f'<annotations><track id="0" label="ant">{shapes}</track></annotations>')
+    instances, problems = annotations.load(tmp_path, "all")
+    assert instances.xy[:, 0].tolist() == [[-0.5, 8.5], [2.5, 8.5]]
+    assert [Path(instances.images.name(row)).name for row in range(2)] == ["frame_000000.PNG", "frame_000003.PNG"]
+    assert any("1 shapes between key frames" in str(problem) for problem in problems)
+
+
+def test_xml_with_entities_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text('<!DOCTYPE x [<!ENTITY a "aa">]><annotations>&a;</annotations>')
+    with pytest.raises(UserError, match="document type"):
         annotations.load(tmp_path, "all")

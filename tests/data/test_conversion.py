@@ -81,10 +81,16 @@ def merged(read: dict[str, Instances]) -> dict[str, list[np.ndarray]]:
     return {stem: points for instances in read.values() for stem, points in by_image(instances).items()}
 
 
+def holds_of(name: str) -> Any:
+    if name == "sleap":
+        pytest.importorskip("h5py", reason="SLEAP's files need the extra `formats`")
+    return conversion.writers()[name].HOLDS
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_was_written_is_read_again(name: str, base: Path, tmp_path: Path) -> None:
     """Against the points of the table above, and written and read a second time."""
-    holds = conversion.writers()[name].HOLDS
+    holds = holds_of(name)
     made = labels.convert(base, tmp_path / "once", to=name)
     assert made.figures["splits"]["train"] == {"images": 3, "instances": 3, "points": 11}
     labels.convert(tmp_path / "once", tmp_path / "twice", to=name)
@@ -123,7 +129,7 @@ def test_what_was_written_is_read_again(name: str, base: Path, tmp_path: Path) -
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_is_lost_is_said(name: str, base: Path, tmp_path: Path) -> None:
     """A line for each thing that the format's `HOLDS` denies, and for no other."""
-    holds = conversion.writers()[name].HOLDS
+    holds = holds_of(name)
     lost = labels.convert(base, tmp_path / "out", to=name).figures["lost"]
     words = {
         "several": "1 instances beyond the first",
@@ -237,3 +243,90 @@ def test_images_of_one_name_stay_apart(base: Path, tmp_path: Path) -> None:
             for row, image in enumerate(instances.image_row)
         }
         assert read == {1.0: 10, 11.0: 200}
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of 40 frames, each of its own grey, with key frames and frames between."""
+    av = pytest.importorskip("av")
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "12", "bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 + 5 * number, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_frames_by_their_numbers(film: Path) -> None:
+    """Forwards, backwards and far apart: the grey of the frame, and the frames that reading from the start gives."""
+    import pickle
+
+    from fiducial.data import video, video_frames
+
+    numbers = [0, 1, 17, 16, 39, 5, 5, 30]
+    images = pickle.loads(pickle.dumps(video_frames.VideoFrames(film, numbers)))
+    every = [decoded.image for decoded in video.frames(film)]
+    for row, number in enumerate(numbers):
+        assert abs(int(images.read(row).mean()) - (20 + 5 * number)) < 3
+        assert (images.read(row) == every[number]).all()
+    assert video_frames.of_name(images.name(2)) == (film, 17)
+    with pytest.raises(UserError, match="no such frame; the video has 40"):
+        video_frames.VideoFrames(film, [40]).read(0)
+
+
+def test_sleap_reads_what_was_written(base: Path, film: Path, tmp_path: Path) -> None:
+    """SLEAP's own library as the oracle, both ways: our file of images, and its file of frames of a video."""
+    pytest.importorskip("h5py")
+    sio = pytest.importorskip("sleap_io", reason="the oracle is SLEAP's own library")
+    labels.convert(base, tmp_path / "ours.slp", split="train")
+    theirs = sio.load_slp(str(tmp_path / "ours.slp"))
+    assert theirs.skeletons[0].node_names == POINTS
+    assert theirs.skeletons[0].edge_inds == [(0, 1), (0, 2), (0, 3)]
+    assert {tuple(sorted(pair)) for pair in theirs.skeletons[0].symmetry_inds} == {(1, 2)}
+    found = [[instance.numpy() for instance in frame.user_instances] for frame in theirs]
+    for frame, name in zip(found, ["a.png", "b.png", "c.png"], strict=True):
+        for points, expected in zip(frame, LABELS[name], strict=True):
+            wanted = np.array([[x, y] if v else [np.nan, np.nan] for x, y, v in expected])
+            assert np.allclose(points, wanted, atol=1e-4, equal_nan=True)
+
+    skeleton = sio.Skeleton(["a", "b"], edges=[("b", "a")], symmetries=[("a", "b")])
+    video, track = sio.Video.from_filename(str(film)), sio.Track("one")
+    of_people = sio.Instance.from_numpy(np.array([[1.5, 2], [np.nan, np.nan]]), skeleton=skeleton, track=track)
+    unseen = sio.Instance.from_numpy(np.array([[7, 8], [9, 10.25]]), skeleton=skeleton)
+    unseen.points["visible"][0] = False
+    guess = sio.PredictedInstance.from_numpy(np.array([[3.0, 4], [5, 6]]), skeleton=skeleton, score=0.5)
+    frames = [
+        sio.LabeledFrame(video=video, frame_idx=30, instances=[of_people, guess]),
+        sio.LabeledFrame(video=video, frame_idx=4, instances=[unseen]),
+        sio.LabeledFrame(video=video, frame_idx=9, instances=[guess]),
+    ]
+    file = tmp_path / "theirs.slp"
+    sio.save_slp(sio.Labels(frames, videos=[video], skeletons=[skeleton], tracks=[track]), str(file))
+    read, problems = annotations.load(file, "all")
+    assert read.skeleton.edges == ((1, 0),)
+    assert read.skeleton.flip_pairs == ((0, 1),)
+    rows = {int(read.images.name(int(image)).rpartition("#")[2]): row for row, image in enumerate(read.image_row)}
+    assert rows.keys() == {4, 30}
+    assert read.visibility[[rows[30], rows[4]]].tolist() == [[2, 0], [0, 2]]
+    assert read.xy[rows[30], 0].tolist() == [1.5, 2]
+    assert abs(int(read.images.read(int(read.image_row[rows[30]])).mean()) - 170) < 3
+    said = " ".join(map(str, problems))
+    assert "2 instances that a network predicted are no labels" in said
+    assert "1 points are marked as not visible" in said
+    labels.convert(file, tmp_path / "again.slp")
+    again = sio.load_slp(str(tmp_path / "again.slp"))
+    assert again.videos[0].filename == str(film)
+    assert sorted(frame.frame_idx for frame in again) == [4, 30]
+
+
+def test_sleap_sample_with_its_images_inside(shared: Path) -> None:
+    pytest.importorskip("h5py")
+    read, _ = annotations.load(shared / "formats/sleap/minimal_instance.pkg.slp", "all")
+    assert read.xy.shape == (2, 2, 2)
+    assert sorted(read.skeleton.points) == ["A", "B"]
+    place = read.skeleton.points.index("A")
+    assert [92.65220773, 202.72597774] in [pytest.approx(xy, abs=1e-3) for xy in read.xy[:, place].tolist()]
+    assert read.images.read(0).shape == (384, 384, 3)

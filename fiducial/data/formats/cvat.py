@@ -226,7 +226,7 @@ def _points(shape: Element, group: Any, numbered: bool = False) -> list[Point]:
         raise ValueError("a coordinate is no number")
     v = 1 if shape.get("occluded") == "1" else 2
     names = [str(i) for i in range(1, len(pairs) + 1)] if numbered else [shape.get("label", "")]
-    return [Point(name, *pair.tolist(), v, group) for name, pair in zip(names, pairs, strict=True)]
+    return [Point(name, float(x), float(y), v, group) for name, (x, y) in zip(names, pairs, strict=True)]
 
 
 def _frame_names(names: list[str], folders: Sequence[Path]) -> list[str]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fiducial import files
 from fiducial.data import dlc_table, yaml_file
 from fiducial.data.dlc_table import LABELS, SCORER, Project
@@ -92,7 +94,7 @@ def write_folder(read: Mapping[str, Instances], placing: Placing) -> list[str]:
     named as those they come from, so that frames of one video stay together."""
     tables: dict[str, list[tuple[Instances, str, list[int]]]] = {}
     for split, instances in read.items():
-        labelled = instances.labelled.any(1)
+        labelled = np.asarray(instances.labelled.any(1))
         for image, rows in enumerate(rows_by_image(instances)):
             video = _video_of(instances, image, split)
             copy = placing.copy(instances.images, image, f"{LABELS}/{video}")

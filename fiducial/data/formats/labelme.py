@@ -113,7 +113,8 @@ def _draw(shape: Any, drawing: Drawing) -> bool:
     if kind == "point":
         flags = shape.get("flags")
         is_hidden = isinstance(flags, dict) and any(flags.get(name) is True for name in HIDDEN)
-        drawing.points.append(Point(shape["label"], *xy[0].tolist(), 1 if is_hidden else 2, group))
+        x, y = xy[0].tolist()
+        drawing.points.append(Point(shape["label"], x, y, 1 if is_hidden else 2, group))
     else:
         box = geometry.box_from_corners(np.concatenate([xy.min(0), xy.max(0)]))
         drawing.boxes.append(Box(shape["label"], tuple(box.tolist()), group))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fiducial.data import dlc_table
 from fiducial.data.formats import Holds, by_split, split_in_name
 from fiducial.data.placing import Placing, rows_by_image
@@ -39,7 +41,7 @@ def write_folder(read: Mapping[str, Instances], placing: Placing) -> list[str]:
     """Writes CollectedData.csv (train), CollectedData_val.csv and CollectedData_new.csv (test), and labeled-data/."""
     names = {"train": "CollectedData", "test": f"CollectedData{NEW}"}
     for split, instances in read.items():
-        labelled, table, images = instances.labelled.any(1), [], []
+        labelled, table, images = np.asarray(instances.labelled.any(1)), [], []
         for image, rows in enumerate(rows_by_image(instances)):
             images.append(placing.copy(instances.images, image, f"{dlc_table.LABELS}/{split}"))
             table.append((instances, rows[labelled[rows]].tolist()))

@@ -84,5 +84,5 @@ def _box(entry: dict[str, Any]) -> np.ndarray | None:
     values = [number_of(value) for value in centre] if isinstance(centre, list) else []
     if scale is None or scale <= 0 or len(values) != 2 or None in values:
         return None
-    middle = geometry.transform(FROM_ONE_BASED, np.array(values, np.float64))
+    [middle] = geometry.transform(FROM_ONE_BASED, np.array([values], np.float64))
     return geometry.square_box(middle, scale * BOX_PX)
