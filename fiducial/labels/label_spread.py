@@ -51,7 +51,7 @@ def of_repeated(instances: Instances, seed: int = 0) -> Sigmas | None:
     first, second = repeats(instances)
     if len(first) < FEWEST:
         return None
-    scale = _scale(instances)
+    scale = scale_px(instances)
     apart = (instances.xy[first] - instances.xy[second]) / np.sqrt(scale[first] * scale[second])[:, None, None]
     both = instances.labelled[first] & instances.labelled[second]
     apart[~both] = np.nan
@@ -71,7 +71,7 @@ def repeats(instances: Instances) -> tuple[np.ndarray, np.ndarray]:
     """Finds pairs of instances [m], [m] on one image that are one, labelled twice."""
     order = np.argsort(instances.image_row, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(instances.image_row[order]) > 0])
-    scale = _scale(instances)
+    scale = scale_px(instances)
     first, second = [], []
     for group in np.split(order, starts[1:]):
         for place, a in enumerate(group):
@@ -87,11 +87,11 @@ def repeats(instances: Instances) -> tuple[np.ndarray, np.ndarray]:
 def of_models(unseen: Unseen, seed: int = 0) -> Sigmas:
     """Estimates them from what models find that have not seen the labels."""
     instances = unseen.instances
-    scale = _scale(instances)[:, None, None]
+    scale = scale_px(instances)[:, None, None]
     away = (instances.xy - unseen.mean) / scale
     apart = (unseen.xy[0] - unseen.xy[1]) / scale
     away[~instances.labelled] = apart[~instances.labelled] = np.nan
-    hardness = _hardness(apart)
+    hardness = hardness_of(apart)
 
     def estimate(chosen: np.ndarray) -> np.ndarray:
         return np.sqrt(2 * _at_no_difference(away[chosen], apart[chosen], hardness[chosen]))
@@ -130,14 +130,14 @@ def _number(value: float) -> float | None:
     return round(float(value), 5) if np.isfinite(value) else None
 
 
-def _scale(instances: Instances) -> np.ndarray:
-    """[n] the root of the area, px; of the box where there is none."""
+def scale_px(instances: Instances) -> np.ndarray:
+    """Gives [n] the root of the area, px; of the box where there is none."""
     area = np.where(instances.area > 0, instances.area, instances.box_xywh[:, 2:].prod(1))
     return np.sqrt(np.maximum(area, 1.0)).astype(np.float64)
 
 
-def _hardness(apart: np.ndarray) -> np.ndarray:
-    """[n, k] how much the models differ in an instance and its point: the mean square of the point itself and of all
+def hardness_of(apart: np.ndarray) -> np.ndarray:
+    """Measures [n, k] how much the models differ in an instance and its point: the mean square of the point itself and of all
     points of the instance, each by what is usual for the point, so that no single difference decides."""
     square = np.square(apart).sum(-1)
     usual = np.nanmedian(square, 0)
@@ -150,18 +150,26 @@ def _at_no_difference(away: np.ndarray, apart: np.ndarray, hardness: np.ndarray)
     the label is a line in the models' difference, whose slope is at least the 1/4 of a mean of two."""
     result = np.full(away.shape[1], np.nan)
     for point in range(away.shape[1]):
-        rows = np.flatnonzero(np.isfinite(hardness[:, point]))
-        if len(rows) < FEWEST:
+        bins = equally_hard(hardness[:, point])
+        if not bins:
             continue
-        rows = rows[np.argsort(hardness[rows, point])]
-        edges = places(len(rows) + 1, min(BINS, len(rows) // (FEWEST // 2)) + 1)
-        bins = [rows[start:stop] for start, stop in itertools.pairwise(edges)]
-        of_label, of_models = (np.array([_variance(of[rows, point]) for rows in bins]) for of in (away, apart))
+        of_label, of_models = (np.array([variance_of(of[rows, point]) for rows in bins]) for of in (away, apart))
         weight = np.array([len(rows) for rows in bins]) / np.maximum(of_label, SMALLEST**2) ** 2
         slope = max(0.25, _slope(of_models, of_label, weight))
         rest = np.average(of_label - slope * of_models, weights=weight)
         result[point] = max(rest, SMALLEST**2)
     return result
+
+
+def equally_hard(hardness: np.ndarray) -> list[np.ndarray]:
+    """Parts rows by their hardness [n] into at most 8 bins of at least 10, the easiest first; NaN is left out, and fewer
+    than 20 are in none."""
+    rows = np.flatnonzero(np.isfinite(hardness))
+    if len(rows) < FEWEST:
+        return []
+    rows = rows[np.argsort(hardness[rows])]
+    edges = places(len(rows) + 1, min(BINS, len(rows) // (FEWEST // 2)) + 1)
+    return [rows[start:stop] for start, stop in itertools.pairwise(edges)]
 
 
 def _slope(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
@@ -170,8 +178,8 @@ def _slope(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
     return float(np.average((x - x_mean) * (y - y_mean), weights=weight) / spread) if spread > 0 else 0.0
 
 
-def _variance(offsets: np.ndarray) -> float:
-    """Robust variance of one axis of offsets [m, 2]: by the median, which a fifth of gross errors hardly moves."""
+def variance_of(offsets: np.ndarray) -> float:
+    """Computes the robust variance of one axis of offsets [m, 2]: by the median, which a fifth of gross errors hardly moves."""
     distance = np.abs(offsets - np.median(offsets, 0))
     return float(np.median(distance) / NORMAL_MEDIAN) ** 2
 
@@ -182,7 +190,7 @@ def _variances(offsets: np.ndarray) -> np.ndarray:
     for point in range(len(result)):
         own = offsets[:, point]
         if len(own := own[np.isfinite(own).all(-1)]):
-            result[point] = _variance(own)
+            result[point] = variance_of(own)
     return result
 
 

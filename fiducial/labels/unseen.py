@@ -32,7 +32,8 @@ MINUTES = 15.0  # that all models together may take
 class Unseen:
     """Holds labelled instances with what two models that learnt from neither them nor each other's images find there."""
 
-    instances: Instances  # [n]
+    row: np.ndarray  # [n] of the instances that were given
+    instances: Instances  # [n] these
     split: np.ndarray  # [n] names of the splits that they came from
     part: np.ndarray  # [n] 0 to 2
     xy: np.ndarray  # [2, n, k, 2] px of the images
@@ -113,6 +114,7 @@ def look(
     xy, spread = found[pairs, everyone], spread[pairs, everyone]
     whole = np.flatnonzero(np.isfinite(xy).all((0, 2, 3)))
     return Unseen(
+        row=rows[whole],
         instances=instances.select(whole),
         split=split[whole],
         part=part[whole],

@@ -68,6 +68,7 @@ def test_of_models_with_errors_of_their_own_and_in_common(shared: float) -> None
     together = shared * hard * generator.normal(size=true.xy.shape)
     models = np.stack([true.xy + together + hard * generator.normal(size=true.xy.shape) for _ in range(2)])
     unseen = Unseen(
+        row=np.arange(len(true)),
         instances=labelled(true, 1),
         split=np.full(len(true), "train"),
         part=np.zeros(len(true), int),

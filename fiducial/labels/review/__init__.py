@@ -1,0 +1,1 @@
+"""`fiducial data review`: what a check found, one after the other, on a page of this machine."""
