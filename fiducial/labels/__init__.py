@@ -6,6 +6,7 @@ from fiducial import lazy
 
 _WHERE: dict[str, str] = {
     "convert": "converting.convert",
+    "review": "reviews.run.review",
     "sigmas": "measuring.sigmas",
 }
 

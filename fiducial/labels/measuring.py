@@ -10,11 +10,12 @@ import numpy as np
 from fiducial import folders
 from fiducial.api.arguments import optional_path, path_of, source_of
 from fiducial.api.results import Result
+from fiducial.data.source import Source
 from fiducial.data.together import together
 from fiducial.errors import UserError
-from fiducial.labels import label_spread
+from fiducial.labels import label_spread, reading
 from fiducial.labels.label_spread import Sigmas
-from fiducial.labels.unseen import MINUTES, all_splits, look
+from fiducial.labels.unseen import MINUTES, look
 from fiducial.log import logger
 from fiducial.types import Instances
 
@@ -48,17 +49,18 @@ def sigmas(
     import jinja2  # noqa: F401  said before anything is measured
 
     with folders.alone(folder):
-        instances, split, said = all_splits(source)
-        given_twice = instances
+        labelled, said = reading.read(source)
+        instances = given_twice = together([part for _, part in labelled.instances])
         if (other := optional_path(again, "again")) is not None:
-            given_twice = labelled_again(instances, all_splits(other)[0])
+            second = reading.read(Source(other).here())[0]
+            given_twice = labelled_again(instances, together([part for _, part in second.instances]))
         result = label_spread.of_repeated(given_twice, seed)
         if result is None and again is not None:
             raise UserError(
                 other, f"has too few instances on the images of {source} that are the same to tell how labels spread"
             )
         if result is None:
-            unseen = look(instances, split, folder, minutes=minutes, seed=seed, progress=progress, **choices)
+            unseen = look(labelled, folder, minutes=minutes, seed=seed, progress=progress, **choices)
             instances = unseen.instances
             result = label_spread.of_models(unseen, seed)
         figures = {"data": str(source), **_figures(result, instances), "notes": [*said, *_notes(result)]}

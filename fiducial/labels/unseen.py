@@ -13,8 +13,7 @@ import numpy as np
 
 from fiducial import config, files, text_files
 from fiducial.api.fit import fit
-from fiducial.data import annotations
-from fiducial.data.source import Source
+from fiducial.checks.finding import Labelled
 from fiducial.data.together import together
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate as evaluating
@@ -32,9 +31,8 @@ MINUTES = 15.0  # that all models together may take
 class Unseen:
     """Holds labelled instances with what two models that learnt from neither them nor each other's images find there."""
 
-    row: np.ndarray  # [n] of the instances that were given
+    row: np.ndarray  # [n] of the instances of all splits, one after the other
     instances: Instances  # [n] these
-    split: np.ndarray  # [n] names of the splits that they came from
     part: np.ndarray  # [n] 0 to 2
     xy: np.ndarray  # [2, n, k, 2] px of the images
     spread_px: (
@@ -47,19 +45,8 @@ class Unseen:
         return self.xy.mean(0)
 
 
-def all_splits(data: Source | Path | str) -> tuple[Instances, np.ndarray, list[str]]:
-    """Reads the labelled instances of all splits as one set, with the names of their splits [n] and what was said."""
-    source = Source.of(data)
-    names = annotations.find(source.path)[1]
-    loaded = [(name, *annotations.load(source, name if len(names) > 1 else "all")) for name in names]
-    split = np.concatenate([np.full(len(instances), name) for name, instances, _ in loaded])
-    said = [str(problem) for _, _, problems in loaded for problem in problems]
-    return together([instances for _, instances, _ in loaded]), split, said
-
-
 def look(
-    instances: Instances,
-    split: np.ndarray,
+    labelled: Labelled,
     folder: Path,
     *,
     minutes: float = MINUTES,
@@ -71,8 +58,9 @@ def look(
     trained on the same labels with the same choices are taken as they are.
 
     choices: further arguments of `fiducial.fit`. UserError for fewer than 30 images."""
-    rows = np.flatnonzero(instances.labelled.any(1) & ~instances.crowd)
-    instances, split = instances.select(rows), split[rows]
+    joined = together([part for _, part in labelled.instances])
+    rows = np.flatnonzero(joined.labelled.any(1) & ~joined.crowd)
+    instances = joined.select(rows)
     count = len(np.unique(instances.image_row))
     if count < FEWEST:
         raise UserError(instances.source, f"{count} images with labels; models of thirds of them need {FEWEST} or more")
@@ -116,7 +104,6 @@ def look(
     return Unseen(
         row=rows[whole],
         instances=instances.select(whole),
-        split=split[whole],
         part=part[whole],
         xy=xy[:, whole],
         spread_px=None if np.isnan(spread).any() else np.sqrt(np.square(spread[:, whole]).mean(0)),

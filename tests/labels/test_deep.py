@@ -37,7 +37,6 @@ def looked(seed: int, moved: int = 0, exchanged: int = 0) -> tuple[Instances, Un
     unseen = Unseen(
         row=np.arange(count),
         instances=instances,
-        split=np.full(count, "train"),
         part=np.zeros(count, int),
         xy=xy + np.array(noise),
         spread_px=None,

@@ -70,7 +70,6 @@ def test_of_models_with_errors_of_their_own_and_in_common(shared: float) -> None
     unseen = Unseen(
         row=np.arange(len(true)),
         instances=labelled(true, 1),
-        split=np.full(len(true), "train"),
         part=np.zeros(len(true), int),
         xy=models,
         spread_px=None,

@@ -11,8 +11,10 @@ import pytest
 pytest.importorskip("torch")
 
 import fiducial
+from fiducial.checks.finding import Labelled
+from fiducial.data.source import Source
 from fiducial.errors import UserError
-from fiducial.labels import unseen
+from fiducial.labels import reading, unseen
 
 QUICK: dict[str, Any] = {
     "method": "deeppose",
@@ -28,18 +30,13 @@ QUICK: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def looked(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, unseen.Unseen]:
     folder = tmp_path_factory.mktemp("unseen") / "models"
-    instances, split, _ = unseen.all_splits(blobs)
-    return folder, unseen.look(instances, split, folder, **QUICK)
+    return folder, unseen.look(reading.read(Source(blobs))[0], folder, **QUICK)
 
 
 def test_all_splits_are_looked_at_by_two_models_each(looked: tuple[Path, unseen.Unseen]) -> None:
     folder, found = looked
     assert len(found.instances) == 80
-    assert {str(name): int((found.split == name).sum()) for name in np.unique(found.split)} == {
-        "test": 16,
-        "train": 48,
-        "val": 16,
-    }
+    assert found.row.tolist() == list(range(80))
     assert np.bincount(found.part).tolist() == [27, 27, 26]
     assert found.xy.shape == (2, 80, 3, 2)
     assert np.isfinite(found.xy).all()
@@ -64,10 +61,10 @@ def test_asked_again_nothing_is_trained(
 ) -> None:
     folder, found = looked
     monkeypatch.setattr(unseen, "fit", lambda *_, **__: pytest.fail("trained"))
-    instances, split, _ = unseen.all_splits(blobs)
-    np.testing.assert_array_equal(unseen.look(instances, split, folder, **QUICK).xy, found.xy)
+    labelled, _ = reading.read(Source(blobs))
+    np.testing.assert_array_equal(unseen.look(labelled, folder, **QUICK).xy, found.xy)
     with pytest.raises(UserError, match="models of other choices; give a new folder"):
-        unseen.look(instances, split, folder, **{**QUICK, "epochs": 2})
+        unseen.look(labelled, folder, **{**QUICK, "epochs": 2})
 
 
 def test_sigmas_of_the_command(looked: tuple[Path, unseen.Unseen], blobs: Path) -> None:
@@ -81,6 +78,6 @@ def test_sigmas_of_the_command(looked: tuple[Path, unseen.Unseen], blobs: Path) 
 
 
 def test_too_few_images_are_refused(blobs: Path, tmp_path: Path) -> None:
-    instances = fiducial.Instances.read(blobs, "val")
+    few = Labelled({"val": fiducial.Instances.read(blobs, "val")})
     with pytest.raises(UserError, match="16 images with labels; models of thirds of them need 30 or more"):
-        unseen.look(instances, np.full(16, "val"), tmp_path / "models", **QUICK)
+        unseen.look(few, tmp_path / "models", **QUICK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from fiducial.checks import mend
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.errors import UserError
-from fiducial.labels.review.answers import KEEP, MOVED, SKIP, TAKE, Answer, Log, key_of
+from fiducial.labels.reviews.answers import KEEP, MOVED, SKIP, TAKE, Answer, Log, key_of
 from fiducial.report import pictures
 from fiducial.types import Instances
 
@@ -23,7 +23,7 @@ LOG = "answers.jsonl"
 class Review:
     """Holds the findings of a set in the order of the check, and writes the answers and the mended set into a folder."""
 
-    def __init__(self, labelled: Labelled, findings: Sequence[Finding], folder: Path, licence: str = "") -> None:
+    def __init__(self, labelled: Labelled, findings: Sequence[Finding], folder: Path) -> None:
         self.labelled, self.findings, self.folder = labelled, findings, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.log = Log(folder / LOG)
@@ -31,6 +31,7 @@ class Review:
         self.answers: dict[str, Answer] = self.log.read()
         self._places = _places(labelled)
         self._lock = threading.Lock()
+        self.on_answer: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self.findings)
@@ -72,6 +73,7 @@ class Review:
             raise UserError("points that were moved are expected with their places, and with nothing else")
         with self._lock:
             self.answers[self.keys[number]] = self.log.add(self.keys[number], answer, moved)
+        self.on_answer()
         return self._item(number)
 
     def mended(self) -> tuple[Labelled, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fiducial.errors import UserError
-from fiducial.labels.review.reviewing import Review
+from fiducial.labels.reviews.reviewing import Review
 
 MOST_BYTES = 1 << 20  # of an answer
 HERE = "127.0.0.1"
