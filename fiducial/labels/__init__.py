@@ -6,6 +6,8 @@ from fiducial import lazy
 
 _WHERE: dict[str, str] = {
     "convert": "converting.convert",
+    "next_curve": "choosing_curve.next_curve",
+    "next_images": "choosing_images.next_images",
     "review": "reviews.run.review",
     "sigmas": "measuring.sigmas",
 }

@@ -80,7 +80,7 @@ def look(
         run = folder / f"part_{number}"
         if not (run / "metrics.json").exists():
             logger.info(f"model {number + 1} of {PARTS}, of {(part == number).sum()} instances: {run}")
-            train, val = _for_epochs(instances.select(part == number))
+            train, val = apart_for_epochs(instances.select(part == number))
             fit(
                 train,
                 run,
@@ -116,8 +116,8 @@ def _parts(instances: Instances, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).permutation(len(images)) % PARTS)[own]
 
 
-def _for_epochs(part: Instances) -> tuple[Instances, Instances]:
-    """Takes one image of ten for choosing the epoch, so that no model sees anything of another part."""
+def apart_for_epochs(part: Instances) -> tuple[Instances, Instances]:
+    """Sets one image of ten apart for choosing the epoch, so that no model sees anything of another part."""
     images = np.unique(part.image_row)
     chooses = np.isin(part.image_row, images[:: min(VALIDATED, len(images) // 2)])
     return part.select(~chooses), part.select(chooses)

@@ -75,9 +75,7 @@ def review(
     return result_of(found)
 
 
-def read_review(
-    file: Path, folder: Path, data: Any = None, images: Any = None, category: str | None = None
-) -> Review:
+def read_review(file: Path, folder: Path, data: Any = None, images: Any = None, category: str | None = None) -> Review:
     """Reads findings and the set that they are about, with the answers that are in the folder already."""
     try:
         content = msgspec.convert(text_files.read_json(file), _File)

@@ -20,7 +20,9 @@ def review(
         Path, typer.Argument(help="JSON of `fiducial data check --json`.", callback=existing, dir_okay=False)
     ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the answers and the mended labels.")],
-    data: Annotated[Path | None, typer.Option(help="The set that they are about [as they say].", callback=existing)] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The set that they are about [as they say].", callback=existing)
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine [a free one].")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
     images: ImagesOption = None,
