@@ -46,11 +46,7 @@ def see(run: Runtime, image: np.ndarray, boxes: np.ndarray | None, points: Keypo
     variance = np.square(spread).sum(-1).mean(-1)
     if points.sigma is not None:
         variance = np.maximum(variance, np.square(points.sigma).sum(-1).mean(-1))
-    everywhere = np.ones(points.xy.shape[1], bool)
-    if whole:  # how large an instance is is told by its points, not by the image
-        around = np.stack([geometry.box_of_points(xy, everywhere, margin=0.1) for xy in points.xy])
-    else:
-        around = boxes
+    around = boxes_around(points.xy) if whole else boxes  # how large an instance is is not told by the whole image
     side = np.maximum(np.sqrt(around[:, 2:].prod(1)), 1.0)
     small, _ = crops.cut(image, boxes, run.card.spec.size, 1.0)
     looks = [cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() / 255 for crop in small]
@@ -61,6 +57,12 @@ def see(run: Runtime, image: np.ndarray, boxes: np.ndarray | None, points: Keypo
         look=np.array(looks, np.float32),
         shape=np.array(shapes, np.float32).clip(-1, 2),
     )
+
+
+def boxes_around(xy: np.ndarray) -> np.ndarray:
+    """Makes boxes [n, 4] xywh px of points [n, k, 2], a tenth of their extent wider on each side."""
+    everywhere = np.ones(xy.shape[1], bool)
+    return np.stack([geometry.box_of_points(points, everywhere, margin=0.1) for points in xy])
 
 
 def choose(pool: list[Seen], count: int, known: list[Seen] | None = None) -> list[int]:

@@ -16,17 +16,14 @@ from fiducial.api.arguments import optional_path, path_of, source_of
 from fiducial.api.results import Result
 from fiducial.data import annotations, conversion
 from fiducial.data.formats import coco
-from fiducial.data.images import FileImages
 from fiducial.data.placing import Placing
 from fiducial.errors import UserError
-from fiducial.geometry import Size
-from fiducial.labels.choosing import Seen, choose, see
+from fiducial.labels.choosing import Seen, boxes_around, choose, see
 from fiducial.log import logger
 from fiducial.prediction import boxes as boxes_files
 from fiducial.prediction import sources
 from fiducial.prediction.pipeline import PLAIN, FramePoints, Pipeline
 from fiducial.progress import progress
-from fiducial.report import pictures
 from fiducial.report.page import Gallery, Page, Picture, Section, Table, write_page
 from fiducial.runtime import runtime
 from fiducial.types import Instances
@@ -110,6 +107,11 @@ def _boxes_of(frame: FramePoints) -> np.ndarray | None:
     return boxes if len(boxes) == len(frame.points) else None
 
 
+def _boxes_or_around(frame: FramePoints) -> np.ndarray:
+    boxes = _boxes_of(frame)
+    return boxes_around(frame.points.xy) if boxes is None else boxes
+
+
 def _known(run: runtime.Runtime, source: Any) -> list[Seen]:
     """What a model sees in the images that are labelled."""
     split = next(iter(annotations.find(source.path)[1]))
@@ -122,7 +124,7 @@ def _known(run: runtime.Runtime, source: Any) -> list[Seen]:
     return seen
 
 
-Kept = tuple[str, Size, FramePoints]  # file below the folder, size, what was found
+Kept = tuple[str, FramePoints]  # file below the folder, what was found
 
 
 def _save(frames: Iterator[FramePoints], wanted: set[str], folder: Path) -> dict[str, Kept]:
@@ -135,7 +137,7 @@ def _save(frames: Iterator[FramePoints], wanted: set[str], folder: Path) -> dict
         stem = Path(name.replace("#", "_frame")).with_suffix("").name
         suffix = frame.source.path.suffix if frame.source.kind == "image" else ".png"
         file = f"images/{stem}{suffix}"
-        if any(file == other for other, _, _ in kept.values()):
+        if any(file == other for other, _ in kept.values()):
             file = f"images/{stem}_{number}{suffix}"
         (folder / "images").mkdir(parents=True, exist_ok=True)
         if frame.source.kind == "image":
@@ -143,27 +145,19 @@ def _save(frames: Iterator[FramePoints], wanted: set[str], folder: Path) -> dict
         else:
             _, data = cv2.imencode(".png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
             files.write_bytes(folder / file, data.tobytes())
-        kept[name] = file, Size(frame.image.shape[1], frame.image.shape[0]), frame
+        kept[name] = file, frame
     return kept
 
 
 def _prelabels(kept: Sequence[Kept], skeleton: Any, folder: Path) -> dict[str, str]:
     """Writes the model's points as labels in the formats that tools for labelling read."""
-    xy = np.concatenate([frame.points.xy for _, _, frame in kept])
     instances = Instances.of(
-        [np.zeros((1, 1, 3), np.uint8)] * len(kept),
-        xy,
-        boxes=np.concatenate(
-            [_boxes_of(frame) if _boxes_of(frame) is not None else _around(frame) for _, _, frame in kept]
-        ),
-        image_row=np.repeat(np.arange(len(kept)), [len(frame.points) for _, _, frame in kept]),
+        [folder / file for file, _ in kept],
+        np.concatenate([frame.points.xy for _, frame in kept]),
+        boxes=np.concatenate([_boxes_or_around(frame) for _, frame in kept]),
+        image_row=np.repeat(np.arange(len(kept)), [len(frame.points) for _, frame in kept]),
         skeleton=skeleton,
     )
-    sizes = np.array([size for _, size, _ in kept], np.int32)
-    images = FileImages(folder, [file for file, _, _ in kept], sizes)
-    from dataclasses import replace
-
-    instances = replace(instances, images=images, image_size=sizes, source=str(folder))
     written = {}
     modules = conversion.writers()
     for name in FORMATS:
@@ -175,14 +169,6 @@ def _prelabels(kept: Sequence[Kept], skeleton: Any, folder: Path) -> dict[str, s
     return written
 
 
-def _around(frame: FramePoints) -> np.ndarray:
-    """[n, 4] boxes of the points, where the model looked at whole images."""
-    from fiducial import geometry
-
-    everywhere = np.ones(frame.points.xy.shape[1], bool)
-    return np.stack([geometry.box_of_points(xy, everywhere, margin=0.1) for xy in frame.points.xy])
-
-
 def _write_page(
     folder: Path, rows: Sequence[dict[str, Any]], kept: Sequence[Kept], skeleton: Any, pool: int, model: Path
 ) -> Path:
@@ -190,7 +176,7 @@ def _write_page(
         Picture(
             _tile(frame.points.draw(frame.image)), f"{row['rank']}: {row['image']}, {100 * row['expected_error']:.1f} %"
         )
-        for row, (_, _, frame) in zip(rows[:SHOWN], kept, strict=False)
+        for row, (_, frame) in zip(rows[:SHOWN], kept, strict=False)
     ]
     note = "Expected error: how far the points move when the image is shown a little shifted and scaled, of the instance's size."
     columns = ("rank", "image", "expected_error")

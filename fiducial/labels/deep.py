@@ -14,10 +14,12 @@ import numpy as np
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.labels import label_spread
 from fiducial.labels.unseen import Unseen
+from fiducial.training.failure import TrainingFailure
 from fiducial.types import Pairs
 
 SUREST = 0.995
 LEAST = 0.9  # of what is told: so large a share of it are faults, by the estimate
+WORTH = 0.6  # of the mean shape's error: models that are no better say nothing
 FARTHEST = 6.0  # spreads; a point that is farther weighs no more, so that one of them can't speak for an instance
 EXCHANGED = 1e-3  # share of instances that are taken to be exchanged before anything is seen
 TAIL = 50  # of the largest disagreements, from which larger ones are foretold
@@ -35,7 +37,13 @@ class Distances:
 
 def deep_findings(labelled: Labelled, unseen: Unseen) -> list[Finding]:
     """Finds them among the instances that the models looked at: `unseen.row` counts those of all splits, one after the
-    other."""
+    other. Raises TrainingFailure where the models know too little to contradict anybody."""
+    error, ground = unseen.error, unseen.floor
+    if error > WORTH * ground:
+        raise TrainingFailure(
+            f"the models that should judge the labels err by NME {error:.3f}, the mean shape by {ground:.3f}: they know too "
+            "little to contradict a label; give them more time (--minutes) or more images"
+        )
     distances = distances_of(unseen)
     exchanged = dict(_exchanged(labelled, unseen, distances.spread_px))
     moved = {row: finding for row, finding in _moved(labelled, unseen, distances) if row not in exchanged}
@@ -107,9 +115,9 @@ def _moved(labelled: Labelled, unseen: Unseen, distances: Distances) -> Iterator
 def _share_of_faults(of_label: np.ndarray, of_models: np.ndarray) -> np.ndarray:
     """[m] of labels as far off as this one or farther, the share that is too many."""
     order = np.argsort(-of_label)
-    expected = len(of_label) * _chance(of_label[order], of_models)
-    observed = np.arange(1, len(order) + 1)
-    share = np.clip(1 - expected / observed, 0, 1)
+    distance = of_label[order]
+    chance = np.maximum(_chance(distance, of_models), _chance_by_most(distance))
+    share = np.clip(1 - len(distance) * chance / np.arange(1, len(order) + 1), 0, 1)
     result = np.empty(len(order))
     result[order] = np.maximum.accumulate(share[::-1])[::-1]  # a label that is farther off is no less likely a fault
     return np.minimum(result, SUREST)
@@ -125,6 +133,14 @@ def _chance(distance: np.ndarray, disagreements: np.ndarray) -> np.ndarray:
     beyond = distance > tail[0]
     chance[beyond] = len(tail) / count * (distance[beyond] / tail[0]) ** -power
     return chance
+
+
+def _chance_by_most(distance: np.ndarray) -> np.ndarray:
+    """[m] the share of labels (falling distances) that would be as far off if all were as the nearest nine tenths: a Weibull
+    distribution through their median and their end. What both models get wrong alike is in it."""
+    median, end = np.quantile(distance, [0.5, 0.9])
+    shape = np.log(np.log(10) / np.log(2)) / max(np.log(end / max(median, 1e-9)), 1e-9)
+    return np.exp(-np.log(10) * (distance / max(end, 1e-9)) ** min(shape, 2.0))  # 2: the normal distribution's
 
 
 def _exchanged(labelled: Labelled, unseen: Unseen, spread_px: np.ndarray) -> Iterator[tuple[int, Finding]]:

@@ -1,20 +1,23 @@
-"""Estimates OKS's constants of the points of a data set: how far careful labels of one point lie from where it is.
+"""Estimates OKS's constants of the points of a data set: how far careful labels of one point spread.
 
-COCO's definition: sigma_i^2 = E[d_i^2 / s^2] over repeated labels, d_i the distance of a label from the point, s the root
-of the instance's area. Two labels of one point lie sqrt(2) times as far apart. Without repeated labels d_i is what is left
-of a label's distance from two models that have not seen it (`unseen`) when the models' own share is taken out: they differ
-from each other by their errors alone, and the more they differ in an instance, the harder it is; the labels' spread is
-where their difference would be nothing."""
+COCO's definition: sigma_i^2 = E[d_i^2 / s^2], d_i the distance between two people's labels of a point, s the root of the
+instance's area (https://cocodataset.org/#keypoints-eval). So it is twice the standard deviation that x, and y, of one label
+have (`axis`). Without repeated labels that is what is left of a label's distance from two models that have not seen it
+(`unseen`) when the models' own share is taken out: they differ from each other by their errors alone, and the more they
+differ in an instance, the harder it is; the labels' spread is where their difference would be nothing. What a point's
+distance shares with the instance's other points, as where both models see the whole face too low, is taken for the models'
+error: labels of different points are taken to spread independently."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fiducial.data.sampling import places
+from fiducial.evaluation.floor import repeated_labels
 from fiducial.labels.unseen import Unseen
 from fiducial.types import Instances
 
@@ -25,6 +28,8 @@ DRAWS = 100  # of images, for intervals
 NEAR = (
     0.15  # of the root of the area: instances on one image whose points are nearer in the mean are one, labelled twice
 )
+FOLDS, RIDGE = 5, 0.1
+CLIPPED = 4.0  # spreads: gross mistakes tell no more than this of other points
 SMALLEST = 1e-4  # below it a spread is none
 
 
@@ -39,6 +44,12 @@ class Sigmas:
     labels: np.ndarray  # [k] how many labels, or pairs of labels, it is of
     repeated: bool
 
+    def told(self) -> Sigmas:
+        """Says nothing of points with too few labels."""
+        few = self.labels < FEWEST
+        figures = {name: np.where(few, np.nan, getattr(self, name)) for name in ("sigma", "low", "high", "model")}
+        return replace(self, **figures)
+
     @property
     def known(self) -> bool:
         """Says whether there is a figure for every point."""
@@ -48,40 +59,20 @@ class Sigmas:
 def of_repeated(instances: Instances, seed: int = 0) -> Sigmas | None:
     """Estimates them from instances that were labelled more than once, found by lying on each other; None where too few
     were."""
-    first, second = repeats(instances)
+    first, second = repeated_labels(instances)
     if len(first) < FEWEST:
         return None
     scale = scale_px(instances)
     apart = (instances.xy[first] - instances.xy[second]) / np.sqrt(scale[first] * scale[second])[:, None, None]
     both = instances.labelled[first] & instances.labelled[second]
     apart[~both] = np.nan
-    image = instances.image_row[first]
 
     def estimate(chosen: np.ndarray) -> np.ndarray:
-        return np.sqrt(_variances(apart[chosen]))  # an axis of two labels' difference has what both axes of one have
+        return np.sqrt(2 * _variances(apart[chosen]))  # of two axes
 
-    sigma, low, high = _with_intervals(estimate, image, seed)
-    count = both.sum(0)
-    few = count < FEWEST
-    sigma[few] = low[few] = high[few] = np.nan
-    return Sigmas(sigma=sigma, low=low, high=high, model=np.full(len(sigma), np.nan), labels=count, repeated=True)
-
-
-def repeats(instances: Instances) -> tuple[np.ndarray, np.ndarray]:
-    """Finds pairs of instances [m], [m] on one image that are one, labelled twice."""
-    order = np.argsort(instances.image_row, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(instances.image_row[order]) > 0])
-    scale = scale_px(instances)
-    first, second = [], []
-    for group in np.split(order, starts[1:]):
-        for place, a in enumerate(group):
-            for b in group[place + 1 :]:
-                both = instances.labelled[a] & instances.labelled[b]
-                far = np.linalg.norm(instances.xy[a] - instances.xy[b], axis=-1)[both]
-                if both.any() and far.mean() < NEAR * np.sqrt(scale[a] * scale[b]):
-                    first.append(a)
-                    second.append(b)
-    return np.array(first, int), np.array(second, int)
+    sigma, low, high = _with_intervals(estimate, instances.image_row[first], seed)
+    nothing = np.full(len(sigma), np.nan)
+    return Sigmas(sigma=sigma, low=low, high=high, model=nothing, labels=both.sum(0), repeated=True).told()
 
 
 def of_models(unseen: Unseen, seed: int = 0) -> Sigmas:
@@ -92,16 +83,15 @@ def of_models(unseen: Unseen, seed: int = 0) -> Sigmas:
     apart = (unseen.xy[0] - unseen.xy[1]) / scale
     away[~instances.labelled] = apart[~instances.labelled] = np.nan
     hardness = hardness_of(apart)
+    away = of_their_own(away, instances.image_row)
 
     def estimate(chosen: np.ndarray) -> np.ndarray:
-        return np.sqrt(2 * _at_no_difference(away[chosen], apart[chosen], hardness[chosen]))
+        return 2 * np.sqrt(_at_no_difference(away[chosen], apart[chosen], hardness[chosen]))
 
     sigma, low, high = _with_intervals(estimate, instances.image_row, seed)
+    model = 2 * np.sqrt(_variances(apart) / 4)
     count = instances.labelled.sum(0)
-    few = count < FEWEST
-    sigma[few] = low[few] = high[few] = np.nan
-    model = np.sqrt(2 * _variances(apart) / 4)
-    return Sigmas(sigma=sigma, low=low, high=high, model=model, labels=count, repeated=False)
+    return Sigmas(sigma=sigma, low=low, high=high, model=model, labels=count, repeated=False).told()
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -118,7 +108,7 @@ def as_rows(sigmas: Sigmas, instances: Instances) -> list[dict[str, Any]]:
             "sigma": _number(sigmas.sigma[i]),
             "low": _number(sigmas.low[i]),
             "high": _number(sigmas.high[i]),
-            "axis": _number(sigmas.sigma[i] / np.sqrt(2)),
+            "axis": _number(sigmas.sigma[i] / 2),
             "model": _number(sigmas.model[i]),
             "labels": int(sigmas.labels[i]),
         }
@@ -143,6 +133,31 @@ def hardness_of(apart: np.ndarray) -> np.ndarray:
     usual = np.nanmedian(square, 0)
     relative = np.minimum(square / np.maximum(usual, SMALLEST**2), 100)
     return np.where(np.isnan(square), np.nan, 0.5 * (relative + np.nanmean(relative, 1, keepdims=True)))
+
+
+def of_their_own(offsets: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Takes from offsets [n, k, 2] what those of the instance's other points tell of them: by ridge regression on four
+    fifths of the images (`image` [n] numbers them) for the rest of them. Offsets that are not there tell nothing."""
+    count, points, _ = offsets.shape
+    flat = offsets.reshape(count, -1)
+    known = np.isfinite(flat)
+    centred = flat - np.nanmedian(flat, 0)
+    limit = CLIPPED * np.nanmedian(np.abs(centred), 0) / NORMAL_MEDIAN
+    values = np.where(known, np.clip(centred, -limit, limit), 0)
+    fold = np.unique(image, return_inverse=True)[1] % FOLDS
+    result = np.array(centred)
+    for number in range(FOLDS):
+        fits, told = fold != number, fold == number
+        covariance = values[fits].T @ values[fits] / max(fits.sum(), 1)
+        ridge = RIDGE * np.trace(covariance) / len(covariance)
+        for point in range(points if points > 1 else 0):
+            own = [2 * point, 2 * point + 1]
+            others = np.setdiff1d(np.arange(2 * points), own)
+            weights = np.linalg.solve(
+                covariance[np.ix_(others, others)] + ridge * np.eye(len(others)), covariance[np.ix_(others, own)]
+            )
+            result[np.ix_(told, own)] -= values[np.ix_(told, others)] @ weights
+    return result.reshape(offsets.shape)
 
 
 def _at_no_difference(away: np.ndarray, apart: np.ndarray, hardness: np.ndarray) -> np.ndarray:

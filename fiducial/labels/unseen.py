@@ -17,9 +17,10 @@ from fiducial.checks.finding import Labelled
 from fiducial.data.together import together
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate as evaluating
+from fiducial.evaluation import floor, metrics
 from fiducial.log import logger
 from fiducial.runtime import runtime
-from fiducial.types import Instances
+from fiducial.types import Instances, Keypoints
 
 PARTS = 3
 VALIDATED = 10  # one image of so many of a part chooses its model's epoch
@@ -38,6 +39,17 @@ class Unseen:
     spread_px: (
         np.ndarray | None
     )  # [n, k] what the models say of their own error, root mean square; None where they do not
+
+    @property
+    def error(self) -> float:
+        """Gives the NME of the two models together."""
+        points = Keypoints(self.mean, np.ones(self.xy.shape[1:3]))
+        return metrics.score(self.instances, points).nme
+
+    @property
+    def floor(self) -> float:
+        """Gives the NME of the mean shape of the instances."""
+        return floor.floor_of(self.instances, self.instances).nme
 
     @property
     def mean(self) -> np.ndarray:

@@ -57,12 +57,16 @@ class Log:
     def add(self, finding: str, answer: str, xy: Mapping[str, tuple[float, float]]) -> Answer:
         """Writes an answer to the disk before it is given back."""
         given = Answer(finding, answer, dict(xy), f"{datetime.now():%Y-%m-%d %H:%M:%S}")
-        whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
         with open(self.path, "ab") as file:
-            file.write((b"" if whole else b"\n") + msgspec.json.encode(given) + b"\n")
+            file.truncate(self._whole())
+            file.write(msgspec.json.encode(given) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         return given
+
+    def _whole(self) -> int:
+        """Counts the bytes of the lines that are whole: a crash may have cut the last one."""
+        return self.path.read_bytes().rfind(b"\n") + 1
 
 
 def key_of(finding: Mapping[str, Any]) -> str:

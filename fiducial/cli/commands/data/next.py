@@ -15,7 +15,7 @@ ORDER = 50
 AFTER_STOP = "the same command continues"
 
 
-def next(
+def next(  # noqa: A001  the command's name
     out: Annotated[
         Path, typer.Option(file_okay=False, help="Folder of the chosen images, the pre-labels and the page.")
     ],
