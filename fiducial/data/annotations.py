@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import os
 import pkgutil
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,7 @@ from fiducial.errors import UserError, did_you_mean
 from fiducial.types import Findings, Instances, Problem
 
 SPLITS = formats.SPLITS
+LOOKED_INTO = 20  # sub-folders of one that holds no annotations
 
 
 def load(
@@ -51,6 +53,7 @@ def load(
     files, own, carved = _choose(path, sources, split)
     findings = Findings(str(path))
     instances = module.read(path, files, source.images, source.category, findings)
+    checking.refuse_shares(instances)
     if carved and carve:
         instances = _keep_share(instances, own, carved, findings)
     instances = checking.check(instances, findings, verify=verify, ignored=ignored)
@@ -82,7 +85,22 @@ def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:
             return module, sources
     reasons = [reason for module in modules if (reason := getattr(module, "why_not", lambda _: "")(path))]
     known = "; ".join(module.TITLE for module in modules)
+    if below := _labelled_below(path, modules):
+        reasons.append(
+            f"There are in its sub-folder{'s' if len(below) > 1 else ''} {', '.join(below)}: give one of these"
+        )
     raise UserError(f"{path}: no annotations in a known format. {'. '.join([*reasons, ''])}Known: {known}")
+
+
+def _labelled_below(path: Path, modules: list[ModuleType]) -> list[str]:
+    """Names the folders in a folder that hold annotations, of the first few."""
+    found = []
+    if path.is_dir():
+        with suppress(OSError):
+            for folder in sorted(folder for folder in path.iterdir() if folder.is_dir())[:LOOKED_INTO]:
+                with suppress(UserError):
+                    found += [folder.name] if any(module.find(folder) for module in modules) else []
+    return found
 
 
 def is_labelled(path: Path) -> bool:

@@ -20,6 +20,8 @@ from fiducial.types import Findings, Images, Instances, Problem, Skeleton
 ABSURD = 10  # longest sides of a picture; no true point lies so far outside of it
 # A box made from points is enlarged by this much of itself on each side: points lie on a body, not around it.
 BOX_MARGIN = 0.1
+FEWEST_MARKS = 2  # points at exactly (0, 0), from which that is no place
+FEWEST_SHARES = 5  # points within 0..1, from which these are no px
 
 
 class Label(NamedTuple):
@@ -95,6 +97,7 @@ def check(
     With `ignored`, for evaluation, instances stay that COCO's evaluation counts or ignores: boxes without a labelled
     point, and boxes wholly outside the declared picture. Else both are left out, those without points and crowds without
     a box with one note for all. A missing box is made from the points; an area that is not above 0 is the box's."""
+    instances = _without_marks(instances, findings)
     xy, visibility = instances.xy, instances.visibility
     labelled, finite = visibility > 0, np.isfinite(xy).all(-1)
     doubts = _Doubts(instances, findings)
@@ -130,6 +133,34 @@ def check(
         ignored=instances.ignored | ~pointed,
     ).select(np.flatnonzero(~doubts.bad & ~silent))
     return replace(whole, visibility=whole.visibility.astype(np.uint8))
+
+
+def _without_marks(instances: Instances, findings: Findings) -> Instances:
+    """Takes as missing what tools write for a point that is not there and the file calls labelled: (-1, -1), and the exact
+    (0, 0), of px or of the canvas, where it is there more than once."""
+    xy, labelled = instances.xy, instances.visibility > 0
+    sizes = instances.image_size[instances.image_row][:, None]
+    shares = (sizes > 0).all(-1) & (xy == -sizes - 0.5).all(-1)  # (-1, -1) of the sides
+    negative = labelled & ((xy == -1).all(-1) | shares)
+    origin = labelled & ((xy == 0).all(-1) | (xy == -0.5).all(-1))
+    marks = negative | origin if origin.sum() >= FEWEST_MARKS else negative
+    if not marks.any():
+        return instances
+    counts = [(negative, "(-1, -1)"), (marks & origin, "exactly (0, 0)")]
+    where = " and ".join(f"{own.sum()} at {place}" for own, place in counts if own.any())
+    findings.note(f"{marks.sum()} labelled points lie where tools write missing ones, {where}: taken as missing")
+    return replace(instances, visibility=np.where(marks, 0, instances.visibility))
+
+
+def refuse_shares(instances: Instances) -> None:
+    """Raises UserError where all labelled points of a source lie within 0..1: these are shares of the image's sides."""
+    points = instances.xy[instances.visibility > 0]
+    if len(points) >= FEWEST_SHARES and ((points >= -0.05) & (points <= 1.05)).all():
+        raise UserError(
+            instances.source,
+            f"all its {len(points)} labelled points lie within 0..1: they look divided by the image's size; expected px "
+            "(multiply x by the width and y by the height)",
+        )
 
 
 class _Doubts:

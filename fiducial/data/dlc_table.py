@@ -102,7 +102,7 @@ def _filled(
             findings.add(f"line {number}", f"{len(row)} cells, expected {width}; left out", str(file))
         elif not any(row[:first]):
             findings.add(f"line {number}", "names no image; left out", str(file))
-    values, usable = _numbers(sound, first, file, findings)
+    values, usable = _numbers(sound, first, width, file, findings)
     sound = [sound[row] for row in usable]
     names = ["/".join(cell.strip() for cell in row[:first] if cell.strip()) for _, row in sound]
     if names and all(re.fullmatch(r"\d{1,9}", name) for name in names):
@@ -120,13 +120,13 @@ def _filled(
 
 
 def _numbers(
-    body: Sequence[tuple[int, list[str]]], first: int, file: Path, findings: Findings
+    body: Sequence[tuple[int, list[str]]], first: int, width: int, file: Path, findings: Findings
 ) -> tuple[np.ndarray, list[int]]:
     """[n, cells] of the rows whose cells are numbers, NaN where empty, and which rows these are."""
     cells = [["nan" if cell.strip().lower() in csv_rows.MISSING else cell for cell in row[first:]] for _, row in body]
     try:  # all at once, which a hundred thousand rows need
         flat = numbers([cell for row in cells for cell in row])
-        return flat.reshape(len(cells), -1 if cells else 0), list(range(len(cells)))
+        return flat.reshape(-1, width - first), list(range(len(cells)))
     except ValueError:
         pass
     sound, usable = [], []
@@ -136,7 +136,7 @@ def _numbers(
             usable.append(place)
         except ValueError as error:
             findings.add(f"line {body[place][0]}", f"{error}; left out", str(file))
-    return np.array(sound).reshape(len(usable), -1 if usable else 0), usable
+    return np.array(sound).reshape(-1, width - first), usable
 
 
 @dataclass(frozen=True)

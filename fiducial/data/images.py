@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -108,9 +109,20 @@ def is_one(path: Path) -> bool:
 
 
 def beside(place: Path, name: str) -> Path | None:
-    """Finds the image of a name without its ending."""
+    """Finds the image of a name without its ending, in whatever letters that is."""
     paths = (place / (name + ending) for small in ENDINGS for ending in (small, small.upper()))
-    return next((path for path in paths if os.path.isfile(path)), None)
+    found = next((path for path in paths if os.path.isfile(path)), None)
+    if found is None and os.path.isdir(place):
+        last = _by_stem(place, os.stat(place).st_mtime_ns).get(name)
+        return None if last is None else place / last
+    return found
+
+
+@lru_cache(maxsize=8)
+def _by_stem(folder: Path, changed_ns: int) -> dict[str, str]:
+    """The images of a folder by their names without ending."""
+    parts = [(os.path.splitext(name), name) for name in sorted(os.listdir(folder))]
+    return {stem: name for (stem, ending), name in parts if ending.lower() in ENDINGS}
 
 
 def keeps_stored(header: Header, declared: Size | None) -> bool:

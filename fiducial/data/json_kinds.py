@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 HEAD_BYTES = 2**16
-Kind = Literal["label_studio", "labelme", "apic", "mpii", ""]
+Kind = Literal["coco", "label_studio", "labelme", "apic", "mpii", ""]
 
 
 def kind_of(file: Path) -> Kind:
-    """Tells the tool; "" for COCO's form, for unknown ones, and for what can't be read, of which its reader will tell."""
+    """Tells the tool; "" for unknown ones, and for what can't be read, of which its reader will tell."""
     try:
         if not file.is_file():
             return ""
@@ -30,4 +30,6 @@ def kind_of(file: Path) -> Kind:
         if has("keypointlabels") or has("data", "annotations") or has("data", "completions"):
             return "label_studio"
         return "apic" if has("path", "keypoints") else ""
-    return "labelme" if has("shapes", "version") and not has("annotations") else ""
+    if has("shapes", "version") and not has("annotations"):
+        return "labelme"
+    return "coco" if head.startswith("{") and (has("images") or has("annotations")) else ""

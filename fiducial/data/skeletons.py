@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from fiducial.errors import UserError
 from fiducial.types import Normalizer, Pairs, Skeleton
 
+# What a category of faces is called, or of nothing in particular: points without names are taken for a face's there alone.
+FACES = ("face", "faces", "human_face", "head", "person", "human", "object", "points", "landmarks", "")
 INTER_OCULAR = "inter-ocular (outer eye corners)"
 
 
@@ -32,6 +34,11 @@ def match_count(count: int) -> Skeleton | None:
     return next((face for face in (IBUG68, WFLW98, LAPA106) if len(face.points) == count), None)
 
 
+def may_be_face(category: str) -> bool:
+    """Tells whether a category's name leaves room for its being a face."""
+    return re.sub(r"[\s-]+", "_", category.strip().lower()) in FACES
+
+
 def complete(
     name: str,
     points: Sequence[str],
@@ -49,6 +56,8 @@ def complete(
     default: they give unknown pairs, unless the skeleton is a bundled one. Without any, pairs are read from the
     names."""
     known = match(points)
+    if known is not None and are_numbers(points) and not may_be_face(name):
+        known = None
     notes = []
     flip_pairs = known.flip_pairs if known else None
     if flip_indices is not None:
@@ -63,7 +72,10 @@ def complete(
     if sigmas is None and known is not None:
         sigmas = known.sigmas
     if known is not None and are_numbers(points):
-        notes.append(f"its points have numbers for names: taken for the {len(points)} points of {known.name}")
+        notes.append(
+            f"its points have numbers for names: taken for the {len(points)} points of {known.name}, by their number; if "
+            "they are others, name them"
+        )
     if sigmas is None and known is None and len(points) == len(COCO17.points):
         # COCO's evaluator does so for any 17 points.
         sigmas = COCO17.sigmas

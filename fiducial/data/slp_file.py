@@ -5,6 +5,7 @@ more. Described by SLEAP's `io/format/hdf5.py` and sleap-io's `io/slp.py` (Perei
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,10 +88,9 @@ def opened(file: Path) -> Iterator[Any]:
 def library() -> Any:
     """h5py; UserError with the command where it is not installed."""
     try:
-        import h5py
+        return importlib.import_module("h5py")
     except ModuleNotFoundError as error:
         raise UserError("h5py is not installed: pip install 'fiducial[formats]'") from error
-    return h5py
 
 
 def read(file: Path) -> Content:

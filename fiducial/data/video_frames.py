@@ -84,7 +84,7 @@ class _Reader:
             if self.frames is None or not 0 <= number - self.next <= AHEAD:
                 self._seek(number)
             try:
-                for frame in self.frames:
+                for frame in self.frames or ():
                     own = bisect_left(self.times, frame.pts) if self.has_times else self.next
                     self.next = own + 1
                     if own >= number:

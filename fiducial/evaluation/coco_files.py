@@ -135,21 +135,23 @@ def _detection(value: dict[str, Any]) -> Detection:
 def _of_category(detections: list[Detection], labels: Labels, file: Path, findings: Findings) -> list[int]:
     """Rows of the detections of the truth's category."""
     rows, own = Rows(category.id for category in labels.categories), labels.category
-    number = rows.of(own.id)
+    numbers = {rows.of(member) for member in own.members or (own.id,)}
     ids = {item.category_id for item in detections}
-    others = {other for other in ids if other is not None and rows.of(other) != number} if labels.categories else set()
+    others = (
+        {other for other in ids if other is not None and rows.of(other) not in numbers} if labels.categories else set()
+    )
     if others == ids == {OWN_CATEGORY} and all(item.has_own_ids for item in detections):
         findings.note(f"category_id {OWN_CATEGORY} is predict's own: taken for {own}, which has as many points")
         others = set()
     kept = [row for row, item in enumerate(detections) if item.category_id not in others]
     if lost := len(detections) - len(kept):
-        numbers = sorted(others, key=str)
+        wrong = sorted(others, key=str)
         if not kept:
             raise UserError(
                 f"{file}: none of its {lost} detections is of category {own.name!r} (id {own.id}); their category ids are "
-                f"{numbers}"
+                f"{wrong}"
             )
-        findings.note(f"{lost} detections of other categories left out (ids {numbers}, wanted {own.id})")
+        findings.note(f"{lost} detections of other categories left out (ids {wrong}, wanted {own.id})")
     return kept
 
 

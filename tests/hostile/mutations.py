@@ -160,11 +160,11 @@ def write(path: Path, data: bytes, value: Any, seed: int) -> None:
         return
     if value is not None and draw < 0.75:
         data = json.dumps(structured(json.loads(json.dumps(value)), dice)).encode()
-    elif draw < 0.9:
+    elif draw < 0.9 and data[:1] != b"\x89":  # HDF5, which is no text
         text = data.decode()
         for _ in range(dice.choice((1, 1, 2, 4))):
             text = dice.choice(TEXT)(text, dice)
         data = text.encode(errors="surrogatepass")
-    if draw > 0.85:
+    if draw > 0.85 or data[:1] == b"\x89":
         data = dice.choice(BYTES)(data, dice)
     path.write_bytes(data)

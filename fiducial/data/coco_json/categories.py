@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from fiducial.data import skeletons
 from fiducial.data.coco_json.content import Content
 from fiducial.data.coco_json.entries import Annotation, Category
@@ -39,7 +41,24 @@ def choose_category(content: Content, wanted: str | None, file: Path, findings: 
         return _only(named, pointed, file)
     if len(categories) == 1:
         return categories[0]
-    return _only(categories, pointed, file)
+    return _same(categories, pointed, findings) or _only(categories, pointed, file)
+
+
+def _same(categories: Sequence[Category], pointed: set[Id], findings: Findings) -> Category | None:
+    """All categories with points as one, where several have the same points, as sets of many species do."""
+    own = [category for category in categories if category.id in pointed]
+    if len(own) < 2 or not own[0].keypoints or any(category.keypoints != own[0].keypoints for category in own):
+        return None
+    names = list(dict.fromkeys(category.name for category in own))
+    if len(names) == 1:  # which one is meant is asked
+        return None
+    listed = ", ".join(names[:5]) + (", .." if len(names) > 5 else "")
+    findings.note(
+        f"its {len(own)} categories ({listed}) have the same points: read as one; --category NAME chooses one"
+    )
+    merged = msgspec.structs.replace(own[0], name="+".join(names) if len(names) < 4 else f"{len(names)} kinds")
+    merged.members = tuple(category.id for category in own)
+    return merged
 
 
 def _only(candidates: Sequence[Category], pointed: set[Id], file: Path) -> Category:
@@ -91,9 +110,9 @@ def of_category(content: Content, category: Category) -> list[Annotation]:
     if not content.categories or [other.id for other in content.categories] == [None]:
         return content.annotations
     rows = Rows(other.id for other in content.categories)
-    number = rows.of(category.id)
+    numbers = {rows.of(member) for member in category.members or (category.id,)}
     ids = {item.category_id for item in content.annotations}
-    own = {other for other in ids if other is None or rows.of(other) == number}
+    own = {other for other in ids if other is None or rows.of(other) in numbers}
     return content.annotations if own == ids else [item for item in content.annotations if item.category_id in own]
 
 
@@ -102,7 +121,8 @@ def skeleton_of(category: Category, count: int, file: Path, findings: Findings) 
     names = list(category.keypoints or ())
     if not names:
         person = skeletons.COCO17 if (count, category.name) == (17, "person") else None
-        known = skeletons.match_count(count) or person
+        face = skeletons.match_count(count) if skeletons.may_be_face(category.name) else None
+        known = face or person
         names = list(known.points) if known else list(skeletons.numbered(count))
         guess = f"taken for those of {known.name}, by their number" if known else "named by their place"
         findings.note(f"its {count} points have no names: {guess}")

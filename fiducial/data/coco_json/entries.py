@@ -54,6 +54,8 @@ class Category(msgspec.Struct):
     flip_indices: list[int] | None = None
     sigmas: list[float] | None = None
     groups: dict[str, list[int]] | None = None
+    # Of several that are read as one: their ids. No file has such a field.
+    members: tuple[Any, ...] = msgspec.field(default=(), name="(members)")
 
     def __str__(self) -> str:
         return f"{self.id!r} ({self.name!r})"

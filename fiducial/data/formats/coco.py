@@ -15,6 +15,7 @@ import numpy as np
 from fiducial import files as whole_files
 from fiducial.data import json_kinds
 from fiducial.data.coco_json import labels
+from fiducial.data.file_names import listing
 from fiducial.data.formats import SPLITS, Holds, located, split_in_name
 from fiducial.data.images import FileImages
 from fiducial.data.placing import Placing, size_of
@@ -36,12 +37,13 @@ HOLDS = Holds(
     licences=True,
 )
 DIGITS = 3  # of a px
+MOST_FOLDERS = 100  # of images/, in which images are looked for
 
 
 def find(path: Path) -> dict[str, list[Path]]:
     """The annotation file of each split."""
     if path.is_file():
-        is_one = path.suffix.lower() == ".json" and not json_kinds.kind_of(path)
+        is_one = path.suffix.lower() == ".json" and json_kinds.kind_of(path) in ("coco", "")
         return {split_in_name(path.stem) or "train": [path]} if is_one else {}
     roboflow = {
         split: path / folder / "_annotations.coco.json"
@@ -61,7 +63,17 @@ def find(path: Path) -> dict[str, list[Path]]:
             )
         if chosen:
             found[split] = chosen
-    return found
+    return found or _alone(path)
+
+
+def _alone(path: Path) -> dict[str, list[Path]]:
+    """The only file of a folder whose name tells no split, as CVAT, FiftyOne and Label Studio export it: result.json or
+    labels.json beside images/, annotations/person_keypoints_default.json."""
+    for folder in (path / "annotations", path):
+        files = [file for file in sorted(folder.glob("*.json")) if json_kinds.kind_of(file) == "coco"]
+        if len(files) == 1:
+            return {split_in_name(files[0].stem) or "train": files}
+    return {}
 
 
 def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None, findings: Findings) -> Instances:
@@ -79,14 +91,18 @@ def folders_of(file: Path) -> list[Path]:
     """Lists the folders in which a file's images may lie."""
     home = file.parent.parent if file.parent.name == "annotations" else file.parent
     split = split_in_name(file.stem) or ""
+    images = home / "images"
+    below = [images / name for name in sorted(listing(images))[:MOST_FOLDERS] if (images / name).is_dir()]
     return [
-        home / "images",
-        home / "images" / split,
+        images,
+        images / split,
         home / split,
-        home / "images" / f"{split}2017",
+        images / f"{split}2017",
         home / f"{split}2017",
         file.parent,
         home,
+        home / "data",
+        *below,
     ]
 
 

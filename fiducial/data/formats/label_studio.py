@@ -96,7 +96,7 @@ def _drawing(task: Any, where: str, findings: Findings) -> Drawing:
         raise ValueError("its data name no image")
     results = _results(task, where, findings)
     drawing = Drawing(_name_of(image))
-    parents = {item.get("id"): _text(item.get("parentID")) for item in results}
+    parents = {_text(item.get("id")): _text(item.get("parentID")) for item in results}
     for item in results:
         if item.get("type") == "relation":
             parents.setdefault(_text(item.get("from_id")), "")

@@ -46,6 +46,16 @@ def find(path: Path) -> dict[str, list[Path]]:
     return found
 
 
+def why_not(path: Path) -> str:
+    """Says what a data.yaml lacks; "" where there is none."""
+    file = _yaml_file(path)
+    if file is None:
+        return ""
+    entries = [entry for split in (*SPLITS, "valid") for entry in _texts(_settings(file).get(split))]
+    named = ", ".join(entries) or "no train, val or test"
+    return f"{file}: names {named}; no labels are found for that (images/.. has its texts in labels/..)"
+
+
 def read(root: Path, files: Sequence[Path], images: Path | None, category: str | None, findings: Findings) -> Instances:
     """The instances of one class: the only one there is, or the one named (or numbered) `category`."""
     file, label_files = files[0], files[1:]
@@ -139,6 +149,8 @@ def _label_files(entry: str, settings: dict[str, Any], file: Path) -> list[Path]
     data.yaml itself. What is relative means data.yaml's folder."""
     for base in (file.parent.joinpath(*_texts(settings.get("path"))), file.parent):
         pictures = base / entry
+        if entry.startswith("../") and not pictures.exists():  # as Roboflow writes it, which the trainers take so
+            pictures = base / entry.removeprefix("../")
         if pictures.suffix == ".txt" and os.path.isfile(pictures):  # a list of pictures
             listed = [line.strip() for line in text_files.read_text(pictures).splitlines() if line.strip()]
             labels = [_label_of(pictures.parent / picture) for picture in listed]
