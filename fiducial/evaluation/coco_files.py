@@ -51,7 +51,7 @@ def read_truth(
     `category` names one of several. Without `use_area`, CrowdPose's share of the box is taken in place of the areas.
     Raises UserError where no annotation can be used."""
     findings = Findings(str(file)) if findings is None else findings
-    labels = read(file, category, findings, np.float64)
+    labels = read(file, category, findings, np.float64, alike=False)
     instances = checking.check(labels.instances, findings, ignored=True, pictures=False)
     if len(instances) == 0 and findings.wrong:
         raise UserError(f"all its annotations are broken; the first: {findings.wrong[0]}")
@@ -135,23 +135,21 @@ def _detection(value: dict[str, Any]) -> Detection:
 def _of_category(detections: list[Detection], labels: Labels, file: Path, findings: Findings) -> list[int]:
     """Rows of the detections of the truth's category."""
     rows, own = Rows(category.id for category in labels.categories), labels.category
-    numbers = {rows.of(member) for member in own.members or (own.id,)}
+    number = rows.of(own.id)
     ids = {item.category_id for item in detections}
-    others = (
-        {other for other in ids if other is not None and rows.of(other) not in numbers} if labels.categories else set()
-    )
+    others = {other for other in ids if other is not None and rows.of(other) != number} if labels.categories else set()
     if others == ids == {OWN_CATEGORY} and all(item.has_own_ids for item in detections):
         findings.note(f"category_id {OWN_CATEGORY} is predict's own: taken for {own}, which has as many points")
         others = set()
     kept = [row for row, item in enumerate(detections) if item.category_id not in others]
     if lost := len(detections) - len(kept):
-        wrong = sorted(others, key=str)
+        numbers = sorted(others, key=str)
         if not kept:
             raise UserError(
                 f"{file}: none of its {lost} detections is of category {own.name!r} (id {own.id}); their category ids are "
-                f"{wrong}"
+                f"{numbers}"
             )
-        findings.note(f"{lost} detections of other categories left out (ids {wrong}, wanted {own.id})")
+        findings.note(f"{lost} detections of other categories left out (ids {numbers}, wanted {own.id})")
     return kept
 
 

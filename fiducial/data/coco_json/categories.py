@@ -17,10 +17,12 @@ from fiducial.errors import UserError, did_you_mean
 from fiducial.types import Findings, Skeleton
 
 
-def choose_category(content: Content, wanted: str | None, file: Path, findings: Findings) -> Category:
+def choose_category(
+    content: Content, wanted: str | None, file: Path, findings: Findings, alike: bool = False
+) -> Category:
     """Chooses the category whose points are read: the one named or numbered `wanted`, else the only one with points.
 
-    Of several with one name that is the one that has points. Annotations of categories that the file doesn't define are
+    Of several with one name that is the one that has points; `alike`: several with the same points are one. Annotations of categories that the file doesn't define are
     listed, and an error where none is left."""
     categories = content.categories or []
     if not categories:
@@ -41,7 +43,8 @@ def choose_category(content: Content, wanted: str | None, file: Path, findings: 
         return _only(named, pointed, file)
     if len(categories) == 1:
         return categories[0]
-    return _same(categories, pointed, findings) or _only(categories, pointed, file)
+    same = _same(categories, pointed, findings) if alike else None
+    return same or _only(categories, pointed, file)
 
 
 def _same(categories: Sequence[Category], pointed: set[Id], findings: Findings) -> Category | None:

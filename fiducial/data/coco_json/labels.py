@@ -30,12 +30,15 @@ class Labels:
     crowd_index: np.ndarray | None  # [m] CrowdPose's measure of crowding, 0..1; None where an image has none
 
 
-def read(file: Path, category: str | None, findings: Findings, dtype: type = np.float32) -> Labels:
+def read(
+    file: Path, category: str | None, findings: Findings, dtype: type = np.float32, *, alike: bool = True
+) -> Labels:
     """Reads the instances of one category: the only one with points, or the one named (or numbered) `category`.
 
+    `alike`: of several that have the same points all are read, as one; AP goes by category, so that one must be named.
     `dtype` is that of points, boxes and areas. Raises UserError where nothing in the file can be used."""
     content = load(file, findings)
-    chosen = choose_category(content, category, file, findings)
+    chosen = choose_category(content, category, file, findings, alike)
     if count_points(of_category(content, chosen), chosen) == 0:
         raise UserError(
             f"{file}: category {chosen.name!r} has no points; expected their names in its field 'keypoints'"
