@@ -80,9 +80,8 @@ def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:
     if not os.path.exists(path):  # False, where Path raises: names too long, of a zero byte
         raise UserError(f"{path}: no such file or folder")
     modules = format_modules()
-    for module in modules:
-        if sources := module.find(path):
-            return module, sources
+    if found := _found(path, modules):
+        return found
     reasons = [reason for module in modules if (reason := getattr(module, "why_not", lambda _: "")(path))]
     known = "; ".join(module.TITLE for module in modules)
     if below := _labelled_below(path, modules):
@@ -99,13 +98,22 @@ def _labelled_below(path: Path, modules: list[ModuleType]) -> list[str]:
         with suppress(OSError):
             for folder in sorted(folder for folder in path.iterdir() if folder.is_dir())[:LOOKED_INTO]:
                 with suppress(UserError):
-                    found += [folder.name] if any(module.find(folder) for module in modules) else []
+                    found += [folder.name] if _found(folder, modules) else []
     return found
 
 
 def is_labelled(path: Path) -> bool:
     """Whether a path holds annotations of a known format."""
-    return any(module.find(path) for module in format_modules())
+    return _found(path, format_modules()) is not None
+
+
+def _found(path: Path, modules: list[ModuleType]) -> tuple[ModuleType, dict[str, list[Path]]] | None:
+    """The first format that fits, of those that are sure of it; else of those that make do."""
+    for name in ("find", "find_last"):
+        for module in modules:
+            if sources := getattr(module, name, lambda _: {})(path):
+                return module, sources
+    return None
 
 
 def format_modules() -> list[ModuleType]:

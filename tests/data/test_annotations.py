@@ -6,7 +6,7 @@ import contextlib
 import copy
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fiducial.data import annotations, checking
+from fiducial.data import annotations, checking, skeletons
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 
@@ -308,3 +308,113 @@ def test_equals_pycocotools_on_real_data(shared: Path, folder: str) -> None:
         assert instances.skeleton.flip_pairs is None
     else:
         assert instances.skeleton.sigmas is not None
+
+
+def csv_set(folder: Path, rows: list[str], names: Sequence[str] = ("a.png", "b.png", "c.png")) -> Path:
+    folder.mkdir(parents=True)
+    for name in names:
+        cv2.imwrite(str(folder / name), np.zeros((40, 60, 3), np.uint8))
+    (folder / "labels.csv").write_text("\n".join(["image,a_x,a_y,b_x,b_y", *rows]) + "\n")
+    return folder
+
+
+def test_what_tools_write_for_missing_points(tmp_path: Path) -> None:
+    """(-1, -1) always; the exact (0, 0) where it is there twice, since once it may be a place."""
+    rows = ["a.png,-1,-1,5,6", "b.png,0,0,7,8", "c.png,0,0,9,10"]
+    instances, problems = annotations.load(csv_set(tmp_path / "set", rows), "all")
+    assert instances.visibility.tolist() == [[0, 2], [0, 2], [0, 2]]
+    assert "1 at (-1, -1) and 2 at exactly (0, 0)" in " ".join(map(str, problems))
+    rows = ["a.png,-1,6,5,6", "b.png,0,0,7,8", "c.png,0,3,9,10"]
+    instances, problems = annotations.load(csv_set(tmp_path / "other", rows), "all")
+    assert (instances.visibility == 2).all()
+    assert not problems
+
+
+def test_shares_are_no_px(tmp_path: Path) -> None:
+    rows = ["a.png,.1,.2,.5,.6", "b.png,.9,.95,.7,.8", "c.png,1,0,.2,.3"]
+    with pytest.raises(UserError, match="all its 6 labelled points lie within"):
+        annotations.load(csv_set(tmp_path / "set", rows), "all")
+    rows[0] = "a.png,.1,.2,.5,2.6"
+    assert len(annotations.load(csv_set(tmp_path / "other", rows), "all")[0]) == 3
+
+
+@pytest.mark.parametrize(("category", "is_face"), [("leaf", False), ("Face", True), ("person", True)])
+def test_numbers_are_a_faces_only_where_it_may_be_one(category: str, is_face: bool) -> None:
+    for names in ([str(i) for i in range(1, 69)], [f"kpt-{i}" for i in range(68)]):
+        skeleton, notes = skeletons.complete(category, names, where="x")
+        assert (skeleton.name == "ibug68") == is_face
+        assert (skeleton.flip_pairs is not None) == is_face
+        assert bool(notes) == is_face
+
+
+def test_a_folder_whose_sub_folder_has_annotations_says_so(tmp_path: Path) -> None:
+    csv_set(tmp_path / "all" / "mine", ["a.png,1,2,5,6"])
+    with pytest.raises(UserError, match="in its sub-folder mine: give"):
+        annotations.load(tmp_path / "all", "train")
+
+
+@pytest.mark.parametrize(
+    ("file", "images"),
+    [
+        ("annotations/person_keypoints_default.json", "images/default"),
+        ("labels.json", "data"),
+        ("result.json", "images"),
+    ],
+)
+def test_lone_coco_files(tmp_path: Path, file: str, images: str) -> None:
+    (tmp_path / images).mkdir(parents=True)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(tmp_path / images / "a.png"), np.zeros((40, 60, 3), np.uint8))
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "keypoints": [5, 6, 2, 9, 9, 1]}],
+        "categories": [{"id": 1, "name": "x", "keypoints": ["a", "b"]}],
+    }
+    (tmp_path / file).write_text(json.dumps(content))
+    for data in (tmp_path, tmp_path / file):
+        instances, _ = annotations.load(data, "all")
+        assert instances.xy.tolist() == [[[5, 6], [9, 9]]]
+    (tmp_path / file).with_name("other.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="no annotations in a known format"):
+        annotations.load(tmp_path, "all")
+
+
+def test_species_with_the_same_points_are_read_as_one(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images/a.png"), np.zeros((40, 60, 3), np.uint8))
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": i, "keypoints": [5, 6 + i, 2, 9, 9, 1]} for i in (1, 2, 3)
+        ],
+        "categories": [
+            {"id": i, "name": name, "keypoints": ["a", "b"]} for i, name in enumerate(("cat", "dog", "cow"), 1)
+        ],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    instances, problems = annotations.load(tmp_path, "all")
+    assert instances.annotation_id.tolist() == [1, 2, 3]
+    assert "3 categories (cat, dog, cow) have the same points" in " ".join(map(str, problems))
+    dog, _ = annotations.load(Source(tmp_path, category="dog"), "all")
+    assert dog.annotation_id.tolist() == [2]
+    content["categories"][2]["keypoints"] = ["b", "a"]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="several categories have keypoints"):
+        annotations.load(tmp_path, "all")
+
+
+def test_yolo_as_roboflow_and_phones_have_it(tmp_path: Path) -> None:
+    """`../train/images` beside data.yaml, and names that end in .Jpg."""
+    (tmp_path / "set/train/images").mkdir(parents=True)
+    (tmp_path / "set/train/labels").mkdir()
+    assert cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((40, 60, 3), np.uint8))
+    (tmp_path / "a.jpg").rename(tmp_path / "set/train/images/a.Jpg")
+    (tmp_path / "set/train/labels/a.txt").write_text("0 .5 .5 .4 .4 .5 .5 2 -1 -1 2\n")
+    (tmp_path / "set/data.yaml").write_text("train: ../train/images\nkpt_shape: [2, 3]\nnames: [pen]\n")
+    instances, problems = annotations.load(tmp_path / "set", "all")
+    assert instances.xy[0, 0].tolist() == [29.5, 19.5]
+    assert instances.visibility.tolist() == [[2, 0]]
+    assert "1 at (-1, -1)" in " ".join(map(str, problems))
+    (tmp_path / "set/data.yaml").write_text("train: there/images\nkpt_shape: [2, 3]\nnames: [pen]\n")
+    with pytest.raises(UserError, match=r"data.yaml: names there/images; no labels are found"):
+        annotations.load(tmp_path / "set", "all")

@@ -5,7 +5,8 @@ knows no splits is all "train") and `read(root, files, images, category, finding
 columns are as they stand in the files, visibility as float and NaN for what is not there (`checking.unchecked` makes them
 from single labels), and entries that can't be put into columns go to `findings`. What is wrong in an instance is judged
 by `data/checking.py`, which split a picture belongs to by `data/annotations.py`. A file may have `why_not(path) -> str`: what
-is missing in a source that looks like the format and isn't.
+is missing in a source that looks like the format and isn't; and `find_last(path)`, as `find`, for what may be the format where
+no other one fits.
 
 A format that is written, too, has `HOLDS` (what it can say), and either `ENDING` and `write_file(instances, file, placing)`,
 with `FILES` where a folder's files of several splits are called otherwise than {split}ENDING, or

@@ -63,10 +63,10 @@ def find(path: Path) -> dict[str, list[Path]]:
             )
         if chosen:
             found[split] = chosen
-    return found or _alone(path)
+    return found
 
 
-def _alone(path: Path) -> dict[str, list[Path]]:
+def find_last(path: Path) -> dict[str, list[Path]]:
     """The only file of a folder whose name tells no split, as CVAT, FiftyOne and Label Studio export it: result.json or
     labels.json beside images/, annotations/person_keypoints_default.json."""
     for folder in (path / "annotations", path):
