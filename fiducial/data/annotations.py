@@ -48,14 +48,9 @@ def load(
         ]
         found = dict.fromkeys(problem for _, problems in loaded for problem in problems)
         return together([instances for instances, _ in loaded]), list(found)
-    path = source.path
-    module, sources = find(path)
-    files, own, carved = _choose(path, sources, split)
-    findings = Findings(str(path))
-    instances = module.read(path, files, source.images, source.category, findings)
+    findings = Findings(str(source.path))
+    instances, carved = read(source, split, findings, carve=carve)
     checking.refuse_shares(instances)
-    if carved and carve:
-        instances = _keep_share(instances, own, carved, findings)
     instances = checking.check(instances, findings, verify=verify, ignored=ignored)
     checking.refuse_if_strict(findings, f"split {split!r}", strict)
     if not instances.labelled.any():
@@ -73,6 +68,25 @@ def load(
 def own_splits(data: Source | Path | str) -> tuple[str, ...]:
     """Names the splits that a source has of its own; one that knows none is all "train"."""
     return tuple(find(Source.of(data).path)[1])
+
+
+def read(source: Source, split: str, findings: Findings, *, carve: bool = True) -> tuple[Instances, bool]:
+    """The instances of one split as they stand in their files, before what is wrong is left out; and whether the split is
+    carved out of another, which only `carve` does. Of one set and category."""
+    path = source.path
+    module, sources = find(path)
+    files, own, carved = _choose(path, sources, split)
+    instances = module.read(path, files, source.images, source.category, findings)
+    return (_keep_share(instances, own, carved, findings) if carved and carve else instances), bool(carved)
+
+
+def splits_of(path: Path) -> list[str]:
+    """Lists the splits of a source, those that it has no files of and that are carved among them."""
+    _, sources = find(path)
+    own = [split for split in SPLITS if split in sources]
+    if "train" in own and "val" not in own:
+        return list(SPLITS)
+    return own or list(sources)
 
 
 def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:

@@ -1,0 +1,197 @@
+"""The same image twice: by its bytes, and by what it shows where it was saved anew, shrunk, brightened or mirrored.
+
+Images that may be the same are found by thumbnails of 16 x 16, and told apart on such of 32 x 32 after brightness and
+contrast are taken out: what was saved anew differs a little everywhere, the next frame of a video much somewhere."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fiducial import files
+from fiducial.checks.finding import Finding, Labelled
+from fiducial.data.images import FileImages
+from fiducial.data.series import numbered
+from fiducial.errors import UserError
+
+FINE, COMPARED, COARSE = 64, 32, 16  # px of thumbnails: as they are kept, compared, and looked for
+ALIKE, NEAREST = 0.9, 5  # correlation of coarse thumbnails, from which the nearest are looked at closely
+DARKEST, BRIGHTEST = 6.0, 249.0
+SAME_GREY = 11.0  # of 255: what all but few places of fine thumbnails differ by at most
+PLACES = 99.5  # percent of them
+REDUCE = 8  # images are decoded at this fraction where they can be
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of a split."""
+
+    split: str
+    row: int  # of the split's images
+    name: str
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Two images that are the same."""
+
+    one: Picture
+    other: Picture
+    how: str  # in words
+    confidence: float
+
+
+def pictures_of(labelled: Labelled) -> list[Picture]:
+    """Lists the images that instances are on, of all splits."""
+    return [
+        Picture(split, int(row), part.images.name(int(row)))
+        for split, part in labelled.instances
+        for row in np.unique(part.image_row)
+    ]
+
+
+def same_bytes(pictures: Sequence[Picture], labelled: Labelled) -> list[Copy]:
+    """Finds images whose files are the same one or hold the same bytes. Files alone: others have none to compare."""
+    by_size: dict[int, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        if isinstance(labelled.splits[picture.split].images, FileImages) and _path(picture, labelled).is_file():
+            by_size[_path(picture, labelled).stat().st_size].append(picture)
+    by_digest: dict[str, list[Picture]] = defaultdict(list)
+    for several in by_size.values():
+        if len(several) > 1:
+            for picture in several:
+                by_digest[files.digest([_path(picture, labelled).read_bytes()])].append(picture)
+    return [
+        Copy(several[0], other, "one file in two places" if other.name == several[0].name else "the same bytes", 1.0)
+        for several in by_digest.values()
+        for other in several[1:]
+    ]
+
+
+def _path(picture: Picture, labelled: Labelled) -> Path:
+    images = labelled.splits[picture.split].images
+    assert isinstance(images, FileImages)
+    return images.path(picture.row)
+
+
+def thumbnails(pictures: Sequence[Picture], labelled: Labelled) -> np.ndarray:
+    """Makes grey thumbnails [n, FINE, FINE] float32, NaN for images that can't be read."""
+    result = np.full((len(pictures), FINE, FINE), np.nan, np.float32)
+    for place, picture in enumerate(pictures):
+        try:
+            image = labelled.splits[picture.split].images.read(picture.row, REDUCE)
+        except UserError:
+            continue
+        if min(image.shape[:2]) < FINE:
+            image = labelled.splits[picture.split].images.read(picture.row)
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        result[place] = cv2.resize(grey, (FINE, FINE), interpolation=cv2.INTER_AREA)
+    return result
+
+
+def coarse(thumbs: np.ndarray) -> np.ndarray:
+    """Makes of thumbnails [n, FINE, FINE] unit vectors [n, COARSE^2] whose products are correlations."""
+    cells = _pooled(thumbs, COARSE).reshape(len(thumbs), -1)
+    cells = np.nan_to_num(cells - cells.mean(1, keepdims=True))
+    return cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-6)
+
+
+def same_looks(pictures: Sequence[Picture], thumbs: np.ndarray) -> list[Copy]:
+    """Finds images that show the same, in whatever size and quality, one of them mirrored or not."""
+    found = []
+    vectors = coarse(thumbs)
+    for is_mirrored in (False, True):
+        others = coarse(thumbs[:, :, ::-1]) if is_mirrored else vectors
+        for one, other in _near(vectors, others):
+            image = thumbs[other, :, ::-1] if is_mirrored else thumbs[other]
+            off = difference(thumbs[one], image)
+            if off <= SAME_GREY:
+                how = "one is the other mirrored" if is_mirrored else "they show the same"
+                found.append(Copy(pictures[one], pictures[other], how, 0.97 if off <= SAME_GREY / 2 else 0.85))
+    return found
+
+
+def _near(vectors: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs (smaller number first) whose correlation is at least `ALIKE`."""
+    for start in range(0, len(vectors), 512):
+        alike = vectors[start : start + 512] @ others.T
+        alike[np.arange(len(alike)), np.arange(start, start + len(alike))] = -1
+        nearest = np.argsort(-alike, axis=1)[:, :NEAREST]
+        for one, row in enumerate(nearest):
+            for other in row[alike[one, row] >= ALIKE]:
+                if start + one < other:
+                    yield start + one, int(other)
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Measures by how many grey levels two thumbnails differ where they differ most, after brightness and contrast; places
+    that are black or white in one of them say nothing."""
+    x, y = (_pooled(image, COMPARED).ravel().astype(np.float64) for image in (one, other))
+    told = (np.minimum(x, y) > DARKEST) & (np.maximum(x, y) < BRIGHTEST)
+    if told.mean() < 0.2:
+        told = np.ones(len(x), bool)
+    x, y = x[told] - x[told].mean(), y[told] - y[told].mean()
+    if min(x.std(), y.std()) < 1:
+        return 255.0
+    slope = float((x * y).mean() / (y * y).mean())
+    return float(np.percentile(np.abs(x - slope * y), PLACES)) if 0.5 < slope < 2 else 255.0
+
+
+def _pooled(thumbs: np.ndarray, side: int) -> np.ndarray:
+    """The means of squares of pixels of thumbnails [.., FINE, FINE]: [.., side, side]."""
+    step = FINE // side
+    return thumbs.reshape(*thumbs.shape[:-2], side, step, side, step).mean((-3, -1))
+
+
+def same_files(pictures: Sequence[Picture]) -> list[Copy]:
+    """Finds images that are in two splits by their paths alone."""
+    first: dict[str, Picture] = {}
+    found = []
+    for picture in pictures:
+        one = first.setdefault(picture.name, picture)
+        if one is not picture and one.split != picture.split:
+            found.append(Copy(one, picture, "one file in two places", 1.0))
+    return found
+
+
+def all_copies(labelled: Labelled, pictures: Sequence[Picture], thumbs: np.ndarray) -> list[Copy]:
+    """Finds images that are there twice, by bytes and by looks. Frames of one video by bytes alone: neighbours hardly differ."""
+    copies = same_bytes(pictures, labelled)
+    known = {(copy.one, copy.other) for copy in copies}
+    return copies + [
+        copy
+        for copy in same_looks(pictures, thumbs)
+        if (copy.one, copy.other) not in known and not _of_one_series(copy.one.name, copy.other.name)
+    ]
+
+
+def _of_one_series(one: str, other: str) -> bool:
+    series = numbered(one).series
+    return bool(series) and series == numbered(other).series
+
+
+def check_copies(copies: Sequence[Copy]) -> list[Finding]:
+    """Tells of images that are there twice: of the second, in the split that is learnt from less."""
+    findings, told = [], set()
+    for copy in copies:
+        if copy.other in told:
+            continue
+        told.add(copy.other)
+        across = copy.one.split != copy.other.split
+        where = f"of {copy.one.split} too, {copy.one.name}" if across else f"twice in it, also as {copy.one.name}"
+        findings.append(
+            Finding(
+                kind="duplicate",
+                split=copy.other.split,
+                image=copy.other.name,
+                confidence=copy.confidence,
+                what=f"the image is {where}: {copy.how}",
+                proposal={"leave_out": True},
+            )
+        )
+    return findings

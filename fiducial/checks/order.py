@@ -1,0 +1,239 @@
+"""Points that stand in another order than in most instances: of single instances, and of whole splits.
+
+Which point is which is asked of the places alone: an instance is laid on the usual shape in every direction, its points are
+assigned to the usual ones at the least cost, and exchanges of two points are tried as long as they make it likelier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fiducial import geometry
+from fiducial.checks import shapes
+from fiducial.checks.assignment import assigned
+from fiducial.checks.finding import Finding, Labelled
+from fiducial.types import Instances
+
+DIRECTIONS = 24  # in which a shape is laid on the usual one
+TRIED = 6  # of them, the nearest, with an assignment
+SUSPECT = 2.0  # times the usual distance of a shape, from which its order is asked
+ORDINARY = 2.0  # times the usual distance, up to which a shape in another order must lie
+FAR_BETTER = 3.0  # or so many times nearer than it was
+GAIN = 40.0  # of many points; how much likelier another order must make a shape, natural logarithm
+EXAMPLES = 16  # sound shapes that others are laid on, besides the usual one
+MOST_POINTS = 140  # of skeletons whose order is asked: the assignment takes their cube
+MOST_SUSPECTS = 400
+SPLIT_OFF, SPLIT_BETTER = 0.1, 0.4  # of a split's median shape to train's, root mean square over size; as a share of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reordered:
+    """Tells that the points of an instance are likelier in another order."""
+
+    row: int
+    order: np.ndarray  # [k]: point i should have the coordinates that now are point order[i]'s
+    gain: float
+    explains: bool  # the shape is a usual one in that order; else it is only far nearer to one
+
+
+def reordered(instances: Instances) -> list[Reordered]:
+    """Finds instances that another order of their points makes much likelier."""
+    count = len(instances.skeleton.points)
+    if len(instances) < shapes.FEWEST or not 3 < count <= MOST_POINTS:
+        return []
+    laid, _ = shapes.aligned(instances.xy, instances.labelled)
+    known = instances.labelled & np.isfinite(laid).all((1, 2))[:, None]
+    laid = _of_one_size(laid, known)
+    model = shapes.distribution_of(laid.reshape(len(laid), -1), np.repeat(known, 2, axis=1)).with_free_pose()
+    distance = np.full(len(laid), np.nan)
+    for rows, points in shapes.patterns(known):
+        if len(points) > 3:
+            used = shapes.xy_of(points)
+            away = laid[np.ix_(rows, points)].reshape(len(rows), -1) - model.mean[used]
+            distance[rows] = np.sqrt(((away @ model.precision(used)) * away).sum(1) / len(used))
+    if not np.isfinite(distance).any():
+        return []
+    usual = float(np.nanmedian(distance))
+    suspects = np.flatnonzero(distance > SUSPECT * usual)
+    suspects = suspects[np.argsort(-distance[suspects])][:MOST_SUSPECTS]
+    examples = _examples(laid, known, model.mean.reshape(-1, 2), distance < ORDINARY * usual)
+    pairs = {frozenset(pair) for pair in instances.skeleton.flip_pairs or ()}
+    found = []
+    for row in np.sort(suspects).tolist():
+        points = np.flatnonzero(known[row])
+        order, gain, away = _likeliest(model, laid[row], points, examples)
+        explains = away <= ORDINARY * usual
+        needed = min(GAIN, 8 + 2 * len(points))
+        if gain >= needed and (explains or away <= distance[row] / FAR_BETTER) and not _is_turned(order, points, pairs):
+            whole = np.arange(count)
+            whole[points] = points[order]
+            found.append(Reordered(row=row, order=whole, gain=gain, explains=explains))
+    return found
+
+
+def _is_turned(order: np.ndarray, points: np.ndarray, pairs: set[frozenset[int]]) -> bool:
+    """Whether an order exchanges little but left and right: somebody who turns their back, or a matter of `sides`."""
+    changed = [(int(points[i]), int(points[j])) for i, j in enumerate(order) if i != j]
+    return sum(frozenset(pair) in pairs for pair in changed) > len(changed) / 2
+
+
+def _of_one_size(laid: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Shapes [n, k, 2] as large as the median of them on the points that they have: one whose points are exchanged at random
+    fits best as a single place."""
+    usual = np.nan_to_num(np.nanmedian(np.where(known[..., None], laid, np.nan), axis=0))
+    weight = known[..., None] / np.maximum(known.sum(1), 1)[:, None, None]
+    result = np.array(laid)
+    sizes = []
+    for shape in (laid, np.broadcast_to(usual, laid.shape)):
+        centre = (np.where(known[..., None], shape, 0) * weight).sum(1, keepdims=True)
+        sizes.append(np.sqrt((np.where(known[..., None], shape - centre, 0) ** 2).sum((1, 2)))[:, None, None])
+        if shape is laid:
+            middle = centre
+    return np.where(known[..., None], middle + (result - middle) * sizes[1] / np.maximum(sizes[0], 1e-9), 0)
+
+
+def _likeliest(model: shapes.Distribution, shape: np.ndarray, points: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """The likeliest order of the labelled points of a shape [k, 2], how much likelier it is than the one it has, and its
+    distance then."""
+    used = shapes.xy_of(points)
+    precision, mean = model.precision(used), model.mean[used].reshape(-1, 2)
+    own = shape[points]
+
+    def density(candidates: np.ndarray) -> np.ndarray:
+        away = (candidates - mean).reshape(len(candidates), -1)
+        return shapes.log_density(((away @ precision) * away).sum(1), len(used))
+
+    best, start = np.arange(len(points)), float(density(own[None])[0])
+    placed, gained = own, start
+    for order, turned in _assignments(own, examples[:, points]):
+        laid = turned[order]
+        if (value := float(density(laid[None])[0])) > gained:
+            best, placed, gained = order, laid, value
+    one, other = np.triu_indices(len(points), 1)
+    for _ in range(len(points)):  # exchanges of two
+        candidates = np.repeat(placed[None], len(one), axis=0)
+        numbers = np.arange(len(one))
+        candidates[numbers, one], candidates[numbers, other] = placed[other], placed[one]
+        values = density(candidates)
+        place = int(values.argmax())
+        if values[place] <= gained + 1e-9:
+            break
+        placed, gained = candidates[place], float(values[place])
+        best = best.copy()
+        best[[one[place], other[place]]] = best[[other[place], one[place]]]
+    away = (placed - mean).ravel()
+    return best, gained - start, float(np.sqrt(away @ precision @ away / len(used)))
+
+
+def _examples(laid: np.ndarray, known: np.ndarray, mean: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    """The usual shape and some sound ones, each as different as can be from those before, [e, k, 2]."""
+    whole = np.where(known[sound][..., None], laid[sound], mean)
+    chosen = [mean]
+    nearest = np.full(len(whole), np.inf)
+    for _ in range(min(EXAMPLES, len(whole))):
+        nearest = np.minimum(nearest, np.linalg.norm(whole - chosen[-1], axis=(1, 2)))
+        chosen.append(whole[nearest.argmax()])
+    return np.stack(chosen)
+
+
+def _assignments(own: np.ndarray, examples: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Orders in which points [q, 2] lie on those of examples [e, q, 2], from the nearest directions, and the points laid so."""
+    weight = np.ones(len(own))
+    centres = examples.mean(1, keepdims=True)
+    sizes = np.linalg.norm(examples - centres, axis=(1, 2))
+    own = own - own.mean(0)
+    own = own / max(float(np.linalg.norm(own)), 1e-12)
+    turned = np.stack([geometry.transform(geometry.rotation(2 * np.pi * n / DIRECTIONS), own) for n in range(DIRECTIONS)])
+    laid = turned * sizes[:, None, None, None] + centres[:, None]
+    apart = np.linalg.norm(laid[:, :, :, None] - examples[:, None, None], axis=-1)
+    near = (apart.min(2).sum(2) + apart.min(3).sum(2)) / sizes[:, None]
+    found = []
+    for number in near.ravel().argsort()[:TRIED].tolist():
+        example, points = examples[number // DIRECTIONS], laid[number // DIRECTIONS, number % DIRECTIONS]
+        order = np.arange(len(own))
+        for _ in range(2):
+            taken = assigned(np.linalg.norm(example[:, None] - points, axis=-1) ** 2)
+            if (taken == order).all():
+                break
+            order = taken
+            points = geometry.transform(geometry.similarity(points[order], example, weight), points)
+        found.append((order, points))
+    return found
+
+
+def whole_split_order(first: Instances, other: Instances) -> np.ndarray | None:
+    """The order in which all points of a split must be read to lie as those of the first do; None where they do, or where no
+    order explains it."""
+    count = len(first.skeleton.points)
+    if min(len(first), len(other)) < 5 or not 3 < count <= MOST_POINTS:
+        return None
+    medians = []
+    for part in (first, other):
+        laid, _ = shapes.aligned(part.xy, part.labelled)
+        with np.errstate(invalid="ignore"):
+            medians.append(np.stack([np.median(laid[part.labelled[:, i], i], axis=0) for i in range(count)]))
+    usual, own = medians
+    there = np.isfinite(usual).all(1) & np.isfinite(own).all(1)
+    if there.sum() <= 3:
+        return None
+    points = np.flatnonzero(there)
+    usual, own = usual[points], own[points]
+
+    def off(shape: np.ndarray) -> float:
+        onto = geometry.transform(geometry.similarity(shape, usual, np.ones(len(usual))), shape)
+        return float(np.linalg.norm(onto - usual) / np.linalg.norm(usual - usual.mean(0)))
+
+    best, least = np.arange(len(points)), off(own)
+    start = least
+    for order, _ in _assignments(own, usual[None]):
+        if (value := off(own[order])) < least:
+            best, least = order, value
+    if start < SPLIT_OFF or least > SPLIT_BETTER * start:
+        return None
+    whole = np.arange(count)
+    whole[points] = points[best]
+    return whole
+
+
+def check_order(labelled: Labelled, joined: Instances, told: set[int]) -> list[Finding]:
+    """Tells of instances whose points stand in another order, but in rows that are `told` of already."""
+    names = joined.skeleton.points
+    findings = []
+    for one in reordered(joined):
+        if one.row not in told:
+            changed = np.flatnonzero(one.order != np.arange(len(one.order)))
+            findings.append(
+                labelled.finding(
+                    one.row,
+                    "point_order",
+                    changed,
+                    confidence=0.97 if one.explains else 0.9,
+                    what=f"{len(changed)} points look exchanged with each other: e^{one.gain:.0f} times likelier in another order",
+                    proposal={"order": [names[i] for i in one.order]} if one.explains else None,
+                )
+            )
+    return findings
+
+
+def check_splits(labelled: Labelled) -> list[Finding]:
+    """Tells of splits all of whose instances have another order of points than those of the first."""
+    first, findings = labelled.first, []
+    pairs = {frozenset(pair) for pair in first.skeleton.flip_pairs or ()}
+    for split, other in labelled.instances:
+        if other is first or (order := whole_split_order(first, other)) is None:
+            continue
+        names = first.skeleton.points
+        changed = np.flatnonzero(order != np.arange(len(order)))
+        is_sides = all(frozenset((i, int(order[i]))) in pairs for i in changed)
+        findings.append(
+            Finding(
+                kind="left_right" if is_sides else "point_order",
+                split=split,
+                points=tuple(names[i] for i in changed),
+                confidence=0.98,
+                what=f"all its instances have {len(changed)} points in another order than the first split has",
+                proposal={"order": [names[i] for i in order]},
+            )
+        )
+    return findings

@@ -1,0 +1,192 @@
+"""Numbers that can't be what they are said to be: coordinates divided by the size, boxes of corners, points that are not
+there. Asked of instances as they stand in a file, before what is wrong is left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from fiducial.checks.finding import Finding, Labelled
+from fiducial.types import Instances
+
+FEWEST = 5  # instances from which a whole split is judged
+MOST_SHARE = 0.8  # of a split's instances, from which a fault is one of the split
+SLACK = 0.25  # of a box's sides, by which points may lie outside of it
+FAR = 0.05  # of the image's side, from which a point outside of it is told of
+PILED = 5  # instances whose point lies at exactly one place on the image's edge
+
+
+def check_places(split: str, instances: Instances) -> list[Finding]:
+    """Tells of a split's coordinates and boxes; `instances` as a format file read them."""
+    if len(instances) == 0:
+        return []
+    xy = np.where(np.isfinite(instances.xy), instances.xy, np.nan).astype(np.float64)
+    known = (instances.visibility > 0) & np.isfinite(xy).all(-1)
+    sizes = instances.image_size[instances.image_row].astype(np.float64)
+    if found := _unit(split, instances, xy, known, sizes):
+        return [found]
+    findings, missing = _missing(split, instances, xy, known, sizes)
+    known = known & ~missing
+    findings += _outside(split, instances, xy, known, sizes)
+    return findings + _boxes(split, instances, xy, known, sizes)
+
+
+def _about(split: str, instances: Instances, row: int, points: np.ndarray, **told: object) -> Finding:
+    return Labelled({split: instances}).finding(row, **told, points=points.tolist())  # type: ignore[arg-type]
+
+
+def _unit(split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, sizes: np.ndarray) -> Finding | None:
+    points = xy[known]
+    large = (sizes.max(1) > 4) | (sizes.max(1) == 0)
+    if known.sum() < FEWEST or not large.all() or not ((points >= -0.05) & (points <= 1.05)).all():
+        return None
+    return Finding(
+        kind="unit_coordinates",
+        split=split,
+        confidence=0.99,
+        what=f"all {known.sum()} labelled points lie within 0..1: coordinates divided by the image's size; expected px",
+        proposal={"times": "image_size"},
+    )
+
+
+def _missing(
+    split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, sizes: np.ndarray
+) -> tuple[list[Finding], np.ndarray]:
+    """Points at (-1, -1), at (0, 0) far from the others, and piled up at one place of the image's edge."""
+    negative = known & (xy == -1).all(-1)
+    zero = known & (xy == 0).all(-1)
+    with np.errstate(invalid="ignore"):
+        spread = np.nanmax(np.where(known[..., None], xy, np.nan), axis=(1, 2), initial=0) > 0
+    missing = negative | (zero & spread[:, None] & (zero.sum() >= 2))
+    on_edge = known & ((xy <= 0.5).any(-1) | ((sizes[:, None] > 0) & (xy >= sizes[:, None] - 1.5)).any(-1))
+    places: Counter[tuple[int, float, float]] = Counter()
+    for row, point in np.argwhere(on_edge).tolist():
+        places[(point, *xy[row, point].tolist())] += 1
+    for (point, x, y), count in places.items():
+        if count >= PILED:
+            missing[:, point] |= on_edge[:, point] & (xy[:, point] == (x, y)).all(-1)
+    findings = []
+    for row in np.flatnonzero(missing.any(1)):
+        points = np.flatnonzero(missing[row])
+        names = [instances.skeleton.points[i] for i in points]
+        at = sorted({(float(x), float(y)) for x, y in xy[row, points]})
+        findings.append(
+            _about(
+                split,
+                instances,
+                int(row),
+                points,
+                kind="missing_as_label",
+                confidence=0.98 if negative[row].any() else 0.95,
+                what=f"labelled at {', '.join(f'({x:g}, {y:g})' for x, y in at[:3])}, as {int(missing.sum())} points of the "
+                "split are: what is missing was written as a label",
+                proposal={"missing": names},
+            )
+        )
+    return findings, missing
+
+
+def _outside(
+    split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, sizes: np.ndarray
+) -> list[Finding]:
+    declared = sizes.min(1) > 0
+    reach = FAR * sizes.max(1)[:, None, None]
+
+    def off(points: np.ndarray) -> np.ndarray:
+        beyond = ((points < -0.5 - reach) | (points > sizes[:, None] - 0.5 + reach)).any(-1)
+        return known & declared[:, None] & beyond
+
+    beyond = off(xy)
+    odd = declared & (np.abs(sizes[:, 0] - sizes[:, 1]) > 2 * FAR * sizes.max(1)) & known.any(1)
+    exchanged = beyond.any(1) & ~off(xy[..., ::-1]).any(1)
+    findings = []
+    if odd.sum() >= FEWEST and exchanged[odd].mean() > 0.5 * max(beyond[odd].any(1).mean(), 0.5):
+        findings.append(
+            Finding(
+                kind="outside",
+                split=split,
+                confidence=0.95,
+                what=f"points of {int(exchanged.sum())} instances lie outside of their image, and inside with x and y exchanged",
+                proposal={"transpose": True},
+            )
+        )
+        return findings
+    for row in np.flatnonzero(beyond.any(1)):
+        points = np.flatnonzero(beyond[row])
+        findings.append(
+            _about(
+                split,
+                instances,
+                int(row),
+                points,
+                kind="outside",
+                confidence=0.9,
+                what=f"labelled outside of the image of {sizes[row][0]:.0f}x{sizes[row][1]:.0f}",
+                proposal={"missing": [instances.skeleton.points[i] for i in points]},
+            )
+        )
+    return findings
+
+
+def _boxes(split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, sizes: np.ndarray) -> list[Finding]:
+    boxes = instances.box_xywh.astype(np.float64)
+    given = np.isfinite(boxes).all(1) & (known.sum(1) >= 2) & (boxes[:, 2:] > 0).all(1)
+    if not given.any():
+        return []
+    corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    inside, inside_corners = _share_inside(boxes, xy, known), _share_inside(corners, xy, known)
+    sticks_out = (sizes.min(1) > 0) & ((boxes[:, :2] + boxes[:, 2:]) > sizes * (1 + FAR)).any(1)
+    is_corner = given & (corners[:, 2:] > 0).all(1) & (inside_corners >= 0.99) & (sticks_out | (inside < 0.5))
+    could = given & (corners[:, 2:] > 0).all(1) & (inside_corners >= 0.99)
+    findings = []
+    if given.sum() >= FEWEST and could.sum() >= MOST_SHARE * given.sum() and is_corner.sum() >= 0.3 * given.sum():
+        findings.append(
+            Finding(
+                kind="corner_box",
+                split=split,
+                confidence=0.98,
+                what=f"{int(is_corner.sum())} of {int(given.sum())} boxes leave their image as x, y, w, h and hold their points "
+                "as two corners: written as corners",
+                proposal={"box": "corners"},
+            )
+        )
+        return findings
+    for row in np.flatnonzero(is_corner):
+        findings.append(
+            _about(
+                split,
+                instances,
+                int(row),
+                np.array([], int),
+                kind="corner_box",
+                confidence=0.9,
+                what="the box leaves the image as x, y, w, h, and holds its points as two corners",
+                proposal={"box": [round(float(value), 2) for value in corners[row]]},
+            )
+        )
+    misses = given & ~is_corner & (inside < 0.5)
+    for row in np.flatnonzero(misses):
+        points = np.flatnonzero(known[row])
+        findings.append(
+            _about(
+                split,
+                instances,
+                int(row),
+                np.array([], int),
+                kind="box_misses_points",
+                confidence=0.9 if inside[row] < 0.2 else 0.7,
+                what=f"{round((1 - inside[row]) * len(points))} of {len(points)} points lie outside of its box",
+                proposal=None,
+            )
+        )
+    return findings
+
+
+def _share_inside(boxes: np.ndarray, xy: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """[n] the share of the known points in boxes [n, 4], widened by `SLACK`."""
+    low = boxes[:, None, :2] - SLACK * boxes[:, None, 2:]
+    high = boxes[:, None, :2] + (1 + SLACK) * boxes[:, None, 2:]
+    with np.errstate(invalid="ignore"):
+        inside = ((xy >= low) & (xy <= high)).all(-1) & known
+    return inside.sum(1) / np.maximum(known.sum(1), 1)

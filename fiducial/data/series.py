@@ -1,0 +1,66 @@
+"""What the names of images say of where they come from: frames of one video, images of one person, one folder.
+
+Images of one series are much alike, so that a split between them flatters every figure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+# Words that cameras and tools put before a number, which say nothing of where an image is from.
+GENERIC = frozenset(
+    "img image images dsc dscn dscf pxl photo photos pic picture p i n im file sample data scan train training val valid "
+    "validation test testing annotated label labelled obj object item png jpg jpeg rgb color colour".split()
+)
+MOVING = frozenset("frame frames video videos vid clip clips cam camera movie mov film seq sequence track".split())
+FEWEST_SERIES = 10  # from which whole series fall to one split; of fewer, one would be too much of the set
+
+
+class Numbered(NamedTuple):
+    """What a name says: the series that an image is of, "" for none, and its number in it."""
+
+    series: str
+    number: int | None
+    is_video: bool  # a word of the name speaks of one
+
+
+def numbered(name: str) -> Numbered:
+    """Takes a name apart: `mice/vid3_img0012.png` is number 12 of the series `mice/vid3_img`, which is a video."""
+    folder, _, last = name.replace("\\", "/").rpartition("/")
+    stem = re.sub(r"\.[A-Za-z0-9]{1,5}$", "", last)
+    found = re.fullmatch(r"(.*?)[\s_.-]*(\d+)", stem)
+    if found is None:
+        return Numbered("", None, False)
+    words = re.findall(r"[a-z]+", found[1].lower())
+    is_video = any(word in MOVING for word in words)
+    says_nothing = not is_video and all(word in GENERIC for word in words) and not re.search(r"\d", found[1])
+    return Numbered("" if says_nothing else f"{folder}/{found[1]}", int(found[2]), is_video)
+
+
+def series_of(names: Sequence[str]) -> list[str] | None:
+    """Gives the series of each image by which a set can be split whole, by their names or else by their folders; None where
+    they tell of none, or of fewer than `FEWEST_SERIES`. An image of none is one by itself."""
+    parts = [numbered(name) for name in names]
+    by_name = [part.series or name for part, name in zip(parts, names, strict=True)]
+    folders = [name.replace("\\", "/").rpartition("/")[0] for name in names]
+    for groups in (by_name, folders):
+        count = len(set(groups))
+        if FEWEST_SERIES <= count < len(groups):
+            return groups
+    return None
+
+
+def blocks_of(names: Sequence[str], count: int) -> list[str] | None:
+    """Cuts videos, which their names must speak of, into `count` runs of frames each in the order of their numbers; None
+    where not all are frames of some."""
+    parts = [numbered(name) for name in names]
+    if not parts or not all(part.is_video and part.number is not None for part in parts):
+        return None
+    result = [""] * len(names)
+    for series in dict.fromkeys(part.series for part in parts):
+        rows = [row for row, part in enumerate(parts) if part.series == series]
+        rows.sort(key=lambda row: parts[row].number or 0)
+        for place, row in enumerate(rows):
+            result[row] = f"{series}#{place * count // len(rows)}"
+    return result

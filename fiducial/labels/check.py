@@ -1,0 +1,72 @@
+"""`fiducial data check`: what is likely wrong in a labelled set, as findings, a page with proofs, and mended where that is
+certain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from fiducial.api.arguments import optional_path, source_of
+from fiducial.api.results import Result
+from fiducial.checks import run
+from fiducial.checks.run import Checked
+from fiducial.data.source import Source
+from fiducial.log import logger
+
+
+def check(data: Any, *, images: Any = None, category: str | None = None, report: Any = None, fix: Any = None) -> Result:
+    """Checks a labelled set without a model; nothing of it is changed.
+
+    `result.figures["findings"]` lists what was found, the surest first, as `--json` writes it (docs/check.md).
+    report: where to write a page with pictures of what was found; fix: a folder, where a corrected set is written in
+    COCO's form beside a log of what was done, where a repair is certain."""
+    source = source_of(data, images, category)
+    page, mended = optional_path(report, "report"), optional_path(fix, "fix")
+    if page is not None:
+        import jinja2  # noqa: F401  said before anything is looked at
+    checked = run.check(source)
+    for problem in checked.problems:
+        logger.warning(str(problem))
+    written: dict[str, str] = {}
+    if page is not None:
+        from fiducial.labels import check_page
+
+        written["report"] = str(check_page.write(page, checked, str(source)))
+    if mended is not None:
+        from fiducial.labels import mending
+
+        written |= mending.write(mended, checked, source)
+    return Result(figures={**_figures(checked, source), "files": written}, lines=_lines(checked))
+
+
+def _figures(checked: Checked, source: Source) -> dict[str, Any]:
+    first = checked.splits.first if checked.splits.splits else None
+    return {
+        "data": str(source),
+        "splits": {split: len(part) for split, part in checked.splits.instances},
+        "points": [] if first is None else list(first.skeleton.points),
+        "counts": dict(Counter(finding.kind for finding in checked.faults)),
+        "findings": [finding.as_json() for finding in checked.findings],
+        "problems": [str(problem) for problem in checked.problems if not problem.is_note],
+        "notes": [str(problem) for problem in checked.problems if problem.is_note],
+    }
+
+
+def _lines(checked: Checked, most: int = 20) -> list[str]:
+    """Says what was found: a line a kind, and one for each of the surest."""
+    total = sum(len(part) for _, part in checked.splits.instances)
+    faults = checked.faults
+    counts = Counter(finding.kind for finding in faults)
+    lines = [
+        f"{total} instances: "
+        + (", ".join(f"{count} {kind}" for kind, count in counts.most_common()) if counts else "nothing found")
+    ]
+    for finding in checked.findings[:most]:
+        where = " ".join(filter(None, [finding.split, finding.image and Path(finding.image).name]))
+        number = "" if finding.annotation_id is None else f" annotation {finding.annotation_id}"
+        points = f" {', '.join(finding.points[:3])}{', ..' * (len(finding.points) > 3)}" if finding.points else ""
+        lines.append(f"{finding.confidence:.2f} {finding.kind}: {where}{number}{points}: {finding.what}")
+    if len(checked.findings) > most:
+        lines.append(f"and {len(checked.findings) - most} more: --json FILE has all, --report FILE.html shows them")
+    return lines
