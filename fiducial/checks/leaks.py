@@ -5,6 +5,7 @@ suggest is believed where images of neighbouring numbers are more alike than oth
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -74,7 +75,7 @@ def _neighbours_alike(splits: Mapping[str, list[int]], numbers: Sequence, vector
         return False
     rows = sorted((row for rows in splits.values() for row in rows), key=lambda row: numbers[row].number or 0)
     of = {row: split for split, rows_of in splits.items() for row in rows_of}
-    pairs = np.array([(a, b) for a, b in zip(rows, rows[1:], strict=False) if of[a] != of[b]])
+    pairs = np.array([(a, b) for a, b in itertools.pairwise(rows) if of[a] != of[b]])
     if len(pairs) < FEWEST:
         return False
     draws = np.random.default_rng(0).choice(rows, (200, 2))
@@ -85,7 +86,7 @@ def _neighbours_alike(splits: Mapping[str, list[int]], numbers: Sequence, vector
 
 def _finding(pictures: Sequence[Picture], splits: Mapping[str, list[int]], name: str, confidence: float) -> Finding:
     counts = ", ".join(f"{len(rows)} in {split}" for split, rows in splits.items())
-    first, *others = splits
+    _first, *others = splits
     return Finding(
         kind="leak",
         split=", ".join(splits),

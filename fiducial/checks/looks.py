@@ -64,7 +64,9 @@ def _usual(looks: np.ndarray, is_usual: np.ndarray) -> np.ndarray:
     return result
 
 
-def _look(instances: Instances, row: int, centres: np.ndarray, known: np.ndarray, to_shape: np.ndarray) -> np.ndarray | None:
+def _look(
+    instances: Instances, row: int, centres: np.ndarray, known: np.ndarray, to_shape: np.ndarray
+) -> np.ndarray | None:
     """Describes the image around the middles of one instance: directions of gradients, and colours."""
     if not np.isfinite(to_shape).all():
         return None

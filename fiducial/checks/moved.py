@@ -48,10 +48,9 @@ def moved_points(instances: Instances) -> list[Moved]:
     candidates: list[tuple[int, int, float, np.ndarray]] = []
     sound: list[np.ndarray] = []
     others = np.full(laid.shape, np.nan)  # [n, k, 2] by what the points lie from where they are expected
-    asked = np.arange(len(laid)) if most is None else np.unique(np.linspace(0, len(laid) - 1).astype(int))
-    for rows, points in shapes.patterns(known[asked]):
+    for rows, points in shapes.patterns(known):
         if len(points) >= FEWEST_POINTS:
-            for row in asked[rows]:
+            for row in rows:
                 off, rest, others[row, points] = _odd_ones(model, laid[row], points)
                 candidates += [(int(row), point, away, expected) for point, away, expected in off]
                 sound.append(rest)

@@ -93,7 +93,9 @@ def _of_one_size(laid: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known[..., None], middle + (result - middle) * sizes[1] / np.maximum(sizes[0], 1e-9), 0)
 
 
-def _likeliest(model: shapes.Distribution, shape: np.ndarray, points: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, float, float]:
+def _likeliest(
+    model: shapes.Distribution, shape: np.ndarray, points: np.ndarray, examples: np.ndarray
+) -> tuple[np.ndarray, float, float]:
     """The likeliest order of the labelled points of a shape [k, 2], how much likelier it is than the one it has, and its
     distance then."""
     used = shapes.xy_of(points)
@@ -144,7 +146,9 @@ def _assignments(own: np.ndarray, examples: np.ndarray) -> list[tuple[np.ndarray
     sizes = np.linalg.norm(examples - centres, axis=(1, 2))
     own = own - own.mean(0)
     own = own / max(float(np.linalg.norm(own)), 1e-12)
-    turned = np.stack([geometry.transform(geometry.rotation(2 * np.pi * n / DIRECTIONS), own) for n in range(DIRECTIONS)])
+    turned = np.stack(
+        [geometry.transform(geometry.rotation(2 * np.pi * n / DIRECTIONS), own) for n in range(DIRECTIONS)]
+    )
     laid = turned * sizes[:, None, None, None] + centres[:, None]
     apart = np.linalg.norm(laid[:, :, :, None] - examples[:, None, None], axis=-1)
     near = (apart.min(2).sum(2) + apart.min(3).sum(2)) / sizes[:, None]

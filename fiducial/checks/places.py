@@ -7,11 +7,13 @@ from collections import Counter
 
 import numpy as np
 
+from fiducial import geometry
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.types import Instances
 
 FEWEST = 5  # instances from which a whole split is judged
 MOST_SHARE = 0.8  # of a split's instances, from which a fault is one of the split
+BETTER = 1.5  # times as much of their boxes the points must take where these are read as corners
 SLACK = 0.25  # of a box's sides, by which points may lie outside of it
 FAR = 0.05  # of the image's side, from which a point outside of it is told of
 PILED = 5  # instances whose point lies at exactly one place on the image's edge
@@ -87,9 +89,7 @@ def _missing(
     return findings, missing
 
 
-def _outside(
-    split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, sizes: np.ndarray
-) -> list[Finding]:
+def _outside(split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, sizes: np.ndarray) -> list[Finding]:
     declared = sizes.min(1) > 0
     reach = FAR * sizes.max(1)[:, None, None]
 
@@ -140,14 +140,16 @@ def _boxes(split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, 
     is_corner = given & (corners[:, 2:] > 0).all(1) & (inside_corners >= 0.99) & (sticks_out | (inside < 0.5))
     could = given & (corners[:, 2:] > 0).all(1) & (inside_corners >= 0.99)
     findings = []
-    if given.sum() >= FEWEST and could.sum() >= MOST_SHARE * given.sum() and is_corner.sum() >= 0.3 * given.sum():
+    fits, fits_corners = _fit(boxes, xy, known), _fit(corners, xy, known)
+    better = is_corner.sum() >= 0.3 * given.sum() or np.median(fits_corners[given]) > BETTER * np.median(fits[given])
+    if given.sum() >= FEWEST and could.sum() >= MOST_SHARE * given.sum() and better:
         findings.append(
             Finding(
                 kind="corner_box",
                 split=split,
                 confidence=0.98,
-                what=f"{int(is_corner.sum())} of {int(given.sum())} boxes leave their image as x, y, w, h and hold their points "
-                "as two corners: written as corners",
+                what=f"{int(could.sum())} of {int(given.sum())} boxes hold their points as two corners, and fit them worse as x, "
+                "y, w, h: written as corners",
                 proposal={"box": "corners"},
             )
         )
@@ -181,6 +183,13 @@ def _boxes(split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, 
             )
         )
     return findings
+
+
+def _fit(boxes: np.ndarray, xy: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """[n] how much of boxes [n, 4] the tight boxes of their points take; 0 where that is more than all."""
+    tight = np.stack([geometry.box_of_points(own, there) for own, there in zip(xy, known, strict=True)])
+    share = tight[:, 2:].prod(1) / np.maximum(boxes[:, 2:].prod(1), 1e-9)
+    return np.where(np.isfinite(share) & (share <= 1.5) & (boxes[:, 2:] > 0).all(1), share, 0)
 
 
 def _share_inside(boxes: np.ndarray, xy: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -39,7 +39,11 @@ def check(source: Source) -> Checked:
     raw, sound, problems = _read(source)
     found: list[Finding] = []
     for split, part in raw.items():
-        found += places.check_places(split, part) + images.check_sizes(split, part)
+        sizes = images.check_sizes(split, part)
+        resized = {finding.image for finding in sizes}
+        found += sizes + [
+            one for one in places.check_places(split, part) if one.kind != "outside" or one.image not in resized
+        ]
         found += images.check_categories(split, problems.get(split, []))
     found += images.check_unlabelled(raw)
     labelled = Labelled(sound)
@@ -137,9 +141,9 @@ def _thinned(part: Instances) -> Instances:
 def _read(source: Source) -> tuple[dict[str, Instances], dict[str, Instances], dict[str, list[Problem]]]:
     """The splits as they stand in their files, those that are sound, and the problems of each."""
     raw, sound, problems = {}, {}, {}
-    for split in annotations.splits_of(source.path):
+    for split in annotations.own_splits(source):
         findings = Findings(str(source.path))
-        part, _ = annotations.read(source, split, findings)
+        part, _ = annotations.read(source, split, findings, carve=False)
         if len(part.image_row) == 0:
             continue
         raw[split] = part

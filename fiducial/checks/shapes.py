@@ -125,7 +125,7 @@ def distribution_of(values: np.ndarray, known: np.ndarray) -> Distribution:
 
 def patterns(known: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Groups rows of [n, p] by which variables are known: (rows, numbers of the variables), without those of none."""
-    packed = np.packbits(known, axis=1)
+    packed = np.ascontiguousarray(np.packbits(known, axis=1))
     _, first, member = np.unique(packed.view(f"V{packed.shape[1]}").ravel(), return_index=True, return_inverse=True)
     order = np.argsort(member, kind="stable")
     ends = np.cumsum(np.bincount(member, minlength=len(first)))

@@ -15,7 +15,10 @@ from fiducial.checks import shapes
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.types import Instances
 
-WHOLE_PRICE, PAIR_PRICE = 3.0, 4.0  # how much likelier an exchange must make a shape to be thought of, natural logarithm
+WHOLE_PRICE, PAIR_PRICE = (
+    3.0,
+    4.0,
+)  # how much likelier an exchange must make a shape to be thought of, natural logarithm
 WHOLE_SURE, PAIR_SURE = 3.0, 10.0  # and to be told, beyond that; limbs do cross
 
 
@@ -63,8 +66,8 @@ def exchanges(instances: Instances) -> list[Exchange]:
     values = np.concatenate([centres, vectors], axis=1).reshape(len(vectors), -1)
     model = shapes.distribution_of(values, variables)
     found = []
-    for rows, numbers in shapes.patterns(np.concatenate([there, known], axis=1)):
-        numbers, still = numbers[numbers >= there.shape[1]], numbers[numbers < there.shape[1]]
+    for rows, used in shapes.patterns(np.concatenate([there, known], axis=1)):
+        still, numbers = used[used < there.shape[1]], used[used >= there.shape[1]]
         signs, gains, whole = _likeliest(model, values[rows], still, numbers)
         for place in np.flatnonzero(gains > 0):
             row, turned = int(rows[place]), numbers[signs[place] < 0] - there.shape[1]
@@ -86,9 +89,7 @@ def _likeliest(
     away, mean = values[:, fixed] - model.mean[fixed], model.mean[turning]
     vectors = values[:, turning].reshape(-1, count, 2)
     own_block, beside = precision[first:, first:], away @ precision[:first, first:]
-    quadratic = np.einsum(
-        "nia,iajb,njb->nij", vectors, own_block.reshape(count, 2, count, 2), vectors, optimize=True
-    )
+    quadratic = np.einsum("nia,iajb,njb->nij", vectors, own_block.reshape(count, 2, count, 2), vectors, optimize=True)
     linear = (vectors * (own_block @ mean - beside).reshape(-1, count, 2)).sum(-1)
     constant = ((away @ precision[:first, :first]) * away).sum(1) - 2 * beside @ mean + mean @ own_block @ mean
     own = np.einsum("nii->ni", quadratic)

@@ -80,15 +80,6 @@ def read(source: Source, split: str, findings: Findings, *, carve: bool = True) 
     return (_keep_share(instances, own, carved, findings) if carved and carve else instances), bool(carved)
 
 
-def splits_of(path: Path) -> list[str]:
-    """Lists the splits of a source, those that it has no files of and that are carved among them."""
-    _, sources = find(path)
-    own = [split for split in SPLITS if split in sources]
-    if "train" in own and "val" not in own:
-        return list(SPLITS)
-    return own or list(sources)
-
-
 def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:
     """The format of a path, and its files by split."""
     if not os.path.exists(path):  # False, where Path raises: names too long, of a zero byte

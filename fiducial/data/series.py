@@ -10,10 +10,66 @@ from typing import NamedTuple
 
 # Words that cameras and tools put before a number, which say nothing of where an image is from.
 GENERIC = frozenset(
-    "img image images dsc dscn dscf pxl photo photos pic picture p i n im file sample data scan train training val valid "
-    "validation test testing annotated label labelled obj object item png jpg jpeg rgb color colour".split()
+    [
+        "img",
+        "image",
+        "images",
+        "dsc",
+        "dscn",
+        "dscf",
+        "pxl",
+        "photo",
+        "photos",
+        "pic",
+        "picture",
+        "p",
+        "i",
+        "n",
+        "im",
+        "file",
+        "sample",
+        "data",
+        "scan",
+        "train",
+        "training",
+        "val",
+        "valid",
+        "validation",
+        "test",
+        "testing",
+        "annotated",
+        "label",
+        "labelled",
+        "obj",
+        "object",
+        "item",
+        "png",
+        "jpg",
+        "jpeg",
+        "rgb",
+        "color",
+        "colour",
+    ]
 )
-MOVING = frozenset("frame frames video videos vid clip clips cam camera movie mov film seq sequence track".split())
+MOVING = frozenset(
+    [
+        "frame",
+        "frames",
+        "video",
+        "videos",
+        "vid",
+        "clip",
+        "clips",
+        "cam",
+        "camera",
+        "movie",
+        "mov",
+        "film",
+        "seq",
+        "sequence",
+        "track",
+    ]
+)
 FEWEST_SERIES = 10  # from which whole series fall to one split; of fewer, one would be too much of the set
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fiducial import lazy
 
 _WHERE: dict[str, str] = {
-    "check": "check.check",
+    "check": "faults.check",
     "convert": "converting.convert",
     "next_curve": "choosing_curve.next_curve",
     "next_images": "choosing_images.next_images",

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from fiducial.api.arguments import optional_path, source_of
+from fiducial.api.arguments import source_of
 from fiducial.api.results import Result
 from fiducial.checks import run
 from fiducial.checks.run import Checked
@@ -15,29 +15,15 @@ from fiducial.data.source import Source
 from fiducial.log import logger
 
 
-def check(data: Any, *, images: Any = None, category: str | None = None, report: Any = None, fix: Any = None) -> Result:
+def check(data: Any, *, images: Any = None, category: str | None = None) -> Result:
     """Checks a labelled set without a model; nothing of it is changed.
 
-    `result.figures["findings"]` lists what was found, the surest first, as `--json` writes it (docs/check.md).
-    report: where to write a page with pictures of what was found; fix: a folder, where a corrected set is written in
-    COCO's form beside a log of what was done, where a repair is certain."""
+    `result.figures["findings"]` lists what was found, the surest first, as `--json` writes it (docs/check.md)."""
     source = source_of(data, images, category)
-    page, mended = optional_path(report, "report"), optional_path(fix, "fix")
-    if page is not None:
-        import jinja2  # noqa: F401  said before anything is looked at
     checked = run.check(source)
     for problem in checked.problems:
         logger.warning(str(problem))
-    written: dict[str, str] = {}
-    if page is not None:
-        from fiducial.labels import check_page
-
-        written["report"] = str(check_page.write(page, checked, str(source)))
-    if mended is not None:
-        from fiducial.labels import mending
-
-        written |= mending.write(mended, checked, source)
-    return Result(figures={**_figures(checked, source), "files": written}, lines=_lines(checked))
+    return Result(figures=_figures(checked, source), lines=_lines(checked))
 
 
 def _figures(checked: Checked, source: Source) -> dict[str, Any]:

@@ -1,0 +1,226 @@
+"""Numbers that can't be what they are said to be, copies and leaks: each fault planted alone is told of as its kind."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from fiducial.checks import copies, leaks, places
+from fiducial.checks import run as checks
+from fiducial.checks.finding import KINDS, Labelled
+from fiducial.data.series import blocks_of, numbered, series_of
+from fiducial.data.source import Source
+from tests.checks.small import beasts
+
+
+@pytest.fixture(scope="module")
+def raw():
+    """As a format file reads it: visibility as float, sizes declared."""
+    part = beasts(30)
+    size = np.full((30, 2), (260, 200), np.int32)
+    return replace(part, visibility=part.visibility.astype(float), image_size=size)
+
+
+def kinds(part):
+    return {finding.kind for finding in places.check_places("train", part)}
+
+
+def test_sound_places_have_no_alarm(raw):
+    assert places.check_places("train", raw) == []
+
+
+def test_unit_coordinates(raw):
+    assert kinds(replace(raw, xy=raw.xy / 260)) == {"unit_coordinates"}
+
+
+def test_corner_boxes_of_a_set_and_of_one(raw):
+    x, y, w, h = raw.box_xywh.T
+    corners = np.stack([x, y, x + w, y + h], axis=1)
+    [finding] = places.check_places("train", replace(raw, box_xywh=corners))
+    assert (finding.kind, finding.annotation_id, finding.proposal) == ("corner_box", None, {"box": "corners"})
+    row = int((x + y + w + h).argmax())
+    one = raw.box_xywh.copy()
+    one[row] = corners[row]
+    [finding] = places.check_places("train", replace(raw, box_xywh=one, image_size=np.full((30, 2), 180, np.int32)))
+    assert (finding.kind, finding.annotation_id) == ("corner_box", row + 1)
+    assert finding.proposal["box"] == pytest.approx(raw.box_xywh[row].tolist(), abs=0.01)
+
+
+def test_boxes_that_miss_their_points(raw):
+    boxes = raw.box_xywh.copy()
+    boxes[[2, 9], 0] -= 3 * boxes[[2, 9], 2]
+    found = places.check_places("train", replace(raw, box_xywh=boxes))
+    assert {(finding.kind, finding.annotation_id) for finding in found} == {
+        ("box_misses_points", 3),
+        ("box_misses_points", 10),
+    }
+
+
+@pytest.mark.parametrize("place", [(-1, -1), (0, 0)])
+def test_missing_points_that_were_written_as_labels(raw, place):
+    xy = raw.xy.copy()
+    xy[[1, 5, 8], 4] = place
+    found = places.check_places("train", replace(raw, xy=xy))
+    assert {(finding.kind, finding.annotation_id, finding.points) for finding in found} == {
+        ("missing_as_label", number, ("left_hand",)) for number in (2, 6, 9)
+    }
+
+
+def test_points_outside_and_exchanged_coordinates(raw):
+    xy = raw.xy.copy()
+    xy[4, 9] = (300, 50)
+    [finding] = places.check_places("train", replace(raw, xy=xy))
+    assert (finding.kind, finding.annotation_id, finding.points) == ("outside", 5, ("tail",))
+    wide = replace(raw, image_size=np.full((30, 2), (400, 160), np.int32), xy=raw.xy + np.float32([180, -20]))
+    assert kinds(wide) <= {"box_misses_points"}
+    [finding, *_] = places.check_places("train", replace(wide, xy=wide.xy[..., ::-1]))
+    assert (finding.kind, finding.proposal) == ("outside", {"transpose": True})
+
+
+def picture(seed, size=96):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(30, 220, (6, 6, 3)).astype(np.uint8)
+    return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def saved(image, quality):
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+
+def test_copies_are_found_in_any_size_and_quality_and_others_are_not():
+    originals = [picture(seed) for seed in range(12)]
+    changed = [
+        saved(originals[0], 40),
+        cv2.resize(originals[1], (70, 70), interpolation=cv2.INTER_AREA),
+        np.clip(originals[2] * 1.1 + 8, 0, 255).astype(np.uint8),
+        np.ascontiguousarray(originals[3][:, ::-1]),
+    ]
+    moved = originals[4].copy()
+    moved[40:60, 40:60] = 255 - moved[40:60, 40:60]  # the next frame of a video
+    images = [*originals, *changed, moved]
+    part = beasts(len(images))
+    part = replace(part, images=type(part.images)(images))
+    labelled = Labelled({"train": part})
+    pictures = copies.pictures_of(labelled)
+    found = copies.same_looks(pictures, copies.thumbnails(pictures, labelled))
+    assert {(copy.one.row, copy.other.row) for copy in found} == {(0, 12), (1, 13), (2, 14), (3, 15)}
+
+
+@pytest.mark.parametrize(
+    ("name", "series", "number", "is_video"),
+    [
+        ("vid_img0012.png", "/vid_img", 12, True),
+        ("mice/day1_frame3.jpg", "mice/day1_frame", 3, True),
+        ("Abdel_Aziz_00.jpg", "/Abdel_Aziz", 0, False),
+        ("afw_1051618982_1.jpg", "/afw_1051618982", 1, False),
+        ("img0001.jpg", "", 1, False),
+        ("000000139.jpg", "", 139, False),
+        ("IMG_4805.JPG", "", 4805, False),
+        ("train7.png", "", 7, False),
+        ("portrait.png", "", None, False),
+    ],
+)
+def test_names_are_taken_apart(name, series, number, is_video):
+    assert numbered(name) == (series, number, is_video)
+
+
+def test_series_are_whole_and_blocks_are_runs():
+    assert series_of([f"{person}_{i}.jpg" for person in "abcdefghijkl" for i in range(3)])[:4] == [
+        "/a",
+        "/a",
+        "/a",
+        "/b",
+    ]
+    assert series_of([f"{i:05}.jpg" for i in range(50)]) is None
+    assert series_of([f"s{folder}/rgb.png" for folder in range(40)]) is None  # each a folder by itself
+    assert series_of([f"{folder}/{i}.png" for folder in "abcdefghijkl" for i in range(3)])[0] == "a"
+    frames = [f"vid_img{i:04}.png" for i in range(100)]
+    assert series_of(frames) is None
+    blocks = blocks_of(frames, 10)
+    assert len(set(blocks)) == 10
+    assert sum(one != other for one, other in itertools.pairwise(blocks)) == 9
+    assert blocks_of([*frames, "portrait.png"], 10) is None
+
+
+def test_frames_of_one_video_on_both_sides_are_a_leak_and_a_split_by_time_is_none():
+    def pictures(train, val):
+        return [
+            copies.Picture(split, row, f"vid_img{number:04}.png")
+            for split, numbers in (("train", train), ("val", val))
+            for row, number in enumerate(numbers)
+        ]
+
+    mixed = pictures(range(0, 100, 2), range(1, 100, 2))
+    [finding] = leaks.check_leaks(mixed, {}, None)
+    assert (finding.kind, finding.split) == ("leak", "train, val")
+    assert leaks.check_leaks(pictures(range(80), range(90, 100)), {}, None) == []
+    persons = [copies.Picture(split, 0, f"{name}.jpg") for split in ("train", "val") for name in "ab"]
+    [finding] = leaks.check_leaks(persons, {"person": ["Ann", "Bo", "Ann", "Cy"]}, None)
+    assert "person 'Ann'" in finding.what
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A COCO set with a copy in val, exchanged sides, an image of another size and one that no label names."""
+    root = tmp_path_factory.mktemp("faulty")
+    (root / "images").mkdir()
+    (root / "annotations").mkdir()
+    category = None
+    for split, count, seed in (("train", 60, 0), ("val", 20, 7)):
+        part = beasts(count, seed)
+        xy = part.xy.copy()
+        if split == "train":
+            xy[10] = xy[10][part.skeleton.flip_order]
+        category = category or {
+            "id": 1,
+            "name": "beast",
+            "keypoints": list(part.skeleton.points),
+            "flip_indices": part.skeleton.flip_order.tolist(),
+        }
+        entries, annotations = [], []
+        for row in range(count):
+            name = f"{split}_{row}{'ab'[row % 2]}.png"
+            image = picture(100) if (split, row) in (("train", 3), ("val", 4)) else picture(seed * 1000 + row)
+            cv2.imwrite(str(root / "images" / name), cv2.resize(image, (200, 200)))
+            size = 100 if (split, row) == ("train", 20) else 200
+            entries.append({"id": row, "file_name": name, "width": size, "height": size})
+            keypoints = np.concatenate([xy[row], np.full((12, 1), 2)], axis=1).round(2)
+            box = [round(float(value), 2) for value in part.box_xywh[row]]
+            annotations.append(
+                {"id": row + 1, "image_id": row, "category_id": 1, "keypoints": keypoints.ravel().tolist(), "bbox": box}
+            )
+        content = {"images": entries, "annotations": annotations, "categories": [category]}
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    cv2.imwrite(str(root / "images" / "left_over.png"), picture(5))
+    return root
+
+
+def test_the_command_finds_what_was_planted_and_writes_it_as_json(folder, tmp_path, run):
+    code, out, err = run("data", "check", folder, "--json", tmp_path / "findings.json")
+    assert code == 0, err
+    figures = json.loads((tmp_path / "findings.json").read_text())
+    fields = {"kind", "split", "image", "annotation_id", "points", "confidence", "what", "proposal"}
+    assert all(set(finding) == fields and finding["kind"] in KINDS for finding in figures["findings"])
+    told = {(finding["kind"], finding["split"], finding["annotation_id"]) for finding in figures["findings"]}
+    assert told == {
+        ("left_right", "train", 11),
+        ("duplicate", "val", None),
+        ("size", "train", None),
+        ("unlabelled_image", "train, val", None),
+    }
+    [copy] = [finding for finding in figures["findings"] if finding["kind"] == "duplicate"]
+    assert copy["image"].endswith("val_4a.png")
+    assert "left and right look exchanged" in out
+
+
+def test_the_quick_half_tells_of_shapes_and_reads_no_image(folder):
+    checked = checks.check(Source(folder))
+    (folder / "images" / "train_5b.png").rename(folder / "images" / "train_5b.hidden")
+    found = checks.quick(dict(checked.splits.instances))
+    (folder / "images" / "train_5b.hidden").rename(folder / "images" / "train_5b.png")
+    assert [(finding.kind, finding.annotation_id) for finding in found] == [("left_right", 11)]

@@ -1,0 +1,125 @@
+"""Checks of the labels' shapes: planted faults are found, sound sets stay without alarm, and repairs give back what was."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fiducial.checks import moved, order, pairs, run, sides
+from fiducial.checks.assignment import assigned
+from fiducial.checks.finding import KINDS, Labelled
+from tests.checks.small import SKELETON, beasts, exchanged
+
+ROWS = [3, 40, 77, 110]
+
+
+@pytest.fixture(scope="module")
+def sound():
+    return beasts(120)
+
+
+def told(**splits):
+    findings = run.check_shapes(Labelled(splits), with_images=True, told=set())
+    assert {finding.kind for finding in findings} <= set(KINDS)
+    return [finding for finding in findings if finding.confidence >= run.TOLD]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6])
+def test_an_assignment_costs_least_of_all_permutations(size):
+    cost = np.random.default_rng(size).random((size, size))
+    least = min(sum(cost[i, order[i]] for i in range(size)) for order in itertools.permutations(range(size)))
+    found = assigned(cost)
+    assert sorted(found) == list(range(size))
+    assert cost[np.arange(size), found].sum() == pytest.approx(least)
+
+
+def test_a_sound_set_has_no_alarm(sound):
+    assert told(train=sound, val=beasts(40, seed=1)) == []
+
+
+def test_exchanged_sides_are_found_and_the_swap_gives_back_the_labels(sound):
+    faulty = exchanged(sound, ROWS, SKELETON.flip_order)
+    found = {finding.annotation_id: finding for finding in told(train=faulty)}
+    assert set(found) == {row + 1 for row in ROWS}
+    for row in ROWS:
+        xy = faulty.xy[row].copy()
+        for a, b in found[row + 1].proposal["swap"]:
+            one, other = SKELETON.points.index(a), SKELETON.points.index(b)
+            xy[[one, other]] = xy[[other, one]]
+        assert np.array_equal(xy, sound.xy[row])
+
+
+def test_one_exchanged_pair_is_found(sound):
+    single = np.arange(12)
+    single[[4, 5]] = [5, 4]
+    found = sides.exchanges(exchanged(sound, ROWS, single))
+    assert [(one.row, one.pairs.tolist(), one.is_whole) for one in found] == [(row, [1], False) for row in ROWS]
+
+
+def test_moved_points_are_found_where_they_were_moved(sound):
+    xy = sound.xy.copy()
+    rng = np.random.default_rng(0)
+    planted = {(row, int(point)) for row, point in zip(range(0, 120, 6), rng.integers(0, 12, 20), strict=True)}
+    size = np.sqrt(sound.area)
+    for row, point in planted:
+        xy[row, point] += 0.25 * size[row] * np.array([0.6, 0.8])
+    found = {(one.row, one.point): one for one in moved.moved_points(replace(sound, xy=xy))}
+    assert len(set(found) & planted) >= 0.9 * len(planted)
+    assert len(set(found) - planted) <= 0.1 * len(planted)
+    nearer = [
+        np.linalg.norm(np.array(found[key].xy) - sound.xy[key]) < 0.1 * size[key[0]] for key in set(found) & planted
+    ]
+    assert np.mean(nearer) > 0.9
+
+
+def test_points_in_another_order_are_found(sound):
+    drawn = np.random.default_rng(4).permutation(12)
+    found = {one.row: one for one in order.reordered(exchanged(sound, ROWS, drawn))}
+    assert set(found) == set(ROWS)
+    faulty = exchanged(sound, ROWS, drawn)
+    assert all(np.array_equal(faulty.xy[row][found[row].order], sound.xy[row]) for row in ROWS)
+
+
+def test_a_split_in_another_order_is_found_as_a_whole(sound):
+    drawn = np.random.default_rng(2).permutation(12)
+    val = beasts(30, seed=5)
+    [finding] = told(train=sound, val=exchanged(val, list(range(30)), drawn))
+    assert (finding.kind, finding.split, finding.annotation_id) == ("point_order", "val", None)
+    flipped = exchanged(val, list(range(30)), SKELETON.flip_order)
+    assert [finding.kind for finding in told(train=sound, val=flipped)] == ["left_right"]
+
+
+@pytest.mark.parametrize(
+    ("named", "wrong"),
+    [
+        (((1, 5), (4, 2), (7, 8), (10, 11)), {"left_eye", "right_hand", "left_hand", "right_eye"}),
+        (((1, 2), (4, 5), (7, 8)), {"left_knee", "right_knee"}),
+    ],
+)
+def test_wrong_flip_pairs_are_refuted_and_proved(sound, named, wrong):
+    points, proved = pairs.refuted(replace(sound, skeleton=replace(SKELETON, flip_pairs=named)))
+    assert {SKELETON.points[point] for point in points} == wrong
+    assert pairs.pairs_of(proved) == SKELETON.flip_pairs
+
+
+def test_right_pairs_and_those_of_no_symmetry_are_not_refuted(sound):
+    assert pairs.refuted(sound) is None
+    lopsided = replace(sound, xy=sound.xy + np.random.default_rng(0).uniform(-60, 60, (12, 2)).astype(np.float32))
+    named = replace(SKELETON, flip_pairs=((0, 1), (2, 3)))
+    assert pairs.refuted(replace(lopsided, skeleton=named)) is None
+
+
+def test_missing_points_and_few_instances_do_no_harm(sound):
+    visibility = sound.visibility.copy()
+    visibility[np.random.default_rng(0).random(visibility.shape) < 0.3] = 0
+    visibility[5] = 0
+    visibility[6, 2:] = 0
+    holes = replace(sound, visibility=visibility)
+    assert told(train=holes) == []
+    faulty = exchanged(holes, ROWS, SKELETON.flip_order)
+    assert {finding.annotation_id for finding in told(train=faulty)} <= {row + 1 for row in ROWS}
+    assert told(train=sound.select(np.arange(5))) == []
+    assert told(train=sound.select(np.arange(1)), val=sound.select(np.arange(2))) == []
