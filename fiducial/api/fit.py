@@ -47,6 +47,7 @@ def fit(
     pretrained: str | None = None,
     licence: str | None = None,
     patience: int | None = None,
+    check: bool = True,
     preflight: bool = True,
     strict: bool = False,
     recipe: Recipe | str | None = None,
@@ -78,7 +79,7 @@ def fit(
         recipe: what the other choices change: a Recipe, or "FILE.py:FUNCTION". It is taken as it is; without one
             what is not chosen is planned by the data and the machine, unless `plan` is False. `plan_only` makes the
             plan and nothing else, without `out`: the figures are then `facts`, `plan` and `recipe`.
-        minutes: that all may take.
+        minutes: that all may take. check: first look for labels that would waste the run (docs/check.md).
         images, category: of a path, as the command has them. also: paths of further sets, learnt together. progress: a bar on the terminal.
         more: any setting, as `--set` has it: `workers=0`, `head={"sigma_cells": 1.5}`; settings: such as "augment.flip=0".
 
@@ -101,6 +102,7 @@ def fit(
         pretrained=pretrained,
         licence=licence,
         patience=patience,
+        check=None if check else False,
         preflight=None if preflight else False,
         strict=strict or None,
         minutes=minutes,

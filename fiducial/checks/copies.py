@@ -148,11 +148,13 @@ def _pooled(thumbs: np.ndarray, side: int) -> np.ndarray:
     return thumbs.reshape(*thumbs.shape[:-2], side, step, side, step).mean((-3, -1))
 
 
-def same_files(pictures: Sequence[Picture]) -> list[Copy]:
+def same_files(pictures: Sequence[Picture], labelled: Labelled) -> list[Copy]:
     """Finds images that are in two splits by their paths alone."""
     first: dict[str, Picture] = {}
     found = []
     for picture in pictures:
+        if not isinstance(labelled.splits[picture.split].images, FileImages):
+            continue  # its name is made up
         one = first.setdefault(picture.name, picture)
         if one is not picture and one.split != picture.split:
             found.append(Copy(one, picture, "one file in two places", 1.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -63,7 +64,9 @@ def check_unlabelled(parts: Mapping[str, Instances]) -> list[Finding]:
     for folder, names in named.items():
         if os.path.isdir(folder):
             rest = sorted(
-                file for file in listing(folder) if os.path.splitext(file)[1].lower() in ENDINGS and file not in names
+                file
+                for file in listing(Path(folder))
+                if os.path.splitext(file)[1].lower() in ENDINGS and file not in names
             )
             if rest:
                 paths = [os.path.join(folder, file) for file in rest]

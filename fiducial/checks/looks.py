@@ -44,8 +44,10 @@ def seen_from_behind(instances: Instances, rows: Sequence[int]) -> np.ndarray:
         return result
     usual = _usual(np.array([look for look in looks if look is not None]), (np.arange(len(looks)) >= len(rows))[seen])
     rank = np.sort(usual[seen[: len(rows)].sum() :])
-    share = np.searchsorted(rank, usual[: seen[: len(rows)].sum()]) / len(rank)
-    result[looked[: len(rows)][seen[: len(rows)]]] = np.where(share < UNUSUAL, 0.7, 0.0)
+    is_unusual = np.searchsorted(rank, usual[: seen[: len(rows)].sum()]) / len(rank) < UNUSUAL
+    expected = UNUSUAL * len(is_unusual)  # if all of them look as the others do
+    if is_unusual.sum() > expected + 2 * np.sqrt(expected * (1 - UNUSUAL)):
+        result[looked[: len(rows)][seen[: len(rows)]]] = np.where(is_unusual, 0.7, 0.0)
     return result
 
 

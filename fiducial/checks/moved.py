@@ -43,7 +43,7 @@ def moved_points(instances: Instances) -> list[Moved]:
     if len(instances) < shapes.FEWEST or len(instances.skeleton.points) < FEWEST_POINTS:
         return []
     laid, maps = shapes.aligned(instances.xy, instances.labelled)
-    known = instances.labelled & np.isfinite(laid).all((1, 2))[:, None]
+    known = instances.labelled & np.isfinite(laid).all(-1)
     model = shapes.distribution_of(laid.reshape(len(laid), -1), np.repeat(known, 2, axis=1)).with_free_pose()
     candidates: list[tuple[int, int, float, np.ndarray]] = []
     sound: list[np.ndarray] = []

@@ -43,7 +43,7 @@ def reordered(instances: Instances) -> list[Reordered]:
     if len(instances) < shapes.FEWEST or not 3 < count <= MOST_POINTS:
         return []
     laid, _ = shapes.aligned(instances.xy, instances.labelled)
-    known = instances.labelled & np.isfinite(laid).all((1, 2))[:, None]
+    known = instances.labelled & np.isfinite(laid).all(-1)
     laid = _of_one_size(laid, known)
     model = shapes.distribution_of(laid.reshape(len(laid), -1), np.repeat(known, 2, axis=1)).with_free_pose()
     distance = np.full(len(laid), np.nan)
@@ -83,14 +83,13 @@ def _of_one_size(laid: np.ndarray, known: np.ndarray) -> np.ndarray:
     fits best as a single place."""
     usual = np.nan_to_num(np.nanmedian(np.where(known[..., None], laid, np.nan), axis=0))
     weight = known[..., None] / np.maximum(known.sum(1), 1)[:, None, None]
-    result = np.array(laid)
-    sizes = []
-    for shape in (laid, np.broadcast_to(usual, laid.shape)):
+
+    def measured(shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         centre = (np.where(known[..., None], shape, 0) * weight).sum(1, keepdims=True)
-        sizes.append(np.sqrt((np.where(known[..., None], shape - centre, 0) ** 2).sum((1, 2)))[:, None, None])
-        if shape is laid:
-            middle = centre
-    return np.where(known[..., None], middle + (result - middle) * sizes[1] / np.maximum(sizes[0], 1e-9), 0)
+        return centre, np.sqrt((np.where(known[..., None], shape - centre, 0) ** 2).sum((1, 2)))[:, None, None]
+
+    (middle, size), (_, wanted) = measured(laid), measured(np.broadcast_to(usual, laid.shape))
+    return np.where(known[..., None], middle + (laid - middle) * wanted / np.maximum(size, 1e-9), 0)
 
 
 def _likeliest(
@@ -211,7 +210,7 @@ def check_order(labelled: Labelled, joined: Instances, told: set[int]) -> list[F
                 labelled.finding(
                     one.row,
                     "point_order",
-                    changed,
+                    changed.tolist(),
                     confidence=0.97 if one.explains else 0.9,
                     what=f"{len(changed)} points look exchanged with each other: e^{one.gain:.0f} times likelier in another order",
                     proposal={"order": [names[i] for i in one.order]} if one.explains else None,

@@ -66,7 +66,7 @@ def quick(splits: dict[str, Instances]) -> list[Finding]:
         found += places.check_places(split, part)
     labelled = Labelled({split: _thinned(part) for split, part in splits.items()})
     pictures = copies.pictures_of(Labelled(splits))
-    found += copies.check_copies(copies.same_files(pictures))
+    found += copies.check_copies(copies.same_files(pictures, Labelled(splits)))
     found += leaks.check_leaks(pictures, {}, None)
     return ranked(found + check_shapes(labelled, with_images=False, told=set()))
 

@@ -49,7 +49,7 @@ def across(instances: Instances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     usable = np.isfinite(maps).all((1, 2)) & (geometry.scale_of(maps) > 0)
     xy = instances.xy.astype(np.float64)
     vectors = geometry.transform_vectors(maps, xy[:, one] - xy[:, other])
-    known = instances.labelled[:, one] & instances.labelled[:, other] & usable[:, None]
+    known = instances.labelled[:, one] & instances.labelled[:, other] & usable.reshape(-1, 1)
     return np.where(known[..., None], vectors, 0), known, maps
 
 
@@ -61,7 +61,7 @@ def exchanges(instances: Instances) -> list[Exchange]:
     vectors, known, maps = across(instances)
     centres, there = middles(instances)
     centres = np.where(there[..., None], geometry.transform(maps, centres), 0)
-    there &= known.any(1)[:, None]
+    there &= known.any(axis=1, keepdims=True)
     variables = np.repeat(np.concatenate([there, known], axis=1), 2, axis=1)
     values = np.concatenate([centres, vectors], axis=1).reshape(len(vectors), -1)
     model = shapes.distribution_of(values, variables)
@@ -137,7 +137,7 @@ def check_sides(labelled: Labelled, joined: Instances, seen_from_behind: np.ndar
             labelled.finding(
                 exchange.row,
                 "left_right",
-                pairs[exchange.pairs].ravel(),
+                pairs[exchange.pairs].ravel().tolist(),
                 confidence=float(sure),
                 what=f"{of} look exchanged: e^{exchange.gain:.0f} times likelier the other way round",
                 proposal={"swap": swap},

@@ -129,6 +129,7 @@ def _choices(
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Print the plan and train nothing; --out is not needed.")
     ] = False,
+    check: Annotated[bool, typer.Option(help="First look for labels that would waste the run (docs/check.md).")] = True,
     preflight: Annotated[bool, typer.Option(help="First overfit one small batch, to see that it can learn.")] = True,
     recipe: Annotated[
         str | None, typer.Option(help="FILE.py:FUNCTION that returns a Recipe; options are put on top.")

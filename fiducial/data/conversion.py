@@ -213,6 +213,14 @@ class SomeImages:
         return self.images.read(self.rows[row], reduce)
 
 
+def write_splits(splits: Mapping[str, Instances], out: Path, to: str) -> list[str]:
+    """Writes splits in a format into a folder that is empty or not there, all or nothing; images stay where they are. Gives
+    what the format can't hold."""
+    lost = lines_of_loss(splits, writers()[to].HOLDS)
+    _write_folder(splits, out, writers()[to], False, lost)
+    return lost
+
+
 def _write_folder(read: Mapping[str, Instances], out: Path, module: ModuleType, copies: bool, lost: list[str]) -> None:
     """Writes all splits into a folder beside, which then takes the place of `out`."""
     if out.is_file() or (out.is_dir() and any(out.iterdir())):

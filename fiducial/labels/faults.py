@@ -7,23 +7,34 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from fiducial.api.arguments import source_of
+from fiducial.api.arguments import optional_path, source_of
 from fiducial.api.results import Result
 from fiducial.checks import run
 from fiducial.checks.run import Checked
 from fiducial.data.source import Source
+from fiducial.labels import check_page, mending
 from fiducial.log import logger
 
 
-def check(data: Any, *, images: Any = None, category: str | None = None) -> Result:
+def check(data: Any, *, images: Any = None, category: str | None = None, report: Any = None, fix: Any = None) -> Result:
     """Checks a labelled set without a model; nothing of it is changed.
 
-    `result.figures["findings"]` lists what was found, the surest first, as `--json` writes it (docs/check.md)."""
+    `result.figures["findings"]` lists what was found, the surest first, as `--json` writes it (docs/check.md).
+    report: where to write a page with pictures of what was found; fix: a folder, not there or empty, for a corrected set in
+    COCO's form beside a log of what was done, where a repair is certain."""
     source = source_of(data, images, category)
+    page, corrected = optional_path(report, "report"), optional_path(fix, "fix")
+    if page is not None:
+        import jinja2  # noqa: F401  said before anything is looked at
     checked = run.check(source)
     for problem in checked.problems:
         logger.warning(str(problem))
-    return Result(figures=_figures(checked, source), lines=_lines(checked))
+    written: dict[str, str] = {}
+    if page is not None:
+        written["report"] = str(check_page.write(page, checked, str(source)))
+    if corrected is not None:
+        written |= mending.write(corrected, checked.findings, source)
+    return Result(figures={**_figures(checked, source), "files": written}, lines=_lines(checked))
 
 
 def _figures(checked: Checked, source: Source) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from fiducial.report.run_page import files_of
 from fiducial.training import plan, preflight, run, unlabelled
 from fiducial.training.device import worker_count
 from fiducial.training.history import ToBeat
+from fiducial.training.label_check import check_labels
 from fiducial.training.objective import Supervised
 from fiducial.training.pace import Pace, pace_of
 from fiducial.training.plan import Choice
@@ -144,6 +145,8 @@ def planned_work(
 ) -> Work:
     """Makes the work of a run, planned where it begins; `given` and `pool` as in `preparation`."""
     choices, facts = plan.read(out), None
+    if begins and recipe.check:
+        check_labels({"train": data.train, "val": data.validation}, recipe, source)
     if begins and given is not None:
         recipe, choices, facts = planned(data, recipe, given)
     if pool is not None:  # read in the planned size

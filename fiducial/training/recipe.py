@@ -84,6 +84,7 @@ class Recipe:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     workers: int | None = None  # loader processes; None = one less than the cores, at most 8
+    check: bool = True  # first look for labels that would waste the run
     preflight: bool = True  # overfit one small batch before anything else
     strict: bool = False  # bad samples are errors
     licence: str | None = None  # of the weights, in words; None = that of the data, where they state one

@@ -36,7 +36,7 @@ from fiducial.training.recipe import Recipe
 from fiducial.training.work import Outcome, Prepare, Work
 from fiducial.types import Problem
 
-ANYTIME = ("workers", "preflight", "licence")  # settings that may be others when a run is resumed
+ANYTIME = ("workers", "check", "preflight", "licence")  # settings that may be others when a run is resumed
 SHOWN = 10  # problems; all are in problems.txt
 
 

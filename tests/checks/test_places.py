@@ -224,3 +224,24 @@ def test_the_quick_half_tells_of_shapes_and_reads_no_image(folder):
     found = checks.quick(dict(checked.splits.instances))
     (folder / "images" / "train_5b.hidden").rename(folder / "images" / "train_5b.png")
     assert [(finding.kind, finding.annotation_id) for finding in found] == [("left_right", 11)]
+
+
+def test_the_corrected_set_is_sound_and_the_page_shows_both(folder, tmp_path, run):
+    before = {path: path.read_bytes() for path in folder.rglob("*.json")}
+    code, _, err = run("data", "check", folder, "--fix", tmp_path / "mended", "--report", tmp_path / "check.html")
+    assert code == 0, err
+    assert {path: path.read_bytes() for path in folder.rglob("*.json")} == before
+    page = (tmp_path / "check.html").read_text()
+    assert "Left and right look exchanged" in page
+    assert page.count("data:image/jpeg") == 3  # the exchanged one, the copy, the one of another size
+    again = checks.check(Source(tmp_path / "mended"))
+    assert {finding.kind for finding in again.findings} <= {"unlabelled_image"}
+    assert {split: len(part) for split, part in again.splits.instances} == {
+        "train": 59,
+        "val": 19,
+    }  # but the one of another size
+    log = (tmp_path / "mended" / "changes.csv").read_text()
+    assert [line.split(",")[0] for line in log.splitlines()[1:]] == ["duplicate", "left_right"]
+    code, _, err = run("data", "check", folder, "--fix", tmp_path / "mended")
+    assert code == 2
+    assert "is there already" in err

@@ -17,7 +17,19 @@ AFTER_STOP = "`fiducial fit` continues exactly with --resume"
 
 @choices(
     *("method", "backbone", "size", "epochs", "batch_size", "lr", "seed", "points", "init", "pretrained"),
-    *("licence", "patience", "minutes", "plan", "plan_only", "preflight", "recipe", "settings", "resume", "devices"),
+    *(
+        "licence",
+        "patience",
+        "minutes",
+        "plan",
+        "plan_only",
+        "check",
+        "preflight",
+        "recipe",
+        "settings",
+        "resume",
+        "devices",
+    ),
 )
 def fit(
     data: Annotated[

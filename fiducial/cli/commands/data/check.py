@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption
+from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption, writable
 from fiducial.cli.output import is_printed, write_figures
 
 ORDER = 20
@@ -12,20 +15,32 @@ ORDER = 20
 
 def check(
     data: DataPath,
+    report: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, callback=writable, help="Page with pictures of what was found, before and after."),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False, help="New folder for a corrected set in COCO's form, where a repair is certain, and a log."
+        ),
+    ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Find what is likely wrong in labels: exchanged sides, moved points, copies, leaks, broken boxes.
 
-    fiducial data check faces/ --json findings.json
+    fiducial data check faces/ --report faces_check.html --json findings.json
+
+    fiducial data check faces/ --fix faces_mended/
     """
     import fiducial
     from fiducial.data.source import Source
 
     source = Source(data, images, category).here()
-    result = fiducial.labels.check(source)
+    result = fiducial.labels.check(source, report=report, fix=fix)
     write_figures(json_file, result.figures)
     if not is_printed(json_file):
-        for line in result.lines:
+        for line in [*result.lines, *(f"{name}: {path}" for name, path in result.files.items())]:
             typer.echo(line)
