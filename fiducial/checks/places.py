@@ -60,7 +60,7 @@ def _missing(
     zero = known & (xy == 0).all(-1)
     with np.errstate(invalid="ignore"):
         spread = np.nanmax(np.where(known[..., None], xy, np.nan), axis=(1, 2), initial=0) > 0
-    missing = negative | (zero & spread[:, None] & (zero.sum() >= 2))
+    missing = negative | (zero & spread.reshape(-1, 1) & (zero.sum() >= 2))
     on_edge = known & ((xy <= 0.5).any(-1) | ((sizes[:, None] > 0) & (xy >= sizes[:, None] - 1.5)).any(-1))
     places: Counter[tuple[int, float, float]] = Counter()
     for row, point in np.argwhere(on_edge).tolist():
