@@ -1,8 +1,9 @@
 """Labels that models which have not seen them contradict: exchanged sides and moved points, the surest first.
 
-Each label is as far from where two models see its point (`unseen`) as its own mistake and theirs; how far theirs usually
-reach is known from how far they are from each other, instance by instance (`label_spread`). So a distance is judged by the
-share of the models' own disagreements that are as large: no normal distribution is assumed of them."""
+A label's distance from where two models see its point (`unseen`) is taken less what the instance's other points tell of it,
+in the spread that is usual for the point in instances that are as hard (`label_spread`). Most labels are sound, so that their
+distances tell how many sound ones would be as far off as the farthest; what is more than that are faults (the share of false
+discoveries, Benjamini and Hochberg 1995)."""
 
 from __future__ import annotations
 
@@ -20,19 +21,19 @@ from fiducial.types import Pairs
 SUREST = 0.995
 LEAST = 0.9  # of what is told: so large a share of it are faults, by the estimate
 WORTH = 0.6  # of the mean shape's error: models that are no better say nothing
+WHOLE = 0.8  # of the pairs: where so many are exchanged, all are
 FARTHEST = 6.0  # spreads; a point that is farther weighs no more, so that one of them can't speak for an instance
 EXCHANGED = 1e-3  # share of instances that are taken to be exchanged before anything is seen
-TAIL = 50  # of the largest disagreements, from which larger ones are foretold
+NEAREST = 0.9  # of labels that are taken for sound
+PLAUSIBLE = 3.0  # spreads: as far off may an exchanged point be from where the models see it
 
 
 @dataclass(frozen=True)
 class Distances:
-    """Holds how far labels and models are from each other, in the spreads that are usual for a point in instances that are
-    as hard; NaN where nothing is labelled."""
+    """Holds how far labels are from where models see the points."""
 
-    label: np.ndarray  # [n, k] of the label from where the two models together see the point
-    models: np.ndarray  # [n, k] of the models from each other
-    spread_px: np.ndarray  # [n, k] the unit of `label`
+    own: np.ndarray  # [n, k] less what the other points tell, in usual spreads; NaN where nothing is labelled
+    spread_px: np.ndarray  # [n, k] usual distance along one axis, with what the others tell
 
 
 def deep_findings(labelled: Labelled, unseen: Unseen) -> list[Finding]:
@@ -45,9 +46,11 @@ def deep_findings(labelled: Labelled, unseen: Unseen) -> list[Finding]:
             "little to contradict a label; give them more time (--minutes) or more images"
         )
     distances = distances_of(unseen)
-    exchanged = dict(_exchanged(labelled, unseen, distances.spread_px))
-    moved = {row: finding for row, finding in _moved(labelled, unseen, distances) if row not in exchanged}
-    return sorted([*exchanged.values(), *moved.values()], key=lambda finding: -finding.confidence)
+    exchanged = {row: (sure, finding) for row, sure, finding in _exchanged(labelled, unseen, distances.spread_px)}
+    others = np.flatnonzero(~np.isin(unseen.row, list(exchanged)))
+    moved = {row: (sure, finding) for row, sure, finding in _moved(labelled, unseen, distances.own, others)}
+    found = sorted([*exchanged.values(), *moved.values()], key=lambda pair: (-pair[1].confidence, -pair[0]))
+    return [finding for _, finding in found]
 
 
 def distances_of(unseen: Unseen) -> Distances:
@@ -58,13 +61,13 @@ def distances_of(unseen: Unseen) -> Distances:
     apart = (unseen.xy[0] - unseen.xy[1]) / scale_px[:, None, None]
     away[~instances.labelled] = apart[~instances.labelled] = np.nan
     hardness = _hardness_by_others(apart)
-    of_label, of_models, spread_px = (np.full(hardness.shape, np.nan) for _ in range(3))
+    by_itself = label_spread.of_their_own(away, instances.image_row)
+    own, spread_px = np.full(hardness.shape, np.nan), np.full(hardness.shape, np.nan)
     for point in range(hardness.shape[1]):
         for rows in label_spread.equally_hard(hardness[:, point]):
-            of_label[rows, point], spread = _in_spreads(away[rows, point])
-            of_models[rows, point], _ = _in_spreads(apart[rows, point])
-            spread_px[rows, point] = spread * scale_px[rows]
-    return Distances(of_label, of_models, spread_px)
+            own[rows, point], _ = _in_spreads(by_itself[rows, point])
+            spread_px[rows, point] = _in_spreads(away[rows, point])[1] * scale_px[rows]
+    return Distances(own, spread_px)
 
 
 def _hardness_by_others(apart: np.ndarray) -> np.ndarray:
@@ -83,67 +86,46 @@ def _in_spreads(offsets: np.ndarray) -> tuple[np.ndarray, float]:
     return np.linalg.norm(offsets - np.median(offsets, 0), axis=1) / spread, float(spread)
 
 
-def _moved(labelled: Labelled, unseen: Unseen, distances: Distances) -> Iterator[tuple[int, Finding]]:
-    """Points that are farther off than the models are from each other: of all labels that are so far, the share that is
-    more than their disagreements foretell."""
-    of_label = distances.label
-    known = np.isfinite(of_label)
-    fault = np.zeros(of_label.shape)
-    fault[known] = _share_of_faults(of_label[known], np.sort(distances.models[known]))
-    for number in np.flatnonzero((fault >= LEAST).any(1)):
-        points = np.flatnonzero(fault[number] >= LEAST)
-        points = points[np.argsort(-of_label[number, points])]
+def _moved(
+    labelled: Labelled, unseen: Unseen, distance: np.ndarray, rows: np.ndarray
+) -> Iterator[tuple[int, float, Finding]]:
+    """Points that are farther off than sound labels would be, among some rows."""
+    farthest = np.nan_to_num(np.nanmax(distance[rows], 1, initial=0))
+    fault = _share_of_faults(farthest, distance[rows][np.isfinite(distance[rows])])
+    limit = farthest[fault >= LEAST].min(initial=np.inf)
+    for place in np.flatnonzero(fault >= LEAST):
+        number = int(rows[place])
+        points = np.flatnonzero(distance[number] >= limit)
+        points = points[np.argsort(-distance[number, points])]
         names = [labelled.first.skeleton.points[point] for point in points]
         xy = {name: _rounded(unseen.mean[number, point]) for name, point in zip(names, points, strict=True)}
-        most = float(of_label[number, points[0]])
         several = f" and {len(points) - 1} more" if len(points) > 1 else ""
-        # Among equally sure ones those with more points far off come first.
-        surest = 1 - (1 - fault[number, points]).prod() * (1 - SUREST)
-        yield (
-            int(unseen.row[number]),
-            labelled.finding(
-                int(unseen.row[number]),
-                "moved_point",
-                points.tolist(),
-                confidence=float(surest if len(points) > 1 else fault[number, points[0]]),
-                what=f"{names[0]}{several}: {most:.1f} times as far as usual from where models that have not seen it see it",
-                proposal={"xy": xy},
-            ),
+        far = f"{farthest[place]:.1f} times as far as usual from where models that have not seen it see it"
+        row = int(unseen.row[number])
+        finding = labelled.finding(
+            row,
+            "moved_point",
+            points.tolist(),
+            confidence=float(fault[place]),
+            what=f"{names[0]}{several}: {far}",
+            proposal={"xy": xy},
         )
+        yield row, float(farthest[place]), finding
 
 
-def _share_of_faults(of_label: np.ndarray, of_models: np.ndarray) -> np.ndarray:
-    """[m] of labels as far off as this one or farther, the share that is too many."""
-    order = np.argsort(-of_label)
-    distance = of_label[order]
-    chance = np.maximum(_chance(distance, of_models), _chance_by_most(distance))
-    share = np.clip(1 - len(distance) * chance / np.arange(1, len(order) + 1), 0, 1)
+def _share_of_faults(farthest: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """[n] of instances whose farthest label is as far off as an instance's or farther, the share that is too many: sound labels
+    are expected to go on as the end of the nearest nine tenths of all `distances`, with the slow tail of an exponential."""
+    end = max(float(np.quantile(distances, NEAREST)), 1e-9) if len(distances) else 1.0
+    order = np.argsort(-farthest)
+    expected = len(distances) * (1 - NEAREST) ** (farthest[order] / end)
+    share = np.clip(1 - expected / np.arange(1, len(order) + 1), 0, SUREST)
     result = np.empty(len(order))
     result[order] = np.maximum.accumulate(share[::-1])[::-1]  # a label that is farther off is no less likely a fault
-    return np.minimum(result, SUREST)
+    return result
 
 
-def _chance(distance: np.ndarray, disagreements: np.ndarray) -> np.ndarray:
-    """[m] the share of the models' disagreements (rising) that are as large; beyond the largest their tail goes on as a
-    power, the slowest that tails of errors fall."""
-    count = len(disagreements)
-    chance = (count - np.searchsorted(disagreements, distance) + 1) / (count + 1)
-    tail = disagreements[-min(TAIL, count // 4 + 1) :]
-    power = len(tail) / max(np.log(tail / max(tail[0], 1e-9)).sum(), 1e-9)  # Hill's estimate
-    beyond = distance > tail[0]
-    chance[beyond] = len(tail) / count * (distance[beyond] / tail[0]) ** -power
-    return chance
-
-
-def _chance_by_most(distance: np.ndarray) -> np.ndarray:
-    """[m] the share of labels (falling distances) that would be as far off if all were as the nearest nine tenths: a Weibull
-    distribution through their median and their end. What both models get wrong alike is in it."""
-    median, end = np.quantile(distance, [0.5, 0.9])
-    shape = np.log(np.log(10) / np.log(2)) / max(np.log(end / max(median, 1e-9)), 1e-9)
-    return np.exp(-np.log(10) * (distance / max(end, 1e-9)) ** min(shape, 2.0))  # 2: the normal distribution's
-
-
-def _exchanged(labelled: Labelled, unseen: Unseen, spread_px: np.ndarray) -> Iterator[tuple[int, Finding]]:
+def _exchanged(labelled: Labelled, unseen: Unseen, spread_px: np.ndarray) -> Iterator[tuple[int, float, Finding]]:
     """Instances whose points the models see where the others of their pairs are labelled: one pair, or all."""
     instances = unseen.instances
     pairs = instances.skeleton.flip_pairs
@@ -151,12 +133,12 @@ def _exchanged(labelled: Labelled, unseen: Unseen, spread_px: np.ndarray) -> Ite
         return
     gains = _gains(unseen, pairs, spread_px)
     for number, gain in enumerate(gains):
+        known = np.isfinite(gain)
         chosen = np.flatnonzero(gain > -np.log(EXCHANGED))
-        whole = float(np.nansum(gain))
-        if not len(chosen) or whole < -np.log(EXCHANGED):
+        if not len(chosen):
             continue
-        if np.nansum(gain > 0) > 0.8 * np.isfinite(gain).sum():
-            chosen = np.flatnonzero(np.isfinite(gain))  # all of it, those in the middle too
+        if (gain > 0).sum() > WHOLE * known.sum():
+            chosen = np.flatnonzero(known)  # all of it, those in the middle too
         points = [point for pair in chosen for point in pairs[pair]]
         names = [
             [instances.skeleton.points[a], instances.skeleton.points[b]] for a, b in (pairs[pair] for pair in chosen)
@@ -165,17 +147,16 @@ def _exchanged(labelled: Labelled, unseen: Unseen, spread_px: np.ndarray) -> Ite
         few = ", ".join(f"{a} and {b}" for a, b in names[:2]) + (
             f" and {len(names) - 2} more pairs" if len(names) > 2 else ""
         )
-        yield (
-            int(unseen.row[number]),
-            labelled.finding(
-                int(unseen.row[number]),
-                "left_right",
-                points,
-                confidence=float(1 / (1 + np.exp(-odds))),
-                what=f"{few}: models that have not seen the labels see them exchanged",
-                proposal={"swap": names},
-            ),
+        row = int(unseen.row[number])
+        finding = labelled.finding(
+            row,
+            "left_right",
+            points,
+            confidence=min(float(1 / (1 + np.exp(-odds))), SUREST),
+            what=f"{few}: models that have not seen the labels see them exchanged",
+            proposal={"swap": names},
         )
+        yield row, odds, finding
 
 
 def _gains(unseen: Unseen, pairs: Pairs, spread_px: np.ndarray) -> np.ndarray:
@@ -188,7 +169,8 @@ def _gains(unseen: Unseen, pairs: Pairs, spread_px: np.ndarray) -> np.ndarray:
             for points in ([a, b], [b, a])
         )
         far = [np.square(np.minimum(distance, FARTHEST)).sum(1) for distance in (as_is, exchanged)]
-        gains[:, number] = 0.5 * (far[0] - far[1])
+        is_plausible = (exchanged <= PLAUSIBLE).all(1) | (far[0] <= far[1])
+        gains[:, number] = 0.5 * np.where(is_plausible, far[0] - far[1], 0.0 * far[0])
     return gains
 
 

@@ -151,7 +151,7 @@ def of_their_own(offsets: np.ndarray, image: np.ndarray) -> np.ndarray:
         covariance = values[fits].T @ values[fits] / max(fits.sum(), 1)
         ridge = RIDGE * np.trace(covariance) / len(covariance)
         for point in range(points if points > 1 else 0):
-            own = [2 * point, 2 * point + 1]
+            own = np.array([2 * point, 2 * point + 1])
             others = np.setdiff1d(np.arange(2 * points), own)
             weights = np.linalg.solve(
                 covariance[np.ix_(others, others)] + ridge * np.eye(len(others)), covariance[np.ix_(others, own)]

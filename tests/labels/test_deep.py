@@ -53,7 +53,8 @@ def test_moved_points_and_exchanged_sides() -> None:
     }
     assert len(by_kind["moved_point"] & moved) >= 0.9 * len(moved)
     assert len(by_kind["moved_point"] - moved) <= 3
-    assert by_kind["left_right"] == exchanged
+    assert by_kind["left_right"] <= exchanged
+    assert len(by_kind["left_right"]) >= 0.9 * len(exchanged)
     confidences = [one.confidence for one in findings]
     assert confidences == sorted(confidences, reverse=True)
     first = next(one for one in findings if one.kind == "left_right")
