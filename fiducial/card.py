@@ -11,7 +11,7 @@ from typing import Any
 from fiducial import config, files
 from fiducial.errors import UserError, expect
 from fiducial.geometry import Size
-from fiducial.types import Skeleton
+from fiducial.types import Skeleton, Spread
 from fiducial.version import __version__
 
 FORMAT_VERSION = 1
@@ -41,13 +41,16 @@ class DetectorSpec:
     skeleton: Skeleton
     normalization: Normalization | None = None  # None = the backbone's own, written out when it is built
     padding: float = PADDING
+    spread: Spread | None = None  # how far its points may be off; None = not measured
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         expect(all(1 <= side <= MOST_SIDE for side in self.size), "size", self.size, f"sides of 1 to {MOST_SIDE} px")
         expect(0 < self.padding <= MOST_PADDING, "padding", self.padding, f"more than 0, at most {MOST_PADDING}")
-        # Older cards tell points that were learnt without labels by the skeleton's name alone.
         count = len(self.skeleton.points)
+        if self.spread is not None:
+            expect(len(self.spread.scale) == count, "spread.scale", len(self.spread.scale), f"{count} numbers")
+        # Older cards tell points that were learnt without labels by the skeleton's name alone.
         numbered = tuple(f"point_{i}" for i in range(count))
         if self.skeleton.name == f"motion{count}" and self.skeleton.points == numbered:
             object.__setattr__(self, "skeleton", replace(self.skeleton, named=False))

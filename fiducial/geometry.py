@@ -55,7 +55,7 @@ class Size(NamedTuple):
 # ---------------------------------------------------------------------------------------------- conversions
 
 
-def _pair(size: Any, like: Any, offset: int = 0) -> Any:
+def _pair(size: Any, like: Any, offset: float = 0) -> Any:
     """Makes (w, h) + offset as an array of the same kind, dtype and device as `like` ([..., 2])."""
     if isinstance(like, np.ndarray):
         return np.asarray([size[0] + offset, size[1] + offset], dtype=like.dtype)
@@ -139,6 +139,17 @@ def mirror_frame(xy_frame: Array, size: Size, frame: Frame) -> Array:
 def spread_to_px(spread_frame: Array, size: Size) -> Array:
     """Converts lengths along x and y [..., 2] from unit or share to px."""
     return spread_frame * _pair(size, spread_frame)
+
+
+def inside(xy: Array, size: Size) -> Array:
+    """Says whether points lie on an image of `size` (or a map of so many cells), outer edges included: [..., 2] ->
+    bool [...]."""
+    return ((xy >= -0.5) & (xy <= _pair(size, xy, -0.5))).all(-1)
+
+
+def mean_spread(spread_xy: Array) -> Array:
+    """Averages spreads along x and y [..., 2] into one of any direction, [...]: the root of their mean square."""
+    return ((spread_xy[..., 0] ** 2 + spread_xy[..., 1] ** 2) / 2) ** 0.5
 
 
 def px_to_grid(xy: Array, size: Size, grid: Size, align: Align = "edge") -> Array:

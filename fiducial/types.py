@@ -296,6 +296,36 @@ class Batch(NamedTuple):
     row: Int64[Tensor, " b"]  # row of Instances
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Says how far a model's points may be off, as it was measured on instances that it has not learnt from.
+
+    `Keypoints.sigma` is, along x and y in px of the input, scale x (what the method tells) ^ power; a method that tells
+    nothing has a sigma of `scale` alone. A radius that holds the true point in `shares[i]` of all cases is `factors[i]`
+    sigmas: split conformal prediction (Papadopoulos et al., ECML 2002). `evaluation/spread.py` measures it."""
+
+    power: float = 1.0  # 0: what the method tells is no hint
+    scale: tuple[float, ...]  # one a point
+    shares: tuple[float, ...] = ()  # rising
+    factors: tuple[float, ...] = ()
+    # How far off `shares` new images may come out, since there were only so many to measure on: half a 95 % range.
+    margins: tuple[float, ...] = ()
+    instances: int = 0  # that it was measured on
+    points: int = 0  # labelled ones of theirs
+
+    def knows(self, share: float) -> bool:
+        """Says whether this share was measured."""
+        return share in self.shares
+
+    def factor(self, share: float) -> float:
+        """Gives how many sigmas hold the true point in this share of all cases. Raises UserError for other shares than
+        those that were measured."""
+        if not self.knows(share):
+            known = ", ".join(f"{value:g}" for value in self.shares) or "none, since it had too few labels"
+            raise UserError(f"radius of {share:g}: the model was measured for {known}")
+        return self.factors[self.shares.index(share)]
+
+
 @dataclass(frozen=True, repr=False)
 class Keypoints:
     """Holds points that were found, the only currency after training: numpy arrays or tensors with equal leading
@@ -303,9 +333,11 @@ class Keypoints:
 
     xy: Any  # [..., k, 2] px of the image that was passed in
     score: Any  # [..., k] in 0..1; what it means is the head's affair, higher is surer
-    sigma: Any = None  # [..., k, 2] px: standard deviation of x and y, where the method has one
+    # [..., k, 2] px: standard deviation of x and y; where the model was calibrated, or its method learns one.
+    sigma: Any = None
     jacobian: Any = None  # [..., k, 2, 2] local scale, rotation and shear (method `motion`)
     skeleton: Skeleton | None = None  # names the points, where a model was asked with whole images
+    spread: Spread | None = None  # what a sigma is worth, where the model was calibrated
 
     def __len__(self) -> int:
         """Counts the instances."""
@@ -341,6 +373,13 @@ class Keypoints:
             lines.append(f"  {row}: {', '.join(shown)}{', ..' * (len(names) > len(shown))}")
         return "\n".join([*lines, *(["  .."] if len(self) > 3 else [])])
 
+    def radius(self, share: float = 0.9) -> Any:
+        """Computes within how many px of each point the true one lies in this share of all cases, [..., k]. Raises
+        UserError where the model was not calibrated on labels, or not for this share."""
+        if self.spread is None or self.sigma is None:
+            raise UserError("radius: how far its points may be off was not measured for this model; train it anew")
+        return geometry.mean_spread(self.sigma) * self.spread.factor(share)
+
     def draw(self, image: np.ndarray) -> np.ndarray:
         """Draws the points and the skeleton's lines on a copy of the image that was passed in, as `fiducial predict`
         does: uint8 RGB [h, w, 3]."""
@@ -360,7 +399,7 @@ class Keypoints:
             sigma = sigma * geometry.scale_of(matrix)[..., None, None]
         if jacobian is not None:
             jacobian = matrix[..., None, :2, :2] @ jacobian
-        return Keypoints(geometry.transform(matrix, self.xy), self.score, sigma, jacobian, self.skeleton)
+        return replace(self, xy=geometry.transform(matrix, self.xy), sigma=sigma, jacobian=jacobian)
 
     def select(self, rows: Any) -> Keypoints:
         """Picks some along the first axis, by indices, a mask or a slice."""
@@ -379,4 +418,4 @@ class Keypoints:
         def host(value: Any) -> Any:
             return value if value is None or isinstance(value, np.ndarray) else value.detach().cpu().float().numpy()
 
-        return Keypoints(host(self.xy), host(self.score), host(self.sigma), host(self.jacobian), self.skeleton)
+        return replace(self, **{name: host(getattr(self, name)) for name in COLUMNS})

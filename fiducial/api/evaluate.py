@@ -34,6 +34,7 @@ def evaluate(
     report: Any = None,
     linear_map: bool = False,
     oks_nms: float | None = None,
+    explain: bool = False,
     images: Any = None,
     category: str | None = None,
     strict: bool = False,
@@ -50,6 +51,7 @@ def evaluate(
             with NaN where not labelled, or Instances.
         split: of data [test, with linear_map val]. report: where to write a page. linear_map: by a map from the points to
             the labelled ones. sigmas: of OKS, one a point. oks_nms: of results, see the command.
+        explain: what kind of error each point is, and what each kind costs: `result.figures["errors"]`.
         results: whether `predicted` is a results file [where its name ends in .json].
         columns: about arrays, see `evaluate_points`.
 
@@ -62,6 +64,7 @@ def evaluate(
         "report": report is not None,
         "linear_map": linear_map,
         "oks_nms": oks_nms is not None,
+        "explain": explain,
         "images": images is not None,
         "category": category is not None,
         "strict": strict,
@@ -83,7 +86,13 @@ def evaluate(
             from fiducial.evaluation import predictions
 
             figures = predictions.evaluate_results(
-                path, path_of(truth, "truth"), sigmas=sigmas, category=category, strict=strict, oks_nms=oks_nms
+                path,
+                path_of(truth, "truth"),
+                sigmas=sigmas,
+                category=category,
+                strict=strict,
+                oks_nms=oks_nms,
+                explain=explain,
             )
             return _said(Result(figures=figures))
     if oks_nms is not None:
@@ -98,10 +107,11 @@ def evaluate(
     if page is not None:
         import jinja2  # noqa: F401  said before anything is measured
     if linear_map and isinstance(data, Source) and isinstance(model, Path):
-        refuse("linear_map", {**_of(chosen, "flip_test", "box_jitter"), "sigmas": sigmas is not None})
+        refuse("linear_map", {**_of(chosen, "flip_test", "box_jitter", "explain"), "sigmas": sigmas is not None})
         with folders.alone_at(page):
             return _said(_by_linear_map(model, data, split or "val", strict, progress, page))
     from fiducial.evaluation import evaluate as evaluating
+    from fiducial.evaluation import spread
 
     with folders.alone_at(page):
         result = evaluating.evaluate_model(
@@ -112,12 +122,13 @@ def evaluate(
             flip_test=flip_test,
             box_jitter=box_jitter,
             sigmas=None if sigmas is None else tuple(float(value) for value in sigmas),
+            explain=explain,
         )
         if page is not None and isinstance(data, Source) and isinstance(model, Path):
             from fiducial.report import detector_report
 
             detector_report.write_evaluation(page, result, model, data.path, split or "test")
-    return _said(Result(figures=result.summary))
+    return _said(Result(figures=result.summary, lines=spread.lines(result.summary)))
 
 
 def _network(predicted: Any) -> Network | None:

@@ -49,7 +49,7 @@ from fiducial.training import plan, run
 from fiducial.training.device import pick_device, worker_count
 from fiducial.training.history import ToBeat
 from fiducial.training.objective import Objective, Supervised
-from fiducial.training.work import Prepare, Work
+from fiducial.training.work import Prepare, Work, nothing
 from fiducial.types import Batch
 
 
@@ -131,6 +131,7 @@ def preparation(
                 "teacher": teacher.told(),
             },
             floor=lambda metrics: None if terms is None else _floor(answers, recipe.size),
+            calibrate=nothing if material.truth is None else partial(fitting.calibrate, detector, material.truth),
             save=lambda folder, card: detectors.save(detector.eval(), folder, card),
             report=lambda outcome: report.write(outcome, teacher, material, distances, validation_loader(), source),
         )

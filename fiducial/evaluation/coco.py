@@ -113,7 +113,7 @@ def similarities(
     if sigmas.shape != truth.xy.shape[1:2]:
         raise UserError(f"{sigmas.size} sigmas for {truth.xy.shape[1]} points: expected one sigma a point")
     order = np.arange(len(detections.score)) if order is None else order
-    detection, other = _of_same_image(detections.image_row[order], truth.image_row, len(truth.image_id))
+    detection, other = of_same_image(detections.image_row[order], truth.image_row, len(truth.image_id))
     values = np.empty(len(detection))
     for start in range(0, len(detection), 4096):  # blocks that stay in the cache
         block = slice(start, start + 4096)
@@ -176,7 +176,7 @@ def _places(image_id: np.ndarray) -> np.ndarray:
     return places
 
 
-def _of_same_image(left: np.ndarray, right: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
+def of_same_image(left: np.ndarray, right: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
     """All pairs (i, j) with left[i] == right[j], both being rows of images: sorted by i, then j."""
     by_image = np.argsort(right, kind="stable")
     first = np.searchsorted(right[by_image], np.arange(images + 1))

@@ -17,9 +17,11 @@ from fiducial.data import annotations
 from fiducial.data.instance_crops import InstanceCrops
 from fiducial.data.source import Source
 from fiducial.errors import UserError
-from fiducial.evaluation import floor, metrics
+from fiducial.evaluation import floor, metrics, mistakes, spread
 from fiducial.evaluation.floor import Floor
 from fiducial.evaluation.metrics import Metrics
+from fiducial.evaluation.mistakes import Mistakes
+from fiducial.geometry import Size
 from fiducial.progress import progress
 from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Network
@@ -49,6 +51,7 @@ class ModelEvaluation:
     network: Network
     evaluation: Evaluation
     floor: Floor
+    mistakes: Mistakes | None  # None: errors were not to be explained
     summary: dict[str, Any]  # what `--json` writes
 
     @property
@@ -66,12 +69,13 @@ def evaluate_model(
     flip_test: bool = False,
     box_jitter: float = 0.0,
     sigmas: tuple[float, ...] | None = None,
+    explain: bool = False,
 ) -> ModelEvaluation:
     """Scores a run folder, an exported file or a loaded network on a split of labelled data, with its floor.
 
     Instances in memory are taken as they are, whatever `split` names. `strict` is that of `annotations.load`. `flip_test`
     averages over the image and its mirror image, which a run folder alone can. Boxes are disturbed by up to `box_jitter` of their sides. `sigmas` replace those of
-    the data. Raises UserError where the model has none of the data's points."""
+    the data. `explain` says what kind of error each point is (`mistakes.py`). Raises UserError where the model has none of the data's points."""
     network = runtime.load(model, flip_test).network if isinstance(model, Path) else model
     model, source = network.path, data.source if isinstance(data, Instances) else str(data)
     skeleton = network.card.spec.skeleton
@@ -103,7 +107,23 @@ def evaluate_model(
         train = evaluation.instances if split == "train" else train_of(data, skeleton.points)
     ground = floor.floor_of(evaluation.instances, train)
     summary = summary_of(evaluation, model=str(model), data=source, split=split, ground=ground, findings=findings)
-    return ModelEvaluation(network=network, evaluation=evaluation, floor=ground, summary=summary)
+    judged = None
+    if explain:
+        judged, errors = _explained(evaluation, network.card.spec.size)
+        summary |= {**errors, "notes": [*summary["notes"], *errors["notes"]]}
+    return ModelEvaluation(network=network, evaluation=evaluation, floor=ground, mistakes=judged, summary=summary)
+
+
+def _explained(evaluation: Evaluation, crop_size: Size) -> tuple[Mistakes, dict[str, Any]]:
+    """Says what kind of error each point is, and what each kind costs; ready for JSON."""
+    truth, keypoints, crops = evaluation.instances, evaluation.keypoints, evaluation.image_to_crop
+
+    def measured(xy: np.ndarray) -> dict[str, float | None]:
+        return metrics.score(truth, replace(keypoints, xy=xy), crops, crop_size).numbers()
+
+    judged = mistakes.of_model(keypoints, truth, crops, crop_size)
+    notes = mistakes.notes(truth, crops=True, radius=mistakes.doubts_labels(keypoints))
+    return judged, {"errors": mistakes.as_json(judged, truth, keypoints.xy, measured), "notes": notes}
 
 
 def evaluate_network(network: Network, instances: Instances, *, box_jitter: float = 0.0) -> Evaluation:
@@ -166,6 +186,7 @@ def summary_of(
         "metrics": scored.numbers(),
         **({} if ground is None else {"floor": ground.as_json()}),
         "per_point": scored.per_point_rows(),
+        **spread.as_json(evaluation.keypoints, evaluation.instances),
         "notes": [str(finding) for finding in findings if finding.is_note],
         "problems": [*(str(finding) for finding in findings if not finding.is_note), *evaluation.problems],
     }

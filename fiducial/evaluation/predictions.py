@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 
 from fiducial.data import checking
 from fiducial.errors import UserError
-from fiducial.evaluation import coco, floor, metrics, suppression
+from fiducial.evaluation import coco, floor, metrics, mistakes, suppression
 from fiducial.evaluation.coco_files import read_detections, read_truth
 from fiducial.types import Findings, Instances
+
+EXPLAINED_FROM = 0.1  # OKS of a detection and a truth whose points are held against each other, as in that work
 
 
 def evaluate_results(
@@ -24,6 +27,7 @@ def evaluate_results(
     use_area: bool = True,
     strict: bool = False,
     oks_nms: float | None = None,
+    explain: bool = False,
 ) -> dict[str, Any]:
     """Measures AP and AR of a results file, and NME and its kin of those instances that can be paired; ready for JSON.
 
@@ -31,7 +35,8 @@ def evaluate_results(
     without any there is no AP. A detection is paired with the truth whose annotation its box was, where it says so; else
     where each is the only one of its image, or by OKS, best first, at 0.5 or more. Entries that can't be used are left
     out and listed in `problems`; they are errors where `strict`. What was assumed is in `notes`. `oks_nms` first leaves
-    out detections whose OKS with a better one of their image is above it."""
+    out detections whose OKS with a better one of their image is above it. `explain` says what kind of error each point is
+    (`mistakes.py`)."""
     truth_findings, findings = Findings(str(truth)), Findings(str(results))
     labels = read_truth(truth, truth_findings, category, use_area)
     instances = labels.instances
@@ -43,6 +48,11 @@ def evaluate_results(
         detections = _without_repeats(detections, weights, oks_nms, findings)
 
     figures = figures_of(instances, detections, weights, labels.crowd_index)
+    if explain:
+        if weights is not None:  # those of the user may be others than the truth's own
+            instances = replace(instances, skeleton=instances.skeleton.with_sigmas(weights.tolist()))
+        figures |= _explained(instances, detections, weights)
+        truth_findings.note(*mistakes.notes(instances, crops=False, radius=False))
     said = [*truth_findings.problems, *findings.problems]
     problems = [str(problem) for problem in said if not problem.is_note]
     return {
@@ -88,6 +98,36 @@ def figures_of(
     }
 
 
+def _explained(truth: Instances, detections: coco.Detections, weights: np.ndarray | None) -> dict[str, Any]:
+    """Says what kinds of errors the points of paired detections are, and what they and whole instances that are too many
+    or too few cost; ready for JSON."""
+    found, rows = _paired(truth, detections, weights, EXPLAINED_FROM)
+
+    def with_points(xy: np.ndarray) -> coco.Detections:
+        moved = detections.xy.copy()
+        moved[found] = xy
+        return replace(detections, xy=moved)
+
+    def measured(xy: np.ndarray) -> dict[str, float | None]:
+        points = metrics.measure_instances(xy, truth.select(rows)).numbers()
+        return points if weights is None else points | coco.average_precision(truth, with_points(xy), weights)
+
+    xy = detections.xy[found]
+    judged = mistakes.classified(xy, rows, truth)
+    errors = mistakes.as_json(judged, truth, xy, measured)
+    lone = np.setdiff1d(np.flatnonzero(~truth.ignored), rows)
+    whole = {"paired": len(found), "extra_detections": len(detections.score) - len(found), "not_found": len(lone)}
+    if weights is not None:
+        before = measured(xy)["ap"]
+        fewer = replace(truth, ignored=truth.ignored | np.isin(np.arange(len(truth)), lone))
+        for name, after in (
+            ("extra_detections", coco.average_precision(truth, detections.select(np.sort(found)), weights)),
+            ("not_found", coco.average_precision(fewer, detections, weights)),
+        ):
+            whole[f"{name}_ap_worth"] = after["ap"] - before if before is not None else None
+    return {"errors": {**errors, "instances": whole}}
+
+
 def _sigmas(given: Sequence[float] | None, truth: Instances, findings: Findings) -> np.ndarray | None:
     skeleton = truth.skeleton if given is None else truth.skeleton.with_sigmas(given)
     if skeleton.sigmas is None:
@@ -124,7 +164,9 @@ def _crowding(
     }
 
 
-def _paired(truth: Instances, detections: coco.Detections, sigmas: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _paired(
+    truth: Instances, detections: coco.Detections, sigmas: np.ndarray | None, least_oks: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of detections and of truths that belong together, without crowds and instances without points."""
     images = len(truth.image_id)
     told = np.full(len(detections.score), -1) if detections.truth_row is None else detections.truth_row
@@ -147,6 +189,6 @@ def _paired(truth: Instances, detections: coco.Detections, sigmas: np.ndarray | 
     if sigmas is not None:
         pairs = coco.similarities(truth, detections, sigmas)
         apart = open_truth[pairs.truth] & open_detection[pairs.detection] & ~alone[truth.image_row[pairs.truth]]
-        more_found, more_rows = coco.pair_up(coco.Pairs(*(column[apart] for column in pairs)), least_oks=0.5)
+        more_found, more_rows = coco.pair_up(coco.Pairs(*(column[apart] for column in pairs)), least_oks=least_oks)
         found, rows = np.concatenate([found, more_found]), np.concatenate([rows, more_rows])
     return found, rows

@@ -59,6 +59,7 @@ class Certificate:
     max_px: float
     mean_px: float
     max_score: float
+    max_sigma: float | None  # of what points may be off, as a share of it (of less than 1 px: px); None: it isn't told
     tolerance_px: float | None  # None: no limit of px, the metric decides
     metric: dict[str, Any] | None
     cases: tuple[Difference, ...]
@@ -85,7 +86,7 @@ def certify(
     with tempfile.TemporaryDirectory() as folder:
         cases = _cases(instances, Path(folder))
         answers, facts = _in_a_process_of_its_own(file, cases, Path(folder))
-        differences, largest_score = [], 0.0
+        differences, largest_score, sigmas = [], 0.0, []
         real = None
         for case, found in zip(cases, answers, strict=True):
             pictures = [read_image(path) for path in case.files]
@@ -100,6 +101,9 @@ def certify(
             largest_score = max(
                 largest_score, *(float(np.abs(a.score - b.score).max()) for a, b in zip(expected, found, strict=True))
             )
+            sigmas += [
+                _sigma_off(a.sigma, b.sigma) for a, b in zip(expected, found, strict=True) if a.sigma is not None
+            ]
             real = (expected, found) if case.name == "real" else real
     assert real is not None
     made = Certificate(
@@ -115,6 +119,7 @@ def certify(
         max(each.max_px for each in differences),
         float(np.mean([each.mean_px for each in differences])),
         largest_score,
+        max(sigmas, default=None),
         TOLERANCE_PX if card.precision == "fp32" else None,
         None if data is None or not torch_side.skeleton.named else _metric(instances, *real),
         tuple(differences),
@@ -127,7 +132,21 @@ def certify(
             f"{card.runtime}: its points are up to {worst.max_px:.3g} px from torch's ({worst.case}); the limit is "
             f"{made.tolerance_px} px. Nothing was written. Try another runtime, or another decoder of the method"
         )
+    if made.tolerance_px is not None and made.max_sigma is not None and not made.max_sigma <= made.tolerance_px:
+        raise UserError(
+            f"{card.runtime}: what it says of how far points may be off differs by up to {made.max_sigma:.3g} of it from "
+            f"torch's; the limit is {made.tolerance_px}. Nothing was written. Try another runtime"
+        )
     return made
+
+
+def _sigma_off(expected: np.ndarray, found: np.ndarray | None) -> float:
+    """The largest difference, as a share of what is expected or px where that is less than 1; infinite where nothing or
+    a NaN was found."""
+    if found is None:
+        return float("inf")
+    off = np.abs(expected - found) / np.maximum(expected, 1)
+    return float(np.where(np.isfinite(off), off, np.inf).max(initial=0.0))
 
 
 def table(made: Certificate) -> list[dict[str, Any]]:
@@ -145,6 +164,8 @@ def lines(made: Certificate) -> list[str]:
         f"{made.runtime} {made.runtime_version}, {made.precision}, {made.bytes / 1e6:.2f} MB: "
         f"at most {made.max_px:.2g} px from torch ({limit}), scores at most {made.max_score:.2g}; on {made.data}"
     ]
+    if made.max_sigma is not None:
+        found.append(f"how far points may be off: at most {made.max_sigma:.2g} of it from torch")
     if made.metric is not None:
         found.append(f"NME of {made.metric['count']}: torch {made.metric['torch']:.5f}, file {made.metric['file']:.5f}")
     return found
@@ -258,7 +279,10 @@ def _in_a_process_of_its_own(
     trial.remember(runtime.files_of(file))
     found = np.load(folder / "answers.npz")
     answers = [
-        [Keypoints(found[f"{i}_{j}_xy"], found[f"{i}_{j}_score"]) for j in range(len(case.files))]
+        [
+            Keypoints(found[f"{i}_{j}_xy"], found[f"{i}_{j}_score"], found.get(f"{i}_{j}_sigma"))
+            for j in range(len(case.files))
+        ]
         for i, case in enumerate(cases)
     ]
     return answers, facts

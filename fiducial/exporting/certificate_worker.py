@@ -37,5 +37,6 @@ def answer(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 raise Failure(f"the crop in the file and the package's differ by {off:.3g} px on image {j} of case {i}")
             found = outside if inside is None else inside
             answers |= {f"{i}_{j}_xy": found.xy, f"{i}_{j}_score": found.score}
+            answers |= {} if found.sigma is None else {f"{i}_{j}_sigma": found.sigma}
     np.savez(Path(task["folder"]) / "answers.npz", **answers)
     yield {"version": metadata.version(network.runtime), "without_torch": "torch" not in sys.modules}

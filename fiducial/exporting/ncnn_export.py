@@ -68,7 +68,7 @@ class Decoding(nn.Module):
 
     def __init__(self, detector: Detector, example: Any) -> None:
         super().__init__()
-        self.head, self.kind = detector.head, type(example)
+        self.head, self.decode, self.kind = detector.head, detector.decode, type(example)
         # Shapes behind the batch of the parts that are empty, None for the others.
         self.empty = [tuple(part.shape[1:]) if part.numel() == 0 else None for part in onnx_export.parts_of(example)]
 
@@ -76,7 +76,7 @@ class Decoding(nn.Module):
         given = iter(parts)
         batch = parts[0].shape[0]
         whole = [next(given) if shape is None else parts[0].new_zeros(batch, *shape) for shape in self.empty]
-        found = self.head.decode(whole[0] if issubclass(self.kind, Tensor) else self.kind(*whole))
+        found = self.decode(whole[0] if issubclass(self.kind, Tensor) else self.kind(*whole))
         return tuple(getattr(found, name) for name in onnx_export.columns_of(found))
 
 
@@ -87,7 +87,7 @@ def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outsid
     example = torch.from_numpy(onnx_export.example_crops(size, 2))
     with torch.no_grad():
         raw = full_precision(detector(example))
-        outputs = onnx_export.columns_of(detector.head.decode(raw))
+        outputs = onnx_export.columns_of(detector.decode(raw))
     _write_network(detector, folder)
     _write_decode(detector, raw, outputs, folder / "model.decode.onnx")
     exported = ExportCard(card, ncnn_runtime.NAME, outputs, "outside", decode)

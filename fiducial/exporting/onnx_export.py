@@ -65,7 +65,7 @@ class Graph(nn.Module):
         raw = full_precision(self.detector(image))
         if self.part == "network":
             return parts_of(raw)
-        found = self.detector.head.decode(raw)
+        found = self.detector.decode(raw)
         return tuple(getattr(found, name) for name in columns_of(found))
 
 
@@ -118,7 +118,7 @@ def traced(detector: Detector, part: Part = "whole", batched: bool = False) -> t
     crops = torch.from_numpy(example_crops(detector.spec.size, 2 if batched else 1))
     with torch.no_grad():
         raw = full_precision(detector(crops))
-        found = detector.head.decode(raw)
+        found = detector.decode(raw)
     outputs = columns_of(found) if part == "whole" else names_of(raw)
     names = {0: torch.export.Dim("n", min=1)}
     with torch.no_grad(), _nothing_in_place(detector):

@@ -25,6 +25,12 @@ def mean(weight: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
     return weight @ positions(weight.shape[-1], weight)
 
 
+def deviation(weight: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
+    """Computes the standard deviation of the position under weights that sum to one, in cells."""
+    away = positions(weight.shape[-1], weight) - mean(weight)[..., None]
+    return (weight * away**2).sum(-1).clamp_min(0).sqrt()
+
+
 def margin(distance: Float[Tensor, "*b n"], round_cells: float) -> Float[Tensor, "*b n"]:
     """Measures |distance|, rounded off within `round_cells` so that it has no kink between cells: sqrt(d^2 + r^2) - r."""
     return (distance**2 + round_cells**2).sqrt() - round_cells

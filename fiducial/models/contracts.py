@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fiducial.card import Normalization
 from fiducial.geometry import Align
+from fiducial.models import heatmaps
 from fiducial.types import Batch, Keypoints
 
 
@@ -101,6 +102,13 @@ class Head(nn.Module):
     @abstractmethod
     def encode(self, batch: Batch) -> Any:
         """Makes the raw that a perfect network would return: `decode(encode(batch))` gives the labelled points back."""
+
+    def spread(self, raw: Any) -> Float[Tensor, "b k 2"] | None:
+        """Tells how far x and y may be off, as shares of the input's sides: as it stands no more than larger where the
+        method is less sure, since errors are what it is calibrated on (`evaluation/spread.py`). The standard deviation of
+        `distribution`; None where the method tells nothing."""
+        probability = self.distribution(raw)
+        return None if probability is None else heatmaps.deviation(probability)
 
     def heatmaps(self, raw: Any) -> Float[Tensor, "b k h w"] | None:
         """Scales the maps to 0..1, to be shown: `distribution` with peaks of 1; None where the method has no maps."""

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from fiducial import card as cards
-from fiducial import config, files, trial
+from fiducial import config, files, geometry, trial
 from fiducial.card import NOT_STATED, Card, DetectorSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -23,6 +23,8 @@ from fiducial.models import catalog, checkpoints
 from fiducial.models.contracts import Backbone, Head
 from fiducial.models.pretrained import Pretrained
 from fiducial.types import Keypoints
+
+LEAST_SPREAD_PX = 1e-3  # what a method tells is taken to be at least this: it may be zero
 
 
 class Detector(nn.Module):
@@ -64,13 +66,23 @@ class Detector(nn.Module):
         prefixes = tuple(f"head.{name}." for name in self.head.training_only)
         return {name: value for name, value in self.state_dict().items() if not name.startswith(prefixes)}
 
+    def decode(self, raw: Any) -> Keypoints:
+        """Reads the points from the head's raw, and how far they may be off where that was measured (`Spread`)."""
+        found, measured = self.head.decode(raw), self.spec.spread
+        if measured is None:
+            return found
+        told = self.head.spread(raw)
+        px = torch.ones_like(found.xy) if told is None else geometry.spread_to_px(told, self.spec.size)
+        sigma = px.clamp_min(LEAST_SPREAD_PX) ** measured.power * px.new_tensor(measured.scale)[:, None]
+        return replace(found, sigma=sigma, spread=measured)
+
     def predict(self, image: UInt8[Tensor, "b h w 3"], flip_test: bool = False) -> Keypoints:
         """Predicts Keypoints in px of RGB crops [b, h, w, 3]; call in eval mode, no gradients are kept."""
         with torch.inference_mode():
             raw = full_precision(self.raw_with_flip(image) if flip_test else self(image))
             # Autocast, where the caller has it on, would run the decoder's products in bf16: errors of a px and more.
             with torch.autocast(image.device.type, enabled=False):
-                return self.head.decode(raw)
+                return self.decode(raw)
 
 
 def build(spec: DetectorSpec, pretrained: Pretrained = "no") -> Detector:

@@ -5,7 +5,7 @@ Everything here is in `xy_grid` (cell centres at integers); heads turn it into p
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fiducial.geometry import Size
@@ -27,12 +27,6 @@ def margins(xy_grid: Float[Tensor, "b k 2"], grid: Size, round_cells: float) -> 
     along = [axes.positions(cells, xy_grid) - xy_grid[..., axis, None] for axis, cells in enumerate(grid)]
     dx, dy = (axes.margin(distance, round_cells) for distance in along)
     return dy[..., :, None] + dx[..., None, :]
-
-
-def inside(xy_grid: Float[Tensor, "b k 2"], grid: Size) -> Bool[Tensor, "b k"]:
-    """Says whether points lie on the map, outer edges included."""
-    limit = xy_grid.new_tensor([grid.w - 0.5, grid.h - 0.5])
-    return ((xy_grid >= -0.5) & (xy_grid <= limit)).all(-1)
 
 
 def normalised(maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
@@ -121,6 +115,12 @@ def dark_udp(
 def expectation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
     """Computes the mean position under maps that sum to one (soft-argmax), as xy_grid."""
     return torch.stack([axes.mean(probability.sum(-2)), axes.mean(probability.sum(-1))], -1)
+
+
+def deviation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
+    """Computes the standard deviation along x and y of maps that sum to one, as shares of the map's sides."""
+    along = [probability.sum(-2), probability.sum(-1)]
+    return torch.stack([axes.deviation(weight) / weight.shape[-1] for weight in along], -1)
 
 
 def untruncated(

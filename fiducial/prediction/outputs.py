@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,9 +20,10 @@ from fiducial.data.coco_json.ids import Id
 from fiducial.errors import UserError
 from fiducial.prediction.boxes import Boxes
 from fiducial.prediction.sources import Frame
-from fiducial.types import Keypoints, Skeleton
+from fiducial.types import Keypoints, Skeleton, Spread
 
 DECIMALS = 6  # of px and scores: evaluation of the file gives the figures of the model itself
+RADIUS, RADII = 0.9, "keypoint_radii_90"  # the share of all cases that is told, and its name in an entry
 Entry = dict[str, Any]  # of a COCO results file
 Write = Callable[[list[Entry]], None]  # takes the entries of a frame
 
@@ -31,8 +33,8 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
 
     Besides COCO's own: `annotation_id` is that of the box in the boxes file, `file_name` lets `evaluate --predictions` and
     people find the image again, `seconds` its time in the video, `track_id` the
-    same instance in other frames, and `keypoint_sigmas` says, where the method knows, how far off x and y of each point
-    may be, px."""
+    same instance in other frames. Where it was measured how far points may be off, `keypoint_sigmas` says so of x and y of
+    each, px, and `keypoint_radii_90` within how many px of it the true point lies in 90 % of all cases."""
     made = []
     scores = found.score.astype(np.float64).mean(1)
     for i in range(len(found.xy)):
@@ -54,6 +56,8 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
             entry["bbox"] = given.xywh[i]
         if found.sigma is not None:
             entry["keypoint_sigmas"] = [round(float(value), 3) for value in found.sigma[i].ravel()]
+        if _has_radii(found.spread):
+            entry[RADII] = [round(float(value), 3) for value in found.radius(RADIUS)[i]]
         made.append(entry)
     return made
 
@@ -62,12 +66,13 @@ def of_keypoints(points: Keypoints, image_id: Id, file_name: str, boxes: np.ndar
     """Makes the entries of one image that a program asked about: those that `entries` makes."""
     xy, score = points.xy.reshape(len(points), -1, 2), points.score.reshape(len(points), -1)
     sigma = None if points.sigma is None else points.sigma.reshape(xy.shape)
+    arranged = replace(points, xy=xy, score=score, sigma=sigma)
     xywh = [] if boxes is None else np.asarray(boxes, np.float64).reshape(-1, 4).tolist()
     if boxes is not None and len(xywh) != len(xy):
         raise UserError(
             "boxes", f"{len(xywh)} boxes for {len(xy)} instances; expected those that the points were found in"
         )
-    return entries(Frame(file_name, None), Boxes(image_id, xywh), Keypoints(xy, score, sigma))
+    return entries(Frame(file_name, None), Boxes(image_id, xywh), arranged)
 
 
 @contextmanager
@@ -87,17 +92,23 @@ def writing_json(target: Path) -> Iterator[Write]:
 
 
 @contextmanager
-def writing_csv(target: Path, skeleton: Skeleton) -> Iterator[Write]:
+def writing_csv(target: Path, skeleton: Skeleton, spread: Spread | None = None) -> Iterator[Write]:
     """One row an instance: `file_name`, `seconds` (empty for pictures), `image_id`, `track_id` (empty where who is who is
-    not known), `score`, then `NAME_x`, `NAME_y` (px) and `NAME_score` of each point."""
+    not known), `score`, then `NAME_x`, `NAME_y` (px) and `NAME_score` of each point, then, where `spread` was measured,
+    `NAME_radius_90` (px) of each."""
     columns = [f"{name}_{what}" for name in skeleton.points for what in ("x", "y", "score")]
+    columns += [f"{name}_radius_90" for name in skeleton.points] if _has_radii(spread) else []
     with _appearing(target) as file:
         table = csv.writer(file, lineterminator="\n")
         names = ("file_name", "seconds", "image_id", "track_id", "score")
         table.writerow([*names, *columns])
         yield lambda made: table.writerows(
-            [*(entry.get(name, "") for name in names), *entry["keypoints"]] for entry in made
+            [*(entry.get(name, "") for name in names), *entry["keypoints"], *entry.get(RADII, ())] for entry in made
         )
+
+
+def _has_radii(spread: Spread | None) -> bool:
+    return spread is not None and spread.knows(RADIUS)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fiducial import files, folders
-from fiducial.card import BOX_SHARE, Card
+from fiducial.card import BOX_SHARE, Card, DetectorSpec
 from fiducial.data.coco_json.ids import Id
 from fiducial.errors import UserError
 from fiducial.log import logger
@@ -102,7 +102,7 @@ def predict_sources(
     pipeline = Pipeline(run, choices, boxes_file, report)
     start = time.monotonic()
     shown = progress("predict", total, "frames", bar=bar)
-    with folders.alone(out), _writing(json_file, csv_file, run.skeleton) as write, shown as advance:
+    with folders.alone(out), _writing(json_file, csv_file, run.card.spec) as write, shown as advance:
         output = _Output(run.skeleton, write, advance, choices.hide_below)
         try:
             for in_one_go in _stretches(inputs):
@@ -155,12 +155,12 @@ class _Output:
 
 
 @contextmanager
-def _writing(json_file: Path, csv_file: Path | None, skeleton: Skeleton) -> Iterator[Write]:
+def _writing(json_file: Path, csv_file: Path | None, spec: DetectorSpec) -> Iterator[Write]:
     """Takes the entries of all frames; the files are there when the context ends without an error."""
     with ExitStack() as opened:
         writers = [opened.enter_context(outputs.writing_json(json_file))]
         if csv_file is not None:
-            writers.append(opened.enter_context(outputs.writing_csv(csv_file, skeleton)))
+            writers.append(opened.enter_context(outputs.writing_csv(csv_file, spec.skeleton, spec.spread)))
 
         def write(entries: list[outputs.Entry]) -> None:
             for writer in writers:

@@ -156,7 +156,7 @@ def _hooked(module: nn.Module, path: str, enter: Enter, leave: Leave) -> tuple[A
 @contextmanager
 def traced_detector(detector: Detector, enter: Enter, leave: Leave) -> Iterator[None]:
     """The same for a detector's modules and its decode. Its own code is the normalisation."""
-    decode: Any = detector.head.decode
+    decode: Any = detector.decode
 
     def decode_traced(raw: Any) -> Any:
         enter(DECODE)
@@ -164,12 +164,12 @@ def traced_detector(detector: Detector, enter: Enter, leave: Leave) -> Iterator[
         leave(DECODE, raw, found)
         return found
 
-    detector.head.decode = decode_traced
+    detector.decode = decode_traced
     try:
         with traced(modules_of(detector), enter, leave):
             yield
     finally:
-        del detector.head.decode  # that of the class is seen again
+        del detector.decode  # that of the class is seen again
 
 
 def modules_of(detector: Detector) -> dict[str, nn.Module]:

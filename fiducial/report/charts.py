@@ -11,6 +11,7 @@ import numpy as np
 
 from fiducial.report.label_places import label_places
 from fiducial.report.plot import (
+    FAINT,
     LEFT,
     LINE,
     PLOT_HEIGHT,
@@ -18,6 +19,7 @@ from fiducial.report.plot import (
     Axis,
     Chart,
     Plot,
+    polyline,
     rect,
     series_colour,
     shortened,
@@ -171,6 +173,31 @@ def cumulative_errors(
                 f"{len(errors[label]) - len(values)} of {len(errors[label])} instances have no error ({label})."
             )
     return plot.chart(" ".join([*notes, note]).strip())
+
+
+def reliability(shares: Sequence[float], held: np.ndarray, low: np.ndarray, high: np.ndarray, note: str = "") -> Chart:
+    """Draws what share of true points radii held against the share that they are for; the area is its 95 % range."""
+    whole = [Axis(label=label, low=0, high=1) for label in ("share that the radius is for", "share that it held")]
+    plot = Plot("Do radii hold what they say?", *whole)
+    plot.add([polyline(plot.pixels([0, 1], [0, 1]), FAINT)])
+    plot.band(shares, low, high)
+    plot.line(shares, held)
+    return plot.chart(
+        note or "On the grey line a radius of 90 % holds 90 % of the points; below it radii are too small."
+    )
+
+
+def needed_radii(radius: np.ndarray, needed: np.ndarray) -> Chart:
+    """Draws for groups of points the radius that would have held 90 % of them against the radius that was told."""
+    axes = [Axis.over(label, [*radius, *needed], log=None, room=0.04) for label in ("radius of 90 %, px", "needed, px")]
+    plot = Plot("Which points are the bad ones?", *axes)
+    ends = [axes[0].low, axes[0].high]
+    plot.add([polyline(plot.pixels(ends, ends), FAINT)])
+    plot.line(radius, needed)
+    return plot.chart(
+        "Points in groups of equal number, from small to large radii. On the grey line the model knows which of its points "
+        "are far off; a flat curve says that it doesn't."
+    )
 
 
 def point_bars(skeleton: Skeleton, errors: Sequence[float], *, name: str = "error", most: int = 40) -> Chart:

@@ -10,13 +10,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from fiducial.card import Card
+from fiducial.evaluation import spread
 from fiducial.evaluation.evaluate import Evaluation, ModelEvaluation
 from fiducial.evaluation.floor import Floor
+from fiducial.evaluation.mistakes import KINDS, Mistakes
 from fiducial.report import charts
 from fiducial.report.charts import number_text
-from fiducial.report.galleries import evaluation_galleries, heatmap_gallery
+from fiducial.report.galleries import evaluation_galleries, heatmap_gallery, mistake_galleries
 from fiducial.report.page import Fact, Gallery, Section, Table, metric_table, torch_device, write_images, write_page
+from fiducial.report.plot import Chart
 from fiducial.report.run_page import page_of_run, read_run
 from fiducial.runtime.runtime import Exported, Network
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
@@ -93,6 +98,7 @@ def write_evaluation(path: Path, result: ModelEvaluation, model: Path, data: Pat
         problems=result.summary["problems"],
         notes=result.summary["notes"],
         ground=result.floor,
+        explained=None if result.mistakes is None else (result.mistakes, result.summary["errors"]),
     )
 
 
@@ -108,14 +114,16 @@ def write(
     problems: Sequence[str] = (),
     notes: Sequence[str] = (),
     ground: Floor | None = None,
+    explained: tuple[Mistakes, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Writes the page, and its pictures as JPEGs in a folder `pictures` beside it.
 
     folder: the run that holds the model, whose recipe and curves are shown; one without them, as of an exported file,
-    is a page without them. data, split: what was evaluated, in words."""
+    is a page without them. data, split: what was evaluated, in words. explained: the kinds of errors, and their figures."""
     shown = [
         *evaluation_galleries(evaluation.instances, evaluation.keypoints, evaluation.metrics.instance_nme),
         *about.galleries,
+        *(mistake_galleries(evaluation.instances, evaluation.keypoints, explained[0]) if explained else []),
     ]
     write_images(path.parent / "pictures", shown)
     metrics, skeleton, run = evaluation.metrics, evaluation.instances.skeleton, read_run(folder)
@@ -140,9 +148,10 @@ def write(
             ),
             charts.cumulative_errors({split: metrics.instance_nme.tolist()}),
             charts.point_bars(skeleton, [point.nme for point in metrics.points], name="NME"),
+            *_radii(evaluation, split),
         ],
         shown=shown,
-        details=[Section("Points", [_points(evaluation)])],
+        details=[*(_errors(explained[1]) if explained else []), Section("Points", [_points(evaluation)])],
         data={
             "data": data,
             "split": split,
@@ -172,6 +181,42 @@ def _ground_rows(ground: Floor) -> list[tuple[str, float | None, str]]:
         ("nme of the mean shape", ground.nme, f"its floor: {ground.of}'s mean points in each box, no image seen")
     ]
     return rows if ground.human is None else [*rows, ("nme of people", ground.human, ground.human_from)]
+
+
+def _radii(evaluation: Evaluation, split: str) -> list[Chart]:
+    """Draws what the model's own word on its errors is worth; nothing where it gives none."""
+    tested = spread.coverage(evaluation.keypoints, evaluation.instances)
+    if not tested:
+        return []
+    columns = [
+        np.array(column) for column in zip(*((each.covered, each.low, each.high) for each in tested), strict=True)
+    ]
+    own = "Nothing is tested here: radii were measured on this split." if split == "val" else ""
+    drawn = charts.reliability([each.share for each in tested], *columns, note=own)
+    if not evaluation.keypoints.spread or not evaluation.keypoints.spread.knows(0.9):
+        return [drawn]
+    return [drawn, charts.needed_radii(*spread.by_size(evaluation.keypoints, evaluation.instances))]
+
+
+def _errors(figures: Mapping[str, Any]) -> list[Section]:
+    """Makes the section of the kinds of errors."""
+    said = f"Judged by {figures['judged_by']}. Worth: what NME loses, or AP gains, where these points are put right."
+    rows = [
+        (row["kind"], row["points"], row["share"], row.get("nme_worth"), row.get("ap_worth"), KINDS[row["kind"]])
+        for row in figures["kinds"]
+    ]
+    columns = ("kind", "points", "share", "NME worth", "AP worth", "what it is")
+    by_point = [tuple(row.values()) for row in figures["by_point"]]
+    return [
+        Section(
+            "Kinds of errors",
+            [
+                said,
+                Table(columns, rows, "What the errors are", last_below=True),
+                Table(("point", *KINDS), by_point, "Point by point"),
+            ],
+        )
+    ]
 
 
 def _points(evaluation: Evaluation) -> Table:

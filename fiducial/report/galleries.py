@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from fiducial import geometry
 from fiducial.card import PADDING
 from fiducial.data import sampling
 from fiducial.data.instance_crops import all_crops
+from fiducial.evaluation.mistakes import KINDS, Mistakes, ranked
 from fiducial.geometry import Size
 from fiducial.report import pictures
 from fiducial.report.charts import number_text
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 TILE, LARGE_TILE = Size(256, 256), Size(400, 400)  # px, of few points and of more than `MANY`
 MANY = 40
+MOST_NAMED = 4  # points in a caption
 LEGEND = {"truth": pictures.TRUTH, "prediction": pictures.PREDICTION, "error": pictures.ERROR}
 
 
@@ -59,6 +62,28 @@ def evaluation_galleries(
     return [
         Gallery(title, [picture(int(row)) for row in rows], note + few, LEGEND) for title, rows, note in chosen if count
     ]
+
+
+def mistake_galleries(instances: Instances, keypoints: Keypoints, found: Mistakes, *, most: int = 6) -> list[Gallery]:
+    """Shows for each kind of error the instances whose point of that kind is farthest off, and names these points.
+
+    `found` is of the instances in their order. Raises UserError for an image that can't be read."""
+    predicted = np.asarray(keypoints.numpy().xy, np.float64)
+    shown = []
+    for kind, meaning in KINDS.items():
+        rows = list(dict.fromkeys(row for row, _ in ranked(found, kind)))[:most] if kind != "good" else []
+        tiles = []
+        for row in rows:
+            which = np.flatnonzero(found.of(kind)[row])
+            names = ", ".join(instances.skeleton.points[i] for i in which[:MOST_NAMED]) + ", .." * (
+                len(which) > MOST_NAMED
+            )
+            caption = f"{kind}: {names}; {instance_name(instances, row)}"
+            one = replace(instances.select([row]), visibility=instances.visibility[[row]] * found.of(kind)[[row]])
+            tiles.append(Picture(instance_tile(one, 0, predicted[row], TILE), caption))
+        count = int(found.of(kind).sum())
+        shown.append(Gallery(f"Errors: {kind}", tiles, f"{count} points: {meaning}.", LEGEND))
+    return [gallery for gallery in shown if gallery]
 
 
 def descending(errors: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ def load_torch(task: Task) -> Step:
 
         def decode() -> Any:
             with torch.inference_mode():
-                return detector.head.decode(raw).numpy()
+                return detector.decode(raw).numpy()
 
         return decode
     return whole if task.part == "whole" else network

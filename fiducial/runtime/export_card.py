@@ -80,7 +80,7 @@ def no_points(card: ExportCard) -> Keypoints:
     k = len(card.card.spec.skeleton.points)
     shapes = {"xy": (0, k, 2), "score": (0, k), "sigma": (0, k, 2), "jacobian": (0, k, 2, 2)}
     columns: dict[str, Any] = {name: np.zeros(shapes[name], np.float32) for name in card.outputs}
-    return Keypoints(**columns)
+    return Keypoints(**columns, spread=card.card.spec.spread)
 
 
 def points_of(card: ExportCard, columns: Sequence[np.ndarray], count: int, path: Path) -> Keypoints:
@@ -98,7 +98,7 @@ def points_of(card: ExportCard, columns: Sequence[np.ndarray], count: int, path:
             raise BadAnswer(
                 path, f"gives numbers that are not finite for {name}: its weights are damaged. Export it anew"
             )
-    return Keypoints(**named)
+    return Keypoints(**named, spread=card.card.spec.spread)
 
 
 def _digest(text: str) -> str:

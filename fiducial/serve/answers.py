@@ -24,7 +24,13 @@ class Point:
     score: Annotated[float, Field(description="0 to 1; what it means is the method's affair, higher is surer")]
     sigma: Annotated[
         tuple[float, float] | None,
-        Field(description="standard deviation of x and y, px; null where the method has none"),
+        Field(description="standard deviation of x and y, px; null where it is not known"),
+    ]
+    radius_90: Annotated[
+        float | None,
+        Field(
+            description="px from x, y within which the true point lies in 90 % of all cases; null where not measured"
+        ),
     ]
 
 
@@ -74,10 +80,12 @@ class Refusal:
 def answer(model: str, names: tuple[str, ...], size: Size, points: Keypoints, ms: float) -> Answer:
     """Makes the answer to one image of `size`; points are rounded to what is worth sending, 1/1000 px."""
     xy, score = _rounded(points.xy, 3), _rounded(points.score, 5)
-    sigma = [[None] * len(names)] * len(xy) if points.sigma is None else _rounded(points.sigma, 3)
+    sigma: Any = [[None] * len(names)] * len(xy) if points.sigma is None else _rounded(points.sigma, 3)
+    measured = points.spread is not None and points.spread.knows(0.9)
+    radius: Any = _rounded(points.radius(0.9), 3) if measured else [[None] * len(names)] * len(xy)
     instances = [
-        Instance([Point(name, x, y, s, spread) for name, (x, y), s, spread in zip(names, *columns, strict=True)])
-        for columns in zip(xy, score, sigma, strict=True)
+        Instance([Point(name, x, y, s, *off) for name, (x, y), s, *off in zip(names, *columns, strict=True)])
+        for columns in zip(xy, score, sigma, radius, strict=True)
     ]
     return Answer(model, (size.w, size.h), instances, round(ms, 2))
 

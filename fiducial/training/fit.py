@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader
 
 from fiducial import config
 from fiducial.card import BOX_SHARE, Card, DetectorSpec
-from fiducial.data import annotations, augment, loading
+from fiducial.data import annotations, augment, loading, sampling
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.facts import Facts, facts_of
 from fiducial.data.source import Source
 from fiducial.errors import UserError
-from fiducial.evaluation import evaluate, floor
+from fiducial.evaluation import evaluate, floor, spread
 from fiducial.log import logger, muted
 from fiducial.models import detector as detectors
 from fiducial.models import packaged_weights
@@ -45,6 +45,7 @@ from fiducial.types import Instances, Problem, Skeleton
 if TYPE_CHECKING:  # Lightning
     from fiducial.training.watch import Teaching
 
+MOST_CALIBRATED = 2000  # instances of val: more would not tell more
 PREFLIGHT_SECONDS = 30.0  # with those of timing steps less than a minute, before training starts
 
 
@@ -254,6 +255,7 @@ def work_of(
             **box_share(data.train),
         },
         floor=lambda metrics: ToBeat(ground, "the mean shape of train"),
+        calibrate=partial(calibrate, detector, data.validation),
         save=save,
         report=partial(_report, data=data, truth=truth, split=split, source=source, teaching=teaching),
     )
@@ -278,6 +280,16 @@ def _learnt(
 
 def _self_taught(detector: Detector, recipe: Recipe) -> SelfTaught:
     return SelfTaught(detector, mirrors=augment.flip_probability(recipe.augment, detector.spec.skeleton) > 0)
+
+
+def calibrate(detector: Detector, instances: Instances) -> None:
+    """Measures on labelled instances how far the points may be off, and writes it into the detector's spec."""
+    some = instances.select(sampling.places(len(instances), MOST_CALIBRATED))
+    detector.spec = replace(detector.spec, spread=spread.uncalibrated(len(detector.spec.skeleton.points)))
+    found = evaluate.evaluate_detector(detector, some)
+    measured = spread.measured_on(found.keypoints, found.instances, found.image_to_crop)
+    detector.spec = replace(detector.spec, spread=measured)
+    logger.info(spread.line(measured))
 
 
 def box_share(instances: Instances) -> dict[str, float]:

@@ -119,9 +119,10 @@ def _train(
         )
     warning = history.warning_of(best.rows, metric, work.floor(best.metrics))
     metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, **work.card_metrics}
-    card = _card(recipe, work, metrics)
     work.objective.load_state_dict(best.weights)
     work.objective.eval()
+    work.calibrate()
+    card = _card(recipe, work, metrics)
     work.save(out, card)
     kept = f"kept: epoch {best.epoch + 1} of {len(best.rows)}, val {work.scoring.metric}"
     logger.info(f"{kept} {best.metrics[work.scoring.metric]:.4g}")

@@ -60,6 +60,10 @@ def no_floor(metrics: Mapping[str, float]) -> ToBeat | None:
     return None
 
 
+def nothing() -> None:
+    """Calibrates nothing: there are no labels to do so."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """One run's work."""
@@ -83,6 +87,7 @@ class Work:
     derived_from: Mapping[str, str]  # what else goes into the weights -> its licence
     card_metrics: Mapping[str, Any]  # what the card says besides the best epoch's figures
     floor: Callable[[Mapping[str, float]], ToBeat | None] = no_floor  # for the best epoch's figures
+    calibrate: Callable[[], None] = nothing  # measures on labels how far the kept model's points may be off
     save: Callable[[Path, Card], None]  # writes what is kept into the run's folder
     report: Callable[[Outcome], dict[str, Any]]  # scores what was kept, writes the page; the figures, and "files"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +52,14 @@ def evaluate(
         str | None,
         typer.Option(help="OKS sigmas where the data have none: one for all points, or one each, comma separated."),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Say of each error what it is (jitter, miss, left for right, another instance, box, label), and what "
+            "each kind costs.",
+        ),
+    ] = False,
     oks_nms: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="With --predictions: drop those with a higher OKS to a better one [off; 0.9]."),
@@ -67,6 +76,8 @@ def evaluate(
 
     fiducial evaluate shipped/model.onnx faces/ --report page.html
 
+    fiducial evaluate runs/faces faces/ --explain --report page.html
+
     fiducial evaluate runs/motion faces/ --linear-map
 
     fiducial evaluate --predictions predictions.json annotations/test.json
@@ -74,7 +85,13 @@ def evaluate(
     import fiducial
 
     if linear_map:
-        alone = {"flip_test": flip_test, "box_jitter": box_jitter or None, "sigmas": sigmas, "oks_nms": oks_nms}
+        alone = {
+            "explain": explain,
+            "flip_test": flip_test,
+            "box_jitter": box_jitter or None,
+            "sigmas": sigmas,
+            "oks_nms": oks_nms,
+        }
         refuse("not with --linear-map", predictions=predictions, **alone)
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
@@ -104,6 +121,7 @@ def evaluate(
         report=report,
         linear_map=linear_map,
         oks_nms=oks_nms,
+        explain=explain,
         category=category if predictions is not None else None,
         strict=strict,
         progress=sys.stderr.isatty(),
@@ -127,7 +145,27 @@ def _show(result: Result, *, per_point: bool, report: Path | None, json_file: Pa
         print_figures(result.metrics, {} if ground is None else {"nme": ground.beside()})
     for line in result.lines:
         typer.echo(line)
+    _show_errors(result.figures)
     if per_point and result.figures.get("per_point"):
         print_table(result.figures["per_point"])
     if report is not None:
         typer.echo(f"report: {report}")
+
+
+def _show_errors(figures: Mapping[str, Any]) -> None:
+    """Prints what kinds of errors there are, where they were explained, and where to look first."""
+    errors = figures.get("errors")
+    if errors is None:
+        return
+    typer.echo(f"kinds of errors, judged by {errors['judged_by']}; worth: what NME or AP gains without them")
+    print_table(errors["kinds"])
+    for name, value in errors.get("instances", {}).items():
+        typer.echo(
+            f"{name.replace('_', ' ')}: {value:.4g}"
+            if isinstance(value, float)
+            else f"{name.replace('_', ' ')}: {value}"
+        )
+    for kind in dict.fromkeys(each["kind"] for each in errors["worst"]):
+        first = next(each for each in errors["worst"] if each["kind"] == kind)
+        place = f"{first['point']} of annotation {first['annotation_id']} in {first['image']}"
+        typer.echo(f"worst {kind}: {place}, {first['distance_px']:.1f} px off")

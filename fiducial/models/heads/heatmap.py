@@ -92,7 +92,7 @@ class Head(contracts.Head):
 
     def loss(self, raw: Float[Tensor, "b k h w"], batch: Batch) -> dict[str, Float[Tensor, ""]]:
         xy_grid = self._cells(batch)
-        weight = batch.labelled * heatmaps.inside(xy_grid, self.grid)
+        weight = batch.labelled * geometry.inside(xy_grid, self.grid)
         target = heatmaps.draw_gaussians(xy_grid, self.grid, self.spec.sigma_cells)
         each = self._map_loss(raw + self._margins(xy_grid) if self._is_distribution else raw, target)
         if self.spec.loss == "ohkm":

@@ -109,6 +109,10 @@ class Head(contracts.Head):
         sigma = geometry.spread_to_px(self.likelihood.deviation(raw.scale_logit), self.size)
         return Keypoints(xy, self.likelihood.score(raw.scale_logit), sigma)
 
+    def spread(self, raw: Raw) -> Float[Tensor, "b k 2"] | None:
+        """Gives the standard deviation that is learnt with the points, else that of the map."""
+        return super().spread(raw) if self.likelihood is None else self.likelihood.deviation(raw.scale_logit)
+
     def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         xy_grid = self._mean(raw.logits)
         found = geometry.px_to_unit(xy_grid, self.grid)
@@ -123,7 +127,7 @@ class Head(contracts.Head):
         if self.spec.dsnt != "none":
             target_grid = geometry.unit_to_px(target, self.grid)
             shape = self._shape_loss(heatmaps.spatial_softmax(raw.logits), target_grid)
-            weight = batch.labelled * heatmaps.inside(target_grid, self.grid)
+            weight = batch.labelled * geometry.inside(target_grid, self.grid)
             named[self.spec.dsnt] = self.spec.dsnt_weight * losses.weighted_mean(shape, weight)
         return named
 

@@ -65,9 +65,13 @@ class Head(contracts.Head):
     def decode(self, raw: Raw) -> Keypoints:
         """Reads the points. sigma: standard deviation that is expected of x and y, px. score: 1 less its mean share of
         the image."""
-        sigma = geometry.spread_to_px(self.likelihood.deviation(raw.scale_logit), self.size)
+        sigma = geometry.spread_to_px(self.spread(raw), self.size)
         xy = geometry.frame_to_px(raw.xy_frame, self.size, self.spec.frame)
         return Keypoints(xy, self.likelihood.score(raw.scale_logit), sigma)
+
+    def spread(self, raw: Raw) -> Float[Tensor, "b k 2"]:
+        """Gives the standard deviation that is learnt with the points."""
+        return self.likelihood.deviation(raw.scale_logit)
 
     def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         target = geometry.px_to_frame(batch.xy, self.size, self.spec.frame)

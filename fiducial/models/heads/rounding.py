@@ -88,7 +88,7 @@ class Head(contracts.Head):
         else:
             target = rounding.splat(xy_grid, self.grid)
         each = losses.binary_cross_entropy(self._logits(raw), target, self.spec.positive_weight)
-        return {"rounding": losses.weighted_mean(each, batch.labelled * heatmaps.inside(xy_grid, self.grid))}
+        return {"rounding": losses.weighted_mean(each, batch.labelled * geometry.inside(xy_grid, self.grid))}
 
     def unflip(self, raw: Float[Tensor, "b n k h w"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b n k h w"]:
         shift_cells = 1 if self.spec.align == "stride" else 0

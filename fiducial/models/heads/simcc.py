@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fiducial import geometry
 from fiducial.errors import expect
 from fiducial.geometry import Align, Size
-from fiducial.models import axes, contracts, flipping, heatmaps, losses, resizing, upsampling
+from fiducial.models import axes, contracts, flipping, losses, resizing, upsampling
 from fiducial.models.contracts import Level
 from fiducial.models.heads._rtmcc import RTMCC, RTMW
 from fiducial.models.resizing import Cells
@@ -98,7 +98,7 @@ class Head(contracts.Head):
 
     def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         xy_bins = geometry.px_to_grid(batch.xy, self.size, self.bins, self.spec.align)
-        weight = batch.labelled * heatmaps.inside(xy_bins, self.bins)
+        weight = batch.labelled * geometry.inside(xy_bins, self.bins)
         each = [
             losses.vector_kl(logits, target, beta=self.spec.beta)
             for logits, target in zip(raw, self._targets(batch), strict=True)
@@ -108,6 +108,11 @@ class Head(contracts.Head):
     def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
         shift_bins = 1 - round(self.spec.split) if self.spec.align == "stride" else 0
         return Raw(*flipping.unflip_vectors(raw.x, raw.y, flip_order, shift_bins))
+
+    def spread(self, raw: Raw) -> Float[Tensor, "b k 2"]:
+        """Computes the standard deviation over the bins of each axis."""
+        along = [axes.deviation((logits * self.spec.beta).softmax(-1)) / logits.shape[-1] for logits in raw]
+        return torch.stack(along, -1)
 
     def distribution(self, raw: Raw) -> Float[Tensor, "b k h w"]:
         """Multiplies the axes' softmaxes, each brought from its bins onto the input's own cells of 4 px."""
