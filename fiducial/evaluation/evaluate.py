@@ -176,6 +176,7 @@ def summary_of(
 ) -> dict[str, Any]:
     """Makes what `--json` writes: fractions, not percent; None where there was nothing to measure."""
     scored = evaluation.metrics
+    apart = metrics.by_visibility(evaluation.keypoints.xy, evaluation.instances)
     return {
         "model": model,
         "data": data,
@@ -186,6 +187,7 @@ def summary_of(
         "metrics": scored.numbers(),
         **({} if ground is None else {"floor": ground.as_json()}),
         "per_point": scored.per_point_rows(),
+        **({"by_visibility": apart} if apart else {}),
         **spread.as_json(evaluation.keypoints, evaluation.instances),
         "notes": [str(finding) for finding in findings if finding.is_note],
         "problems": [*(str(finding) for finding in findings if not finding.is_note), *evaluation.problems],

@@ -177,6 +177,28 @@ def measure(
     )
 
 
+def by_visibility(xy: np.ndarray, truth: Instances) -> list[dict[str, Any]]:
+    """Measures visible and hidden points apart, ready for JSON: means over points, not over instances. Nothing where the
+    labels don't tell the two from each other."""
+    labelled = truth.labelled & ~truth.crowd[:, None]
+    kinds = {"visible": labelled & (truth.visibility == 2), "hidden": labelled & (truth.visibility == 1)}
+    if not all(which.any() for which in kinds.values()):
+        return []
+    size = truth.image_size[truth.image_row]
+    length = normalizer_px(truth.skeleton.normalizer, truth.xy, labelled, truth.box_xywh, size)
+    errors = point_errors(xy, truth.xy, labelled)
+    relative = normalized(errors, length)
+    return [
+        {
+            "visibility": name,
+            "points": int(which.sum()),
+            "nme": files.finite(mean(relative[which])),
+            "epe": files.finite(mean(errors[which])),
+        }
+        for name, which in kinds.items()
+    ]
+
+
 # -------------------------------------------------------------------------------------------------- pure functions
 
 

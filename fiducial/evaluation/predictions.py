@@ -116,7 +116,11 @@ def _explained(truth: Instances, detections: coco.Detections, weights: np.ndarra
     judged = mistakes.classified(xy, rows, truth)
     errors = mistakes.as_json(judged, truth, xy, measured)
     lone = np.setdiff1d(np.flatnonzero(~truth.ignored), rows)
-    whole: dict[str, Any] = {"paired": len(found), "extra_detections": len(detections.score) - len(found), "not_found": len(lone)}
+    whole: dict[str, Any] = {
+        "paired": len(found),
+        "extra_detections": len(detections.score) - len(found),
+        "not_found": len(lone),
+    }
     if weights is not None:
         before = measured(xy)["ap"]
         fewer = replace(truth, ignored=truth.ignored | np.isin(np.arange(len(truth)), lone))

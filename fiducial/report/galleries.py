@@ -79,7 +79,9 @@ def mistake_galleries(instances: Instances, keypoints: Keypoints, found: Mistake
                 len(which) > MOST_NAMED
             )
             caption = f"{kind}: {names}; {instance_name(instances, row)}"
-            one = replace(instances.select(np.array([row])), visibility=instances.visibility[[row]] * found.of(kind)[[row]])
+            one = replace(
+                instances.select(np.array([row])), visibility=instances.visibility[[row]] * found.of(kind)[[row]]
+            )
             tiles.append(Picture(instance_tile(one, 0, predicted[row], TILE), caption))
         count = int(found.of(kind).sum())
         shown.append(Gallery(f"Errors: {kind}", tiles, f"{count} points: {meaning}.", LEGEND))

@@ -183,6 +183,19 @@ def test_results_of_any_tool(tmp_path: Path, run) -> None:
     assert "worst miss:" in out
 
 
+def test_visible_and_hidden_points_are_measured_apart() -> None:
+    truth = people()
+    hidden = np.arange(POINTS) % 3 == 0
+    xy = truth.xy + np.where(hidden, 9.0, 3.0)[:, None] * [1, 0]
+    assert metrics.by_visibility(xy, truth) == [], "all are visible"
+    told = replace(truth, visibility=np.where(hidden & truth.labelled, 1, truth.visibility).astype(np.uint8))
+    visible, covered = metrics.by_visibility(xy, told)
+    assert (visible["visibility"], covered["visibility"]) == ("visible", "hidden")
+    assert (visible["points"], covered["points"]) == (truth.labelled[:, ~hidden].sum(), truth.labelled[:, hidden].sum())
+    assert (visible["epe"], covered["epe"]) == (pytest.approx(3, abs=1e-4), pytest.approx(9, abs=1e-4))
+    assert covered["nme"] == pytest.approx(9 / np.sqrt(450 * 400), rel=1e-4)
+
+
 def test_points_in_arrays_are_not_explained() -> None:
     truth = people()
     with pytest.raises(UserError, match="explain"):
