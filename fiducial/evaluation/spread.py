@@ -1,7 +1,8 @@
 """How far a model's points may be off: measured on labelled instances that it has not learnt from, and tested on others.
 
 Split conformal prediction (Papadopoulos et al., "Inductive confidence machines for regression", ECML 2002; Lei et al.,
-JASA 2018): the radius that holds the true point in a share of all cases is the quantile of the errors on held-out labels,
+JASA 2018), for images of several points (Lee, Barber & Willett, "Distribution-free inference with hierarchical data",
+2023): the radius that holds the true point in a share of all cases is the quantile of the errors on held-out labels,
 each divided by what the model said of its own error. It holds whatever the model says, as long as new images are like the
 held-out ones; what the model says decides how large the radii are, and which points have the large ones. Numpy only."""
 
@@ -62,8 +63,10 @@ def measured(errors_px: np.ndarray, told_px: np.ndarray, group: np.ndarray) -> S
     scale = np.exp((count * own + LABELS_OF_ALL * of_all) / (count + LABELS_OF_ALL)) / MEDIAN_OF_GAUSSIAN
     sigma = geometry.mean_spread(np.maximum(told_px, LEAST_PX) ** power * scale[:, None])
     in_sigmas = errors_px / sigma
-    # The (n + 1) share-th smallest: of n + 1 alike the next is as likely to be at any place among them.
-    ranks = [math.ceil((points + 1) * share) for share in SHARES]
+    # Of m + 1 images alike the next is as likely to be at any place among them; it weighs as much as each of the m, and its
+    # points may be the worst of all.
+    images = len(np.unique(group[labelled.any(1)]))
+    ranks = [math.ceil(round(points * share * (images + 1) / images, 6)) for share in SHARES]
     factors = np.sort(in_sigmas[labelled])[[rank - 1 for rank in ranks if rank <= points]]
     return Spread(
         power=round(power, 6),

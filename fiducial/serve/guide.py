@@ -16,7 +16,7 @@ from fiducial.geometry import Size
 from fiducial.report.page import Commands, Figure, Page, Section, Table, render
 from fiducial.serve import answers
 from fiducial.serve.limits import Limits
-from fiducial.types import Keypoints
+from fiducial.types import Keypoints, Spread
 
 SERVER = "http://SERVER"  # in the page, instead of the address that it is asked for at
 FRAME = (
@@ -125,7 +125,8 @@ def _examples(with_token: bool) -> Iterator[str | Commands]:
 def _answer() -> str:
     """An answer with one box and two points, made and encoded as all are."""
     xy = np.array([[[74.6, 101.076], [120.25, 99.5]]])
-    points = Keypoints(xy, np.array([[0.97, 0.91]]), np.array([[[1.31, 1.72], [0.9, 1.05]]]))
+    spread = Spread(scale=(1.0, 1.0), shares=(0.9,), factors=(2.1,))
+    points = Keypoints(xy, np.array([[0.97, 0.91]]), np.array([[[1.31, 1.72], [0.9, 1.05]]]), spread=spread)
     made = answers.answer(
         "eyes by rle on unet_base, onnxruntime", ("left_eye", "right_eye"), Size(640, 480), points, 3.1
     )

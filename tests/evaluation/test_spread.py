@@ -50,6 +50,16 @@ def test_what_is_told_of_nothing_is_no_hint() -> None:
     np.testing.assert_allclose(found.scale, SCALE, rtol=0.12)
 
 
+def test_a_next_image_may_be_the_worst() -> None:
+    """4 images of 10 points: a fifth's points, all worse, are 10 of 50, so 80 % of all are the 40 that are there."""
+    errors = np.arange(1.0, 41).reshape(4, 10)
+    found = spread.measured(errors, np.ones((4, 10, 2)), np.arange(4))
+    assert found is not None
+    assert found.shares[-1] == 0.8
+    assert found.factors[-1] * np.mean(found.scale) == pytest.approx(40, rel=0.2)
+    assert found.factors[-1] == pytest.approx((errors / np.array(found.scale)).max(), rel=1e-4)
+
+
 def test_the_rank_is_that_of_one_more_and_shares_that_need_more_are_left_out() -> None:
     """25 errors 1 .. 25: of 26 the 0.5 (n + 1) = 13th holds half; 0.95 x 26 is the 25th, 0.9 x 26 the 24th."""
     errors = np.arange(1.0, 26)[:, None]
@@ -146,7 +156,11 @@ def test_a_run_is_calibrated_and_keeps_it(blob_model: Path, blobs: Path, tmp_pat
     assert isinstance(again, Card)
     assert again.spec.spread == detector.spec.spread is not None
     assert json.loads((tmp_path / "model.json").read_text())["spec"]["spread"]["points"] == 48
+    assert again.spec.spread is not None
+    assert not again.spec.spread.knows(0.95), "16 images are too few"
     found = evaluate.evaluate_detector(loaded, instances)
     np.testing.assert_array_equal(found.keypoints.xy, plain.keypoints.xy)
     for each in spread.coverage(found.keypoints, found.instances):
-        assert each.covered == pytest.approx(math.ceil(49 * each.share) / 48, abs=1.5 / 48), "on its own labels"
+        assert each.covered == pytest.approx(math.ceil(48 * each.share * 17 / 16) / 48, abs=1.5 / 48), (
+            "on its own labels"
+        )

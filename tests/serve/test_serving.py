@@ -149,7 +149,14 @@ def test_facts(server: Served, network: Any) -> None:
     operation = interface["paths"]["/predict"]["post"]
     assert set(operation["responses"]) >= {"200", "400", "401", "408", "413", "415", "422", "503"}
     assert "image/webp" in operation["requestBody"]["content"]
-    assert set(interface["components"]["schemas"]["Point"]["properties"]) == {"name", "x", "y", "score", "sigma"}
+    assert set(interface["components"]["schemas"]["Point"]["properties"]) == {
+        "name",
+        "x",
+        "y",
+        "score",
+        "sigma",
+        "radius_90",
+    }
 
 
 def test_the_page_fetches_nothing_from_elsewhere(server: Served) -> None:
