@@ -68,8 +68,8 @@ def row(network: Network, truth: Instances) -> str:
     before = "/".join(f"{100 * measured.margins[measured.shares.index(each.share)]:.1f}" for each in tested)
     labelled = found.instances.labelled & ~found.instances.crowd[:, None]
     errors = np.linalg.norm(keypoints.xy - found.instances.xy, axis=-1)[labelled]
-    ranks = [np.argsort(np.argsort(values)) for values in (errors, keypoints.radius(0.9)[labelled])]
-    return f"{measured.power:5.2f}  {held}  ±{here}  ±{before}  {np.corrcoef(*ranks)[0, 1]:.2f}"
+    far, told = (np.argsort(np.argsort(values)) for values in (errors, keypoints.radius(0.9)[labelled]))
+    return f"{measured.power:5.2f}  {held}  ±{here}  ±{before}  {np.corrcoef(far, told)[0, 1]:.2f}"
 
 
 if __name__ == "__main__":
