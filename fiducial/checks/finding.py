@@ -23,8 +23,9 @@ class Finding:
 
     `proposal` is what would mend it, or nothing where that is not known: {"swap": [[a, b], ..]} exchanges points by their
     names, {"order": [..]} names for each point the one whose coordinates it should have, {"xy": {name: [x, y]}} gives px,
-    {"missing": [..]} unlabels points, {"box": [x, y, w, h]}, {"flip_indices": [..]}, {"scale": [sx, sy]} multiplies all x
-    and y, {"leave_out": true} removes the image or the annotation from its split."""
+    {"missing": [..]} unlabels points, {"box": [x, y, w, h]}, {"box": "corners"} of corners, {"flip_indices": [..]},
+    {"scale": [sx, sy]} multiplies all x and y, {"times": "image_size"} by the image's sides, {"transpose": true} exchanges x
+    and y, {"leave_out": true} removes the image or the annotation from its split. `mend` puts them into effect."""
 
     kind: str  # of KINDS
     split: str

@@ -13,6 +13,8 @@ from fiducial.checks.finding import Finding, Labelled
 from fiducial.errors import UserError
 from fiducial.types import Instances
 
+LARGEST_SHARE = 2  # of an image; boxes of larger numbers are px
+
 
 def mended(labelled: Labelled, findings: Sequence[Finding]) -> tuple[Labelled, list[str]]:
     """Gives the set with what is proposed, and a line on each change; findings without a proposal change nothing.
@@ -107,20 +109,41 @@ def _missing(part: Instances, rows: np.ndarray, names: Sequence[str]) -> Instanc
     return replace(part, xy=xy, visibility=visibility)
 
 
-def _box(part: Instances, rows: np.ndarray, box: Sequence[float]) -> Instances:
+def _box(part: Instances, rows: np.ndarray, box: Sequence[float] | str) -> Instances:
     boxes = part.box_xywh.copy()
-    boxes[rows] = np.asarray(box, np.float32).reshape(4)
+    boxes[rows] = geometry.box_from_corners(boxes[rows]) if box == "corners" else np.asarray(box, np.float32).reshape(4)
     return replace(part, box_xywh=boxes)
 
 
 def _scale(part: Instances, rows: np.ndarray, factors: Sequence[float]) -> Instances:
-    """Coordinates that were divided by the image's size, say."""
     wide, high = map(float, factors)
-    larger = geometry.scaling(wide, high)
+    return _enlarged(part, rows, np.tile([wide, high], (len(rows), 1)), np.ones(len(rows), bool))
+
+
+def _times(part: Instances, rows: np.ndarray, what: str) -> Instances:
+    """Coordinates that were divided by the image's size; boxes too, where they look it."""
+    if what != "image_size":
+        raise ValueError(f"{what!r} is not image_size")
+    sizes = part.image_size[part.image_row][rows].astype(np.float64)
+    return _enlarged(part, rows, sizes, np.abs(part.box_xywh[rows]).max(1) <= LARGEST_SHARE)
+
+
+def _enlarged(part: Instances, rows: np.ndarray, factors: np.ndarray, with_box: np.ndarray) -> Instances:
+    """By factors [m, 2] of the rows; boxes count from the image's edge, as their sides do."""
     xy, boxes = part.xy.copy(), part.box_xywh.copy()
-    xy[rows] = geometry.transform(larger, xy[rows])
-    boxes[rows] *= np.array([wide, high, wide, high], np.float32)  # counted from the image's edge, as their sides are
+    for row, (wide, high), has_box in zip(rows, factors, with_box, strict=True):
+        xy[row] = geometry.transform(geometry.scaling(wide, high), xy[row])
+        boxes[row] *= (wide, high, wide, high) if has_box else 1
     return replace(part, xy=xy, box_xywh=boxes)
+
+
+def _transpose(part: Instances, rows: np.ndarray, wanted: bool) -> Instances:
+    """x and y were written the other way round."""
+    if not wanted:
+        return part
+    xy = part.xy.copy()
+    xy[rows] = xy[rows][..., ::-1]
+    return replace(part, xy=xy)
 
 
 def _flip_indices(part: Instances, rows: np.ndarray, order: Sequence[int]) -> Instances:
@@ -139,6 +162,8 @@ _WAYS: dict[str, Callable[[Instances, np.ndarray, Any], Instances]] = {
     "missing": _missing,
     "box": _box,
     "scale": _scale,
+    "times": _times,
+    "transpose": _transpose,
     "flip_indices": _flip_indices,
     "leave_out": _leave_out,
 }

@@ -8,10 +8,10 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from fiducial.checks.finding import Finding
+from fiducial.checks import mend
+from fiducial.checks.finding import Finding, Labelled
 from fiducial.checks.run import Checked
 from fiducial.errors import UserError
-from fiducial.labels.mending import mended
 from fiducial.report import pictures
 from fiducial.report.galleries import instance_tile
 from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, data_section, write_page
@@ -104,7 +104,7 @@ def _labels(part: Instances, finding: Finding) -> Picture | None:
     if len(rows) == 0:
         return None
     one = part.select(rows[:1])
-    changed = mended(one, [finding])
+    changed = mend.mended(Labelled({finding.split: one}), [finding])[0].splits[finding.split]
     predicted = changed.xy[0] if len(changed) else one.xy[0]
     try:
         tile = instance_tile(one, 0, predicted, numbered=False)
