@@ -25,12 +25,18 @@ def optional_path(value: Any, name: str) -> Path | None:
     return None if value is None else path_of(value, name)
 
 
-def source_of(data: Any, images: Any = None, category: str | None = None, also: Sequence[Any] = ()) -> Source:
+def source_of(
+    data: Any,
+    images: Any = None,
+    category: str | None = None,
+    also: Sequence[Any] = (),
+    group: str | None = None,
+) -> Source:
     """Gives data on a disk; UserError for what is no path."""
     if isinstance(data, Source):
         return data
     further = tuple(path_of(path, "also") for path in also)
-    return Source(path_of(data, "data"), optional_path(images, "images"), category, further).here()
+    return Source(path_of(data, "data"), optional_path(images, "images"), category, further, group).here()
 
 
 def options_of(**given: Any) -> dict[str, Any]:

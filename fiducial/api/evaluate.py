@@ -37,6 +37,7 @@ def evaluate(
     explain: bool = False,
     images: Any = None,
     category: str | None = None,
+    group: str | None = None,
     strict: bool = False,
     progress: bool = False,
     **columns: Any,
@@ -67,6 +68,7 @@ def evaluate(
         "explain": explain,
         "images": images is not None,
         "category": category is not None,
+        "group": group is not None,
         "strict": strict,
     }
     loaded = None if isinstance(predicted, (str, os.PathLike)) else _network(predicted)
@@ -97,7 +99,7 @@ def evaluate(
             return _said(Result(figures=figures))
     if oks_nms is not None:
         raise UserError("--oks-nms: only with --predictions; a model's points are one to an instance of the data")
-    data = truth if isinstance(truth, Instances) else source_of(truth, images, category)
+    data = truth if isinstance(truth, Instances) else source_of(truth, images, category, (), group)
     if isinstance(data, Instances):
         refuse("Instances", _of(chosen, "split", "report", "linear_map", "images", "category"))
     if loaded is not None:

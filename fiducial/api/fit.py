@@ -59,6 +59,7 @@ def fit(
     images: Any = None,
     category: str | None = None,
     also: Sequence[Any] = (),
+    group: str | None = None,
     progress: bool = False,
     settings: Sequence[str] = (),
     **more: Any,
@@ -80,7 +81,7 @@ def fit(
             what is not chosen is planned by the data and the machine, unless `plan` is False. `plan_only` makes the
             plan and nothing else, without `out`: the figures are then `facts`, `plan` and `recipe`.
         minutes: that all may take. check: first look for labels that would waste the run (docs/check.md).
-        images, category: of a path, as the command has them. also: paths of further sets, learnt together. progress: a bar on the terminal.
+        images, category, group: of a path, as the command has them. also: paths of further sets, learnt together. progress: a bar on the terminal.
         more: any setting, as `--set` has it: `workers=0`, `head={"sigma_cells": 1.5}`; settings: such as "augment.flip=0".
 
     Raises UserError for what is wrong with the arguments, TrainingFailure where training would be worth nothing."""
@@ -133,7 +134,7 @@ def fit(
     elif val is not None:
         raise UserError("val", "is for Instances; data on a disk have their own, or a tenth of train is taken")
     else:
-        source = source_of(data, images, category, also)
+        source = source_of(data, images, category, also, group)
         if not by_labels:
             _refuse_for_labels(chosen.method, also, plan_only)
             prepare = teaching.preparation(source)

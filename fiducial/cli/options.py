@@ -62,6 +62,13 @@ AlsoOption = Annotated[
     list[Path] | None,
     typer.Option(help="Another labelled set to learn from as well, with the points of both. May be repeated."),
 ]
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What must not be in two splits, where DATA has no val: a field of its images (video, person), or a pattern on "
+        "their names [found by itself]."
+    ),
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Bad samples are errors instead of being skipped and listed.")
 ]

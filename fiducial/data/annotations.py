@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import pkgutil
@@ -10,9 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-
-from fiducial.data import checking, formats
+from fiducial.data import carving, checking, formats
 from fiducial.data.source import Source
 from fiducial.data.together import together
 from fiducial.errors import UserError, did_you_mean
@@ -39,8 +36,7 @@ def load(
     and no labelled point, as COCO's evaluation needs them.
 
     Splits that the source doesn't have: with no val, a tenth of the pictures of train becomes val, and with no test
-    either another tenth becomes test, by a hash of the picture's name, so that it is the same ones at any time, in any
-    order and for any number of pictures. A source that has val is taken as it is, and any where `carve` is False."""
+    either another tenth becomes test (`carving`). A source that has val is taken as it is, and any where `carve` is False."""
     source = Source.of(data)
     if len(source.parts) > 1:
         loaded = [
@@ -75,9 +71,11 @@ def read(source: Source, split: str, findings: Findings, *, carve: bool = True) 
     carved out of another, which only `carve` does. Of one set and category."""
     path = source.path
     module, sources = find(path)
-    files, own, carved = _choose(path, sources, split)
+    files, own, tenths = _choose(path, sources, split)
     instances = module.read(path, files, source.images, source.category, findings)
-    return (_keep_share(instances, own, carved, findings) if carved and carve else instances), bool(carved)
+    if tenths and carve:
+        instances = carving.carved(instances, own, tenths, findings, files, source.group)
+    return instances, bool(tenths)
 
 
 def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:
@@ -146,20 +144,3 @@ def _choose(path: Path, sources: dict[str, list[Path]], split: str) -> tuple[lis
         f"{path}: no split {split!r}, it has {', '.join(sources)}; expected annotations of it too, such as "
         f"annotations/{split}.json (`fiducial evaluate` takes --split {next(iter(sources))})"
     )
-
-
-def _keep_share(instances: Instances, split: str, carved: dict[int, str], findings: Findings) -> Instances:
-    """The instances on pictures that fall to `split`; a note says so."""
-    images = instances.images
-    share = np.array([carved.get(tenth(images.name(row)), "train") == split for row in range(len(images))], bool)
-    others = " and ".join(carved.values())
-    findings.note(
-        f"no {others} of its own: {split!r} is the {share.sum()} of {len(share)} pictures chosen by a hash of their names"
-    )
-    return instances.select(share[instances.image_row]) if len(share) else instances
-
-
-def tenth(name: str) -> int:
-    """0 to 9 from the last part of a picture's path, the same on every machine."""
-    stem = name.replace("\\", "/").rpartition("/")[2]
-    return int.from_bytes(hashlib.blake2b(stem.encode(), digest_size=4).digest(), "little") % 10

@@ -34,12 +34,14 @@ def image_fields(files: Sequence[Path]) -> list[dict[str, Any]]:
     return found
 
 
-def grouping(fields: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, list[str]]:
-    """Gives for each of `GROUPS` that the images have the value of each named image, "" for none. An image is known by the
+def grouping(
+    fields: Sequence[dict[str, Any]], names: Sequence[str], wanted: Sequence[str] = GROUPS
+) -> dict[str, list[str]]:
+    """Gives for each of the `wanted` fields that the images have the value of each named image, "" for none. An image is known by the
     last part of its name."""
     last = [name.replace("\\", "/").rpartition("/")[2] for name in names]
     found = {}
-    for field in GROUPS:
+    for field in wanted:
         values = {
             str(entry.get("file_name", "")).replace("\\", "/").rpartition("/")[2]: str(entry[field])
             for entry in fields

@@ -16,6 +16,8 @@ class Source:
     images: Path | None = None  # folder of the images, where it is not beside an annotation file
     category: str | None = None  # which one, where there are several with points; several, A,B, are read as one
     also: tuple[Path, ...] = ()  # further sets that are learnt together with it (`together`)
+    # A field of the images or a pattern on their names: images of one value are in one split, where splits are carved.
+    group: str | None = None
 
     @classmethod
     def of(cls, data: Source | Path | str) -> Source:
@@ -34,7 +36,7 @@ class Source:
         """Lists the sets and categories that it is made of, each as a source of its own."""
         names = [name.strip() for name in (self.category or "").split(",") if name.strip()]
         own = [replace(self, category=name, also=()) for name in names] if len(names) > 1 else [replace(self, also=())]
-        return own + [Source(path) for path in self.also]
+        return own + [Source(path, group=self.group) for path in self.also]
 
     def __str__(self) -> str:
         return " + ".join(map(str, (self.path, *self.also)))
@@ -44,5 +46,6 @@ class Source:
         return [
             *(["--images", str(self.images)] if self.images is not None else []),
             *(["--category", self.category] if self.category is not None else []),
+            *(["--group", self.group] if self.group is not None else []),
             *(word for path in self.also for word in ("--also", str(path))),
         ]

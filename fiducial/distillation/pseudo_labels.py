@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fiducial import files, geometry
-from fiducial.data import annotations, media
+from fiducial.data import annotations, carving, media
 from fiducial.data.arrays import GivenImages
 from fiducial.data.images import upright_size
 from fiducial.data.source import Source
@@ -203,7 +203,7 @@ def _of_images(teacher: PointTeacher, source: Source, padding: float, *, keep_la
     instances, problems = whole_images(source.path, teacher.skeleton, padding)
     found = teacher.points_of(instances, bar=bar)
     taught, scores = _with_points(instances, found, np.ones(len(instances), bool))
-    is_val = np.array([annotations.tenth(instances.images.name(int(row))) == 8 for row in instances.image_row])
+    is_val = np.array([carving.tenth(instances.images.name(int(row))) == 8 for row in instances.image_row])
     sure = np.asarray(taught.labelled.any(1))
     if not (sure & is_val).any() or not (sure & ~is_val).any():
         raise UserError(

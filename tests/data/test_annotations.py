@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fiducial.data import annotations, checking, skeletons
+from fiducial.data import annotations, carving, checking, skeletons
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 
@@ -253,10 +253,10 @@ def test_splits_of_a_source_that_has_none(tmp_path: Path) -> None:
 
 
 def test_shares_of_the_hash() -> None:
-    tenths = np.bincount([annotations.tenth(f"any/where/{i}.jpg") for i in range(20000)], minlength=10)
+    tenths = np.bincount([carving.tenth(f"any/where/{i}.jpg") for i in range(20000)], minlength=10)
     assert tenths.min() > 1850
     assert tenths.max() < 2150
-    assert annotations.tenth("a/b/7.jpg") == annotations.tenth("c\\7.jpg")
+    assert carving.tenth("a/b/7.jpg") == carving.tenth("c\\7.jpg")
 
 
 def test_a_split_that_is_not_there(tmp_path: Path) -> None:

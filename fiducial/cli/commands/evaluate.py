@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartOption, StrictOption, refuse
+from fiducial.cli.options import CategoryOption, GroupOption, ImagesOption, JsonOption, PartOption, StrictOption, refuse
 from fiducial.cli.output import floats, print_figures, print_table, write_figures
 from fiducial.errors import UserError
 
@@ -66,6 +66,7 @@ def evaluate(
     ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
+    group: GroupOption = None,
     strict: StrictOption = False,
     json_file: JsonOption = None,
     part: PartOption = None,
@@ -97,7 +98,7 @@ def evaluate(
             raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
     elif predictions is not None:
         about_models = {"flip_test": flip_test, "box_jitter": box_jitter or None, "report": report, "images": images}
-        refuse("not with --predictions", split=split, **about_models)
+        refuse("not with --predictions", split=split, group=group, **about_models)
         truth = data or model
         if truth is None or (data is not None and model is not None):
             raise UserError("evaluate --predictions RESULTS.json TRUTH.json: expected exactly one truth file")
@@ -109,7 +110,7 @@ def evaluate(
             raise UserError("--oks-nms: only with --predictions; a model's points are one to an instance of the data")
     from fiducial.data.source import Source
 
-    truth = data if predictions is not None else Source(data, images, category).here()
+    truth = data if predictions is not None else Source(data, images, category, (), group).here()
     result = fiducial.evaluate(
         model,
         truth,

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from fiducial.cli.options import AlsoOption, CategoryOption, ImagesOption, JsonOption, StrictOption, a_model, choices
+from fiducial.cli.options import (
+    AlsoOption,
+    CategoryOption,
+    GroupOption,
+    ImagesOption,
+    JsonOption,
+    StrictOption,
+    a_model,
+    choices,
+)
 from fiducial.cli.output import finish, has_bar
 from fiducial.errors import UserError
 
@@ -61,6 +70,7 @@ def fit(
     images: ImagesOption = None,
     category: CategoryOption = None,
     also: AlsoOption = None,
+    group: GroupOption = None,
     strict: StrictOption = False,
     json_file: JsonOption = None,
     **chosen: Any,
@@ -80,6 +90,6 @@ def fit(
 
     if out is None and not chosen["plan_only"]:
         raise UserError("--out: missing; expected a folder for the run")
-    source = Source(data, images, category, tuple(also or ())).here()  # before what takes seconds to import
+    source = Source(data, images, category, tuple(also or ()), group).here()  # before what takes seconds to import
     words = {"unlabelled": unlabelled, "teacher": teacher, "strict": strict}
     finish(fiducial.fit(source, out, progress=has_bar(json_file), **words, **chosen), json_file)

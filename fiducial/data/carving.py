@@ -1,0 +1,122 @@
+"""Splits that a set doesn't have, carved out of train: by series where names or fields tell of some, else image by image.
+
+Which tenth an image falls to is a hash of its name, or its series', so that it is the same at any time, in any order and
+for any number of images. Frames of one or few videos are cut by time instead: the ninth tenth of each is val, the last
+test."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fiducial.data.image_fields import GROUPS, grouping, image_fields
+from fiducial.data.images import FileImages
+from fiducial.data.series import FEWEST_SERIES, blocks_of, series_of
+from fiducial.errors import UserError
+from fiducial.types import Findings, Instances
+
+FEWEST_NAMES = 10  # different last parts of names, below which the folders before them count, too
+FEWEST_IMAGES = 3  # of which each split has one at least
+
+
+def carved(
+    instances: Instances,
+    split: str,
+    tenths: Mapping[int, str],
+    findings: Findings,
+    files: Sequence[Path] = (),
+    group: str | None = None,
+) -> Instances:
+    """Keeps the instances on images that fall to `split`, one of train and `tenths`' values; a note says so.
+
+    group: a field of the images in COCO's JSON, or a regular expression on their names whose first group, or whole match,
+    names the series [found by itself]."""
+    images = instances.images
+    names = [images.names[row] if isinstance(images, FileImages) else images.name(row) for row in range(len(images))]
+    if not names:
+        return instances
+    keys, how = _series(names, files, group, findings)
+    if (blocks := blocks_of(names, 10)) is not None and keys is None:
+        keys, how = blocks, "in runs of frames, the last ones of each video by their numbers"
+        placed = {key: tenths.get(int(key.rpartition("#")[2]), "train") for key in keys}
+    else:
+        keys = keys or _lengthened(names)
+        placed = {key: tenths.get(tenth(key), "train") for key in dict.fromkeys(keys)}
+    _fill(placed, list(tenths.values()))
+    share = np.array([placed[key] == split for key in keys])
+    others = " and ".join(tenths.values())
+    findings.note(f"no {others} of its own: {split!r} is {share.sum()} of {len(share)} images, chosen {how}")
+    return instances.select(share[instances.image_row])
+
+
+def _series(
+    names: Sequence[str], files: Sequence[Path], group: str | None, findings: Findings
+) -> tuple[list[str] | None, str]:
+    """The series of each image, None for none, and how it was told, in words."""
+    if group is not None:
+        return _grouped(names, files, group, findings.source), f"by a hash of their {group!r} (--group)"
+    for field, values in grouping(image_fields(files), names).items():
+        whole = [value or name for value, name in zip(values, names, strict=True)]
+        if FEWEST_SERIES <= len(set(whole)) < len(whole):
+            return (
+                whole,
+                f"by a hash of their {field!r}, so that no {field} is in two splits (--group NAME for another)",
+            )
+    if (found := series_of(names)) is not None:
+        [(first, _)] = Counter(found).most_common(1)
+        return found, f"by a hash of their series, such as {first.lstrip('/')!r}, so that none is in two splits"
+    return None, "by a hash of their names"
+
+
+def _grouped(names: Sequence[str], files: Sequence[Path], group: str, source: str) -> list[str]:
+    fields = grouping(image_fields(files), names, (group,))
+    if group in fields:
+        return [value or name for value, name in zip(fields[group], names, strict=True)]
+    try:
+        found = [re.search(group, name) for name in names]
+    except re.error as error:
+        raise UserError(source, f"--group {group!r} is neither a field of its images nor a pattern: {error}") from None
+    if not any(found):
+        known = ", ".join(grouping(image_fields(files), names, GROUPS)) or "none that are known"
+        raise UserError(
+            source,
+            f"--group {group!r}: no image has such a field, nor a name such as {names[0]!r} that matches; fields: {known}",
+        )
+    return [
+        name if match is None else (match[1] or "") if match.re.groups else match[0]
+        for match, name in zip(found, names, strict=True)
+    ]
+
+
+def _lengthened(names: Sequence[str]) -> list[str]:
+    """Names by their last parts; with the folders before them where nearly all would be one."""
+    parts = [name.replace("\\", "/").split("/") for name in names]
+    if len({part[-1] for part in parts}) >= min(FEWEST_NAMES, len(names)):
+        return list(names)
+    return ["|".join(part[-3:]) for part in parts]
+
+
+def _fill(placed: dict[str, str], others: Sequence[str]) -> None:
+    """Gives each split one series at least, where there are enough: of those of train the next by their hashes."""
+    if len(placed) < FEWEST_IMAGES:
+        return
+    for split in ("train", *others):
+        counts = Counter(placed.values())
+        rich = [key for key, name in placed.items() if counts[name] > 1]
+        if split not in counts and rich:
+            placed[min(rich, key=_hash)] = split
+
+
+def tenth(name: str) -> int:
+    """0 to 9 from the last part of a path, the same on every machine."""
+    return _hash(name) % 10
+
+
+def _hash(name: str) -> int:
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return int.from_bytes(hashlib.blake2b(last.encode(), digest_size=4).digest(), "little")
