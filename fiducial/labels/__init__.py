@@ -10,6 +10,7 @@ _WHERE: dict[str, str] = {
     "next_curve": "choosing_curve.next_curve",
     "next_images": "choosing_images.next_images",
     "review": "reviews.run.review",
+    "show": "showing.show",
     "sigmas": "measuring.sigmas",
 }
 

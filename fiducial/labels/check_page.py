@@ -8,10 +8,12 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from fiducial import geometry
 from fiducial.checks import mend
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.checks.run import Checked
 from fiducial.errors import UserError
+from fiducial.geometry import Size
 from fiducial.report import pictures
 from fiducial.report.galleries import instance_tile
 from fiducial.report.page import Fact, Gallery, Page, Picture, Section, Table, data_section, write_page
@@ -20,6 +22,8 @@ from fiducial.types import Instances
 MOST_PICTURES = 24  # of a kind
 SIDE = 256  # px
 LEGEND = {"as labelled": pictures.TRUTH, "as proposed": pictures.PREDICTION, "difference": pictures.ERROR}
+EXCHANGED = ("left_right", "point_order")
+MOST_NAMED = 24  # points whose names are listed by their colours
 MEANING = {
     "left_right": "Left and right look exchanged",
     "moved_point": "Points that lie where the others say they can't",
@@ -44,7 +48,11 @@ def write(path: Path, checked: Checked, data: str) -> Path:
     faults = checked.faults
     counts = Counter(finding.kind for finding in checked.findings)
     total = sum(map(len, splits.values()))
-    answer = f"{len(faults)} likely faults in {total} instances" if faults else f"No fault found in {total} instances"
+    answer = (
+        f"{len(faults)} likely fault{'s' if len(faults) > 1 else ''} in {total} instances"
+        if faults
+        else f"No fault found in {total} instances"
+    )
     rows = [(kind, MEANING[kind], counts[kind], sum(one.kind == kind for one in faults)) for kind in counts]
     sections = [Section("What was found", [Table(("kind", "what", "findings", "likelier a fault than not"), rows)])]
     for kind in counts:
@@ -93,9 +101,15 @@ def _gallery(splits: dict[str, Instances], findings: Sequence[Finding], kind: st
         picture = _labels(part, finding) if finding.annotation_id is not None else _image(part, finding)
         if picture is not None:
             shown.append(picture)
-    has_labels = any(finding.annotation_id is not None for finding in findings)
+    legend: dict[str, pictures.Colour] = {}
+    if kind in EXCHANGED and shown:
+        skeleton = next(iter(splits.values())).skeleton
+        colours = [(int(r), int(g), int(b)) for r, g, b in pictures.point_colours(skeleton)]
+        legend = dict(list(zip(skeleton.points, colours, strict=True))[:MOST_NAMED])
+    elif any(finding.annotation_id is not None for finding in findings) and shown:
+        legend = LEGEND
     note = "The surest first." + (f" {MOST_PICTURES} of {len(findings)}." if len(findings) > MOST_PICTURES else "")
-    return Gallery(kind, shown, note, LEGEND if has_labels and shown else {})
+    return Gallery(kind, shown, note, legend)
 
 
 def _labels(part: Instances, finding: Finding) -> Picture | None:
@@ -107,12 +121,31 @@ def _labels(part: Instances, finding: Finding) -> Picture | None:
     changed = mend.mended(Labelled({finding.split: one}), [finding])[0].splits[finding.split]
     predicted = changed.xy[0] if len(changed) else one.xy[0]
     try:
-        tile = instance_tile(one, 0, predicted, numbered=False)
+        if finding.kind in EXCHANGED:
+            tile = _beside(one, predicted)
+        else:
+            tile = instance_tile(one, 0, predicted, numbered=False)
     except UserError:
         return None
     words = ", ".join(finding.points[:2]) + (" .." if len(finding.points) > 2 else "")
     caption = f"{finding.confidence:.2f} {PurePath(finding.image).name}, no. {finding.annotation_id}: {words}"
     return Picture(tile, caption, finding.what)
+
+
+def _beside(one: Instances, proposed: np.ndarray) -> np.ndarray:
+    """The labels and the proposal side by side, each point in its colour: where points exchange their places, one drawing
+    over the other would show no difference."""
+    size = Size(SIDE, SIDE)
+    box = geometry.box_of_points(one.xy[0].astype(np.float64), one.labelled[0], margin=0.2)
+    matrix = geometry.crop(geometry.fit_aspect(box, size), size)
+    bare = pictures.cut_out(one.images.read(int(one.image_row[0])), matrix, size)
+    tiles = [
+        pictures.draw_points(
+            bare, geometry.transform(matrix, xy.astype(np.float64)), one.skeleton, labelled=one.labelled[0]
+        )
+        for xy in (one.xy[0], proposed)
+    ]
+    return pictures.contact_sheet(tiles, ["as labelled", "as proposed"], 2)
 
 
 def _image(part: Instances, finding: Finding) -> Picture | None:

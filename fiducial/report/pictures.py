@@ -109,6 +109,15 @@ def draw_points(
     return canvas
 
 
+def draw_outline(image: np.ndarray, corners: np.ndarray, colour: Colour = ERROR) -> np.ndarray:
+    """Draws a closed line through corners [c, 2] on a copy of the image, as far as it goes."""
+    canvas = np.ascontiguousarray(image).copy()
+    if _drawable(corners).all():
+        for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+            _line(canvas, start, end, colour, 1)
+    return canvas
+
+
 def enlarged(
     image: np.ndarray, side: int, xy: np.ndarray | None = None, skeleton: Skeleton | None = None
 ) -> np.ndarray:

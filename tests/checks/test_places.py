@@ -245,3 +245,23 @@ def test_the_corrected_set_is_sound_and_the_page_shows_both(folder, tmp_path, ru
     code, _, err = run("data", "check", folder, "--fix", tmp_path / "mended")
     assert code == 2
     assert "is there already" in err
+
+
+def test_the_set_is_shown_in_ten_lines_as_json_and_as_a_page(folder, tmp_path, run):
+    code, out, err = run("data", "show", folder, "--json", tmp_path / "shown.json", "--report", tmp_path / "shown.html")
+    assert code == 0, err
+    assert len(out.splitlines()) <= 10
+    figures = json.loads((tmp_path / "shown.json").read_text())
+    assert {split: one["instances"] for split, one in figures["splits"].items()} == {"train": 59, "val": 20}
+    assert figures["labels"] == {"visible": 79 * 12, "hidden": 0, "missing": 0}
+    assert figures["flip_pairs"] == [
+        ["left_eye", "right_eye"],
+        ["left_hand", "right_hand"],
+        ["left_foot", "right_foot"],
+        ["left_knee", "right_knee"],
+    ]
+    assert figures["licences"] == ["unknown"]
+    assert len(figures["problems"]) == 1  # the image of another size
+    page = (tmp_path / "shown.html").read_text()
+    assert page.count("data:image/jpeg") == 24
+    assert all(name in page for name in ("left_knee", "Sizes and directions", "unknown"))
