@@ -12,7 +12,6 @@ from fiducial import geometry
 from fiducial.data import sampling
 from fiducial.errors import UserError
 from fiducial.geometry import Size
-from fiducial.labels.showing import lines_of
 from fiducial.report import pictures
 from fiducial.report.page import (
     Fact,
@@ -33,8 +32,8 @@ SIDE = 320  # px of a tile's longest side
 NAMED = 24  # points whose names are listed by their colours
 
 
-def write(path: Path, splits: Mapping[str, Instances], figures: Mapping[str, Any]) -> Path:
-    """Writes the page, whole or not at all."""
+def write(path: Path, splits: Mapping[str, Instances], figures: Mapping[str, Any], answer: str) -> Path:
+    """Writes the page, whole or not at all; `answer` is the sentence that it begins with."""
     first = next(iter(splits.values()))
     colours = pictures.point_colours(first.skeleton)
     legend = {
@@ -88,7 +87,7 @@ def write(path: Path, splits: Mapping[str, Instances], figures: Mapping[str, Any
         path,
         Page(
             title=f"Labels of {PurePath(figures['data']).name}",
-            answer=lines_of(figures)[:1],
+            answer=[answer],
             facts=[
                 Fact("instances", sum(one["instances"] for one in figures["splits"].values())),
                 Fact("points", len(figures["points"])),

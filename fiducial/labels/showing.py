@@ -38,12 +38,13 @@ def show(
         )
         problems |= dict.fromkeys(found)
     figures = _figures(splits, str(source), [name for name in names if name not in own], list(problems))
+    lines = lines_of(figures)
     written: dict[str, str] = {}
     if page is not None:
         from fiducial.labels import show_page
 
-        written["report"] = str(show_page.write(page, splits, figures))
-    return Result(figures={**figures, "files": written}, lines=lines_of(figures))
+        written["report"] = str(show_page.write(page, splits, figures, lines[0]))
+    return Result(figures={**figures, "files": written}, lines=lines)
 
 
 def _figures(splits: Mapping[str, Instances], data: str, carved: list[str], problems: list[Problem]) -> dict[str, Any]:
