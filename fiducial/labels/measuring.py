@@ -100,7 +100,9 @@ def _figures(result: Sigmas, instances: Instances) -> dict[str, Any]:
 
 
 def _notes(result: Sigmas) -> list[str]:
-    return [] if result.repeated else [MODELS_CANT_KNOW]
+    nothing = int((result.low <= 2 * label_spread.SMALLEST).sum())
+    line = f"{nothing} points: nothing is left of the distances when the models' share is taken off, so that their spread may be 0"
+    return [] if result.repeated else [MODELS_CANT_KNOW, *([line] if nothing else [])]
 
 
 def _table(figures: dict[str, Any]) -> list[dict[str, Any]]:

@@ -70,6 +70,7 @@ def look(
     trained on the same labels with the same choices are taken as they are.
 
     choices: further arguments of `fiducial.fit`. UserError for fewer than 30 images."""
+    choices = {name: value for name, value in choices.items() if value is not None}
     joined = together([part for _, part in labelled.instances])
     rows = np.flatnonzero(joined.labelled.any(1) & ~joined.crowd)
     instances = joined.select(rows)

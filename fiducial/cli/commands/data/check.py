@@ -34,6 +34,9 @@ def check(
         ),
     ] = None,
     minutes: Annotated[float, typer.Option(min=0.5, help="With --deep: that its models together may take.")] = 15.0,
+    size: Annotated[
+        str | None, typer.Option(help="With --deep: input of the models, WIDTHxHEIGHT px [planned].")
+    ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
     json_file: JsonOption = None,
@@ -51,7 +54,7 @@ def check(
 
     source = Source(data, images, category).here()
     result = fiducial.labels.check(
-        source, report=report, fix=fix, deep=deep, minutes=minutes, progress=has_bar(json_file)
+        source, report=report, fix=fix, deep=deep, minutes=minutes, size=size, progress=has_bar(json_file)
     )
     write_figures(json_file, result.figures)
     if not is_printed(json_file):
