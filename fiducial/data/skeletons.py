@@ -1,4 +1,4 @@
-"""Bundled skeletons: COCO-17, iBUG-68, WFLW-98 and LaPa-106; and what can be told of others from their names.
+"""Bundled skeletons: COCO-17, iBUG-68, WFLW-98, LaPa-106 and COCO-WholeBody's 133; and what can be told of others from their names.
 
 Left and right are the person's own, so that `right_eye` lies to the left in a picture of somebody who faces us. All
 three face sets run along the jaw from the person's right to the left, along each brow and eyelid from one side to the
@@ -274,4 +274,107 @@ LAPA106 = Skeleton(
     normalizer=Normalizer("points", INTER_OCULAR, (66, 79)),
 )  # fmt: skip
 
-BUNDLED = (COCO17, IBUG68, WFLW98, LAPA106)
+_FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
+_HAND = ("hand_root", *(f"{finger}{joint}" for finger in _FINGERS for joint in range(1, 5)))
+_HAND_SIGMAS = (
+    *(0.029, 0.022, 0.035, 0.037, 0.047, 0.026, 0.025, 0.024, 0.035, 0.018, 0.024),
+    *(0.022, 0.026, 0.017, 0.021, 0.021, 0.032, 0.02, 0.019, 0.022, 0.031),
+)
+_HAND_EDGES = tuple((0 if joint == 1 else end - 1, end) for end in range(1, 21) for joint in [(end - 1) % 4 + 1])
+BODY_PARTS = (("foot_kpts", 6), ("face_kpts", 68), ("lefthand_kpts", 21), ("righthand_kpts", 21))  # behind the 17
+
+# Jin et al., Whole-Body Human Pose Estimation in the Wild, ECCV 2020; the face is iBUG's, the sigmas those of its evaluation.
+WHOLEBODY133 = Skeleton(
+    name="wholebody133",
+    points=(
+        *COCO17.points,
+        *(f"{side}_{part}" for side in ("left", "right") for part in ("big_toe", "small_toe", "heel")),
+        *(f"face_{i}" for i in range(68)),
+        *(f"{side}_{part}" for side in ("left", "right") for part in _HAND),
+    ),
+    edges=(
+        *COCO17.edges,
+        *((ankle, toe) for ankle, first in ((15, 17), (16, 20)) for toe in range(first, first + 3)),
+        *((a + 23, b + 23) for a, b in IBUG68.edges),
+        *((a + first, b + first) for first in (91, 112) for a, b in _HAND_EDGES),
+    ),
+    flip_pairs=(
+        *(COCO17.flip_pairs or ()),
+        *((i, i + 3) for i in range(17, 20)),
+        *((a + 23, b + 23) for a, b in IBUG68.flip_pairs or ()),
+        *((i, i + 21) for i in range(91, 112)),
+    ),
+    sigmas=(
+        *(COCO17.sigmas or ()),
+        *(0.068, 0.066, 0.066, 0.092, 0.094, 0.094),
+        *(
+            0.042,
+            0.043,
+            0.044,
+            0.043,
+            0.040,
+            0.035,
+            0.031,
+            0.025,
+            0.020,
+            0.023,
+            0.029,
+            0.032,
+            0.037,
+            0.038,
+            0.043,
+            0.041,
+            0.045,
+        ),
+        *(0.013, 0.012, 0.011, 0.011, 0.012, 0.012, 0.011, 0.011, 0.013, 0.015),
+        *(
+            0.009,
+            0.007,
+            0.007,
+            0.007,
+            0.012,
+            0.009,
+            0.008,
+            0.016,
+            0.010,
+            0.017,
+            0.011,
+            0.009,
+            0.011,
+            0.009,
+            0.007,
+            0.013,
+        ),
+        *(
+            0.008,
+            0.011,
+            0.012,
+            0.010,
+            0.034,
+            0.008,
+            0.008,
+            0.009,
+            0.008,
+            0.008,
+            0.007,
+            0.010,
+            0.008,
+            0.009,
+            0.009,
+            0.009,
+        ),
+        *(0.007, 0.007, 0.008, 0.011, 0.008, 0.008, 0.008, 0.01, 0.008),
+        *_HAND_SIGMAS,
+        *_HAND_SIGMAS,
+    ),
+    groups={
+        **COCO17.groups,
+        "feet": _range(17, 22),
+        "face": _range(23, 90),
+        "left_hand": _range(91, 111),
+        "right_hand": _range(112, 132),
+    },
+    normalizer=Normalizer("box", "box"),
+)
+
+BUNDLED = (COCO17, IBUG68, WFLW98, LAPA106, WHOLEBODY133)

@@ -507,3 +507,65 @@ def test_licences_of_the_images(
         wanted.startswith(each.partition(" ..")[0]) and len(each) <= 200
         for wanted, each in zip(expected, told, strict=True)
     )
+
+
+def whole_body(tmp_path: Path, **changes: Any) -> tuple[Any, str]:
+    """One person of COCO-WholeBody; point i of all 133 is at (i, 2 i)."""
+    from fiducial.data.skeletons import BODY_PARTS, COCO17
+
+    def part(first: int, count: int) -> list[float]:
+        return [value for i in range(first, first + count) for value in (i, 2 * i, 2)]
+
+    entry: dict[str, Any] = {"id": 1, "image_id": 1, "category_id": 1, "keypoints": part(0, 17)}
+    first = 17
+    for name, count in BODY_PARTS:
+        entry[name] = part(first, count)
+        first += count
+    entry |= changes
+    category = {"id": 1, "name": "person", "keypoints": list(COCO17.points), "skeleton": [[16, 14]]}
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [entry], "categories": [category]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    findings = Findings("a.json")
+    return labels.read(tmp_path / "a.json", None, findings).instances, " ".join(map(str, findings.problems))
+
+
+def test_whole_bodies_have_133_points(tmp_path: Path) -> None:
+    """The body's, the feet's, the face's and the hands' fields in this order, as the set's own evaluation has them."""
+    read, said = whole_body(tmp_path)
+    assert read.xy[0].tolist() == [[i, 2 * i] for i in range(133)]
+    assert read.skeleton.name == "wholebody133"
+    assert read.skeleton.points[17:24] == (
+        *("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel", "face_0"),
+    )
+    assert read.skeleton.points[91] == "left_hand_root"
+    assert read.skeleton.points[132] == "right_pinky_finger4"
+    assert read.skeleton.flip_order[[17, 23, 91, 132]].tolist() == [20, 39, 112, 111]
+    assert read.skeleton.sigmas is not None
+    assert len(read.skeleton.sigmas) == 133
+    assert "COCO-WholeBody" in said
+    hand_off, _ = whole_body(tmp_path, lefthand_kpts=[0, 0, 0] * 21, face_kpts=[5, 6, 0.7] * 68)
+    assert hand_off.visibility[0, 91:112].tolist() == [0] * 21
+    assert hand_off.visibility[0, 23:91].tolist() == [2] * 68
+    flat = [value for i in range(133) for value in (i, 2 * i, 2)]
+    nothing = dict.fromkeys(("foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts"))
+    assert whole_body(tmp_path, keypoints=flat, **nothing)[0].xy[0].tolist() == [[i, 2 * i] for i in range(133)]
+    only_body, _ = whole_body(tmp_path, **nothing)
+    assert only_body.xy.shape == (1, 17, 2)
+
+
+def test_fewer_points_than_names(tmp_path: Path) -> None:
+    """Human-Art's category names 21, and `keypoints` of all annotations have 17."""
+    names = [f"p{i}x" for i in range(5)]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "keypoints": [1, 2, 2, 3, 4, 2, 5, 6, 1]} for i in (1, 2)
+        ],
+        "categories": [{"id": 1, "name": "x", "keypoints": names, "skeleton": [[1, 2], [3, 5]]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    findings = Findings("a.json")
+    read = labels.read(tmp_path / "a.json", None, findings).instances
+    assert read.skeleton.points == ("p0x", "p1x", "p2x")
+    assert read.skeleton.edges == ((0, 1),)
+    assert "names 5 points, its annotations have 3" in " ".join(map(str, findings.problems))

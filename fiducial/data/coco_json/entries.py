@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fiducial.data.coco_json.ids import Id, id_of
+from fiducial.data.skeletons import BODY_PARTS
 from fiducial.errors import UserError, shown
 from fiducial.types import Findings
 
@@ -44,6 +45,11 @@ class Annotation(msgspec.Struct, gc=False):
     area: msgspec.Raw = msgspec.Raw()
     num_keypoints: int | None = None
     iscrowd: int | bool | None = None
+    # COCO-WholeBody's, behind the body's 17.
+    foot_kpts: msgspec.Raw = msgspec.Raw()
+    face_kpts: msgspec.Raw = msgspec.Raw()
+    lefthand_kpts: msgspec.Raw = msgspec.Raw()
+    righthand_kpts: msgspec.Raw = msgspec.Raw()
 
 
 class Category(msgspec.Struct):
@@ -102,6 +108,7 @@ def annotation(value: dict[str, Any]) -> Annotation:
         area=raw_of(value.get("area")),
         num_keypoints=None if counted is None else round(counted),
         iscrowd=_is_crowd(value.get("iscrowd")),
+        **{name: raw_of(value.get(name)) for name, _ in BODY_PARTS},
     )
 
 

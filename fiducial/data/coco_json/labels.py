@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from fiducial.data.coco_json.categories import choose_category, of_category, skeleton_of
 from fiducial.data.coco_json.content import Content, load
-from fiducial.data.coco_json.entries import Category
+from fiducial.data.coco_json.entries import Annotation, Category
 from fiducial.data.coco_json.ids import Rows, id_column
-from fiducial.data.coco_json.numbers import Numbers, count_points
+from fiducial.data.coco_json.numbers import Numbers, count_points, length
 from fiducial.data.images import FileImages
+from fiducial.data.skeletons import BODY_PARTS, COCO17, WHOLEBODY133
 from fiducial.errors import UserError
 from fiducial.types import Findings, Instances
 
@@ -35,10 +37,15 @@ def read(
 ) -> Labels:
     """Reads the instances of one category: the only one with points, or the one named (or numbered) `category`.
 
-    `alike`: of several that have the same points all are read, as one; AP goes by category, so that one must be named.
+    `alike`: of several that have the same points all are read, as one, and points in other fields (COCO-WholeBody's) as well;
+    without, as AP goes by category and results have the category's points, one must be named, and has its own.
     `dtype` is that of points, boxes and areas. Raises UserError where nothing in the file can be used."""
     content = load(file, findings)
     chosen = choose_category(content, category, file, findings, alike)
+    if alike:
+        chosen = _fitted(chosen, of_category(content, chosen), findings)
+    elif any(length(getattr(item, name)) for item in of_category(content, chosen) for name, _ in BODY_PARTS):
+        findings.note("points of feet, face and hands, in fields of their own, are not counted: the body's alone")
     if count_points(of_category(content, chosen), chosen) == 0:
         raise UserError(
             f"{file}: category {chosen.name!r} has no points; expected their names in its field 'keypoints'"
@@ -52,6 +59,44 @@ def read(
         categories=content.categories or (),
         crowd_index=crowd_index,
     )
+
+
+def is_whole_body(category: Category, annotations: Sequence[Annotation]) -> bool:
+    """Tells whether the points of feet, face and hands lie in fields of their own, behind those of the body."""
+    return tuple(category.keypoints or ()) == WHOLEBODY133.points and not any(
+        length(item.keypoints) == 3 * len(WHOLEBODY133.points) for item in annotations
+    )
+
+
+def _fitted(category: Category, annotations: Sequence[Annotation], findings: Findings) -> Category:
+    """The category with as many points as its annotations have: COCO-WholeBody's 133, where the file names the body's 17;
+    the first ones, where no annotation has as many as it names and all that have points have equally many."""
+    body, whole = len(COCO17.points), len(WHOLEBODY133.points)
+    named = category.keypoints or []
+    lengths = {length(item.keypoints) for item in annotations} - {0}
+    has_parts = any(length(getattr(item, name)) for item in annotations for name, _ in BODY_PARTS)
+    is_body = len(named) == body or (not named and lengths == {3 * body})
+    if is_body and (has_parts or lengths == {3 * whole}):
+        findings.note(f"points of feet, face and hands are there too: read as the {whole} of COCO-WholeBody")
+        return msgspec.structs.replace(
+            category, keypoints=list(WHOLEBODY133.points), skeleton=None, sigmas=None, flip_indices=None
+        )
+    if len(lengths) == 1 and named:
+        [own] = lengths
+        count = own // 3
+        if own % 3 == 0 and 0 < count < len(named) and own != 2 * len(named):
+            findings.note(
+                f"its category names {len(named)} points, its annotations have {count}: named by the first {count}"
+            )
+            edges = [edge for edge in category.skeleton or () if max(edge, default=0) <= count]
+            return msgspec.structs.replace(
+                category,
+                keypoints=named[:count],
+                skeleton=edges,
+                flip_indices=None,
+                sigmas=(category.sigmas or [])[:count] or None,
+            )
+    return category
 
 
 def columns(
@@ -71,8 +116,14 @@ def columns(
     annotations, image_row = [annotations[row] for row in kept], image_row[kept]
 
     count = count_points(annotations, category) or 1
+    parts = BODY_PARTS if is_whole_body(category, annotations) else ()
+    count -= sum(points for _, points in parts)
     table = Numbers(len(annotations), lambda row: f"annotation {annotations[row].id}", "v", findings, dtype)
     keypoints = table.keypoints([item.keypoints for item in annotations], count)
+    for name, points in parts:
+        part = table.keypoints([getattr(item, name) for item in annotations], points)
+        part[..., 2] = np.where(part[..., 2] > 0, np.where(np.isin(part[..., 2], (1, 2)), part[..., 2], 2), 0)
+        keypoints = np.concatenate([keypoints, part], 1)
     box_xywh = table.read([item.bbox for item in annotations], 4, "bbox")
     area = table.read([item.area for item in annotations], 1, "area")[:, 0]
     crowd = np.array([bool(item.iscrowd) for item in annotations], dtype=bool)
@@ -83,7 +134,7 @@ def columns(
             f"{emptied.sum()} annotations have labelled points and num_keypoints 0: AP leaves them aside, as pycocotools does"
         )
     instances = Instances(
-        skeleton=skeleton_of(category, count, file, findings),
+        skeleton=skeleton_of(category, keypoints.shape[1], file, findings),
         images=FileImages(file.parent, names, size),
         image_id=id_column([image.id for image in content.images]),
         image_size=size,
