@@ -89,7 +89,7 @@ def _filled(
     findings: Findings,
 ) -> Table:
     # As pandas reads them: a row may end after its name.
-    ended = [len(row) < width and bool(Path("/".join(row)).suffix) and not any(row[first:]) for _, row in body]
+    ended = [len(row) < width and not any(row[first:]) and bool(Path("/".join(row)).suffix) for _, row in body]
     if any(ended):
         findings.note(f"{sum(ended)} rows end before their last column: no point is labelled in their images")
     body = [
@@ -123,12 +123,12 @@ def _numbers(
     body: Sequence[tuple[int, list[str]]], first: int, width: int, file: Path, findings: Findings
 ) -> tuple[np.ndarray, list[int]]:
     """[n, cells] of the rows whose cells are numbers, NaN where empty, and which rows these are."""
-    cells = [["nan" if cell.strip().lower() in csv_rows.MISSING else cell for cell in row[first:]] for _, row in body]
     try:  # all at once, which a hundred thousand rows need
-        flat = numbers([cell for row in cells for cell in row])
-        return flat.reshape(-1, width - first), list(range(len(cells)))
+        flat = numbers([cell or "nan" for _, row in body for cell in row[first:]])
+        return flat.reshape(-1, width - first), list(range(len(body)))
     except ValueError:
         pass
+    cells = [["nan" if cell.strip().lower() in csv_rows.MISSING else cell for cell in row[first:]] for _, row in body]
     sound, usable = [], []
     for place, row in enumerate(cells):
         try:

@@ -86,12 +86,11 @@ def instances_of(
         raise UserError(source, "no image has a labelled point")
     number = {name: place for place, name in enumerate(names)}
     keypoints = np.zeros((len(found), len(names), 3))
-    boxes = np.full((len(found), 4), np.nan)
-    for place, (_, _, points, box) in enumerate(found):
-        for point in points:
-            keypoints[place, number[point.name]] = point[1:4]
-        if box is not None:
-            boxes[place] = box
+    every = [(place, number[name], x, y, v) for place, one in enumerate(found) for name, x, y, v, _ in one[2]]
+    if every:
+        columns = np.array(every)
+        keypoints[columns[:, 0].astype(int), columns[:, 1].astype(int)] = columns[:, 2:]
+    boxes = np.array([(np.nan,) * 4 if box is None else box for *_, box in found]).reshape(-1, 4)
     keypoints[..., :2] = geometry.transform(to_px, keypoints[..., :2])
     edges: Pairs = tuple((number[a], number[b]) for a, b in told.edges if a in number and b in number)
     kind = category or (labels.most_common(1)[0][0] if len(labels) == 1 else "object")
@@ -160,7 +159,10 @@ def _is_in(point: Point, box: Xywh) -> bool:
 def _ordered(instances: Sequence[Sequence[str]], wanted: Sequence[str]) -> list[str]:
     """All names of points: as wanted; else as a bundled skeleton has them, or by their numbers; else as in the instance
     that has most, others behind."""
-    there = dict.fromkeys(name for names in [max(instances, key=len, default=[]), *instances] for name in names)
+    there = dict.fromkeys(max(instances, key=len, default=[]))
+    for names in instances:
+        if not there.keys() >= set(names):
+            there |= dict.fromkeys(name for name in names if name not in there)
     if wanted:
         return [*wanted, *(name for name in there if name not in wanted)]
     if all(name.isdecimal() and len(name) < 10 for name in there):

@@ -124,7 +124,7 @@ def numbered(count: int) -> tuple[str, ...]:
 
 
 def pairs_by_name(names: Sequence[str]) -> Pairs | None:
-    """Flip pairs read from left and right in names (`left_eye`, `rightear`, `wrist_l`), if they pair up perfectly.
+    """Flip pairs read from left and right in names (`left_eye`, `rightear`, `wrist_l`, `legL4`), if they pair up perfectly.
 
     None where they don't, where no name has a side, or where names differ in a number only: those are contours, whose
     order in the mirror names can't tell (iBUG's right_eye_0 becomes left_eye_3)."""
@@ -146,7 +146,12 @@ def _other_side(name: str) -> str:
     whole_words = re.sub(r"left|right", swap, name, flags=re.IGNORECASE)
     if whole_words != name:
         return whole_words
-    return re.sub(r"(?<![A-Za-z0-9])[lrLR](?![A-Za-z0-9])|^[LR](?=[A-Z][a-z])", swap, name)
+    alone, before, behind = (
+        r"(?<![A-Za-z0-9])[lrLR](?![A-Za-z0-9])",
+        r"^[LR](?=[A-Z][a-z])",
+        r"(?<=[a-z])[LR](?=\d|_|$)",
+    )
+    return re.sub(f"{alone}|{before}|{behind}", swap, name)
 
 
 def _mirrored(*runs: tuple[int, int] | tuple[int, int, int, int]) -> Pairs:

@@ -96,6 +96,8 @@ def test_faces_are_normalized_by_the_outer_eye_corners(skeleton: Skeleton, corne
         (["left_eye", "nose"], None),  # no partner
         (["nose", "tail"], None),  # no sides
         (["left_eye_0", "left_eye_1", "right_eye_0", "right_eye_1"], None),  # contours, order unknown
+        (["head", "eyeL", "eyeR", "legL4", "legR4"], ((1, 2), (3, 4))),
+        (["paw1LH_top", "paw4RH_top", "noseL"], None),
     ],
 )
 def test_pairs_by_name(names: list[str], expected) -> None:

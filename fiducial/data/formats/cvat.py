@@ -7,6 +7,7 @@ the key frames are read, which people set; their images are called frame_000012 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ import numpy as np
 from fiducial import files as whole_files
 from fiducial import geometry, text_files
 from fiducial.data import shapes
-from fiducial.data.formats import Holds, by_split, located, numbers, pictures_by_stem
+from fiducial.data.formats import FARTHEST_PX, Holds, by_split, located, numbers, pictures_by_stem
 from fiducial.data.placing import Placing, rows_by_image, size_of
 from fiducial.data.shapes import FROM_EDGES, Box, Drawing, Point, Told
 from fiducial.errors import UserError, did_you_mean, shown
@@ -219,14 +220,23 @@ def _points(shape: Element, group: Any, numbered: bool = False) -> list[Point]:
     """The points of an element: one of its label's name, or several that are numbered from 1."""
     if shape.get("outside") == "1":
         return []
-    pairs = [numbers(pair.split(",")) for pair in shape.get("points", "").split(";") if pair.strip()]
-    if not pairs or any(len(pair) != 2 for pair in pairs) or (len(pairs) > 1 and not numbered):
+    pairs = [_pair(pair) for pair in shape.get("points", "").split(";") if pair.strip()]
+    if not pairs or (len(pairs) > 1 and not numbered):
         raise ValueError(f"points {shown(shape.get('points', ''))}, expected x,y")
-    if any(np.isnan(pair).any() for pair in pairs):
-        raise ValueError("a coordinate is no number")
     v = 1 if shape.get("occluded") == "1" else 2
     names = [str(i) for i in range(1, len(pairs) + 1)] if numbered else [shape.get("label", "")]
-    return [Point(name, float(x), float(y), v, group) for name, (x, y) in zip(names, pairs, strict=True)]
+    return [Point(name, x, y, v, group) for name, (x, y) in zip(names, pairs, strict=True)]
+
+
+def _pair(text: str) -> tuple[float, float]:
+    x, _, y = text.partition(",")
+    try:
+        place = float(x), float(y)
+    except ValueError:
+        place = math.nan, math.nan
+    if not all(abs(value) <= FARTHEST_PX for value in place):  # NaN, too
+        raise ValueError(f"{shown(text)} is no x,y of an image")
+    return place
 
 
 def _frame_names(names: list[str], folders: Sequence[Path]) -> list[str]:

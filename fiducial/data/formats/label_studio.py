@@ -109,6 +109,7 @@ def _drawing(task: Any, where: str, findings: Findings) -> Drawing:
         parents[ends[1]] = ends[0]  # a relation that was drawn from the rectangle
     used = set(parents.values())
     others = 0
+    found: list[tuple[Size, Point]] = []
     for item in results:
         number = _text(item.get("id"))
         if item.get("type") == "relation":
@@ -116,9 +117,8 @@ def _drawing(task: Any, where: str, findings: Findings) -> Drawing:
         size = _size(item)
         if name := _label(item, "keypointlabels"):
             x, y = _percent(item, "x", "y")
-            (px, py), *_ = geometry.unit_to_px(np.array([[x, y]]), size).tolist()
             parent = parents.get(number) or None
-            drawing.points.append(Point(name, px, py, 2, parent if parent in boxes else None))
+            found.append((size, Point(name, x, y, 2, parent if parent in boxes else None)))
         elif name := _label(item, "rectanglelabels"):
             box = geometry.box_from_shares(np.array(_percent(item, "x", "y", "width", "height")), size)
             drawing.boxes.append(Box(name, tuple(box.tolist()), number if number in used else None))
@@ -126,9 +126,20 @@ def _drawing(task: Any, where: str, findings: Findings) -> Drawing:
             others += 1
             continue
         drawing.size = size
+    drawing.points = _in_px(found)
     if others:
         findings.add(where, f"{others} results that are neither key points nor rectangles; left out")
     return drawing
+
+
+def _in_px(found: Sequence[tuple[Size, Point]]) -> list[Point]:
+    """Points whose places are shares of a size, which all of an image have, in px."""
+    points: list[Point] = []
+    for size in dict.fromkeys(size for size, _ in found):
+        own = [point for other, point in found if other == size]
+        xy = geometry.unit_to_px(np.array([point[1:3] for point in own]), size).tolist()
+        points += [Point(point.name, x, y, point.v, point.group) for point, (x, y) in zip(own, xy, strict=True)]
+    return points
 
 
 def _results(task: dict[str, Any], where: str, findings: Findings) -> list[dict[str, Any]]:
