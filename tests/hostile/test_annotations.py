@@ -17,7 +17,7 @@ import pytest
 from hostile import limits, mutations
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and /proc are Linux's")
-LONG, SAMPLE = 2000, 40
+LONG, SAMPLE, FEW = 2000, 40, 15
 
 
 class Kind(NamedTuple):
@@ -42,14 +42,14 @@ KINDS = {
     "yolo's data.yaml": Kind("yolo", "data.yaml"),
     "yolo's labels": Kind("yolo", "labels/test/face_1.txt"),
     "yolo's list": Kind("yolo", "test.txt"),
-    "deeplabcut's table": Kind("deeplabcut", "labeled-data/day/CollectedData_me.csv"),
-    "deeplabcut's config.yaml": Kind("deeplabcut", "config.yaml"),
-    "lightning pose's table": Kind("lightning_pose", "CollectedData_new.csv"),
-    "cvat's xml": Kind("cvat", "test.xml"),
-    "label studio's export": Kind("label_studio", "test.json"),
-    "labelme's file": Kind("labelme", "test/face_1.json"),
-    "apic's list": Kind("apic", "poses.json"),
-    "mpii's list": Kind("mpii", "annot/test.json"),
+    "deeplabcut's table": Kind("deeplabcut", "labeled-data/day/CollectedData_me.csv", sample=FEW),
+    "deeplabcut's config.yaml": Kind("deeplabcut", "config.yaml", sample=FEW),
+    "lightning pose's table": Kind("lightning_pose", "CollectedData_new.csv", sample=FEW),
+    "cvat's xml": Kind("cvat", "test.xml", sample=FEW),
+    "label studio's export": Kind("label_studio", "test.json", sample=FEW),
+    "labelme's file": Kind("labelme", "test/face_1.json", sample=FEW),
+    "apic's list": Kind("apic", "poses.json", sample=FEW),
+    "mpii's list": Kind("mpii", "annot/test.json", sample=FEW),
     "recipe.json": Kind("settings", "recipe.json", "recipe"),
     "model.json": Kind("settings", "model.json", "card"),
     "--set": Kind("settings", "set.txt", "set"),
