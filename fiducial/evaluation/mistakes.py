@@ -154,10 +154,10 @@ def as_json(
         which = mistakes.of(kind)
         row: dict[str, Any] = {"kind": kind, "points": int(which.sum()), "share": which.sum() / max(judged, 1)}
         after = measured(corrected(xy, truth.xy[mistakes.row], which)) if which.any() else before
-        for name, sign in (("nme", -1), ("ap", 1)):
-            old, new = before.get(name), after.get(name)
-            if old is not None and new is not None:
-                row[f"{name}_worth"] = files.finite(sign * (new - old))
+        for name, larger, smaller in (("nme", before, after), ("ap", after, before)):
+            high, low = larger.get(name), smaller.get(name)
+            if high is not None and low is not None:
+                row[f"{name}_worth"] = files.finite(high - low)
         rows.append(row)
     by_point = [
         {"point": name, **{kind: int(mistakes.of(kind)[:, i].sum()) for kind in KINDS}}

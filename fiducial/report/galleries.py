@@ -84,7 +84,7 @@ def mistake_galleries(instances: Instances, keypoints: Keypoints, found: Mistake
             )
             tiles.append(Picture(instance_tile(one, 0, predicted[row], TILE), caption))
         count = int(found.of(kind).sum())
-        shown.append(Gallery(f"Errors: {kind}", tiles, f"{count} points: {meaning}.", LEGEND))
+        shown.append(Gallery(f"Worst {kind}", tiles, f"{count} points: {meaning}.", LEGEND))
     return [gallery for gallery in shown if gallery]
 
 

@@ -183,6 +183,27 @@ def test_results_of_any_tool(tmp_path: Path, run) -> None:
     assert "worst miss:" in out
 
 
+def test_a_model_on_data_and_its_page(blob_model: Path, blobs: Path, tmp_path: Path, run) -> None:
+    page, figures = tmp_path / "page.html", tmp_path / "figures.json"
+    code, out, err = run("evaluate", blob_model, blobs, "--explain", "--report", page, "--json", figures)
+    assert code == 0
+    assert "judged by a half at 0.1 of the box" in out
+    assert "no labels are doubted" in err
+    errors = json.loads(figures.read_text())["errors"]
+    assert sum(row["points"] for row in errors["kinds"]) == 48
+    assert "ap_worth" not in errors["kinds"][0], "there are no sigmas"
+    assert sum(row["share"] for row in errors["kinds"]) == pytest.approx(1)
+    missed = next(row for row in errors["kinds"] if row["kind"] == "miss")
+    assert missed["points"] > 0
+    assert [sum(row[name] for row in errors["by_point"]) for name in KINDS] == [
+        row["points"] for row in errors["kinds"]
+    ]
+    text = page.read_text(encoding="utf-8")
+    assert "Kinds of errors" in text
+    assert "Worst miss" in text
+    assert (tmp_path / "pictures" / "worst_miss.jpg").exists()
+
+
 def test_visible_and_hidden_points_are_measured_apart() -> None:
     truth = people()
     hidden = np.arange(POINTS) % 3 == 0
