@@ -81,7 +81,7 @@ def check_shapes(labelled: Labelled, *, with_images: bool, told: set) -> list[Fi
     found = order.check_splits(labelled)
     turned = {finding.split: finding.proposal for finding in found}
     labelled = Labelled({split: _reordered(part, turned.get(split)) for split, part in labelled.instances})
-    joined = _joined(labelled)
+    joined = joined_of(labelled)
     wrong_pairs = pairs.check_pairs(labelled, joined)
     if wrong_pairs and wrong_pairs[0].proposal:
         mended = pairs.pairs_of(np.array(wrong_pairs[0].proposal["flip_indices"]))
@@ -115,7 +115,7 @@ def _rows(labelled: Labelled, findings: Sequence[Finding]) -> set[int]:
     return {places_of[finding.split, finding.as_json()["annotation_id"]] for finding in findings}
 
 
-def _joined(labelled: Labelled) -> Instances:
+def joined_of(labelled: Labelled) -> Instances:
     """All splits one after the other, each annotation with its own id."""
     parts = list(labelled.splits.values())
     joined = together(parts)
