@@ -55,19 +55,28 @@ class Difference:
     within_noise: bool
 
 
-def paired_bootstrap(first: np.ndarray, second: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Difference:
+def paired_bootstrap(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
     """Measures the difference between two methods, first [s, n] and second [t, n]: instances are drawn anew with
     replacement, each with the mean over the seeds of its errors (Efron and Tibshirani, 1993, ch. 13: percentile
-    intervals).
+    intervals). Where they belong together, `groups` [n] numbers whole groups that are drawn: frames of one video tell less
+    than so many images.
 
     Instances that either could not be measured on (NaN) do not count. Where nothing is left all figures are NaN."""
     apart = first.mean(0) - second.mean(0)
-    apart = apart[~np.isnan(apart)]
+    measured = ~np.isnan(apart)
+    apart, groups = apart[measured], None if groups is None else groups[measured]
     seeds = min(len(first), len(second))
     if not len(apart):
         nan = math.nan
         return Difference(mean=nan, low=nan, high=nan, seeds=seeds, share_better=nan, within_noise=False)
-    means = resampled_means(apart, resamples, seed)
+    means = resampled_means(apart, resamples, seed, groups)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
     one, other = Spread.of(first), Spread.of(second)
     seeds_touch = one.low <= other.high and other.low <= one.high
@@ -81,16 +90,18 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, *, resamples: int = 
     )
 
 
-def resampled_means(values: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
-    """Means of `resamples` draws of n out of values [n] with replacement. The draws depend on n and the seed alone, so
-    that all pairs of methods are judged by the same ones."""
+def resampled_means(values: np.ndarray, resamples: int, seed: int = 0, groups: np.ndarray | None = None) -> np.ndarray:
+    """Means of `resamples` draws of n out of values [n] with replacement, or of all their groups. The draws depend on their
+    number and the seed alone, so that all pairs of methods are judged by the same ones."""
     generator = np.random.default_rng(seed)
-    count = len(values)
+    members = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sizes, sums = np.bincount(members), np.bincount(members, values)
+    count = len(sizes)
     at_once = max(1, 4_000_000 // count)  # bounds the memory of the draws
     parts = []
     for start in range(0, resamples, at_once):
         rows = generator.integers(0, count, (min(at_once, resamples - start), count))
-        parts.append(values[rows].mean(1))
+        parts.append(sums[rows].mean(1) if count == len(values) else sums[rows].sum(1) / sizes[rows].sum(1))
     return np.concatenate(parts)
 
 

@@ -57,6 +57,7 @@ class Row:
     predicted: np.ndarray | None = None  # [s, p, k, 2] points for images, in the frame of whoever draws them
     front: Mapping[str, bool] = field(default_factory=dict)  # runtime -> nothing is as accurate and quicker
     about: Mapping[str, Any] = field(default_factory=dict)  # what results.json says of it besides
+    groups: np.ndarray | None = None  # [n] numbers of the instances that belong together; None: each is one by itself
 
     def spread(self, measure: Measure) -> Spread | None:
         """Gives the mean errors of the runs; None where this was not measured on them."""
@@ -153,7 +154,7 @@ def contrast(row: Row, other: Row, measure: Measure) -> Contrast | None:
     first, second = (either.errors.get(measure.name) for either in (row, other))
     if first is None or second is None:
         return None
-    return Contrast(row.name, other.name, measure, statistics.paired_bootstrap(first, second))
+    return Contrast(row.name, other.name, measure, statistics.paired_bootstrap(first, second, groups=row.groups))
 
 
 def runtimes_of(rows: Sequence[Row]) -> list[str]:

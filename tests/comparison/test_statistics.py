@@ -102,3 +102,18 @@ def test_front_by_hand() -> None:
     cost = np.array([1.0, 2.0, 2.0, 1.5, 9.0, 0.1, nan])
     # The two equal ones are both in it; 6 at 1.5 ms is beaten by 5 at 1 ms; what is not measured is out, and beats none.
     assert pareto_front(error, cost).tolist() == [True, True, True, False, True, False, False]
+
+
+def test_frames_of_one_video_widen_the_interval_as_so_many_images_would_not() -> None:
+    """Of ten videos with ten equal frames each, the interval is that of ten images."""
+    videos = np.random.default_rng(0).normal(0, 1, 10)
+    frames, groups = np.repeat(videos, 10)[None], np.repeat(np.arange(10), 10)
+    nothing = np.zeros_like(frames)
+    whole = statistics.paired_bootstrap(frames, nothing, groups=groups)
+    alone = statistics.paired_bootstrap(videos[None], nothing[:, :10])
+    assert (whole.low, whole.high) == pytest.approx((alone.low, alone.high))
+    assert (
+        whole.high - whole.low > 2 * np.diff([(one := statistics.paired_bootstrap(frames, nothing)).low, one.high])[0]
+    )
+    single = statistics.paired_bootstrap(frames, nothing, groups=np.arange(100))
+    assert single == statistics.paired_bootstrap(frames, nothing)
