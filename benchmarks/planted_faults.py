@@ -57,7 +57,8 @@ class Altered:
 
 
 def saved(image: np.ndarray, quality: int = 60) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
 CHANGES: list[Callable[[np.ndarray], np.ndarray]] = [

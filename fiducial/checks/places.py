@@ -99,7 +99,7 @@ def _outside(split: str, instances: Instances, xy: np.ndarray, known: np.ndarray
 
     beyond = off(xy)
     odd = declared & (np.abs(sizes[:, 0] - sizes[:, 1]) > 2 * FAR * sizes.max(1)) & known.any(1)
-    exchanged = beyond.any(1) & ~off(xy[..., ::-1]).any(1)
+    exchanged = np.asarray(beyond.any(1) & ~off(xy[..., ::-1]).any(1))
     findings = []
     if odd.sum() >= FEWEST and exchanged[odd].mean() > 0.5 * max(beyond[odd].any(1).mean(), 0.5):
         findings.append(
