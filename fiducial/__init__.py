@@ -17,6 +17,7 @@ from fiducial import lazy
 from fiducial.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from fiducial import labels as labels
     from fiducial.api.compare import compare as compare
     from fiducial.api.distill import distill as distill
     from fiducial.api.evaluate import evaluate as evaluate
@@ -63,6 +64,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit",
+    "labels",
     "load",
     "predict",
 ]
