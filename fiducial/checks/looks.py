@@ -23,7 +23,7 @@ CELLS, DIRECTIONS = 3, 8  # of a patch each way; of gradients
 RIDGE = 30000.0
 FOLDS = 5
 MOST = 800  # instances that are looked at, besides those in question
-UNUSUAL = 0.1  # share of the others that look less usual than one that is told of
+UNUSUAL = 0.06  # share of the others that look less usual than one that is told of
 
 
 def seen_from_behind(instances: Instances, rows: Sequence[int]) -> np.ndarray:
@@ -45,9 +45,7 @@ def seen_from_behind(instances: Instances, rows: Sequence[int]) -> np.ndarray:
     usual = _usual(np.array([look for look in looks if look is not None]), (np.arange(len(looks)) >= len(rows))[seen])
     rank = np.sort(usual[seen[: len(rows)].sum() :])
     is_unusual = np.searchsorted(rank, usual[: seen[: len(rows)].sum()]) / len(rank) < UNUSUAL
-    expected = UNUSUAL * len(is_unusual)  # if all of them look as the others do
-    if is_unusual.sum() > expected + 2 * np.sqrt(expected * (1 - UNUSUAL)):
-        result[looked[: len(rows)][seen[: len(rows)]]] = np.where(is_unusual, 0.7, 0.0)
+    result[looked[: len(rows)][seen[: len(rows)]]] = np.where(is_unusual, 0.7, 0.0)
     return result
 
 
