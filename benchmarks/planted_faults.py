@@ -231,7 +231,7 @@ def measure(folder: Path, seeds: int, kinds: list[str]) -> None:
         "point_order": ("point_order", lambda part, rng: scrambled(part, rng, False)),
         "two_points": ("point_order", lambda part, rng: scrambled(part, rng, True)),
     }
-    joined = run._joined(labelled)
+    joined = run.joined_of(labelled)
     for name, (kind, plant) in plans.items():
         if (kinds and name not in kinds) or (kind == "left_right" and not has_pairs):
             continue
