@@ -212,7 +212,7 @@ def check_order(labelled: Labelled, joined: Instances, told: set[int]) -> list[F
                     "point_order",
                     changed.tolist(),
                     confidence=0.97 if one.explains else 0.9,
-                    what=f"{len(changed)} points look exchanged with each other: e^{one.gain:.0f} times likelier in another order",
+                    what=f"{len(changed)} points look exchanged with each other: another order is 10^{one.gain / np.log(10):.0f} times likelier",
                     proposal={"order": [names[i] for i in one.order]} if one.explains else None,
                 )
             )

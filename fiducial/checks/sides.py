@@ -139,7 +139,7 @@ def check_sides(labelled: Labelled, joined: Instances, seen_from_behind: np.ndar
                 "left_right",
                 pairs[exchange.pairs].ravel().tolist(),
                 confidence=float(sure),
-                what=f"{of} look exchanged: e^{exchange.gain:.0f} times likelier the other way round",
+                what=f"{of} look exchanged: the other way round is 10^{exchange.gain / np.log(10):.0f} times likelier",
                 proposal={"swap": swap},
             )
         )
