@@ -249,7 +249,14 @@ def test_auto_is_settled_and_written(recipe: Recipe, fit: Any, monkeypatch: pyte
     monkeypatch.setattr(engine, "find_lr", lambda *others: 0.0123)
     run = fit(replace(recipe, epochs=1, precision="auto", optimizer=OptimizerSpec(lr="auto"), preflight=True))
     told = [line.split(":")[0] for line in run.lines]
-    assert told == ["pre-flight", "fastest step", "learning rate found", "epoch 1 of 1", "kept"]
+    assert told == [
+        "pre-flight",
+        "fastest step",
+        "learning rate found",
+        "epoch 1 of 1",
+        "how far points may be off",
+        "kept",
+    ]
     written = files.read_json(run.out / "recipe.json")["recipe"]
     assert written["optimizer"]["lr"] == 0.0123
     assert written["precision"] in ("fp32", "bf16")
@@ -401,4 +408,4 @@ def test_only_our_own_lines_are_said(blobs: Path, tmp_path: Path) -> None:
     assert "plan" in kinds
     about_steps, *others = [kind for kind in kinds if kind != "plan"]
     assert about_steps.startswith("this run is of 3 steps")
-    assert others == ["epoch 1 of 1", "kept"]
+    assert others == ["epoch 1 of 1", "how far points may be off", "kept"]
