@@ -98,7 +98,7 @@ class Runtime:
         points = self.network.predict(crop)
         if not (np.isfinite(points.xy).all() and np.isfinite(points.score).all()):
             raise BadAnswer(self.network.path, "gives numbers that are not finite: its weights are damaged")
-        return points
+        return replace(points, spread=self.card.spec.spread)
 
     def _cut(self, image: np.ndarray, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
         spec = self.card.spec

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -178,6 +179,7 @@ class TwoPointsOfABox:
     """A runtime whose points are corners of the box and whose score is the box's height in hundreds."""
 
     skeleton = Skeleton("corners", ("a", "b"), sigmas=(0.05, 0.05))
+    card = SimpleNamespace(spec=SimpleNamespace(skeleton=skeleton, spread=None))
 
     def __call__(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints:
         assert boxes_xywh is not None

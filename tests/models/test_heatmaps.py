@@ -90,7 +90,7 @@ def test_truncated_mean_is_that_of_the_half_normal():
 def test_means_stay_on_the_map_whatever_they_are_given():
     ends = torch.tensor([[[0.0, 0.0], [36.0, 28.0], [0.01, 27.9]]])
     found = heatmaps.untruncated(ends, GRID, 1.5)
-    assert heatmaps.inside(found, GRID).all()
+    assert geometry.inside(found, GRID).all()
     flat = heatmaps.windowed_mean(torch.zeros(2, 3, 29, 37), torch.zeros(2, 3, 2), 1.5)
     assert flat.isfinite().all()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip("torch")
+from fiducial import geometry  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import heatmaps, rounding  # noqa: E402
 
@@ -89,7 +90,7 @@ def test_ties_are_halfway():
     logits[0, 0, 1, 2] = logits[0, 0, 3, 5] = 4.0
     torch.testing.assert_close(rounding.top_k_mean(logits, 2), torch.tensor([[[3.5, 2.0]]]))
     flat = rounding.top_k_mean(torch.zeros(1, 1, GRID.h, GRID.w), 9)
-    assert heatmaps.inside(flat, GRID).all()
+    assert geometry.inside(flat, GRID).all()
 
 
 def test_logits_learn_from_the_mean():
