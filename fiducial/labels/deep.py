@@ -20,7 +20,6 @@ from fiducial.types import Pairs
 
 SUREST = 0.995
 LEAST = 0.9  # of what is told: so large a share of it are faults, by the estimate
-WORTH = 0.6  # of the mean shape's error: models that are no better say nothing
 WHOLE = 0.8  # of the pairs: where so many are exchanged, all are
 FARTHEST = 6.0  # spreads; a point that is farther weighs no more, so that one of them can't speak for an instance
 EXCHANGED = 1e-3  # share of instances that are taken to be exchanged before anything is seen
@@ -39,12 +38,8 @@ class Distances:
 def deep_findings(labelled: Labelled, unseen: Unseen) -> list[Finding]:
     """Finds them among the instances that the models looked at: `unseen.row` counts those of all splits, one after the
     other. Raises TrainingFailure where the models know too little to contradict anybody."""
-    error, ground = unseen.error, unseen.floor
-    if error > WORTH * ground:
-        raise TrainingFailure(
-            f"the models that should judge the labels err by NME {error:.3f}, the mean shape by {ground:.3f}: they know too "
-            "little to contradict a label; give them more time (--minutes) or more images"
-        )
+    if unseen.doubt:
+        raise TrainingFailure(unseen.doubt)
     distances = distances_of(unseen)
     exchanged = {row: (sure, finding) for row, sure, finding in _exchanged(labelled, unseen, distances.spread_px)}
     others = np.flatnonzero(~np.isin(unseen.row, list(exchanged)))

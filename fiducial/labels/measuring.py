@@ -63,6 +63,7 @@ def sigmas(
             unseen = look(labelled, folder, minutes=minutes, seed=seed, progress=progress, **choices)
             instances = unseen.instances
             result = label_spread.of_models(unseen, seed)
+            said = [*([unseen.doubt] if unseen.doubt else []), *said]
         figures = {"data": str(source), **_figures(result, instances), "notes": [*said, *_notes(result)]}
         for note in figures["notes"][:20]:
             logger.warning(note)

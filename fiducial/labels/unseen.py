@@ -25,6 +25,7 @@ from fiducial.types import Instances, Keypoints
 PARTS = 3
 VALIDATED = 10  # one image of so many of a part chooses its model's epoch
 FEWEST = 30  # images, with which a part's model has ten
+WORTH = 0.6  # of the mean shape's error: models that are no better say nothing
 MINUTES = 15.0  # that all models together may take
 
 
@@ -45,6 +46,17 @@ class Unseen:
         """Gives the NME of the two models together."""
         points = Keypoints(self.mean, np.ones(self.xy.shape[1:3]))
         return metrics.score(self.instances, points).nme
+
+    @property
+    def doubt(self) -> str:
+        """Says that the models are hardly better than the mean shape, so that they know little; "" where they are."""
+        error, ground = self.error, self.floor
+        if error <= WORTH * ground:
+            return ""
+        return (
+            f"the models that should judge the labels err by NME {error:.3f}, the mean shape by {ground:.3f}: they know too "
+            "little; give them more time (--minutes) or more images"
+        )
 
     @property
     def floor(self) -> float:

@@ -73,6 +73,7 @@ def test_sigmas_of_the_command(looked: tuple[Path, unseen.Unseen], blobs: Path) 
     result = fiducial.labels.sigmas(blobs, folder, **QUICK)
     assert len(result.figures["sigmas"]) == 3
     assert any("upper bound" in note for note in result.notes)
+    assert "they know too little; give them more time (--minutes)" in result.notes[0]
     assert [row["labels"] for row in result.figures["per_point"]] == [80, 80, 80]
     assert "sigma" in (folder / "report.html").read_text()
 
