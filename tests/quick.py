@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from fiducial.geometry import Size
 from fiducial.training.recipe import Recipe
@@ -22,6 +23,17 @@ RECIPE = Recipe(
     workers=0,
     preflight=False,
 )
+
+# The same as arguments of `fiducial.fit`, one epoch.
+WORDS: dict[str, Any] = {
+    "method": RECIPE.method,
+    "backbone": RECIPE.backbone,
+    "size": str(RECIPE.size),
+    "pretrained": "no",
+    "epochs": 1,
+    "batch_size": 8,
+    "workers": 0,
+}
 
 
 def options(settings: Iterable[str] = (), **named: object) -> list[str]:

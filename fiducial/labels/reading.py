@@ -8,11 +8,10 @@ from fiducial.data.source import Source
 
 
 def read(source: Source) -> tuple[Labelled, list[str]]:
-    """Reads the labelled instances of each split that a set has of its own, and what was said of them. Where it has one,
-    all there is is in it."""
+    """Reads the labelled instances of each split that a set has of its own, and what was said of them; of a set that has
+    one, nothing is set apart."""
     splits, said = {}, []
-    names = list(annotations.find(source.path)[1])
-    for name in names:
-        splits[name], problems = annotations.load(source, name if len(names) > 1 else "all")
+    for name in annotations.own_splits(source):
+        splits[name], problems = annotations.load(source, name, carve=False)
         said += [str(problem) for problem in problems]
     return Labelled(splits), list(dict.fromkeys(said))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from quick import WORDS as QUICK
 
 pytest.importorskip("torch")
 
@@ -17,16 +17,6 @@ from fiducial.data.images import read_image
 from fiducial.errors import UserError
 from fiducial.labels.choosing import Seen, choose
 from fiducial.runtime import runtime
-
-QUICK: dict[str, Any] = {
-    "method": "deeppose",
-    "backbone": "test_efficientnet",
-    "size": "64x48",
-    "pretrained": "no",
-    "epochs": 1,
-    "batch_size": 8,
-    "workers": 0,
-}
 
 
 def seen(error: float, look: float) -> Seen:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from quick import WORDS as QUICK
 
 pytest.importorskip("torch")
 
@@ -15,16 +15,6 @@ from fiducial.checks.finding import Labelled
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.labels import reading, unseen
-
-QUICK: dict[str, Any] = {
-    "method": "deeppose",
-    "backbone": "test_efficientnet",
-    "size": "64x48",
-    "pretrained": "no",
-    "epochs": 1,
-    "batch_size": 8,
-    "workers": 0,
-}
 
 
 @pytest.fixture(scope="module")
