@@ -21,10 +21,13 @@ import time
 from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from fiducial.types import Skeleton
 
 SIZE = (320, 240)
 WIDTHS = (1280, 390)
@@ -178,7 +181,7 @@ def write_evaluation(data: Path, out: Path) -> Path:
     to_crop = np.broadcast_to(np.eye(3), (count, 3, 3))
     scored = metrics.score(instances, points, to_crop, Size(64, 64))
     evaluation = Evaluation(np.arange(count), instances, points, to_crop, scored, ())
-    write_history(out)
+    write_history(out, instances.skeleton)
     about = detector_report.About({"parameters": 1_234_567, "backbone weights before training": "random"}, "CPU")
     ground = floor.floor_of(instances, train)
     config.write_json(out / "metrics.json", {})
@@ -187,18 +190,20 @@ def write_evaluation(data: Path, out: Path) -> Path:
     )
 
 
-def write_history(out: Path) -> None:
-    """Writes a run's history and recipe, so that its page has curves and settings."""
+def write_history(out: Path, skeleton: Skeleton) -> None:
+    """Writes a run's history, recipe and card, so that its page has curves and settings."""
     from fiducial import config, files
+    from fiducial.card import Card, DetectorSpec
     from fiducial.training.recipe import Recipe
 
-    rows = []
+    recipe, rows = Recipe(), []
     for epoch in range(60):
         loss = 0.5 * math.exp(-epoch / 12) + 0.02 + 0.01 * math.sin(epoch)
         rows.append({"epoch": epoch, "train/loss": loss, "val/nme": 0.5 * loss + 0.03, "lr": 1e-3, "seconds": 2.0})
     files.write_text(out / "history.csv", files.csv_text(rows))
-    files.write_json(out / "recipe.json", {"recipe": config.to_dict(Recipe())})
-    files.write_json(out / "model.json", {"metrics": {"epoch": 41}})
+    files.write_json(out / "recipe.json", {"recipe": config.to_dict(recipe)})
+    spec = DetectorSpec(recipe.backbone, recipe.method, recipe.head, recipe.size, skeleton)
+    config.write_json(out / "model.json", Card(spec, metrics={"epoch": 41}))
 
 
 def fiducial(*words: Any, log: Path) -> bool:
@@ -257,6 +262,8 @@ class Camera:
     def __init__(self, shots: Path) -> None:
         from selenium import webdriver
 
+        if not (shutil.which("chromium") and shutil.which("chromedriver")):
+            sys.exit("no chromium with chromedriver here; on Debian: apt-get install chromium chromium-driver")
         options = webdriver.ChromeOptions()
         options.binary_location = str(shutil.which("chromium"))
         for switch in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from fiducial import config
 from fiducial.errors import UserError, did_you_mean
 from fiducial.models import outside
 
@@ -46,16 +47,15 @@ def build_backbone(name: str, pretrained: Pretrained = "here") -> Backbone:
 
     `pretrained`: "yes" = ImageNet's weights or an error, "no" = random, "auto" = weights where they can be had, "here"
     = where they are on this disk, both else random with a warning. Dashes and underscores are the same."""
-    plain = name.replace("-", "_")
-    family = next((family for family in families() if family.matches(plain)), None)
-    if family is not None:
-        return family.build(plain, pretrained)
-    if not outside.is_outside(name):
-        raise UserError(f"backbone {name!r}: no such name.{_nearest_backbones(plain)}")
-    module, member = outside.find(name, "--backbone")
-    if not callable(getattr(module, "build", None)):
-        raise UserError(f"--backbone {name!r}", "no function build(name, pretrained) there (docs/architecture.md)")
-    return module.build(member or module.EXAMPLES[0], pretrained)
+    family, member = _family_of(name)
+    return family.build(member, pretrained)
+
+
+def check(backbone: str, method: str, head: dict[str, Any]) -> None:
+    """Raises UserError for parts and settings of a head that there are not, without building anything: before data are
+    read, where it would come after minutes else."""
+    config.from_dict(head_module(method).Spec, head, "head")
+    _family_of(backbone)
 
 
 def methods() -> list[str]:
@@ -79,6 +79,20 @@ def sources(backbone: str, method: str) -> dict[str, str]:
     if outside.is_outside(backbone) and not any(family.matches(backbone.replace("-", "_")) for family in families()):
         own[backbone] = "--backbone"
     return {name: outside.source_of(outside.find(name, option)[0]) for name, option in own.items()}
+
+
+def _family_of(name: str) -> tuple[Family, str]:
+    """Finds the family of a backbone, and what it calls it; UserError where nobody knows the name."""
+    plain = name.replace("-", "_")
+    family = next((family for family in families() if family.matches(plain)), None)
+    if family is not None:
+        return family, plain
+    if not outside.is_outside(name):
+        raise UserError(f"backbone {name!r}: no such name.{_nearest_backbones(plain)}")
+    module, member = outside.find(name, "--backbone")
+    if not callable(getattr(module, "build", None)):
+        raise UserError(f"--backbone {name!r}", "no function build(name, pretrained) there (docs/architecture.md)")
+    return cast(Family, module), member or module.EXAMPLES[0]
 
 
 def _head_in(module: ModuleType, name: str, method: str) -> dict[str, Any]:

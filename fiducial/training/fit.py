@@ -24,8 +24,8 @@ from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, floor, spread
 from fiducial.log import logger, muted
+from fiducial.models import catalog, packaged_weights
 from fiducial.models import detector as detectors
-from fiducial.models import packaged_weights
 from fiducial.models.detector import Detector
 from fiducial.report import detector_report
 from fiducial.report.run_page import files_of
@@ -167,6 +167,7 @@ def planned(data: Data, recipe: Recipe, given: Collection[str]) -> tuple[Recipe,
 
 def told_plan(data: Data, recipe: Recipe, given: Collection[str]) -> dict[str, Any]:
     """Plans, and gives as JSON has it what was found, what was decided and the recipe."""
+    catalog.check(recipe.backbone, recipe.method, recipe.head)
     recipe, choices, facts = planned(data, recipe, given)
     plan.tell(facts, recipe, [])
     return {"facts": facts.as_json(), "plan": config.to_dict(choices), "recipe": config.to_dict(recipe)}

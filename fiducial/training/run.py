@@ -28,6 +28,7 @@ from fiducial.card import NOT_STATED, Card
 from fiducial.data.loading import lost_processes
 from fiducial.errors import UserError, one_line
 from fiducial.log import logger, muted
+from fiducial.models import catalog
 from fiducial.training import history, preflight, recipes
 from fiducial.training.device import is_main, pick_device
 from fiducial.training.failure import TrainingFailure
@@ -92,6 +93,7 @@ def _train(
         refuse_other_run(out)
     else:
         recipe = _resumed(out, recipe) if is_main() else recipes.of_run(out, type(recipe))
+    catalog.check(recipe.backbone, recipe.method, recipe.head)
     with seeded(recipe.seed):
         work = prepare(recipe, out, begins)
         for line in work.said:

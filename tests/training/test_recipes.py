@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import fiducial
 from fiducial.errors import UserError
 from fiducial.training import recipes
 
@@ -30,3 +32,21 @@ def test_code_that_fails_is_one_line(tmp_path: Path, text: str, reason: str) -> 
     (tmp_path / "a.py").write_text(text)
     with pytest.raises(UserError, match=reason):
         recipes.load(f"{tmp_path / 'a.py'}:mine")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"backbone": "resnet19"}, "backbone 'resnet19': no such name"),
+        ({"settings": ["head.los=mse"]}, "head.los: unknown. Did you mean 'loss'"),
+    ],
+)
+def test_mistyped_parts_are_told_before_data_are_read_and_by_a_plan(
+    blobs: Path, tmp_path: Path, words: dict[str, Any], said: str
+) -> None:
+    unreadable = tmp_path / "train.json"
+    unreadable.write_text("{")
+    with pytest.raises(UserError, match=said):
+        fiducial.fit(unreadable, tmp_path / "run", **words)
+    with pytest.raises(UserError, match=said):
+        fiducial.fit(blobs, plan_only=True, **words)
