@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 
 from fiducial import geometry
+from fiducial.evaluation.steadiness import jitter, lag
 from fiducial.prediction import drawings, pipeline, predict, sources
 from fiducial.prediction.smoothing import OneEuro, Smoother
 from fiducial.prediction.sources import Frame, Source
@@ -97,28 +98,15 @@ def smoothed(xy: np.ndarray, sides: np.ndarray, choices: OneEuro, rate: float = 
     )
 
 
-def jitter(xy: np.ndarray, sides: np.ndarray) -> dict[str, float]:
-    """Per cent of the box's side; without the first second, in which filter and tracker settle."""
-    rest, side = xy[RATE:], np.median(sides)
-    return {
-        name: 100 * float(np.median(np.diff(rest, order, axis=0).std(0)) / side)
-        for name, order in (("frame_to_frame", 1), ("second_difference", 2))
-    }
+def settled(xy: np.ndarray, sides: np.ndarray) -> dict[str, float]:
+    """Jitter, per cent of the box's side; without the first second, in which filter and tracker settle."""
+    return jitter(xy[RATE:], sides)
 
 
 def lag_ms(raw: np.ndarray, late: np.ndarray, moving: np.ndarray) -> float:
     """By how much `late` [frames, k] must be moved ahead to match `raw` best, where that is `moving` [frames]; median
     over points."""
-    times = np.arange(len(raw)) / RATE
-    shifts = np.arange(0, 0.5, 0.001)
-    found = []
-    for point in range(raw.shape[1]):
-        errors = [
-            np.square(np.interp(times - shift, times, raw[:, point]) - late[:, point])[moving].mean()
-            for shift in shifts
-        ]
-        found.append(shifts[int(np.argmin(errors))])
-    return 1e3 * float(np.median(found))
+    return 1e3 * lag(raw, late, np.arange(len(raw)) / RATE, moving, np.arange(0, 0.5, 0.001))
 
 
 def of_a_frame(run: Runtime, image: np.ndarray, choices: OneEuro, folder: Path) -> dict[str, Any]:
@@ -127,7 +115,7 @@ def of_a_frame(run: Runtime, image: np.ndarray, choices: OneEuro, folder: Path) 
     side = float(np.median(sides))
     found: dict[str, Any] = {
         "side_px": side,
-        "still": {"raw": jitter(xy, sides), "smoothed": jitter(smoothed(xy, sides, choices), sides)},
+        "still": {"raw": settled(xy, sides), "smoothed": settled(smoothed(xy, sides, choices), sides)},
         "moving": [],
     }
     for speed in SPEEDS:
@@ -182,7 +170,7 @@ def speeds(run: Runtime, video: Path, folder: Path, rounds: int) -> dict[str, fl
 def of_a_video(run: Runtime, path: Path, choices: OneEuro) -> dict[str, dict[str, float]]:
     """The second difference of the video itself."""
     xy, sides = followed(run, list(pictures_of(path)))
-    return {"raw": jitter(xy, sides), "smoothed": jitter(smoothed(xy, sides, choices), sides)}
+    return {"raw": settled(xy, sides), "smoothed": settled(smoothed(xy, sides, choices), sides)}
 
 
 def show(name: str, found: dict[str, Any]) -> None:

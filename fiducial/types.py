@@ -221,6 +221,7 @@ class Instances:
     # [n] bool: crowds and instances without points, which evaluation counts neither as found nor as missed. None: those
     # that the other columns show.
     ignored: np.ndarray = None  # type: ignore[assignment]
+    track: np.ndarray | None = None  # [n] int64: who is who from frame to frame, -1 not known; None = of nobody
 
     def __post_init__(self) -> None:
         if self.ignored is None:
@@ -251,8 +252,9 @@ class Instances:
 
     def select(self, rows: np.ndarray) -> Instances:
         """Selects some of the instances (indices or mask); all images stay."""
-        columns = ("image_row", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd", "ignored")
-        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
+        columns = ("image_row", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd", "ignored", "track")
+        held = {name: column for name in columns if (column := getattr(self, name)) is not None}
+        return replace(self, **{name: column[rows] for name, column in held.items()})
 
     def pick_points(self, points: Sequence[int | str]) -> Instances:
         """Selects points by number or name. Boxes and areas stay those of the whole instance, so that crops stay the same."""

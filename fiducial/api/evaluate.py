@@ -85,7 +85,7 @@ def evaluate(
         path = path_of(predicted, "predicted")
         if results or (results is None and path.suffix.lower() == ".json"):
             refuse("a results file", _of(chosen, "split", "flip_test", "box_jitter", "report", "linear_map", "images"))
-            from fiducial.evaluation import predictions
+            from fiducial.evaluation import predictions, videos
 
             figures = predictions.evaluate_results(
                 path,
@@ -96,7 +96,8 @@ def evaluate(
                 oks_nms=oks_nms,
                 explain=explain,
             )
-            return _said(Result(figures=figures))
+            lines = [videos.line(figures["tracking"])] if "tracking" in figures else ()
+            return _said(Result(figures=figures, lines=lines))
     if oks_nms is not None:
         raise UserError("--oks-nms: only with --predictions; a model's points are one to an instance of the data")
     data = truth if isinstance(truth, Instances) else source_of(truth, images, category, (), group)

@@ -60,10 +60,11 @@ def in_columns(
     annotation_id: Sequence[int] | None = None,
     boxes: Sequence[np.ndarray] | np.ndarray | None = None,
     image_size: np.ndarray | None = None,
+    track: np.ndarray | None = None,
 ) -> Instances:
     """Makes columns, as `check` takes them, of n instances' keypoints [n, k, 3] (x, y px, v); NaN boxes are missing.
 
-    Image ids are their rows, annotations are numbered from 1 where they have no ids."""
+    Image ids are their rows, annotations are numbered from 1 where they have no ids. `track` [n]: who each is, below 0 not known."""
     count, points = len(keypoints), len(skeleton.points)
     with np.errstate(over="ignore"):  # infinite in single precision: `check` says so
         columns = np.array(keypoints, dtype=np.float32).reshape(count, points, 3)
@@ -82,6 +83,7 @@ def in_columns(
         area=np.full(count, np.nan, np.float32),
         crowd=np.zeros(count, bool),
         source=source,
+        track=None if track is None or not (track >= 0).any() else np.maximum(track, -1),
     )
 
 

@@ -119,6 +119,7 @@ def _of_the_whole(read: Mapping[str, Instances], first: Instances, holds: Holds)
         "the pairs that change places in a mirror": not holds.pairs and skeleton.flip_pairs != without.flip_pairs,
         "the sigmas of OKS": not holds.sigmas and skeleton.sigmas != without.sigmas,
         "ids of images and annotations": not holds.ids and ids,
+        "who is who from frame to frame": not holds.tracks and any(part.track is not None for part in read.values()),
         f"which images are {', '.join(read)}": not holds.splits and len(read) > 1,
         f"the licences of images ({', '.join(first.licences)})": not holds.licences and bool(first.licences),
     }

@@ -165,7 +165,8 @@ def instances_of(
     there = dict.fromkeys(point for table in tables for owner, point in table.columns if owner in owners)
     points = [name for name in project.points if name in there]
     points += [name for name in there if name not in points]
-    xy, rows, names = [], [], []
+    named = [name for name in dict.fromkeys(name for table in tables for name in table.individuals) if name in owners]
+    xy, rows, tracks, names = [], [], [], []
     for table in tables:
         own = [i for i, name in enumerate(table.individuals) if name in owners]
         places = {name: i for i, name in enumerate(table.points)}
@@ -175,6 +176,7 @@ def instances_of(
         row, animal = np.nonzero(~np.isnan(column).all((2, 3)))
         xy.append(column[row, animal])
         rows.append(row + len(names))
+        tracks.append(np.array([named.index(table.individuals[i]) for i in own])[animal])
         names += table.names
     joined = np.concatenate(xy)
     keypoints = np.concatenate([joined, np.where(np.isnan(joined[..., :1]), 0.0, 2.0)], -1)
@@ -185,7 +187,8 @@ def instances_of(
         [images] if images else [*project.candidates, *(folder for folder in dict.fromkeys(f.parent for f in files))]
     )
     pictures = located(names, folders, files[0], findings)
-    return checking.in_columns(keypoints, np.concatenate(rows), skeleton, pictures, str(root))
+    track = np.concatenate(tracks) if len(named) > 1 else None
+    return checking.in_columns(keypoints, np.concatenate(rows), skeleton, pictures, str(root), track=track)
 
 
 def _owners(tables: Sequence[Table], category: str | None, root: Path, findings: Findings) -> set[str]:

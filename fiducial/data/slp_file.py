@@ -48,6 +48,7 @@ class Content:
     instance_frame: np.ndarray  # [n] row of frame
     kind: np.ndarray  # [n] USER or PREDICTED
     skeleton: np.ndarray  # [n]
+    track: np.ndarray  # [n] who it is, -1 not known
     first: np.ndarray  # [n] row of the first point in the table of its kind
     last: np.ndarray  # [n] one behind the last
     points: dict[int, np.ndarray]  # by kind: [m, 3] x, y px, visible; NaN where nobody set the point
@@ -130,6 +131,7 @@ def _read(file: Path) -> Content:
             instance_frame=owned,
             kind=_whole(own["instance_type"]),
             skeleton=_whole(own["skeleton"]),
+            track=_whole(own["track"]) if "track" in (own.dtype.names or ()) else np.full(len(own), -1),
             first=_whole(own["point_id_start"]),
             last=_whole(own["point_id_end"]),
             points={USER: _points(content, "points", shift), PREDICTED: _points(content, "pred_points", shift)},

@@ -57,6 +57,7 @@ def together(parts: Sequence[Instances]) -> Instances:
         annotation_id=_ids([part.annotation_id for part in parts]),
         source=" + ".join(dict.fromkeys(part.source for part in parts)),
         licences=tuple(dict.fromkeys(licence for part in parts for licence in part.licences)),
+        track=_tracks(parts),
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
     )
 
@@ -105,3 +106,15 @@ def _ids(columns: Sequence[np.ndarray]) -> np.ndarray:
     ids = np.concatenate(columns) if len({column.dtype for column in columns}) == 1 else np.empty(0)
     total = sum(map(len, columns))
     return ids if len(set(ids.tolist())) == total else np.arange(1, total + 1)
+
+
+def _tracks(parts: Sequence[Instances]) -> np.ndarray | None:
+    """The identities of all, those of each set behind the ones before: nobody is in two sets."""
+    if all(part.track is None for part in parts):
+        return None
+    columns, first = [], 0
+    for part in parts:
+        own = np.full(len(part), -1) if part.track is None else part.track
+        columns.append(np.where(own < 0, -1, own + first))
+        first = max(first, int(columns[-1].max(initial=-1)) + 1)
+    return np.concatenate(columns)

@@ -37,11 +37,13 @@ class Detections:
     xy: np.ndarray  # [d, k, 2], px
     score: np.ndarray  # [d]
     truth_row: np.ndarray | None = None  # [d] the instance in whose box it was looked for; -1, None = not known
+    track: np.ndarray | None = None  # [d] int64: who it is from frame to frame; -1, None = not known
+    box_xywh: np.ndarray | None = None  # [d, 4] in which it was looked for, NaN where not known
 
     def select(self, rows: np.ndarray) -> Detections:
         """Gives some of the detections (indices or mask)."""
-        truth_row = None if self.truth_row is None else self.truth_row[rows]
-        return Detections(self.image_row[rows], self.xy[rows], self.score[rows], truth_row)
+        columns = {name: column[rows] for name, column in vars(self).items() if column is not None}
+        return Detections(**columns)
 
     @classmethod
     def of(cls, keypoints: Keypoints, truth: Instances) -> Detections:

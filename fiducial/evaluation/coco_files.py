@@ -13,7 +13,7 @@ import numpy as np
 from fiducial import text_files
 from fiducial.data import checking
 from fiducial.data.coco_json import entries
-from fiducial.data.coco_json.ids import Id, Rows, id_of
+from fiducial.data.coco_json.ids import Id, Rows, id_of, track_column
 from fiducial.data.coco_json.labels import CROWDPOSE_AREA, Labels, read
 from fiducial.data.coco_json.numbers import Numbers, length
 from fiducial.data.file_names import FileNames, agree, parts_of
@@ -35,6 +35,7 @@ class Detection(msgspec.Struct, gc=False):
     file_name: str | None = None
     annotation_id: Id = None
     bbox: msgspec.Raw = msgspec.Raw()
+    track_id: msgspec.Raw = msgspec.Raw()
 
     @property
     def has_own_ids(self) -> bool:
@@ -92,7 +93,9 @@ def read_detections(file: Path, labels: Labels, findings: Findings | None = None
         raise UserError(f"all {read} detections are broken; the first: {findings.wrong[0]}")
     truth_row = _truth_rows(detections, labels, image_row)
     score = np.array([item.score for item in detections], dtype=np.float64)
-    whole = coco.Detections(image_row, xy, score, truth_row)
+    track = track_column([item.track_id for item in detections])
+    boxes = None if track is None else _boxes(detections, where)
+    whole = coco.Detections(image_row, xy, score, truth_row, track, boxes)
     return whole if sound.all() else whole.select(sound)
 
 
@@ -129,6 +132,7 @@ def _detection(value: dict[str, Any]) -> Detection:
         file_name=name if isinstance(name, str) else None,
         annotation_id=id_of(value, "annotation_id"),
         bbox=entries.raw_of(value.get("bbox")),
+        track_id=entries.raw_of(value.get("track_id")),
     )
 
 
@@ -173,6 +177,15 @@ def _keypoints(
     for row in np.flatnonzero(~finite & ~numbers.bad).tolist():
         findings.add(where(row), "a coordinate is NaN or infinite, or there are no points; left out")
     return xy, finite & ~numbers.bad
+
+
+def _boxes(detections: list[Detection], where: Where) -> np.ndarray:
+    """[d, 4]; NaN where there is none, or no box of an area, which nothing but identities would miss."""
+    unused = Findings("")
+    boxes = Numbers(len(detections), where, "score", unused, np.float64).read(
+        [item.bbox for item in detections], 4, "bbox"
+    )
+    return np.where((boxes[:, 2:] > 0).all(1, keepdims=True), boxes, np.nan)
 
 
 def _image_rows(

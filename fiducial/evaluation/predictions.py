@@ -11,7 +11,7 @@ import numpy as np
 
 from fiducial.data import checking
 from fiducial.errors import UserError
-from fiducial.evaluation import coco, floor, metrics, mistakes, suppression
+from fiducial.evaluation import coco, floor, metrics, mistakes, suppression, videos
 from fiducial.evaluation.coco_files import read_detections, read_truth
 from fiducial.types import Findings, Instances
 
@@ -36,7 +36,7 @@ def evaluate_results(
     where each is the only one of its image, or by OKS, best first, at 0.5 or more. Entries that can't be used are left
     out and listed in `problems`; they are errors where `strict`. What was assumed is in `notes`. `oks_nms` first leaves
     out detections whose OKS with a better one of their image is above it. `explain` says what kind of error each point is
-    (`mistakes.py`)."""
+    (`mistakes.py`). Where both files say who is who, `tracking` has figures of identities (`videos.py`)."""
     truth_findings, findings = Findings(str(truth)), Findings(str(results))
     labels = read_truth(truth, truth_findings, category, use_area)
     instances = labels.instances
@@ -53,6 +53,8 @@ def evaluate_results(
             instances = replace(instances, skeleton=instances.skeleton.with_sigmas(weights.tolist()))
         figures |= _explained(instances, detections, weights)
         truth_findings.note(*mistakes.notes(instances, crops=False, radius=False))
+    if (told_apart := videos.figures_of(instances, detections, weights, findings)) is not None:
+        figures["tracking"] = told_apart
     said = [*truth_findings.problems, *findings.problems]
     problems = [str(problem) for problem in said if not problem.is_note]
     return {

@@ -569,3 +569,27 @@ def test_fewer_points_than_names(tmp_path: Path) -> None:
     assert read.skeleton.points == ("p0x", "p1x", "p2x")
     assert read.skeleton.edges == ((0, 1),)
     assert "names 5 points, its annotations have 3" in " ".join(map(str, findings.problems))
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "expected"),
+    [
+        ("track_id", [4, 9, 4, 9, 4], [4, 9, 4, 9, 4]),
+        ("instance_id", [4, 9, 4, None, 4.0], [4, 9, 4, -1, 4]),
+        ("track_id", ["tom", "ann", "tom", "", "ann"], [0, 1, 0, -1, 1]),
+        ("track_id", [1, -1, [3], {"a": 1}, True], [1, -1, -1, -1, -1]),
+        ("track_id", [None, None, [], None, None], None),
+    ],
+)
+def test_who_is_who(tmp_path: Path, field: str, values: list[Any], expected: list[int] | None) -> None:
+    changed = document()
+    for item, value in zip(changed["annotations"], values, strict=True):
+        if value is not None:
+            item[field] = value
+    instances = read_truth(write(tmp_path, changed)).instances
+    assert (None if instances.track is None else instances.track.tolist()) == expected
+    if expected is not None:
+        chosen = instances.select(np.array([2, 1]))
+        assert chosen.track is not None
+        assert chosen.track.tolist() == [expected[2], expected[1]]
+        assert chosen.with_points(instances.skeleton).track is chosen.track

@@ -312,6 +312,8 @@ def test_sleap_reads_what_was_written(base: Path, film: Path, tmp_path: Path) ->
     assert rows.keys() == {4, 30}
     assert read.visibility[[rows[30], rows[4]]].tolist() == [[2, 0], [0, 2]]
     assert read.xy[rows[30], 0].tolist() == [1.5, 2]
+    assert read.track is not None
+    assert read.track[[rows[30], rows[4]]].tolist() == [0, -1]
     assert abs(int(read.images.read(int(read.image_row[rows[30]])).mean()) - 170) < 3
     said = " ".join(map(str, problems))
     assert "2 instances that a network predicted are no labels" in said

@@ -45,6 +45,8 @@ class Annotation(msgspec.Struct, gc=False):
     area: msgspec.Raw = msgspec.Raw()
     num_keypoints: int | None = None
     iscrowd: int | bool | None = None
+    track_id: msgspec.Raw = msgspec.Raw()  # who it is in a video; some tools call it by the other name
+    instance_id: msgspec.Raw = msgspec.Raw()
     # COCO-WholeBody's, behind the body's 17.
     foot_kpts: msgspec.Raw = msgspec.Raw()
     face_kpts: msgspec.Raw = msgspec.Raw()
@@ -108,6 +110,8 @@ def annotation(value: dict[str, Any]) -> Annotation:
         area=raw_of(value.get("area")),
         num_keypoints=None if counted is None else round(counted),
         iscrowd=_is_crowd(value.get("iscrowd")),
+        track_id=raw_of(value.get("track_id")),
+        instance_id=raw_of(value.get("instance_id")),
         **{name: raw_of(value.get(name)) for name, _ in BODY_PARTS},
     )
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from fiducial.errors import shown
@@ -63,3 +64,25 @@ def id_column(ids: Sequence[Id]) -> np.ndarray:
     column = np.empty(len(ids), dtype=object)
     column[:] = ids
     return column
+
+
+def track_column(stored: Sequence[bytes]) -> np.ndarray | None:
+    """Makes a column of identities [n] int64 of a field's JSON: whole numbers as they stand, where all are some, else numbers
+    from 0 by first appearance; -1 where there is none, or what can be none. None where nobody has one."""
+    numbers = {text: _identity(text) for text in set(map(bytes, stored))}
+    known = [numbers[bytes(text)] for text in stored]
+    if all(number is None for number in known):
+        return None
+    if not all(number is None or isinstance(number, int) for number in known):
+        place = {text: row for row, text in enumerate(dict.fromkeys(number for number in known if number is not None))}
+        known = [None if number is None else place[number] for number in known]
+    return np.array([-1 if number is None else number for number in known], np.int64)
+
+
+def _identity(stored: bytes) -> int | str | None:
+    value = msgspec.json.decode(stored) if stored else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if 0 <= value < 2**63 else None
+    return plain(value) if isinstance(value, str) and value.strip() else None

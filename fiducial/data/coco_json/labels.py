@@ -12,7 +12,7 @@ import numpy as np
 from fiducial.data.coco_json.categories import choose_category, of_category, skeleton_of
 from fiducial.data.coco_json.content import Content, load
 from fiducial.data.coco_json.entries import Annotation, Category
-from fiducial.data.coco_json.ids import Rows, id_column
+from fiducial.data.coco_json.ids import Rows, id_column, track_column
 from fiducial.data.coco_json.numbers import Numbers, count_points, length
 from fiducial.data.images import FileImages
 from fiducial.data.skeletons import BODY_PARTS, COCO17, WHOLEBODY133
@@ -148,6 +148,7 @@ def columns(
         source=str(file),
         licences=content.licences(),
         ignored=crowd | counted,
+        track=track_column([item.track_id or item.instance_id for item in annotations]),
     )
     return instances if not table.bad.any() else instances.select(~table.bad)
 

@@ -50,6 +50,7 @@ class Holds:
     pairs: bool = False
     sigmas: bool = False
     ids: bool = False
+    tracks: bool = False  # who is who from frame to frame
     splits: bool = True
     licences: bool = False
 

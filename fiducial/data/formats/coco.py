@@ -34,6 +34,7 @@ HOLDS = Holds(
     pairs=True,
     sigmas=True,
     ids=True,
+    tracks=True,
     licences=True,
 )
 DIGITS = 3  # of a px
@@ -130,8 +131,9 @@ def write_file(instances: Instances, file: Path, placing: Placing) -> list[str]:
                 "bbox": box,
                 "area": area,
                 "iscrowd": crowd,
+                **({} if track < 0 else {"track_id": track}),
             }
-            for number, row, values, count, box, area, crowd in zip(
+            for number, row, values, count, box, area, crowd, track in zip(
                 ids,
                 instances.image_row.tolist(),
                 keypoints.tolist(),
@@ -139,6 +141,7 @@ def write_file(instances: Instances, file: Path, placing: Placing) -> list[str]:
                 _rounded(instances.box_xywh).tolist(),
                 _rounded(instances.area).tolist(),
                 instances.crowd.astype(int).tolist(),
+                [-1] * len(instances) if instances.track is None else instances.track.tolist(),
                 strict=True,
             )
         ],

@@ -85,7 +85,8 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
         findings.add("instances", f"{broken.sum()} have no points in the file's table; left out")
     rows, keypoints = rows[~broken], keypoints[~broken]
     pictures, image_row = _images(content, content.instance_frame[rows], images, file, findings)
-    keypoints, image_row = keypoints[image_row >= 0], image_row[image_row >= 0]
+    there = image_row >= 0
+    keypoints, image_row, track = keypoints[there], image_row[there], content.track[rows[there]]
     unset = np.isnan(keypoints[..., :2]).any(-1)
     unseen = ~unset & (keypoints[..., 2] == 0)
     if unseen.any():
@@ -95,7 +96,9 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
         raise UserError(file, f"no instance could be used: {checking.summary(findings.wrong) or 'it has none'}")
     skeleton, notes = _skeleton(sled, str(file))
     findings.note(*notes)
-    return checking.in_columns(keypoints, image_row, skeleton, pictures, str(file), image_size=_sizes(pictures))
+    return checking.in_columns(
+        keypoints, image_row, skeleton, pictures, str(file), image_size=_sizes(pictures), track=track
+    )
 
 
 def _sizes(images: Images) -> np.ndarray:
