@@ -62,7 +62,7 @@ def warnings_of(spread: Spread, points: int) -> list[str]:
     if spread.occupancy < 0.5:
         wrong.append(f"points lie on each other (they take {spread.occupancy:.0%} of the cells that they could)")
     if spread.moving < 0.5:
-        wrong.append(f"only {spread.moving:.0%} of the points move from frame to frame")
+        wrong.append(f"only {100 * spread.moving:.0f} % of the points move from frame to frame")
     return wrong
 
 

@@ -14,7 +14,8 @@ from fiducial.report.plot import GROUND, LINE, SERIES, WIDTH, rect, series_colou
 HEIGHT = 760  # units
 TEXT = 10
 LETTER = 0.56 * TEXT  # width of one, about
-COLOURS = len(SERIES)  # the kinds that take the most time have one, all others are grey
+# The kinds that take the most time have a colour, all others are grey; at half strength the last one looks as the first.
+COLOURS = len(SERIES) - 1
 OWN_CODE = "(own code)"
 GREY = "var(--line,#d9dce2)"
 

@@ -200,7 +200,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number_text, jpeg=jpeg_uri, breakable=breakable)
+    environment.filters.update(number=number_text, jpeg=jpeg_uri, breakable=breakable, command=command)
     environment.tests["numeric"] = lambda value: isinstance(value, (int, float, np.number, Figure)) or value is None
     environment.tests["tinted"] = lambda value: isinstance(value, Figure) and value.tint > 0
     sections = [(section.heading, [block for block in section.blocks if block]) for section in page.sections]
@@ -225,6 +225,13 @@ def breakable(value: Any) -> Any:
         return re.sub(r"([_/-])(?=\w)", r"\1<wbr>", word[0])
 
     return Markup(re.sub(r"[\w./-]{24,}", broken, str(escape(number_text(value)))))
+
+
+def command(line: str) -> Any:
+    """Writes a command as HTML whose words with `-` stay whole: browsers break them behind it, `--` from its name."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"\S*-\S*", lambda word: f"<span>{word[0]}</span>", str(escape(line))))
 
 
 def sentence(text: str) -> str:

@@ -402,7 +402,7 @@ def _peak(maps: np.ndarray) -> str:
     """Says how strong maps are, or that they point nowhere."""
     largest = _largest(maps)
     spread = float(np.nan_to_num(np.ptp(np.asarray(maps, np.float64), axis=(-2, -1))).max(initial=0))
-    return "flat: the same everywhere" if spread <= FLAT * abs(largest) else f"peak {largest:.2g}"
+    return "flat everywhere" if spread <= FLAT * abs(largest) else f"peak {largest:.2g}"
 
 
 def _largest(maps: np.ndarray) -> float:

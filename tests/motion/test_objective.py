@@ -157,7 +157,7 @@ def test_points_that_collapse_are_told_once_and_not_at_the_start(said: list[str]
     ended_epoch(watch, 6, occupancy=0.2, moving=0.1)
     assert [line.partition(": ")[2].partition(" (")[0] for line in said[1:]] == [
         "points lie on each other",
-        "only 10% of the points move from frame to frame; more epochs, or a higher --set motion.value_weight or another "
+        "only 10 % of the points move from frame to frame; more epochs, or a higher --set motion.value_weight or another "
         "--seed may help",
     ]
     ended_epoch(watch, 7, spread=0.03, occupancy=0.3, moving=0.3)

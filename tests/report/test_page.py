@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import cv2
@@ -205,6 +206,14 @@ def test_the_last_line_and_the_command_are_those_of_the_run(monkeypatch: pytest.
     assert "fiducial evaluate 'a folder' <data>" in text
     assert text.endswith("a chip of sand")
     assert "fiducial evaluate" not in Html(render(Page(title="t"))).text
+
+
+def test_a_command_is_shown_as_it_was_and_breaks_between_words_alone() -> None:
+    line = "fiducial fit 'a <b>' --no-plan --out runs/one-two"
+    html = render(Page(title="t", sections=[Section("h", [Commands([line])])]))
+    shown = re.findall("<code>(.*?)</code>", html)
+    assert [unescape(re.sub("<[^>]*>", "", each)) for each in shown] == [line]
+    assert re.findall("<span>([^<]*)</span>", shown[0]) == ["--no-plan", "--out", "runs/one-two"]
 
 
 def test_blocks_are_shown_in_their_order_under_their_heading() -> None:
