@@ -18,6 +18,7 @@ def predict(
     *,
     boxes: Any = None,
     track: bool = False,
+    every: int = 1,
     smooth: float | None = None,
     flip_test: bool = False,
     oks_nms: float | None = None,
@@ -34,7 +35,8 @@ def predict(
         sources: paths of images, folders and videos, or "camera:0"; one or a list of them.
         out: folder for the drawings and results.json, which json_file and csv_file may put elsewhere.
         boxes: COCO JSON with the boxes to look in [the whole image].
-        track: follow instances through videos; smooth: cutoff of a One-Euro filter, Hz.
+        track: tell who is who in videos; every: look for instances in each such frame, and follow them between.
+        smooth: cutoff of a One-Euro filter, Hz.
         oks_nms: of boxes that hold the same instance keep the best, at this OKS. hide_below: points of a lower score are not
             drawn; the results have them. strict: what can't be read is an error.
 
@@ -42,7 +44,13 @@ def predict(
     names = [sources] if isinstance(sources, (str, os.PathLike)) else list[Any](sources)
     one_euro = None if smooth is None else OneEuro(smooth)
     choices = Choices(
-        track=track, smooth=one_euro, flip_test=flip_test, oks_nms=oks_nms, hide_below=hide_below, strict=strict
+        track=track,
+        every=every,
+        smooth=one_euro,
+        flip_test=flip_test,
+        oks_nms=oks_nms,
+        hide_below=hide_below,
+        strict=strict,
     )
     return predict_sources(
         path_of(model, "model"),

@@ -29,10 +29,12 @@ class Boxes:
     image_id: Id  # None = no file gives one
     xywh: list[list[float]] = field(default_factory=list)  # edge frame
     category_ids: list[Id] = field(default_factory=list)
-    track_ids: list[int] = field(default_factory=list)  # who is who from frame to frame; empty = that is not known
+    # Who is who from frame to frame, below 0 where that is not known yet; empty = it is of nobody.
+    track_ids: list[int] = field(default_factory=list)
     image_ids: list[Id] = field(default_factory=list)  # of each box; empty = image_id
     annotation_ids: list[Id] = field(default_factory=list)  # of each box; empty = it has none
     declared: Size | None = None  # the size of the image that the file states
+    scores: list[float] = field(default_factory=list)  # of a finder; empty = nobody says how sure a box is
 
     def array(self) -> np.ndarray:
         """Gives the boxes as [n, 4] float64."""
@@ -40,7 +42,7 @@ class Boxes:
 
     def picked(self, rows: np.ndarray) -> Boxes:
         """Gives some of them."""
-        columns = ("xywh", "category_ids", "track_ids", "image_ids", "annotation_ids")
+        columns = ("xywh", "category_ids", "track_ids", "image_ids", "annotation_ids", "scores")
         chosen: dict[str, Any] = {
             name: [column[row] for row in rows] for name in columns if (column := vars(self)[name])
         }
@@ -64,6 +66,11 @@ class BoxesFile:
     def largest_id(self) -> int:
         """Gives the largest id of its images that is a whole number, 0 where none is."""
         return max((boxes.image_id for boxes in self.boxes if isinstance(boxes.image_id, int)), default=0)
+
+    def frames_of(self, name: str) -> int:
+        """Counts the frames of the video of this name that it names, as VIDEO#NUMBER."""
+        last = f"{name.rpartition('/')[2]}#"
+        return sum(own.replace("\\", "/").rpartition("/")[2].startswith(last) for own in self.names)
 
     def of(self, name: str) -> Boxes | None:
         """Gives the boxes of the image of this name (`file_names.FileNames`), of all its ids; None where there is none, or

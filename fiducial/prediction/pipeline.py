@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,8 @@ from fiducial.evaluation import suppression
 from fiducial.log import logger
 from fiducial.prediction import sources
 from fiducial.prediction.boxes import Boxes, BoxesFile, SameBoxes
+from fiducial.prediction.cuts import Cuts
+from fiducial.prediction.identities import Identities
 from fiducial.prediction.prefetch import ahead, newest
 from fiducial.prediction.smoothing import OneEuro, Smoother
 from fiducial.prediction.sources import USUAL_RATE, Frame, Source
@@ -29,7 +32,10 @@ from fiducial.types import Keypoints
 class Choices:
     """How frames are looked at."""
 
-    track: bool = False  # instances of videos are followed from where they start
+    track: bool = False  # it is told who is who in the frames of videos
+    every: int = (
+        1  # where they are is looked up in each such frame of a video; between, they are followed by their points
+    )
     smooth: OneEuro | None = None  # points of videos are smoothed in time
     flip_test: bool = False  # averaged over the image and its mirror image
     oks_nms: float | None = None  # of instances that are more alike than this, by OKS, the best by score stays
@@ -47,6 +53,7 @@ class InstancesFound:
     boxes: Boxes
     points: Keypoints  # px of the image
     lost: list[str] = field(default_factory=list)  # instances that were lost in this frame, and why
+    is_cut: bool = False  # another scene begins with this frame
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class FramePoints:
 class Pipeline:
     """Looks at sources, one list after the other.
 
-    What can't be read, has no finite points by the model or isn't named in the boxes file is left out and goes to `report`; the first loss in each video is said. Each frame takes one of `numbers`, which its results bear as image id where no file has another."""
+    What can't be read, has no finite points by the model or isn't named in the boxes file is left out and goes to `report`; the first loss and the first cut of each video are said. Each frame takes one of `numbers`, which its results bear as image id where no file has another."""
 
     run: Runtime
     choices: Choices
@@ -77,7 +84,7 @@ class Pipeline:
         for source, frames in itertools.groupby(_frames(inputs), lambda pair: pair[0]):
             look, finish = _look(self.run, source, self.choices, self.boxes), _Finish(self.run, source, self.choices)
             unnamed: list[str] = []
-            lost = False
+            lost = cut = False
             for _, frame in frames:
                 number = next(self.numbers)
                 if frame.image is None:
@@ -95,6 +102,10 @@ class Pipeline:
                     lost = True
                     told = "so it was lost; later ones of this video show as new track_ids"
                     logger.warning(f"{frame.name}: {answer.lost[0]}, {told}")
+                if answer.is_cut and not cut:
+                    cut = True
+                    told = "track_ids begin anew, here and at later cuts of this video"
+                    logger.warning(f"{frame.name}: another scene begins, as after a cut: {told}")
                 yield FramePoints(source, frame, frame.image, *finish(frame, answer))
             if unnamed and self.boxes is not None:
                 more = f" nor {len(unnamed) - 1} more of this video" if len(unnamed) > 1 else ""
@@ -119,7 +130,10 @@ class Look(Protocol):
 
 def _look(run: Runtime, source: Source, choices: Choices, boxes: BoxesFile | None) -> Look:
     if choices.track and source.kind != "image":
-        return _Followed(run, source, boxes)
+        if boxes is None or boxes.frames_of(source.name) < 2:
+            return _Followed(run, source, boxes)
+        at_start = boxes.of(source.name)
+        return _ToldApart(run, _FileBoxes(run, boxes, at_start), choices.every, boxes.largest_id)
     return _WholeImages(run, source) if boxes is None else _FileBoxes(run, boxes)
 
 
@@ -134,13 +148,13 @@ class _WholeImages:
 
 
 class _FileBoxes:
-    """The boxes that a file has for the frame."""
+    """The boxes that a file has for the frame, for the first one also those `at_start`."""
 
-    def __init__(self, run: Runtime, boxes_file: BoxesFile) -> None:
-        self._run, self._boxes_file = run, boxes_file
+    def __init__(self, run: Runtime, boxes_file: BoxesFile, at_start: Boxes | None = None) -> None:
+        self._run, self._boxes_file, self._at_start = run, boxes_file, at_start
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
-        boxes = self._boxes_file.of(frame.name)
+        boxes, self._at_start = self._boxes_file.of(frame.name) or self._at_start, None
         if boxes is not None and boxes.image_id is None:
             boxes = replace(boxes, image_id=number)
         return None if boxes is None else InstancesFound(boxes, self._run(image, boxes.array()))
@@ -158,9 +172,12 @@ class _Followed:
         self._numbers = itertools.count(1)  # of the instances, whatever tracker they have
         self._tracker = Tracker(run, None, self._numbers) if boxes_file is None else None
         self._category_ids: list[Id] = []
+        self._cuts = Cuts()
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
-        told = self._boxes_file
+        told, is_cut = self._boxes_file, self._cuts(image)
+        if is_cut and self._tracker is not None:
+            self._tracker = self._tracker.anew()
         named = None if told is None or isinstance(told, SameBoxes) else told.of(frame.name)
         start, self._at_start = named or self._at_start, None
         if start is not None:
@@ -174,8 +191,80 @@ class _Followed:
         image_id = taken + number if named is None else named.image_id
         boxes = sighting.boxes.round(3).tolist()
         return InstancesFound(
-            Boxes(image_id, boxes, self._category_ids, sighting.numbers), sighting.points, sighting.lost
+            Boxes(image_id, boxes, self._category_ids, sighting.numbers), sighting.points, sighting.lost, is_cut
         )
+
+
+class _ToldApart:
+    """Instances that are found anew by `look` in every so many frames, and followed by their points between; who is who is
+    told by points, boxes and motion."""
+
+    def __init__(self, run: Runtime, look: Look, every: int, largest_id: int = 0) -> None:
+        """`largest_id`: of the images of which `look` knows an id; that of other frames is larger."""
+        self._run, self._look, self._every, self._largest_id = run, look, every, largest_id
+        self._identities, self._cuts = Identities(run.skeleton.sigmas), Cuts()
+        self._kinds: dict[Id, int] = {}
+        self._frames = itertools.count()
+        self._steps, self._shown = 1.0, None  # frames since the one before, and when that was shown
+        self._last: tuple[np.ndarray, InstancesFound] | None = None  # the frame before, where it was looked up
+        self._tracker: Tracker | None = None
+        self._found = Boxes(None)  # by the last look
+
+    def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
+        is_cut, is_due = self._cuts(image), next(self._frames) % self._every == 0
+        self._steps, self._shown = _steps(frame, self._shown), frame.seconds
+        if is_cut:
+            self._identities.forget()
+            self._last = self._tracker = None
+        answer = self._look(frame, image, number) if is_due or is_cut else None
+        if answer is not None:
+            ids = self._named(answer.boxes, answer.points, None)
+            answer = replace(answer, boxes=replace(answer.boxes, track_ids=ids), is_cut=is_cut)
+            self._last, self._found, self._tracker = (image, answer), answer.boxes, None
+            return answer
+        return self._followed(image, number)
+
+    def _followed(self, image: np.ndarray, number: int) -> InstancesFound | None:
+        """Those of the last look, around the points of the frame before."""
+        if self._last is not None:
+            before, answer = self._last
+            found = answer.boxes
+            self._tracker = Tracker.behind(
+                self._run, before, found.array(), answer.points, found.track_ids, self._identities.numbers
+            )
+            self._last = None
+        if self._tracker is None:
+            return None
+        sighting = self._tracker(image)
+        boxes = Boxes(
+            self._largest_id + number,
+            sighting.boxes.round(3).tolist(),
+            self._found.category_ids,
+            sighting.numbers,
+            scores=self._found.scores,
+        )
+        boxes.track_ids = self._tracker.numbers = self._named(
+            boxes, sighting.points, np.array(sighting.numbers, np.int64)
+        )
+        return InstancesFound(boxes, sighting.points, sighting.lost)
+
+    def _named(self, boxes: Boxes, points: Keypoints, numbers: np.ndarray | None) -> list[int]:
+        kinds = [self._kinds.setdefault(kind, len(self._kinds)) for kind in boxes.category_ids]
+        return self._identities(
+            boxes.array(),
+            np.array(boxes.scores) if boxes.scores else None,
+            points,
+            kinds=np.array(kinds) if kinds else None,
+            numbers=numbers,
+            steps=self._steps,
+        ).tolist()
+
+
+def _steps(frame: Frame, before: Fraction | None) -> float:
+    """How many frames after the one that was shown `before` this one is: more than one where a camera's were left out."""
+    if frame.seconds is None or before is None:
+        return 1.0
+    return float(max(1, round((frame.seconds - before) * (frame.rate or USUAL_RATE))))
 
 
 class _Finish:

@@ -180,6 +180,8 @@ def _check_outputs(out: Path, json_file: Path, csv_file: Path | None) -> None:
 
 
 def _check_videos(inputs: list[Source], choices: Choices, boxes: Path | None) -> None:
+    if choices.every > 1 and not choices.track:
+        raise UserError("--every: instances are followed between the frames that are looked at, so add --track")
     option = "--track" if choices.track else "--smooth"
     smooth = choices.smooth is not None
     if (choices.track or smooth) and all(source.kind == "image" for source in inputs):

@@ -39,11 +39,15 @@ class Smoother:
     def __call__(self, ids: list[int], xy: np.ndarray, side_px: np.ndarray, seconds: float) -> np.ndarray:
         """Smooths the points of the next frame: xy [n, k, 2] px of the instances `ids`, the sides [n] px of their boxes.
 
-        A number that was not there in the frame before starts afresh, and so does a point that was NaN."""
+        A number that was not there in the frame before starts afresh, and so does a point that was NaN. Below 0 are those who
+        are nobody yet: their points stay as they are."""
         before, self._last = self._last, {}
-        for row, (number, points) in enumerate(zip(ids, xy, strict=True)):
-            self._last[number] = _step(self.choices, before.get(number), points, float(side_px[row]), seconds)
-        return np.stack([self._last[number].xy for number in ids]) if ids else xy
+        smooth = xy.copy()
+        for row, number in enumerate(ids):
+            if number >= 0:
+                state = _step(self.choices, before.get(number), xy[row], float(side_px[row]), seconds)
+                self._last[number], smooth[row] = state, state.xy
+        return smooth
 
 
 @dataclass(frozen=True)

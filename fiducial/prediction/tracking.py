@@ -23,6 +23,7 @@ CONFIDENT = 0.5  # share of the instance's median score that a point needs to co
 LOOK_BACK = 15  # frames from one look at the start to the next
 LESS_UNSURE = 0.5  # of the doubt where it was followed: less than that at the start means that it was lost
 VISIBLE = 0.25  # share of a box that must lie in the picture
+UNKNOWN = -1  # the number of who is nobody yet
 SMALLEST = 0.125  # of the network's input: in a smaller box it sees nothing
 
 
@@ -57,9 +58,30 @@ class Tracker:
         self._run, self._start = run, boxes_xywh
         self._spec = run.card.spec
         self._counter = numbers or itertools.count(1)
-        self._numbers = [next(self._counter) for _ in range(1 if boxes_xywh is None else len(boxes_xywh))]
+        self.numbers = [next(self._counter) for _ in range(1 if boxes_xywh is None else len(boxes_xywh))]
         self._next: np.ndarray | None = None  # [n, 4]: where to look in the next frame
         self._frames = 0
+
+    @classmethod
+    def behind(
+        cls,
+        run: Runtime,
+        image: np.ndarray,
+        boxes_xywh: np.ndarray,
+        points: Keypoints,
+        named: list[int],
+        numbers: Iterator[int],
+    ) -> Tracker:
+        """Goes on behind a frame in which instances were found already: boxes [n, 4] and points, `named` [n]. Those that are
+        lost are numbered by `numbers`."""
+        tracker = cls(run, boxes_xywh[:0], numbers)
+        tracker._start, tracker.numbers, tracker._frames = boxes_xywh, list(named), 1
+        tracker._next = tracker._moved(boxes_xywh, points, image, [])
+        return tracker
+
+    def anew(self) -> Tracker:
+        """Begins again at the start, with new numbers, as after a cut."""
+        return Tracker(self._run, self._start, self._counter)
 
     def __call__(self, image: np.ndarray) -> Sighting:
         """The next frame, uint8 RGB [h, w, 3]."""
@@ -70,7 +92,7 @@ class Tracker:
             boxes, points = self._next, self._run(image, self._next)
             if self._frames % LOOK_BACK == 0:
                 boxes, points = self._surer((boxes, points), self._at_start(image), lost)
-        sighting = Sighting(list(self._numbers), boxes, points, lost)
+        sighting = Sighting(list(self.numbers), boxes, points, lost)
         self._frames += 1
         self._next = self._moved(boxes, points, image, lost)
         return sighting
@@ -125,15 +147,20 @@ class Tracker:
         return ""
 
     def _lose(self, row: int, why: str, lost: list[str]) -> None:
-        lost.append(f"instance {self._numbers[row]}: {why}")
-        self._numbers[row] = next(self._counter)
+        if self.numbers[row] != UNKNOWN:  # else nobody knows it
+            lost.append(f"instance {self.numbers[row]}: {why}")
+            self.numbers[row] = next(self._counter)
 
 
 def box_around(xy: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Puts the next box [4] of an instance around its confident points xy [k, 2], score [k], with a margin."""
+    return geometry.box_of_points(xy, confident(xy, score), MARGIN)
+
+
+def confident(xy: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Says which points of an instance, xy [k, 2] and score [k], say where it is: [k] bool."""
     known = np.isfinite(xy).all(-1) & np.isfinite(score)
-    sure = known & (score >= CONFIDENT * np.median(score[known])) if known.any() else known
-    return geometry.box_of_points(xy, sure, MARGIN)
+    return known & (score >= CONFIDENT * np.median(score[known])) if known.any() else known
 
 
 def _size(image: np.ndarray) -> Size:

@@ -529,7 +529,7 @@ def test_boxes_and_numbers_of_followed_instances(blob_model: Path, clip: Path, t
     assert all(entry["bbox"] != before["bbox"] for entry, before in zip(done.results[2:4], first, strict=True))
 
 
-def test_boxes_of_later_frames_start_anew(blob_model: Path, clip: Path, tmp_path: Path) -> None:
+def test_boxes_of_later_frames_are_those_who_were_followed(blob_model: Path, clip: Path, tmp_path: Path) -> None:
     """What comes before the first frame that is named is left out, and said once."""
 
     def rename(content: dict[str, Any]) -> None:
@@ -541,7 +541,7 @@ def test_boxes_of_later_frames_start_anew(blob_model: Path, clip: Path, tmp_path
     assert done.problems == [f"{path}: has no image named 'clip.mp4#000000' nor 3 more of this video; left out"]
     named = {entry["file_name"][-2:]: entry["image_id"] for entry in done.results}
     assert (named["04"], named["10"], len(named)) == (11, 12, 20)
-    assert [entry["track_id"] for entry in done.results[:10]] == [1] * 6 + [2, 3] * 2
+    assert [entry["track_id"] for entry in done.results[:10]] == [1] * 6 + [2, 1] * 2
     with pytest.raises(UserError, match=r"has no image named 'clip\.mp4#000000'"):
         predict_sources(blob_model, [str(clip)], tmp_path / "new", boxes=path, choices=Choices(track=True, strict=True))
     assert not (tmp_path / "new").exists() or files_in(tmp_path / "new") == []

@@ -35,9 +35,15 @@ def predict(
     track: Annotated[
         bool,
         typer.Option(
-            "--track", help="Follow instances through videos, from the first frame's boxes or the whole image."
+            "--track", help="Tell who is who in videos: in the boxes of each frame, or followed from the first one's."
         ),
     ] = False,
+    every: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="With --track: look for instances in every Nth frame, and follow them between."
+        ),
+    ] = 1,
     smooth: Annotated[
         float | None,
         typer.Option(
@@ -84,6 +90,7 @@ def predict(
             out,
             boxes=boxes,
             track=track,
+            every=every,
             smooth=smooth,
             flip_test=flip_test,
             oks_nms=oks_nms,
