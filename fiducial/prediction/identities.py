@@ -166,7 +166,7 @@ def _begun(boxes_xywh: np.ndarray, points: Keypoints, kinds: np.ndarray | None) 
     """Everyone who was found, as if seen for the first time."""
     boxes, xy = np.asarray(boxes_xywh, np.float64).reshape(-1, 4), np.asarray(points.xy, np.float64)
     count = len(boxes)
-    sure = np.array([confident(*one) for one in zip(xy, points.score, strict=True)], bool).reshape(xy.shape[:2])
+    sure = confident(xy, np.asarray(points.score))
     corners = geometry.box_to_corners(boxes).reshape(count, 2, 2)
     value = np.concatenate([np.where(sure[..., None], xy, np.nan), corners], 1)
     kind = np.zeros(count, np.int64) if kinds is None else kinds
@@ -199,4 +199,4 @@ def _near(known: Known, found: Known) -> np.ndarray:
     one, other = (each.state.value[:, -2:].mean(1) for each in (known, found))
     doubt = 2 * np.sqrt(known.state.variance[:, -1].mean(-1))
     reach = known.side[:, None] + found.side + doubt[:, None]
-    return np.abs(one[:, None] - other).max(-1) <= reach
+    return (np.abs(one[:, :1] - other[:, 0]) <= reach) & (np.abs(one[:, 1:] - other[:, 1]) <= reach)

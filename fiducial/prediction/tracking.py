@@ -158,9 +158,11 @@ def box_around(xy: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 
 def confident(xy: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Says which points of an instance, xy [k, 2] and score [k], say where it is: [k] bool."""
+    """Says which points of instances, xy [.., k, 2] and score [.., k], say where they are: [.., k] bool."""
     known = np.isfinite(xy).all(-1) & np.isfinite(score)
-    return known & (score >= CONFIDENT * np.median(score[known])) if known.any() else known
+    counted = np.where(known, score, np.where(known.any(-1, keepdims=True), np.nan, 0))
+    median = np.nanmedian(counted, -1, keepdims=True) if known.any() else 0
+    return known & (np.where(known, score, 0) >= CONFIDENT * median)
 
 
 def _size(image: np.ndarray) -> Size:
