@@ -211,7 +211,7 @@ def _of_command(name: str) -> Any:
 
 
 def _extra_of(module: str) -> str | None:
-    """Finds the extra that brings a module, by what the installed package says that it needs."""
+    """Finds the extra that brings a module and the least besides, by what the installed package says that it needs."""
     package = module.partition(".")[0].replace("_", "-").lower()
     names = {package, f"py{package}"}  # yaml is pyyaml's
     from importlib import metadata
@@ -220,12 +220,15 @@ def _extra_of(module: str) -> str | None:
         needs = metadata.requires("fiducial") or []
     except metadata.PackageNotFoundError:  # run from a checkout
         return None
+    brought: dict[str, list[str]] = {}
     for need in needs:
         requirement, _, marker = need.partition(";")
-        name = re.split(r"[^\w-]", requirement.strip(), maxsplit=1)[0].replace("_", "-").lower()
-        if name in names and (extra := re.search(r"extra == ['\"]([\w-]+)", marker)):
-            return extra[1]
-    return None
+        if extra := re.search(r"extra == ['\"]([\w-]+)", marker):
+            name = re.split(r"[^\w-]", requirement.strip(), maxsplit=1)[0].replace("_", "-").lower()
+            brought.setdefault(extra[1], []).append(name)
+    return min(
+        (extra for extra in brought if names & {*brought[extra]}), key=lambda extra: len(brought[extra]), default=None
+    )
 
 
 def _version(value: bool) -> None:

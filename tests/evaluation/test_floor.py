@@ -115,7 +115,7 @@ def test_boxes_of_a_crowd_that_overlap_are_not_labels_of_one_instance() -> None:
     """Two arms of a clock, at any hour and alone in one box: no nearer to each other than to the middle."""
     hours = np.random.default_rng(3).uniform(0, 2 * math.pi, (40, 2))
     hands = 20 + 18 * np.stack([np.cos(hours), np.sin(hours)], -1)
-    crowd = labels(hands, [[0, 0, 40, 40]] * 40, image_row=[0] * 40)
+    crowd = labels(hands.tolist(), [[0, 0, 40, 40]] * 40, image_row=[0] * 40)
     assert len(floor.repeated_labels(crowd)[0]) == 0
     again = labels([*hands, *(hands + 1)], [[0, 0, 40, 40]] * 80, image_row=[*range(40), *range(40)])
     assert sorted(floor.repeated_labels(again)[0].tolist()) == list(range(40))

@@ -79,7 +79,7 @@ def test_a_page_says_what_it_needs(blobs: Path, blob_onnx: Path, tmp_path: Path)
     """Jinja2 makes the pages; nothing is written without it."""
     done = call(COMMAND, "evaluate", blob_onnx, blobs, "--report", tmp_path / "page.html")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == "fiducial: jinja2 is not installed: pip install 'fiducial[train]'"
+    assert done.stderr.splitlines()[0] == "fiducial: jinja2 is not installed: pip install 'fiducial[report]'"
     assert not list(tmp_path.iterdir())
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.options import JsonOption, PartOption, existing
+from fiducial.cli.options import JsonOption, PartOption, a_model, existing
 from fiducial.cli.output import print_table, write_figures
 
 ORDER = 80
@@ -16,7 +16,7 @@ ORDER = 80
 
 def export(
     model: Annotated[
-        Path, typer.Argument(callback=existing, help="A run folder, or another project's file of weights.")
+        Path, typer.Argument(callback=a_model, help="A run folder, or another project's file of weights.")
     ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for model.* and model.certificate.json.")],
     to: Annotated[str, typer.Option(help="onnx, openvino, ncnn, ..; a wrong name lists all.")] = "onnx",
