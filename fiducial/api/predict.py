@@ -20,6 +20,7 @@ def predict(
     track: bool = False,
     every: int = 1,
     smooth: float | None = None,
+    second_pass: bool = False,
     flip_test: bool = False,
     oks_nms: float | None = None,
     hide_below: float = 0.0,
@@ -36,7 +37,7 @@ def predict(
         out: folder for the drawings and results.json, which json_file and csv_file may put elsewhere.
         boxes: COCO JSON with the boxes to look in [the whole image].
         track: tell who is who in videos; every: look for instances in each such frame, and follow them between.
-        smooth: cutoff of a One-Euro filter, Hz.
+        smooth: cutoff of a One-Euro filter, Hz. second_pass: smooth videos both ways, fill short gaps, join tracks.
         oks_nms: of boxes that hold the same instance keep the best, at this OKS. hide_below: points of a lower score are not
             drawn; the results have them. strict: what can't be read is an error.
 
@@ -47,6 +48,7 @@ def predict(
         track=track,
         every=every,
         smooth=one_euro,
+        second_pass=second_pass,
         flip_test=flip_test,
         oks_nms=oks_nms,
         hide_below=hide_below,

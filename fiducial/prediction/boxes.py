@@ -35,6 +35,9 @@ class Boxes:
     annotation_ids: list[Id] = field(default_factory=list)  # of each box; empty = it has none
     declared: Size | None = None  # the size of the image that the file states
     scores: list[float] = field(default_factory=list)  # of a finder; empty = nobody says how sure a box is
+    filled: list[bool] = field(
+        default_factory=list
+    )  # whose box and points are between those of other frames; empty = nobody's
 
     def array(self) -> np.ndarray:
         """Gives the boxes as [n, 4] float64."""
@@ -42,7 +45,7 @@ class Boxes:
 
     def picked(self, rows: np.ndarray) -> Boxes:
         """Gives some of them."""
-        columns = ("xywh", "category_ids", "track_ids", "image_ids", "annotation_ids", "scores")
+        columns = ("xywh", "category_ids", "track_ids", "image_ids", "annotation_ids", "scores", "filled")
         chosen: dict[str, Any] = {
             name: [column[row] for row in rows] for name in columns if (column := vars(self)[name])
         }

@@ -64,6 +64,16 @@ class Known:
         """Gives them and others behind."""
         return Known(**{name: np.concatenate([column, vars(other)[name]]) for name, column in vars(self).items()})
 
+    def ahead(self, steps: float) -> Known:
+        """Foretells them, so many frames later."""
+        state = kalman.predicted(self.state, steps, _px2(ACCELERATION, self.side))
+        return Known(**{**vars(self), **state._asdict(), "unseen": self.unseen + steps})
+
+    def met(self, found: Known) -> Known:
+        """Takes in where they were found, row by row."""
+        state = kalman.updated(self.state, found.mean[..., 0], _noise(found))
+        return Known(self.number, self.kind, self.seen + 1, found.unseen, found.side, *state)
+
 
 class Identities:
     """Numbers the instances of a video, frame by frame: 1, 2, .. in the order in which they are someone.
@@ -77,7 +87,7 @@ class Identities:
     ) -> None:
         """sigmas [k] of the skeleton, None = all points alike; `numbers` to give, default 1, 2, .."""
         self.rules, self.numbers = rules or Rules(), numbers or itertools.count(1)
-        self._sigmas = None if sigmas is None else np.array(sigmas) * SIGMA / np.mean(sigmas)
+        self._sigmas = scaled(sigmas)
         self._known: Known | None = None
 
     def forget(self) -> None:
@@ -100,19 +110,14 @@ class Identities:
         alone). kinds [n]: only equal ones are the same instance. numbers [n]: who they are, where that is known, as of
         those who are followed; UNKNOWN elsewhere. `steps`: frames since the last call."""
         score = np.ones(len(boxes_xywh)) if box_score is None else np.asarray(box_score, np.float64)
-        found = _begun(boxes_xywh, points, kinds)
-        known = found.select(np.zeros(0, np.int64)) if self._known is None else self._known
-        ahead = kalman.predicted(known.state, steps, _px2(ACCELERATION, known.side))
-        known = Known(**{**vars(known), **ahead._asdict()})
+        found = begun(boxes_xywh, points, kinds)
+        known = (found.select(np.zeros(0, np.int64)) if self._known is None else self._known).ahead(steps)
         rows, columns = self._pairs(known, found, score, numbers)
-        old, new = known.select(rows), found.select(columns)
-        taken = kalman.updated(old.state, new.mean[..., 0], _noise(new))
-        met = Known(old.number, old.kind, old.seen + 1, new.unseen, new.side, *taken)
+        met = known.select(rows).met(found.select(columns))
         alone = np.setdiff1d(np.arange(len(score)), columns)
         met, order = met.joined(found.select(alone)), np.concatenate([columns, alone])
         self._name(met, score[order], None if numbers is None else numbers[order])
         left = known.select(np.setdiff1d(np.arange(len(known.number)), rows))
-        left = Known(**{**vars(left), "unseen": left.unseen + steps})
         self._known = met.joined(left.select((left.unseen <= self.rules.gap) & (left.number != UNKNOWN)))
         result = np.full(len(score), UNKNOWN)
         result[order] = met.number
@@ -136,34 +141,41 @@ class Identities:
         is_open = np.ones(len(found.number), bool) if numbers is None else numbers == UNKNOWN
         open_pairs = np.logical_and(~told.any(1, keepdims=True), is_open)
         rows, columns = np.nonzero(_near(known, found) & (known.kind[:, None] == found.kind) & open_pairs)
-        alike, certain = self._alike(known.select(rows), found.select(columns))
+        likeness, certain = alike(known.select(rows), found.select(columns), self._sigmas, self.rules.points)
         worth = np.where(told, 10.0, 0.0)
         worth[rows, columns] = np.where(
-            alike >= self.rules.least, alike * certain * np.maximum(score[columns], 1e-3), 0
+            likeness >= self.rules.least, likeness * certain * np.maximum(score[columns], 1e-3), 0
         )
         return best_pairs(worth)
 
-    def _alike(self, known: Known, found: Known) -> tuple[np.ndarray, np.ndarray]:
-        """How alike p pairs are, 0..1, and how certain the places are that are foretold, [p]."""
-        count = known.mean.shape[1] - 2
-        area = (known.side**2 + found.side**2) / 2
-        sigmas = np.full(count + 2, SIGMA)
-        if self._sigmas is not None:
-            sigmas[:count] = self._sigmas
-        doubt = known.state.variance.mean(-1) / (4 * area[:, None])  # of a place, in the unit of a sigma's square
-        apart = known.state.value - found.state.value
-        counted = np.asarray(np.isfinite(apart).all(-1))
-        apart = np.where(counted[..., None], apart, 0)[:, :count]
-        wide = np.sqrt(sigmas**2 + np.minimum(doubt, DOUBT**2 / 4))
-        oks = coco.oks(apart, area, wide[:, :count], counted[:, :count])
-        iou = geometry.box_iou(_boxes(known), _boxes(found))
-        share = self.rules.points * counted[:, :count].any(1)
-        certain = np.where(counted, sigmas**2 / (sigmas**2 + doubt), 0).sum(1) / counted.sum(1)
-        return share * oks + (1 - share) * iou, certain
+
+def alike(known: Known, found: Known, sigmas: np.ndarray | None, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Says how alike p pairs are, 0..1, and how certain the places are that are foretold, [p]. sigmas [k] (`scaled`);
+    `share` of the points in it."""
+    count = known.mean.shape[1] - 2
+    area = (known.side**2 + found.side**2) / 2
+    own = np.full(count + 2, SIGMA)
+    if sigmas is not None:
+        own[:count] = sigmas
+    doubt = known.state.variance.mean(-1) / (4 * area[:, None])  # of a place, in the unit of a sigma's square
+    apart = known.state.value - found.state.value
+    counted = np.asarray(np.isfinite(apart).all(-1))
+    apart = np.where(counted[..., None], apart, 0)[:, :count]
+    wide = np.sqrt(own**2 + np.minimum(doubt, DOUBT**2 / 4))
+    oks = coco.oks(apart, area, wide[:, :count], counted[:, :count])
+    iou = geometry.box_iou(_boxes(known), _boxes(found))
+    of_points = share * counted[:, :count].any(1)
+    certain = np.where(counted, own**2 / (own**2 + doubt), 0).sum(1) / counted.sum(1)
+    return of_points * oks + (1 - of_points) * iou, certain
 
 
-def _begun(boxes_xywh: np.ndarray, points: Keypoints, kinds: np.ndarray | None) -> Known:
-    """Everyone who was found, as if seen for the first time."""
+def scaled(sigmas: tuple[float, ...] | None) -> np.ndarray | None:
+    """Scales a skeleton's sigmas for telling instances apart, [k]; None stays."""
+    return None if sigmas is None else np.array(sigmas) * SIGMA / np.mean(sigmas)
+
+
+def begun(boxes_xywh: np.ndarray, points: Keypoints, kinds: np.ndarray | None) -> Known:
+    """Takes all who were found as seen for the first time."""
     boxes, xy = np.asarray(boxes_xywh, np.float64).reshape(-1, 4), np.asarray(points.xy, np.float64)
     count = len(boxes)
     sure = confident(xy, np.asarray(points.score))

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# How much of a speed is left a step: a motion that is not seen for long is no longer believed in.
+# Share of a speed that is left a step: a motion that is not seen for long is no longer believed in.
 KEPT = 0.95
+Variance = np.ndarray | float  # of each number, or of all alike
 
 
 class State(NamedTuple):
@@ -33,22 +34,23 @@ class State(NamedTuple):
         return self.cov[..., 0, 0]
 
 
-def started(value: np.ndarray, variance: np.ndarray, speed_variance: np.ndarray) -> State:
+def started(value: np.ndarray, variance: Variance, speed_variance: Variance) -> State:
     """Begins with a measurement, at rest. A value that is NaN stays so until it is measured."""
     zero = np.zeros_like(value)
     cov = np.stack([np.stack([zero + variance, zero], -1), np.stack([zero, zero + speed_variance], -1)], -2)
     return State(np.stack([value, zero], -1), cov)
 
 
-def predicted(state: State, steps: float, acceleration: np.ndarray) -> State:
-    """Says where the numbers are `steps` later; `acceleration` is its variance, a step of one."""
-    turn, noise = _motion(steps)
+def predicted(state: State, steps: float, acceleration: Variance, kept: float = KEPT) -> State:
+    """Says where the numbers are `steps` later; `acceleration` is its variance, a step of one, `kept` the share of a speed
+    that is left a step."""
+    turn, noise = _motion(steps, kept)
     return State(
         _applied(turn, state.mean), turn @ state.cov @ turn.T + noise * np.asarray(acceleration)[..., None, None]
     )
 
 
-def updated(state: State, value: np.ndarray, variance: np.ndarray) -> State:
+def updated(state: State, value: np.ndarray, variance: Variance) -> State:
     """Takes a measurement in. A number that was NaN begins with it, with the speed's variance that it has."""
     measured, known = np.isfinite(value), np.isfinite(state.value)
     gain = state.cov[..., 0] / (state.variance + variance)[..., None]  # [.., 2]
@@ -62,14 +64,16 @@ def updated(state: State, value: np.ndarray, variance: np.ndarray) -> State:
     )
 
 
-def smoothed(filtered: Sequence[State], forecast: Sequence[State], steps: Sequence[float]) -> list[State]:
+def smoothed(
+    filtered: Sequence[State], forecast: Sequence[State], steps: Sequence[float], kept: float = KEPT
+) -> list[State]:
     """Goes back through a series with what came later in mind.
 
     `filtered[t]` knows the measurements up to t, `forecast[t]` is `predicted` of the one before, `steps[t]` away from it (the
     first of both is not used). A number stays NaN where it was not measured before."""
     result = [filtered[-1]]
     for now, ahead, step in zip(filtered[-2::-1], forecast[:0:-1], steps[:0:-1], strict=True):
-        turn, _ = _motion(step)
+        turn, _ = _motion(step, kept)
         later = result[-1]
         gain = now.cov @ turn.T @ np.linalg.inv(ahead.cov)
         mean = now.mean + _applied(gain, later.mean - ahead.mean)
@@ -78,12 +82,11 @@ def smoothed(filtered: Sequence[State], forecast: Sequence[State], steps: Sequen
     return result[::-1]
 
 
-def _motion(steps: float) -> tuple[np.ndarray, np.ndarray]:
+def _motion(steps: float, kept: float) -> tuple[np.ndarray, np.ndarray]:
     """What `steps` do to value and speed [2, 2], and the covariance that an acceleration of variance one adds."""
-    kept = KEPT**steps
-    way = steps if KEPT == 1 else (1 - kept) / (1 - KEPT)
+    way = steps if kept == 1 else (1 - kept**steps) / (1 - kept)
     noise = np.array([[steps**3 / 3, steps**2 / 2], [steps**2 / 2, steps]])
-    return np.array([[1.0, way], [0.0, kept]]), noise
+    return np.array([[1.0, way], [0.0, kept**steps]]), noise
 
 
 def _applied(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:

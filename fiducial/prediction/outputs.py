@@ -33,7 +33,7 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
 
     Besides COCO's own: `annotation_id` is that of the box in the boxes file, `file_name` lets `evaluate --predictions` and
     people find the image again, `seconds` its time in the video, `track_id` the
-    same instance in other frames, where it is known. Where it was measured how far points may be off, `keypoint_sigmas` says so of x and y of
+    same instance in other frames, where it is known; `filled` that it was not found in this frame, but before and after. Where it was measured how far points may be off, `keypoint_sigmas` says so of x and y of
     each, px, and `keypoint_radii_90` within how many px of it the true point lies in 90 % of all cases."""
     made = []
     scores = found.score.astype(np.float64).mean(1)
@@ -50,10 +50,12 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
             entry["seconds"] = round(float(frame.seconds), 6)
         if given.track_ids and given.track_ids[i] >= 0:
             entry["track_id"] = given.track_ids[i]
-        if given.annotation_ids:
+        if given.annotation_ids and given.annotation_ids[i] is not None:
             entry["annotation_id"] = given.annotation_ids[i]
         if given.xywh:
             entry["bbox"] = given.xywh[i]
+        if given.filled and given.filled[i]:
+            entry["filled"] = True
         if found.sigma is not None:
             entry["keypoint_sigmas"] = [round(float(value), 3) for value in found.sigma[i].ravel()]
         if _has_radii(found.spread):

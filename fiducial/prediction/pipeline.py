@@ -16,14 +16,16 @@ from fiducial.data.coco_json.ids import Id
 from fiducial.errors import BadAnswer
 from fiducial.evaluation import suppression
 from fiducial.log import logger
-from fiducial.prediction import sources
+from fiducial.prediction import second_pass, sources
 from fiducial.prediction.boxes import Boxes, BoxesFile, SameBoxes
 from fiducial.prediction.cuts import Cuts
+from fiducial.prediction.found import InstancesFound
 from fiducial.prediction.identities import Identities
 from fiducial.prediction.prefetch import ahead, newest
 from fiducial.prediction.smoothing import OneEuro, Smoother
 from fiducial.prediction.sources import USUAL_RATE, Frame, Source
 from fiducial.prediction.tracking import Tracker
+from fiducial.progress import Advance
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Keypoints
 
@@ -37,6 +39,7 @@ class Choices:
         1  # where they are is looked up in each such frame of a video; between, they are followed by their points
     )
     smooth: OneEuro | None = None  # points of videos are smoothed in time
+    second_pass: bool = False  # videos are gone through again when all of them is known (`second_pass.py`)
     flip_test: bool = False  # averaged over the image and its mirror image
     oks_nms: float | None = None  # of instances that are more alike than this, by OKS, the best by score stays
     strict: bool = False  # what could be left out is an error
@@ -44,16 +47,6 @@ class Choices:
 
 
 PLAIN = Choices()  # each frame by itself, as it is
-
-
-@dataclass(frozen=True)
-class InstancesFound:
-    """What a look at a frame gave."""
-
-    boxes: Boxes
-    points: Keypoints  # px of the image
-    lost: list[str] = field(default_factory=list)  # instances that were lost in this frame, and why
-    is_cut: bool = False  # another scene begins with this frame
 
 
 @dataclass(frozen=True)
@@ -78,38 +71,71 @@ class Pipeline:
     boxes: BoxesFile | None  # None = one instance in each image
     report: Callable[[str], None]
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    advance: Advance = lambda count: None  # is told of frames that were looked at the first of two times
+
+    def looks_twice(self, inputs: list[Source]) -> int:
+        """Counts the frames that are read twice, as far as that is known."""
+        return (
+            (sources.count([each for each in inputs if each.kind == "video"]) or 0) if self.choices.second_pass else 0
+        )
 
     def look_at(self, inputs: list[Source]) -> Generator[FramePoints, None, None]:
         """Finds points on the frames of sources, or of one camera."""
         for source, frames in itertools.groupby(_frames(inputs), lambda pair: pair[0]):
-            look, finish = _look(self.run, source, self.choices, self.boxes), _Finish(self.run, source, self.choices)
-            unnamed: list[str] = []
-            lost = cut = False
-            for _, frame in frames:
-                number = next(self.numbers)
-                if frame.image is None:
-                    self.report(str(frame.problem))
-                    continue
-                try:
-                    answer = look(frame, frame.image, number)
-                except BadAnswer as error:
-                    self.report(f"{frame.name}: no points of it: {error}")
-                    continue
-                if answer is None:
-                    unnamed.append(frame.name)
-                    continue
-                if answer.lost and not lost:
-                    lost = True
-                    told = "so it was lost; later ones of this video show as new track_ids"
-                    logger.warning(f"{frame.name}: {answer.lost[0]}, {told}")
-                if answer.is_cut and not cut:
-                    cut = True
-                    told = "track_ids begin anew, here and at later cuts of this video"
-                    logger.warning(f"{frame.name}: another scene begins, as after a cut: {told}")
-                yield FramePoints(source, frame, frame.image, *finish(frame, answer))
-            if unnamed and self.boxes is not None:
-                more = f" nor {len(unnamed) - 1} more of this video" if len(unnamed) > 1 else ""
-                self.report(f"{self.boxes.path}: has no image named {unnamed[0]!r}{more}; left out")
+            finish = _Finish(self.run, source, self.choices)
+            answers = self._answers(source, (frame for _, frame in frames))
+            if self.choices.second_pass and source.kind == "video":
+                answers = self._again(source, answers)
+            for frame, answer in answers:
+                if answer is not None and frame.image is not None:
+                    yield FramePoints(source, frame, frame.image, *finish(frame, answer))
+
+    def _answers(self, source: Source, frames: Iterator[Frame]) -> Iterator[tuple[Frame, InstancesFound | None]]:
+        """Looks at the frames of one source; None where nothing is known of one."""
+        look = _look(self.run, source, self.choices, self.boxes)
+        unnamed: list[str] = []
+        lost = cut = False
+        for frame in frames:
+            number = next(self.numbers)
+            if frame.image is None:
+                self.report(str(frame.problem))
+                continue
+            try:
+                answer = look(frame, frame.image, number)
+            except BadAnswer as error:
+                self.report(f"{frame.name}: no points of it: {error}")
+                yield frame, None
+                continue
+            if answer is None:
+                unnamed.append(frame.name)
+            elif answer.lost and not lost:
+                lost = True
+                told = "so it was lost; later ones of this video show as new track_ids"
+                logger.warning(f"{frame.name}: {answer.lost[0]}, {told}")
+            if answer is not None and answer.is_cut and not cut:
+                cut = True
+                told = "track_ids begin anew, here and at later cuts of this video"
+                logger.warning(f"{frame.name}: another scene begins, as after a cut: {told}")
+            yield frame, answer
+        if unnamed and self.boxes is not None:
+            more = f" nor {len(unnamed) - 1} more of this video" if len(unnamed) > 1 else ""
+            self.report(f"{self.boxes.path}: has no image named {unnamed[0]!r}{more}; left out")
+
+    def _again(
+        self, source: Source, answers: Iterator[tuple[Frame, InstancesFound | None]]
+    ) -> Iterator[tuple[Frame, InstancesFound | None]]:
+        """Goes through a video again: its frames are read twice, so that none is kept meanwhile."""
+        seen = []
+        for frame, answer in answers:
+            seen.append((frame.name, answer))
+            self.advance(1)
+        done = second_pass.gone_through([answer for _, answer in seen], self.run.skeleton.sigmas)
+        told = f"{done.filled} instances filled in, {done.joined} tracks joined to others"
+        logger.warning(f"{source.name}: gone through again: points smoothed both ways, {told}")
+        found = {name: answer for (name, _), answer in zip(seen, done.frames, strict=True)}
+        with closing(ahead(sources.frames(source), bytes_of=lambda frame: frame.bytes)) as ready:
+            for frame in ready:
+                yield frame, found.get(frame.name)
 
 
 def _frames(inputs: list[Source]) -> Iterator[tuple[Source, Frame]]:

@@ -101,9 +101,9 @@ def predict_sources(
         _check_suppression(model, run, boxes)
     pipeline = Pipeline(run, choices, boxes_file, report)
     start = time.monotonic()
-    shown = progress("predict", total, "frames", bar=bar)
+    shown = progress("predict", total if total is None else total + pipeline.looks_twice(inputs), "frames", bar=bar)
     with folders.alone(out), _writing(json_file, csv_file, run.card.spec) as write, shown as advance:
-        output = _Output(run.skeleton, write, advance, choices.hide_below)
+        output, pipeline.advance = _Output(run.skeleton, write, advance, choices.hide_below), advance
         try:
             for in_one_go in _stretches(inputs):
                 output.take(pipeline.look_at(in_one_go), targets)
@@ -182,6 +182,12 @@ def _check_outputs(out: Path, json_file: Path, csv_file: Path | None) -> None:
 def _check_videos(inputs: list[Source], choices: Choices, boxes: Path | None) -> None:
     if choices.every > 1 and not choices.track:
         raise UserError("--every: instances are followed between the frames that are looked at, so add --track")
+    if choices.second_pass and not choices.track:
+        raise UserError("--second-pass must know who is who from frame to frame: add --track")
+    if choices.second_pass and choices.smooth is not None:
+        raise UserError("--second-pass smooths both ways, by itself: leave --smooth out")
+    if choices.second_pass and any(source.kind == "camera" for source in inputs):
+        raise UserError("--second-pass needs all of a video, and a camera has no end; leave it out")
     option = "--track" if choices.track else "--smooth"
     smooth = choices.smooth is not None
     if (choices.track or smooth) and all(source.kind == "image" for source in inputs):

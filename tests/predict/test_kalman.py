@@ -14,11 +14,11 @@ STEPS = [1, 1, 2, 1, 3, 1, 1]
 
 def run(values: np.ndarray) -> tuple[list[State], list[State]]:
     """The states that know what was measured until then, and those foretold for each moment."""
-    filtered = [kalman.started(values[0], np.float64(NOISE), np.float64(SPEED))]
+    filtered = [kalman.started(values[0], NOISE, SPEED)]
     forecast = [filtered[0]]
     for value, step in zip(values[1:], STEPS[1:], strict=True):
-        forecast.append(kalman.predicted(filtered[-1], step, np.float64(ACCELERATION)))
-        filtered.append(kalman.updated(forecast[-1], value, np.float64(NOISE)))
+        forecast.append(kalman.predicted(filtered[-1], step, ACCELERATION))
+        filtered.append(kalman.updated(forecast[-1], value, NOISE))
     return filtered, forecast
 
 
@@ -39,7 +39,7 @@ def at_once(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if np.isfinite(value):
             add(unit[2 * place : 2 * place + 1], np.array([value]), np.array([[NOISE]]))
         if place:
-            turn, noise = kalman._motion(STEPS[place])
+            turn, noise = kalman._motion(STEPS[place], kalman.KEPT)
             before, now = unit[2 * place - 2 : 2 * place], unit[2 * place : 2 * place + 2]
             add(now - turn @ before, np.zeros(2), noise * ACCELERATION)
     cov = np.linalg.inv(precision)
@@ -62,18 +62,14 @@ def test_smoothing_both_ways_solves_all_equations(missing: tuple[int, ...]) -> N
 def test_time_backwards_gives_the_same_places() -> None:
     """Where speeds are kept and the start is as free as the end."""
     values = np.cumsum(np.random.default_rng(5).normal(0, 1, (40, 3)), 0)
-    kept, kalman.KEPT = kalman.KEPT, 1.0
-    try:
-        ways = []
-        for series in (values, values[::-1]):
-            filtered = [kalman.started(series[0], np.float64(NOISE), np.float64(1e6))]
-            forecast = [filtered[0]]
-            for value in series[1:]:
-                forecast.append(kalman.predicted(filtered[-1], 1, np.float64(ACCELERATION)))
-                filtered.append(kalman.updated(forecast[-1], value, np.float64(NOISE)))
-            ways.append(np.array([state.value for state in kalman.smoothed(filtered, forecast, [1] * 40)]))
-    finally:
-        kalman.KEPT = kept
+    ways = []
+    for series in (values, values[::-1]):
+        filtered = [kalman.started(series[0], NOISE, 1e6)]
+        forecast = [filtered[0]]
+        for value in series[1:]:
+            forecast.append(kalman.predicted(filtered[-1], 1, ACCELERATION, kept=1))
+            filtered.append(kalman.updated(forecast[-1], value, NOISE))
+        ways.append(np.array([state.value for state in kalman.smoothed(filtered, forecast, [1] * 40, kept=1)]))
     assert ways[0] == pytest.approx(ways[1][::-1], abs=1e-4)
 
 

@@ -52,6 +52,13 @@ def predict(
             help="One-Euro filter for videos: cutoff of points at rest, lower is calmer [off; 1].",
         ),
     ] = None,
+    second_pass: Annotated[
+        bool,
+        typer.Option(
+            "--second-pass",
+            help="With --track: go through each video again: smooth both ways, fill short gaps, join tracks.",
+        ),
+    ] = False,
     flip_test: Annotated[
         bool, typer.Option("--flip-test", help="Average over the picture and its mirror image.")
     ] = False,
@@ -92,6 +99,7 @@ def predict(
             track=track,
             every=every,
             smooth=smooth,
+            second_pass=second_pass,
             flip_test=flip_test,
             oks_nms=oks_nms,
             hide_below=hide_below,
