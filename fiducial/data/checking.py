@@ -17,6 +17,7 @@ from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.types import Findings, Images, Instances, Problem, Skeleton
 
+FARTHEST_PX = 1e9  # of any number in a source; the square of a larger one is soon none in single precision
 ABSURD = 10  # longest sides of a picture; no true point lies so far outside of it
 # A box made from points is enlarged by this much of itself on each side: points lie on a body, not around it.
 BOX_MARGIN = 0.1
@@ -113,6 +114,8 @@ def check(
     given = ~np.isnan(instances.box_xywh).all(1)
     no_area = given & ~(np.isfinite(instances.box_xywh).all(1) & (instances.box_xywh[:, 2:] > 0).all(1))
     doubts.leave_out(no_area, "its box {box} has no area, expected [x, y, w, h] with w and h above 0")
+    huge = given & (np.abs(instances.box_xywh) > FARTHEST_PX).any(1)
+    doubts.leave_out(huge, f"its box {{box}} is no picture's, expected px of at most {FARTHEST_PX:.0e}")
     pointed = labelled.any(1)
     if not ignored:
         doubts.leave_out(given & _outside(instances), "its box {box} lies outside the picture of {size}")
@@ -125,7 +128,9 @@ def check(
     if pictures:
         doubts.bad |= _on_broken_pictures(instances, ~doubts.bad & ~silent, verify, image_size, findings)
     box_xywh = _with_boxes(instances, labelled & finite)
-    area = np.where(np.isfinite(instances.area) & (instances.area > 0), instances.area, box_xywh[:, 2] * box_xywh[:, 3])
+    with np.errstate(over="ignore"):  # of what is left out
+        of_box = box_xywh[:, 2] * box_xywh[:, 3]
+    area = np.where(np.isfinite(instances.area) & (instances.area > 0), instances.area, of_box)
     whole = replace(
         instances,
         image_size=image_size,

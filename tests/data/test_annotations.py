@@ -96,6 +96,7 @@ BAD = [
     (with_annotation(2, bbox=[3, 4, 0, 5]), r"annotation 2: its box \[3.0, 4.0, 0.0, 5.0\] has no area", 1),
     (with_annotation(2, bbox=[41, 4, 6, 5]), "annotation 2: its box .* lies outside the picture of 40x30", 1),
     (with_annotation(2, bbox=[3, float("nan"), 6, 5]), "annotation 2: its box .* has no area", 1),
+    (with_annotation(2, bbox=[3, 4, 1e10, 1e10]), r"annotation 2: its box .* expected px of at most 1e\+09", 1),
     (with_annotation(2, image_id=99), "annotation 2: image id 99 is not among the 3 images", 1),
     (lambda content: content["annotations"].append(content["annotations"][2]), "annotation 2: the id is used twice", 0),
     (with_annotation(2, keypoints="none"), "annotation 2: 1 numbers in its keypoints, expected 9", 1),

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from fiducial.data import skeletons
-from fiducial.data.checking import Label, summary, unchecked
+from fiducial.data.checking import FARTHEST_PX, Label, summary, unchecked
 from fiducial.data.file_names import Folder, listing
 from fiducial.data.images import ENDINGS, FileImages
 from fiducial.errors import UserError, shown
@@ -55,7 +55,6 @@ class Holds:
     licences: bool = False
 
 
-FARTHEST_PX = 1e9
 _WORDS = {
     "train": "train",
     "training": "train",

@@ -21,7 +21,8 @@ import numpy as np
 from fiducial import files as whole_files
 from fiducial import geometry, text_files
 from fiducial.data import shapes
-from fiducial.data.formats import FARTHEST_PX, Holds, by_split, located, numbers, pictures_by_stem
+from fiducial.data.checking import FARTHEST_PX
+from fiducial.data.formats import Holds, by_split, located, numbers, pictures_by_stem
 from fiducial.data.placing import Placing, rows_by_image, size_of
 from fiducial.data.shapes import FROM_EDGES, Box, Drawing, Point, Told
 from fiducial.errors import UserError, did_you_mean, shown
