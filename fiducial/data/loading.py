@@ -117,8 +117,10 @@ def crops_and_draws(
 def loader_of(dataset: Dataset[Any], draws: Sampler[Any] | Sequence[Any], workers: int) -> DataLoader:
     """Makes the loader of a dataset whose items are whole batches: `dataset[draw]` for each of `draws`, in their order.
 
-    Every draw says all that its batch depends on, so that `workers` processes, or none, make the same batches. The
-    loader draws its processes' seeds from a generator of its own: how often it is iterated moves no one else's dice."""
+    Every draw says all that its batch depends on, so that `workers` processes, or none, make the same batches; of more
+    processes than batches some would only be started. The loader draws its processes' seeds from a generator of its own:
+    how often it is iterated moves no one else's dice."""
+    workers = min(workers, len(draws))  # type: ignore[arg-type]  # all our samplers have a length
     return _Loader(
         _Telling(dataset),
         batch_size=None,  # an item is a batch already

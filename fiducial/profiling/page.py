@@ -9,7 +9,7 @@ from fiducial.profiling import grouping, icicle
 from fiducial.profiling.advice import advice
 from fiducial.profiling.grouping import REST, Row
 from fiducial.profiling.parts import Profile, Shape
-from fiducial.report.page import Charts, Fact, Figure, Page, Section, Table
+from fiducial.report.page import Charts, Fact, Figure, Page, Section, Table, sentence
 from fiducial.report.plot import Chart
 
 COLUMNS = ("", "ms", "share", "of peak", "floor ms", "layers", "in", "out", "parameters", "MACs", "out KiB")
@@ -109,7 +109,7 @@ def page_of(profile: Profile, by: str | None) -> Page:
                 for grouped in ("type", "layer")
                 if grouped != by
             ),
-            Section("How it was measured", said[count:]),
+            Section("How it was measured", list(map(sentence, said[count:]))),
         ],
         device=profile.machine.processor,
     )
@@ -120,7 +120,10 @@ def _threads(profile: Profile) -> str:
 
 
 def _table(rows: list[Row], note: str = "") -> Table:
-    return Table(COLUMNS, [_cells(row) for row in rows], note=note)
+    """Makes a table of the columns that tell something: rows of layers of many shapes have none in common."""
+    cells = [_cells(row) for row in rows]
+    told = [i for i, column in enumerate(zip(*cells, strict=True)) if any(cell != "–" for cell in column)]
+    return Table(tuple(COLUMNS[i] for i in told), [[row[i] for i in told] for row in cells], note=note)
 
 
 def _ms(row: Row) -> str:

@@ -296,6 +296,16 @@ def test_without_room_in_shared_memory_batches_go_through_pipes(
     }
 
 
+def test_no_more_processes_than_batches(people: Instances) -> None:
+    batches = len(loading.loader(people, SIZE, 4, AugmentSpec()))
+    assert [loading.loader(people, SIZE, 4, AugmentSpec(), workers=n).num_workers for n in (0, 1, 100)] == [
+        0,
+        1,
+        batches,
+    ]
+    assert batches < 100
+
+
 def test_a_killed_loader_process_is_told_in_a_line(people: Instances) -> None:
     loader, others = loading.loader(people, SIZE, 1, AugmentSpec(), workers=1), set(multiprocessing.active_children())
 

@@ -110,10 +110,10 @@ def _one_process(
 ) -> Iterator[Outcome]:
     """The outcomes of the first values, until the process ends."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    # Each thread that ever ran holds 64 MB of addresses else, which count although nothing is there.
+    environment = {**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "2"}
     command = [sys.executable, str(Path(__file__)), function, str(seconds), str(megabytes), json.dumps(list(warm))]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}, text=True
-    ) as child:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         selector = selectors.DefaultSelector()
