@@ -85,18 +85,20 @@ def draw_points(
     score: np.ndarray | None = None,
     labelled: np.ndarray | None = None,
     colour: Colour | None = None,
+    least: float = 0.0,
 ) -> np.ndarray:
     """Draws the points xy [k, 2] of one instance and the skeleton's edges on a copy of the image.
 
     `score` [k] in 0..1 darkens points the lower it is; points not `labelled` [k] are left out, as are points that
-    are NaN or outside the image. `colour` is one for all; the default is `point_colours`."""
+    are NaN or outside the image. `colour` is one for all; the default is `point_colours`. `least`: of the dots'
+    radius, px."""
     canvas = np.ascontiguousarray(image).copy()
     colours = point_colours(skeleton) if colour is None else _same(colour, len(xy))
     if score is not None:
         certainty = np.clip(np.nan_to_num(score), 0, 1)[:, None]
         colours = _to_bytes(colours * (0.3 + 0.7 * certainty))
     wanted = np.ones(len(xy), bool) if labelled is None else np.asarray(labelled, bool)
-    radius = dot_radius(_size(image), xy, wanted)
+    radius = dot_radius(_size(image), xy, wanted, least)
     ends = wanted & _drawable(xy)
     edges = [(a, b) for a, b in skeleton.edges if ends[a] and ends[b]]
     width = max(1, round(radius * 0.6))
@@ -133,7 +135,8 @@ def enlarged(
         return tile
     xy = geometry.transform(matrix, np.asarray(xy, np.float64))
     if skeleton is not None:
-        return draw_points(tile, xy, skeleton)
+        # Points that a network puts into one place must be seen, too; spread over the crop they have more room than this.
+        return draw_points(tile, xy, skeleton, least=side / 20 / math.sqrt(max(1, len(xy))))
     tile = np.ascontiguousarray(tile)
     _dots(tile, xy, hues(len(xy)), np.ones(len(xy), bool), side / 45)
     return tile
@@ -186,8 +189,8 @@ def farthest(truth: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) -> 
     return known[np.argsort(-np.linalg.norm(predicted[known] - truth[known], axis=-1), kind="stable")]
 
 
-def dot_radius(size: Size, xy: np.ndarray, wanted: np.ndarray) -> float:
-    """Chooses a radius in px: a fifth of the usual distance to the nearest point, so that dots stay apart.
+def dot_radius(size: Size, xy: np.ndarray, wanted: np.ndarray, least: float = 0.0) -> float:
+    """Chooses a radius in px: a fifth of the usual distance to the nearest point, so that dots stay apart, or `least`.
 
     It is never too small to see when the whole image fits a screen, nor clumsy. wanted [k]: points that count."""
     points = xy[wanted & _drawable(xy)]
@@ -196,7 +199,8 @@ def dot_radius(size: Size, xy: np.ndarray, wanted: np.ndarray) -> float:
         return max(smallest, largest)
     distances = np.linalg.norm(points[:, None] - points, axis=-1)
     np.fill_diagonal(distances, np.inf)
-    return max(smallest, min(largest, float(np.sort(distances.min(0))[len(distances) // 2]) / 5))
+    apart = float(np.sort(distances.min(0))[len(distances) // 2]) / 5
+    return max(smallest, min(largest, max(least, apart)))
 
 
 def overlay_heatmaps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import cv2
@@ -66,6 +67,13 @@ def test_points_of_a_crop_lie_where_its_picture_is(size: Size) -> None:
     assert max(drawn.shape[:2]) == 208
     ground = pictures.crop_with_points(dark, unit + 9, ONE)
     np.testing.assert_allclose(centre_of_mass(drawn, ground), centre_of_mass(bare, ground), atol=0.3)
+
+
+@pytest.mark.parametrize("count", [5, 32])
+def test_points_of_a_crop_that_share_a_place_are_seen(count: int) -> None:
+    skeleton = Skeleton("many", tuple(f"point_{i}" for i in range(count)))
+    drawn = pictures.crop_with_points(np.zeros((64, 48, 3), np.uint8), np.full((count, 2), 0.5), skeleton)
+    assert (drawn.max(-1) > 128).sum() > math.pi * 1.5**2
 
 
 def test_the_dot_has_the_size_of_its_disc() -> None:
