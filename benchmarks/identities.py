@@ -1,10 +1,10 @@
 """Who is who in a video: by points, boxes and motion, beside boxes alone and beside tracking as SORT does it.
 
-    python benchmarks/identities.py TRUTH.json [--results FOUND.json] [--seeds 5] [--json]
+    python benchmarks/identities.py TRUTH.json.. [--results FOUND.json] [--seeds 5] [--json]
 
-TRUTH is a COCO file of contiguous frames with `track_id`s. Its boxes and points are given without identities, in any order,
+TRUTH are COCO files of frames of one video with `track_id`s, which are numbered in their names. Their boxes and points are given without identities, in any order,
 as they are and spoilt: boxes dropped, jittered (each side of the box by up to so much of it), points with noise (standard
-deviation in sides of the box), every 2nd or 5th frame alone. FOUND are results that `fiducial predict` wrote for these frames
+deviation in sides of the box), every 2nd, 5th or 10th frame alone. FOUND are results that `fiducial predict` wrote for these frames
 (`bbox`, `keypoints`, `bbox_score`): who is who is then told in these. All three see the same.
 
 `here`: `Identities` as `predict --track` uses it. `boxes`: the same without points. `SORT`: the same filter on boxes alone, IoU
@@ -19,7 +19,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,33 +79,40 @@ class Seen:
     boxes: np.ndarray  # [m, 4]
     xy: np.ndarray  # [m, k, 2], NaN where unknown
     score: np.ndarray  # [m] of the boxes
+    steps: float = 1  # frames since the one before
 
 
-def of_truth(file: Path) -> list[Seen]:
-    """Everyone as labelled, by the frames' numbers."""
-    truth = read_truth(file).instances
-    assert truth.track is not None, f"{file} has no track_ids"
-    who = np.unique(truth.track, return_inverse=True)[1].ravel()
-    xy = np.where(truth.labelled[..., None], truth.xy, np.nan)
-    order = sorted(range(len(truth.images)), key=lambda row: numbered(truth.images.name(row))[:2])
-    rows = [np.flatnonzero(truth.image_row == image) for image in order]
-    return [Seen(who[own], truth.box_xywh[own], truth.box_xywh[own], xy[own], np.ones(len(own))) for own in rows]
+def of_truth(files: Sequence[Path]) -> dict[str, Seen]:
+    """Everyone as labelled, in the order of the frames' numbers, by the images' names; a frame that two files have is one."""
+    frames: dict[str, tuple[int, Seen]] = {}
+    for file in files:
+        truth = read_truth(file).instances
+        assert truth.track is not None, f"{file} has no track_ids"
+        xy = np.where(truth.labelled[..., None], truth.xy, np.nan)
+        for image in range(len(truth.images)):
+            own, name = np.flatnonzero(truth.image_row == image), Path(truth.images.name(image)).name
+            boxes = truth.box_xywh[own]
+            frames[name] = numbered(name).number or 0, Seen(truth.track[own], boxes, boxes, xy[own], np.ones(len(own)))
+    people = np.unique(np.concatenate([seen.who for _, seen in frames.values()]))
+    result, last = {}, None
+    for name, (number, seen) in sorted(frames.items(), key=lambda item: item[1][0]):
+        steps = 1 if last is None else number - last
+        result[name], last = replace(seen, who=np.searchsorted(people, seen.who), steps=steps), number
+    return result
 
 
-def of_results(file: Path, results: Path) -> list[Seen]:
+def of_results(frames: dict[str, Seen], results: Path) -> list[Seen]:
     """Everyone as found, beside who is there."""
-    truth, frames = read_truth(file).instances, of_truth(file)
-    order = sorted(range(len(truth.images)), key=lambda row: numbered(truth.images.name(row))[:2])
     entries: dict[str, list[dict[str, Any]]] = {}
     for entry in files.read_json(results):
         entries.setdefault(Path(entry["file_name"]).name, []).append(entry)
     found = []
-    for frame, row in zip(frames, order, strict=True):
-        own = entries.get(Path(truth.images.name(row)).name, [])
-        points = np.array([entry["keypoints"] for entry in own]).reshape(len(own), *truth.xy.shape[1:2], 3)
+    for name, frame in frames.items():
+        own = entries.get(name, [])
+        points = np.array([entry["keypoints"] for entry in own]).reshape(len(own), frame.xy.shape[1], 3)
         boxes = np.array([entry["bbox"] for entry in own], np.float64).reshape(-1, 4)
         score = np.array([entry.get("bbox_score", 1.0) for entry in own])
-        found.append(Seen(frame.who, frame.true_boxes, boxes, points[..., :2], score))
+        found.append(replace(frame, boxes=boxes, xy=points[..., :2], score=score))
     return found
 
 
@@ -140,7 +147,7 @@ def spoilt(frames: Sequence[Seen], how: Spoilt, seed: int) -> list[Seen]:
         boxes = np.array([geometry.jitter_box(frame.boxes[row], how.jitter, random) for row in rows]).reshape(-1, 4)
         sides = np.sqrt(frame.boxes[rows, 2:].prod(1))
         xy = frame.xy[rows] + how.noise * sides[:, None, None] * random.normal(0, 1, frame.xy[rows].shape)
-        result.append(Seen(frame.who, frame.true_boxes, boxes, xy, frame.score[rows]))
+        result.append(replace(frame, boxes=boxes, xy=xy, score=frame.score[rows], steps=frame.steps * how.every))
     return result
 
 
@@ -150,7 +157,8 @@ def measured(frames: Sequence[Seen], rules: Rules) -> dict[str, float]:
     for frame in frames:
         points = Keypoints(frame.xy, np.ones(frame.xy.shape[:2]))
         start = time.perf_counter()
-        told.append(identities(frame.boxes, frame.score, points))
+        steps = frame.steps if rules.gap > 1 else 1  # SORT counts the frames that it is given
+        told.append(identities(frame.boxes, frame.score, points, steps=steps))
         spent += time.perf_counter() - start
     names = np.unique(np.concatenate(told))
     names = names[names >= 0]
@@ -182,17 +190,18 @@ def compared(scenes: Sequence[Sequence[Seen]], how: Spoilt) -> dict[str, dict[st
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("truth", type=Path)
+    parser.add_argument("truth", type=Path, nargs="+")
     parser.add_argument("--results", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    of_file = of_truth(options.truth)
+    labelled = of_truth(options.truth)
+    of_file = list(labelled.values())
     tables: dict[str, dict[str, dict[str, float]]] = {}
     for how in WAYS:
         tables[f"labels, {how}"] = compared([of_file] * (1 if how == Spoilt() else options.seeds), how)
     if options.results:
-        tables["found"] = compared([of_results(options.truth, options.results)], Spoilt())
+        tables["found"] = compared([of_results(labelled, options.results)], Spoilt())
     for count in (5, 15, 30):
         scenes = [flock(count, 200, 400, seed) for seed in range(options.seeds)]
         for how in (Spoilt(), Spoilt(every=2), Spoilt(dropped=0.1, jitter=0.1, noise=0.05)):

@@ -15,13 +15,13 @@ def best_pairs(worth: np.ndarray, least: float = 0.0) -> tuple[np.ndarray, np.nd
     than `least` are left apart. Gives the rows, ascending, and their columns."""
     if worth.size == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    rows, columns = _solver()(worth, maximize=True)
+    rows, columns = solver()(worth, maximize=True)
     kept = worth[rows, columns] > least
     return rows[kept], columns[kept]
 
 
-def _solver() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """scipy's; UserError with the command where it is not installed."""
+def solver() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Gives scipy's; UserError with the command where it is not installed."""
     try:
         return importlib.import_module("scipy.optimize").linear_sum_assignment
     except ModuleNotFoundError as error:

@@ -78,15 +78,20 @@ def _hota(sights: Sequence[Sight], seen: np.ndarray, told: np.ndarray) -> tuple[
         both = one.similarity.sum(0) + one.similarity.sum(1)[:, None] - one.similarity
         alike[np.ix_(one.truth, one.found)] += np.where(both > TINY, one.similarity / np.maximum(both, TINY), 0)
     aligned = alike / np.maximum(seen[:, None] + told - alike, TINY)  # 0..1: do these tracks belong together?
-    paired = np.zeros((len(LEAST), len(seen), len(told)))
+    pairs = []
     for one in sights:
         rows, columns = best_pairs(aligned[np.ix_(one.truth, one.found)] * one.similarity)
-        enough = one.similarity[rows, columns] >= LEAST[:, None] - TINY
-        paired[:, one.truth[rows], one.found[columns]] += enough
-    count = paired.sum((1, 2))
-    share = paired / np.maximum(seen[:, None] + told - paired, 1)
-    deta = count / np.maximum(seen.sum() + told.sum() - count, 1)
-    return deta, (paired * share).sum((1, 2)) / np.maximum(count, 1)
+        pairs.append(np.stack([one.truth[rows], one.found[columns], one.similarity[rows, columns]], 1))
+    truth, found, similarity = np.concatenate([np.zeros((0, 3)), *pairs]).T
+    which = truth.astype(np.int64) * len(told) + found.astype(np.int64)
+    deta, assa = np.zeros((2, len(LEAST)))
+    for place, least in enumerate(LEAST):
+        kinds, count = np.unique(which[similarity >= least - TINY], return_counts=True)
+        both = seen[kinds // max(len(told), 1)] + told[kinds % max(len(told), 1)] - count
+        total = count.sum()
+        deta[place] = total / max(seen.sum() + told.sum() - total, 1)
+        assa[place] = (count * count / np.maximum(both, 1)).sum() / max(total, 1)
+    return deta, assa
 
 
 def _clear(sights: Sequence[Sight], truths: int) -> tuple[int, int, int]:

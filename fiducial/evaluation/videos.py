@@ -17,7 +17,7 @@ from fiducial.evaluation import coco, identities, steadiness
 from fiducial.evaluation.identities import MATCHED, Sight
 from fiducial.types import Findings, Instances
 
-SHIFTS = np.arange(0, 5, 0.02)  # lags that are tried, frames
+SHIFTS = np.arange(-100, 101) * 0.05  # lags that are tried, frames; from below 0, so that noise alone is no lag
 
 
 def figures_of(

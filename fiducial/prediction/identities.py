@@ -15,7 +15,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.evaluation import coco
-from fiducial.evaluation.assignment import best_pairs
+from fiducial.evaluation.assignment import best_pairs, solver
 from fiducial.prediction import kalman
 from fiducial.prediction.kalman import State
 from fiducial.prediction.tracking import UNKNOWN, confident
@@ -86,6 +86,7 @@ class Identities:
         self, sigmas: tuple[float, ...] | None = None, rules: Rules | None = None, numbers: Iterator[int] | None = None
     ) -> None:
         """sigmas [k] of the skeleton, None = all points alike; `numbers` to give, default 1, 2, .."""
+        solver()  # said before anything is done where it is missing
         self.rules, self.numbers = rules or Rules(), numbers or itertools.count(1)
         self._sigmas = scaled(sigmas)
         self._known: Known | None = None
@@ -141,17 +142,15 @@ class Identities:
         is_open = np.ones(len(found.number), bool) if numbers is None else numbers == UNKNOWN
         open_pairs = np.logical_and(~told.any(1, keepdims=True), is_open)
         rows, columns = np.nonzero(_near(known, found) & (known.kind[:, None] == found.kind) & open_pairs)
-        likeness, certain = alike(known.select(rows), found.select(columns), self._sigmas, self.rules.points)
+        likeness, value = alike(known.select(rows), found.select(columns), self._sigmas, self.rules.points)
         worth = np.where(told, 10.0, 0.0)
-        worth[rows, columns] = np.where(
-            likeness >= self.rules.least, likeness * certain * np.maximum(score[columns], 1e-3), 0
-        )
+        worth[rows, columns] = np.where(likeness >= self.rules.least, value * np.maximum(score[columns], 1e-3), 0)
         return best_pairs(worth)
 
 
 def alike(known: Known, found: Known, sigmas: np.ndarray | None, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Says how alike p pairs are, 0..1, and how certain the places are that are foretold, [p]. sigmas [k] (`scaled`);
-    `share` of the points in it."""
+    """Says how alike p pairs are, 0..1, by the points that both have, and how much that is worth, by how certain the foretold
+    places are and how many of the points both have, [p]. sigmas [k] (`scaled`); `share` of the points in it."""
     count = known.mean.shape[1] - 2
     area = (known.side**2 + found.side**2) / 2
     own = np.full(count + 2, SIGMA)
@@ -164,9 +163,13 @@ def alike(known: Known, found: Known, sigmas: np.ndarray | None, share: float) -
     wide = np.sqrt(own**2 + np.minimum(doubt, DOUBT**2 / 4))
     oks = coco.oks(apart, area, wide[:, :count], counted[:, :count])
     iou = geometry.box_iou(_boxes(known), _boxes(found))
-    of_points = share * counted[:, :count].any(1)
+    # The fewer of the points both have, the more the box decides: else a wrong box of two points would be as good as any.
+    either = np.isfinite(known.state.value).all(-1) | np.isfinite(found.state.value).all(-1)
+    both = counted[:, :count].sum(1) / np.maximum(either[:, :count].sum(1), 1)
     certain = np.where(counted, own**2 / (own**2 + doubt), 0).sum(1) / counted.sum(1)
-    return of_points * oks + (1 - of_points) * iou, certain
+    shares = share * (both > 0), share * both
+    likeness, sure = (of_points * oks + (1 - of_points) * iou for of_points in shares)
+    return likeness, certain * sure
 
 
 def scaled(sigmas: tuple[float, ...] | None) -> np.ndarray | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fiducial import geometry
+from fiducial.data.series import numbered
+from fiducial.evaluation.coco_files import read_truth
 from fiducial.prediction.cuts import Cuts
 from fiducial.prediction.identities import Identities, Rules
 from fiducial.types import Keypoints
@@ -186,3 +189,49 @@ def test_cuts(size: tuple[int, int]) -> None:
     cuts, black = Cuts(), np.zeros_like(one)
     series = [one, noisy, one // 2 + 60, moved, black, one, other, black, black, one, np.roll(one, 3, 1)]
     assert [cuts(image) for image in series] == [False] * 6 + [True, False, False, True, False]
+
+
+def test_a_wrong_box_of_two_points_does_not_take_over() -> None:
+    """As labels of networks have them: two points of someone, found a second time, are someone else."""
+    identities = Identities()
+    for frame, places in enumerate(crossing(12)):
+        boxes, points = found(places)
+        xy = np.concatenate([points.xy, points.xy[:1]])
+        xy[2, 2:] = np.nan
+        part = geometry.box_of_points(xy[2], np.array([True, True, False, False, False]), 0.1)
+        order = [2, 0, 1] if frame else [0, 1, 2]
+        both = Keypoints(xy[order], np.full((3, 5), 0.9))
+        seen = identities(np.concatenate([boxes, part[None]])[order], None, both).tolist()
+        assert seen == ([3, 1, 2] if frame else [1, 2, 3])
+
+
+def test_twins_in_one_place() -> None:
+    """Nobody can tell who is who, but there are two, and no more."""
+    identities = Identities()
+    for _ in range(10):
+        boxes, points = found([[60, 60], [60, 60]])
+        assert sorted(identities(boxes, None, points).tolist()) == [1, 2]
+
+
+def test_flies_of_all_labelled_frames(shared: Path) -> None:
+    """470 frames of one video, up to 111 apart, in any order: no identity changes."""
+    frames: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+    for split in ("train", "val", "test", "test_track"):
+        truth = read_truth(shared / f"flies2/annotations/{split}.json").instances
+        assert truth.track is not None
+        xy = np.where(truth.labelled[..., None], truth.xy, np.nan)
+        for row, image in enumerate(truth.image_row.tolist()):
+            number = numbered(truth.images.name(image)).number
+            own = frames.setdefault(number or 0, [])
+            if truth.track[row] not in [who for who, *_ in own]:
+                own.append((int(truth.track[row]), truth.box_xywh[row], xy[row]))
+    identities, random, last = Identities(), np.random.default_rng(0), 0
+    owners = {}
+    for number, own in sorted(frames.items()):
+        order = random.permutation(len(own))
+        boxes, xy = (np.array([own[row][column] for row in order]) for column in (1, 2))
+        seen = identities(boxes, None, Keypoints(xy, np.ones(xy.shape[:2])), steps=max(1, number - last))
+        last = number
+        for row, who in zip(order.tolist(), seen.tolist(), strict=True):
+            assert owners.setdefault(own[row][0], who) == who, number
+    assert (len(frames), sorted(owners.values())) == (470, [1, 2])
