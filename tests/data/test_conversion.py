@@ -148,6 +148,21 @@ def test_what_is_lost_is_said(name: str, base: Path, tmp_path: Path) -> None:
         assert any(text.startswith(line) for text in lost) != getattr(holds, field), (field, lost)
 
 
+def test_who_is_who_is_kept_or_said(base: Path, tmp_path: Path) -> None:
+    content = json.loads((base / "annotations/train.json").read_text())
+    for number, item in zip((4, 9, 4), content["annotations"], strict=True):
+        item["track_id"] = number
+    del content["annotations"][2]["track_id"]
+    (base / "annotations/tracked.json").write_text(json.dumps(content))
+    source = Source(base / "annotations/tracked.json", base / "images")
+    assert labels.convert(source, tmp_path / "again.json").figures["lost"] == []
+    track = annotations.load(tmp_path / "again.json", "all")[0].track
+    assert track is not None
+    assert track.tolist() == [4, 9, -1]
+    assert "who is who from frame to frame" in labels.convert(source, tmp_path / "out", to="yolo").figures["lost"]
+    (base / "annotations/tracked.json").unlink()
+
+
 def test_nothing_is_lost_in_the_same_format(base: Path, tmp_path: Path) -> None:
     assert labels.convert(base, tmp_path / "out", to="coco").figures["lost"] == []
     content = json.loads((tmp_path / "out/annotations/train.json").read_text())
