@@ -160,8 +160,11 @@ def box_around(xy: np.ndarray, score: np.ndarray) -> np.ndarray:
 def confident(xy: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Says which points of instances, xy [.., k, 2] and score [.., k], say where they are: [.., k] bool."""
     known = np.isfinite(xy).all(-1) & np.isfinite(score)
-    counted = np.where(known, score, np.where(known.any(-1, keepdims=True), np.nan, 0))
-    median = np.nanmedian(counted, -1, keepdims=True) if known.any() else 0
+    if not known.any():
+        return known
+    ordered, count = np.sort(np.where(known, score, np.inf), -1), known.sum(-1, keepdims=True)
+    middle = np.concatenate([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, score.shape[-1] - 1)], -1)
+    median = np.take_along_axis(ordered, middle, -1).mean(-1, keepdims=True)  # NumPy's own takes 2 ms a frame
     return known & (np.where(known, score, 0) >= CONFIDENT * median)
 
 
