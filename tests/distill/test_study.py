@@ -83,7 +83,7 @@ def test_a_study_runs_and_a_failing_run_does_not_stop_it(motion_teacher: Teacher
     assert DISTANCE not in control["metrics"], "its points are its own"
     assert control["alone"]["equivariance_px"] > 0
     assert [row[""] for row in by_teacher.short_table(figures)] == [row["name"] for row in figures["rows"]]
-    page = (out / "report.html").read_text()
+    page = re.sub("</?span>", "", (out / "report.html").read_text())  # where a command's line may not break
     for text in (
         "not the AKD that is published with the First-Order-Motion model",
         "found points of its own",
