@@ -164,7 +164,7 @@ def alike(known: Known, found: Known, sigmas: np.ndarray | None, share: float) -
     oks = coco.oks(apart, area, wide[:, :count], counted[:, :count])
     iou = geometry.box_iou(_boxes(known), _boxes(found))
     # The fewer of the points both have, the more the box decides: else a wrong box of two points would be as good as any.
-    either = np.isfinite(known.state.value).all(-1) | np.isfinite(found.state.value).all(-1)
+    either = np.asarray(np.isfinite(known.state.value).all(-1) | np.isfinite(found.state.value).all(-1))
     both = counted[:, :count].sum(1) / np.maximum(either[:, :count].sum(1), 1)
     certain = np.where(counted, own**2 / (own**2 + doubt), 0).sum(1) / counted.sum(1)
     shares = share * (both > 0), share * both

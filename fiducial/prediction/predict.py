@@ -103,7 +103,7 @@ def predict_sources(
     start = time.monotonic()
     shown = progress("predict", total if total is None else total + pipeline.looks_twice(inputs), "frames", bar=bar)
     with folders.alone(out), _writing(json_file, csv_file, run.card.spec) as write, shown as advance:
-        output, pipeline.advance = _Output(run.skeleton, write, advance, choices.hide_below), advance
+        output, pipeline.advance = _Output(run.skeleton, write, advance, choices), advance
         try:
             for in_one_go in _stretches(inputs):
                 output.take(pipeline.look_at(in_one_go), targets)
@@ -131,7 +131,7 @@ class _Output:
     skeleton: Skeleton
     write: Write
     advance: Advance
-    hide_below: float
+    choices: Choices
     images: int = 0
     instances: int = 0
 
@@ -148,7 +148,9 @@ class _Output:
 
     def _put(self, item: FramePoints, draw: Draw) -> None:
         entries = outputs.entries(item.frame, item.boxes, item.points)
-        draw(item.frame, pictures.draw_keypoints(item.image, item.points, self.skeleton, self.hide_below))
+        numbers = item.boxes.track_ids if self.choices.track else ()
+        drawn = pictures.draw_keypoints(item.image, item.points, self.skeleton, self.choices.hide_below, numbers)
+        draw(item.frame, drawn)
         self.write(entries)
         self.images, self.instances = self.images + 1, self.instances + len(entries)
         self.advance(1)

@@ -65,15 +65,24 @@ def hues(count: int) -> np.ndarray:
 
 
 def draw_keypoints(
-    image: np.ndarray, points: Keypoints, skeleton: Skeleton | None = None, hide_below: float = 0.0
+    image: np.ndarray,
+    points: Keypoints,
+    skeleton: Skeleton | None = None,
+    hide_below: float = 0.0,
+    numbers: Sequence[int] = (),
 ) -> np.ndarray:
     """Draws all instances that were found on a copy of the image, without points of a score lower than `hide_below`; points
-    without names get no lines."""
+    without names get no lines. `numbers` [n] say who each is, below 0 nobody; they stand above them."""
     count = points.xy.shape[-2]
     skeleton = skeleton or points.skeleton or Skeleton("points", tuple(map(str, range(count))))
     drawing = np.ascontiguousarray(image).copy()
     for one in points:
         drawing = draw_points(drawing, one.xy, skeleton, score=one.score, labelled=~(one.score < hide_below))
+    for one, number in zip(points, numbers, strict=False):
+        xy = one.xy[_drawable(one.xy)]
+        if number >= 0 and len(xy):
+            height = int(np.clip(image.shape[1] // 28, 11, 40))
+            _outlined(drawing, str(number), xy[xy[:, 1].argmin()] + np.array([-height / 3, -height / 2]), height, TEXT)
     return drawing
 
 
@@ -384,14 +393,19 @@ def _disc(canvas: np.ndarray, xy: np.ndarray, radius: float, colour: Sequence[in
 def _number(canvas: np.ndarray, xy: np.ndarray, number: int, radius: float) -> None:
     """Writes a number beside a point, dark around it, inside the image: 1 above it, 2 below, so that both are seen where
     two points share a place."""
-    size, font = _size(canvas), cv2.FontFace("sans")
-    height = int(np.clip(size.w // 14, 9, 20))
+    height = int(np.clip(_size(canvas).w // 14, 9, 20))
     up = -radius if number % 2 else radius + 0.7 * height
-    x = int(np.clip(xy[0] + radius, 2, max(2, size.w - height)))
-    y = int(np.clip(xy[1] + up, height, max(height, size.h - 4)))
+    _outlined(canvas, str(number), xy + np.array([radius, up]), height, ERROR)
+
+
+def _outlined(canvas: np.ndarray, text: str, xy: np.ndarray, height: int, colour: Colour) -> None:
+    """Writes a short text from a place on, dark around it, inside the image."""
+    size, font = _size(canvas), cv2.FontFace("sans")
+    x = int(np.clip(xy[0], 2, max(2, size.w - height)))
+    y = int(np.clip(xy[1], height, max(height, size.h - 4)))
     for dx, dy in ((-2, 0), (2, 0), (0, -2), (0, 2), (-1, -1), (1, -1), (-1, 1), (1, 1)):
-        cv2.putText(canvas, str(number), (x + dx, y + dy), OUTLINE, font, height, 700)
-    cv2.putText(canvas, str(number), (x, y), ERROR, font, height, 700)
+        cv2.putText(canvas, text, (x + dx, y + dy), OUTLINE, font, height, 700)
+    cv2.putText(canvas, text, (x, y), colour, font, height, 700)
 
 
 def _strength(maps: np.ndarray, size: Size, peak: float | None) -> np.ndarray:

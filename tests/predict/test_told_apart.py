@@ -16,6 +16,8 @@ from fiducial.prediction import drawings, sources
 from fiducial.prediction.pipeline import Choices
 from fiducial.prediction.predict import predict_sources
 from fiducial.prediction.smoothing import OneEuro
+from fiducial.report import pictures
+from fiducial.types import Keypoints, Skeleton
 
 pytest.importorskip("av")
 pytest.importorskip("scipy")
@@ -115,3 +117,19 @@ def test_every_needs_track(blob_model: Path, tmp_path: Path) -> None:
     clip = film(tmp_path / "film.mp4")
     with pytest.raises(UserError, match=r"--every: .* add --track"):
         predict_sources(blob_model, [str(clip)], tmp_path / "out", choices=Choices(every=5))
+
+
+def test_drawings_show_who_is_who() -> None:
+    """A number above each who has one, and nothing else."""
+    image = np.zeros((120, 200, 3), np.uint8)
+    points = Keypoints(np.array([[[30.0, 60], [50, 80]], [[130, 60], [150, 80]]]), np.ones((2, 2)))
+    skeleton = Skeleton("ants", ("a", "b"))
+    plain = pictures.draw_keypoints(image, points, skeleton)
+    numbered = pictures.draw_keypoints(image, points, skeleton, numbers=[12, -1])
+    changed = np.argwhere((plain != numbered).any(-1))
+    assert len(changed) > 20
+    assert (changed[:, 1] < 70).all()
+    assert (changed[:, 0] < 62).all()
+    assert (pictures.draw_keypoints(image, points, skeleton, numbers=[]) == plain).all()
+    far = Keypoints(np.full((1, 2, 2), np.nan), np.ones((1, 2)))
+    assert pictures.draw_keypoints(image, far, skeleton, numbers=[3]).shape == image.shape
