@@ -16,6 +16,7 @@ from fiducial.data.coco_json.content import Content, load
 from fiducial.data.coco_json.entries import Annotation, Category
 from fiducial.data.coco_json.ids import Id, Rows
 from fiducial.data.file_names import FileNames
+from fiducial.data.series import numbered
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.prediction import bare_boxes
@@ -71,9 +72,10 @@ class BoxesFile:
         return max((boxes.image_id for boxes in self.boxes if isinstance(boxes.image_id, int)), default=0)
 
     def frames_of(self, name: str) -> int:
-        """Counts the frames of the video of this name that it names, as VIDEO#NUMBER."""
-        last = f"{name.rpartition('/')[2]}#"
-        return sum(own.replace("\\", "/").rpartition("/")[2].startswith(last) for own in self.names)
+        """Counts the frames that it names of the video of this name, as VIDEO#NUMBER, or of this series of numbered images."""
+        last = name.rpartition("/")[2]
+        parts = map(numbered, self.names)
+        return sum(one.number is not None and one.series.rpartition("/")[2] in (last, f"{last}#") for one in parts)
 
     def of(self, name: str) -> Boxes | None:
         """Gives the boxes of the image of this name (`file_names.FileNames`), of all its ids; None where there is none, or

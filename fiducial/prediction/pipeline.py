@@ -7,12 +7,12 @@ import itertools
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 
 from fiducial.data.coco_json.ids import Id
+from fiducial.data.series import numbered
 from fiducial.errors import BadAnswer
 from fiducial.evaluation import suppression
 from fiducial.log import logger
@@ -81,14 +81,18 @@ class Pipeline:
 
     def look_at(self, inputs: list[Source]) -> Generator[FramePoints, None, None]:
         """Finds points on the frames of sources, or of one camera."""
-        for source, frames in itertools.groupby(_frames(inputs), lambda pair: pair[0]):
-            finish = _Finish(self.run, source, self.choices)
-            answers = self._answers(source, (frame for _, frame in frames))
-            if self.choices.second_pass and source.kind == "video":
-                answers = self._again(source, answers)
+        parts: dict[str, list[Source]] = {}
+        for each in inputs:
+            parts.setdefault(each.video, []).append(each)
+        for video, pairs in itertools.groupby(_frames(inputs), lambda pair: pair[0].video):
+            own = parts[video]  # one source, or the images of a series, which are called as their frames
+            owners, finish = {each.name: each for each in own}, _Finish(self.run, own[0], self.choices)
+            answers = self._answers(own[0], (frame for _, frame in pairs))
+            if self.choices.second_pass and own[0].is_moving:
+                answers = self._again(own, answers)
             for frame, answer in answers:
                 if answer is not None and frame.image is not None:
-                    yield FramePoints(source, frame, frame.image, *finish(frame, answer))
+                    yield FramePoints(owners.get(frame.name, own[0]), frame, frame.image, *finish(frame, answer))
 
     def _answers(self, source: Source, frames: Iterator[Frame]) -> Iterator[tuple[Frame, InstancesFound | None]]:
         """Looks at the frames of one source; None where nothing is known of one."""
@@ -122,20 +126,21 @@ class Pipeline:
             self.report(f"{self.boxes.path}: has no image named {unnamed[0]!r}{more}; left out")
 
     def _again(
-        self, source: Source, answers: Iterator[tuple[Frame, InstancesFound | None]]
+        self, inputs: list[Source], answers: Iterator[tuple[Frame, InstancesFound | None]]
     ) -> Iterator[tuple[Frame, InstancesFound | None]]:
-        """Goes through a video again: its frames are read twice, so that none is kept meanwhile."""
+        """Goes through a video again, or a series of images: its frames are read twice, so that none is kept meanwhile."""
         seen = []
         for frame, answer in answers:
             seen.append((frame.name, answer))
             self.advance(1)
         done = second_pass.gone_through([answer for _, answer in seen], self.run.skeleton.sigmas)
         told = f"{done.filled} instances filled in, {done.joined} tracks joined to others"
-        logger.warning(f"{source.name}: gone through again: points smoothed both ways, {told}")
+        logger.warning(
+            f"{inputs[0].video.strip('/') or 'images'}: gone through again: points smoothed both ways, {told}"
+        )
         found = {name: answer for (name, _), answer in zip(seen, done.frames, strict=True)}
-        with closing(ahead(sources.frames(source), bytes_of=lambda frame: frame.bytes)) as ready:
-            for frame in ready:
-                yield frame, found.get(frame.name)
+        for _, frame in _frames(inputs):
+            yield frame, found.get(frame.name)
 
 
 def _frames(inputs: list[Source]) -> Iterator[tuple[Source, Frame]]:
@@ -155,8 +160,8 @@ class Look(Protocol):
 
 
 def _look(run: Runtime, source: Source, choices: Choices, boxes: BoxesFile | None) -> Look:
-    if choices.track and source.kind != "image":
-        if boxes is None or boxes.frames_of(source.name) < 2:
+    if choices.track and source.is_moving:
+        if boxes is None or boxes.frames_of(source.video) < 2:
             return _Followed(run, source, boxes)
         at_start = boxes.of(source.name)
         return _ToldApart(run, _FileBoxes(run, boxes, at_start), choices.every, boxes.largest_id)
@@ -231,14 +236,14 @@ class _ToldApart:
         self._identities, self._cuts = Identities(run.skeleton.sigmas), Cuts()
         self._kinds: dict[Id, int] = {}
         self._frames = itertools.count()
-        self._steps, self._shown = 1.0, None  # frames since the one before, and when that was shown
+        self._steps, self._before = 1.0, None  # frames since the one before, and that
         self._last: tuple[np.ndarray, InstancesFound] | None = None  # the frame before, where it was looked up
         self._tracker: Tracker | None = None
         self._found = Boxes(None)  # by the last look
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
         is_cut, is_due = self._cuts(image), next(self._frames) % self._every == 0
-        self._steps, self._shown = _steps(frame, self._shown), frame.seconds
+        self._steps, self._before = _steps(frame, self._before), frame
         if is_cut:
             self._identities.forget()
             self._last = self._tracker = None
@@ -286,11 +291,15 @@ class _ToldApart:
         ).tolist()
 
 
-def _steps(frame: Frame, before: Fraction | None) -> float:
-    """How many frames after the one that was shown `before` this one is: more than one where a camera's were left out."""
-    if frame.seconds is None or before is None:
+def _steps(frame: Frame, before: Frame | None) -> float:
+    """How many frames after the one `before` this is, by times or by the numbers in names: more than one where a camera's
+    were left out, or images are every so many of a video."""
+    if before is None:
         return 1.0
-    return float(max(1, round((frame.seconds - before) * (frame.rate or USUAL_RATE))))
+    if frame.seconds is not None and before.seconds is not None:
+        return float(max(1, round((frame.seconds - before.seconds) * (frame.rate or USUAL_RATE))))
+    numbers = [numbered(one.name).number for one in (frame, before)]
+    return float(max(1, numbers[0] - numbers[1])) if numbers[0] is not None and numbers[1] is not None else 1.0
 
 
 class _Finish:
@@ -298,7 +307,7 @@ class _Finish:
 
     def __init__(self, run: Runtime, source: Source, choices: Choices) -> None:
         self._sigmas, self._oks_nms = run.skeleton.sigmas, choices.oks_nms
-        self._smoother = None if choices.smooth is None or source.kind == "image" else Smoother(choices.smooth)
+        self._smoother = None if choices.smooth is None or not source.is_moving else Smoother(choices.smooth)
         self._frames = itertools.count()
 
     def __call__(self, frame: Frame, answer: InstancesFound) -> tuple[Boxes, Keypoints]:

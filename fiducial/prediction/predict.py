@@ -74,6 +74,7 @@ def predict_sources(
     if not names:
         raise UserError("sources", "none were given; expected images, folders, videos or camera:0")
     inputs = sources.find(names)
+    inputs = sources.in_series(inputs) if choices.track else inputs
     _check_videos(inputs, choices, boxes)
     problems: list[str] = []
     total: int | None = None
@@ -192,8 +193,9 @@ def _check_videos(inputs: list[Source], choices: Choices, boxes: Path | None) ->
         raise UserError("--second-pass needs all of a video, and a camera has no end; leave it out")
     option = "--track" if choices.track else "--smooth"
     smooth = choices.smooth is not None
-    if (choices.track or smooth) and all(source.kind == "image" for source in inputs):
-        raise UserError(f"{option} is about videos and cameras, and there are only images")
+    if (choices.track or smooth) and not any(source.is_moving for source in inputs):
+        frames = "; frames in files are numbered, as a_001.jpg, a_002.jpg" if choices.track else ""
+        raise UserError(f"{option} is about videos and cameras, and there are only images{frames}")
     if smooth and boxes is not None and not choices.track:
         raise UserError("--smooth must know who is who from frame to frame, which --boxes doesn't say: add --track")
 
@@ -208,6 +210,8 @@ def _with_boxes(inputs: list[Source], boxes_file: BoxesFile, report: Callable[[s
             f"has no image named {inputs[0].name!r}, its names are such as {known!r}; `file_name` must be the image's path "
             "under the folder given to predict",
         )
+    names = {source.name for source in named}
+    named = [source for source in inputs if source.name in names or source.is_moving]  # frames between are followed
     if len(named) < len(inputs):
         report(f"{boxes_file.path}: {len(inputs) - len(named)} of {len(inputs)} images are not in it and left out")
     owner: dict[Id, str] = {}

@@ -7,8 +7,9 @@ import itertools
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ import numpy as np
 
 from fiducial.data import media, video
 from fiducial.data.images import read_image
+from fiducial.data.series import numbered
 from fiducial.errors import UserError, nothing_at
 from fiducial.geometry import Size
 
@@ -31,6 +33,17 @@ class Source:
     path: Path
     kind: Literal["image", "video", "camera"]
     declared: Size | None = None  # of an image, by the file that says where its boxes are
+    series: str = ""  # of an image that is one frame of several; "" = it is by itself
+
+    @property
+    def is_moving(self) -> bool:
+        """Says whether it is a video, a camera or a frame of a series, in which instances go on."""
+        return self.kind != "image" or bool(self.series)
+
+    @property
+    def video(self) -> str:
+        """Names what its frames are of, unique in a run."""
+        return self.series or self.name
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,20 @@ def _add(path: Path, found: dict[str, Source], seen: set[Path]) -> None:
             name = _unique(name, whole, found)
             kind = (media.kind_by_name(file) if path.is_dir() else None) or media.kind_of(file)
             found[name] = Source(name, file, kind)
+
+
+def in_series(found: Sequence[Source]) -> list[Source]:
+    """Takes images as frames where several names in a folder are but for a number at the end; they follow each other by it."""
+    parts = {source.name: numbered(source.name) for source in found if source.kind == "image"}
+    own = {
+        name: part.series or f"{name.rpartition('/')[0]}/" for name, part in parts.items() if part.number is not None
+    }
+    counts = Counter(own.values())
+    marked = [
+        replace(source, series=own[source.name]) if counts[own.get(source.name, "")] > 1 else source for source in found
+    ]
+    first = {source.video: place for place, source in reversed(list(enumerate(marked)))}
+    return sorted(marked, key=lambda source: (first[source.video], parts[source.name].number if source.series else 0))
 
 
 def frames(source: Source) -> Generator[Frame, None, None]:
