@@ -25,7 +25,7 @@ import torch
 
 import fiducial
 from fiducial.comparison import statistics
-from fiducial.evaluation import evaluate, floor
+from fiducial.evaluation import bootstrap, evaluate, floor
 from fiducial.models import detector as detectors
 from fiducial.types import Instances
 
@@ -139,8 +139,7 @@ def main() -> None:
 def interval(errors: np.ndarray) -> list[float]:
     """Ends of the bootstrap interval of a mean error; errors [s, n]."""
     values = errors.mean(0)
-    means = statistics.resampled_means(values[np.isfinite(values)], statistics.RESAMPLES)
-    return np.quantile(means, [0.025, 0.975]).tolist()
+    return list(bootstrap.interval(bootstrap.resampled_means(values[np.isfinite(values)], bootstrap.RESAMPLES)))
 
 
 def print_table(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:

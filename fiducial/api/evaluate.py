@@ -54,6 +54,7 @@ def evaluate(
             the labelled ones. sigmas: of OKS, one a point. oks_nms: of results, see the command.
         explain: what kind of error each point is, and what each kind costs: `result.figures["errors"]`.
         results: whether `predicted` is a results file [where its name ends in .json].
+        group: what belongs together, as `--group` says: intervals are of such groups drawn anew.
         columns: about arrays, see `evaluate_points`.
 
     `result["nme"]` gives a figure, `result.metrics` all; `result.notes` says what was assumed. Raises UserError where the
@@ -95,9 +96,10 @@ def evaluate(
                 strict=strict,
                 oks_nms=oks_nms,
                 explain=explain,
+                group=group,
             )
-            lines = [videos.line(figures["tracking"])] if "tracking" in figures else ()
-            return _said(Result(figures=figures, lines=lines))
+            lines = [videos.line(figures["tracking"])] if "tracking" in figures else []
+            return _said(Result(figures=figures, lines=[*_drawn(figures), *lines]))
     if oks_nms is not None:
         raise UserError("--oks-nms: only with --predictions; a model's points are one to an instance of the data")
     data = truth if isinstance(truth, Instances) else source_of(truth, images, category, (), group)
@@ -131,7 +133,7 @@ def evaluate(
             from fiducial.report import detector_report
 
             detector_report.write_evaluation(page, result, model, data.path, split or "test")
-    return _said(Result(figures=result.summary, lines=spread.lines(result.summary)))
+    return _said(Result(figures=result.summary, lines=[*_drawn(result.summary), *spread.lines(result.summary)]))
 
 
 def _network(predicted: Any) -> Network | None:
@@ -148,6 +150,14 @@ def _said(result: Result) -> Result:
     if len(result.notes) > MOST_SAID:
         logger.warning(f".. and {len(result.notes) - MOST_SAID} more; --json FILE has them all")
     return result
+
+
+def _drawn(figures: Mapping[str, Any]) -> list[str]:
+    """What intervals are of, where there are some."""
+    from fiducial.evaluation import intervals
+
+    line = intervals.line(figures)
+    return [line] if line else []
 
 
 def _of(chosen: Mapping[str, bool], *names: str) -> dict[str, bool]:

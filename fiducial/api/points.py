@@ -12,8 +12,9 @@ from fiducial.api.arguments import refuse
 from fiducial.api.results import Result
 from fiducial.data import arrays
 from fiducial.data.arrays import NoImages
+from fiducial.data.groups import groups_of
 from fiducial.errors import UserError
-from fiducial.evaluation import coco, floor, metrics, predictions
+from fiducial.evaluation import coco, floor, intervals, metrics, predictions
 from fiducial.types import Instances, Keypoints, Normalizer, Skeleton
 
 
@@ -99,6 +100,7 @@ def evaluate_points(
             "left_out": scored.left_out,
             "normalizer": scored.normalizer,
             "metrics": scored.numbers(),
+            **intervals.of_instances(instances, points, scored.instance_counts, groups_of(instances)),
             "floor": ground.as_json(),
             "per_point": scored.per_point_rows(),
         }
@@ -106,7 +108,7 @@ def evaluate_points(
         detections = coco.Detections(
             _places(predicted_image_ids, ids, len(points)), points.xy, points.score.mean(1), None
         )
-        figures = predictions.figures_of(instances, detections, weights)
+        figures = predictions.figures_of(instances, detections, weights, groups=groups_of(instances))
     return Result(figures={**figures, "notes": notes, "problems": []})
 
 

@@ -65,8 +65,8 @@ AlsoOption = Annotated[
 GroupOption = Annotated[
     str | None,
     typer.Option(
-        help="What must not be in two splits, where DATA has no val: a field of its images (video, person), or a pattern on "
-        "their names [found by itself]."
+        help="What belongs together: not in two splits, where DATA has no val, and drawn together for intervals. A field of the "
+        "images (video, person), or a pattern on their names [found by itself]."
     ),
 ]
 StrictOption = Annotated[

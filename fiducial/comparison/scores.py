@@ -16,8 +16,7 @@ from fiducial import files
 from fiducial.comparison.costs import VariantCost
 from fiducial.comparison.runs import Run, Variant
 from fiducial.comparison.table import NME, Row
-from fiducial.data import loading
-from fiducial.data.series import series_of
+from fiducial.data import groups, loading
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, metrics
 from fiducial.log import logger
@@ -130,7 +129,7 @@ def row_of(
         figures=[_figures(of_seed, instances) for of_seed in predictions],
         predicted=np.stack([of_seed.xy[0][measured] for of_seed in predictions]),
         cost=cost,
-        groups=groups_of(truth),
+        groups=groups.groups_of(truth).of(truth),
         about={
             "box_jitter": {f"{j:g}": files.finite(float(nme)) for j, nme in zip(JITTERS, jitter, strict=True)},
             "nme_per_point": [files.finite(float(nme)) for nme in point],
@@ -138,13 +137,6 @@ def row_of(
             "exported": None if export is None else {"runtime": export.runtime, "precision": export.precision},
         },
     )
-
-
-def groups_of(instances: Instances) -> np.ndarray:
-    """Numbers the instances that belong together: of one series where the images' names tell of ten or more, else on one
-    image."""
-    names = [instances.images.name(int(row)) for row in instances.image_row]
-    return np.unique(series_of(names) or instances.image_row, return_inverse=True)[1]
 
 
 def digest_of(instances: Instances) -> str:

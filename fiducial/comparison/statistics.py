@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fiducial.evaluation.bootstrap import RESAMPLES, interval, resampled_means
 from fiducial.evaluation.metrics import mean
 
-RESAMPLES = 4000
-LEVEL = 0.95
 # Of NME: less than this is arithmetic in another order, as runtimes have it; on every instance alike, so that no resample
 # would call it noise.
 ROUNDING = 1e-5
@@ -47,7 +46,7 @@ class Difference:
     """Mean error of one method less that of another, on the same instances: negative = the first is better."""
 
     mean: float
-    low: float  # ends of the interval that holds the difference with a probability of `LEVEL`
+    low: float  # ends of the interval that holds the difference with a probability of 95 % (`bootstrap.LEVEL`)
     high: float
     seeds: int  # the fewer of the two
     share_better: float  # of the resamples in which the first is better; an equal result counts half
@@ -64,8 +63,7 @@ def paired_bootstrap(
     seed: int = 0,
 ) -> Difference:
     """Measures the difference between two methods, first [s, n] and second [t, n]: instances are drawn anew with
-    replacement, each with the mean over the seeds of its errors (Efron and Tibshirani, 1993, ch. 13: percentile
-    intervals). Where they belong together, `groups` [n] numbers whole groups that are drawn: frames of one video tell less
+    replacement, each with the mean over the seeds of its errors (`evaluation/bootstrap.py`). Where they belong together, `groups` [n] numbers whole groups that are drawn: frames of one video tell less
     than so many images.
 
     Instances that either could not be measured on (NaN) do not count. Where nothing is left all figures are NaN."""
@@ -77,7 +75,7 @@ def paired_bootstrap(
         nan = math.nan
         return Difference(mean=nan, low=nan, high=nan, seeds=seeds, share_better=nan, within_noise=False)
     means = resampled_means(apart, resamples, seed, groups)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    low, high = interval(means)
     one, other = Spread.of(first), Spread.of(second)
     seeds_touch = one.low <= other.high and other.low <= one.high
     return Difference(
@@ -88,21 +86,6 @@ def paired_bootstrap(
         share_better=float((means < 0).mean() + (means == 0).mean() / 2),
         within_noise=(low <= ROUNDING and high >= -ROUNDING) or (seeds > 1 and seeds_touch),
     )
-
-
-def resampled_means(values: np.ndarray, resamples: int, seed: int = 0, groups: np.ndarray | None = None) -> np.ndarray:
-    """Means of `resamples` draws of n out of values [n] with replacement, or of all their groups. The draws depend on their
-    number and the seed alone, so that all pairs of methods are judged by the same ones."""
-    generator = np.random.default_rng(seed)
-    members = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    sizes, sums = np.bincount(members), np.bincount(members, values)
-    count = len(sizes)
-    at_once = max(1, 4_000_000 // count)  # bounds the memory of the draws
-    parts = []
-    for start in range(0, resamples, at_once):
-        rows = generator.integers(0, count, (min(at_once, resamples - start), count))
-        parts.append(sums[rows].mean(1) if count == len(values) else sums[rows].sum(1) / sizes[rows].sum(1))
-    return np.concatenate(parts)
 
 
 def pareto_front(error: np.ndarray, cost: np.ndarray) -> np.ndarray:

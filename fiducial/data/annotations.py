@@ -68,6 +68,11 @@ def own_splits(data: Source | Path | str) -> tuple[str, ...]:
     return tuple(find(Source.of(data).path)[1])
 
 
+def files_of(data: Source | Path | str, split: str) -> list[Path]:
+    """Lists the files that a split is read from, or carved out of."""
+    return [file for part in Source.of(data).parts for file in _choose(part.path, find(part.path)[1], split)[0]]
+
+
 def read(source: Source, split: str, findings: Findings, *, carve: bool = True) -> tuple[Instances, bool]:
     """The instances of one split as they stand in their files, before what is wrong is left out; and whether the split is
     carved out of another, which only `carve` does. Of one set and category."""

@@ -7,17 +7,14 @@ test."""
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fiducial.data.image_fields import GROUPS, grouping, image_fields
-from fiducial.data.images import FileImages
-from fiducial.data.series import FEWEST_SERIES, blocks_of, series_of
-from fiducial.errors import UserError
+from fiducial.data import groups
+from fiducial.data.series import blocks_of
 from fiducial.types import Findings, Instances
 
 FEWEST_NAMES = 10  # different last parts of names, below which the folders before them count, too
@@ -34,14 +31,13 @@ def carved(
 ) -> Instances:
     """Keeps the instances on images that fall to `split`, one of train and `tenths`' values; a note says so.
 
-    group: a field of the images in COCO's JSON, or a regular expression on their names whose first group, or whole match,
-    names the series [found by itself]."""
+    group: as in `groups.told`."""
     images = instances.images
-    names = [images.names[row] if isinstance(images, FileImages) else images.name(row) for row in range(len(images))]
+    names = groups.names_of(images, range(len(images)))
     if not names:
         return instances
-    keys, how = _series(names, files, group, findings)
-    if (blocks := blocks_of(names, 10)) is not None and keys is None:
+    keys, how = _told(names, files, group, findings.source)
+    if (blocks := blocks_of(names, groups.BLOCKS)) is not None and keys is None:
         keys, how = blocks, "in runs of frames, the last ones of each video by their numbers"
         placed = {key: tenths.get(int(key.rpartition("#")[2]), "train") for key in keys}
     else:
@@ -54,43 +50,20 @@ def carved(
     return instances.select(share[instances.image_row])
 
 
-def _series(
-    names: Sequence[str], files: Sequence[Path], group: str | None, findings: Findings
-) -> tuple[list[str] | None, str]:
+def _told(names: Sequence[str], files: Sequence[Path], group: str | None, source: str) -> tuple[list[str] | None, str]:
     """The series of each image, None for none, and how it was told, in words."""
+    found = groups.told(names, files, group, source)
+    if found is None:
+        return None, "by a hash of their names"
     if group is not None:
-        return _grouped(names, files, group, findings.source), f"by a hash of their {group!r} (--group)"
-    for field, values in grouping(image_fields(files), names).items():
-        whole = [value or name for value, name in zip(values, names, strict=True)]
-        if FEWEST_SERIES <= len(set(whole)) < len(whole):
-            return (
-                whole,
-                f"by a hash of their {field!r}, so that no {field} is in two splits (--group NAME for another)",
-            )
-    if (found := series_of(names)) is not None:
-        [(first, _)] = Counter(found).most_common(1)
-        return found, f"by a hash of their series, such as {first.lstrip('/')!r}, so that none is in two splits"
-    return None, "by a hash of their names"
-
-
-def _grouped(names: Sequence[str], files: Sequence[Path], group: str, source: str) -> list[str]:
-    fields = grouping(image_fields(files), names, (group,))
-    if group in fields:
-        return [value or name for value, name in zip(fields[group], names, strict=True)]
-    try:
-        found = [re.search(group, name) for name in names]
-    except re.error as error:
-        raise UserError(source, f"--group {group!r} is neither a field of its images nor a pattern: {error}") from None
-    if not any(found):
-        known = ", ".join(grouping(image_fields(files), names, GROUPS)) or "none that are known"
-        raise UserError(
-            source,
-            f"--group {group!r}: no image has such a field, nor a name such as {names[0]!r} that matches; fields: {known}",
+        return found.keys, f"by a hash of their {group!r} (--group)"
+    if found.field is not None:
+        return (
+            found.keys,
+            f"by a hash of their {found.field!r}, so that no {found.field} is in two splits (--group NAME for another)",
         )
-    return [
-        name if match is None else (match[1] or "") if match.re.groups else match[0]
-        for match, name in zip(found, names, strict=True)
-    ]
+    [(first, _)] = Counter(found.keys).most_common(1)
+    return found.keys, f"by a hash of their series, such as {first.lstrip('/')!r}, so that none is in two splits"
 
 
 def _lengthened(names: Sequence[str]) -> list[str]:

@@ -94,15 +94,15 @@ def numbered(name: str) -> Numbered:
     return Numbered("" if says_nothing else f"{folder}/{found[1]}", int(found[2]), is_video)
 
 
-def series_of(names: Sequence[str]) -> list[str] | None:
+def series_of(names: Sequence[str], fewest: int = FEWEST_SERIES) -> list[str] | None:
     """Gives the series of each image by which a set can be split whole, by their names or else by their folders; None where
-    they tell of none, or of fewer than `FEWEST_SERIES`. An image of none is one by itself."""
+    they tell of none, or of fewer than `fewest`. An image of none is one by itself."""
     parts = [numbered(name) for name in names]
     by_name = [part.series or name for part, name in zip(parts, names, strict=True)]
     folders = [name.replace("\\", "/").rpartition("/")[0] for name in names]
     for groups in (by_name, folders):
         count = len(set(groups))
-        if FEWEST_SERIES <= count < len(groups):
+        if fewest <= count < len(groups):
             return groups
     return None
 

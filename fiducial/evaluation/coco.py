@@ -8,6 +8,7 @@ instances are numbered by their rows, and ids don't matter."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -54,6 +55,9 @@ class Detections:
         return cls(truth.image_row[one], xy[one], score[one], np.flatnonzero(one))
 
 
+Match = Callable[[np.ndarray, np.ndarray], dict[str, Any]]  # see `matching`
+
+
 class Pairs(NamedTuple):
     """Every detection with every truth of its image: p of them, detections in the order given."""
 
@@ -78,8 +82,8 @@ def average_precision(truth: Instances, detections: Detections, sigmas: np.ndarr
 def curves(truth: Instances, detections: Detections, sigmas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Precision [thresholds, recalls, areas], made monotone, and the recall reached [thresholds, areas]; -1 where there
     is no truth to find."""
-    order, _ = _best_of_each_image(truth, detections)
-    found = _match_and_accumulate(truth, detections, order, similarities(truth, detections, sigmas, order))
+    order, _ = best_of_each_image(truth, detections)
+    found = matching(truth, detections, order, similarities(truth, detections, sigmas, order))(THRESHOLDS, AREAS)
     return np.asarray(found["precision"])[..., 0, :, 0], np.asarray(found["recall"])[:, 0, :, 0]
 
 
@@ -88,14 +92,25 @@ def matches(truth: Instances, detections: Detections, sigmas: np.ndarray, least_
 
     In order of score each takes the best truth that is left; one that is matched to an ignored truth counts for
     nothing."""
-    order, _ = _best_of_each_image(truth, detections)
+    order, _ = best_of_each_image(truth, detections)
     pairs = similarities(truth, detections, sigmas, order)
-    found = _match_and_accumulate(truth, detections, order, pairs, np.array([least_oks]), AREAS[:1])["matched"]
     taken = np.full(len(detections.score), -1)
-    for name in found:
-        detection, row = map(int, name.split("_"))
-        taken[order[detection - 1]] = row - 1
+    taken[order] = matched_at(matching(truth, detections, order, pairs), len(order), least_oks)
     return taken
+
+
+def matched_at(match: Match, count: int, least_oks: float) -> np.ndarray:
+    """Row of the truth that each of `count` detections is matched to at one OKS, of any area; -1: none."""
+    taken = np.full(count, -1)
+    for name in match(np.array([least_oks]), AREAS[:1])["matched"]:
+        detection, row = map(int, name.split("_"))
+        taken[detection - 1] = row - 1
+    return taken
+
+
+def extent(xy: np.ndarray) -> np.ndarray:
+    """Area, px^2, of the smallest upright box around all points: [n, k, 2] -> [n]. What COCO takes for a detection's."""
+    return np.ptp(xy, axis=1).prod(1)
 
 
 def of_images(truth: Instances, detections: Detections, kept: np.ndarray) -> tuple[Instances, Detections]:
@@ -160,7 +175,7 @@ def _oks(xy: np.ndarray, truth: Instances, row: np.ndarray, sigmas: np.ndarray) 
     return oks(apart, truth.area[row].astype(np.float64), sigmas, counted)
 
 
-def _best_of_each_image(truth: Instances, detections: Detections) -> tuple[np.ndarray, np.ndarray]:
+def best_of_each_image(truth: Instances, detections: Detections) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the detections that count, and their rank by score in their image, sorted by image id, then rank."""
     image_place = _places(truth.image_id)[detections.image_row]
     order = np.lexsort((-detections.score, image_place))
@@ -188,17 +203,11 @@ def of_same_image(left: np.ndarray, right: np.ndarray, images: int) -> tuple[np.
     return i, by_image[first[left[i]] + within]
 
 
-def _match_and_accumulate(
-    truth: Instances,
-    detections: Detections,
-    order: np.ndarray,
-    pairs: Pairs,
-    thresholds: np.ndarray = THRESHOLDS,
-    areas: np.ndarray = AREAS,
-) -> dict[str, Any]:
-    """faster-coco-eval's `precision` [thresholds, recalls, 1, areas, 1] and `recall` [thresholds, 1, areas, 1], for
-    one category and one limit of detections; -1 where there is no truth to find. `matched` has a key "d_t" for each
-    match at any threshold and area, both numbered as in `_dataset`."""
+def matching(truth: Instances, detections: Detections, order: np.ndarray, pairs: Pairs) -> Match:
+    """Gives what matches and accumulates at some thresholds [t] and ranges of areas [a, 2]: faster-coco-eval's `precision`
+    [thresholds, recalls, 1, areas, 1] and `recall` [thresholds, 1, areas, 1], for one category and one limit of
+    detections; -1 where there is no truth to find. `matched` has a key "d_t" for each match at any threshold and area,
+    both numbered as in `_dataset`."""
     library = _library()
     images, places = range(len(truth.image_id)), _places(truth.image_id)
     image_row = places[detections.image_row[order]]
@@ -206,19 +215,22 @@ def _match_and_accumulate(
     rows = [values[start:stop] for start, stop in _bounds(pairs.detection, len(order))]
     # Of each image its detections' OKS, and none at all where it has no truth.
     tables = [[list(filter(None, rows[start:stop]))] for start, stop in _bounds(image_row, len(images))]
-    extent = np.ptp(detections.xy[order], axis=1).prod(1)
     wanted = _dataset(library, places[truth.image_row], area=truth.area, iscrowd=truth.crowd, ignore=truth.ignored)
-    found = _dataset(library, image_row, area=extent, score=detections.score[order])
-    rules = SimpleNamespace(
-        iouThrs=thresholds.tolist(),
-        recThrs=RECALLS.tolist(),
-        areaRng=areas.tolist(),
-        maxDets=[MAX_DETECTIONS],
-        imgIds=images,
-        catIds=[0],
-        useCats=True,
-    )
-    return library.COCOevalEvaluateAccumulate(rules, tables, wanted, found, images, [0], True)
+    found = _dataset(library, image_row, area=extent(detections.xy[order]), score=detections.score[order])
+
+    def match(thresholds: np.ndarray, areas: np.ndarray) -> dict[str, Any]:
+        rules = SimpleNamespace(
+            iouThrs=thresholds.tolist(),
+            recThrs=RECALLS.tolist(),
+            areaRng=areas.tolist(),
+            maxDets=[MAX_DETECTIONS],
+            imgIds=images,
+            catIds=[0],
+            useCats=True,
+        )
+        return library.COCOevalEvaluateAccumulate(rules, tables, wanted, found, images, [0], True)
+
+    return match
 
 
 def _dataset(library: Any, image_row: np.ndarray, **columns: np.ndarray) -> Any:

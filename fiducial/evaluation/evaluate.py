@@ -14,10 +14,11 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.data import annotations
+from fiducial.data.groups import Groups, groups_of
 from fiducial.data.instance_crops import InstanceCrops
 from fiducial.data.source import Source
 from fiducial.errors import UserError
-from fiducial.evaluation import floor, metrics, mistakes, spread
+from fiducial.evaluation import floor, intervals, metrics, mistakes, spread
 from fiducial.evaluation.floor import Floor
 from fiducial.evaluation.metrics import Metrics
 from fiducial.evaluation.mistakes import Mistakes
@@ -86,9 +87,10 @@ def evaluate_model(
         )
     # Instances without points are detections that no label can judge: they count neither as found nor as missed.
     if isinstance(data, Instances):
-        instances, findings = data, []
+        instances, findings, files, group = data, [], [], None
     else:
         instances, findings = annotations.load(data, split, strict=strict, ignored=True)
+        files, group = annotations.files_of(data, split), Source.of(data).group
     if not set(instances.skeleton.points) & set(skeleton.points):
         findings = [*findings, Problem(source, NOTE, in_order_note(skeleton.points, instances.skeleton.points))]
     if set(instances.skeleton.points) < set(skeleton.points):
@@ -106,7 +108,10 @@ def evaluate_model(
     else:
         train = evaluation.instances if split == "train" else train_of(data, skeleton.points)
     ground = floor.floor_of(evaluation.instances, train)
-    summary = summary_of(evaluation, model=str(model), data=source, split=split, ground=ground, findings=findings)
+    together = groups_of(evaluation.instances, files, group)
+    summary = summary_of(
+        evaluation, model=str(model), data=source, split=split, ground=ground, findings=findings, groups=together
+    )
     judged = None
     if explain:
         judged, errors = _explained(evaluation, network.card.spec.size)
@@ -173,8 +178,10 @@ def summary_of(
     split: str,
     ground: Floor | None = None,
     findings: Sequence[Problem] = (),
+    groups: Groups | None = None,
 ) -> dict[str, Any]:
-    """Makes what `--json` writes: fractions, not percent; None where there was nothing to measure."""
+    """Makes what `--json` writes: fractions, not percent; None where there was nothing to measure. groups: by which figures
+    have intervals."""
     scored = evaluation.metrics
     apart = metrics.by_visibility(evaluation.keypoints.xy, evaluation.instances)
     return {
@@ -185,6 +192,11 @@ def summary_of(
         "left_out": scored.left_out,
         "normalizer": scored.normalizer,
         "metrics": scored.numbers(),
+        **(
+            {}
+            if groups is None
+            else intervals.of_instances(evaluation.instances, evaluation.keypoints, scored.instance_counts, groups)
+        ),
         **({} if ground is None else {"floor": ground.as_json()}),
         "per_point": scored.per_point_rows(),
         **({"by_visibility": apart} if apart else {}),

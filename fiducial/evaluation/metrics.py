@@ -54,6 +54,7 @@ class Metrics:
     instance_nme: np.ndarray = field(repr=False)  # [n], NaN where left out: for galleries of the best and worst
     instance_epe: np.ndarray = field(repr=False)  # [n], px
     counts: Counts | None = None  # of keypoint accuracy
+    instance_counts: np.ndarray | None = field(default=None, repr=False)  # [n, 4] TP, TN, FP, FN, 0 where left out
     oks: dict[str, float] | None = None  # COCO's ten numbers, for skeletons with sigmas
 
     def numbers(self) -> dict[str, float | None]:
@@ -123,7 +124,9 @@ def score(
         labelled[measured],
         crop_size,
     )
-    metrics = replace(metrics, counts=Counts.of(rows))
+    instance_counts = np.zeros((len(measured), 4), np.int64)
+    instance_counts[measured] = rows
+    metrics = replace(metrics, counts=Counts.of(rows), instance_counts=instance_counts)
     if skeleton.sigmas is not None:
         detections = coco.Detections.of(keypoints, instances)
         metrics = replace(metrics, oks=coco.average_precision(instances, detections, np.array(skeleton.sigmas)))
@@ -245,12 +248,12 @@ def mean(values: np.ndarray) -> float:
 
 def mean_of_instance(errors: np.ndarray) -> np.ndarray:
     """Averages over the labelled points, [n, k] -> [n]; NaN for instances without any."""
-    return _mean_over(errors, axis=1)
+    return mean_over(errors, axis=1)
 
 
 def pck(relative: np.ndarray, threshold: float) -> np.ndarray:
     """Computes the share of instances in which a point is nearer than `threshold` (strictly), for each point: [n, k] -> [k]."""
-    return _mean_over(np.where(np.isnan(relative), np.nan, relative < threshold), axis=0)
+    return mean_over(np.where(np.isnan(relative), np.nan, relative < threshold), axis=0)
 
 
 def auc(nme: np.ndarray, limit: float) -> float:
@@ -282,7 +285,7 @@ def per_point(
     return tuple(rows)
 
 
-def _mean_over(values: np.ndarray, axis: int) -> np.ndarray:
+def mean_over(values: np.ndarray, axis: int) -> np.ndarray:
     """numpy.nanmean without its warning for all-NaN slices."""
     there = ~np.isnan(values)
     count = there.sum(axis)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from fiducial.data import checking
+from fiducial.data.groups import Groups, groups_of
 from fiducial.errors import UserError
-from fiducial.evaluation import coco, floor, metrics, mistakes, suppression, videos
+from fiducial.evaluation import coco, floor, intervals, metrics, mistakes, suppression, videos
 from fiducial.evaluation.coco_files import read_detections, read_truth
 from fiducial.types import Findings, Instances
 
@@ -28,6 +29,7 @@ def evaluate_results(
     strict: bool = False,
     oks_nms: float | None = None,
     explain: bool = False,
+    group: str | None = None,
 ) -> dict[str, Any]:
     """Measures AP and AR of a results file, and NME and its kin of those instances that can be paired; ready for JSON.
 
@@ -47,7 +49,8 @@ def evaluate_results(
     if oks_nms is not None:
         detections = _without_repeats(detections, weights, oks_nms, findings)
 
-    figures = figures_of(instances, detections, weights, labels.crowd_index)
+    together = groups_of(instances, [truth], group)
+    figures = figures_of(instances, detections, weights, labels.crowd_index, groups=together)
     if explain:
         if weights is not None:  # those of the user may be others than the truth's own
             instances = replace(instances, skeleton=instances.skeleton.with_sigmas(weights.tolist()))
@@ -73,29 +76,30 @@ def figures_of(
     detections: coco.Detections,
     weights: np.ndarray | None,
     crowd_index: np.ndarray | None = None,
+    *,
+    groups: Groups,
 ) -> dict[str, Any]:
     """Measures AP and AR of detections by OKS sigmas, where there are some, and the distances of those that can be paired
-    with the truth; ready for JSON."""
+    with the truth; ready for JSON. groups: by which they have intervals."""
     numbers: dict[str, float | None] = {}
     if weights is not None:
         numbers |= coco.average_precision(instances, detections, weights)
         numbers |= _crowding(crowd_index, instances, detections, weights)
     found, rows = _paired(instances, detections, weights)
-    distances = metrics.measure(
-        detections.xy[found],
-        instances.xy[rows],
-        instances.labelled[rows],
-        box_xywh=instances.box_xywh[rows],
-        image_size=instances.image_size[instances.image_row[rows]],
-        skeleton=instances.skeleton,
-    )
+    paired, xy = instances.select(rows), detections.xy[found]
+    distances = metrics.measure_instances(xy, paired)
+    if weights is None:
+        drawn = intervals.as_json(paired, xy, groups)
+    else:
+        drawn = intervals.as_json(paired, xy, groups, whole=instances, detections=detections, sigmas=weights)
     return {
         "count": len(instances),
         "detections": len(detections.score),
         "paired": distances.count,
         "normalizer": distances.normalizer,
         "metrics": numbers | distances.numbers(),
-        "floor": floor.floor_of(instances.select(rows)).as_json(),
+        **drawn,
+        "floor": floor.floor_of(paired).as_json(),
         "per_point": distances.per_point_rows(),
     }
 
@@ -148,7 +152,7 @@ def _without_repeats(
     """The detections that OKS-NMS keeps, in the order in which they were given."""
     if sigmas is None:
         raise UserError(f"--oks-nms needs sigmas, and there are none for these points. {metrics.HOW_TO_GIVE_SIGMAS}")
-    area = suppression.extent(detections.xy)  # a results file has no areas
+    area = coco.extent(detections.xy)  # a results file has no areas
     rows = suppression.oks_nms_of_images(detections.image_row, detections.xy, detections.score, area, sigmas, limit)
     findings.note(
         f"{len(detections.score) - len(rows)} of {len(detections.score)} detections left out by OKS-NMS at {limit:g}"

@@ -61,11 +61,6 @@ def oks_nms_of_images(
     return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *kept]))
 
 
-def extent(xy: np.ndarray) -> np.ndarray:
-    """Area, px^2, of the smallest upright box around all points: [n, k, 2] -> [n]. What COCO takes for a detection's."""
-    return np.ptp(xy, axis=1).prod(1)
-
-
 def by_score(score: np.ndarray) -> np.ndarray:
     return np.argsort(-np.asarray(score, dtype=np.float64), kind="stable")
 

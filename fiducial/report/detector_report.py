@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fiducial.card import Card
-from fiducial.evaluation import spread
+from fiducial.evaluation import intervals, spread
 from fiducial.evaluation.evaluate import Evaluation, ModelEvaluation
 from fiducial.evaluation.floor import Floor
 from fiducial.evaluation.mistakes import KINDS, Mistakes
@@ -99,6 +99,7 @@ def write_evaluation(path: Path, result: ModelEvaluation, model: Path, data: Pat
         notes=result.summary["notes"],
         ground=result.floor,
         explained=None if result.mistakes is None else (result.mistakes, result.summary["errors"]),
+        drawn=result.summary,
     )
 
 
@@ -115,11 +116,12 @@ def write(
     notes: Sequence[str] = (),
     ground: Floor | None = None,
     explained: tuple[Mistakes, Mapping[str, Any]] | None = None,
+    drawn: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the page, and its pictures as JPEGs in a folder `pictures` beside it.
 
     folder: the run that holds the model, whose recipe and curves are shown; one without them, as of an exported file,
-    is a page without them. data, split: what was evaluated, in words. explained: the kinds of errors, and their figures."""
+    is a page without them. data, split: what was evaluated, in words. explained: the kinds of errors, and their figures. drawn: what `intervals.as_json` tells."""
     shown = [
         *evaluation_galleries(evaluation.instances, evaluation.keypoints, evaluation.metrics.instance_nme),
         *about.galleries,
@@ -129,7 +131,11 @@ def write(
     metrics, skeleton, run = evaluation.metrics, evaluation.instances.skeleton, read_run(folder)
     numbers = metrics.numbers()
     meanings = {name: meaning.format(normalizer=metrics.normalizer) for name, meaning in MEANINGS.items()}
-    rows = [(name, value, meanings.get(name, "")) for name, value in numbers.items()]
+    ends = intervals.beside(drawn or {})
+    rows = [
+        (name, value, " ".join(text for text in (ends.get(name), meanings.get(name)) if text))
+        for name, value in numbers.items()
+    ]
     if ground is not None:
         rows[1:1] = _ground_rows(ground)
         line = ground.verdict(numbers["nme"])
@@ -140,7 +146,11 @@ def write(
         title=title,
         facts=[*_facts(numbers, meanings, ground), Fact("instances", f"{metrics.count}", f"of {split}, measured")],
         notes=notes,
-        metrics=metric_table(rows, f"On {split}", f"{metrics.count} instances, fractions, not percent."),
+        metrics=metric_table(
+            rows,
+            f"On {split}",
+            " ".join([f"{metrics.count} instances, fractions, not percent.", *_sentence(intervals.line(drawn or {}))]),
+        ),
         drawn=[
             *run.charts(
                 ("NME on val", ["val/nme"], "After each epoch."),
@@ -164,6 +174,11 @@ def write(
         device=about.device,
     )
     return write_page(path, page)
+
+
+def _sentence(line: str) -> list[str]:
+    """A line as a sentence, "" as none."""
+    return [f"In brackets: {line}."] if line else []
 
 
 def _facts(numbers: Mapping[str, float | None], meanings: Mapping[str, str], ground: Floor | None) -> list[Fact]:

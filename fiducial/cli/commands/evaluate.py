@@ -98,7 +98,7 @@ def evaluate(
             raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
     elif predictions is not None:
         about_models = {"flip_test": flip_test, "box_jitter": box_jitter or None, "report": report, "images": images}
-        refuse("not with --predictions", split=split, group=group, **about_models)
+        refuse("not with --predictions", split=split, **about_models)
         truth = data or model
         if truth is None or (data is not None and model is not None):
             raise UserError("evaluate --predictions RESULTS.json TRUTH.json: expected exactly one truth file")
@@ -124,6 +124,7 @@ def evaluate(
         oks_nms=oks_nms,
         explain=explain,
         category=category if predictions is not None else None,
+        group=group if predictions is not None else None,
         strict=strict,
         progress=sys.stderr.isatty(),
     )
@@ -132,6 +133,7 @@ def evaluate(
 
 def _show(result: Result, *, per_point: bool, report: Path | None, json_file: Path | None) -> None:
     """Writes the figures and prints them, the verdict first."""
+    from fiducial.evaluation import intervals
     from fiducial.evaluation.floor import Floor
 
     write_figures(json_file, result.figures)
@@ -143,7 +145,10 @@ def _show(result: Result, *, per_point: bool, report: Path | None, json_file: Pa
     if result.table:
         print_table(result.table)
     else:
-        print_figures(result.metrics, {} if ground is None else {"nme": ground.beside()})
+        beside = intervals.beside(result.figures)
+        if ground is not None:
+            beside["nme"] = "  ".join([*([beside["nme"]] if "nme" in beside else []), ground.beside()])
+        print_figures(result.metrics, beside)
     for line in result.lines:
         typer.echo(line)
     _show_errors(result.figures)
