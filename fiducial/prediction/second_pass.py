@@ -221,7 +221,7 @@ def _smooth(frames: Frames, piece: Track, points: list[np.ndarray | None], fille
 
 
 def _without_jumps(values: np.ndarray, most_px: float) -> np.ndarray:
-    """Without the coordinates pairs that leave their place for one frame, [t, m, 2]."""
+    """Without those coordinates [t, m, 2] that leave their place for one frame."""
     result = values.copy()
     middle, across = (values[:-2] + values[2:]) / 2, values[2:] - values[:-2]
     off = np.linalg.norm(values[1:-1] - middle, axis=-1)
@@ -233,10 +233,7 @@ def _without_jumps(values: np.ndarray, most_px: float) -> np.ndarray:
 def smoothed(values: np.ndarray) -> np.ndarray:
     """Smooths coordinates [t, m, 2] both ways, NaN where not measured; also what lies between is told. NaN before the first
     measurement and behind the last stay."""
-    likelihood, ratios = _likelihood(values), RATIOS[:, None]
-    acceleration = np.take_along_axis(np.broadcast_to(ratios, likelihood.shape), likelihood.argmax(0)[None], 0)[
-        0, :, None
-    ]
+    acceleration = RATIOS[_likelihood(values).argmax(0), None]
     filtered = [kalman.started(values[0], 1.0, FREE)]
     forecast = list(filtered)
     for value in values[1:]:
