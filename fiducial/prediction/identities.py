@@ -72,7 +72,7 @@ class Known:
     def met(self, found: Known) -> Known:
         """Takes in where they were found, row by row."""
         state = kalman.updated(self.state, found.mean[..., 0], _noise(found))
-        return Known(self.number, self.kind, self.seen + 1, found.unseen, found.side, *state)
+        return Known(self.number, self.kind, self.seen + found.seen, found.unseen, found.side, *state)
 
 
 class Identities:
@@ -109,9 +109,10 @@ class Identities:
 
         Boxes [n, 4] of areas above 0, their scores [n] in 0..1 (None: all sure), points of n instances, k each (0: by boxes
         alone). kinds [n]: only equal ones are the same instance. numbers [n]: who they are, where that is known, as of
-        those who are followed; UNKNOWN elsewhere. `steps`: frames since the last call."""
+        those who are followed and not found anew; UNKNOWN elsewhere. Nobody is someone new then. `steps`: frames since the last call."""
         score = np.ones(len(boxes_xywh)) if box_score is None else np.asarray(box_score, np.float64)
         found = begun(boxes_xywh, points, kinds)
+        found.seen[:] = numbers is None  # who is followed was not found again
         known = (found.select(np.zeros(0, np.int64)) if self._known is None else self._known).ahead(steps)
         rows, columns = self._pairs(known, found, score, numbers)
         met = known.select(rows).met(found.select(columns))
@@ -128,6 +129,7 @@ class Identities:
         """Gives numbers to those who are someone now."""
         if numbers is not None:
             met.number[:] = np.where(numbers != UNKNOWN, numbers, met.number)
+            return
         is_one = (met.number == UNKNOWN) & ((score >= self.rules.sure) | (met.seen >= self.rules.sightings))
         for row in np.flatnonzero(is_one).tolist():
             met.number[row] = next(self.numbers)

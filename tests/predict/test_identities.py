@@ -97,6 +97,16 @@ def test_false_alarms_get_no_number() -> None:
     assert seen == [[1, -1], [1, -1, -1], [1, 2], [1, 2, -1], [1, 2], [1, 2, -1]]
 
 
+def test_who_is_followed_was_not_found_again() -> None:
+    """An unsure box that is looked up in every fifth frame is someone at its third look."""
+    identities, seen = Identities(), []
+    boxes, points = found([[60, 60]])
+    for frame in range(13):
+        numbers = None if frame % 5 == 0 else np.array(seen[-1])
+        seen.append(identities(boxes, np.array([0.3]), points, numbers=numbers).tolist())
+    assert seen == [[-1]] * 10 + [[1]] * 3
+
+
 def test_other_kinds_are_others() -> None:
     identities = Identities()
     boxes, points = found([[60, 60], [80, 70]])
@@ -146,12 +156,12 @@ def test_points_tell_apart_what_boxes_do_not() -> None:
         turned = Keypoints(xy[order], points.score)
         assert identities(boxes, None, turned).tolist() == [order[0] + 1, order[1] + 1]
         by_boxes(boxes, None, turned)
-    assert sorted(by_boxes(boxes, None, turned).tolist()) == [1, 2]
+    assert sorted(by_boxes(boxes, None, points).tolist()) == [1, 2]
 
 
 def test_five_hundred_in_a_frame() -> None:
     places = np.stack(np.meshgrid(np.arange(25) * 60, np.arange(20) * 60), -1).reshape(-1, 2) + 50.0
-    random, identities = np.random.default_rng(1), Identities()
+    random, identities, names = np.random.default_rng(1), Identities(), dict[int, int]()
     for frame in range(4):
         order = random.permutation(500)
         boxes, points = found((places + 5 * frame)[order], noise=1.5, seed=frame)
