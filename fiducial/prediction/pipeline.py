@@ -75,9 +75,8 @@ class Pipeline:
 
     def looks_twice(self, inputs: list[Source]) -> int:
         """Counts the frames that are read twice, as far as that is known."""
-        return (
-            (sources.count([each for each in inputs if each.kind == "video"]) or 0) if self.choices.second_pass else 0
-        )
+        moving = [each for each in inputs if each.is_moving] if self.choices.second_pass else []
+        return sources.count(moving) or 0
 
     def look_at(self, inputs: list[Source]) -> Generator[FramePoints, None, None]:
         """Finds points on the frames of sources, or of one camera."""
