@@ -17,6 +17,7 @@ from fiducial.comparison.costs import VariantCost
 from fiducial.comparison.runs import NAMES
 from fiducial.comparison.scores import JITTERS
 from fiducial.comparison.table import NME, Comparison, Contrast, Row
+from fiducial.data import groups
 from fiducial.evaluation import floor
 from fiducial.evaluation.floor import Floor
 from fiducial.profiling.machine import processor
@@ -203,7 +204,11 @@ def _notes(of: Scored, differing: bool) -> list[str]:
             "val also chose the best epoch of each run, which flatters all figures here a little; --split test says "
             "what to expect of new images."
         )
-    lines += series_note([of.instances.images.name(row) for row in np.unique(of.instances.image_row).tolist()])
+    drawn = groups.groups_of(of.instances)
+    if drawn.what == "images":
+        lines += series_note([of.instances.images.name(row) for row in np.unique(of.instances.image_row).tolist()])
+    else:
+        lines.append(f"Intervals are of {drawn.count} {drawn.what}, drawn anew as a whole.")
     if differing:
         lines.append("The recipes differ in more than the method; in what, is listed under Differences.")
     exported = [row.name for row in rows if row.about["exported"] is not None]
