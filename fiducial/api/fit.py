@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fiducial.api.arguments import options_of, path_of, settings_of, source_of
+from fiducial.api.arguments import options_of, path_of, refuse, settings_of, source_of
 from fiducial.api.results import Run
 from fiducial.data.arrays import SOURCE
 from fiducial.data.source import Source
@@ -52,6 +52,7 @@ def fit(
     strict: bool = False,
     recipe: Recipe | str | None = None,
     minutes: float | None = None,
+    folds: int | None = None,
     plan: bool = True,
     plan_only: bool = False,
     resume: bool = False,
@@ -81,6 +82,8 @@ def fit(
             what is not chosen is planned by the data and the machine, unless `plan` is False. `plan_only` makes the
             plan and nothing else, without `out`: the figures are then `facts`, `plan` and `recipe`.
         minutes: that all may take. check: first look for labels that would waste the run (docs/check.md).
+        folds: so many runs, each judged on the part that it has not seen, and one model of all labels in `out`, whose figures
+            are the folds'. Images that belong together (`group`) are in one fold.
         images, category, group: of a path, as the command has them. also: paths of further sets, learnt together. progress: a bar on the terminal.
         more: any setting, as `--set` has it: `workers=0`, `head={"sigma_cells": 1.5}`; settings: such as "augment.flip=0".
 
@@ -121,6 +124,19 @@ def fit(
     by_labels = teaching is fitting
     if teacher is not None and (isinstance(data, Instances) or not by_labels):
         raise UserError("teacher", "is for labelled sets on a disk and methods that learn from labels; leave it out")
+    if folds is not None:
+        others = {
+            "plan_only": plan_only,
+            "a method that learns without labels": not by_labels,
+            "unlabelled": unlabelled is not None or chosen.unlabelled is not None,
+            "teacher": teacher is not None,
+            "devices": devices > 1,
+        }
+        refuse("folds", others)
+        source = None if isinstance(data, Instances) else source_of(data, images, category, also, group)
+        own = _pool_for_folds(data, val, chosen) if source is None else fitting.load_data(source, chosen)
+        asked, at = given_by(options, words), {"resume": resume, "progress": progress}
+        return _in_folds(own, source, folder, chosen, folds, given=given, asked=asked, **at)
     pool = _pool_of(unlabelled, chosen, by_labels, has_teacher=teacher is not None)
     if isinstance(data, Instances):
         if not by_labels:
@@ -144,6 +160,32 @@ def fit(
                 return _plan_of(read(chosen), chosen, given or ())
     figures = run.run(prepare, folder, chosen, resume=resume, devices=devices, progress=progress)
     return Run(figures=figures or {}, folder=folder)
+
+
+def _pool_for_folds(data: Instances, val: Instances | None, recipe: Recipe) -> Data:
+    """Gives instances in memory as what folds are made of, all in `train`."""
+    own = _data_of(data, data if val is None else val, recipe)
+    return own if val is not None else replace(own, validation=own.validation.select(np.zeros(0, np.int64)))
+
+
+def _in_folds(
+    data: Data, source: Source | None, out: Path, recipe: Recipe, folds: int, *, resume: bool, **options: Any
+) -> Run:
+    """Trains the runs of `folds`."""
+    from fiducial.data import annotations
+    from fiducial.evaluation import intervals
+    from fiducial.training import folds as in_folds
+
+    name, label_files = data.train.source or SOURCE, []
+    if source is not None:
+        name = str(source)
+        label_files = [file for split in ("train", "val") for file in annotations.files_of(source, split)]
+    group = None if source is None else source.group
+    figures = in_folds.fit(
+        data, out, recipe, folds, source=name, label_files=label_files, group=group, resume=resume, **options
+    )
+    lines = [intervals.line(figures), *figures["notes"][-1:]]
+    return Run(figures=figures, folder=out, lines=[line for line in lines if line])
 
 
 def _refuse_for_labels(method: str, also: Sequence[Any], plan_only: bool) -> None:

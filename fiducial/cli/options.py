@@ -130,6 +130,13 @@ def _choices(
     minutes: Annotated[
         float | None, typer.Option(min=0.1, help="That all may take; as many steps are made as fit.")
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="So many runs, each judged on the part of DATA that it has not seen, and one model of all (docs/training.md).",
+        ),
+    ] = None,
     plan: Annotated[
         bool, typer.Option(help="What no option says is planned by the data and the machine (docs/training.md).")
     ] = True,

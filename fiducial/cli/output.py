@@ -63,8 +63,10 @@ def print_run(summary: Mapping[str, Any]) -> None:
     """Prints what a run has come to: first why it is worth little, where it is, then the epoch kept and its figures."""
     if summary.get("warning"):
         typer.echo(f"warning: {summary['warning']}")
+    from fiducial.evaluation import intervals
+
     typer.echo(f"{'best epoch':>12}  {summary['best_epoch']} of {summary['epochs']}")
-    print_figures(summary["metrics"])
+    print_figures(summary["metrics"], intervals.beside(summary))
 
 
 def print_figures(metrics: Mapping[str, Any], beside: Mapping[str, str] | None = None) -> None:

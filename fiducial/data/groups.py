@@ -52,7 +52,7 @@ def groups_of(
         keys, what = found.keys, f"values of {found.field!r}"
         if found.field is None:
             [(first, _)] = Counter(keys).most_common(1)
-            what = f"series of names, such as {first.lstrip('/')!r}"
+            what = f"series of names, such as {first.rpartition('/')[2]!r}"
     elif (blocks := blocks_of(names, BLOCKS)) is not None:
         keys, what = blocks, "runs of frames"
     else:

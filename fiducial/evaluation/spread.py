@@ -87,11 +87,11 @@ def measured_on(keypoints: Keypoints, instances: Instances, image_to_crop: np.nd
     return measured(_errors(keypoints, instances) * enlargement[:, None], told, instances.image_row)
 
 
-def line(spread: Spread | None) -> str:
+def line(spread: Spread | None, split: str = "val") -> str:
     """Says what was measured, in a sentence."""
     if spread is None:
-        return f"how far points may be off can't be told: val has fewer than {FEWEST} labelled points"
-    about = f"{spread.points} points of {spread.instances} instances of val"
+        return f"how far points may be off can't be told: {split} has fewer than {FEWEST} labelled points"
+    about = f"{spread.points} points of {spread.instances} instances of {split}"
     if 0.9 not in spread.shares:
         return f"how far points may be off: measured on {about}, too few for radii of 90 %"
     share, margin = 90, 100 * spread.margins[spread.shares.index(0.9)]

@@ -30,6 +30,7 @@ AFTER_STOP = "`fiducial fit` continues exactly with --resume"
         "licence",
         "patience",
         "minutes",
+        "folds",
         "plan",
         "plan_only",
         "check",
@@ -78,6 +79,8 @@ def fit(
     """Train a detector on labelled images, or on videos without labels.
 
     fiducial fit faces/ --out runs/faces --minutes 20
+
+    fiducial fit mice/ --out runs/mice --folds 5
 
     fiducial fit faces/ --out runs/few --unlabelled photos/
 
