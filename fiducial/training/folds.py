@@ -9,6 +9,7 @@ what the folds' models found of labels that they had not seen."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -38,6 +39,7 @@ from fiducial.types import Instances, Keypoints, Spread
 
 VALIDATED = 10  # one of so many of what a fold's model may see chooses its epoch
 UNEQUAL = 0.5  # of all images: a fold that holds more leaves its model little to learn from
+LEAST_MINUTES = 0.1  # of a run
 FILE = "folds.json"
 
 
@@ -57,8 +59,10 @@ def fit(
 ) -> dict[str, Any]:
     """Trains all and gives the figures, as metrics.json of OUT has them, and `files`.
 
-    given: settings that are not to be planned; None = all. asked: those that must not differ where it is resumed. label_files, group: see `groups.told`. Minutes of the recipe are
-    for all runs together. What was finished is kept where it is resumed. Raises UserError for fewer groups than folds."""
+    given: settings that are not to be planned; None = all. asked: those that must not differ where it is resumed.
+    label_files, group: see `groups.told`. Minutes of the recipe are for all runs together. What was finished is kept where
+    it is resumed. Raises UserError for fewer groups than folds."""
+    began, minutes = time.perf_counter(), recipe.minutes
     labels = together([part for part in (data.train, data.validation) if len(part)])
     groups = groups_of(labels, label_files, group, fewest=folds)
     fold = fold_of(groups.of(labels), labels.image_row, folds, recipe.seed)
@@ -75,6 +79,9 @@ def fit(
         )
         for number in range(folds):
             seen = fold != number
+            if minutes is not None:
+                left = minutes - (time.perf_counter() - began) / 60
+                recipe = replace(recipe, minutes=round(max(LEAST_MINUTES, left / (folds + 1 - number)), 3))
             logger.info(f"fold {number + 1} of {folds}: {len(np.unique(labels.image_row[~seen]))} images are left out")
             recipe = _train(labels, seen, groups, recipe, folder_of(out, number), source, progress)
         evaluation, rows = _unseen(labels, fold, out)
@@ -217,6 +224,7 @@ def _train(
     if not (folder / "metrics.json").exists():
         prepare = partial(fitting.planned_work, data, source=source, given=None)
         begun = (folder / "recipe.json").exists()
+        recipe = replace(recipe, minutes=recipes.of_run(folder, Recipe).minutes) if begun else recipe
         run.run(prepare, folder, replace(recipe, check=False), resume=begun, progress=progress)
     found = recipes.of_run(folder, Recipe)
     settled = replace(recipe.optimizer, lr=found.optimizer.lr)

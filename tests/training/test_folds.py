@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,16 @@ def test_what_can_not_be_in_folds_is_told(
     assert words in err
     assert "Traceback" not in err
     assert not (tmp_path / "run" / "folds.json").exists()
+
+
+def test_minutes_are_shared_out_by_what_is_left(blobs: Path, tmp_path: Path) -> None:
+    started = time.perf_counter()
+    out = tmp_path / "run"
+    run = fiducial.fit(blobs, out, folds=2, minutes=1.2, **{**CHOICES, "epochs": 1})
+    took = (time.perf_counter() - started) / 60
+    shares = [recipes.of_run(out / f"fold_{number}").minutes for number in (1, 2)]
+    assert run.figures["count"] == 64
+    assert took <= 1.2
+    # The first run had a third of what was left, the second a half of what the first had not used.
+    assert shares[0] == pytest.approx(0.4, abs=0.1)
+    assert shares[1] > shares[0] or took > 1
