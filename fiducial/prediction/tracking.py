@@ -61,6 +61,9 @@ class Tracker:
         self.numbers = [next(self._counter) for _ in range(1 if boxes_xywh is None else len(boxes_xywh))]
         self._next: np.ndarray | None = None  # [n, 4]: where to look in the next frame
         self._frames = 0
+        self._shares: np.ndarray | None = (
+            None  # [n, 2, 2] corners of boxes as they were found, in shares of `box_around`
+        )
 
     @classmethod
     def behind(
@@ -76,6 +79,7 @@ class Tracker:
         lost are numbered by `numbers`."""
         tracker = cls(run, boxes_xywh[:0], numbers)
         tracker._start, tracker.numbers, tracker._frames = boxes_xywh, list(named), 1
+        tracker._shares = _shares_of(boxes_xywh, points)
         tracker._next = tracker._moved(boxes_xywh, points, image, [])
         return tracker
 
@@ -130,6 +134,9 @@ class Tracker:
         moved = self._start_boxes(image).copy()
         for row, (xy, score) in enumerate(zip(points.xy, points.score, strict=True)):
             target = box_around(xy, score)
+            if self._shares is not None:
+                corners = geometry.box_to_px(self._shares[row], target)
+                target = geometry.box_of_points(corners, np.array([True, True]))
             if why := self._useless(target, image):
                 self._lose(row, why, lost)
             else:
@@ -155,6 +162,16 @@ class Tracker:
 def box_around(xy: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Puts the next box [4] of an instance around its confident points xy [k, 2], score [k], with a margin."""
     return geometry.box_of_points(xy, confident(xy, score), MARGIN)
+
+
+def _shares_of(boxes_xywh: np.ndarray, points: Keypoints) -> np.ndarray:
+    """How boxes [n, 4] in which instances were found lie around their confident points: whoever found them may draw them
+    wider, or the points of a weak model keep to the middle. [n, 2, 2]: of those without points, as if around them exactly."""
+    shares = np.empty((len(boxes_xywh), 2, 2))
+    for row, (box, xy, score) in enumerate(zip(boxes_xywh, points.xy, points.score, strict=True)):
+        own = geometry.px_to_box(geometry.box_corners(box)[[0, 2]], box_around(xy, score))
+        shares[row] = own if np.isfinite(own).all() else [[0, 0], [1, 1]]
+    return shares
 
 
 def confident(xy: np.ndarray, score: np.ndarray) -> np.ndarray:

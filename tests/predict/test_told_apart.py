@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from predict.test_tracking import FindsBright, scene
 
 from fiducial.errors import UserError
 from fiducial.evaluation.predictions import evaluate_results
@@ -17,6 +18,7 @@ from fiducial.prediction import drawings, sources
 from fiducial.prediction.pipeline import Choices
 from fiducial.prediction.predict import predict_sources
 from fiducial.prediction.smoothing import OneEuro
+from fiducial.prediction.tracking import Tracker
 from fiducial.report import pictures
 from fiducial.types import Keypoints, Skeleton
 
@@ -162,3 +164,23 @@ def test_drawings_show_who_is_who() -> None:
     assert (pictures.draw_keypoints(image, points, skeleton, numbers=[]) == plain).all()
     far = Keypoints(np.full((1, 2, 2), np.nan), np.ones((1, 2)))
     assert pictures.draw_keypoints(image, far, skeleton, numbers=[3]).shape == image.shape
+
+
+def test_boxes_that_were_found_keep_their_size_around_points_that_keep_to_the_middle() -> None:
+    """Behind a look, a box moves and grows as the points do, however they lie in it."""
+
+    class Middle(FindsBright):
+        def __call__(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints:
+            found = super().__call__(image, boxes_xywh)
+            middle = found.xy.mean(1, keepdims=True)
+            return Keypoints(middle + 0.5 * (found.xy - middle), found.score)
+
+    run: Any = Middle()
+    box = np.array([[20.0, 30, 44, 54]])
+    images = [scene((22 + 3 * step, 32, 40, 50)) for step in range(13)]
+    behind = Tracker.behind(run, images[0], box, run(images[0], box), [7], iter([]))
+    seen = [behind(image) for image in images[1:]]
+    assert [each.numbers for each in seen] == [[7]] * 12
+    assert seen[-1].boxes[0] == pytest.approx([20 + 3 * 12 - 6, 30, 44, 54], abs=3)  # two frames of motion behind
+    followed = Tracker(run, box)
+    assert [followed(image) for image in images][-1].boxes[0, 2] < 30  # by the points alone
