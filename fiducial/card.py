@@ -18,6 +18,7 @@ FORMAT_VERSION = 1
 MOST_SIDE = 4096  # px of the network's input
 MOST_PADDING = 100.0
 NOT_STATED = "not stated"
+FINDER = "finder"  # of a run's folder: the run of its finder
 PADDING = 1.25  # boxes are enlarged by this, and widened to the crop's aspect, before they are cut out
 BOX_SHARE = "train_box_share"  # in `Card.metrics`: the median box of the training data over its image's area
 

@@ -34,6 +34,9 @@ Align = Literal["edge", "stride", "corner"]  # how the cells of a heatmap lie on
 Frame = Literal["unit", "share"]  # in which regression gives its points: both are shares of the picture's sides
 
 
+EIGHTHS = 8  # of a px, to which found boxes are rounded
+
+
 class Size(NamedTuple):
     """Holds width and height, px, always in this order; tensors are [..., h, w]."""
 
@@ -352,6 +355,47 @@ def box_iou(one_xywh: np.ndarray, other_xywh: np.ndarray) -> np.ndarray:
     high = np.minimum(one_xywh[..., :2] + one_xywh[..., 2:], other_xywh[..., :2] + other_xywh[..., 2:])
     both = np.maximum(high - low, 0).prod(-1)
     return both / (one_xywh[..., 2:].prod(-1) + other_xywh[..., 2:].prod(-1) - both)
+
+
+def box_middle(box_xywh: Array) -> Array:
+    """Gives the middle of boxes in px, [..., 4] -> [..., 2]."""
+    return box_xywh[..., :2] + box_xywh[..., 2:] / 2 - 0.5
+
+
+def sides_from(xy: Array, box_xywh: Array) -> tuple[Array, Array]:
+    """Measures the way from points to the left and top sides of boxes, and to the right and bottom ones, px; negative where
+    a point lies beyond a side. xy [..., 2] and boxes [..., 4], which broadcast -> two of [..., 2]."""
+    low = xy + 0.5 - box_xywh[..., :2]
+    return low, box_xywh[..., 2:] - low
+
+
+def box_of_sides(xy: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Makes the boxes whose sides lie so far from points, the inverse of `sides_from`: the first two and the last two
+    numbers of `box_xywh`."""
+    return xy + 0.5 - low, low + high
+
+
+def map_boxes(matrix: Matrix, box_xywh: np.ndarray) -> np.ndarray:
+    """Maps boxes [n, 4] to the upright boxes around the ellipses that fill them: exact for maps that do not turn or turn by
+    right angles, and tighter than the corners' where they do."""
+    middle = box_xywh[:, :2] + box_xywh[:, 2:] / 2 - 0.5
+    half = box_xywh[:, 2:] / 2
+    linear = matrix[:2, :2]
+    extent = 2 * np.sqrt((linear[None] ** 2 * half[:, None] ** 2).sum(-1))
+    return np.concatenate([transform(matrix, middle) + 0.5 - extent / 2, extent], axis=-1)
+
+
+def rounded_boxes(box_xywh: np.ndarray) -> np.ndarray:
+    """Rounds boxes to whole eighths of a px, halves up: what a network finds differs in its last digits from runtime to
+    runtime, and a crop of the same box is the same to the byte."""
+    return np.floor(box_xywh * EIGHTHS + 0.5) / EIGHTHS
+
+
+def clip_boxes(box_xywh: np.ndarray, size: Size) -> np.ndarray:
+    """Cuts boxes [..., 4] at the edges of an image; those outside keep no area."""
+    low = np.clip(box_xywh[..., :2], 0, size)
+    high = np.clip(box_xywh[..., :2] + box_xywh[..., 2:], 0, size)
+    return np.concatenate([low, high - low], axis=-1)
 
 
 def box_from_corners(corners: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # neither is there without the extra `train`
     from torch import Tensor
 
 Pairs = tuple[tuple[int, int], ...]
-COLUMNS = ("xy", "score", "sigma", "jacobian")  # of `Keypoints`
+COLUMNS = ("xy", "score", "sigma", "jacobian")  # of `Keypoints`, that a network gives
+PLACES = ("box_xywh", "box_score")  # of `Keypoints`, that say where it was looked
 NOTE = "note"  # `Problem.where` of what was concluded or assumed, and is not wrong
 
 
@@ -298,6 +299,27 @@ class Batch(NamedTuple):
     row: Int64[Tensor, " b"]  # row of Instances
 
 
+class Scenes(NamedTuple):
+    """Holds what a finder's training sees of b whole images, n places for boxes each. Tensors, on the device."""
+
+    image: UInt8[Tensor, "b h w 3"]  # RGB
+    box_xywh: Float[Tensor, "b n 4"]  # px of the scene; finite everywhere
+    kind: Int64[Tensor, "b n"]  # number of what is to be found there
+    present: Float[Tensor, "b n"]  # 1 where an instance is, else 0
+    ignored: Float[Tensor, "b n"]  # 1 where something is that counts neither as found nor as false, else 0
+    image_to_crop: Float[Tensor, "b 3 3"]
+    row: Int64[Tensor, " b"]  # of the images
+
+
+@dataclass(frozen=True)
+class Found:
+    """Holds instances that a finder has found in images, the surest first: numpy arrays or tensors."""
+
+    box_xywh: Any  # [..., n, 4] px of the image that was passed in
+    score: Any  # [..., n] in 0..1
+    kind: Any  # [..., n] number of what was found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spread:
     """Says how far a model's points may be off, as it was measured on instances that it has not learnt from.
@@ -340,6 +362,8 @@ class Keypoints:
     jacobian: Any = None  # [..., k, 2, 2] local scale, rotation and shear (method `motion`)
     skeleton: Skeleton | None = None  # names the points, where a model was asked with whole images
     spread: Spread | None = None  # what a sigma is worth, where the model was calibrated
+    box_xywh: Any = None  # [..., 4] px of the image: where the instances were looked for; None = in the whole of it
+    box_score: Any = None  # [...] in 0..1: how sure the finder is of each; None = the boxes were given
 
     def __len__(self) -> int:
         """Counts the instances."""
@@ -395,23 +419,24 @@ class Keypoints:
 
     def mapped(self, matrix: Any) -> Keypoints:
         """Moves the points into another image's px: matrix [..., 3, 3]. A sigma is scaled by the map's
-        enlargement; a Jacobian is turned and scaled with it."""
+        enlargement; a Jacobian is turned and scaled with it. Where it was looked is not known there."""
         sigma, jacobian = self.sigma, self.jacobian
         if sigma is not None:
             sigma = sigma * geometry.scale_of(matrix)[..., None, None]
         if jacobian is not None:
             jacobian = matrix[..., None, :2, :2] @ jacobian
-        return replace(self, xy=geometry.transform(matrix, self.xy), sigma=sigma, jacobian=jacobian)
+        xy = geometry.transform(matrix, self.xy)
+        return replace(self, xy=xy, sigma=sigma, jacobian=jacobian, box_xywh=None, box_score=None)
 
     def select(self, rows: Any) -> Keypoints:
         """Picks some along the first axis, by indices, a mask or a slice."""
-        columns = {name: getattr(self, name) for name in COLUMNS}
+        columns = {name: getattr(self, name) for name in (*COLUMNS, *PLACES)}
         return replace(self, **{name: value[rows] for name, value in columns.items() if value is not None})
 
     @staticmethod
     def joined(parts: Sequence[Keypoints]) -> Keypoints:
         """Joins numpy keypoints along the first axis; all must have the same fields."""
-        names = [name for name in COLUMNS if getattr(parts[0], name) is not None]
+        names = [name for name in (*COLUMNS, *PLACES) if getattr(parts[0], name) is not None]
         return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     def numpy(self) -> Keypoints:
@@ -420,4 +445,4 @@ class Keypoints:
         def host(value: Any) -> Any:
             return value if value is None or isinstance(value, np.ndarray) else value.detach().cpu().float().numpy()
 
-        return replace(self, **{name: host(getattr(self, name)) for name in COLUMNS})
+        return replace(self, **{name: host(getattr(self, name)) for name in (*COLUMNS, *PLACES)})

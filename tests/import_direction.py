@@ -34,6 +34,7 @@ ORDER = [
     "evaluation",
     "report",
     "training",
+    "finding",
     "exporting",
     "prediction",
     "profiling",

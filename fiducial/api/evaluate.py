@@ -35,6 +35,7 @@ def evaluate(
     linear_map: bool = False,
     oks_nms: float | None = None,
     explain: bool = False,
+    finder: Any = None,
     images: Any = None,
     category: str | None = None,
     group: str | None = None,
@@ -53,6 +54,7 @@ def evaluate(
         split: of data [test, with linear_map val]. report: where to write a page. linear_map: by a map from the points to
             the labelled ones. sigmas: of OKS, one a point. oks_nms: of results, see the command.
         explain: what kind of error each point is, and what each kind costs: `result.figures["errors"]`.
+        finder: of a model on data: the model whose finder is judged beside the true boxes [its own, where it has one], or "no".
         results: whether `predicted` is a results file [where its name ends in .json].
         group: what belongs together, as `--group` says: intervals are of such groups drawn anew.
         columns: about arrays, see `evaluate_points`.
@@ -67,6 +69,7 @@ def evaluate(
         "linear_map": linear_map,
         "oks_nms": oks_nms is not None,
         "explain": explain,
+        "finder": finder is not None,
         "images": images is not None,
         "category": category is not None,
         "group": group is not None,
@@ -85,7 +88,8 @@ def evaluate(
     if loaded is None:
         path = path_of(predicted, "predicted")
         if results or (results is None and path.suffix.lower() == ".json"):
-            refuse("a results file", _of(chosen, "split", "flip_test", "box_jitter", "report", "linear_map", "images"))
+            about_models = ("split", "flip_test", "box_jitter", "report", "linear_map", "images", "finder")
+            refuse("a results file", _of(chosen, *about_models))
             from fiducial.evaluation import predictions, videos
 
             figures = predictions.evaluate_results(
@@ -106,17 +110,19 @@ def evaluate(
     if isinstance(data, Instances):
         refuse("Instances", _of(chosen, "split", "report", "linear_map", "images", "category"))
     if loaded is not None:
-        refuse("a loaded model", _of(chosen, "flip_test", "linear_map", "report"))
+        refuse("a loaded model", _of(chosen, "flip_test", "linear_map", "report", "finder"))
     model = path_of(predicted, "predicted") if loaded is None else loaded
     page = optional_path(report, "report")
     if page is not None:
         import jinja2  # noqa: F401  said before anything is measured
     if linear_map and isinstance(data, Source) and isinstance(model, Path):
-        refuse("linear_map", {**_of(chosen, "flip_test", "box_jitter", "explain"), "sigmas": sigmas is not None})
+        refuse(
+            "linear_map", {**_of(chosen, "flip_test", "box_jitter", "explain", "finder"), "sigmas": sigmas is not None}
+        )
         with folders.alone_at(page):
             return _said(_by_linear_map(model, data, split or "val", strict, progress, page))
     from fiducial.evaluation import evaluate as evaluating
-    from fiducial.evaluation import spread
+    from fiducial.evaluation import found, spread
 
     with folders.alone_at(page):
         result = evaluating.evaluate_model(
@@ -128,12 +134,15 @@ def evaluate(
             box_jitter=box_jitter,
             sigmas=None if sigmas is None else tuple(float(value) for value in sigmas),
             explain=explain,
+            finder=optional_path(finder, "finder"),
         )
         if page is not None and isinstance(data, Source) and isinstance(model, Path):
             from fiducial.report import detector_report
 
             detector_report.write_evaluation(page, result, model, data.path, split or "test")
-    return _said(Result(figures=result.summary, lines=[*_drawn(result.summary), *spread.lines(result.summary)]))
+    of_boxes = found.lines(result.summary["found"]) if "found" in result.summary else []
+    lines = [*of_boxes, *_drawn(result.summary), *spread.lines(result.summary)]
+    return _said(Result(figures=result.summary, lines=lines))
 
 
 def _network(predicted: Any) -> Network | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fiducial import folders
 from fiducial.api.arguments import options_of, path_of, refuse, settings_of, source_of
 from fiducial.api.results import Run
+from fiducial.card import FINDER
 from fiducial.data.arrays import SOURCE
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.training import recipes
+from fiducial.training.finder_words import SHARE, split_settings
 from fiducial.training.plan import given_by
 from fiducial.training.recipe import Recipe, UnlabelledSpec
 from fiducial.types import Instances
 
 if TYPE_CHECKING:
+    from fiducial.finding import Beside
     from fiducial.training.fit import Data, Pool
     from fiducial.training.work import Prepare
 
@@ -53,6 +57,7 @@ def fit(
     recipe: Recipe | str | None = None,
     minutes: float | None = None,
     folds: int | None = None,
+    finder: Any = None,
     plan: bool = True,
     plan_only: bool = False,
     resume: bool = False,
@@ -84,6 +89,9 @@ def fit(
         minutes: that all may take. check: first look for labels that would waste the run (docs/check.md).
         folds: so many runs, each judged on the part that it has not seen, and one model of all labels in `out`, whose figures
             are the folds'. Images that belong together (`group`) are in one fold.
+        finder: "auto" [where runs are planned]: where several instances are in an image, or they fill little of theirs, a
+            finder of instances is made beside the detector; "no"; or a run whose finder is taken (docs/finding.md).
+            Its settings begin with `finder.`: settings=["finder.size=320x320"].
         images, category, group: of a path, as the command has them. also: paths of further sets, learnt together. progress: a bar on the terminal.
         more: any setting, as `--set` has it: `workers=0`, `head={"sigma_cells": 1.5}`; settings: such as "augment.flip=0".
 
@@ -111,7 +119,7 @@ def fit(
         strict=strict or None,
         minutes=minutes,
     )
-    words = settings_of(more, settings)
+    words, of_finder = split_settings(settings_of(more, settings))
     if unlabelled is not None and teacher is None and base.unlabelled is None:
         base = replace(base, unlabelled=UnlabelledSpec())
     chosen = recipes.changed(base, options, words)
@@ -122,6 +130,13 @@ def fit(
 
     teaching = recipes.taught_by(chosen.method)
     by_labels = teaching is fitting
+    finding: Beside | None = None
+    finder_words = (
+        finder,
+        of_finder,
+        frozenset(given or options),
+        given is not None or (resume and (folder / FINDER).exists()),
+    )
     if teacher is not None and (isinstance(data, Instances) or not by_labels):
         raise UserError("teacher", "is for labelled sets on a disk and methods that learn from labels; leave it out")
     if folds is not None:
@@ -131,6 +146,7 @@ def fit(
             "unlabelled": unlabelled is not None or chosen.unlabelled is not None,
             "teacher": teacher is not None,
             "devices": devices > 1,
+            "finder": (finder is not None and str(finder) != "no") or bool(of_finder),
         }
         refuse("folds", others)
         source = None if isinstance(data, Instances) else source_of(data, images, category, also, group)
@@ -139,26 +155,28 @@ def fit(
         return _in_folds(own, source, folder, chosen, folds, given=given, asked=asked, **at)
     pool = _pool_of(unlabelled, chosen, by_labels, has_teacher=teacher is not None)
     if isinstance(data, Instances):
-        if not by_labels:
-            raise UserError(
-                "method", f"{chosen.method!r} learns from videos, not from labelled instances; give it their path"
-            )
-        own = _data_of(data, val, chosen)
+        whole = _splits(data, val, chosen, by_labels)
+        own = _data_of(*whole, chosen)
         if plan_only:
             return _plan_of(own, chosen, given or ())
+        finding, chosen = _finding(fitting.Data(*whole, []), chosen, options, *finder_words)
         prepare = partial(fitting.planned_work, own, source=data.source or SOURCE, given=given, pool=pool)
     elif val is not None:
         raise UserError("val", "is for Instances; data on a disk have their own, or a tenth of train is taken")
     else:
         source = source_of(data, images, category, also, group)
         if not by_labels:
-            _refuse_for_labels(chosen.method, also, plan_only)
+            _refuse_for_labels(chosen.method, also, plan_only, finder is not None or bool(of_finder))
             prepare = teaching.preparation(source)
         else:
             read, prepare = _of_labels(source, given, pool, teacher, progress)
             if plan_only:
                 return _plan_of(read(chosen), chosen, given or ())
-    figures = run.run(prepare, folder, chosen, resume=resume, devices=devices, progress=progress)
+            finding, chosen = _finding(source, chosen, options, *finder_words)
+    with folders.alone(folder):
+        figures = run.run(prepare, folder, chosen, resume=resume, devices=devices, progress=progress)
+        if finding is not None and figures is not None:
+            figures = finding.run(folder, figures, devices=devices, progress=progress)
     return Run(figures=figures or {}, folder=folder)
 
 
@@ -188,8 +206,28 @@ def _in_folds(
     return Run(figures=figures, folder=out, lines=[line for line in lines if line])
 
 
-def _refuse_for_labels(method: str, also: Sequence[Any], plan_only: bool) -> None:
+def _finding(
+    data: Source | Data,
+    recipe: Recipe,
+    options: Mapping[str, Any],
+    asked: Any,
+    settings: Sequence[str],
+    given: frozenset[str],
+    planned: bool,
+) -> tuple[Beside | None, Recipe]:
+    """Decides about a finder, and leaves it its share of the minutes."""
+    from fiducial.finding import beside
+
+    finding = beside(asked, data, recipe, given, settings, planned=planned)
+    if finding is None or finding.copied is not None or "minutes" not in options or recipe.minutes is None:
+        return finding, recipe
+    return finding, replace(recipe, minutes=(1 - SHARE) * recipe.minutes)
+
+
+def _refuse_for_labels(method: str, also: Sequence[Any], plan_only: bool, finder: bool) -> None:
     """Refuses what is for methods that learn from labels alone."""
+    if finder:
+        raise UserError("finder", f"method {method!r} learns without labels, and a finder from them; leave it out")
     if also:
         raise UserError("also", f"method {method!r} learns without labels; give it all videos in one folder")
     if plan_only:
@@ -245,11 +283,10 @@ def _plan_of(data: Data, recipe: Recipe, given: Collection[str]) -> Run:
     return Run(figures=figures, table=table, folder=Path())
 
 
-def _data_of(train: Instances, val: Instances | None, recipe: Recipe) -> Data:
+def _data_of(train: Instances, whole: Instances, recipe: Recipe) -> Data:
     """Gives the data of a run on instances in memory."""
     from fiducial.training.fit import Data
 
-    train, whole = _split(train, recipe.seed) if val is None else (train, val)
     if train.skeleton.points != whole.skeleton.points:
         raise UserError("val", f"has other points than the data: {_few(whole)}; expected {_few(train)}")
     if recipe.points is not None:
@@ -259,6 +296,15 @@ def _data_of(train: Instances, val: Instances | None, recipe: Recipe) -> Data:
         if len(part) == 0:
             raise UserError(name, "has no instance with a labelled point")
     return Data(parts[0], parts[1], [], whole)
+
+
+def _splits(data: Instances, val: Instances | None, recipe: Recipe, by_labels: bool) -> tuple[Instances, Instances]:
+    """Gives train and val of instances in memory."""
+    if not by_labels:
+        raise UserError(
+            "method", f"{recipe.method!r} learns from videos, not from labelled instances; give it their path"
+        )
+    return _split(data, recipe.seed) if val is None else (data, val)
 
 
 def _split(instances: Instances, seed: int) -> tuple[Instances, Instances]:

@@ -17,6 +17,8 @@ def predict(
     out: Any,
     *,
     boxes: Any = None,
+    finder: Any = None,
+    min_score: float | None = None,
     track: bool = False,
     every: int = 1,
     smooth: float | None = None,
@@ -35,7 +37,8 @@ def predict(
         model: a run, its folder, or an exported file.
         sources: paths of images, folders and videos, or "camera:0"; one or a list of them.
         out: folder for the drawings and results.json, which json_file and csv_file may put elsewhere.
-        boxes: COCO JSON with the boxes to look in [the whole image].
+        boxes: COCO JSON with the boxes to look in [those that the model's finder finds; without one the whole image].
+        finder: a model whose finder is used instead, or "no"; min_score: of the instances that count [the finder's choice].
         track: tell who is who in videos; every: look for instances in each such frame, and follow them between.
         smooth: cutoff of a One-Euro filter, Hz. second_pass: smooth videos both ways, fill short gaps, join tracks.
         oks_nms: of boxes that hold the same instance keep the best, at this OKS. hide_below: points of a lower score are not
@@ -59,6 +62,8 @@ def predict(
         [name if isinstance(name, str) else os.fspath(path_of(name, "sources")) for name in names],
         path_of(out, "out"),
         boxes=optional_path(boxes, "boxes"),
+        finder=optional_path(finder, "finder"),
+        min_score=min_score,
         choices=choices,
         json_file=optional_path(json_file, "json_file"),
         csv_file=optional_path(csv_file, "csv_file"),

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fiducial.data import groups
+from fiducial.data.images import on_images
 from fiducial.data.series import blocks_of
 from fiducial.types import Findings, Instances
 
@@ -47,7 +48,7 @@ def carved(
     share = np.array([placed[key] == split for key in keys])
     others = " and ".join(tenths.values())
     findings.note(f"no {others} of its own: {split!r} is {share.sum()} of {len(share)} images, chosen {how}")
-    return instances.select(share[instances.image_row])
+    return on_images(instances, np.flatnonzero(share))
 
 
 def _told(names: Sequence[str], files: Sequence[Path], group: str | None, source: str) -> tuple[list[str] | None, str]:

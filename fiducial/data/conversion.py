@@ -17,11 +17,11 @@ import numpy as np
 from fiducial import files, folders, geometry
 from fiducial.data import annotations, checking, skeletons
 from fiducial.data.formats import Holds
-from fiducial.data.images import ENDINGS
+from fiducial.data.images import ENDINGS, on_images
 from fiducial.data.placing import Placing
 from fiducial.data.source import Source
 from fiducial.errors import UserError, did_you_mean
-from fiducial.types import Images, Instances, Problem
+from fiducial.types import Instances, Problem
 
 SAME_PX = 0.02  # of a box that was made of points
 
@@ -181,37 +181,13 @@ def one_row_an_image(instances: Instances) -> Instances:
     kept = sorted(first.values())
     if len(kept) == len(names):
         return instances
-    place = {row: number for number, row in enumerate(kept)}
-    row_of = np.array([place.get(first.get(name, -1), -1) for name in names], np.int64)
-    return replace(
-        instances,
-        images=SomeImages(instances.images, kept),
-        image_id=instances.image_id[kept],
-        image_size=instances.image_size[kept],
-        image_row=row_of[instances.image_row],
-    )
+    row_of = np.array([first.get(name, -1) for name in names], np.int64)
+    return on_images(replace(instances, image_row=row_of[instances.image_row]), np.array(kept, np.int64))
 
 
 def is_there(name: str) -> bool:
     """Tells whether an image is there, by its name: a file, or what has a name of its own, a frame or an array."""
     return os.path.isfile(name) or Path(name).suffix.lower() not in ENDINGS
-
-
-@dataclass(frozen=True)
-class SomeImages:
-    """Some rows of images; implements `Images`."""
-
-    images: Images
-    rows: list[int]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def name(self, row: int) -> str:
-        return self.images.name(self.rows[row])
-
-    def read(self, row: int, reduce: int = 1) -> np.ndarray:
-        return self.images.read(self.rows[row], reduce)
 
 
 def write_splits(splits: Mapping[str, Instances], out: Path, to: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +20,7 @@ from fiducial.data.decoding import Header
 from fiducial.errors import UserError
 from fiducial.files import unreadable
 from fiducial.geometry import Size
+from fiducial.types import Images, Instances
 
 # How the names of images end, small letters or capitals; OpenCV reads no HEIC, but files are often misnamed so.
 ENDINGS = (
@@ -54,6 +55,42 @@ class FileImages:
 
     def read(self, row: int, reduce: int = 1) -> np.ndarray:
         return read_image(self.path(row), reduce, self.declared_size(row))
+
+
+@dataclass(frozen=True)
+class SomeImages:
+    """Some rows of images; implements `Images`."""
+
+    images: Images
+    rows: list[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, row: int) -> str:
+        return self.images.name(self.rows[row])
+
+    def read(self, row: int, reduce: int = 1) -> np.ndarray:
+        return self.images.read(self.rows[row], reduce)
+
+
+def on_images(instances: Instances, rows: np.ndarray) -> Instances:
+    """Keeps some of the images, rows rising, and the instances on them."""
+    place = np.full(len(instances.image_id), -1)
+    place[rows] = np.arange(len(rows))
+    own, some = instances.images, instances.select(place[instances.image_row] >= 0)
+    if isinstance(own, FileImages):
+        declared = None if own.declared is None else own.declared[rows]
+        picked: Images = FileImages(own.folder, [str(own.names[row]) for row in rows.tolist()], declared)
+    else:
+        picked = SomeImages(own, rows.tolist())
+    return replace(
+        some,
+        images=picked,
+        image_id=instances.image_id[rows],
+        image_size=instances.image_size[rows],
+        image_row=place[some.image_row],
+    )
 
 
 @dataclass(frozen=True)

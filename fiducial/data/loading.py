@@ -349,7 +349,7 @@ class Crops(Dataset[Batch]):
     def __getitem__(self, draw: Draw) -> Batch:
         samples = [self._sample(int(row), draw.epoch) for row in draw.rows]
         image_rows = self.instances.image_row[draw.rows].tolist()
-        batch = _Arrays(len(samples), self.size, len(self.instances.skeleton.points))
+        batch = self._arrays(len(samples))
         start = 0
         for image_row, group in itertools.groupby(image_rows):
             stop = start + len(list(group))
@@ -373,17 +373,21 @@ class Crops(Dataset[Batch]):
                 found.append(Problem(name, f"image {self.instances.image_id[row]}", self._reason(row)))
         return found
 
-    def _sample(self, row: int, epoch: int) -> _Sample:
+    def _sample(self, row: int, epoch: int) -> Sample:
         generator = augment.generator_of(self.seed, epoch, row)
         box_xywh = self.instances.box_xywh[row]
         if self.spec is not None:
             matrix, mirrors = augment.sample_map(
                 self.spec, box_xywh, self.size, padding=self.padding, flip=self.flip, generator=generator
             )
-            return _Sample(row, matrix, mirrors, generator)
-        return _Sample(row, augment.crop_map(box_xywh, self.size, self.padding), False, generator)
+            return Sample(row, matrix, mirrors, generator)
+        return Sample(row, augment.crop_map(box_xywh, self.size, self.padding), False, generator)
 
-    def _fill(self, batch: _Arrays, place: int, sample: _Sample, picture: np.ndarray | None) -> None:
+    def _arrays(self, count: int) -> Any:
+        """A batch to be filled."""
+        return _Arrays(count, self.size, len(self.instances.skeleton.points))
+
+    def _fill(self, batch: Any, place: int, sample: Sample, picture: np.ndarray | None) -> None:
         """One sample into the batch. Points outside the crop stay labelled; without a picture none is."""
         row = sample.row
         batch.row[place], batch.image_to_crop[place] = row, sample.matrix
@@ -416,7 +420,7 @@ class Crops(Dataset[Batch]):
             return None
         return cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
 
-    def _replacement(self, row: int, epoch: int) -> tuple[_Sample, np.ndarray]:
+    def _replacement(self, row: int, epoch: int) -> tuple[Sample, np.ndarray]:
         """The next row whose picture can be read."""
         place = int(np.searchsorted(self.rows, row))
         for other in np.concatenate([self.rows[place + 1 :], self.rows[:place]]).tolist():
@@ -503,7 +507,9 @@ def trainable(instances: Instances) -> np.ndarray:
     return instances.labelled.any(1) & ~instances.crowd
 
 
-class _Sample(NamedTuple):
+class Sample(NamedTuple):
+    """How one row is looked at."""
+
     row: int
     matrix: Matrix
     mirrors: bool

@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fiducial import geometry
 from fiducial.errors import UserError
 from fiducial.types import Instances, Keypoints
 
 MAX_DETECTIONS = 20  # per image, the best by score
+MAX_BOXES = 100  # the same of boxes
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
 RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = np.array([[0, 1e5**2], [32**2, 96**2], [96**2, 1e5**2]])  # px^2, both ends belong: all, medium, large
@@ -58,6 +60,15 @@ class Detections:
 Match = Callable[[np.ndarray, np.ndarray], dict[str, Any]]  # see `matching`
 
 
+@dataclass(frozen=True)
+class Boxes:
+    """d boxes that were found."""
+
+    image_row: np.ndarray  # [d] int64: row of the truth's image_id
+    xywh: np.ndarray  # [d, 4] px, edge frame
+    score: np.ndarray  # [d]
+
+
 class Pairs(NamedTuple):
     """Every detection with every truth of its image: p of them, detections in the order given."""
 
@@ -85,6 +96,28 @@ def curves(truth: Instances, detections: Detections, sigmas: np.ndarray) -> tupl
     order, _ = best_of_each_image(truth, detections)
     found = matching(truth, detections, order, similarities(truth, detections, sigmas, order))(THRESHOLDS, AREAS)
     return np.asarray(found["precision"])[..., 0, :, 0], np.asarray(found["recall"])[:, 0, :, 0]
+
+
+def box_matches(
+    truth: Instances, found: Boxes, thresholds: np.ndarray = THRESHOLDS
+) -> tuple[dict[str, float], np.ndarray]:
+    """AP and AR of boxes by their IoU, as COCO has them, and the row of the truth that each box is matched to at the first
+    threshold, [d]; -1: none. What a box covers of an ignored instance is measured by the box alone."""
+    corners = geometry.box_to_corners(found.xywh.astype(np.float64)).reshape(-1, 2, 2)
+    detections = Detections(found.image_row, corners, found.score)
+    order, _ = best_of_each_image(truth, detections, MAX_BOXES)
+    detection, other = of_same_image(found.image_row[order], truth.image_row, len(truth.image_id))
+    one, two = found.xywh[order[detection]].astype(np.float64), truth.box_xywh[other].astype(np.float64)
+    iou = geometry.box_iou(one, two)
+    inside = iou / (1 + iou) * (one[:, 2:].prod(1) + two[:, 2:].prod(1)) / one[:, 2:].prod(1)
+    pairs = Pairs(detection, other, np.where(truth.crowd[other], inside, iou))
+    match = matching(truth, detections, order, pairs, MAX_BOXES)
+    table = match(thresholds, AREAS[:1])
+    precision, recall = np.asarray(table["precision"])[..., 0, 0, 0], np.asarray(table["recall"])[:, 0, 0, 0]
+    figures = {"ap": _mean(precision), "ap50": _mean(precision[0]), "ar": _mean(recall), "recall@0.5": _mean(recall[0])}
+    taken = np.full(len(found.score), -1)
+    taken[order] = matched_at(match, len(order), float(thresholds[0]))
+    return figures, taken
 
 
 def matches(truth: Instances, detections: Detections, sigmas: np.ndarray, least_oks: float = 0.5) -> np.ndarray:
@@ -175,13 +208,15 @@ def _oks(xy: np.ndarray, truth: Instances, row: np.ndarray, sigmas: np.ndarray) 
     return oks(apart, truth.area[row].astype(np.float64), sigmas, counted)
 
 
-def best_of_each_image(truth: Instances, detections: Detections) -> tuple[np.ndarray, np.ndarray]:
+def best_of_each_image(
+    truth: Instances, detections: Detections, most: int = MAX_DETECTIONS
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the detections that count, and their rank by score in their image, sorted by image id, then rank."""
     image_place = _places(truth.image_id)[detections.image_row]
     order = np.lexsort((-detections.score, image_place))
     image = image_place[order]
     rank = np.arange(len(order)) - np.searchsorted(image, image)
-    return order[rank < MAX_DETECTIONS], rank[rank < MAX_DETECTIONS]
+    return order[rank < most], rank[rank < most]
 
 
 def _places(image_id: np.ndarray) -> np.ndarray:
@@ -203,7 +238,9 @@ def of_same_image(left: np.ndarray, right: np.ndarray, images: int) -> tuple[np.
     return i, by_image[first[left[i]] + within]
 
 
-def matching(truth: Instances, detections: Detections, order: np.ndarray, pairs: Pairs) -> Match:
+def matching(
+    truth: Instances, detections: Detections, order: np.ndarray, pairs: Pairs, most: int = MAX_DETECTIONS
+) -> Match:
     """Gives what matches and accumulates at some thresholds [t] and ranges of areas [a, 2]: faster-coco-eval's `precision`
     [thresholds, recalls, 1, areas, 1] and `recall` [thresholds, 1, areas, 1], for one category and one limit of
     detections; -1 where there is no truth to find. `matched` has a key "d_t" for each match at any threshold and area,
@@ -223,7 +260,7 @@ def matching(truth: Instances, detections: Detections, order: np.ndarray, pairs:
             iouThrs=thresholds.tolist(),
             recThrs=RECALLS.tolist(),
             areaRng=areas.tolist(),
-            maxDets=[MAX_DETECTIONS],
+            maxDets=[most],
             imgIds=images,
             catIds=[0],
             useCats=True,
@@ -260,5 +297,5 @@ def _bounds(row: np.ndarray, count: int) -> list[tuple[int, int]]:
     return list(pairwise(np.searchsorted(row, np.arange(count + 1)).tolist()))
 
 
-def _mean(table: np.ndarray) -> float:
+def _mean(table: Any) -> float:
     return float(table[table > -1].mean()) if (table > -1).any() else -1.0

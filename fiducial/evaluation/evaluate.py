@@ -18,13 +18,14 @@ from fiducial.data.groups import Groups, groups_of
 from fiducial.data.instance_crops import InstanceCrops
 from fiducial.data.source import Source
 from fiducial.errors import UserError
-from fiducial.evaluation import floor, intervals, metrics, mistakes, spread
+from fiducial.evaluation import floor, found, intervals, metrics, mistakes, spread
 from fiducial.evaluation.floor import Floor
 from fiducial.evaluation.metrics import Metrics
 from fiducial.evaluation.mistakes import Mistakes
 from fiducial.geometry import Size
 from fiducial.progress import progress
 from fiducial.runtime import runtime
+from fiducial.runtime.finder import finder_of
 from fiducial.runtime.runtime import Network
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 from fiducial.types import NOTE, Instances, Keypoints, Problem, Skeleton
@@ -71,13 +72,19 @@ def evaluate_model(
     box_jitter: float = 0.0,
     sigmas: tuple[float, ...] | None = None,
     explain: bool = False,
+    finder: Path | None = None,
 ) -> ModelEvaluation:
     """Scores a run folder, an exported file or a loaded network on a split of labelled data, with its floor.
 
     Instances in memory are taken as they are, whatever `split` names. `strict` is that of `annotations.load`. `flip_test`
     averages over the image and its mirror image, which a run folder alone can. Boxes are disturbed by up to `box_jitter` of their sides. `sigmas` replace those of
-    the data. `explain` says what kind of error each point is (`mistakes.py`). Raises UserError where the model has none of the data's points."""
-    network = runtime.load(model, flip_test).network if isinstance(model, Path) else model
+    the data. `explain` says what kind of error each point is (`mistakes.py`). `finder`: a model whose finder is judged beside the true boxes
+    [the model's own, where it has one]; "no": none. Raises UserError where the model has none of the data's points."""
+    if isinstance(model, Path):
+        run = runtime.load(model, flip_test, finder=finder)
+        network, finds = run.network, run.finder
+    else:
+        network, finds = model, finder_of(model)
     model, source = network.path, data.source if isinstance(data, Instances) else str(data)
     skeleton = network.card.spec.skeleton
     if not skeleton.named:
@@ -91,10 +98,7 @@ def evaluate_model(
     else:
         instances, findings = annotations.load(data, split, strict=strict, ignored=True)
         files, group = annotations.files_of(data, split), Source.of(data).group
-    if not set(instances.skeleton.points) & set(skeleton.points):
-        findings = [*findings, Problem(source, NOTE, in_order_note(skeleton.points, instances.skeleton.points))]
-    if set(instances.skeleton.points) < set(skeleton.points):
-        findings = [*findings, Problem(source, NOTE, lacking_note(skeleton.points, instances.skeleton.points))]
+    findings = [*findings, *_of_names(skeleton.points, instances.skeleton.points, source)]
     instances = match_points(instances, skeleton.points, source)
     if sigmas is not None:
         instances = replace(instances, skeleton=instances.skeleton.with_sigmas(sigmas))
@@ -112,11 +116,23 @@ def evaluate_model(
     summary = summary_of(
         evaluation, model=str(model), data=source, split=split, ground=ground, findings=findings, groups=together
     )
+    if finds is not None:
+        summary["found"] = found.evaluate_found(network, finds, instances, evaluation.keypoints, evaluation.row)
     judged = None
     if explain:
         judged, errors = _explained(evaluation, network.card.spec.size)
         summary |= {**errors, "notes": [*summary["notes"], *errors["notes"]]}
     return ModelEvaluation(network=network, evaluation=evaluation, floor=ground, mistakes=judged, summary=summary)
+
+
+def _of_names(wanted: tuple[str, ...], own: tuple[str, ...], source: str) -> list[Problem]:
+    """Says how the data's points were taken for the model's, where they are not alike."""
+    said = []
+    if not set(own) & set(wanted):
+        said.append(in_order_note(wanted, own))
+    if set(own) < set(wanted):
+        said.append(lacking_note(wanted, own))
+    return [Problem(source, NOTE, text) for text in said]
 
 
 def _explained(evaluation: Evaluation, crop_size: Size) -> tuple[Mistakes, dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fiducial import trial, worker
+from fiducial import geometry, trial, worker
 from fiducial.data import annotations
 from fiducial.data.images import read_image
 from fiducial.drawnfaces import procedural_faces
@@ -26,10 +26,12 @@ from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Instances, Keypoints
 
+BOX_TOLERANCE_PX = 0.05 + 1 / geometry.EIGHTHS  # of found boxes, which are rounded
 TOLERANCE_PX = 0.05  # of fp32; what bf16 and int8 cost is judged by the metric
 REAL = 40  # instances that both sides are scored on
 VARIED = 6  # of them, that the adversarial pictures are made of
 HUGE_PX = 4000
+LONG_PX = 2000  # of the picture that is made 20,000 px long
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,15 @@ def certify(
         real = None
         for case, found in zip(cases, answers, strict=True):
             pictures = [read_image(path) for path in case.files]
-            expected = [torch_side(picture, box) for picture, box in zip(pictures, case.boxes, strict=True)]
+            asked = zip(pictures, case.boxes, found, strict=True)
+            expected = [_expected(torch_side, picture, box, answer) for picture, box, answer in asked]
             off = np.concatenate([np.abs(a.xy - b.xy).ravel() for a, b in zip(expected, found, strict=True)])
             off = np.where(np.isfinite(off), off, np.inf)  # a NaN is no answer
-            differences.append(
-                Difference(
-                    case.name, len(pictures), sum(len(a.xy) for a in expected), float(off.max()), float(off.mean())
-                )
-            )
-            largest_score = max(
-                largest_score, *(float(np.abs(a.score - b.score).max()) for a, b in zip(expected, found, strict=True))
-            )
+            counted = sum(len(a.xy) for a in expected)
+            mean = float(off.mean()) if len(off) else 0.0
+            differences.append(Difference(case.name, len(pictures), counted, float(off.max(initial=0)), mean))
+            scores = [np.abs(a.score - b.score).max(initial=0) for a, b in zip(expected, found, strict=True)]
+            largest_score = max(largest_score, *map(float, scores))
             sigmas += [
                 _sigma_off(a.sigma, b.sigma) for a, b in zip(expected, found, strict=True) if a.sigma is not None
             ]
@@ -138,6 +138,35 @@ def certify(
             f"torch's; the limit is {made.tolerance_px}. Nothing was written. Try another runtime"
         )
     return made
+
+
+def _expected(torch_side: Runtime, picture: np.ndarray, boxes: np.ndarray | None, found: Keypoints) -> Keypoints:
+    """Torch's points where the file looked. Where the two find the instances themselves, they must find the same ones: as
+    many, each box within `BOX_TOLERANCE_PX`; the points are then those in the file's boxes."""
+    if boxes is not None or torch_side.finder is None or found.box_xywh is None:
+        return torch_side(picture, boxes)
+    own = torch_side.finder(picture)
+    off = _boxes_off(own.box_xywh, np.asarray(found.box_xywh))
+    if not off <= BOX_TOLERANCE_PX:
+        raise UserError(
+            f"the file finds other instances than torch in a picture of {picture.shape[1]}x{picture.shape[0]}: "
+            f"{len(found.box_xywh)} and {len(own.score)}, up to {off:.3g} px apart; the limit is {BOX_TOLERANCE_PX} px. "
+            "Nothing was written. Try another runtime"
+        )
+    return torch_side(picture, np.asarray(found.box_xywh))
+
+
+def _boxes_off(expected: np.ndarray, found: np.ndarray) -> float:
+    """The largest difference of the nearest boxes, one for one; infinite where there are not as many."""
+    if len(expected) != len(found):
+        return float("inf")
+    apart = np.abs(expected[:, None] - found[None]).max(2, initial=0)
+    return float(
+        max(
+            apart.min(0, initial=np.inf if len(found) else 0).max(initial=0),
+            apart.min(1, initial=np.inf if len(found) else 0).max(initial=0),
+        )
+    )
 
 
 def _sigma_off(expected: np.ndarray, found: np.ndarray | None) -> float:
@@ -243,11 +272,28 @@ def _cases(instances: Instances, folder: Path) -> list[_Case]:
         varied("box outside", lambda p, b: (p, b + np.array([[3 * p.shape[1], 0, 0, 0]], np.float32))),
         varied("small picture", lambda p, b: resized(p, b, 24)),
         _Case("picture of 1 px", (saved(read[some[0]][:1, :1]),), (None,)),
+        varied("nothing in it", lambda p, b: (np.full_like(p, 127), None)),
+        varied("many in it", lambda p, b: (_tiled(p), None), 2),
+        varied("long picture", lambda p, b: (_lengthened(p), None), 1),
         varied("huge picture", lambda p, b: resized(p, b, HUGE_PX), 2),
         varied("grey", lambda p, b: (cv2.cvtColor(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), b)),
         varied("noise", lambda p, b: (noise.integers(0, 256, p.shape, dtype=np.uint8), b)),
         varied("turned by EXIF", lambda p, b: (saved(np.rot90(p), orientation=6), b)),
     ]
+
+
+def _tiled(picture: np.ndarray) -> np.ndarray:
+    """The picture nine times, at a third of its size, in one."""
+    third = cv2.resize(
+        picture, (max(1, picture.shape[1] // 3), max(1, picture.shape[0] // 3)), interpolation=cv2.INTER_AREA
+    )
+    return np.tile(third, (3, 3, 1))
+
+
+def _lengthened(picture: np.ndarray) -> np.ndarray:
+    """The picture at the begin of one that is 20,000 px wide."""
+    part = picture[: min(LONG_PX, picture.shape[0]), : min(LONG_PX, picture.shape[1])]
+    return np.pad(part, ((0, 0), (0, 20_000 - part.shape[1]), (0, 0)))
 
 
 def _within(box: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -280,7 +326,12 @@ def _in_a_process_of_its_own(
     found = np.load(folder / "answers.npz")
     answers = [
         [
-            Keypoints(found[f"{i}_{j}_xy"], found[f"{i}_{j}_score"], found.get(f"{i}_{j}_sigma"))
+            Keypoints(
+                found[f"{i}_{j}_xy"],
+                found[f"{i}_{j}_score"],
+                found.get(f"{i}_{j}_sigma"),
+                box_xywh=found.get(f"{i}_{j}_box"),
+            )
             for j in range(len(case.files))
         ]
         for i, case in enumerate(cases)

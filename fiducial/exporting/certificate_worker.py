@@ -14,9 +14,17 @@ from fiducial.data.images import read_image
 from fiducial.errors import Failure
 from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Exported
+from fiducial.types import Keypoints
 
 # Two crops equal to the byte leave only what a network makes of one image alone and in a batch.
 SAME_PX = 0.05
+
+
+def _apart(inside: Keypoints, outside: Keypoints) -> float:
+    """The largest distance, px; infinite where they are of other instances."""
+    if inside.xy.shape != outside.xy.shape:
+        return float("inf")
+    return float(np.abs(inside.xy - outside.xy).max(initial=0))
 
 
 def answer(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -32,11 +40,12 @@ def answer(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
             image, boxes = read_image(Path(path)), None if given is None else np.array(given, np.float32)
             outside = run(image, boxes)
             inside = network.full(image, boxes)
-            off = 0.0 if inside is None else float(np.abs(inside.xy - outside.xy).max())
+            off = 0.0 if inside is None else _apart(inside, outside)
             if network.export.precision == "fp32" and not off <= SAME_PX:
                 raise Failure(f"the crop in the file and the package's differ by {off:.3g} px on image {j} of case {i}")
             found = outside if inside is None else inside
             answers |= {f"{i}_{j}_xy": found.xy, f"{i}_{j}_score": found.score}
+            answers |= {} if found.box_xywh is None else {f"{i}_{j}_box": found.box_xywh}
             answers |= {} if found.sigma is None else {f"{i}_{j}_sigma": found.sigma}
     np.savez(Path(task["folder"]) / "answers.npz", **answers)
     yield {"version": metadata.version(network.runtime), "without_torch": "torch" not in sys.modules}

@@ -251,7 +251,7 @@ def crop_model(size: Size, padding: float) -> onnx.ModelProto:
     # The middles of the crop's columns and rows from its outer edge, px, and which of the two each is of.
     middles = ", ".join(str(i + 0.5) for side in size for i in range(side))
     axes = ", ".join(str(axis) for axis, side in enumerate(size) for _ in range(side))
-    model = _parsed(
+    model = parsed(
         CROP,
         WIDTH=size.w,
         HEIGHT=size.h,
@@ -274,10 +274,11 @@ def place_model(outputs: tuple[str, ...]) -> onnx.ModelProto:
     inputs = ", ".join(f"{SHAPES[name]} {name}_crop" for name in outputs)
     results = ", ".join(f"{SHAPES[name]} {name}" for name in outputs)
     nodes = "\n  ".join(NODES[name] for name in outputs).format(DOUBLE=TensorProto.DOUBLE, FLOAT=TensorProto.FLOAT)
-    return _parsed(PLACE, INPUTS=inputs, OUTPUTS=results, NODES=nodes)
+    return parsed(PLACE, INPUTS=inputs, OUTPUTS=results, NODES=nodes)
 
 
-def _parsed(text: str, **values: object) -> onnx.ModelProto:
+def parsed(text: str, **values: object) -> onnx.ModelProto:
+    """Reads a graph in ONNX's own text, without what `#` begins; values in braces are filled in."""
     lines = [line.partition("#")[0] for line in text.splitlines()]
     types = {name: TensorProto.DataType.Value(name) for name in ("DOUBLE", "FLOAT", "INT64", "UINT8")}
     model = parser.parse_model("\n".join(lines).format(OPSET=OPSET, IR_VERSION=IR_VERSION, **types, **values))

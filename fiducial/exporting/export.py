@@ -15,12 +15,13 @@ from fiducial import config, files, folders
 from fiducial.card import Card
 from fiducial.data import annotations
 from fiducial.errors import UserError, did_you_mean
-from fiducial.exporting import certificate
+from fiducial.exporting import certificate, finder_export
 from fiducial.exporting.certificate import Certificate
 from fiducial.log import logger
 from fiducial.models.detector import Detector
 from fiducial.runtime import runtime
 from fiducial.runtime.export_card import Decode, Made, Where
+from fiducial.runtime.finder import finder_of
 from fiducial.runtime.runtime import Runtime
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 from fiducial.types import Skeleton
@@ -51,7 +52,9 @@ def export_model(
         detector = delegated(detector)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
-    torch_side = Runtime(TorchNetwork(detector, card, model))
+    finder = finder_export.of_run(model)
+    network = TorchNetwork(detector, card, model, finder=None if finder is None else finder[0])
+    torch_side = Runtime(network, finder_of(network))
     data = data or int8 or scored_on(model, detector.spec.skeleton)
     with folders.alone(out), staging(out) as folder:
         logger.info(f"exporting {model} to {to}; licence of the weights: {card.terms}")
@@ -61,6 +64,8 @@ def export_model(
             from fiducial.exporting.int8 import decide
 
             made, _ = decide.export(detector, card, to, folder, data=int8, max_drop=max_drop, crop=crop, decode=decode)
+        if finder is not None:
+            made = finder_export.added(made, *finder)
         for note in made.notes:
             logger.warning(note)
         logger.info("comparing the file with torch, in a process of its own")

@@ -121,7 +121,7 @@ def traced(detector: Detector, part: Part = "whole", batched: bool = False) -> t
         found = detector.decode(raw)
     outputs = columns_of(found) if part == "whole" else names_of(raw)
     names = {0: torch.export.Dim("n", min=1)}
-    with torch.no_grad(), _nothing_in_place(detector):
+    with torch.no_grad(), nothing_in_place(detector):
         model = traced_module(
             Graph(detector, part).eval(),
             (crops,),
@@ -135,8 +135,8 @@ def traced(detector: Detector, part: Part = "whole", batched: bool = False) -> t
 
 
 @contextmanager
-def _nothing_in_place(module: nn.Module) -> Iterator[None]:
-    """Activations write to tensors of their own for a while: the graph is the same, and traced in two thirds of the time."""
+def nothing_in_place(module: nn.Module) -> Iterator[None]:
+    """Lets activations write to tensors of their own for a while: the graph is the same, and traced in two thirds of the time."""
     changed = [each for each in module.modules() if getattr(each, "inplace", False) is True]
     for each in changed:
         vars(each)["inplace"] = False

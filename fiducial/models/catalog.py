@@ -25,7 +25,8 @@ PROMISED = ("forward", "decode", "loss", "unflip", "encode")  # of a head, which
 
 
 class Family(Protocol):
-    """What a file in `backbones/` offers; of a user's own file `build`, and EXAMPLES where no name is given."""
+    """What a file in `backbones/` offers; of a user's own file `build`, and EXAMPLES where no name is given. `build_levels`, of
+    the same arguments, where it can give more maps than heads need."""
 
     EXAMPLES: tuple[str, ...]  # small members that show the range: for messages, and the battery builds them
 
@@ -42,13 +43,15 @@ def families() -> Iterator[Family]:
         yield cast(Family, importlib.import_module(f"fiducial.models.backbones.{name}"))
 
 
-def build_backbone(name: str, pretrained: Pretrained = "here") -> Backbone:
-    """Builds a backbone by name; `my_net.py:NAME` and `my_module.my_net:NAME` are a user's own.
+def build_backbone(name: str, pretrained: Pretrained = "here", *, all_levels: bool = False) -> Backbone:
+    """Builds a backbone by name, with one map or, `all_levels`, as many as its family can give; `my_net.py:NAME` and
+    `my_module.my_net:NAME` are a user's own.
 
     `pretrained`: "yes" = ImageNet's weights or an error, "no" = random, "auto" = weights where they can be had, "here"
     = where they are on this disk, both else random with a warning. Dashes and underscores are the same."""
     family, member = _family_of(name)
-    return family.build(member, pretrained)
+    build = getattr(family, "build_levels", family.build) if all_levels else family.build
+    return build(member, pretrained)
 
 
 def check(backbone: str, method: str, head: dict[str, Any]) -> None:
@@ -67,6 +70,8 @@ def head_module(method: str) -> ModuleType:
     """Imports the file of a method: its `Spec` and its `Head`, or of `my_head.py:NAME` the class NAME as `Head`."""
     if method in methods():
         return importlib.import_module(f"fiducial.models.heads.{method}")
+    if method in _modules("finders"):
+        return importlib.import_module(f"fiducial.models.finders.{method}")
     if not outside.is_outside(method):
         raise UserError(f"method {method!r}: no such name.{did_you_mean(method, methods())}")
     module, name = outside.find(method, "--method")
@@ -75,7 +80,7 @@ def head_module(method: str) -> ModuleType:
 
 def sources(backbone: str, method: str) -> dict[str, str]:
     """Says where the parts from outside of the package are from, by their names; {} where there are none."""
-    own = {method: "--method"} if method not in methods() else {}
+    own = {method: "--method"} if method not in (*methods(), *_modules("finders")) else {}
     if outside.is_outside(backbone) and not any(family.matches(backbone.replace("-", "_")) for family in families()):
         own[backbone] = "--backbone"
     return {name: outside.source_of(outside.find(name, option)[0]) for name, option in own.items()}

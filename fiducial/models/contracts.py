@@ -6,6 +6,7 @@ it."""
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from fiducial.card import Normalization
 from fiducial.geometry import Align
 from fiducial.models import heatmaps
-from fiducial.types import Batch, Keypoints
+from fiducial.types import Batch, Found, Keypoints
 
 
 class Level(NamedTuple):
@@ -83,6 +84,10 @@ class Head(nn.Module):
     # How the cells of `heatmaps` lie on the px of the input.
     align: Align = "edge"
 
+    def of(self, features: Sequence[Float[Tensor, "b _ _ _"]], main: int) -> Any:
+        """Gives the raw of a backbone's maps, of which `main` is the one that carries its result."""
+        return self(features[main])
+
     @abstractmethod
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Any:
         """Turns the main level's map into the raw: a tensor or a NamedTuple of tensors, batch first."""
@@ -119,3 +124,18 @@ class Head(nn.Module):
         """Computes how probable each cell is to hold the point: maps that sum to one, with their gradients, by which
         networks are compared. The cells lie on the px as `align` says. None where the method has none."""
         return None
+
+
+class FinderHead(Head):
+    """Finds instances in a whole image instead of points in a crop: built as `Head(spec, levels, kinds, size)` with all
+    levels of the backbone and how many kinds of instances there are. `forward` takes all maps, `decode` gives `Found` in px
+    of the image, `loss` and `encode` take `Scenes`; what `Head` promises else holds."""
+
+    taught_by = "fiducial.finding.fit"
+
+    def of(self, features: Sequence[Float[Tensor, "b _ _ _"]], main: int) -> Any:
+        return self(features)
+
+    @abstractmethod
+    def decode(self, raw: Any) -> Found:  # type: ignore[override]
+        """Reads the instances from the raw, in px of the scene, the surest first."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -20,9 +20,9 @@ from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.log import logger
 from fiducial.models import catalog, checkpoints
-from fiducial.models.contracts import Backbone, Head
+from fiducial.models.contracts import Backbone, FinderHead, Head
 from fiducial.models.pretrained import Pretrained
-from fiducial.types import Keypoints
+from fiducial.types import Found, Keypoints
 
 LEAST_SPREAD_PX = 1e-3  # what a method tells is taken to be at least this: it may be zero
 
@@ -47,7 +47,7 @@ class Detector(nn.Module):
         self.register_buffer("std", torch.tensor(normalization.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: UInt8[Tensor, "b h w 3"]) -> Any:
-        return self.head(self.features(image)[self.backbone.main])
+        return self.head.of(self.features(image), self.backbone.main)
 
     def features(self, image: UInt8[Tensor, "b h w 3"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Computes the backbone's maps of crops, which are normalised here, on the device."""
@@ -84,14 +84,23 @@ class Detector(nn.Module):
             with torch.autocast(image.device.type, enabled=False):
                 return self.decode(raw)
 
+    def find(self, image: UInt8[Tensor, "b h w 3"]) -> Found:
+        """Finds the instances of RGB scenes, where the head is a finder's; as `predict`."""
+        with torch.inference_mode():
+            raw = full_precision(self(image))
+            with torch.autocast(image.device.type, enabled=False):
+                return cast(FinderHead, self.head).decode(raw)
+
 
 def build(spec: DetectorSpec, pretrained: Pretrained = "no") -> Detector:
     """Builds a detector from its spec; `pretrained` as in `catalog.build_backbone`. The detector's own spec is
     complete: settings that were left to defaults are written out in it."""
     module = catalog.head_module(spec.method)
     head_spec = config.from_dict(module.Spec, spec.head, "head")
-    backbone = catalog.build_backbone(spec.backbone, pretrained)
-    head = module.Head(head_spec, backbone.levels[backbone.main], len(spec.skeleton.points), spec.size)
+    finds = issubclass(module.Head, FinderHead)
+    backbone = catalog.build_backbone(spec.backbone, pretrained, all_levels=finds)
+    levels = backbone.levels if finds else backbone.levels[backbone.main]
+    head = module.Head(head_spec, levels, len(spec.skeleton.points), spec.size)
     normalization = spec.normalization or backbone.normalization
     spec = replace(spec, head=config.to_dict(head_spec), normalization=normalization)
     return Detector(spec, backbone, head)

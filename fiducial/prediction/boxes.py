@@ -36,9 +36,7 @@ class Boxes:
     annotation_ids: list[Id] = field(default_factory=list)  # of each box; empty = it has none
     declared: Size | None = None  # the size of the image that the file states
     scores: list[float] = field(default_factory=list)  # of a finder; empty = nobody says how sure a box is
-    filled: list[bool] = field(
-        default_factory=list
-    )  # whose box and points are between those of other frames; empty = nobody's
+    filled: list[bool] = field(default_factory=list)  # which are between those of other frames; empty = nobody's
 
     def array(self) -> np.ndarray:
         """Gives the boxes as [n, 4] float64."""

@@ -33,10 +33,13 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
 
     Besides COCO's own: `annotation_id` is that of the box in the boxes file, `file_name` lets `evaluate --predictions` and
     people find the image again, `seconds` its time in the video, `track_id` the
-    same instance in other frames, where it is known; `filled` that it was not found in this frame, but before and after. Where it was measured how far points may be off, `keypoint_sigmas` says so of x and y of
+    same instance in other frames, where it is known; `filled` that it was not found in this frame, but before and after. Of
+    instances that a finder found `bbox_score` says how sure it is, and `score` is that times the mean of the points' scores.
+    Where it was measured how far points may be off, `keypoint_sigmas` says so of x and y of
     each, px, and `keypoint_radii_90` within how many px of it the true point lies in 90 % of all cases."""
     made = []
     scores = found.score.astype(np.float64).mean(1)
+    scores = scores * given.scores if given.scores else scores
     for i in range(len(found.xy)):
         points = np.column_stack([found.xy[i], found.score[i]]).astype(float)
         entry: Entry = {
@@ -54,6 +57,8 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
             entry["annotation_id"] = given.annotation_ids[i]
         if given.xywh:
             entry["bbox"] = given.xywh[i]
+        if given.scores:
+            entry["bbox_score"] = round(given.scores[i], DECIMALS)
         if given.filled and given.filled[i]:
             entry["filled"] = True
         if found.sigma is not None:
@@ -69,12 +74,14 @@ def of_keypoints(points: Keypoints, image_id: Id, file_name: str, boxes: np.ndar
     xy, score = points.xy.reshape(len(points), -1, 2), points.score.reshape(len(points), -1)
     sigma = None if points.sigma is None else points.sigma.reshape(xy.shape)
     arranged = replace(points, xy=xy, score=score, sigma=sigma)
+    boxes = points.box_xywh if boxes is None else boxes
     xywh = [] if boxes is None else np.asarray(boxes, np.float64).reshape(-1, 4).tolist()
+    sure = [] if points.box_score is None else np.asarray(points.box_score, np.float64).ravel().tolist()
     if boxes is not None and len(xywh) != len(xy):
         raise UserError(
             "boxes", f"{len(xywh)} boxes for {len(xy)} instances; expected those that the points were found in"
         )
-    return entries(Frame(file_name, None), Boxes(image_id, xywh), arranged)
+    return entries(Frame(file_name, None), Boxes(image_id, xywh, scores=sure), arranged)
 
 
 @contextmanager

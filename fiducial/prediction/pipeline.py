@@ -68,7 +68,7 @@ class Pipeline:
 
     run: Runtime
     choices: Choices
-    boxes: BoxesFile | None  # None = one instance in each image
+    boxes: BoxesFile | None  # None = those that the model's finder finds; without one, one instance in each image
     report: Callable[[str], None]
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     advance: Advance = lambda count: None  # is told of frames that were looked at the first of two times
@@ -160,10 +160,14 @@ class Look(Protocol):
 
 def _look(run: Runtime, source: Source, choices: Choices, boxes: BoxesFile | None) -> Look:
     if choices.track and source.is_moving:
+        if boxes is None and run.finder is not None:
+            return _ToldApart(run, _FoundBoxes(run), choices.every, 0)
         if boxes is None or boxes.frames_of(source.video) < 2:
             return _Followed(run, source, boxes)
         at_start = boxes.of(source.name)
         return _ToldApart(run, _FileBoxes(run, boxes, at_start), choices.every, boxes.largest_id)
+    if boxes is None and run.finder is not None:
+        return _FoundBoxes(run)
     return _WholeImages(run, source) if boxes is None else _FileBoxes(run, boxes)
 
 
@@ -175,6 +179,18 @@ class _WholeImages:
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound:
         return InstancesFound(Boxes(number, track_ids=self._track_ids), self._run(image, None))
+
+
+class _FoundBoxes:
+    """The boxes that the model's finder finds in the frame, perhaps none."""
+
+    def __init__(self, run: Runtime) -> None:
+        self._run = run
+
+    def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound:
+        points = self._run(image, None)
+        xywh, sure = (np.asarray(column, np.float64) for column in (points.box_xywh, points.box_score))
+        return InstancesFound(Boxes(number, xywh.round(3).tolist(), scores=sure.tolist()), points)
 
 
 class _FileBoxes:
@@ -311,7 +327,7 @@ class _Finish:
 
     def __call__(self, frame: Frame, answer: InstancesFound) -> tuple[Boxes, Keypoints]:
         boxes, points = answer.boxes, answer.points
-        if self._smoother is not None:
+        if self._smoother is not None and len(points.xy):
             shown = next(self._frames) / (frame.rate or USUAL_RATE) if frame.seconds is None else frame.seconds
             xy = self._smoother(boxes.track_ids, points.xy, _sides_px(frame, boxes), float(shown))
             points = replace(points, xy=xy)

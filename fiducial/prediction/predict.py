@@ -28,6 +28,7 @@ from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Skeleton
 
+NOT_SAID = "doesn't say: add --track"
 WHOLE = 0.5  # of an image's area: boxes that are smaller are crops
 
 
@@ -54,6 +55,8 @@ def predict_sources(
     out: Path,
     *,
     boxes: Path | None = None,
+    finder: Path | None = None,
+    min_score: float | None = None,
     choices: Choices = PLAIN,
     json_file: Path | None = None,
     csv_file: Path | None = None,
@@ -63,7 +66,8 @@ def predict_sources(
 
     `names` are paths or `camera:N`. Drawings go under `out`, results into `json_file` (default OUT/results.json) and, where
     given, as a table into `csv_file`. `boxes` is a COCO file that says where the instances are, or boxes for every image such
-    as "10,20,30,40"; without it there is one in each image. `bar` draws the progress on a terminal; else it is said every ten seconds.
+    as "10,20,30,40"; without it the model's finder, or that of the model `finder`, finds those whose score is `min_score` or
+    more [the finder's choice]; without a finder ("no": not even the model's own) there is one in each image. `bar` draws the progress on a terminal; else it is said every ten seconds.
 
     A frame that can't be read or that the model has no finite points for, a broken box and an image that the boxes file
     doesn't name are said and left out. UserError
@@ -94,10 +98,12 @@ def predict_sources(
         inputs = _with_boxes(inputs, boxes_file, report)
     targets = drawings.targets(inputs, out)
     total = sources.count(inputs)
-    run = runtime.load(model, choices.flip_test)
-    notes = [] if boxes_file is not None else _of_whole_images(run.card)
+    run = runtime.load(model, choices.flip_test, finder=finder, min_score=min_score)
+    notes = _of_boxes(model, run, boxes_file, finder, min_score)
     for note in notes:
         logger.warning(note)
+    if run.finder is not None and boxes is None and choices.smooth is not None and not choices.track:
+        raise UserError(f"--smooth must know who is who from frame to frame, which a finder {NOT_SAID}")
     if choices.oks_nms is not None:
         _check_suppression(model, run, boxes)
     pipeline = Pipeline(run, choices, boxes_file, report)
@@ -116,6 +122,10 @@ def predict_sources(
             raise
         if output.images == 0:
             raise UserError(f"no image could be read: {problems[0] if problems else names}")
+    if output.empty:
+        note = f"nothing was found in {output.empty} of {output.images} images"
+        logger.warning(note)
+        notes.append(note)
     return Prediction(output.images, output.instances, time.monotonic() - start, json_file, problems, notes)
 
 
@@ -135,6 +145,7 @@ class _Output:
     choices: Choices
     images: int = 0
     instances: int = 0
+    empty: int = 0  # images in which nothing was found
 
     def take(self, looked_at: Items[FramePoints], targets: dict[str, Path]) -> None:
         """Writes a frame while the next is looked at.
@@ -154,6 +165,7 @@ class _Output:
         draw(item.frame, drawn)
         self.write(entries)
         self.images, self.instances = self.images + 1, self.instances + len(entries)
+        self.empty += not entries
         self.advance(1)
 
 
@@ -197,7 +209,7 @@ def _check_videos(inputs: list[Source], choices: Choices, boxes: Path | None) ->
         frames = "; frames in files are numbered, as a_001.jpg, a_002.jpg" if choices.track else ""
         raise UserError(f"{option} is about videos and cameras, and there are only images{frames}")
     if smooth and boxes is not None and not choices.track:
-        raise UserError("--smooth must know who is who from frame to frame, which --boxes doesn't say: add --track")
+        raise UserError(f"--smooth must know who is who from frame to frame, which --boxes {NOT_SAID}")
 
 
 def _with_boxes(inputs: list[Source], boxes_file: BoxesFile, report: Callable[[str], None]) -> list[Source]:
@@ -232,6 +244,20 @@ def _with_boxes(inputs: list[Source], boxes_file: BoxesFile, report: Callable[[s
     return sized
 
 
+def _of_boxes(
+    model: Path, run: Runtime, boxes: BoxesFile | None, finder: Path | None, min_score: float | None
+) -> list[str]:
+    """Says where it is looked, where that is not what was asked for or may not be what is wanted."""
+    if boxes is not None:
+        words = [option for option, value in (("--finder", finder), ("--min-score", min_score)) if value is not None]
+        return [f"{' and '.join(words)}: the boxes that --boxes gives are looked at alone"] if words else []
+    if run.finder is not None:
+        return []
+    if min_score is not None:
+        raise UserError(f"--min-score is about instances that a finder finds, and {model} has none; give --finder RUN")
+    return _of_whole_images(run.card)
+
+
 def _of_whole_images(card: Card) -> list[str]:
     """Says that whole images are looked at by a model that learnt on crops; nothing where it is not known what it saw."""
     share = card.metrics.get(BOX_SHARE)
@@ -240,12 +266,12 @@ def _of_whole_images(card: Card) -> list[str]:
     return [
         f"without --boxes each whole image is taken for one {card.spec.skeleton.name}, but the model learnt on boxes of "
         f"{100 * share:.0f} % of their image (median): where there are several, or one is small, its points mean nothing; "
-        "give --boxes (x,y,w,h in px, or a COCO file)"
+        "give --boxes (x,y,w,h in px, or a COCO file) or --finder (a run that has one: fiducial fit --finder auto)"
     ]
 
 
 def _check_suppression(model: Path, run: Runtime, boxes: Path | None) -> None:
-    if boxes is None:
+    if boxes is None and run.finder is None:
         raise UserError("--oks-nms keeps the best of several boxes of an instance: give them by --boxes FILE.json")
     if run.skeleton.sigmas is None:
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,14 +19,22 @@ from fiducial.types import Keypoints
 
 CROPS = 16  # that go through the network together: a few for each core, so that none waits long at the end
 
-Cut = Callable[[np.ndarray, Any], tuple[np.ndarray, np.ndarray]]  # image, boxes -> crops, image -> crop
-
 
 class Crops(NamedTuple):
-    """The crops of one image."""
+    """The crops of one image, and where they were cut out."""
 
     image: np.ndarray  # [n, h, w, 3] uint8
     image_to_crop: np.ndarray  # [n, 3, 3]
+    box_xywh: np.ndarray | None = None  # [n, 4]; None = the whole image
+    box_score: np.ndarray | None = None  # [n]; None = the boxes were given
+
+    def on_image(self, points: Keypoints) -> Keypoints:
+        """Puts points on the crops on the image."""
+        placed = points.mapped(geometry.invert(self.image_to_crop))
+        return replace(placed, box_xywh=self.box_xywh, box_score=self.box_score)
+
+
+Cut = Callable[[np.ndarray, Any], Crops]  # image, boxes
 
 
 def keypoints_of(
@@ -46,7 +55,7 @@ def keypoints_of(
         try:
             image = images[place]
             image = read_image(Path(image)) if isinstance(image, (str, Path)) else image
-            return Crops(*cut(image, None if boxes is None else boxes[place]))
+            return cut(image, None if boxes is None else boxes[place])
         except UserError as error:
             raise UserError(f"images[{place}]", str(error)) from error
 
@@ -55,8 +64,7 @@ def keypoints_of(
         points = predict(np.concatenate([part.image for part in parts]))
         start = 0
         for part in parts:
-            of_image = points.select(slice(start, start + len(part.image)))
-            found.append(of_image.mapped(geometry.invert(part.image_to_crop)))
+            found.append(part.on_image(points.select(slice(start, start + len(part.image)))))
             start += len(part.image)
     return found
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fiducial import config
-from fiducial.card import Card
+from fiducial.card import Card, DetectorSpec
 from fiducial.errors import BadAnswer, UserError
 from fiducial.types import Keypoints
 
@@ -38,6 +38,7 @@ class ExportCard:
     decode: Decode = "own"  # matmul: by softmax and products alone, for delegates
     precision: Precision = "fp32"
     export_version: int = EXPORT_VERSION
+    finder: DetectorSpec | None = None  # of the instances in a whole image, in the same file; None = none is
 
 
 @dataclass(frozen=True)

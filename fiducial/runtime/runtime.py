@@ -14,12 +14,15 @@ from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
-from fiducial import geometry, trial
+from fiducial import trial
 from fiducial.card import Card
 from fiducial.data import crops
 from fiducial.errors import BadAnswer, UserError, did_you_mean, nothing_at
 from fiducial.runtime import batch, bundled, runtimes
+from fiducial.runtime.batch import Crops
 from fiducial.runtime.export_card import ExportCard
+from fiducial.runtime.finder import Finder, finder_of
+from fiducial.runtime.finder_file import finder_beside
 from fiducial.types import Keypoints
 
 
@@ -70,26 +73,28 @@ class Family(Protocol):
 
 
 class Runtime:
-    """A loaded model that answers in px of the image it is given."""
+    """A loaded model that answers in px of the image it is given. Where it has a finder, or is given one, it finds the
+    instances itself; `min_score`: of those that count [the finder's own choice]."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, finder: Finder | None = None, min_score: float | None = None) -> None:
         self.network, self.card = network, network.card
         self.skeleton = network.card.spec.skeleton
+        self.finder, self.min_score = finder, min_score
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> Keypoints:
-        """Finds the points in an image: uint8 RGB [h, w, 3] and boxes [n, 4] xywh px (None = the whole image) -> xy
-        [n, k, 2] px of the image.
+        """Finds the points in an image: uint8 RGB [h, w, 3] and boxes [n, 4] xywh px -> xy [n, k, 2] px of the image.
+        Without boxes in those that the finder finds, perhaps none; without a finder in the whole image.
 
         Crops are cut outside of the network, by OpenCV: the formula is the same that exported files have inside, and
         here it is quicker. All boxes go through the network together. Several threads may ask at a time."""
-        crop, image_to_crop = self._cut(image, boxes)
-        return replace(self._answer(crop), skeleton=self.skeleton).mapped(geometry.invert(image_to_crop))
+        cut = self._cut(image, boxes)
+        return replace(cut.on_image(self._answer(cut.image)), skeleton=self.skeleton)
 
     def batch(self, images: Sequence[Any], boxes: Sequence[Any] | None = None) -> list[Keypoints]:
         """Finds the points in many images, as a loop over them would, but quicker: images are read and cut out beside the
         network, and several crops go through it together.
 
-        images: arrays as for one image, of any sizes, or paths; boxes: for each image [n, 4], or None = the whole one.
+        images: arrays as for one image, of any sizes, or paths; boxes: for each image [n, 4], or None = as for one image.
         Raises UserError that names the image by its place."""
         found = batch.keypoints_of(self._answer, self._cut, images, boxes)
         return [replace(points, skeleton=self.skeleton) for points in found]
@@ -100,9 +105,13 @@ class Runtime:
             raise BadAnswer(self.network.path, "gives numbers that are not finite: its weights are damaged")
         return replace(points, spread=self.card.spec.spread)
 
-    def _cut(self, image: np.ndarray, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
-        spec = self.card.spec
-        return crops.cut(image, boxes, spec.size, spec.padding)
+    def _cut(self, image: np.ndarray, boxes: Any) -> Crops:
+        spec, score, where = self.card.spec, None, boxes
+        if boxes is None and self.finder is not None:
+            found = self.finder(image, self.min_score)
+            where, score = found.box_xywh, found.score
+        cut, image_to_crop = crops.cut(image, where, spec.size, spec.padding)
+        return Crops(cut, image_to_crop, None if where is None else crops.checked_boxes(image, where, 1.0)[0], score)
 
 
 def families() -> list[Family]:
@@ -188,27 +197,55 @@ def export_of(path: Path) -> ExportCard | None:
     return cast(Exported, load(path).network).export if is_exported(path) else None
 
 
-def load(path: Path | str, flip_test: bool = False, threads: int | None = None) -> Runtime:
+def load(
+    path: Path | str,
+    flip_test: bool = False,
+    threads: int | None = None,
+    *,
+    finder: Path | str | None = None,
+    min_score: float | None = None,
+) -> Runtime:
     """Loads the runtime of a run folder or an exported model, by its file or folder.
+
+    finder: a model whose finder is used [the model's own, where it has one]; "no": none, whole images are looked at.
+    min_score: of the instances that count [by the finder].
 
     An exported file that is not known yet answers once in a process of its own first (`trial.py`): UserError where it
     crashes there, hangs, or gives no points."""
     path = Path(path)
     if is_exported(path) and not flip_test and not bundled.is_ours(resolved(path)):
         trial.passes(f"{__name__}:answer_once", str(resolved(path)), files_of(path))
-    return opened(path, threads, flip_test)
+    if finder is None or str(finder) == "no":
+        return opened(path, threads, flip_test, finds=finder is None, min_score=min_score)
+    other = load(finder, threads=threads)
+    if other.finder is None:
+        raise UserError(finder, "has no finder; give a run that was made with one (fiducial fit --finder auto)")
+    return Runtime(opened(path, threads, flip_test).network, other.finder, min_score)
 
 
-def opened(path: Path, threads: int | None = None, flip_test: bool = False) -> Runtime:
-    """Loads without a trial what this package has made itself, or what a process of its own reads."""
-    return Runtime(family_of(path).load(resolved(path), threads, flip_test))
+def opened(
+    path: Path,
+    threads: int | None = None,
+    flip_test: bool = False,
+    *,
+    finds: bool = True,
+    min_score: float | None = None,
+) -> Runtime:
+    """Loads without a trial what this package has made itself, or what a process of its own reads; `finds`: with its
+    finder, where it has one."""
+    network = family_of(path).load(resolved(path), threads, flip_test)
+    finder = finder_of(network) or finder_beside(network.path, threads) if finds else None
+    return Runtime(network, finder, min_score)
 
 
 def answer_once(path: str) -> Iterator[bool]:
     """Loads an exported file and asks it about one crop of noise: the task of its trial."""
-    network = opened(Path(path), threads=1).network
-    size = network.card.spec.size
-    network.predict(np.random.default_rng(0).integers(0, 256, (1, size.h, size.w, 3), dtype=np.uint8))
+    run = opened(Path(path), threads=1)
+    size = run.card.spec.size
+    noise = np.random.default_rng(0).integers(0, 256, (1, size.h, size.w, 3), dtype=np.uint8)
+    run.network.predict(noise)
+    if run.finder is not None:
+        run.finder(noise[0])
     yield True
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from fiducial.geometry import Size
-from fiducial.types import Keypoints
+from fiducial.types import Found, Keypoints
 
 
 @dataclass(slots=True)
@@ -39,6 +39,11 @@ class Instance:
     """What is in one box."""
 
     points: Annotated[list[Point], Field(description="in the skeleton's order")]
+    box: Annotated[
+        tuple[float, float, float, float] | None,
+        Field(description="where the model found it: x, y, width, height in px; null where boxes were given"),
+    ] = None
+    score: Annotated[float | None, Field(description="how sure the finder is of it, 0 to 1; null as for `box`")] = None
 
 
 @dataclass(slots=True)
@@ -58,7 +63,12 @@ class Answer:
 
     model: Annotated[str, Field(description="skeleton, method, backbone and runtime")]
     size: Annotated[tuple[int, int], Field(description="width and height of the upright image, px")]
-    instances: Annotated[list[Instance], Field(description="one a box, in the order of the boxes")]
+    instances: Annotated[
+        list[Instance],
+        Field(
+            description="one a box, in the order of the boxes; of a model that finds instances itself the surest first"
+        ),
+    ]
     ms: Annotated[float, Field(description="from the request's last byte to the answer")]
     heatmap: Annotated[Heatmap | None, Field(description="null unless it was asked for and the model has one")] = None
 
@@ -77,8 +87,11 @@ class Refusal:
     detail: Annotated[str, Field(description="what was wrong, what was expected")]
 
 
-def answer(model: str, names: tuple[str, ...], size: Size, points: Keypoints, ms: float) -> Answer:
-    """Makes the answer to one image of `size`; points are rounded to what is worth sending, 1/1000 px."""
+def answer(
+    model: str, names: tuple[str, ...], size: Size, points: Keypoints, ms: float, found: Found | None = None
+) -> Answer:
+    """Makes the answer to one image of `size`; points are rounded to what is worth sending, 1/1000 px. `found`: the instances,
+    where the model found them itself."""
     xy, score = _rounded(points.xy, 3), _rounded(points.score, 5)
     sigma: Any = [[None] * len(names)] * len(xy) if points.sigma is None else _rounded(points.sigma, 3)
     measured = points.spread is not None and points.spread.knows(0.9)
@@ -87,6 +100,9 @@ def answer(model: str, names: tuple[str, ...], size: Size, points: Keypoints, ms
         Instance([Point(name, x, y, s, *off) for name, (x, y), s, *off in zip(names, *columns, strict=True)])
         for columns in zip(xy, score, sigma, radius, strict=True)
     ]
+    if found is not None:
+        for instance, box, sure in zip(instances, _rounded(found.box_xywh, 3), _rounded(found.score, 5), strict=True):
+            instance.box, instance.score = tuple(box), sure
     return Answer(model, (size.w, size.h), instances, round(ms, 2))
 
 

@@ -29,7 +29,7 @@ from fiducial.serve.service import Service
 from fiducial.version import __version__
 
 FILE = {"type": "string", "format": "binary"}
-BOXES = "JSON [[x, y, width, height], ..], px of the upright image from its outer edge; without it the whole image"
+BOXES = "JSON [[x, y, width, height], ..], px of the upright image from its outer edge; without it what the model's finder finds, or the whole image"
 PARAMETERS = [
     {
         "name": "boxes",
@@ -196,6 +196,9 @@ def _add_facts(app: FastAPI, service: Service) -> None:
         run = service.run
         about = {"title": service.title, "runtime": run.network.runtime, "heatmaps": service.has_heatmaps}
         about["terms"] = run.card.terms
+        about["finder"] = (
+            None if run.finder is None else {"size": run.finder.spec.size, "min_score": run.finder.threshold}
+        )
         return _json({**about, "limits": service.limits, **config.to_dict(run.card)})
 
     @app.get("/health", summary="Whether the server is alive")

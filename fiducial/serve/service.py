@@ -15,6 +15,9 @@ import cv2
 import numpy as np
 
 from fiducial import files, geometry
+from fiducial.card import DetectorSpec
+from fiducial.runtime import finder as finders
+from fiducial.runtime.finder import Finder
 from fiducial.runtime.runtime import Runtime
 from fiducial.serve import answers
 from fiducial.serve.batching import Batcher
@@ -22,6 +25,7 @@ from fiducial.serve.bodies import Bodies
 from fiducial.serve.counters import Counters
 from fiducial.serve.limits import Limits, Refused, busy
 from fiducial.serve.uploads import Decoders, Heavy, Prepared
+from fiducial.types import Found
 
 
 @runtime_checkable
@@ -51,6 +55,9 @@ class Service:
         self._decoders = Decoders(spec, limits, cores)
         self._batcher: Batcher[Prepared] = Batcher(run.network, limits.max_batch, cores, self.counters.batch)
         self._heavy_thread, self._heavy = ThreadPoolExecutor(1, "fiducial-heavy"), 0
+        self._finding = ThreadPoolExecutor(cores, "fiducial-finding")
+        if run.finder is not None:
+            run.finder(black[0])
         self.counters.watch("fiducial_in_flight", "Requests that are being answered", lambda: self.in_flight)
         self.counters.watch("fiducial_waiting", "Pictures that no batch has taken yet", self._batcher.waiting)
 
@@ -76,13 +83,19 @@ class Service:
         """Ends the threads and processes; to be called after the last request."""
         self._batcher.stop()
         self._heavy_thread.shutdown()
+        self._finding.shutdown()
         self._decoders.end()
 
     async def answer(
         self, data: bytes, boxes: np.ndarray | None, name: str = "image", heatmap: bool = False
     ) -> answers.Answer:
-        """Finds points on one image: the bytes of a file and boxes [n, 4], None = the whole image. `name` is for messages."""
+        """Finds points on one image: the bytes of a file and boxes [n, 4], None = those that the model's finder finds, and without
+        one the whole image. `name` is for messages."""
         start = time.perf_counter()
+        found = None
+        if boxes is None and self.run.finder is not None:
+            found = await self._found(data, name, self.run.finder)
+            boxes = found.box_xywh
         try:
             prepared, points = await self._batcher.points(partial(self._decoders.light, data, boxes, name))
         except Heavy:
@@ -90,18 +103,35 @@ class Service:
             prepared, points = await self._batcher.points(lambda: prepared)
         points = points.mapped(geometry.invert(prepared.image_to_crop))
         ms = (time.perf_counter() - start) * 1e3
-        answer = answers.answer(self.title, self.run.skeleton.points, prepared.size, points, ms)
+        answer = answers.answer(self.title, self.run.skeleton.points, prepared.size, points, ms, found)
         if heatmap and self.has_heatmaps and len(prepared.crops):
             answer.heatmap = await asyncio.to_thread(self._heatmap, prepared)
         return answer
 
-    async def _prepared_slowly(self, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
+    async def _found(self, data: bytes, name: str, finder: Finder) -> Found:
+        """The instances of an image, as many as a request may name boxes."""
+        loop = asyncio.get_running_loop()
+        try:
+            look = partial(self._decoders.light, data, None, name, finder.spec)
+            scene = await loop.run_in_executor(self._finding, look)
+        except Heavy:
+            scene = await self._prepared_slowly(data, None, name, finder.spec)
+        seen = await loop.run_in_executor(self._finding, finder.network.find, scene.crops)
+        least = finder.threshold if self.run.min_score is None else self.run.min_score
+        own = Found(seen.box_xywh[0], seen.score[0], seen.kind[0])
+        placed = finders.placed(own, scene.image_to_crop[0], scene.size, least)
+        some = slice(0, self.limits.max_boxes)
+        return Found(placed.box_xywh[some], placed.score[some], placed.kind[some])
+
+    async def _prepared_slowly(
+        self, data: bytes, boxes: np.ndarray | None, name: str, spec: DetectorSpec | None = None
+    ) -> Prepared:
         if self._heavy >= self.limits.max_heavy:
             raise busy("too many large images at a time")
         self._heavy += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._heavy_thread, self._decoders.heavy, data, boxes, name)
+            return await loop.run_in_executor(self._heavy_thread, self._decoders.heavy, data, boxes, name, spec)
         finally:
             self._heavy -= 1
 

@@ -52,8 +52,8 @@ class Decoders:
     """The processes: some for light images, two for heavy ones, which `heavy` is given one at a time."""
 
     def __init__(self, spec: DetectorSpec, limits: Limits, light: int) -> None:
-        self._limits = limits
-        self._question = {"crop": list(spec.size), "padding": spec.padding}
+        """`spec`: of the network whose crops are cut where nobody says otherwise."""
+        self._limits, self._spec = limits, spec
         self._renewing = ThreadPoolExecutor(1, "fiducial-renewing")
         few = min(LIGHT_PIXELS, limits.max_pixels)
         lights = [self._process(few, LIGHT_SECONDS, 0) for _ in range(light)]
@@ -70,30 +70,33 @@ class Decoders:
         for process in self._all:
             process.end()
 
-    def light(self, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
-        """Makes the crops of a small image: the bytes of a file, boxes [n, 4] or None, the whole image. Raises Refused,
-        and Heavy for an image that is for `heavy`."""
+    def light(self, data: bytes, boxes: np.ndarray | None, name: str, spec: DetectorSpec | None = None) -> Prepared:
+        """Makes the crops of a small image: the bytes of a file, boxes [n, 4] or None, the whole image, and of `spec` size and
+        padding. Raises Refused, and Heavy for an image that is for `heavy`."""
         check_kind(data, name)
         if not decoding.has_few_scans(data):
             raise Heavy
         try:
             with self._taken(self._light) as process:
-                return self._asked(process, data, boxes, name)
+                return self._asked(process, data, boxes, name, spec or self._spec)
         except TooMuch as error:
             raise Heavy from error
 
-    def heavy(self, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
+    def heavy(self, data: bytes, boxes: np.ndarray | None, name: str, spec: DetectorSpec | None = None) -> Prepared:
         """Makes the crops of any image that the limits allow. Raises Refused."""
         try:
             with self._taken(self._heavy) as process:
-                return self._asked(process, data, boxes, name)
+                return self._asked(process, data, boxes, name, spec or self._spec)
         except Heavy as error:
             raise Refused(413, f"{name}: too large; the limit is {self._limits.max_pixels} pixels") from error
         except TooMuch as error:
             raise Refused(422, f"{name}: decoding it {error}; save it anew or smaller") from error
 
-    def _asked(self, process: Limited, data: bytes, boxes: np.ndarray | None, name: str) -> Prepared:
-        question = {**self._question, "name": name, "boxes": None if boxes is None else boxes.tolist()}
+    def _asked(
+        self, process: Limited, data: bytes, boxes: np.ndarray | None, name: str, spec: DetectorSpec
+    ) -> Prepared:
+        question = {"crop": list(spec.size), "padding": spec.padding, "name": name}
+        question["boxes"] = None if boxes is None else boxes.tolist()
         try:
             found, crops = process(question, data)
         except TooMuch:
@@ -105,7 +108,7 @@ class Decoders:
         if found["heavy"]:
             raise Heavy
         size, maps = Size(*found["size"]), np.array(found["maps"], np.float64).reshape(-1, 3, 3)
-        pixels = np.frombuffer(crops, np.uint8).reshape(len(maps), *reversed(self._question["crop"]), 3)
+        pixels = np.frombuffer(crops, np.uint8).reshape(len(maps), spec.size.h, spec.size.w, 3)
         return Prepared(size, pixels, maps, np.array(found["first"]))
 
     @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fiducial.models.contracts import Head
 from fiducial.models.detector import Detector, full_precision
-from fiducial.types import Batch
+from fiducial.types import Batch, Scenes
 
 
 class Objective(nn.Module):
@@ -44,35 +44,35 @@ class Supervised(Objective):
         # Of the last training step, where its maps may collapse: mean peak at labelled points, for the watch.
         self.mean_peak: Tensor | None = None
 
-    def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, batch: Batch | Scenes) -> dict[str, Float[Tensor, ""]]:
         return self.losses_of(self.raw_of(batch.image), batch)
 
     @torch.no_grad()
-    def each(self, batch: Batch) -> Tensor:
+    def each(self, batch: Batch | Scenes) -> Tensor:
         return losses_of_rows(self.detector.head, self.raw_of(batch.image), batch)
 
-    def losses_of(self, raw: Any, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def losses_of(self, raw: Any, batch: Batch | Scenes) -> dict[str, Float[Tensor, ""]]:
         """Computes the head's losses of a raw, in full precision, and notes the mean peak."""
         head = self.detector.head
         with torch.autocast(batch.image.device.type, enabled=False):
-            if self.training and head.may_collapse:
+            if self.training and head.may_collapse and isinstance(batch, Batch):
                 self.mean_peak = _mean_peak(head.heatmaps(raw), batch)
-            return head.loss(raw, batch)
+            return head.loss(raw, batch)  # type: ignore[arg-type]  # a finder's head takes scenes
 
     def raw_of(self, image: UInt8[Tensor, "b h w 3"]) -> Any:
         """Runs the detector, its backbone without gradients where it is frozen."""
         detector = self.detector
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features = detector.features(image)
-        return full_precision(detector.head(features[detector.backbone.main]))
+        return full_precision(detector.head.of(features, detector.backbone.main))
 
 
-def losses_of_rows(head: Head, raw: Any, batch: Batch) -> Tensor:
+def losses_of_rows(head: Head, raw: Any, batch: Batch | Scenes) -> Tensor:
     """[b]: the summed losses of each row of a head's raw alone."""
     losses = []
     for i in range(len(batch.row)):
         rows = slice(i, i + 1)
-        of_row = head.loss(raw_rows(raw, rows), Batch(*(column[rows] for column in batch)))
+        of_row = head.loss(raw_rows(raw, rows), type(batch)(*(column[rows] for column in batch)))
         losses.append(torch.stack(list(of_row.values())).sum())
     return torch.stack(losses)
 

@@ -69,20 +69,20 @@ def plan_of(
     ImageNet weights are on this disk."""
     choices: list[Choice] = []
     if PRETRAINED in weights and recipe.pretrained != "no" and recipe.init is None:
-        recipe = _with(recipe, _backbone(recipe), given, choices)
+        recipe = decided(recipe, _backbone(recipe), given, choices)
     for decide in (_input, _views, _batch):
-        recipe = _with(recipe, decide(facts, recipe), given, choices)
+        recipe = decided(recipe, decide(facts, recipe), given, choices)
     pace = None if measure is None or recipe.minutes is None else measure(recipe)
     if pace is not None:
-        recipe = _with(recipe, _fastest(pace), given, choices)
-    return _with(recipe, _length(facts.instances, recipe, given, pace), given, choices), choices
+        recipe = decided(recipe, fastest(pace), given, choices)
+    return decided(recipe, length(facts.instances, recipe, given, pace), given, choices), choices
 
 
 def plan_of_steps(instances: int, recipe: AnyRecipe, given: Collection[str]) -> tuple[AnyRecipe, list[Choice]]:
     """Decides as `plan_of` does of so many instances of which nothing else is known: how many steps, of how many."""
     choices: list[Choice] = []
-    recipe = _with(recipe, [_batch_size(instances)], given, choices)
-    return _with(recipe, _length(instances, recipe, given, None), given, choices), choices
+    recipe = decided(recipe, [_batch_size(instances)], given, choices)
+    return decided(recipe, length(instances, recipe, given, None), given, choices), choices
 
 
 def tell(facts: Facts, recipe: Recipe, choices: Iterable[Choice]) -> None:
@@ -122,8 +122,8 @@ def read(out: Path) -> list[Choice]:
     return [config.from_dict(Choice, entry, str(path)) for entry in entries]
 
 
-def _with(recipe: AnyRecipe, offered: Iterable[Choice], given: Collection[str], choices: list[Choice]) -> AnyRecipe:
-    """`recipe` with those of the choices that are left to us; they are added to `choices`."""
+def decided(recipe: AnyRecipe, offered: Iterable[Choice], given: Collection[str], choices: list[Choice]) -> AnyRecipe:
+    """Gives `recipe` with those of the choices that are left to us; they are added to `choices`."""
     new = [choice for choice in offered if not _is_given(choice.setting, given)]
     choices += new
     return config.with_settings(recipe, [f"{choice.setting}={json.dumps(choice.value)}" for choice in new])
@@ -193,19 +193,22 @@ def _batch_size(instances: int) -> Choice:
     return Choice("batch_size", size, f"{instances} instances")
 
 
-def _fastest(pace: Pace) -> list[Choice]:
+def fastest(pace: Pace) -> list[Choice]:
+    """Decides by what was timed."""
     why = f"the fastest here, {1e3 * pace.step:.0f} ms a step"
     return [Choice("precision", pace.precision, why), Choice("memory_format", pace.memory_format, why)]
 
 
-def _length(instances: int, recipe: Recipe, given: Collection[str], pace: Pace | None) -> list[Choice]:
-    """Epochs and passes: as many steps as the set can use, or as fit into the minutes."""
+def length(
+    instances: int, recipe: Recipe, given: Collection[str], pace: Pace | None, noun: str = "instances"
+) -> list[Choice]:
+    """Decides epochs and passes: as many steps as so many instances can use, or as fit into the minutes."""
     a_pass = max(1, instances // recipe.batch_size)
     useful = useful_steps(instances, recipe.batch_size)
     if _is_given("epochs", given):
         return []
     steps, validations = useful, VALIDATIONS
-    why = f"{instances} instances can use {useful} steps of {recipe.batch_size}"
+    why = f"{instances} {noun} can use {useful} steps of {recipe.batch_size}"
     if pace is not None and recipe.minutes is not None:
         steps, validations, why = _in_time(recipe.minutes, pace, useful)
     passes = recipe.passes

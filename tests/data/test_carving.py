@@ -40,7 +40,7 @@ def folder_of(root: Path, names: list[str], **fields: list[str]) -> Path:
 def split(root: Path, **options: str) -> tuple[dict[str, list[int]], str]:
     """Image rows by split, and what was said."""
     loaded = {name: annotations.load(Source(root, **options), name) for name in SPLITS}
-    rows = {name: part.image_row.tolist() for name, (part, _) in loaded.items()}
+    rows = {name: part.image_id[part.image_row].tolist() for name, (part, _) in loaded.items()}
     assert sorted(row for several in rows.values() for row in several) == list(range(sum(map(len, rows.values()))))
     return rows, " ".join(str(problem) for problem in loaded["val"][1])
 

@@ -60,6 +60,13 @@ def evaluate(
             "each kind costs.",
         ),
     ] = False,
+    finder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN|no",
+            help="The model whose finder is judged beside true boxes [the model's own, if it has one].",
+        ),
+    ] = None,
     oks_nms: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="With --predictions: drop those with a higher OKS to a better one [off; 0.9]."),
@@ -92,12 +99,14 @@ def evaluate(
             "box_jitter": box_jitter or None,
             "sigmas": sigmas,
             "oks_nms": oks_nms,
+            "finder": finder,
         }
         refuse("not with --linear-map", predictions=predictions, **alone)
         if model is None or data is None:
             raise UserError("expected `fiducial evaluate MODEL DATA --linear-map`")
     elif predictions is not None:
         about_models = {"flip_test": flip_test, "box_jitter": box_jitter or None, "report": report, "images": images}
+        about_models["finder"] = finder
         refuse("not with --predictions", split=split, **about_models)
         truth = data or model
         if truth is None or (data is not None and model is not None):
@@ -123,6 +132,7 @@ def evaluate(
         linear_map=linear_map,
         oks_nms=oks_nms,
         explain=explain,
+        finder=finder,
         category=category if predictions is not None else None,
         group=group if predictions is not None else None,
         strict=strict,

@@ -68,6 +68,14 @@ def fit(
             "have a box and no labels, by a map that the labelled ones teach (docs/teachers.md).",
         ),
     ] = None,
+    finder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|no|RUN",
+            help="A finder of instances beside the detector: where the data need one, none, or that of a run [auto where runs "
+            "are planned].",
+        ),
+    ] = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
     also: AlsoOption = None,
@@ -94,5 +102,5 @@ def fit(
     if out is None and not chosen["plan_only"]:
         raise UserError("--out: missing; expected a folder for the run")
     source = Source(data, images, category, tuple(also or ()), group).here()  # before what takes seconds to import
-    words = {"unlabelled": unlabelled, "teacher": teacher, "strict": strict}
+    words = {"unlabelled": unlabelled, "teacher": teacher, "finder": finder, "strict": strict}
     finish(fiducial.fit(source, out, progress=has_bar(json_file), **words, **chosen), json_file)

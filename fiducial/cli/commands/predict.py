@@ -29,8 +29,15 @@ def predict(
         Path | None,
         typer.Option(
             metavar="FILE|X,Y,W,H",
-            help="COCO JSON whose annotations have boxes, or boxes for each image; else the whole image.",
+            help="COCO JSON whose annotations have boxes, or boxes for each image [the model's finder's; the whole image].",
         ),
+    ] = None,
+    finder: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN|no", help="A model whose finder says where instances are [the model's own]."),
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Instances of a lower score are left out [the finder's choice].")
     ] = None,
     track: Annotated[
         bool,
@@ -96,6 +103,8 @@ def predict(
             sources,
             out,
             boxes=boxes,
+            finder=finder,
+            min_score=min_score,
             track=track,
             every=every,
             smooth=smooth,

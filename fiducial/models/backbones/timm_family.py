@@ -91,8 +91,17 @@ def build(name: str, pretrained: Pretrained = "here") -> TimmBackbone:
     return TimmBackbone(network, full, initialization)
 
 
+def build_levels(name: str, pretrained: Pretrained = "here") -> TimmBackbone:
+    """Builds the network with all of its maps, for what must see small things and large ones."""
+    if whole_of(name) is not None or name in KIN or CUT.search(name):
+        raise UserError(f"backbone {name!r}: gives one map; expected the plain name of a network of timm")
+    full = timm_name(name)
+    network, initialization = encoder(full, pretrained, last_only=False)
+    return TimmBackbone(network, full, initialization)
+
+
 class TimmBackbone(Backbone):
-    """Turns [b, 3, h, w] into the network's last map."""
+    """Turns [b, 3, h, w] into the network's last map, or all."""
 
     def __init__(self, encoder: Encoder | Whole, name: str, initialization: str) -> None:
         super().__init__()

@@ -15,13 +15,13 @@ import numpy as np
 from fiducial import files
 from fiducial.card import Normalization
 from fiducial.errors import BadAnswer, Failure, UserError
-from fiducial.runtime import export_card
+from fiducial.runtime import export_card, finder_file
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
 from fiducial.worker import Worker
 
 NAME, TITLE, TARGET = "ncnn", "ncnn", "ncnn"
-FILES = (".ncnn.param", ".ncnn.bin", ".ncnn.json", ".decode.onnx")
+FILES = (".ncnn.param", ".ncnn.bin", ".ncnn.json", ".decode.onnx", finder_file.ENDING)
 EXPORT = "fiducial.exporting.ncnn_export:write"
 LAYERS = "fiducial.profiling.ncnn_layers:measure"
 INT8 = None

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fiducial.card import DetectorSpec
 from fiducial.data import crops as cutting
 from fiducial.errors import BadAnswer, UserError
-from fiducial.runtime import export_card
+from fiducial.runtime import export_card, finder
 from fiducial.runtime.foreign import network_card
 from fiducial.runtime.foreign.network import ForeignNetwork
 from fiducial.runtime.foreign.network_card import Signature, Tensor
-from fiducial.types import Keypoints
+from fiducial.types import Found, Keypoints
 
 NAME, TITLE, TARGET = "onnxruntime", "ONNX Runtime", "onnx"
 FILES = (".onnx", network_card.SUFFIX)
@@ -113,6 +115,19 @@ class OnnxNetwork:
         columns = [np.concatenate(parts) for parts in zip(*each, strict=True)]
         return export_card.points_of(self.export, columns, len(crops), self.path)
 
+    @property
+    def finds(self) -> DetectorSpec | None:
+        return self.export.finder
+
+    def find(self, scenes: np.ndarray) -> Found:
+        feed = {
+            "image": self._no_image,
+            "min_score": np.array([2], np.float32),
+        }  # nothing counts: the finder alone runs
+        names = ["found_box", "found_score"]
+        answers = [self._run(self.session, {**feed, "scene": scene[None]}, names) for scene in scenes]
+        return finder.found_of(answers, self.path)
+
     @cached_property
     def _for_many(self) -> Any:
         """The same file for crops side by side, a thread each; made when there are several for the first time."""
@@ -128,19 +143,24 @@ class OnnxNetwork:
             feed |= {"image": self._no_image, "boxes": self._no_boxes}
         return self._run(session, feed)
 
-    def _run(self, session: Any, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _run(self, session: Any, feed: dict[str, np.ndarray], names: list[str] | None = None) -> list[np.ndarray]:
         try:
-            return session.run(None, feed)
+            return session.run(names, feed)
         except Exception as error:  # its exceptions have no common class of their own
             raise BadAnswer(self.path, f"ONNX Runtime fails on an image: {reason_of(error)}") from error
 
     def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
-        """Through the crop in the file, in px of the image; None where the file has none."""
+        """Through the finder and the crop in the file, in px of the image; None where the file has no crop."""
         boxes, _ = cutting.checked_boxes(image, boxes_xywh, 1.0)
         if self.export.crop == "outside":
             return None
         if len(boxes) == 0:
             return export_card.no_points(self.export)
         given = self._no_boxes if boxes_xywh is None else boxes.astype(np.float32)
-        found = self._run(self.session, {"image": np.ascontiguousarray(image), "boxes": given})
-        return export_card.points_of(self.export, found, len(boxes), self.path)
+        feed = {"image": np.ascontiguousarray(image), "boxes": given}
+        if self.export.finder is None:
+            return export_card.points_of(self.export, self._run(self.session, feed), len(boxes), self.path)
+        names = [*self.export.outputs, "box", "box_score"]
+        *columns, box, score = self._run(self.session, feed, names)
+        points = export_card.points_of(self.export, columns, len(box), self.path)
+        return replace(points, box_xywh=box, box_score=score if boxes_xywh is None else None)

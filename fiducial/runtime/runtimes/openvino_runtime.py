@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from fiducial.errors import BadAnswer, UserError
-from fiducial.runtime import export_card
+from fiducial.runtime import export_card, finder_file
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
 
 NAME, TITLE, TARGET = "openvino", "OpenVINO", "openvino"
-FILES = (".xml", ".bin")
+FILES = (".xml", ".bin", finder_file.ENDING)
 EXPORT = "fiducial.exporting.openvino_export:write"
 LAYERS = "fiducial.profiling.openvino_nodes:measure"
 INT8 = "fiducial.exporting.int8.openvino_int8:OpenvinoQuantizer"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fiducial.card import Card
-from fiducial.types import Keypoints
+from fiducial.card import FINDER, Card, DetectorSpec
+from fiducial.types import Found, Keypoints
 
 if TYPE_CHECKING:
     from fiducial.models.detector import Detector
@@ -32,9 +32,12 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Tor
 
     from fiducial.models import detector as detectors
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
-        detector, card = detectors.load(path, "cuda" if torch.cuda.is_available() else "cpu")
-    return TorchNetwork(detector, card, path, flip_test, threads)
+        detector, card = detectors.load(path, device)
+        has_finder = path.is_dir() and (path / FINDER / "model.json").is_file()
+        finder = detectors.load(path / FINDER, device)[0] if has_finder else None
+    return TorchNetwork(detector, card, path, flip_test, threads, finder)
 
 
 @contextmanager
@@ -65,8 +68,9 @@ class TorchNetwork:
         path: Path | None = None,
         flip_test: bool = False,
         threads: int | None = None,
+        finder: Detector | None = None,
     ) -> None:
-        self.threads = threads
+        self.threads, self.finder = threads, None if finder is None else finder.eval()
         self.detector, self.flip_test = detector.eval(), flip_test
         self.card, self.path = card or Card(detector.spec), path or Path("memory")
         if flip_test:
@@ -78,6 +82,18 @@ class TorchNetwork:
         device = self.detector.get_buffer("mean").device
         with on_threads(self.threads):
             return self.detector.predict(torch.from_numpy(crops).to(device), self.flip_test).numpy()
+
+    @property
+    def finds(self) -> DetectorSpec | None:
+        return None if self.finder is None else self.finder.spec
+
+    def find(self, scenes: np.ndarray) -> Found:
+        import torch
+
+        assert self.finder is not None
+        with on_threads(self.threads):
+            found = self.finder.find(torch.from_numpy(scenes).to(self.finder.get_buffer("mean").device))
+        return Found(*(part.cpu().numpy() for part in (found.box_xywh, found.score, found.kind)))
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray | None:
         """[n, k, h, w] in 0..1, for pictures; None where the method has no maps."""

@@ -1,0 +1,147 @@
+"""A model with a finder on whole images: what is found, missed and false, and what AP is left of that in true boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fiducial import geometry
+from fiducial.data import crops
+from fiducial.errors import Interrupted, UserError
+from fiducial.evaluation import coco
+from fiducial.evaluation.coco import MAX_DETECTIONS, Boxes, Detections
+from fiducial.progress import progress
+from fiducial.runtime.finder import Finder
+from fiducial.runtime.runtime import Network
+from fiducial.types import Found, Instances, Keypoints
+
+UNSURE = 0.05  # score from which on boxes are looked into for AP, which also counts those that nobody would show
+USUAL_SIGMA = 0.05  # of points without sigmas: about the mean of COCO's
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # px^2 of the box, COCO's
+
+
+def wanted(instances: Instances) -> np.ndarray:
+    """Tells which instances are to be found, [n] bool: all with a box but crowds, labelled points or not."""
+    return boxed(instances) & ~instances.crowd
+
+
+def boxed(instances: Instances) -> np.ndarray:
+    """Tells which instances have a box, [n] bool."""
+    boxes = instances.box_xywh
+    return np.asarray(np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1))
+
+
+def truth_of(instances: Instances) -> Instances:
+    """Gives the instances as boxes are judged by: crowds alone are ignored, and what has no box."""
+    return replace(instances, ignored=~wanted(instances))
+
+
+def boxes_of(found: list[tuple[int, Found]]) -> Boxes:
+    """Joins what was found on images, given with their rows."""
+    rows = [np.full(len(each.score), row) for row, each in found]
+    return Boxes(
+        np.concatenate([np.empty(0, np.int64), *rows]).astype(np.int64),
+        np.concatenate([np.empty((0, 4)), *(each.box_xywh for _, each in found)]),
+        np.concatenate([np.empty(0), *(each.score for _, each in found)]),
+    )
+
+
+def evaluate_found(
+    network: Network, finder: Finder, instances: Instances, in_true_boxes: Keypoints, rows: np.ndarray
+) -> dict[str, Any]:
+    """Finds the instances of all images and their points; measures both. Ready for JSON.
+
+    in_true_boxes: the points that the network gives in the labelled boxes of the instances `rows`. Where the skeleton has
+    no sigmas, both APs take .05 for each point, which is said."""
+    spec, found, points, problems = network.card.spec, [], [], []
+    with progress("find", len(instances.image_id), "images", bar=False) as advance:
+        for row in range(len(instances.image_id)):
+            try:
+                image = instances.images.read(row)
+            except Interrupted:
+                raise
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            seen = finder(image, min(UNSURE, finder.threshold))
+            some = slice(0, MAX_DETECTIONS)
+            seen = Found(seen.box_xywh[some], seen.score[some], seen.kind[some])
+            cut, image_to_crop = crops.cut(image, seen.box_xywh, spec.size, spec.padding)
+            points.append(network.predict(cut).mapped(geometry.invert(image_to_crop)))
+            found.append((row, seen))
+            advance(1)
+    boxes, truth = boxes_of(found), truth_of(instances)
+    sigmas = instances.skeleton.sigmas
+    used = np.array(sigmas) if sigmas else np.full(len(instances.skeleton.points), USUAL_SIGMA)
+    mine = Keypoints.joined(points) if points else replace(in_true_boxes.select(slice(0, 0)))
+    sure = boxes.score * mine.score.astype(np.float64).mean(1)
+    detections = Detections(boxes.image_row, mine.xy.astype(np.float64), sure)
+    given = Detections.of(in_true_boxes, instances.select(rows))
+    ap, ap_given = (coco.average_precision(instances, each, used)["ap"] for each in (detections, given))
+    return {
+        "ap": None if ap < 0 else ap,
+        "ap_true_boxes": None if ap_given < 0 else ap_given,
+        **({} if sigmas else {"sigmas": f"{USUAL_SIGMA} taken for all points, which have none"}),
+        **scored(truth, boxes, finder.threshold),
+        "images": len(found),
+        **({"problems": problems} if problems else {}),
+    }
+
+
+def scored(truth: Instances, boxes: Boxes, threshold: float) -> dict[str, Any]:
+    """Measures boxes: AP over IoU .5 to .95, and what is found and false at the threshold, IoU .5."""
+    figures, _ = coco.box_matches(truth, boxes)
+    sure = boxes.score >= threshold
+    some = Boxes(boxes.image_row[sure], boxes.xywh[sure], boxes.score[sure])
+    _, taken = coco.box_matches(truth, some)
+    false = taken < 0
+    got = np.isin(np.arange(len(truth)), taken[~false])
+    to_find = ~truth.ignored
+    images = max(1, len(truth.image_id))
+    empty = np.bincount(truth.image_row[to_find], minlength=len(truth.image_id)) == 0
+    area = truth.box_xywh[:, 2:].astype(np.float64).prod(1)
+    area_found = some.xywh[:, 2:].prod(1)
+    by_size = {}
+    for name, (low, high) in SIZES.items():
+        own = to_find & (area >= low) & (area < high)
+        missed = int((own & ~got).sum())
+        wrong = int((false & (area_found >= low) & (area_found < high)).sum())
+        by_size[name] = {"instances": int(own.sum()), "missed": missed, "false": wrong}
+    right = int((got & to_find).sum())
+    return {
+        "box_ap": max(figures["ap"], 0.0),
+        "box_ap50": max(figures["ap50"], 0.0),
+        "recall@0.5": right / max(1, int(to_find.sum())),
+        "precision@0.5": right / max(1, right + int(false.sum())),
+        "false_per_image": float(false.sum() / images),
+        "empty_images": int(empty.sum()),
+        "false_on_empty": int((false & empty[some.image_row]).sum()),
+        "by_size": by_size,
+        "threshold": threshold,
+    }
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """Says it for people."""
+    missed = ", ".join(
+        f"{name} {size['missed']} of {size['instances']}"
+        for name, size in found["by_size"].items()
+        if size["instances"]
+    )
+    ap, given = found["ap"], found["ap_true_boxes"]
+    points = (
+        "" if ap is None or given is None else f"AP of the points {ap:.3f} in found boxes, {given:.3f} in true ones; "
+    )
+    return [
+        f"found in whole images: {points}box AP {found['box_ap']:.3f}, recall {found['recall@0.5']:.3f} and "
+        f"{found['false_per_image']:.3f} false an image at a score of {found['threshold']:.2f} and IoU .5"
+        + (
+            f", {found['false_on_empty']} false on {found['empty_images']} empty images"
+            if found["empty_images"]
+            else ""
+        ),
+        f"missed by size: {missed}",
+    ]

@@ -1,0 +1,44 @@
+"""A finder into an export: in the one file of ONNX Runtime, in front of the detector; else in a file beside the detector's,
+which ONNX Runtime runs for the package."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+from onnx import helper
+
+from fiducial.card import FINDER, Card
+from fiducial.exporting import finder_graph
+from fiducial.models import detector as detectors
+from fiducial.models.detector import Detector
+from fiducial.runtime import export_card, finder_file
+from fiducial.runtime.export_card import ExportCard, Made
+from fiducial.runtime.runtimes import onnx_runtime
+
+
+def of_run(model: Path) -> tuple[Detector, Card] | None:
+    """Loads the finder of a run folder, on the CPU; None where it has none."""
+    folder = model / FINDER
+    return detectors.load(folder) if (folder / "model.json").is_file() else None
+
+
+def added(made: Made, finder: Detector, card: Card) -> Made:
+    """Adds a finder to what an exporter wrote."""
+    exported = replace(made.card, finder=finder.spec)
+    if made.card.runtime == onnx_runtime.NAME and made.card.crop == "inside":
+        none = export_card.no_points(made.card)
+        shapes = {name: getattr(none, name).shape for name in made.card.outputs}
+        whole = finder_graph.chained(onnx.load(made.file), finder, shapes)
+        whole.producer_name, whole.producer_version = "fiducial", card.fiducial_version
+        helper.set_model_props(whole, export_card.to_metadata(exported))
+        onnx.save(whole, made.file)
+        return replace(made, card=exported)
+    beside = finder_file.beside(made.file)
+    alone = finder_graph.finder_model(finder)
+    about = ExportCard(card, onnx_runtime.NAME, finder_file.OUTPUTS, "outside", finder=finder.spec)
+    helper.set_model_props(alone, export_card.to_metadata(about))
+    onnx.save(alone, beside)
+    note = f"the finder is in {beside.name}, which ONNX Runtime runs: copy it along"
+    return replace(made, notes=(*made.notes, note))
