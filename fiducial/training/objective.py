@@ -72,7 +72,8 @@ def losses_of_rows(head: Head, raw: Any, batch: Batch | Scenes) -> Tensor:
     losses = []
     for i in range(len(batch.row)):
         rows = slice(i, i + 1)
-        of_row = head.loss(raw_rows(raw, rows), type(batch)(*(column[rows] for column in batch)))
+        row = type(batch)(*(column[rows] for column in batch))
+        of_row = head.loss(raw_rows(raw, rows), row)  # type: ignore[arg-type]  # as above
         losses.append(torch.stack(list(of_row.values())).sum())
     return torch.stack(losses)
 
