@@ -385,6 +385,13 @@ def map_boxes(matrix: Matrix, box_xywh: np.ndarray) -> np.ndarray:
     return np.concatenate([transform(matrix, middle) + 0.5 - extent / 2, extent], axis=-1)
 
 
+def boxes_meet(one_xywh: np.ndarray, other_xywh: np.ndarray) -> np.ndarray:
+    """Says whether boxes have a part in common, pair by pair: [..., 4] each -> bool [...]."""
+    low = np.maximum(one_xywh[..., :2], other_xywh[..., :2])
+    high = np.minimum(one_xywh[..., :2] + one_xywh[..., 2:], other_xywh[..., :2] + other_xywh[..., 2:])
+    return (high > low).all(-1)
+
+
 def rounded_boxes(box_xywh: np.ndarray) -> np.ndarray:
     """Rounds boxes to whole eighths of a px, halves up: what a network finds differs in its last digits from runtime to
     runtime, and a crop of the same box is the same to the byte."""

@@ -15,12 +15,17 @@ from fiducial import geometry
 from fiducial.data import augment, crops, loading
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.loading import Crops, ImageGroupedSampler, Sample
+from fiducial.drawnfaces.background import draw_background
 from fiducial.errors import UserError
 from fiducial.evaluation.found import boxed, wanted
 from fiducial.geometry import Size
 from fiducial.types import Instances, Problem, Scenes, Skeleton
 
 PADDING = 1.0  # of whole images: none
+# Share of the scenes of training that show nothing: half of them parts of the images beside all instances, half drawn. In
+# sets whose images all hold some, a finder would never learn that there may be none.
+NOTHING = 0.1
+WINDOW, TRIALS = (0.2, 0.6), 8  # sides of such parts, of the image's; how often one is looked for
 SHOWS = 0.3  # share of a box that must lie in a scene to be found there; less is ignored
 LEAST_PX = 3.0  # of the scene: what is smaller there is ignored
 
@@ -108,12 +113,32 @@ class SceneSet(Crops):
 
     def _sample(self, row: int, epoch: int) -> Sample:
         sample = super()._sample(row, epoch)
-        if self.spec is None or not self.quarter_turns:
+        if self.spec is None:
+            return sample
+        if sample.generator.random() < NOTHING:
+            beside = self._beside(row, sample.generator) if sample.generator.random() < 0.5 else None
+            return sample._replace(matrix=_DRAWN if beside is None else beside)
+        if not self.quarter_turns:
             return sample
         quarters = (90 if self.size.w == self.size.h else 180) * int(sample.generator.integers(4))
         x, y = geometry.box_middle(geometry.whole_image_box(self.size)).tolist()
         turn = geometry.rotation(math.radians(quarters), (x, y))
         return sample._replace(matrix=geometry.compose(sample.matrix, turn))
+
+    def _beside(self, row: int, generator: np.random.Generator) -> np.ndarray | None:
+        """The map of a part of the image that none of its boxes reaches into; None where none was found."""
+        image_row = int(self.instances.image_row[row])
+        size = self._size(image_row)
+        boxes = self.labelled.box_xywh[self.rows_of[image_row]].astype(np.float64)
+        if size is None:
+            return None
+        for _ in range(TRIALS):
+            sides = generator.uniform(*WINDOW) * np.array(size, np.float64)
+            corner = generator.random(2) * (size - sides)
+            window = geometry.fit_aspect(np.concatenate([corner, sides]), self.size)
+            if not geometry.boxes_meet(window, boxes).any():
+                return geometry.crop(window, self.size)
+        return None
 
     def _arrays(self, count: int) -> Any:
         return _Arrays(count, self.size, self.places)
@@ -121,6 +146,11 @@ class SceneSet(Crops):
     def _fill(self, batch: Any, place: int, sample: Sample, picture: np.ndarray | None) -> None:
         batch.row[place], batch.image_to_crop[place] = sample.row, sample.matrix
         if picture is None:
+            return
+        if sample.matrix is _DRAWN:
+            batch.image_to_crop[place] = np.eye(3)
+            nothing = draw_background(self.size, sample.generator)
+            batch.image[place] = augment.recolour(self.spec, nothing, sample.generator) if self.spec else nothing
             return
         image_row = int(self.instances.image_row[sample.row])
         scene = crops.crop_of(picture, self._size(image_row), sample.matrix, self.size)
@@ -136,6 +166,9 @@ class SceneSet(Crops):
         batch.box_xywh[place, : len(rows)] = mapped if self.spec is None else seen
         batch.present[place, : len(rows)] = counts
         batch.ignored[place, : len(rows)] = ~counts
+
+
+_DRAWN = np.eye(3)  # the map of scenes that are drawn
 
 
 class _Arrays:
