@@ -13,7 +13,6 @@ import numpy as np
 from fiducial import folders
 from fiducial.api.arguments import options_of, path_of, refuse, settings_of, source_of
 from fiducial.api.results import Run
-from fiducial.card import FINDER
 from fiducial.data.arrays import SOURCE
 from fiducial.data.source import Source
 from fiducial.errors import UserError
@@ -135,7 +134,7 @@ def fit(
         finder,
         of_finder,
         frozenset(given or options),
-        given is not None or (resume and (folder / FINDER).exists()),
+        given is not None or (resume and begun_with_plan(folder)),
     )
     if teacher is not None and (isinstance(data, Instances) or not by_labels):
         raise UserError("teacher", "is for labelled sets on a disk and methods that learn from labels; leave it out")

@@ -46,6 +46,9 @@ _SHIFT = 6  # OpenCV's drawing takes fixed point numbers with this many bits aft
 _FARTHEST = 1e6  # px; beyond it those numbers would overflow
 
 
+PLACE: Colour = (255, 212, 0)  # of boxes that a model found
+
+
 def point_colours(skeleton: Skeleton) -> np.ndarray:
     """Gives each point's colour, [k, 3] uint8: one a group, white outside all groups; without groups one hue a point."""
     count = len(skeleton.points)
@@ -76,6 +79,9 @@ def draw_keypoints(
     count = points.xy.shape[-2]
     skeleton = skeleton or points.skeleton or Skeleton("points", tuple(map(str, range(count))))
     drawing = np.ascontiguousarray(image).copy()
+    if points.box_score is not None:  # where the model itself found them
+        for box in np.asarray(points.box_xywh).reshape(-1, 4):
+            drawing = draw_outline(drawing, geometry.box_corners(box), PLACE)
     for one in points:
         drawing = draw_points(drawing, one.xy, skeleton, score=one.score, labelled=~(one.score < hide_below))
     for one, number in zip(points, numbers, strict=False):

@@ -174,6 +174,17 @@ def test_no_finder_where_none_is_wanted_or_needed(tmp_path):
     assert not plan.need_of(type(alone)(**{**vars(alone), "box_xywh": boxes})).needed
 
 
+def test_a_run_that_was_stopped_before_its_finder_gets_it_when_it_goes_on(tmp_path):
+    """As where Ctrl-C came while the detector was trained: the plan says that one belongs to it."""
+    words, settings = {**WORDS, "epochs": 1}, [setting for setting in SETTINGS if "epochs" not in setting]
+    settings = [*settings, "finder.epochs=1"]
+    out = tmp_path / "run"
+    fiducial.fit(discs(20, 5), out, val=discs(8, 6), finder="no", settings=FIXED, **words)
+    fiducial.fit(discs(20, 5), out, val=discs(8, 6), resume=True, settings=settings, **words)
+    assert (out / "finder" / "model.json").is_file()
+    assert "found" in json.loads((out / "metrics.json").read_text())
+
+
 def test_settings_of_the_finder_need_their_names(tmp_path):
     with pytest.raises(UserError, match="sizze"):
         fiducial.fit(discs(8, 5), tmp_path / "a", val=discs(4, 6), settings=[*FIXED, "finder.sizze=3"], **WORDS)
