@@ -389,7 +389,7 @@ def boxes_meet(one_xywh: np.ndarray, other_xywh: np.ndarray) -> np.ndarray:
     """Says whether boxes have a part in common, pair by pair: [..., 4] each -> bool [...]."""
     low = np.maximum(one_xywh[..., :2], other_xywh[..., :2])
     high = np.minimum(one_xywh[..., :2] + one_xywh[..., 2:], other_xywh[..., :2] + other_xywh[..., 2:])
-    return (high > low).all(-1)
+    return np.asarray((high > low).all(-1))
 
 
 def rounded_boxes(box_xywh: np.ndarray) -> np.ndarray:

@@ -14,12 +14,13 @@ from fiducial import folders
 from fiducial.api.arguments import options_of, path_of, refuse, settings_of, source_of
 from fiducial.api.results import Run
 from fiducial.data.arrays import SOURCE
+from fiducial.data.images import on_images
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.training import recipes
 from fiducial.training.finder_words import SHARE, split_settings
-from fiducial.training.plan import given_by
+from fiducial.training.plan import begun_with_plan, given_by
 from fiducial.training.recipe import Recipe, UnlabelledSpec
 from fiducial.types import Instances
 
@@ -314,8 +315,8 @@ def _split(instances: Instances, seed: int) -> tuple[Instances, Instances]:
     count = max(1, len(rows) // VALIDATED)
     chosen = np.random.default_rng(seed).permutation(rows)[:count]
     logger.warning(f"val: {count} of {len(rows)} images, chosen by the seed {seed}; give val= for others")
-    is_val = np.isin(instances.image_row, chosen)
-    return instances.select(~is_val), instances.select(is_val)
+    of_val = np.isin(np.arange(len(instances.image_id)), chosen)
+    return on_images(instances, np.flatnonzero(~of_val)), on_images(instances, np.flatnonzero(of_val))
 
 
 def _few(instances: Instances) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from fiducial.card import FINDER, Card
+from fiducial.card import FINDER, USABLE, Card
 from fiducial.exporting import finder_graph
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
@@ -19,9 +19,12 @@ from fiducial.runtime.runtimes import onnx_runtime
 
 
 def of_run(model: Path) -> tuple[Detector, Card] | None:
-    """Loads the finder of a run folder, on the CPU; None where it has none."""
+    """Loads the finder of a run folder, on the CPU; None where it has none that is of use."""
     folder = model / FINDER
-    return detectors.load(folder) if (folder / "model.json").is_file() else None
+    if not (folder / "model.json").is_file():
+        return None
+    finder, card = detectors.load(folder)
+    return (finder, card) if card.metrics.get(USABLE, True) else None
 
 
 def added(made: Made, finder: Detector, card: Card) -> Made:

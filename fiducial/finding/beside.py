@@ -53,6 +53,15 @@ class Beside:
             resume = (folder / "checkpoints" / "last.ckpt").exists()
             run.run(prepare, folder, self.recipe, resume=resume, devices=devices, progress=progress)
         own = files.read_object(folder / "metrics.json")
+        if runtime.opened(out).finder is None:
+            warning = (
+                "the finder has learnt too little to be of use and is left out: whole images are looked at. Give more "
+                "--minutes, or --set finder.epochs=N, or labels of more images"
+            )
+            logger.warning(warning)
+            told = {"finder": {**own.get("metrics", {}), "warning": warning}}
+            config.write_json(out / "metrics.json", {**files.read_object(out / "metrics.json"), **told})
+            return {**figures, **told}
         both = self._judged(out)
         figures = {**figures, "finder": own.get("metrics", {}), "found": both}
         kept = {**files.read_object(out / "metrics.json"), "finder": figures["finder"], "found": both}

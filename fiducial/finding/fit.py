@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from fiducial import config
-from fiducial.card import Card
+from fiducial.card import USABLE, Card
 from fiducial.data import annotations
 from fiducial.data.facts import facts_of
 from fiducial.data.images import on_images
@@ -35,6 +35,8 @@ from fiducial.training.objective import Supervised
 from fiducial.training.pace import Pace, pace_of
 from fiducial.training.work import Outcome, Prepare, Work
 from fiducial.types import Instances, Skeleton
+
+LEAST_F1 = 0.3  # on val, below which a finder is not used
 
 
 def usual_recipe() -> FinderRecipe:
@@ -86,6 +88,7 @@ def _work_of(data: Data, train: Instances, validation: Instances, recipe: Finder
         recipe, Skeleton(train.skeleton.name, (train.skeleton.name,), flip_pairs=())
     )
     frames, _ = scenes.frames_of(validation)
+    about: dict[str, Any] = {"train_images": len(train.image_id), "train_instances": int(wanted(train).sum())}
     if not wanted(train).any() or not wanted(validation).any():
         raise UserError(source, "a finder needs instances with boxes or points in train and val")
 
@@ -108,9 +111,9 @@ def _work_of(data: Data, train: Instances, validation: Instances, recipe: Finder
         initialization=initialization,
         data_licences=data.licences,
         derived_from=fitting.origins_of(recipe, detector),
-        card_metrics={"train_images": len(train.image_id), "train_instances": int(wanted(train).sum())},
+        card_metrics=about,
         floor=lambda metrics: ToBeat(1.0, "finding nothing"),
-        calibrate=partial(calibrate, detector, validation, recipe),
+        calibrate=partial(calibrate, detector, validation, recipe, about),
         save=save,
         report=partial(_report, validation=validation, source=source, problems=data.problems),
     )
@@ -149,11 +152,13 @@ def observed(detector: Detector, instances: Instances, batch_size: int = 16) -> 
     return scoring
 
 
-def calibrate(detector: Detector, validation: Instances, recipe: FinderRecipe) -> None:
-    """Chooses on val the score from which on an instance counts, and writes it into the finder's spec."""
+def calibrate(detector: Detector, validation: Instances, recipe: FinderRecipe, about: dict[str, Any]) -> None:
+    """Chooses on val the score from which on an instance counts, and writes it into the finder's spec, and into what the card
+    says whether the finder is of use."""
     scoring = observed(detector, validation, recipe.batch_size)
     threshold, mean = best_threshold(scoring.truth, scoring.boxes())
     detector.spec = replace(detector.spec, head={**detector.spec.head, "threshold": round(threshold, 4)})
+    about[USABLE] = mean >= LEAST_F1
     logger.info(f"finder: instances count from a score of {threshold:.2f} on, where F1 on val is {mean:.3f}")
 
 

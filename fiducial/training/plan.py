@@ -122,6 +122,11 @@ def read(out: Path) -> list[Choice]:
     return [config.from_dict(Choice, entry, str(path)) for entry in entries]
 
 
+def begun_with_plan(out: Path) -> bool:
+    """Says whether a run was begun with a plan."""
+    return bool(read(out))
+
+
 def decided(recipe: AnyRecipe, offered: Iterable[Choice], given: Collection[str], choices: list[Choice]) -> AnyRecipe:
     """Gives `recipe` with those of the choices that are left to us; they are added to `choices`."""
     new = [choice for choice in offered if not _is_given(choice.setting, given)]

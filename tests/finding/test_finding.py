@@ -180,9 +180,12 @@ def test_a_run_that_was_stopped_before_its_finder_gets_it_when_it_goes_on(tmp_pa
     settings = [*settings, "finder.epochs=1"]
     out = tmp_path / "run"
     fiducial.fit(discs(20, 5), out, val=discs(8, 6), finder="no", settings=FIXED, **words)
-    fiducial.fit(discs(20, 5), out, val=discs(8, 6), resume=True, settings=settings, **words)
+    gone_on = fiducial.fit(discs(20, 5), out, val=discs(8, 6), resume=True, settings=settings, **words)
     assert (out / "finder" / "model.json").is_file()
-    assert "found" in json.loads((out / "metrics.json").read_text())
+    # Of one epoch a finder is of no use: that is said, and whole images are looked at as without one.
+    assert "too little to be of use" in gone_on.figures["finder"]["warning"]
+    assert json.loads((out / "metrics.json").read_text())["finder"] == gone_on.figures["finder"]
+    assert gone_on.model()(scene(np.random.default_rng(0), 2)[0]).xy.shape == (1, 2, 2)
 
 
 def test_settings_of_the_finder_need_their_names(tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fiducial.card import FINDER, Card, DetectorSpec
+from fiducial.card import FINDER, USABLE, Card, DetectorSpec
 from fiducial.types import Found, Keypoints
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Tor
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are filled
         detector, card = detectors.load(path, device)
         has_finder = path.is_dir() and (path / FINDER / "model.json").is_file()
-        finder = detectors.load(path / FINDER, device)[0] if has_finder else None
+        finder, about = detectors.load(path / FINDER, device) if has_finder else (None, None)
+        finder = finder if about is not None and about.metrics.get(USABLE, True) else None
     return TorchNetwork(detector, card, path, flip_test, threads, finder)
 
 
