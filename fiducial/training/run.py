@@ -120,10 +120,10 @@ def _train(
             f"(peak {recipe.optimizer.lr:.2g}: --lr), or train in full precision (--set precision=fp32)"
         )
     warning = history.warning_of(best.rows, metric, work.floor(best.metrics))
-    metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, **work.card_metrics}
     work.objective.load_state_dict(best.weights)
     work.objective.eval()
     work.calibrate()
+    metrics = {"val": best.metrics, "epoch": best.epoch, "seed": recipe.seed, **work.card_metrics}
     card = _card(recipe, work, metrics)
     work.save(out, card)
     kept = f"kept: epoch {best.epoch + 1} of {len(best.rows)}, val {work.scoring.metric}"

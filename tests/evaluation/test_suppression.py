@@ -178,6 +178,8 @@ def test_the_command_drops_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 class TwoPointsOfABox:
     """A runtime whose points are corners of the box and whose score is the box's height in hundreds."""
 
+    finder = None
+
     skeleton = Skeleton("corners", ("a", "b"), sigmas=(0.05, 0.05))
     card = SimpleNamespace(spec=SimpleNamespace(skeleton=skeleton, spread=None))
 
@@ -207,7 +209,7 @@ def pictures(tmp_path: Path) -> list[str]:
 def test_prediction_keeps_the_best_box_of_an_instance(
     pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(runtime, "load", lambda model, flip_test: TwoPointsOfABox())
+    monkeypatch.setattr(runtime, "load", lambda *_, **__: TwoPointsOfABox())
     for limit, kept in ((None, BOXES), (0.5, BOXES[1:])):
         done = predict.predict_sources(
             tmp_path,

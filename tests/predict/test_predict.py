@@ -292,7 +292,7 @@ def test_a_camera_is_seen_as_it_is_now_until_control_c(
     """Frames that came while another was looked at are left out, and what was seen is kept; then come other sources."""
     model = SlowModel(runtime.load(blob_model).network)
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    monkeypatch.setattr(runtime, "load", lambda *_: model)
+    monkeypatch.setattr(runtime, "load", lambda *_, **__: model)
     picture = noise_picture(tmp_path / "a.jpg")
     done = predict_sources(blob_model, ["camera:0", str(picture)], tmp_path / "out")
     numbers = [int(entry["file_name"].partition("#")[2]) for entry in done.results[:-1]]
