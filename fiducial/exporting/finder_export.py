@@ -39,9 +39,14 @@ def added(made: Made, finder: Detector, card: Card) -> Made:
         onnx.save(whole, made.file)
         return replace(made, card=exported)
     beside = finder_file.beside(made.file)
+    write_alone(finder, card, beside)
+    note = f"the finder is in {beside.name}, which ONNX Runtime runs: copy it along"
+    return replace(made, notes=(*made.notes, note))
+
+
+def write_alone(finder: Detector, card: Card, file: Path) -> None:
+    """Writes a finder into a file of its own, whose name ends in `.finder.onnx`."""
     alone = finder_graph.finder_model(finder)
     about = ExportCard(card, onnx_runtime.NAME, finder_file.OUTPUTS, "outside", finder=finder.spec)
     helper.set_model_props(alone, export_card.to_metadata(about))
-    onnx.save(alone, beside)
-    note = f"the finder is in {beside.name}, which ONNX Runtime runs: copy it along"
-    return replace(made, notes=(*made.notes, note))
+    onnx.save(alone, file)

@@ -25,8 +25,11 @@ def beside(model: Path) -> Path:
 def finder_beside(model: Path, threads: int | None) -> Finder | None:
     """Loads the finder that lies beside a detector's file; None where there is none."""
     path = beside(model)
-    if not model.is_file() or path == model or not path.is_file():
-        return None
+    return load(path, threads) if model.is_file() and path != model and path.is_file() else None
+
+
+def load(path: Path, threads: int | None) -> Finder:
+    """Loads a finder's own file. Raises UserError where it is none."""
     from fiducial.runtime.runtimes import onnx_runtime
 
     session = onnx_runtime.session_of(path, threads or 1)

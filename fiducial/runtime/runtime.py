@@ -18,11 +18,10 @@ from fiducial import trial
 from fiducial.card import Card
 from fiducial.data import crops
 from fiducial.errors import BadAnswer, UserError, did_you_mean, nothing_at
-from fiducial.runtime import batch, bundled, runtimes
+from fiducial.runtime import batch, bundled, finder_file, runtimes
 from fiducial.runtime.batch import Crops
 from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.finder import Finder, finder_of
-from fiducial.runtime.finder_file import finder_beside
 from fiducial.types import Keypoints
 
 
@@ -207,7 +206,7 @@ def load(
 ) -> Runtime:
     """Loads the runtime of a run folder or an exported model, by its file or folder.
 
-    finder: a model whose finder is used [the model's own, where it has one]; "no": none, whole images are looked at.
+    finder: a model whose finder is used, or a `.finder.onnx` file [the model's own, where it has one]; "no": none, whole images are looked at.
     min_score: of the instances that count [by the finder].
 
     An exported file that is not known yet answers once in a process of its own first (`trial.py`): UserError where it
@@ -217,10 +216,17 @@ def load(
         trial.passes(f"{__name__}:answer_once", str(resolved(path)), files_of(path))
     if finder is None or str(finder) == "no":
         return opened(path, threads, flip_test, finds=finder is None, min_score=min_score)
-    other = load(finder, threads=threads)
-    if other.finder is None:
-        raise UserError(finder, "has no finder; give a run that was made with one (fiducial fit --finder auto)")
-    return Runtime(opened(path, threads, flip_test).network, other.finder, min_score)
+    return Runtime(opened(path, threads, flip_test).network, _finder_at(Path(finder), threads), min_score)
+
+
+def _finder_at(path: Path, threads: int | None) -> Finder:
+    """The finder of another model, or in a file of its own."""
+    if path.name.endswith(finder_file.ENDING) and path.is_file():
+        return finder_file.load(path, threads)
+    found = load(path, threads=threads).finder
+    if found is None:
+        raise UserError(path, "has no finder; give a run that was made with one (fiducial fit --finder auto)")
+    return found
 
 
 def opened(
@@ -234,7 +240,7 @@ def opened(
     """Loads without a trial what this package has made itself, or what a process of its own reads; `finds`: with its
     finder, where it has one."""
     network = family_of(path).load(resolved(path), threads, flip_test)
-    finder = finder_of(network) or finder_beside(network.path, threads) if finds else None
+    finder = finder_of(network) or finder_file.finder_beside(network.path, threads) if finds else None
     return Runtime(network, finder, min_score)
 
 

@@ -163,6 +163,18 @@ def test_another_run_s_finder_is_taken(run, tmp_path):
         fiducial.fit(discs(20, 5), tmp_path / "no", val=discs(8, 6), finder=tmp_path, settings=FIXED, **words)
 
 
+def test_a_finder_in_a_file_of_its_own_serves_other_models(run, tmp_path):
+    from fiducial.exporting import finder_export
+
+    finder = finder_export.of_run(run.folder)
+    assert finder is not None
+    finder_export.write_alone(*finder, tmp_path / "discs.finder.onnx")
+    image, _ = scene(np.random.default_rng(11), 3)
+    other = fiducial.load("face", finder=tmp_path / "discs.finder.onnx")
+    assert np.array_equal(other(image).box_xywh, run.model()(image).box_xywh)
+    assert fiducial.load(run.folder, finder="no")(image).box_xywh is None
+
+
 def test_no_finder_where_none_is_wanted_or_needed(tmp_path):
     words = {**WORDS, "epochs": 1}
     without = fiducial.fit(discs(20, 5), tmp_path / "a", val=discs(8, 6), finder="no", settings=FIXED, **words)
