@@ -176,7 +176,7 @@ def fit(
     with folders.alone(folder):
         figures = run.run(prepare, folder, chosen, resume=resume, devices=devices, progress=progress)
         if finding is not None and figures is not None:
-            figures = finding.run(folder, figures, devices=devices, progress=progress)
+            figures = finding.run(folder, figures, progress=progress)
     return Run(figures=figures or {}, folder=folder)
 
 

@@ -39,11 +39,11 @@ class Beside:
     given: frozenset[str]
     copied: Path | None = None  # a run whose finder is taken
 
-    def run(self, out: Path, figures: dict[str, Any], *, devices: int, progress: bool) -> dict[str, Any]:
+    def run(self, out: Path, figures: dict[str, Any], *, progress: bool) -> dict[str, Any]:
         """Makes OUT/finder, or goes on with it, and gives the figures of the detector's run with those of both."""
         folder = out / FINDER
         if self.copied is not None and not (folder / "model.json").exists():
-            shutil.copytree(self.copied / FINDER, folder, ignore=shutil.ignore_patterns("checkpoints", "tensorboard"))
+            _copy(self.copied / FINDER, folder)
         if not (folder / "model.json").exists():
             data = self.data
             if isinstance(data, Source):
@@ -51,8 +51,9 @@ class Beside:
             else:
                 prepare = partial(fit.planned_work, data, source=data.train.source, given=self.given)
             resume = (folder / "checkpoints" / "last.ckpt").exists()
-            run.run(prepare, folder, self.recipe, resume=resume, devices=devices, progress=progress)
-        own = files.read_object(folder / "metrics.json")
+            run.run(prepare, folder, self.recipe, resume=resume, progress=progress)
+        figures_file = folder / "metrics.json"  # not there where it was stopped while its page was made
+        own = files.read_object(figures_file) if figures_file.is_file() else {}
         if runtime.opened(out).finder is None:
             warning = (
                 "the finder has learnt too little to be of use and is left out: whole images are looked at. Give more "
@@ -115,6 +116,15 @@ def beside(
         return None
     logger.info(f"finder: one is made beside the detector: {need.why} (--finder no leaves it out)")
     return Beside(data, own, all_given)
+
+
+def _copy(finder: Path, folder: Path) -> None:
+    """Copies a finder's run without what only training needs, whole or not at all."""
+    partial_copy = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial_copy, ignore_errors=True)
+    shutil.copytree(finder, partial_copy, ignore=shutil.ignore_patterns("checkpoints", "tensorboard"))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial_copy.replace(folder)
 
 
 def _need(data: Source | Data) -> Need:
