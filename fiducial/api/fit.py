@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fiducial import folders
 from fiducial.api.arguments import options_of, path_of, refuse, settings_of, source_of
 from fiducial.api.results import Run
 from fiducial.data.arrays import SOURCE
@@ -173,7 +172,7 @@ def fit(
             if plan_only:
                 return _plan_of(read(chosen), chosen, given or ())
             finding, chosen = _finding(source, chosen, options, *finder_words)
-    with folders.alone(folder):
+    with run.alone(folder):
         figures = run.run(prepare, folder, chosen, resume=resume, devices=devices, progress=progress)
         if finding is not None and figures is not None:
             figures = finding.run(folder, figures, progress=progress)

@@ -55,7 +55,7 @@ def run(
     `progress` shows a bar on the terminal in place of a line an epoch. Torch's
     random numbers are left as they were. None in the helper processes of a run on several devices. Raises
     TrainingFailure where training would be worth nothing, UserError for a user's mistake."""
-    with lost_processes(), _alone(out):
+    with lost_processes(), alone(out):
         outcome, work = train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
         if outcome is None:
             return None
@@ -76,12 +76,12 @@ def train(
     progress: bool = False,
 ) -> tuple[Outcome | None, Work]:
     """Does what `run` does up to the model's files, without scoring what was kept once more."""
-    with muted(not is_main()), lost_processes(), _alone(out):
+    with muted(not is_main()), lost_processes(), alone(out):
         return _train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
 
 
-def _alone(out: Path) -> AbstractContextManager[None]:
-    """Keeps other commands out; the helper processes of a run on several devices come in with it."""
+def alone(out: Path) -> AbstractContextManager[None]:
+    """Keeps other commands out of a run's folder; the helper processes of a run on several devices come in with it."""
     return folders.alone(out) if is_main() else nullcontext()
 
 

@@ -252,8 +252,8 @@ def test_normalisation_travels_with_the_file(saved: Path, crops: Tensor, monkeyp
     before = detectors.load(saved)[0].predict(crops).xy
     build = detectors.catalog.build_backbone
 
-    def with_other_constants(*arguments: Any) -> Backbone:
-        backbone = build(*arguments)
+    def with_other_constants(*arguments: Any, **options: Any) -> Backbone:
+        backbone = build(*arguments, **options)
         backbone.normalization = Normalization((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
         return backbone
 

@@ -107,11 +107,17 @@ def test_it_tells_no_secrets_and_fetches_nothing(server: Served, page: str, toke
     assert "<script" not in server.ask("GET", "/docs", headers={"Host": "<script>"}).body.decode()
 
 
+def examples(page: str) -> list[str]:
+    """What a browser shows, and copies, of the page's commands and programs."""
+    blocks = re.findall(r"<pre><code>(.*?)</code></pre>", page, re.DOTALL)
+    return [html.unescape(re.sub(r"<[^>]*>", "", block)) for block in blocks]
+
+
 @pytest.mark.parametrize(("program", "at"), [("curl", 0), ("python", 1), ("node", 2)])
 def test_the_examples_run(server: Served, page: str, token: str, tmp_path: Path, program: str, at: int) -> None:
     if program != "python" and shutil.which(program) is None:
         pytest.skip(f"no {program}")
-    example = html.unescape(re.findall(r"<pre><code>(.*?)</code></pre>", page, re.DOTALL)[at])
+    example = examples(page)[at]
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
     assert ("TOKEN" in example) == bool(token)
     (tmp_path / "example.mjs").write_text(example.replace("TOKEN", token))
@@ -136,7 +142,7 @@ def test_the_examples_run(server: Served, page: str, token: str, tmp_path: Path,
 
 def test_examples_say_what_was_refused(server: Served, page: str, tmp_path: Path, token: str) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"GIF89a")
-    example = html.unescape(re.findall(r"<pre><code>(.*?)</code></pre>", page, re.DOTALL)[1]).replace("TOKEN", token)
+    example = examples(page)[1].replace("TOKEN", token)
     done = subprocess.run(
         [sys.executable, "-c", example],
         cwd=tmp_path,
