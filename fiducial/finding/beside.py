@@ -28,6 +28,10 @@ from fiducial.training.recipe import Recipe
 
 SHARED = ("epochs", "batch_size", "seed", "pretrained", "workers", "strict", "licence", "patience")
 AUTO, NONE = "auto", "no"
+USELESS = (
+    "the finder has learnt too little to be of use and is left out: whole images are looked at. Give more --minutes, or "
+    "--set finder.epochs=N, or labels of more images"
+)
 
 
 @dataclass(frozen=True)
@@ -54,22 +58,16 @@ class Beside:
             run.run(prepare, folder, self.recipe, resume=resume, progress=progress)
         figures_file = folder / "metrics.json"  # not there where it was stopped while its page was made
         own = files.read_object(figures_file) if figures_file.is_file() else {}
+        told: dict[str, Any] = {"finder": own.get("metrics", {})}
         if runtime.opened(out).finder is None:
-            warning = (
-                "the finder has learnt too little to be of use and is left out: whole images are looked at. Give more "
-                "--minutes, or --set finder.epochs=N, or labels of more images"
-            )
-            logger.warning(warning)
-            told = {"finder": {**own.get("metrics", {}), "warning": warning}}
-            config.write_json(out / "metrics.json", {**files.read_object(out / "metrics.json"), **told})
-            return {**figures, **told}
-        both = self._judged(out)
-        figures = {**figures, "finder": own.get("metrics", {}), "found": both}
-        kept = {**files.read_object(out / "metrics.json"), "finder": figures["finder"], "found": both}
-        config.write_json(out / "metrics.json", kept)
-        for line in found.lines(both):
-            logger.info(line)
-        return figures
+            told["finder"] = {**told["finder"], "warning": USELESS}
+            logger.warning(USELESS)
+        else:
+            told["found"] = self._judged(out)
+            for line in found.lines(told["found"]):
+                logger.info(line)
+        config.write_json(out / "metrics.json", {**files.read_object(out / "metrics.json"), **told})
+        return {**figures, **told}
 
     def _judged(self, out: Path) -> dict[str, Any]:
         """What both are worth together, on val."""

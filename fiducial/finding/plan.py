@@ -62,7 +62,7 @@ def plan_of(
 ) -> tuple[FinderRecipe, list[Choice]]:
     """Decides what of a finder's recipe nobody has `given`; instances: those of train; measure: tells a recipe's pace."""
     choices: list[Choice] = []
-    recipe = plan.decided(recipe, [*_scene(instances), *_turns(facts, instances)], given, choices)
+    recipe = plan.decided(recipe, [*_scene(instances), *_turns(facts)], given, choices)
     images = len(instances.image_id)
     batch = 8 if images < 100 else 16
     recipe = plan.decided(recipe, [Choice("batch_size", batch, f"{images} images")], given, choices)
@@ -102,8 +102,8 @@ def _scene(instances: Instances) -> list[Choice]:
     return [Choice("size", list(scene), why), Choice("head.stride", stride, cells)]
 
 
-def _turns(facts: Facts, instances: Instances) -> list[Choice]:
-    """Whether right angles and mirrors show nothing that may not be met."""
+def _turns(facts: Facts) -> list[Choice]:
+    """Whether images turned by right angles show what may be met."""
     if facts.turn_degrees >= ALL_DIRECTIONS_DEGREES:
         return [
             Choice("quarter_turns", True, f"95 % of the instances are turned by up to {facts.turn_degrees:.0f} degrees")

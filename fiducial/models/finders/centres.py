@@ -98,9 +98,8 @@ class Head(contracts.FinderHead):
         """Draws Gaussians around the cells that hold the middles, and from every cell the way to the sides of the instance
         that it is most of."""
         shares, sides = self._target(batch)
-        kinds = self.middle.out_channels
-        by_kind = [(shares * (batch.present * (batch.kind == kind))[..., None, None]).amax(1) for kind in range(kinds)]
-        return Raw(torch.stack(by_kind, 1).clamp(1 - SURE, SURE).logit(), sides.clamp_min(NEAREST).log())
+        middle = self._by_kind(shares, batch).clamp(1 - SURE, SURE).logit()
+        return Raw(middle, sides.clamp_min(NEAREST).log())
 
     def decode(self, raw: Raw) -> Found:  # type: ignore[override]
         """Reads the `most` highest of the cells that are above their neighbours; score: what the map says there."""
@@ -121,13 +120,7 @@ class Head(contracts.FinderHead):
         where an ignored box is; and the generalised IoU of the boxes around the middles (Rezatofighi et al., CVPR 2019)."""
         shares, sides = self._target(batch)
         count = batch.present.sum().clamp_min(1)
-        target = torch.stack(
-            [
-                (shares * (batch.present * (batch.kind == kind))[..., None, None]).amax(1)
-                for kind in range(raw.middle.shape[1])
-            ],
-            1,
-        )
+        target = self._by_kind(shares, batch)
         asked = 1 - self._ignored(batch)[:, None] * (target < 1)
         middle = (finding_losses.centre_focal(raw.middle, target) * asked).sum() / count
         weight = (shares * batch.present[..., None, None]).amax(1)
@@ -141,6 +134,13 @@ class Head(contracts.FinderHead):
     def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
         """Mirrors the maps; left and right sides change places."""
         return Raw(raw.middle.flip(-1), raw.sides.flip(-1)[:, [2, 1, 0, 3]])
+
+    def _by_kind(self, shares: Float[Tensor, "b n h w"], batch: Scenes) -> Float[Tensor, "b kinds h w"]:
+        """The highest of the Gaussians of each kind's instances."""
+        kinds = range(self.middle.out_channels)
+        return torch.stack(
+            [(shares * (batch.present * (batch.kind == kind))[..., None, None]).amax(1) for kind in kinds], 1
+        )
 
     def _target(self, batch: Scenes) -> tuple[Float[Tensor, "b n h w"], Float[Tensor, "b 4 h w"]]:
         """Gaussians of peak 1 at the cells that hold the middles, and from each cell the way to the sides, in cells, of the
