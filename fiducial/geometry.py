@@ -514,5 +514,5 @@ def warp_upright(image: np.ndarray, matrix: Matrix, size: Size) -> np.ndarray:
     # OpenCV's form: whole px as pairs of int16, written here as one number each, the lower half first; then the fractions.
     whole = (rows >> 5 << 16)[:, None] | (columns >> 5 & 0xFFFF)
     fraction = ((rows & 31) << 5).astype(np.uint16)[:, None] | (columns & 31).astype(np.uint16)
-    whole = whole.astype("<i4").view("<i2").reshape(size[1], size[0], 2)
+    whole = whole.astype("<i4", copy=False).view("<i2").reshape(size[1], size[0], 2)
     return cv2.remap(image, whole, fraction, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0))
