@@ -22,6 +22,18 @@ UNSURE = 0.05  # score from which on boxes are looked into for AP, which also co
 USUAL_SIGMA = 0.05  # of points without sigmas: about the mean of COCO's
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # px^2 of the box, COCO's
 
+MEANINGS = {
+    "ap": "COCO average precision of the points in found boxes",
+    "ap_true_boxes": "the same in the labelled boxes",
+    "box_ap": "COCO average precision of the boxes, IoU .50 to .95",
+    "box_ap50": "the same at IoU .50",
+    "recall@0.5": "share of the instances that are found, IoU .5",
+    "precision@0.5": "share of the boxes that are on an instance, IoU .5",
+    "false_per_image": "boxes on nothing, an image",
+    "false_on_empty": "boxes in images without instances",
+    "threshold": "score from which on a box counts, chosen on val",
+}
+
 
 def wanted(instances: Instances) -> np.ndarray:
     """Tells which instances are to be found, [n] bool: all with a box but crowds, labelled points or not."""

@@ -112,6 +112,7 @@ def beside(
         if str(asked) == AUTO or settings:
             logger.warning(f"finder: none is made: {need.why}")
         return None
+    fit.check(own)
     logger.info(f"finder: one is made beside the detector: {need.why} (--finder no leaves it out)")
     return Beside(data, own, all_given)
 

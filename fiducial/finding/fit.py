@@ -135,9 +135,19 @@ def _train_loader(train: Instances, recipe: FinderRecipe, rank: int, world: int)
     )
 
 
-def _pace(train: Instances, validation: Instances, recipe: FinderRecipe) -> Pace:
+def check(recipe: FinderRecipe) -> None:
+    """Raises UserError for settings of which no network can be made, before the detector is trained."""
+    _untrained(recipe)
+
+
+def _untrained(recipe: FinderRecipe) -> Detector:
     with torch.random.fork_rng(), muted():
         detector, _ = fitting.detector_of(replace(recipe, pretrained="no", init=None), Skeleton("scene", ("scene",)))
+    return detector
+
+
+def _pace(train: Instances, validation: Instances, recipe: FinderRecipe) -> Pace:
+    detector = _untrained(recipe)
     loader = _train_loader(train, replace(recipe, workers=0), 0, 1)
     return pace_of(Supervised(detector), loader, len(validation.image_id), recipe)
 

@@ -11,22 +11,13 @@ import numpy as np
 from fiducial import geometry
 from fiducial.errors import UserError
 from fiducial.evaluation.coco import Boxes, box_matches
-from fiducial.evaluation.found import truth_of
+from fiducial.evaluation.found import MEANINGS, truth_of
 from fiducial.geometry import Size
 from fiducial.report import pictures
 from fiducial.report.page import Gallery, Picture, metric_table, torch_device, write_page
 from fiducial.report.run_page import page_of_run, read_run
 from fiducial.types import Instances
 
-MEANINGS = {
-    "box_ap": "COCO average precision of the boxes, IoU .50 to .95",
-    "box_ap50": "the same at IoU .50",
-    "recall@0.5": "share of the instances that are found, IoU .5",
-    "precision@0.5": "share of the boxes that are on an instance, IoU .5",
-    "false_per_image": "boxes on nothing, an image",
-    "false_on_empty": "boxes in images without instances",
-    "threshold": "score from which on a box counts, chosen on this split",
-}
 SHOWN, WIDTH = 8, 480
 FOUND, FALSE, MISSED = (70, 200, 90), (230, 70, 60), (250, 180, 40)
 

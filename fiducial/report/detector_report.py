@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fiducial.card import Card
-from fiducial.evaluation import intervals, spread
+from fiducial.evaluation import found, intervals, spread
 from fiducial.evaluation.evaluate import Evaluation, ModelEvaluation
 from fiducial.evaluation.floor import Floor
 from fiducial.evaluation.mistakes import KINDS, Mistakes
@@ -100,6 +100,7 @@ def write_evaluation(path: Path, result: ModelEvaluation, model: Path, data: Pat
         ground=result.floor,
         explained=None if result.mistakes is None else (result.mistakes, result.summary["errors"]),
         drawn=result.summary,
+        in_whole_images=result.summary.get("found"),
     )
 
 
@@ -117,11 +118,13 @@ def write(
     ground: Floor | None = None,
     explained: tuple[Mistakes, Mapping[str, Any]] | None = None,
     drawn: Mapping[str, Any] | None = None,
+    in_whole_images: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the page, and its pictures as JPEGs in a folder `pictures` beside it.
 
     folder: the run that holds the model, whose recipe and curves are shown; one without them, as of an exported file,
-    is a page without them. data, split: what was evaluated, in words. explained: the kinds of errors, and their figures. drawn: what `intervals.as_json` tells."""
+    is a page without them. data, split: what was evaluated, in words. explained: the kinds of errors, and their figures. drawn: what
+    `intervals.as_json` tells. in_whole_images: what the model's finder is worth (`evaluation/found.py`)."""
     shown = [
         *evaluation_galleries(evaluation.instances, evaluation.keypoints, evaluation.metrics.instance_nme),
         *about.galleries,
@@ -161,7 +164,11 @@ def write(
             *_radii(evaluation, split),
         ],
         shown=shown,
-        details=[*(_errors(explained[1]) if explained else []), Section("Points", [_points(evaluation)])],
+        details=[
+            *(_errors(explained[1]) if explained else []),
+            *([_found(in_whole_images)] if in_whole_images else []),
+            Section("Points", [_points(evaluation)]),
+        ],
         data={
             "data": data,
             "split": split,
@@ -237,3 +244,19 @@ def _errors(figures: Mapping[str, Any]) -> list[Section]:
 def _points(evaluation: Evaluation) -> Table:
     columns = ("point", "labelled", "NME", "EPE px", "median px", "95th percentile px", "PCK@0.1")
     return Table(columns, [tuple(asdict(point).values()) for point in evaluation.metrics.points], "Point by point")
+
+
+def _found(figures: Mapping[str, Any]) -> Section:
+    """Tells what is found in whole images, beside the true boxes."""
+    rows = [(name, figures[name], text) for name, text in found.MEANINGS.items() if figures.get(name) is not None]
+    by_size = [(name, size["instances"], size["missed"], size["false"]) for name, size in figures["by_size"].items()]
+    images = (
+        f"{figures['images']} images; {figures['sigmas']}" if "sigmas" in figures else f"{figures['images']} images"
+    )
+    return Section(
+        "Found in whole images",
+        [
+            metric_table(rows, "Boxes and points", images),
+            Table(("size of the box", "instances", "missed", "false"), by_size),
+        ],
+    )
