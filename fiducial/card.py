@@ -79,6 +79,11 @@ class Card:
             object.__setattr__(self, "derived_from", derived_from)
 
     @property
+    def title(self) -> str:
+        """Says in a few words what it finds, and how."""
+        return f"{self.spec.skeleton.name} by {self.spec.method} on {self.spec.backbone}"
+
+    @property
     def terms(self) -> str:
         """Says in a line under what licence the weights are, and under what licences that from which they were made."""
         parts = [f"{name} ({licence})" for name, licence in (self.derived_from or {}).items()]

@@ -30,6 +30,7 @@ ORDER = [
     "checks",
     "drawnfaces",
     "models",
+    "web",
     "runtime",
     "evaluation",
     "report",

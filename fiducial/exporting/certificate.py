@@ -58,15 +58,17 @@ class Certificate:
     crop: str
     decode: str
     data: str
-    max_px: float
-    mean_px: float
-    max_score: float
+    max_px: float | None  # this and all that was compared: None where it was not run
+    mean_px: float | None
+    max_score: float | None
     max_sigma: float | None  # of what points may be off, as a share of it (of less than 1 px: px); None: it isn't told
     tolerance_px: float | None  # None: no limit of px, the metric decides
     metric: dict[str, Any] | None
     cases: tuple[Difference, ...]
     without_torch: bool
     notes: tuple[str, ...] = field(default=())
+    not_run: str | None = None  # why the file was not compared, and what to do; None: it was
+    reference: str = "torch"  # what it was compared with
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,11 @@ def certify(
 ) -> Certificate:
     """Compares; UserError where fp32 is further off than the tolerance. `data`: where pictures and labels come from,
     its val split or else another; None = drawn faces, which have no labels for other skeletons. Of points that were learnt
-    without labels there is no metric, only the distance."""
+    without labels there is no metric, only the distance. Where this machine can't run the file, nothing is compared, and the
+    certificate says so."""
+    lacks = runtime.offered(runtime.named(card.runtime), "LACKS")
+    if lacks is not None and (why := lacks()) is not None:
+        return _not_run(torch_side, file, card, data, notes, why)
     instances, source = _instances(data, torch_side)
     with tempfile.TemporaryDirectory() as folder:
         cases = _cases(instances, Path(folder))
@@ -125,19 +131,52 @@ def certify(
         tuple(differences),
         facts["without_torch"],
         tuple(notes),
+        reference=torch_side.network.runtime,
     )
+    assert made.max_px is not None
     if made.tolerance_px is not None and not made.max_px <= made.tolerance_px:
         worst = max(differences, key=lambda each: each.max_px)
         raise UserError(
-            f"{card.runtime}: its points are up to {worst.max_px:.3g} px from torch's ({worst.case}); the limit is "
+            f"{card.runtime}: its points are up to {worst.max_px:.3g} px from {made.reference}'s ({worst.case}); the limit is "
             f"{made.tolerance_px} px. Nothing was written. Try another runtime, or another decoder of the method"
         )
     if made.tolerance_px is not None and made.max_sigma is not None and not made.max_sigma <= made.tolerance_px:
         raise UserError(
             f"{card.runtime}: what it says of how far points may be off differs by up to {made.max_sigma:.3g} of it from "
-            f"torch's; the limit is {made.tolerance_px}. Nothing was written. Try another runtime"
+            f"{made.reference}'s; the limit is {made.tolerance_px}. Nothing was written. Try another runtime"
         )
     return made
+
+
+def _not_run(
+    torch_side: Runtime, file: Path, card: ExportCard, data: Path | None, notes: Sequence[str], why: str
+) -> Certificate:
+    """The certificate of a file that this machine can't run: it says why, and what would finish it."""
+    command = f"fiducial export {torch_side.network.path} --to {runtime.named(card.runtime).TARGET} --out DIR"
+    command += "" if data is None else f" --data {data}"
+    size = sum(part.stat().st_size for part in runtime.files_of(file))
+    return Certificate(
+        file=file.name,
+        bytes=size,
+        model=str(torch_side.network.path),
+        runtime=card.runtime,
+        runtime_version="not run",
+        precision=card.precision,
+        crop=card.crop,
+        decode=card.decode,
+        data="not run",
+        max_px=None,
+        mean_px=None,
+        max_score=None,
+        max_sigma=None,
+        tolerance_px=TOLERANCE_PX if card.precision == "fp32" else None,
+        metric=None,
+        cases=(),
+        without_torch=False,
+        notes=tuple(notes),
+        not_run=f"{why}; then `{command}`",
+        reference=torch_side.network.runtime,
+    )
 
 
 def _expected(torch_side: Runtime, picture: np.ndarray, boxes: np.ndarray | None, found: Keypoints) -> Keypoints:
@@ -188,15 +227,21 @@ def table(made: Certificate) -> list[dict[str, Any]]:
 
 def lines(made: Certificate) -> list[str]:
     """The rest, for people."""
+    if made.not_run is not None:
+        return [
+            f"{made.runtime}, {made.precision}, {made.bytes / 1e6:.2f} MB: NOT RUN and so not certified: {made.not_run}"
+        ]
     limit = "no limit: NME decides" if made.tolerance_px is None else f"limit {made.tolerance_px} px"
     found = [
         f"{made.runtime} {made.runtime_version}, {made.precision}, {made.bytes / 1e6:.2f} MB: "
-        f"at most {made.max_px:.2g} px from torch ({limit}), scores at most {made.max_score:.2g}; on {made.data}"
+        f"at most {made.max_px:.2g} px from {made.reference} ({limit}), scores at most {made.max_score:.2g}; on {made.data}"
     ]
     if made.max_sigma is not None:
-        found.append(f"how far points may be off: at most {made.max_sigma:.2g} of it from torch")
+        found.append(f"how far points may be off: at most {made.max_sigma:.2g} of it from {made.reference}")
     if made.metric is not None:
-        found.append(f"NME of {made.metric['count']}: torch {made.metric['torch']:.5f}, file {made.metric['file']:.5f}")
+        found.append(
+            f"NME of {made.metric['count']}: {made.reference} {made.metric['torch']:.5f}, file {made.metric['file']:.5f}"
+        )
     return found
 
 
@@ -224,8 +269,8 @@ def _cases(instances: Instances, folder: Path) -> list[_Case]:
     """Pictures as they are, and as a runtime would rather not have them."""
     numbers = iter(range(10**6))
 
-    def saved(picture: np.ndarray, orientation: int = 1) -> Path:
-        path = folder / f"{next(numbers)}.{'png' if orientation == 1 else 'jpg'}"
+    def saved(picture: np.ndarray, orientation: int = 1, ending: str = "png") -> Path:
+        path = folder / f"{next(numbers)}.{ending}"
         there, encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         assert there
         content = encoded.tobytes()
@@ -278,7 +323,8 @@ def _cases(instances: Instances, folder: Path) -> list[_Case]:
         varied("huge picture", lambda p, b: resized(p, b, HUGE_PX), 2),
         varied("grey", lambda p, b: (cv2.cvtColor(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), b)),
         varied("noise", lambda p, b: (noise.integers(0, 256, p.shape, dtype=np.uint8), b)),
-        varied("turned by EXIF", lambda p, b: (saved(np.rot90(p), orientation=6), b)),
+        varied("turned by EXIF", lambda p, b: (saved(np.rot90(p), orientation=6, ending="jpg"), b)),
+        varied("JPEG", lambda p, b: (saved(p, ending="jpg"), b)),
     ]
 
 

@@ -23,6 +23,7 @@ from fiducial.runtime import runtime
 from fiducial.runtime.export_card import Decode, Made, Where
 from fiducial.runtime.finder import finder_of
 from fiducial.runtime.runtime import Runtime
+from fiducial.runtime.runtimes import onnx_runtime
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 from fiducial.types import Skeleton
 
@@ -47,11 +48,13 @@ def export_model(
     `int8`: data to try 8-bit whole numbers with; they are taken where they are faster and NME rises by at most the share
     `max_drop` of itself (OUT/model.int8.json says why or why not)."""
     _check_target(to)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file, expected a folder")
+    if runtime.is_exported(model) and runtime.offered(runtime.targets()[to], "PACK") is not None:
+        return _pack_exported(model, to, out, data, whole=(crop, decode, int8) == ("inside", "own", None))
     detector, card = load_detector(model)
     if decode == "matmul":
         detector = delegated(detector)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file, expected a folder")
     finder = finder_export.of_run(model)
     network = TorchNetwork(detector, card, model, finder=None if finder is None else finder[0])
     torch_side = Runtime(network, finder_of(network))
@@ -59,26 +62,66 @@ def export_model(
     with folders.alone(out), staging(out) as folder:
         logger.info(f"exporting {model} to {to}; licence of the weights: {card.terms}")
         if int8 is None:
-            made = write(detector, card, to, folder, crop=crop, decode=decode)
+            made = write(detector, card, to, folder, crop=crop, decode=decode, finder=finder)
         else:
             from fiducial.exporting.int8 import decide
 
             made, _ = decide.export(detector, card, to, folder, data=int8, max_drop=max_drop, crop=crop, decode=decode)
-        if finder is not None:
-            made = finder_export.added(made, *finder)
-        for note in made.notes:
-            logger.warning(note)
-        logger.info("comparing the file with torch, in a process of its own")
-        proof = certificate.certify(torch_side, made.file, made.card, data, made.notes)
-        config.write_json(folder / "model.certificate.json", proof)
-        move(folder, out)
+            made = _finished(made, to, folder, finder)
+        return _certified(torch_side, made, folder, out, data)
+
+
+def _pack_exported(model: Path, to: str, out: Path, data: Path | None, *, whole: bool) -> tuple[Path, Certificate]:
+    """Packs an exported ONNX file for a target that is made of one; it is compared with that file as ONNX Runtime runs it.
+    `whole`: nothing else is asked for than what such a file is."""
+    source = runtime.load(model)
+    path, made = source.network.path, getattr(source.network, "export", None)
+    if made is None or made.runtime != onnx_runtime.NAME or made.crop != "inside":
+        raise UserError(
+            path, f"--to {to} takes run folders, and files of `fiducial export --to onnx` that take whole pictures"
+        )
+    if not whole:
+        raise UserError(path, "is exported already: --crop, --decode and --int8 are for run folders")
+    with folders.alone(out), staging(out) as folder:
+        logger.info(f"exporting {model} to {to}; licence of the weights: {source.card.terms}")
+        return _certified(source, _finished(Made(path, made), to, folder, None), folder, out, data)
+
+
+def _certified(reference: Runtime, made: Made, folder: Path, out: Path, data: Path | None) -> tuple[Path, Certificate]:
+    """Compares what was written into `folder`, and moves it to `out` where the certificate holds."""
+    for note in made.notes:
+        logger.warning(note)
+    logger.info(f"comparing the file with {reference.network.runtime}, in a process of its own")
+    proof = certificate.certify(reference, made.file, made.card, data, made.notes)
+    if proof.not_run is not None:
+        logger.warning(f"the file is not certified: {proof.not_run}")
+    config.write_json(folder / "model.certificate.json", proof)
+    move(folder, out)
     return out / made.file.name, proof
 
 
-def write(detector: Detector, card: Card, to: str, folder: Path, *, crop: Where, decode: Decode) -> Made:
+def write(
+    detector: Detector,
+    card: Card,
+    to: str,
+    folder: Path,
+    *,
+    crop: Where,
+    decode: Decode,
+    finder: tuple[Detector, Card] | None = None,
+) -> Made:
     """Writes the files of one target into `folder`; they are not compared with torch yet."""
     _check_target(to)
-    return runtime.offered(runtime.targets()[to], "EXPORT")(detector, card, folder, crop=crop, decode=decode)
+    made = runtime.offered(runtime.targets()[to], "EXPORT")(detector, card, folder, crop=crop, decode=decode)
+    return _finished(made, to, folder, finder)
+
+
+def _finished(made: Made, to: str, folder: Path, finder: tuple[Detector, Card] | None) -> Made:
+    """Adds the finder, and packs the file where its target wants it packed."""
+    if finder is not None:
+        made = finder_export.added(made, *finder)
+    pack = runtime.offered(runtime.targets()[to], "PACK")
+    return made if pack is None else pack(made, folder)
 
 
 def _check_target(to: str) -> None:

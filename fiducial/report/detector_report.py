@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +22,7 @@ from fiducial.report.galleries import evaluation_galleries, heatmap_gallery, mis
 from fiducial.report.page import Fact, Gallery, Section, Table, metric_table, torch_device, write_images, write_page
 from fiducial.report.plot import Chart
 from fiducial.report.run_page import page_of_run, read_run
+from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Exported, Network
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 
@@ -82,7 +82,7 @@ def about_network(network: Network, evaluation: Evaluation) -> About:
         "backbone weights before training": network.card.initialization,
         "licence of the weights": network.card.terms,
     }
-    return About(facts, f"{network.runtime} {metadata.version(network.runtime)}")
+    return About(facts, f"{network.runtime} {runtime.version_of(network)}")
 
 
 def write_evaluation(path: Path, result: ModelEvaluation, model: Path, data: Path, split: str) -> Path:

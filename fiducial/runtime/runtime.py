@@ -9,8 +9,9 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -48,6 +49,15 @@ class Exported(Network, Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A network of a runtime that decodes pictures itself, as a page in a browser does."""
+
+    def look(self, picture: bytes, boxes_xywh: np.ndarray | None = None) -> Keypoints:
+        """Finds the points of a picture's file, in px of the upright picture; boxes as of `Runtime`."""
+        ...
+
+
 class Family(Protocol):
     """What a file in `runtimes/` offers; nothing else must be edited for a new one.
 
@@ -59,6 +69,10 @@ class Family(Protocol):
     TARGET: str | None  # for `--to`; None: Fiducial exports no files for it
     FILES: tuple[str, ...]  # endings of a model's files; the first is the one that is loaded; none: it runs run folders
     EXPORT: str | None  # write(detector, card, folder, *, crop, decode) -> Made
+    # PACK, which may be missing: pack(made, folder) -> Made, what is made of a written file once its finder is in it. Such a
+    # target takes exported ONNX files, too.
+    # LACKS, which may be missing: lacks() -> what is to be done before this machine can run such files, None where it can.
+    # SANDBOXED, which may be missing: True = strangers' files do no harm there, so that they need no trial.
     LAYERS: str | None  # measure(network, threads, seconds) -> profiling.parts.Measured; None: can't be profiled
     INT8: str | None  # exporting.int8.quantizer.Quantizer of (detector, card, crops, *, crop, decode); None: no int8
 
@@ -171,7 +185,7 @@ def files_of(path: Path) -> list[Path]:
     return [path, *(file for file in beside if file.exists())]
 
 
-def offered(family: Family, what: Literal["EXPORT", "LAYERS", "INT8"]) -> Any:
+def offered(family: Family, what: Literal["EXPORT", "PACK", "LACKS", "LAYERS", "INT8"]) -> Any:
     """Imports what a runtime's file names under `what`; None where it offers none."""
     reference = getattr(family, what, None)
     if reference is None:
@@ -212,11 +226,21 @@ def load(
     An exported file that is not known yet answers once in a process of its own first (`trial.py`): UserError where it
     crashes there, hangs, or gives no points."""
     path = Path(path)
-    if is_exported(path) and not flip_test and not bundled.is_ours(resolved(path)):
+    if is_exported(path) and not flip_test and not _is_safe(path):
         trial.passes(f"{__name__}:answer_once", str(resolved(path)), files_of(path))
     if finder is None or str(finder) == "no":
         return opened(path, threads, flip_test, finds=finder is None, min_score=min_score)
     return Runtime(opened(path, threads, flip_test).network, _finder_at(Path(finder), threads), min_score)
+
+
+def _is_safe(path: Path) -> bool:
+    """Tells whether a model needs no trial: it came with the package, or runs where it can do no harm."""
+    return bundled.is_ours(resolved(path)) or getattr(family_of(path), "SANDBOXED", False)
+
+
+def version_of(network: Network) -> str:
+    """Names the version of what runs a network: its own word, else that of the runtime's package."""
+    return getattr(network, "version", None) or metadata.version(network.runtime)
 
 
 def _finder_at(path: Path, threads: int | None) -> Finder:

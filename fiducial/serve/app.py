@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,6 +26,7 @@ from fiducial.serve.boxes import boxes_of, boxes_of_each
 from fiducial.serve.limits import Limits, Refused, no_room
 from fiducial.serve.service import Service
 from fiducial.version import __version__
+from fiducial.web import pages
 
 FILE = {"type": "string", "format": "binary"}
 BOXES = "JSON [[x, y, width, height], ..], px of the upright image from its outer edge; without it what the model's finder finds, or the whole image"
@@ -77,7 +77,8 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 # The page holds all that it needs; a browser is told to fetch nothing else.
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob:; "
+    "connect-src 'self'"
 )
 
 
@@ -189,7 +190,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
 
 
 def _add_facts(app: FastAPI, service: Service) -> None:
-    page = (Path(__file__).parent / "page.html").read_bytes()
+    page = pages.served()
 
     @app.get("/model", summary="The model's card: skeleton, size, method, licence, metrics")
     async def model() -> Response:

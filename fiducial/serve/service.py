@@ -43,7 +43,7 @@ class Service:
     def __init__(self, run: Runtime, limits: Limits) -> None:
         self.run, self.limits = run, limits
         spec = run.card.spec
-        self.title = f"{run.skeleton.name} by {spec.method} on {spec.backbone}, {run.network.runtime}"
+        self.title = f"{run.card.title}, {run.network.runtime}"
         self.in_flight, self.draining = 0, False
         self.bodies = Bodies(limits.most_held)
         black = np.zeros((2, spec.size.h, spec.size.w, 3), np.uint8)

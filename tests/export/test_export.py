@@ -126,5 +126,5 @@ def test_data_without_labels_of_the_points_are_not_taken_for_the_certificate(blo
 
 def test_the_table_has_every_case(exported: tuple[Path, Certificate]) -> None:
     _, proof = exported
-    assert len(certificate.table(proof)) == len(proof.cases) == 14
+    assert len(certificate.table(proof)) == len(proof.cases) == 15
     assert any("NME of" in line for line in certificate.lines(proof))

@@ -16,10 +16,14 @@ ORDER = 80
 
 def export(
     model: Annotated[
-        Path, typer.Argument(callback=a_model, help="A run folder, or another project's file of weights.")
+        Path,
+        typer.Argument(
+            callback=a_model,
+            help="A run folder, or another project's file of weights; for --to web also an exported .onnx, or `face`.",
+        ),
     ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for model.* and model.certificate.json.")],
-    to: Annotated[str, typer.Option(help="onnx, openvino, ncnn, ..; a wrong name lists all.")] = "onnx",
+    to: Annotated[str, typer.Option(help="onnx, openvino, ncnn, web, ..; a wrong name lists all.")] = "onnx",
     data: Annotated[
         Path | None,
         typer.Option(
@@ -49,6 +53,8 @@ def export(
     fiducial export runs/faces --to onnx --out shipped
 
     fiducial export runs/faces --to openvino --int8 faces/ --max-drop 0.01 --out shipped
+
+    fiducial export runs/faces --to web --out site
     """
     import fiducial
     from fiducial.exporting import certificate

@@ -1,0 +1,25 @@
+"use strict";
+// An answer as `fiducial serve` gives it (serve/answers.py), of what the network's file gave.
+// `columns`: {xy, score, sigma?, box?, box_score?}, each {dims, data}; `about`: the card with its title.
+function answerOf(columns, about, size, ms, found) {
+  const to = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
+  const { points: names } = about.spec.skeleton, { spread } = about.spec;
+  const at = spread ? spread.shares.indexOf(0.9) : -1;
+  const { xy, score, sigma, box, box_score: sure } = columns;
+  const instances = Array.from({ length: xy.dims[0] }, (_, i) => ({
+    points: names.map((name, k) => {
+      const row = i * names.length + k, [sx, sy] = sigma ? [sigma.data[2 * row], sigma.data[2 * row + 1]] : [];
+      return {
+        name,
+        x: to(xy.data[2 * row], 3),
+        y: to(xy.data[2 * row + 1], 3),
+        score: to(score.data[row], 5),
+        sigma: sigma ? [to(sx, 3), to(sy, 3)] : null,
+        radius_90: sigma && at >= 0 ? to(Math.sqrt((sx * sx + sy * sy) / 2) * spread.factors[at], 3) : null,
+      };
+    }),
+    box: found ? Array.from(box.data.slice(4 * i, 4 * i + 4), (value) => to(value, 3)) : null,
+    score: found ? to(sure.data[i], 5) : null,
+  }));
+  return { model: about.title, size, instances, ms: to(ms, 2), heatmap: null };
+}

@@ -1,0 +1,47 @@
+"""What tests of pages need that may be missing: ONNX Runtime Web, a browser, Node.js. Each is skipped for with a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fiducial.exporting import ort_web
+from fiducial.runtime import browser
+from fiducial.web import pages
+
+# The user's own: tests have a cache of theirs, which is empty.
+KEPT = (
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fiducial" / f"onnxruntime-web-{ort_web.VERSION}"
+)
+ORT = Path(os.environ.get(ort_web.GIVEN) or KEPT)
+
+
+def need_ort(patch: pytest.MonkeyPatch) -> None:
+    """Lets exports take the package that this user has fetched."""
+    if not ORT.exists():
+        pytest.skip(f"{ort_web.PACKAGE} was not fetched here: `fiducial export face --to web --out DIR` does")
+    patch.setenv(ort_web.GIVEN, str(ORT))
+
+
+def need_browser() -> None:
+    if (why := browser.lacks()) is not None:
+        pytest.skip(why)
+
+
+def javascript(*scripts: str, expression: str, **values: Any) -> Any:
+    """What an expression is after the page's scripts `scripts`, by Node.js; `values` are variables, given as JSON."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node")
+    text = "".join((pages.SOURCE / name).read_text() for name in scripts)
+    given = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
+    program = f"{text}\n{given}process.stdout.write(JSON.stringify({expression}));"
+    done = subprocess.run([node, "-"], input=program, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
