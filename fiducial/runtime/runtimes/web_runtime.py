@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fiducial.errors import UserError
 from fiducial.runtime import export_card
-from fiducial.runtime.browser import Browser
 from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.runtimes.onnx_runtime import OnnxNetwork
 from fiducial.types import Keypoints
 from fiducial.web import pages
+
+if TYPE_CHECKING:
+    from fiducial.runtime.browser import Browser
 
 NAME, TITLE, TARGET = "onnxruntime-web", "a page in a browser", "web"
 FILES = (".html", *pages.BESIDE)
@@ -41,6 +43,8 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Web
         pages.read_part(path.with_name(f"{path.stem}.model.js"), "model").get("metadata", {}), path, NAME
     )
     version = str(pages.read_part(path.with_name(f"{path.stem}.ort.js"), "ort").get("version"))
+    from fiducial.runtime.browser import Browser  # with the standard library's web server, which others do without
+
     return WebNetwork(Browser(path, threads), card, path, version)
 
 
