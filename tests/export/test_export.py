@@ -29,6 +29,7 @@ def test_a_certificate_of_a_right_file(exported: tuple[Path, Certificate]) -> No
     file, proof = exported
     assert file.name == "model.onnx"
     assert sorted(path.name for path in file.parent.iterdir()) == ["model.certificate.json", "model.onnx"]
+    assert proof.max_px is not None
     assert proof.max_px < 0.05
     assert proof.without_torch
     assert {"real", "huge picture", "box half outside", "turned by EXIF", "picture of 1 px"} <= {

@@ -109,6 +109,7 @@ def test_the_certificate_says_who_runs_what(blob_model: Path, blobs: Path, tmp_p
         file, proof = export.export_model(blob_model, "ncnn", tmp_path / "out", data=blobs)
     assert sorted(path.name for path in file.parent.iterdir()) == sorted([*FILES, "model.certificate.json"])
     assert (proof.runtime, proof.crop, proof.without_torch) == ("ncnn", "outside", True)
+    assert proof.max_px is not None
     assert proof.max_px < 0.05
     assert proof.notes == (ncnn_export.NOTE,)
     assert ncnn_export.NOTE in lines
