@@ -116,7 +116,7 @@ def read_part(path: Path, name: str) -> dict[str, Any]:
 
 
 def _page(scripts: list[str], footer: str, before: list[str] | None = None) -> bytes:
-    icon = "data:image/svg+xml," + urllib.parse.quote(_read("icon.svg").strip(), safe="/:=' ")
+    icon = "data:image/svg+xml," + urllib.parse.quote(_read("icon.svg").strip(), safe=":=' ")
     values = {
         "icon": icon,
         "style": _read("page.css"),
