@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # neither is there without the extra `train`
 
 Pairs = tuple[tuple[int, int], ...]
 COLUMNS = ("xy", "score", "sigma", "jacobian")  # of `Keypoints`, that a network gives
-PLACES = ("box_xywh", "box_score")  # of `Keypoints`, that say where it was looked
+PLACES = ("box_xywh", "box_score", "kind")  # of `Keypoints`, that say where it was looked, and what is there
 NOTE = "note"  # `Problem.where` of what was concluded or assumed, and is not wrong
 
 
@@ -59,13 +59,17 @@ class Skeleton:
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
     normalizer: Normalizer = Normalizer()
     named: bool = True  # False: the points were learnt without labels, so that no data have them
+    # What is told apart -> its points, where instances of several kinds have points of their own; empty: all are of one.
+    kinds: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.points)
         if count == 0:
             raise UserError(f"skeleton {self.name!r} has no points")
         used = [i for pair in (*self.edges, *(self.flip_pairs or ())) for i in pair]
-        used += [i for group in self.groups.values() for i in group] + list(self.normalizer.points or ())
+        used += [i for group in (*self.groups.values(), *self.kinds.values()) for i in group] + list(
+            self.normalizer.points or ()
+        )
         wrong = [i for i in used if not 0 <= i < count]
         if wrong:
             raise UserError(f"skeleton {self.name!r}: point index {wrong[0]} with {count} points (0 to {count - 1})")
@@ -122,7 +126,10 @@ class Skeleton:
             lost = [(a, b) for a, b in flip_pairs if (a in new) != (b in new)]
             # A point whose mirror image was not picked has no name in the mirrored image.
             flip_pairs = None if lost else kept(flip_pairs)
-        groups = {name: tuple(new[i] for i in group if i in new) for name, group in self.groups.items()}
+        groups, kinds = (
+            {name: tuple(new[i] for i in some if i in new) for name, some in those.items()}
+            for those in (self.groups, self.kinds)
+        )
         ends = self.normalizer.points
         normalizer = self.normalizer
         if ends is not None:
@@ -136,6 +143,7 @@ class Skeleton:
             sigmas=None if self.sigmas is None else tuple(self.sigmas[i] for i in indices),
             groups={name: group for name, group in groups.items() if group},
             normalizer=normalizer,
+            kinds=kinds,
         )
 
 
@@ -223,6 +231,7 @@ class Instances:
     # that the other columns show.
     ignored: np.ndarray = None  # type: ignore[assignment]
     track: np.ndarray | None = None  # [n] int64: who is who from frame to frame, -1 not known; None = of nobody
+    kind: np.ndarray | None = None  # [n] int64: number in the skeleton's `kinds`; None = it has none
 
     def __post_init__(self) -> None:
         if self.ignored is None:
@@ -253,7 +262,8 @@ class Instances:
 
     def select(self, rows: np.ndarray) -> Instances:
         """Selects some of the instances (indices or mask); all images stay."""
-        columns = ("image_row", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd", "ignored", "track")
+        columns = ("image_row", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd", "ignored")
+        columns += ("track", "kind")
         held = {name: column for name in columns if (column := getattr(self, name)) is not None}
         return replace(self, **{name: column[rows] for name, column in held.items()})
 
@@ -274,7 +284,13 @@ class Instances:
         visibility = np.zeros(xy.shape[:2], dtype=self.visibility.dtype)
         xy[:, new], visibility[:, new] = self.xy[:, old], self.visibility[:, old]
         ignored = self.ignored | ~(visibility > 0).any(1)
-        return replace(self, skeleton=skeleton, xy=xy, visibility=visibility, ignored=ignored)
+        kind, names = None, list(skeleton.kinds)
+        if names:  # of a set without kinds, all are what its skeleton is called
+            own_kinds = np.array(
+                [names.index(name) if name in names else -1 for name in self.skeleton.kinds or [self.skeleton.name]]
+            )
+            kind = own_kinds[np.zeros(len(self), np.int64) if self.kind is None else self.kind]
+        return replace(self, skeleton=skeleton, xy=xy, visibility=visibility, ignored=ignored, kind=kind)
 
     def label_bytes(self) -> Iterator[bytes]:
         """Gives the bytes of ids, points and boxes, for digests that change with any label. Equal for equal labels on
@@ -364,6 +380,7 @@ class Keypoints:
     spread: Spread | None = None  # what a sigma is worth, where the model was calibrated
     box_xywh: Any = None  # [..., 4] px of the image: where the instances were looked for; None = in the whole of it
     box_score: Any = None  # [...] in 0..1: how sure the finder is of each; None = the boxes were given
+    kind: Any = None  # [...] int: number in the skeleton's `kinds`; None = it has none, or it is not known
 
     def __len__(self) -> int:
         """Counts the instances."""
@@ -399,6 +416,20 @@ class Keypoints:
             lines.append(f"  {row}: {', '.join(shown)}{', ..' * (len(names) > len(shown))}")
         return "\n".join([*lines, *(["  .."] if len(self) > 3 else [])])
 
+    @property
+    def owned(self) -> np.ndarray:
+        """Tells which points the instances have, [..., k] bool: those of their kind, or all."""
+        if self.kind is None or self.skeleton is None or not self.skeleton.kinds:
+            return np.ones(self.score.shape, bool)
+        points = np.arange(len(self.skeleton.points))
+        return np.array([np.isin(points, own) for own in self.skeleton.kinds.values()])[self.kind]
+
+    @property
+    def instance_score(self) -> np.ndarray:
+        """Computes how sure each instance is, [...] float64 in 0..1: the mean of the scores of its points."""
+        owned = self.owned
+        return np.asarray((self.score.astype(np.float64) * owned).sum(-1) / np.maximum(owned.sum(-1), 1))
+
     def radius(self, share: float = 0.9) -> Any:
         """Computes within how many px of each point the true one lies in this share of all cases, [..., k]. Raises
         UserError where the model was not calibrated on labels, or not for this share."""
@@ -426,7 +457,7 @@ class Keypoints:
         if jacobian is not None:
             jacobian = matrix[..., None, :2, :2] @ jacobian
         xy = geometry.transform(matrix, self.xy)
-        return replace(self, xy=xy, sigma=sigma, jacobian=jacobian, box_xywh=None, box_score=None)
+        return replace(self, xy=xy, sigma=sigma, jacobian=jacobian, **dict.fromkeys(PLACES))
 
     def select(self, rows: Any) -> Keypoints:
         """Picks some along the first axis, by indices, a mask or a slice."""

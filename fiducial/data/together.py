@@ -1,4 +1,5 @@
-"""Several labelled sets, or several categories of one, as one: all their points, of which each instance has its own set's."""
+"""Several labelled sets, or several categories of one, as one: all their points, of which each instance has its own set's.
+Where their skeletons' names differ, these are the kinds of instances that a finder tells apart."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fiducial.data.images import SomeImages
 from fiducial.errors import UserError
 from fiducial.types import Images, Instances, Normalizer, Pairs, Skeleton
 
@@ -40,26 +42,51 @@ def together(parts: Sequence[Instances]) -> Instances:
     """Joins sets into one that has the points of all: points of one name are one point, and what a set does not have is
     not labelled in its instances.
 
-    Images and annotations are numbered anew where an id is met twice. Flip pairs are known where all sets know theirs;
+    Images of several kinds' sets that are of one name and source are one. Images and annotations are numbered anew where an id is met twice. Flip pairs are known where all sets know theirs;
     NME is relative to the box where the sets' normalisers differ."""
     if len(parts) == 1:
         return parts[0]
     skeleton = union([part.skeleton for part in parts])
     parts = [part.with_points(skeleton) for part in parts]
-    first = np.cumsum([0, *(len(part.images) for part in parts)])
+    images, new_row, kept = (_images if skeleton.kinds else _apart)(parts)
     columns = ("xy", "visibility", "box_xywh", "area", "crowd", "ignored")
     return Instances(
         skeleton=skeleton,
-        images=JoinedImages([part.images for part in parts]),
-        image_id=_ids([part.image_id for part in parts]),
-        image_size=np.concatenate([part.image_size for part in parts]),
-        image_row=np.concatenate([part.image_row + start for part, start in zip(parts, first, strict=False)]),
+        images=images,
+        image_id=_ids([part.image_id[rows] for part, rows in zip(parts, kept, strict=True)]),
+        image_size=np.concatenate([part.image_size[rows] for part, rows in zip(parts, kept, strict=True)]),
+        image_row=np.concatenate([rows[part.image_row] for part, rows in zip(parts, new_row, strict=True)]),
         annotation_id=_ids([part.annotation_id for part in parts]),
         source=" + ".join(dict.fromkeys(part.source for part in parts)),
         licences=tuple(dict.fromkeys(licence for part in parts for licence in part.licences)),
         track=_tracks(parts),
+        kind=np.concatenate([part.kind for part in parts if part.kind is not None]) if skeleton.kinds else None,
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
     )
+
+
+def _images(parts: Sequence[Instances]) -> tuple[Images, list[np.ndarray], list[np.ndarray]]:
+    """Joins the images: all of them, the new row of each of a part's, and which of a part's are in no earlier one."""
+    place: dict[tuple[str, str], int] = {}
+    new_row, kept, images, count = [], [], [], 0
+    for part in parts:
+        names = [(part.source, part.images.name(row)) for row in range(len(part.images))]
+        rows = np.array([place.get(name, -1) for name in names], np.int64)
+        kept.append(np.flatnonzero(rows < 0))
+        rows[kept[-1]] = count + np.arange(len(kept[-1]))
+        count += len(kept[-1])
+        place = {**dict(zip(names, rows.tolist(), strict=True)), **place}
+        new_row.append(rows)
+        images.append(SomeImages(part.images, kept[-1].tolist()) if len(kept[-1]) < len(rows) else part.images)
+    return JoinedImages(images), new_row, kept
+
+
+def _apart(parts: Sequence[Instances]) -> tuple[Images, list[np.ndarray], list[np.ndarray]]:
+    """The same of parts that have no image in common."""
+    rows = [np.arange(len(part.images)) for part in parts]
+    first = np.cumsum([0, *map(len, rows)])
+    images = JoinedImages([part.images for part in parts])
+    return images, [own + start for own, start in zip(rows, first, strict=False)], rows
 
 
 def union(skeletons: Sequence[Skeleton]) -> Skeleton:
@@ -83,6 +110,10 @@ def union(skeletons: Sequence[Skeleton]) -> Skeleton:
         for skeleton in reversed(skeletons)
         for name, sigma in zip(skeleton.points, skeleton.sigmas or (), strict=False)
     }
+    kinds: dict[str, set[int]] = {}
+    for skeleton in skeletons:
+        for name, own in (skeleton.kinds or {skeleton.name: range(len(skeleton.points))}).items():
+            kinds.setdefault(name, set()).update(number[skeleton.points[i]] for i in own)
     try:
         return Skeleton(
             "+".join(dict.fromkeys(skeleton.name for skeleton in skeletons)),
@@ -91,6 +122,7 @@ def union(skeletons: Sequence[Skeleton]) -> Skeleton:
             flip_pairs,
             tuple(sigmas[name] for name in points) if len(sigmas) == len(points) else None,
             normalizer=replace(first, points=ends) if len(normalizers) == 1 else Normalizer(),
+            kinds={name: tuple(sorted(own)) for name, own in kinds.items()} if len(kinds) > 1 else {},
         )
     except UserError as error:
         raise UserError(f"sets that are learnt together disagree: {error}") from None

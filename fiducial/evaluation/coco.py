@@ -53,7 +53,9 @@ class Detections:
         """Makes a detection of each instance of the truth but crowds, which nobody looks for as one; its score is the
         mean of its points' scores."""
         one = ~truth.crowd
-        xy, score = keypoints.xy.astype(np.float64), keypoints.score.astype(np.float64).mean(1)
+        if truth.kind is not None:
+            keypoints = replace(keypoints, kind=truth.kind, skeleton=truth.skeleton)
+        xy, score = keypoints.xy.astype(np.float64), keypoints.instance_score
         return cls(truth.image_row[one], xy[one], score[one], np.flatnonzero(one))
 
 
@@ -67,6 +69,11 @@ class Boxes:
     image_row: np.ndarray  # [d] int64: row of the truth's image_id
     xywh: np.ndarray  # [d, 4] px, edge frame
     score: np.ndarray  # [d]
+    kind: np.ndarray | None = None  # [d] number in the truth's `kinds`; None = all are of one
+
+    def select(self, rows: np.ndarray) -> Boxes:
+        """Gives some of the boxes (indices or mask)."""
+        return Boxes(**{name: column[rows] for name, column in vars(self).items() if column is not None})
 
 
 class Pairs(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from fiducial.errors import Interrupted, UserError
 from fiducial.evaluation import coco
 from fiducial.evaluation.coco import MAX_DETECTIONS, Boxes, Detections
 from fiducial.progress import progress
-from fiducial.runtime.finder import Finder
+from fiducial.runtime.finder import Finder, kinds_of
 from fiducial.runtime.runtime import Network
 from fiducial.types import Found, Instances, Keypoints
 
@@ -58,7 +58,40 @@ def boxes_of(found: list[tuple[int, Found]]) -> Boxes:
         np.concatenate([np.empty(0, np.int64), *rows]).astype(np.int64),
         np.concatenate([np.empty((0, 4)), *(each.box_xywh for _, each in found)]),
         np.concatenate([np.empty(0), *(each.score for _, each in found)]),
+        np.concatenate([np.empty(0, np.int64), *(each.kind for _, each in found)]).astype(np.int64),
     )
+
+
+def matched(truth: Instances, boxes: Boxes) -> tuple[dict[str, float], np.ndarray]:
+    """Matches boxes to the truth as `coco.box_matches` does, and those of a kind to its own alone. The figures are then means
+    over the kinds that are there, as COCO's over categories."""
+    if truth.kind is None or boxes.kind is None:
+        return coco.box_matches(truth, boxes)
+    taken, figures = np.full(len(boxes.score), -1), []
+    for kind in np.unique(truth.kind):
+        own, rows = np.flatnonzero(truth.kind == kind), np.flatnonzero(boxes.kind == kind)
+        of_kind, at = coco.box_matches(truth.select(own), boxes.select(rows))
+        taken[rows] = np.where(at < 0, -1, own[at])
+        figures.append(of_kind)
+    return {name: _mean([of_kind[name] for of_kind in figures]) for name in figures[0]}, taken
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The mean of those that could be measured, -1 where none was."""
+    known = [value for value in values if value >= 0]
+    return float(np.mean(known)) if known else -1.0
+
+
+def _ap(instances: Instances, detections: Detections, kind: np.ndarray | None, sigmas: np.ndarray) -> float:
+    """AP of points; the mean over kinds where there are several."""
+    if instances.kind is None or kind is None:
+        return float(coco.average_precision(instances, detections, sigmas)["ap"])
+    numbers = np.unique(instances.kind)
+    each = [
+        coco.average_precision(instances.select(instances.kind == k), detections.select(kind == k), sigmas)["ap"]
+        for k in numbers
+    ]
+    return _mean(each)
 
 
 def evaluate_found(
@@ -69,6 +102,12 @@ def evaluate_found(
     in_true_boxes: the points that the network gives in the labelled boxes of the instances `rows`. Where the skeleton has
     no sigmas, both APs take .05 for each point, which is said."""
     spec, found, points, problems = network.card.spec, [], [], []
+    numbers = kinds_of(finder, spec.skeleton)
+    alone = (
+        list(spec.skeleton.kinds).index(instances.skeleton.name)
+        if instances.kind is None and instances.skeleton.name in spec.skeleton.kinds
+        else None
+    )
     with progress("find", len(instances.image_id), "images", bar=False) as advance:
         for row in range(len(instances.image_id)):
             try:
@@ -79,8 +118,11 @@ def evaluate_found(
                 problems.append(str(error))
                 continue
             seen = finder(image, min(UNSURE, finder.threshold))
-            some = slice(0, MAX_DETECTIONS)
-            seen = Found(seen.box_xywh[some], seen.score[some], seen.kind[some])
+            kind = seen.kind if numbers is None else numbers[seen.kind]
+            some = np.flatnonzero((kind == alone) if alone is not None and numbers is not None else kind >= 0)[
+                :MAX_DETECTIONS
+            ]
+            seen = Found(seen.box_xywh[some], seen.score[some], kind[some])
             cut, image_to_crop = crops.cut(image, seen.box_xywh, spec.size, spec.padding)
             points.append(network.predict(cut).mapped(geometry.invert(image_to_crop)))
             found.append((row, seen))
@@ -89,10 +131,14 @@ def evaluate_found(
     sigmas = instances.skeleton.sigmas
     used = np.array(sigmas) if sigmas else np.full(len(instances.skeleton.points), USUAL_SIGMA)
     mine = Keypoints.joined(points) if points else replace(in_true_boxes.select(slice(0, 0)))
-    sure = boxes.score * mine.score.astype(np.float64).mean(1)
+    if numbers is not None:
+        mine = replace(mine, kind=boxes.kind, skeleton=spec.skeleton)
+    sure = boxes.score * mine.instance_score
     detections = Detections(boxes.image_row, mine.xy.astype(np.float64), sure)
     given = Detections.of(in_true_boxes, instances.select(rows))
-    ap, ap_given = (coco.average_precision(instances, each, used)["ap"] for each in (detections, given))
+    given_kind = None if instances.kind is None else instances.kind[rows][given.truth_row]
+    ap = _ap(instances, detections, None if numbers is None else boxes.kind, used)
+    ap_given = _ap(instances, given, given_kind, used)
     return {
         "ap": None if ap < 0 else ap,
         "ap_true_boxes": None if ap_given < 0 else ap_given,
@@ -105,10 +151,10 @@ def evaluate_found(
 
 def scored(truth: Instances, boxes: Boxes, threshold: float) -> dict[str, Any]:
     """Measures boxes: AP over IoU .5 to .95, and what is found and false at the threshold, IoU .5."""
-    figures, _ = coco.box_matches(truth, boxes)
+    figures, _ = matched(truth, boxes)
     sure = boxes.score >= threshold
-    some = Boxes(boxes.image_row[sure], boxes.xywh[sure], boxes.score[sure])
-    _, taken = coco.box_matches(truth, some)
+    some = boxes.select(sure)
+    _, taken = matched(truth, some)
     false = taken < 0
     got = np.isin(np.arange(len(truth)), taken[~false])
     to_find = ~truth.ignored
@@ -123,6 +169,11 @@ def scored(truth: Instances, boxes: Boxes, threshold: float) -> dict[str, Any]:
         wrong = int((false & (area_found >= low) & (area_found < high)).sum())
         by_size[name] = {"instances": int(own.sum()), "missed": missed, "false": wrong}
     right = int((got & to_find).sum())
+    by_kind = {}
+    for number, name in enumerate(truth.skeleton.kinds if truth.kind is not None and boxes.kind is not None else ()):
+        own = to_find & (truth.kind == number)
+        missed, wrong = int((own & ~got).sum()), int((false & (some.kind == number)).sum())
+        by_kind[name] = {"instances": int(own.sum()), "missed": missed, "false": wrong}
     return {
         "box_ap": max(figures["ap"], 0.0),
         "box_ap50": max(figures["ap50"], 0.0),
@@ -132,6 +183,7 @@ def scored(truth: Instances, boxes: Boxes, threshold: float) -> dict[str, Any]:
         "empty_images": int(empty.sum()),
         "false_on_empty": int((false & empty[some.image_row]).sum()),
         "by_size": by_size,
+        **({"by_kind": by_kind} if by_kind else {}),
         "threshold": threshold,
     }
 
@@ -156,4 +208,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
             else ""
         ),
         f"missed by size: {missed}",
+        *(
+            f"{name}: {kind['missed']} of {kind['instances']} missed, {kind['false']} false"
+            for name, kind in found.get("by_kind", {}).items()
+        ),
     ]

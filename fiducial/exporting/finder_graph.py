@@ -19,19 +19,22 @@ from fiducial.geometry import Size
 from fiducial.models.contracts import FinderHead
 from fiducial.models.detector import Detector, full_precision
 
-# The outputs that say where instances are: of a scene as they are, and on the image those that count.
+# The outputs that say where instances are, and of what kind (a number; -1 where boxes were given): of a scene as they are, and
+# on the image those that count.
 BOXES: dict[str, tuple[str | int, ...]] = {
     "found_box": (1, "m", 4),
     "found_score": (1, "m"),
+    "found_kind": (1, "m"),
     "box": ("n", 4),
     "box_score": ("n",),
+    "box_kind": ("n",),
 }
 # What is found in a scene, put on the image, and those of it that count: whose middle lies in the image and whose score is
 # `min_score` or more. An image of its own size is a scene whose corner is 0 and whose step is 1.
 CHOOSE = """
 <ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>
-choose (uint8[height, width, 3] image, float[1, m, 4] found_boxes, float[1, m] found_score, double[1, 2] corner, double[1, 2] step, float[1] least)
-  => (float[n, 4] chosen_boxes, float[n] chosen_score)
+choose (uint8[height, width, 3] image, float[1, m, 4] found_boxes, float[1, m] found_score, int64[1, m] found_kind, double[1, 2] corner, double[1, 2] step, float[1] least)
+  => (float[n, 4] chosen_boxes, float[n] chosen_score, int64[n] chosen_kind)
 <int64[1] k0 = {{0}}, int64[1] k1 = {{1}}, int64[1] k2 = {{2}}, int64[1] k4 = {{4}}, int64[2] swap = {{1, 0}}, double none = {{0}}, double two = {{2}}, double half = {{0.5}}, double eighths = {{{EIGHTHS}}}>
 {{
   boxes_d = Cast<to={DOUBLE}>(found_boxes)
@@ -71,6 +74,8 @@ choose (uint8[height, width, 3] image, float[1, m, 4] found_boxes, float[1, m] f
   placed_f = Cast<to={FLOAT}>(placed)
   chosen_boxes = Gather(placed_f, rows)
   chosen_score = Gather(flat_score, rows)
+  flat_kind = Squeeze(found_kind, k0)
+  chosen_kind = Gather(flat_kind, rows)
 }}
 """
 
@@ -82,13 +87,14 @@ class _Graph(nn.Module):
         super().__init__()
         self.finder = finder
 
-    def forward(self, scenes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, scenes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = cast(FinderHead, self.finder.head).decode(full_precision(self.finder(scenes)))
-        return found.box_xywh, found.score
+        return found.box_xywh, found.score, found.kind
 
 
 def finder_model(finder: Detector) -> ModelProto:
-    """Traces a finder: `scenes` uint8 [1, h, w, 3] in, `box` float [1, m, 4] and `score` [1, m] out, in px of the scene."""
+    """Traces a finder: `scenes` uint8 [1, h, w, 3] in, `box` float [1, m, 4], `score` [1, m] and `kind` int64 [1, m] out, in px of
+    the scene."""
     size = finder.spec.size
     example = torch.zeros(1, size.h, size.w, 3, dtype=torch.uint8)
     with torch.no_grad(), onnx_export.nothing_in_place(finder):
@@ -96,7 +102,7 @@ def finder_model(finder: Detector) -> ModelProto:
             _Graph(finder).eval(),
             (example,),
             ["scenes"],
-            ["box", "score"],
+            ["box", "score", "kind"],
             None,
             what=f"the finder {finder.spec.method}",
         )
@@ -104,8 +110,8 @@ def finder_model(finder: Detector) -> ModelProto:
 
 def chained(detector: ModelProto, finder: Detector, nothing: Mapping[str, tuple[int, ...]]) -> ModelProto:
     """Puts a finder in front of a detector's graph with its crop inside (`onnx_export.with_crop`): inputs `image` and, which
-    may be left out, `boxes`, `crops`, `scene`, `min_score`; outputs those of the detector, `box` [n, 4] and `box_score` [n],
-    and of a scene `found_box` [1, m, 4] and `found_score` [1, m]. nothing: the shapes of the detector's outputs for no box."""
+    may be left out, `boxes`, `crops`, `scene`, `min_score`; outputs those of the detector, `box` [n, 4], `box_score` and
+    `box_kind` [n], and of a scene `found_box` [1, m, 4], `found_score` and `found_kind` [1, m]. nothing: the shapes of the detector's outputs for no box."""
     size, network = finder.spec.size, finder_model(finder)
     outputs = [output.name for output in detector.graph.output]
     points = _renamed(detector.graph, "points/", {"image": "image", "boxes": "box", "crops": "crops"})
@@ -114,6 +120,8 @@ def chained(detector: ModelProto, finder: Detector, nothing: Mapping[str, tuple[
         "one": helper.make_tensor("one", TensorProto.FLOAT, (), [1.0]),
         "none_found": _nothing("none_found", (1, 0, 4)),
         "none_sure": _nothing("none_sure", (1, 0)),
+        "no_kind": helper.make_tensor("no_kind", TensorProto.INT64, (1, 0), []),
+        "unknown": helper.make_tensor("unknown", TensorProto.INT64, (), [-1]),
     }
     nodes = [
         *(helper.make_node("Shape", [name], [f"{name}_count"], start=0, end=1) for name in ("boxes", "crops")),
@@ -122,17 +130,19 @@ def chained(detector: ModelProto, finder: Detector, nothing: Mapping[str, tuple[
         helper.make_node(
             "If",
             ["is_given"],
-            ["found_box", "found_score", "box", "box_score"],
+            list(BOXES),
             then_branch=helper.make_graph(
                 [
                     helper.make_node("Identity", ["none_found"], ["given/found_box"]),
                     helper.make_node("Identity", ["none_sure"], ["given/found_score"]),
+                    helper.make_node("Identity", ["no_kind"], ["given/found_kind"]),
                     helper.make_node("Identity", ["boxes"], ["given/box"]),
                     helper.make_node("Expand", ["one", "boxes_count"], ["given/box_score"]),
+                    helper.make_node("Expand", ["unknown", "boxes_count"], ["given/box_kind"]),
                 ],
                 "given",
                 [],
-                [_value(f"given/{name}", shape) for name, shape in BOXES.items()],
+                [_place(f"given/{name}", name) for name in BOXES],
             ),
             else_branch=_finding(network, size),
         ),
@@ -156,7 +166,7 @@ def chained(detector: ModelProto, finder: Detector, nothing: Mapping[str, tuple[
         nodes,
         "whole",
         inputs,
-        [*detector.graph.output, *(_value(name, shape) for name, shape in BOXES.items())],
+        [*detector.graph.output, *(_place(name, name) for name in BOXES)],
         [*defaults, *constants.values()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", crop_graph.OPSET)])
@@ -173,6 +183,7 @@ def _finding(network: ModelProto, size: Size) -> GraphProto:
         "image": "image",
         "found_boxes": "finder/box",
         "found_score": "finder/score",
+        "found_kind": "finder/kind",
         "corner": "whole/corner",
         "step": "whole/step",
         "least": "min_score",
@@ -186,10 +197,12 @@ def _finding(network: ModelProto, size: Size) -> GraphProto:
         "finding",
         [],
         [
-            _value("finder/box", BOXES["found_box"]),
-            _value("finder/score", BOXES["found_score"]),
-            _value("choose/chosen_boxes", BOXES["box"]),
-            _value("choose/chosen_score", BOXES["box_score"]),
+            _place("finder/box", "found_box"),
+            _place("finder/score", "found_score"),
+            _place("finder/kind", "found_kind"),
+            _place("choose/chosen_boxes", "box"),
+            _place("choose/chosen_score", "box_score"),
+            _place("choose/chosen_kind", "box_kind"),
         ],
         [*(each for part in parts for each in part.initializer if each.name not in given), no_boxes],
     )
@@ -215,6 +228,12 @@ def _integers(*values: int) -> TensorProto:
 
 def _nothing(name: str, shape: tuple[int, ...]) -> TensorProto:
     return helper.make_tensor(name, TensorProto.FLOAT, shape, [])
+
+
+def _place(name: str, what: str) -> ValueInfoProto:
+    """A value under some name that is one of `BOXES`."""
+    kind = TensorProto.INT64 if what.endswith("kind") else TensorProto.FLOAT
+    return helper.make_tensor_value_info(name, kind, BOXES[what])
 
 
 def _value(name: str, shape: tuple[str | int, ...]) -> ValueInfoProto:

@@ -84,9 +84,8 @@ def _readable(instances: Instances) -> Instances:
 
 
 def _work_of(data: Data, train: Instances, validation: Instances, recipe: FinderRecipe, source: str) -> Work:
-    detector, initialization = fitting.detector_of(
-        recipe, Skeleton(train.skeleton.name, (train.skeleton.name,), flip_pairs=())
-    )
+    kinds = tuple(train.skeleton.kinds) or (train.skeleton.name,)
+    detector, initialization = fitting.detector_of(recipe, Skeleton(train.skeleton.name, kinds, flip_pairs=()))
     frames, _ = scenes.frames_of(validation)
     about: dict[str, Any] = {"train_images": len(train.image_id), "train_instances": int(wanted(train).sum())}
     if not wanted(train).any() or not wanted(validation).any():

@@ -10,8 +10,8 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.errors import UserError
-from fiducial.evaluation.coco import Boxes, box_matches
-from fiducial.evaluation.found import MEANINGS, truth_of
+from fiducial.evaluation.coco import Boxes
+from fiducial.evaluation.found import MEANINGS, matched, truth_of
 from fiducial.geometry import Size
 from fiducial.report import pictures
 from fiducial.report.page import Gallery, Picture, metric_table, torch_device, write_page
@@ -50,9 +50,9 @@ def write(
 def _gallery(instances: Instances, boxes: Boxes, threshold: float) -> Gallery:
     """The images with most faults first."""
     sure = boxes.score >= threshold
-    found = Boxes(boxes.image_row[sure], boxes.xywh[sure], boxes.score[sure])
+    found = boxes.select(sure)
     truth = truth_of(instances)
-    _, taken = box_matches(truth, found)
+    _, taken = matched(truth, found)
     missed = ~truth.ignored & ~np.isin(np.arange(len(truth)), taken)
     count = len(truth.image_id)
     faults = np.bincount(found.image_row[taken < 0], minlength=count) + np.bincount(

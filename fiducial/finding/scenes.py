@@ -165,6 +165,8 @@ class SceneSet(Crops):
         # Evaluation sees boxes as they are, also where they reach beyond the image.
         batch.box_xywh[place, : len(rows)] = mapped if self.spec is None else seen
         batch.present[place, : len(rows)] = counts
+        if self.labelled.kind is not None:
+            batch.kind[place, : len(rows)] = self.labelled.kind[rows]
         batch.ignored[place, : len(rows)] = ~counts
 
 

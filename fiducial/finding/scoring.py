@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fiducial.evaluation.coco import Boxes, box_matches
-from fiducial.evaluation.found import boxes_of, truth_of
+from fiducial.evaluation.coco import Boxes
+from fiducial.evaluation.found import boxes_of, matched, truth_of
 from fiducial.geometry import Size
 from fiducial.runtime.finder import placed
 from fiducial.training.objective import Objective
@@ -31,7 +31,7 @@ class BoxErrors:
     def scores(self) -> dict[str, float]:
         boxes = self.boxes()
         self._found.clear()
-        figures, _ = box_matches(self.truth, boxes)
+        figures, _ = matched(self.truth, boxes)
         return {"box_error": 1 - figures["ap"], "box_ap": figures["ap"], "recall": figures["recall@0.5"]}
 
     def boxes(self) -> Boxes:
@@ -49,7 +49,7 @@ class BoxErrors:
 def best_threshold(truth: Instances, boxes: Boxes) -> tuple[float, float]:
     """Chooses the score from which on boxes count: where the harmonic mean of precision and recall at IoU .5 is highest,
     in the middle between the last box that counts and the next one. Gives it with that mean."""
-    _, taken = box_matches(truth, boxes)
+    _, taken = matched(truth, boxes)
     judged = taken < 0
     real = ~judged & ~truth.ignored[np.maximum(taken, 0)]
     ignored = ~judged & ~real

@@ -33,15 +33,16 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
 
     Besides COCO's own: `annotation_id` is that of the box in the boxes file, `file_name` lets `evaluate --predictions` and
     people find the image again, `seconds` its time in the video, `track_id` the
-    same instance in other frames, where it is known; `filled` that it was not found in this frame, but before and after. Of
-    instances that a finder found `bbox_score` says how sure it is, and `score` is that times the mean of the points' scores.
+    same instance in other frames, where it is known; `filled` that it was not found in this frame, but before and after. Where
+    several kinds are told apart, `category` names the instance's, and its points are those of that kind. Of instances that a
+    finder found `bbox_score` says how sure it is, and `score` is that times the mean of the points' scores.
     Where it was measured how far points may be off, `keypoint_sigmas` says so of x and y of
     each, px, and `keypoint_radii_90` within how many px of it the true point lies in 90 % of all cases."""
     made = []
-    scores = found.score.astype(np.float64).mean(1)
+    scores, owned = found.instance_score, found.owned
     scores = scores * given.scores if given.scores else scores
     for i in range(len(found.xy)):
-        points = np.column_stack([found.xy[i], found.score[i]]).astype(float)
+        points = np.column_stack([found.xy[i], found.score[i]]).astype(float)[owned[i]]
         entry: Entry = {
             "image_id": given.image_ids[i] if given.image_ids else given.image_id,
             "category_id": given.category_ids[i] if given.category_ids else 1,
@@ -49,6 +50,8 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
             "score": float(scores[i]),
             "file_name": frame.name,
         }
+        if found.kind is not None and found.skeleton is not None:
+            entry["category"] = list(found.skeleton.kinds)[int(found.kind[i])]
         if frame.seconds is not None:
             entry["seconds"] = round(float(frame.seconds), 6)
         if given.track_ids and given.track_ids[i] >= 0:
@@ -62,9 +65,9 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
         if given.filled and given.filled[i]:
             entry["filled"] = True
         if found.sigma is not None:
-            entry["keypoint_sigmas"] = [round(float(value), 3) for value in found.sigma[i].ravel()]
+            entry["keypoint_sigmas"] = [round(float(value), 3) for value in found.sigma[i][owned[i]].ravel()]
         if _has_radii(found.spread):
-            entry[RADII] = [round(float(value), 3) for value in found.radius(RADIUS)[i]]
+            entry[RADII] = [round(float(value), 3) for value in found.radius(RADIUS)[i][owned[i]]]
         made.append(entry)
     return made
 
@@ -103,17 +106,27 @@ def writing_json(target: Path) -> Iterator[Write]:
 @contextmanager
 def writing_csv(target: Path, skeleton: Skeleton, spread: Spread | None = None) -> Iterator[Write]:
     """One row an instance: `file_name`, `seconds` (empty for pictures), `image_id`, `track_id` (empty where who is who is
-    not known), `score`, then `NAME_x`, `NAME_y` (px) and `NAME_score` of each point, then, where `spread` was measured,
+    not known), `category` (of models that tell several apart), `score`, then `NAME_x`, `NAME_y` (px) and `NAME_score` of each point, then, where `spread` was measured,
     `NAME_radius_90` (px) of each."""
     columns = [f"{name}_{what}" for name in skeleton.points for what in ("x", "y", "score")]
     columns += [f"{name}_radius_90" for name in skeleton.points] if _has_radii(spread) else []
     with _appearing(target) as file:
         table = csv.writer(file, lineterminator="\n")
-        names = ("file_name", "seconds", "image_id", "track_id", "score")
+        names = ("file_name", "seconds", "image_id", "track_id", *(["category"] if skeleton.kinds else []), "score")
         table.writerow([*names, *columns])
-        yield lambda made: table.writerows(
-            [*(entry.get(name, "") for name in names), *entry["keypoints"], *entry.get(RADII, ())] for entry in made
-        )
+
+        def row(entry: Entry) -> list[Any]:
+            owned = skeleton.kinds.get(entry.get("category", ""), range(len(skeleton.points)))
+            cells: dict[str, Any] = {name: entry.get(name, "") for name in names}
+            for place, point in enumerate(skeleton.points[i] for i in sorted(owned)):
+                cells |= dict(
+                    zip((f"{point}_x", f"{point}_y", f"{point}_score"), entry["keypoints"][3 * place :], strict=False)
+                )
+                if RADII in entry:
+                    cells[f"{point}_radius_90"] = entry[RADII][place]
+            return [cells.get(name, "") for name in (*names, *columns)]
+
+        yield lambda made: table.writerows(map(row, made))
 
 
 def _has_radii(spread: Spread | None) -> bool:

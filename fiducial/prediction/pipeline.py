@@ -190,7 +190,8 @@ class _FoundBoxes:
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound:
         points = self._run(image, None)
         xywh, sure = (np.asarray(column, np.float64) for column in (points.box_xywh, points.box_score))
-        return InstancesFound(Boxes(number, xywh.round(3).tolist(), scores=sure.tolist()), points)
+        kinds = [] if points.kind is None else (points.kind + 1).tolist()
+        return InstancesFound(Boxes(number, xywh.round(3).tolist(), kinds, scores=sure.tolist()), points)
 
 
 class _FileBoxes:
@@ -254,7 +255,7 @@ class _ToldApart:
         self._steps, self._before = 1.0, None  # frames since the one before, and that
         self._last: tuple[np.ndarray, InstancesFound] | None = None  # the frame before, where it was looked up
         self._tracker: Tracker | None = None
-        self._found = Boxes(None)  # by the last look
+        self._found, self._kind = Boxes(None), None  # by the last look
 
     def __call__(self, frame: Frame, image: np.ndarray, number: int) -> InstancesFound | None:
         is_cut, is_due = self._cuts(image), next(self._frames) % self._every == 0
@@ -267,6 +268,7 @@ class _ToldApart:
             ids = self._named(answer.boxes, answer.points, None)
             answer = replace(answer, boxes=replace(answer.boxes, track_ids=ids), is_cut=is_cut)
             self._last, self._found, self._tracker = (image, answer), answer.boxes, None
+            self._kind = answer.points.kind
             return answer
         return self._followed(image, number)
 
@@ -292,7 +294,7 @@ class _ToldApart:
         boxes.track_ids = self._tracker.numbers = self._named(
             boxes, sighting.points, np.array(sighting.numbers, np.int64)
         )
-        return InstancesFound(boxes, sighting.points, sighting.lost)
+        return InstancesFound(boxes, replace(sighting.points, kind=self._kind), sighting.lost)
 
     def _named(self, boxes: Boxes, points: Keypoints, numbers: np.ndarray | None) -> list[int]:
         kinds = [self._kinds.setdefault(kind, len(self._kinds)) for kind in boxes.category_ids]
@@ -347,5 +349,5 @@ def _sides_px(frame: Frame, boxes: Boxes) -> np.ndarray:
 def _without_repeats(boxes: Boxes, points: Keypoints, sigmas: np.ndarray, limit: float) -> tuple[Boxes, Keypoints]:
     """The boxes of one image and their points, without those whose points a better one has too."""
     area = boxes.array()[:, 2:].prod(1)
-    rows = np.sort(suppression.oks_nms(points.xy, points.score.mean(1), area, sigmas, limit))
+    rows = np.sort(suppression.oks_nms(points.xy, points.instance_score, area, sigmas, limit))
     return boxes.picked(rows), points.select(rows)

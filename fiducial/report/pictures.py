@@ -83,7 +83,8 @@ def draw_keypoints(
         for box in np.asarray(points.box_xywh).reshape(-1, 4):
             drawing = draw_outline(drawing, geometry.box_corners(box), PLACE)
     for one in points:
-        drawing = draw_points(drawing, one.xy, skeleton, score=one.score, labelled=~(one.score < hide_below))
+        shown = ~(one.score < hide_below) & one.owned
+        drawing = draw_points(drawing, one.xy, skeleton, score=one.score, labelled=shown)
     for one, number in zip(points, numbers, strict=False):
         xy = one.xy[_drawable(one.xy)]
         if number >= 0 and len(xy):

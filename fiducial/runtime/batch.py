@@ -27,11 +27,12 @@ class Crops(NamedTuple):
     image_to_crop: np.ndarray  # [n, 3, 3]
     box_xywh: np.ndarray | None = None  # [n, 4]; None = the whole image
     box_score: np.ndarray | None = None  # [n]; None = the boxes were given
+    kind: np.ndarray | None = None  # [n] what the finder says that it is; None = it tells nothing apart
 
     def on_image(self, points: Keypoints) -> Keypoints:
         """Puts points on the crops on the image."""
         placed = points.mapped(geometry.invert(self.image_to_crop))
-        return replace(placed, box_xywh=self.box_xywh, box_score=self.box_score)
+        return replace(placed, box_xywh=self.box_xywh, box_score=self.box_score, kind=self.kind)
 
 
 Cut = Callable[[np.ndarray, Any], Crops]  # image, boxes

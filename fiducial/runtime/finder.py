@@ -14,7 +14,8 @@ from fiducial.card import DetectorSpec
 from fiducial.data import crops
 from fiducial.errors import BadAnswer
 from fiducial.geometry import Size
-from fiducial.types import Found
+from fiducial.log import logger
+from fiducial.types import Found, Skeleton
 
 
 class FindingNetwork(Protocol):
@@ -64,6 +65,19 @@ class Finder:
         )
 
 
+def kinds_of(finder: Finder, skeleton: Skeleton) -> np.ndarray | None:
+    """Gives the number in a skeleton's `kinds` of each kind that a finder finds, [kinds]; None where it does not tell them
+    apart, and then all points are looked for in all instances, which is said."""
+    names, known = finder.spec.skeleton.points, list(skeleton.kinds)
+    if not known:
+        return None
+    if not set(names) <= set(known):
+        told = f"the finder finds {', '.join(names)}, and the detector's kinds are {', '.join(known)}"
+        logger.warning(f"{told}: which is which is not known, so that all points are looked for in all instances")
+        return None
+    return np.array([known.index(name) for name in names], np.int64)
+
+
 def placed(found: Found, image_to_scene: np.ndarray, size: Size, min_score: float) -> Found:
     """Puts what was found in a scene on its image: boxes whose middle lies in it and whose score is high enough."""
     boxes = geometry.map_boxes(geometry.invert(image_to_scene), found.box_xywh.astype(np.float64))
@@ -74,8 +88,9 @@ def placed(found: Found, image_to_scene: np.ndarray, size: Size, min_score: floa
 
 
 def found_of(answers: list[Any], path: Path) -> Found:
-    """Joins what a graph gave for scenes one by one: boxes [1, m, 4] and scores [1, m] each."""
-    boxes, score = (np.concatenate(column) for column in zip(*answers, strict=True))
+    """Joins what a graph gave for scenes one by one: boxes [1, m, 4], scores [1, m] and, where it tells several apart, kinds
+    [1, m] each."""
+    boxes, score, *kinds = (np.concatenate(column) for column in zip(*answers, strict=True))
     if not (np.isfinite(boxes).all() and np.isfinite(score).all()):
         raise BadAnswer(path, "gives boxes that are not finite: its weights are damaged. Export it anew")
-    return Found(boxes, score, np.zeros(score.shape, np.int64))
+    return Found(boxes, score, kinds[0] if kinds else np.zeros(score.shape, np.int64))

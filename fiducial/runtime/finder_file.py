@@ -14,7 +14,7 @@ from fiducial.runtime.finder import Finder, found_of
 from fiducial.types import Found
 
 ENDING = ".finder.onnx"
-OUTPUTS = ("box", "score")
+OUTPUTS = ("box", "score", "kind")
 
 
 def beside(model: Path) -> Path:

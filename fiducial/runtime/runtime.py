@@ -22,7 +22,7 @@ from fiducial.errors import BadAnswer, UserError, did_you_mean, nothing_at
 from fiducial.runtime import batch, bundled, finder_file, runtimes
 from fiducial.runtime.batch import Crops
 from fiducial.runtime.export_card import ExportCard
-from fiducial.runtime.finder import Finder, finder_of
+from fiducial.runtime.finder import Finder, finder_of, kinds_of
 from fiducial.types import Keypoints
 
 
@@ -93,6 +93,7 @@ class Runtime:
         self.network, self.card = network, network.card
         self.skeleton = network.card.spec.skeleton
         self.finder, self.min_score = finder, min_score
+        self._kinds = None if finder is None else kinds_of(finder, self.skeleton)
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> Keypoints:
         """Finds the points in an image: uint8 RGB [h, w, 3] and boxes [n, 4] xywh px -> xy [n, k, 2] px of the image.
@@ -119,12 +120,14 @@ class Runtime:
         return replace(points, spread=self.card.spec.spread)
 
     def _cut(self, image: np.ndarray, boxes: Any) -> Crops:
-        spec, score, where = self.card.spec, None, boxes
+        spec, score, kind, where = self.card.spec, None, None, boxes
         if boxes is None and self.finder is not None:
             found = self.finder(image, self.min_score)
             where, score = found.box_xywh, found.score
+            kind = None if self._kinds is None else self._kinds[found.kind]
         cut, image_to_crop = crops.cut(image, where, spec.size, spec.padding)
-        return Crops(cut, image_to_crop, None if where is None else crops.checked_boxes(image, where, 1.0)[0], score)
+        box_xywh = None if where is None else crops.checked_boxes(image, where, 1.0)[0]
+        return Crops(cut, image_to_crop, box_xywh, score, kind)
 
 
 def families() -> list[Family]:

@@ -124,7 +124,7 @@ class OnnxNetwork:
             "image": self._no_image,
             "min_score": np.array([2], np.float32),
         }  # nothing counts: the finder alone runs
-        names = ["found_box", "found_score"]
+        names = ["found_box", "found_score", "found_kind"]
         answers = [self._run(self.session, {**feed, "scene": scene[None]}, names) for scene in scenes]
         return finder.found_of(answers, self.path)
 
@@ -160,7 +160,9 @@ class OnnxNetwork:
         feed = {"image": np.ascontiguousarray(image), "boxes": given}
         if self.export.finder is None:
             return export_card.points_of(self.export, self._run(self.session, feed), len(boxes), self.path)
-        names = [*self.export.outputs, "box", "box_score"]
-        *columns, box, score = self._run(self.session, feed, names)
+        names = [*self.export.outputs, "box", "box_score", "box_kind"]
+        *columns, box, score, kind = self._run(self.session, feed, names)
         points = export_card.points_of(self.export, columns, len(box), self.path)
-        return replace(points, box_xywh=box, box_score=score if boxes_xywh is None else None)
+        if boxes_xywh is not None:
+            return replace(points, box_xywh=box)
+        return replace(points, box_xywh=box, box_score=score, kind=kind if self.card.spec.skeleton.kinds else None)
