@@ -45,7 +45,9 @@ def load(
             load(part, split, strict=strict, verify=verify, ignored=ignored, carve=carve) for part in source.parts
         ]
         found = dict.fromkeys(problem for _, problems in loaded for problem in problems)
-        return together([instances for instances, _ in loaded]), list(found)
+        instances = [part for part, _ in loaded]
+        count = len(source.parts) - len(source.also)  # categories of the set itself; the others are sets of their own
+        return together([together(instances[:count], one_set=True), *instances[count:]]), list(found)
     findings = Findings(str(source.path))
     instances, carved = read(source, split, findings, carve=carve)
     checking.refuse_shares(instances)

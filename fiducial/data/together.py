@@ -38,17 +38,17 @@ class JoinedImages:
         raise IndexError(row)
 
 
-def together(parts: Sequence[Instances]) -> Instances:
+def together(parts: Sequence[Instances], *, one_set: bool = False) -> Instances:
     """Joins sets into one that has the points of all: points of one name are one point, and what a set does not have is
     not labelled in its instances.
 
-    Images of several kinds' sets that are of one name and source are one. Images and annotations are numbered anew where an id is met twice. Flip pairs are known where all sets know theirs;
+    one_set: they are categories of one, so that images of one name are one image. Images and annotations are numbered anew where an id is met twice. Flip pairs are known where all sets know theirs;
     NME is relative to the box where the sets' normalisers differ."""
     if len(parts) == 1:
         return parts[0]
     skeleton = union([part.skeleton for part in parts])
     parts = [part.with_points(skeleton) for part in parts]
-    images, new_row, kept = (_images if skeleton.kinds else _apart)(parts)
+    images, new_row, kept = (_images if one_set else _apart)(parts)
     columns = ("xy", "visibility", "box_xywh", "area", "crowd", "ignored")
     return Instances(
         skeleton=skeleton,
@@ -67,10 +67,10 @@ def together(parts: Sequence[Instances]) -> Instances:
 
 def _images(parts: Sequence[Instances]) -> tuple[Images, list[np.ndarray], list[np.ndarray]]:
     """Joins the images: all of them, the new row of each of a part's, and which of a part's are in no earlier one."""
-    place: dict[tuple[str, str], int] = {}
+    place: dict[str, int] = {}
     new_row, kept, images, count = [], [], [], 0
     for part in parts:
-        names = [(part.source, part.images.name(row)) for row in range(len(part.images))]
+        names = [part.images.name(row) for row in range(len(part.images))]
         rows = np.array([place.get(name, -1) for name in names], np.int64)
         kept.append(np.flatnonzero(rows < 0))
         rows[kept[-1]] = count + np.arange(len(kept[-1]))
