@@ -8,6 +8,7 @@ import os
 import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +16,7 @@ from fiducial.data import carving, checking, formats
 from fiducial.data.source import Source
 from fiducial.data.together import together
 from fiducial.errors import UserError, did_you_mean
-from fiducial.types import Findings, Instances, Problem
+from fiducial.types import Findings, Instances, Problem, Skeleton
 
 SPLITS = formats.SPLITS
 LOOKED_INTO = 20  # sub-folders of one that holds no annotations
@@ -63,6 +64,24 @@ def load(
             )
         raise UserError(f"{instances.source}: split {split!r} is empty{reason}")
     return instances, findings.problems
+
+
+def load_for(
+    skeleton: Skeleton, data: Source | Path | str, split: str, *, strict: bool = False, ignored: bool = False
+) -> tuple[Instances, list[Problem], Source]:
+    """Loads what a model of this skeleton is measured on, as `load` does. Where there are several categories and nobody named
+    one, those that the model finds are read, and the source then names them."""
+    source = Source.of(data)
+    try:
+        return *load(source, split, strict=strict, ignored=ignored), source
+    except UserError as error:
+        named = replace(source, category=",".join(skeleton.kinds or [skeleton.name]))
+        if source.category is not None or len(source.parts) > 1:
+            raise
+        try:
+            return *load(named, split, strict=strict, ignored=ignored), named
+        except UserError:
+            raise error from None
 
 
 def own_splits(data: Source | Path | str) -> tuple[str, ...]:

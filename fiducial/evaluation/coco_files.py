@@ -32,6 +32,7 @@ class Detection(msgspec.Struct, gc=False):
     keypoints: msgspec.Raw
     score: float
     category_id: Id = None
+    category: str | None = None  # its name, where the results say it
     file_name: str | None = None
     annotation_id: Id = None
     bbox: msgspec.Raw = msgspec.Raw()
@@ -129,6 +130,7 @@ def _detection(value: dict[str, Any]) -> Detection:
         keypoints=entries.raw_of(value.get("keypoints")),
         score=score,
         category_id=id_of(value, "category_id"),
+        category=value["category"] if isinstance(value.get("category"), str) else None,
         file_name=name if isinstance(name, str) else None,
         annotation_id=id_of(value, "annotation_id"),
         bbox=entries.raw_of(value.get("bbox")),
@@ -139,6 +141,11 @@ def _detection(value: dict[str, Any]) -> Detection:
 def _of_category(detections: list[Detection], labels: Labels, file: Path, findings: Findings) -> list[int]:
     """Rows of the detections of the truth's category."""
     rows, own = Rows(category.id for category in labels.categories), labels.category
+    named = [row for row, item in enumerate(detections) if item.category == own.name]
+    if named:  # names are surer than ids, which are the model's own
+        if lost := len(detections) - len(named):
+            findings.note(f"{lost} detections of other categories left out (wanted {own.name!r})")
+        return named
     number = rows.of(own.id)
     ids = {item.category_id for item in detections}
     others = {other for other in ids if other is not None and rows.of(other) != number} if labels.categories else set()

@@ -96,7 +96,7 @@ def evaluate_model(
     if isinstance(data, Instances):
         instances, findings, files, group = data, [], [], None
     else:
-        instances, findings = annotations.load(data, split, strict=strict, ignored=True)
+        instances, findings, data = annotations.load_for(skeleton, data, split, strict=strict, ignored=True)
         files, group = annotations.files_of(data, split), Source.of(data).group
     findings = [*findings, *_of_names(skeleton.points, instances.skeleton.points, source)]
     instances = match_points(instances, skeleton.points, source)

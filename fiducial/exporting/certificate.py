@@ -192,6 +192,10 @@ def _expected(torch_side: Runtime, picture: np.ndarray, boxes: np.ndarray | None
             f"{len(found.box_xywh)} and {len(own.score)}, up to {off:.3g} px apart; the limit is {BOX_TOLERANCE_PX} px. "
             "Nothing was written. Try another runtime"
         )
+    if torch_side.kinds is not None and sorted(torch_side.kinds[own.kind]) != sorted(np.asarray(found.kind)):
+        raise UserError(
+            f"{torch_side.network.path}: the file takes what it finds for other kinds than torch. Nothing was written"
+        )
     return torch_side(picture, np.asarray(found.box_xywh))
 
 
@@ -251,7 +255,7 @@ def _instances(data: Path | None, torch_side: Runtime) -> tuple[Instances, str]:
         return procedural_faces(REAL, seed=11, size=Size(256, 256)), "drawn faces"
     for split in ("val", "test", "train"):
         try:
-            found, _ = annotations.load(data, split)
+            found, _, _ = annotations.load_for(torch_side.skeleton, data, split)
         except UserError:
             if split == "train":
                 raise
@@ -377,6 +381,7 @@ def _in_a_process_of_its_own(
                 found[f"{i}_{j}_score"],
                 found.get(f"{i}_{j}_sigma"),
                 box_xywh=found.get(f"{i}_{j}_box"),
+                kind=found.get(f"{i}_{j}_kind"),
             )
             for j in range(len(case.files))
         ]

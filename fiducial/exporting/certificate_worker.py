@@ -52,6 +52,7 @@ def answer(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
             found = outside if inside is None else inside
             answers |= {f"{i}_{j}_xy": found.xy, f"{i}_{j}_score": found.score}
             answers |= {} if found.box_xywh is None else {f"{i}_{j}_box": found.box_xywh}
+            answers |= {} if found.kind is None else {f"{i}_{j}_kind": found.kind}
             answers |= {} if found.sigma is None else {f"{i}_{j}_sigma": found.sigma}
     np.savez(Path(task["folder"]) / "answers.npz", **answers)
     yield {"version": runtime.version_of(network), "without_torch": "torch" not in sys.modules}

@@ -93,7 +93,8 @@ class Runtime:
         self.network, self.card = network, network.card
         self.skeleton = network.card.spec.skeleton
         self.finder, self.min_score = finder, min_score
-        self._kinds = None if finder is None else kinds_of(finder, self.skeleton)
+        # The number among the skeleton's kinds of each kind that the finder finds; None where it tells none apart.
+        self.kinds = None if finder is None else kinds_of(finder, self.skeleton)
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> Keypoints:
         """Finds the points in an image: uint8 RGB [h, w, 3] and boxes [n, 4] xywh px -> xy [n, k, 2] px of the image.
@@ -124,7 +125,7 @@ class Runtime:
         if boxes is None and self.finder is not None:
             found = self.finder(image, self.min_score)
             where, score = found.box_xywh, found.score
-            kind = None if self._kinds is None else self._kinds[found.kind]
+            kind = None if self.kinds is None else self.kinds[found.kind]
         cut, image_to_crop = crops.cut(image, where, spec.size, spec.padding)
         box_xywh = None if where is None else crops.checked_boxes(image, where, 1.0)[0]
         return Crops(cut, image_to_crop, box_xywh, score, kind)

@@ -44,6 +44,9 @@ class Instance:
         Field(description="where the model found it: x, y, width, height in px; null where boxes were given"),
     ] = None
     score: Annotated[float | None, Field(description="how sure the finder is of it, 0 to 1; null as for `box`")] = None
+    category: Annotated[
+        str | None, Field(description="what it is, where the model tells several apart; `points` are then those of it")
+    ] = None
 
 
 @dataclass(slots=True)
@@ -103,6 +106,11 @@ def answer(
     if found is not None:
         for instance, box, sure in zip(instances, _rounded(found.box_xywh, 3), _rounded(found.score, 5), strict=True):
             instance.box, instance.score = tuple(box), sure
+    if points.kind is not None and points.skeleton is not None:
+        kinds = list(points.skeleton.kinds)
+        for instance, kind, owned in zip(instances, points.kind.tolist(), points.owned, strict=True):
+            instance.category = kinds[kind]
+            instance.points = [point for point, own in zip(instance.points, owned, strict=True) if own]
     return Answer(model, (size.w, size.h), instances, round(ms, 2))
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -102,6 +103,8 @@ class Service:
             prepared = await self._prepared_slowly(data, boxes, name)
             prepared, points = await self._batcher.points(lambda: prepared)
         points = points.mapped(geometry.invert(prepared.image_to_crop))
+        if found is not None and self.run.kinds is not None:
+            points = replace(points, kind=self.run.kinds[found.kind], skeleton=self.run.skeleton)
         ms = (time.perf_counter() - start) * 1e3
         answer = answers.answer(self.title, self.run.skeleton.points, prepared.size, points, ms, found)
         if heatmap and self.has_heatmaps and len(prepared.crops):

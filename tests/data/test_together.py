@@ -82,5 +82,10 @@ def test_two_categories_of_one_file_are_read_as_one(tmp_path: Path) -> None:
     assert read.skeleton.points == ("nose", "ear", "beak")
     assert read.xy.tolist() == [[[3, 4], [9, 9], [0, 0]], [[5, 6], [0, 0], [7, 8]]]
     assert read.visibility.tolist() == [[2, 2, 0], [1, 0, 2]]
+    assert read.skeleton.kinds == {"cat": (0, 1), "bird": (0, 2)}
+    assert read.kind is not None
+    assert read.kind.tolist() == [0, 1]
+    assert read.image_row.tolist() == [0, 0]  # one image, which holds both
+    assert len(read.images) == len(read.image_id) == len(read.image_size) == 1
     with pytest.raises(UserError, match="no category 'cow'"):
         annotations.load(Source(file, category="cat,cow"), "all")

@@ -52,7 +52,7 @@ def export(
         raise UserError(f"--int8 --to {to}: int8 is made for {' and '.join(targets)}.{did_you_mean(to, targets)}")
     spec = detector.spec
     train, val = (
-        evaluate.match_points(annotations.load(data, split)[0], spec.skeleton.points, str(data))
+        evaluate.match_points(annotations.load_for(spec.skeleton, data, split)[0], spec.skeleton.points, str(data))
         for split in ("train", "val")
     )
     crops = calibration.crops_of(train, spec)
