@@ -18,12 +18,14 @@ from fiducial.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from fiducial import labels as labels
+    from fiducial.api.bench import bench as bench
     from fiducial.api.compare import compare as compare
     from fiducial.api.distill import distill as distill
     from fiducial.api.evaluate import evaluate as evaluate
     from fiducial.api.export import export as export
     from fiducial.api.fit import fit as fit
     from fiducial.api.predict import predict as predict
+    from fiducial.api.search import search as search
     from fiducial.errors import UserError as UserError
     from fiducial.geometry import Size as Size
     from fiducial.models.contracts import Head as Head
@@ -41,6 +43,7 @@ _WHERE = {
     "Size": "geometry.Size",
     "Skeleton": "types.Skeleton",
     "UserError": "errors.UserError",
+    "bench": "api.bench.bench",
     "compare": "api.compare.compare",
     "distill": "api.distill.distill",
     "evaluate": "api.evaluate.evaluate",
@@ -49,6 +52,7 @@ _WHERE = {
     "labels": "",
     "load": "runtime.runtime.load",
     "predict": "api.predict.predict",
+    "search": "api.search.search",
 }
 
 __all__ = [
@@ -59,6 +63,7 @@ __all__ = [
     "Size",
     "Skeleton",
     "UserError",
+    "bench",
     "compare",
     "distill",
     "evaluate",
@@ -67,6 +72,7 @@ __all__ = [
     "labels",
     "load",
     "predict",
+    "search",
 ]
 
 __getattr__, __dir__ = lazy.door(__name__, _WHERE)

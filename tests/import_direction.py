@@ -43,6 +43,7 @@ ORDER = [
     "motion",
     "distillation",
     "comparison",
+    "searching",
     "api",
     "labels",
     "reference",

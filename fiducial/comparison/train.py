@@ -41,16 +41,17 @@ def train(
     *,
     jobs: int | None = None,
     progress: bool = False,
+    finished: Callable[[Path], bool] = is_finished,
 ) -> dict[str, str]:
     """Trains what is not finished, `jobs` cells at a time, and returns cell's name -> why it failed.
 
-    jobs: None = one, or one a GPU. Raises KeyboardInterrupt after Ctrl-C, when all runs have written where they are."""
-    waiting = [cell for cell in cells if not is_finished(out / cell.folder)]
+    jobs: None = one, or one a GPU. finished: whether a cell's folder has all that its command makes. Raises KeyboardInterrupt after Ctrl-C, when all runs have written where they are."""
+    waiting = [cell for cell in cells if not finished(out / cell.folder)]
     if len(waiting) < len(cells):
         logger.info(f"{len(cells) - len(waiting)} of {len(cells)} runs are finished already")
     devices = gpus()
     jobs = min(jobs or max(1, len(devices)), max(1, len(waiting)))
-    board, running = _Board(cells, out, outcome, jobs, progress), dict[int, _Job]()
+    board, running = _Board(cells, out, outcome, jobs, progress, finished), dict[int, _Job]()
     try:
         while waiting or running:
             for slot in [slot for slot in range(jobs) if slot not in running][: len(waiting)]:
@@ -175,8 +176,16 @@ def _stop(jobs: Sequence[_Job]) -> None:
 class _Board:
     """Says what happens: a line a cell; how far those are that run: on a terminal a bar, else a line before it gets silent."""
 
-    def __init__(self, cells: Sequence[Cell], out: Path, outcome: Outcome, jobs: int, progress: bool) -> None:
-        self.cells, self.out, self.outcome, self.jobs = cells, out, outcome, jobs
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        out: Path,
+        outcome: Outcome,
+        jobs: int,
+        progress: bool,
+        finished: Callable[[Path], bool] = is_finished,
+    ) -> None:
+        self.cells, self.out, self.outcome, self.jobs, self.finished = cells, out, outcome, jobs, finished
         self.failures: dict[str, str] = {}
         self.beside_s: list[float] = []  # of each cell that has ended, what it took beside its epochs
         self.said = time.monotonic()
@@ -194,7 +203,7 @@ class _Board:
     def ended(self, cell: Cell, failure: str, seconds: float) -> None:
         """Says what a cell has come to. `failure`: why, "" where its process ended well."""
         folder, took = self.out / cell.folder, duration(seconds)
-        if is_finished(folder):
+        if self.finished(folder):
             reached = self.outcome(detectors.load_card(folder).metrics["val"])
             line = f"{reached}, {took}" + (f"; after training: {failure}" if failure else "")
         else:
@@ -237,7 +246,7 @@ class _Board:
 
     def _to_do(self) -> list[Cell]:
         """Those that have neither finished nor failed."""
-        return [c for c in self.cells if c.name not in self.failures and not is_finished(self.out / c.folder)]
+        return [c for c in self.cells if c.name not in self.failures and not self.finished(self.out / c.folder)]
 
     def _left(self, cells: Sequence[Cell], histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         beside_s = sum(self.beside_s) / max(1, len(self.beside_s))

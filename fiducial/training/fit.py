@@ -161,7 +161,7 @@ def planned_work(
 def planned(data: Data, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, list[Choice], Facts]:
     """Decides by the data and this machine what nobody has `given`."""
     facts = facts_of(data.train)
-    recipe, choices = plan.plan_of(facts, recipe, given, partial(_pace, data), packaged_weights.here())
+    recipe, choices = plan.plan_of(facts, recipe, given, partial(pace_here, data), packaged_weights.here())
     return recipe, choices, facts
 
 
@@ -173,7 +173,8 @@ def told_plan(data: Data, recipe: Recipe, given: Collection[str]) -> dict[str, A
     return {"facts": facts.as_json(), "plan": config.to_dict(choices), "recipe": config.to_dict(recipe)}
 
 
-def _pace(data: Data, recipe: Recipe) -> Pace:
+def pace_here(data: Data, recipe: Recipe) -> Pace:
+    """Measures how fast this machine trains a recipe, without weights from elsewhere, and which precision and memory format it leaves open are the fastest."""
     with torch.random.fork_rng(), muted():
         detector, _ = build_detector(replace(recipe, pretrained="no", init=None), data)
     if recipe.unlabelled is None:

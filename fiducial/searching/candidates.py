@@ -1,0 +1,205 @@
+"""Candidates of a search: latencies from a table or measured here, what is over the budget dropped before any training, and
+what an epoch of each of the others takes on this machine."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fiducial import files
+from fiducial.comparison.cells import Cell, Plan
+from fiducial.comparison.train import shares
+from fiducial.errors import UserError
+from fiducial.log import logger, muted
+from fiducial.progress import LINE_S
+from fiducial.searching import bench, networks, space
+from fiducial.searching import table as tables
+from fiducial.searching.budget import Budget
+from fiducial.searching.space import Timed, Walk, title_of
+from fiducial.searching.state import Candidate, State
+from fiducial.searching.table import Entry, Table
+from fiducial.training import fit as fitting
+from fiducial.training.fit import Data
+
+MOST = 12  # candidates: more of them would each get too little
+SHARE = 0.15  # of the minutes that measuring may take
+FEWEST = 2  # candidates, for which measuring goes on beyond that
+
+
+def latency_here(out: Path, budget: Budget, points: int) -> Callable[[Cell], Entry]:
+    """Gives what tells a cell's latency on this machine: kept in OUT/table.json, else measured and added to it."""
+    path = out / "table.json"
+    table = _own_table(path, budget)
+
+    def latency(cell: Cell) -> Entry:
+        nonlocal table
+        network = space.network_of(cell, points)
+        if (known := table.find(network)) is not None:
+            return known
+        with tempfile.TemporaryDirectory(prefix="fiducial-") as folder, muted():
+            made = networks.make(network, budget.place.runtime, Path(folder))
+            entry = next(iter(bench.entries_of(Path(folder), [made], budget.place)))
+        table = table.with_entries([entry])
+        tables.write(path, table)
+        return entry
+
+    return latency
+
+
+def latency_of(table: Table, points: int) -> Callable[[Cell], Entry]:
+    """Gives what looks a cell's latency up in a table that was made elsewhere."""
+
+    def latency(cell: Cell) -> Entry:
+        network = space.network_of(cell, points)
+        return table.find(network) or Entry(network, error="not in the table")
+
+    return latency
+
+
+def read_table(path: Path, budget: Budget, points: int, state: State) -> Table:
+    """Reads a table for a budget. UserError where none of it is of the budget's runtime, threads and number of points; what
+    it was measured on is noted where that is not this machine."""
+    table = tables.read(path)
+    if table.device.place != budget.place:
+        raise UserError(
+            f"--table {path}", f"is of {table.device.place}, the budget of {budget.place}; make one by `fiducial bench`"
+        )
+    counts = sorted({entry.network.points for entry in table.entries})
+    if points not in counts:
+        raise UserError(
+            f"--table {path}",
+            f"is of networks with {', '.join(map(str, counts))} points, the data have {points}; make one by "
+            f"`fiducial bench --points {points}`",
+        )
+    here = tables.this_device(budget.place)
+    if differing := tables.unlike(table.device, here):
+        whose = "another machine" if tables.is_elsewhere(table.device, here) else "other versions"
+        state.note(
+            f"the latencies in {path.name} are of {whose}: {'; '.join(differing)} here. What ships is timed here too, which "
+            "says nothing of that device: run `fiducial bench` with the file there"
+        )
+    return table
+
+
+def find(
+    plan: Plan, budget: Budget, latency: Callable[[Cell], Entry], state: State, seconds: float, keep: Callable[[], None]
+) -> list[Timed]:
+    """Finds cells that keep the budget, the likeliest first; what does not is noted in `state` as dropped.
+
+    Ends when there are enough, or `seconds` are used up and there are some. UserError with the nearest where none keeps
+    it."""
+    walk, began, said = Walk(budget.ms, latency), time.monotonic(), time.monotonic()
+    pairs = space.by_pair(plan)
+    within: list[Timed] = []
+    smaller: list[Timed] = []
+    over: list[Timed] = []
+    for number, cells in enumerate(pairs, 1):
+        timed = list(walk.within(cells))
+        fits = sorted((each for each in timed if walk.keeps(each.entry)), key=lambda each: each.entry.ms or 0.0)
+        within += fits[-1:]
+        smaller += reversed(fits[:-1])
+        for each in timed:
+            if each.entry.error:
+                state.drop(title_of(each.cell), each.entry.error)
+            elif not walk.keeps(each.entry):
+                over.append(each)
+                state.drop(title_of(each.cell), _over(each.entry, budget), each.entry.ms)
+        keep()
+        used = time.monotonic() - began
+        if time.monotonic() - said > LINE_S:
+            said = time.monotonic()
+            logger.info(
+                f"latencies: {number} of {len(pairs)} pairs of backbone and method, {len(within)} keep the budget"
+            )
+        if len(within) >= MOST or (used > seconds and len(within) >= FEWEST):
+            for left in pairs[number:]:
+                why = "enough others keep the budget" if len(within) >= MOST else "no time was left to measure it"
+                state.drop(f"{left[0].label} on {left[0].recipe.backbone}", why)
+            break
+    if not within:
+        raise _nothing(over, budget, state)
+    return [*within, *smaller][:MOST]
+
+
+def timed_candidates(found: Sequence[Timed], data: Data, jobs: int, state: State) -> list[Candidate]:
+    """Times a few steps of training of each, and makes candidates of them. What can't be trained is noted as dropped."""
+    candidates = []
+    threads, _ = shares(files.cores(), jobs)
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, threads))
+    said = time.monotonic()
+    try:
+        for number, each in enumerate(found, 1):
+            recipe = each.cell.recipe
+            try:
+                pace = fitting.pace_here(data, recipe)
+            except (UserError, RuntimeError) as error:
+                state.drop(title_of(each.cell), f"can't be trained: {str(error).splitlines()[0]}", each.entry.ms)
+                continue
+            steps = max(1, round(recipe.passes * max(1, len(data.train) // recipe.batch_size)))
+            assert each.entry.ms is not None
+            assert each.entry.high_ms is not None
+            candidates.append(
+                Candidate(
+                    name=each.cell.name,
+                    label=each.cell.label,
+                    recipe=replace(recipe, precision=pace.precision, memory_format=pace.memory_format),  # type: ignore[arg-type]
+                    ms=each.entry.ms,
+                    high_ms=each.entry.high_ms,
+                    pace_s=steps * pace.step + pace.validation,
+                )
+            )
+            if time.monotonic() - said > LINE_S:
+                said = time.monotonic()
+                logger.info(f"pace: {number} of {len(found)} candidates")
+    finally:
+        torch.set_num_threads(before)
+    if not candidates:
+        raise UserError(f"none of {len(found)} candidates can be trained; the first: {state.dropped[-1].why}")
+    return candidates
+
+
+def _own_table(path: Path, budget: Budget) -> Table:
+    """The table that was begun for this search; a new one where it is of another state of this machine."""
+    here = tables.this_device(budget.place)
+    if path.exists():
+        table = tables.read(path)
+        differing = tables.unlike(table.device, here)
+        if not differing and table.device.place == budget.place:
+            return table
+        logger.warning(f"{path}: is of another device ({'; '.join(differing)}); latencies are measured anew")
+    return Table(here)
+
+
+def _over(entry: Entry, budget: Budget) -> str:
+    return f"{space.OVER}: {entry.ms:.3g} ms ({entry.low_ms:.3g} to {entry.high_ms:.3g}), {budget.ms:g} allowed"
+
+
+def _nothing(over: Sequence[Timed], budget: Budget, state: State) -> UserError:
+    """The error of a budget that nothing keeps, with what comes nearest."""
+    if not over:
+        first = state.dropped[0] if state.dropped else None
+        return UserError(
+            f"--budget {budget}",
+            "none of the networks could be timed" + ("" if first is None else f"; {first.what}: {first.why}"),
+        )
+    near = min(over, key=lambda each: each.entry.high_ms or 0.0)
+    high = near.entry.high_ms or 0.0
+    enough = f"{_rounded_up(1.05 * high):g}ms@{budget.place}"
+    return UserError(
+        f"--budget {budget}",
+        f"no network keeps it; the nearest is {title_of(near.cell)}, {near.entry.ms:.3g} ms (up to {high:.3g}). "
+        f"--budget {enough} would do, or name smaller ones with --backbones, --methods and --sizes",
+    )
+
+
+def _rounded_up(value: float) -> float:
+    """Two digits that matter, never less: 0.2141 -> 0.22."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return round(math.ceil(value / unit) * unit, 12)

@@ -1,0 +1,145 @@
+"""Trains candidates rung after rung: each rung continues the runs of the one before, by `fiducial fit --resume`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fiducial import card, files
+from fiducial.comparison import train
+from fiducial.comparison.cells import Cell
+from fiducial.comparison.methods import fit_command
+from fiducial.data.source import Source
+from fiducial.log import logger
+from fiducial.progress import duration
+from fiducial.searching import halving
+from fiducial.searching.halving import Limits, Rung
+from fiducial.searching.state import Candidate, Clock, State, Tried
+from fiducial.training import history
+
+USEFUL_SHARE = 0.1  # of the epochs that a run can use, that the first rung gives at least
+BESIDE_S = 20.0  # of a run, beside its epochs, before that was measured: imports, scoring, pictures
+
+
+def climb(
+    state: State,
+    source: Source,
+    out: Path,
+    clock: Clock,
+    *,
+    reserve_s: float,
+    jobs: int,
+    progress: bool,
+    keep: Callable[[], None],
+) -> None:
+    """Trains what the rungs of `state` still lack, and plans further ones while time is left.
+
+    `reserve_s`: seconds at the end that are not for training. `keep` writes the state down."""
+    while not state.trained:
+        if not state.rungs or state.rungs[-1].done:
+            planned = _next(state, clock.left_s - reserve_s, jobs)
+            if not planned:
+                state.trained = True
+                keep()
+                return
+            runs = _runs_of_next(state)[: planned[0].runs]
+            if not state.rungs:
+                _leave_out(state, runs)
+            state.rungs = (*state.rungs, Tried(planned[0].epochs, tuple(runs)))
+            keep()
+            _tell(state, planned, clock)
+        _train(state, source, out, clock, jobs, progress)
+        keep()
+
+
+def cell_of(candidate: Candidate, epochs: int, source: Source) -> Cell:
+    """Makes the run of a candidate up to so many epochs."""
+    recipe = replace(candidate.recipe, epochs=epochs)
+    command = fit_command(source, recipe)
+    return Cell(label=candidate.label, recipe=recipe, folder=f"runs/{candidate.name}", command=command)
+
+
+def is_trained(folder: Path, epochs: int) -> bool:
+    """Whether a run has come to its end after so many epochs: what it writes last says so."""
+    path = folder / "metrics.json"
+    if not (train.is_finished(folder) and path.is_file()):
+        return False
+    return int(files.read_object(path).get("epochs", 0)) >= epochs
+
+
+def _train(state: State, source: Source, out: Path, clock: Clock, jobs: int, progress: bool) -> None:
+    """Trains the last rung and notes its figures."""
+    rung = state.rungs[-1]
+    cells = [cell_of(state.candidate(name), rung.epochs, source) for name in rung.runs]
+    before = {cell.name: _trained(out / cell.folder) for cell in cells}
+    began = time.monotonic()
+    failures = train.train(
+        cells,
+        out,
+        lambda val: f"val NME {100 * val['nme']:.2f} %",
+        jobs=jobs,
+        progress=progress,
+        finished=lambda folder: is_trained(folder, rung.epochs),
+    )
+    took_s = time.monotonic() - began
+    now = {cell.name: _trained(out / cell.folder) for cell in cells}
+    made = {name: (now[name][0] - before[name][0], now[name][1] - before[name][1]) for name in now}
+    ran = [name for name, (epochs, _) in made.items() if epochs > 0]
+    if ran:
+        beside = took_s * min(jobs, len(ran)) - sum(made[name][1] for name in ran)
+        state.beside_s = max(1.0, beside / len(ran))
+    for name in ran:
+        state.candidate(name).pace_s = made[name][1] / made[name][0]
+    rung.failures = {name: why for name, why in failures.items() if not is_trained(out / "runs" / name, rung.epochs)}
+    for name, why in rung.failures.items():
+        state.drop(name, f"failed: {why}")
+    if len(rung.failures) == len(rung.runs) and len(state.rungs) == 1:
+        raise train.all_failed(rung.failures)
+    rung.nme = {
+        cell.name: float(card.read(out / cell.folder / "model.json").metrics["val"]["nme"])
+        for cell in cells
+        if cell.name not in rung.failures
+    }
+    rung.done = True
+
+
+def _next(state: State, seconds: float, jobs: int) -> list[Rung]:
+    """The rungs that are to come; [] where there are none."""
+    beside = BESIDE_S if state.beside_s is None else state.beside_s
+    least = max(1, round(USEFUL_SHARE * state.useful_epochs))
+    limits = Limits(seconds=max(0.0, seconds), least=least, most=state.most_epochs, beside_s=beside, jobs=jobs)
+    runs = _runs_of_next(state)
+    paces = [state.candidate(name).pace_s or 1.0 for name in runs]
+    if not state.rungs:
+        return halving.plan(paces, limits)
+    return halving.further(paces, state.rungs[-1].epochs, limits)
+
+
+def _runs_of_next(state: State) -> list[str]:
+    return state.rungs[-1].ranked() if state.rungs else [each.name for each in state.candidates]
+
+
+def _leave_out(state: State, runs: Sequence[str]) -> None:
+    """Notes which candidates are not begun."""
+    for each in state.candidates:
+        if each.name not in runs:
+            state.drop(each.name, "not begun: the minutes are for fewer", each.ms)
+
+
+def _tell(state: State, planned: Sequence[Rung], clock: Clock) -> None:
+    rung, number = planned[0], len(state.rungs)
+    of = number + len(planned) - 1
+    before = state.rungs[-2].epochs if number > 1 else 0
+    runs = f"{rung.runs} run{'s' if rung.runs > 1 else ''}"
+    on = f"go on from epoch {before} to" if before else "get"
+    logger.info(
+        f"rung {number} of {of}: {runs} {on} {rung.epochs} epochs; {duration(clock.used_s)} used, {duration(clock.left_s)} left"
+    )
+
+
+def _trained(folder: Path) -> tuple[int, float]:
+    """How many epochs a run has, and the seconds that they took."""
+    rows = history.read(folder / "history.csv")
+    return len(rows), sum(row.get("seconds", 0.0) for row in rows)

@@ -1,0 +1,152 @@
+"""What may keep a budget: backbones x methods x sizes, the likeliest first. Of a backbone with a method the largest input
+that keeps the budget is wanted; its latency is found by a walk over the sizes, so that most are never timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fiducial.comparison.cells import Cell, Plan
+from fiducial.comparison.methods import plan_of_words
+from fiducial.data.source import Source
+from fiducial.geometry import Size
+from fiducial.searching.table import Entry, Network
+
+# The likeliest first; of widths and kinds that cover .2 to 100 ms on a core. Those whose ImageNet weights are on this
+# disk come before the others.
+BACKBONES = (
+    "mobilenetv3_small_100",
+    "tf_efficientnet_lite0",
+    "tf_efficientnet_lite0_stride16",
+    "mobilenetv2_100",
+    "mobilenetv3_large_100",
+    "lcnet_100",
+    "tf_efficientnet_lite1",
+    "tf_efficientnet_lite2",
+    "mobilenetv3_small_050",
+    "lcnet_050",
+    "resnet18",
+    "hrnet_w18",
+)
+METHODS = "simcc,integral:dsnt=js,heatmap,rle,deeppose"
+FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)  # of the planned input's sides
+GRID_PX = 32  # sides are multiples of it
+
+OVER = "over the budget"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A cell of the space and what its network takes."""
+
+    cell: Cell
+    entry: Entry
+
+
+def sizes_around(size: Size) -> list[Size]:
+    """Lists inputs of the shape of `size`, smaller and larger."""
+    sides = [tuple(max(GRID_PX, round(factor * side / GRID_PX) * GRID_PX) for side in size) for factor in FACTORS]
+    return [Size(*pair) for pair in dict.fromkeys(sides)]
+
+
+def backbones_here(weights: Sequence[str]) -> list[str]:
+    """Lists the usual backbones, those first whose weights are on this disk; of the others those that start from random
+    weights as well as any."""
+    with_weights = [name for name in BACKBONES if name.partition("_stride")[0] in weights]
+    return [*with_weights, *(name for name in BACKBONES if name not in with_weights)]
+
+
+def networks_of(methods: str | None, backbones: str | None, sizes: str, points: int) -> list[Network]:
+    """Lists the networks that words mean, None = the usual ones, for a table that is of no data."""
+    plan = plan_of_words(
+        Source(Path()),
+        methods=methods or METHODS,
+        backbones=backbones or ",".join(BACKBONES),
+        sizes=sizes,
+        seeds=1,
+        recipe=None,
+        options={},
+        settings=(),
+    )
+    return [network_of(cell, points) for cell in plan.cells]
+
+
+def network_of(cell: Cell, points: int) -> Network:
+    """Gives the network of a cell, of which the latency is."""
+    recipe = cell.recipe
+    return Network(recipe.backbone, recipe.method, dict(recipe.head), recipe.size, points)
+
+
+def by_pair(plan: Plan) -> list[list[Cell]]:
+    """Groups a plan's cells by label and backbone, each group by rising area; the likeliest pair first: those early in both
+    lists."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in plan.cells:
+        groups.setdefault((cell.label, cell.recipe.backbone), []).append(cell)
+    labels = list(dict.fromkeys(label for label, _ in groups))
+    backbones = list(dict.fromkeys(backbone for _, backbone in groups))
+    order = sorted(
+        groups, key=lambda pair: (labels.index(pair[0]) + backbones.index(pair[1]), backbones.index(pair[1]))
+    )
+    return [sorted(groups[pair], key=_area) for pair in order]
+
+
+@dataclass
+class Walk:
+    """Finds, pair after pair, the largest cell within a budget.
+
+    `latency` gives a cell's entry, measured where it must be; what it has given for a backbone foretells its other sizes."""
+
+    budget_ms: float
+    latency: Callable[[Cell], Entry]
+
+    def __post_init__(self) -> None:
+        self._known: dict[str, list[tuple[int, float]]] = {}  # backbone -> area, ms
+
+    def within(self, cells: Sequence[Cell]) -> Iterator[Timed]:
+        """Gives all cells of a pair that it has timed: those over the budget too. `cells`: by rising area."""
+        place = self._begin(cells)
+        first = self._timed(cells[place])
+        yield first
+        step = 1 if self.keeps(first.entry) else -1
+        if first.entry.error:
+            return
+        place += step
+        while 0 <= place < len(cells):
+            found = self._timed(cells[place])
+            yield found
+            if found.entry.error or self.keeps(found.entry) != (step > 0):
+                return
+            place += step
+
+    def keeps(self, entry: Entry) -> bool:
+        """Whether a network keeps the budget in all rounds."""
+        return entry.high_ms is not None and entry.high_ms <= self.budget_ms
+
+    def _begin(self, cells: Sequence[Cell]) -> int:
+        """The place of the largest cell that is foretold to keep the budget; a middling one where nothing is known."""
+        known = self._known.get(cells[0].recipe.backbone)
+        if not known:
+            return len(cells) // 3
+        best = 0
+        for place, cell in enumerate(cells):
+            area, ms = min(known, key=lambda pair, cell=cell: abs(pair[0] - _area(cell)))
+            if ms * _area(cell) / area <= self.budget_ms:
+                best = place
+        return best
+
+    def _timed(self, cell: Cell) -> Timed:
+        entry = self.latency(cell)
+        if entry.ms is not None:
+            self._known.setdefault(cell.recipe.backbone, []).append((_area(cell), entry.ms))
+        return Timed(cell, entry)
+
+
+def title_of(cell: Cell) -> str:
+    """Names a cell as people read it: its method, backbone and size."""
+    return f"{cell.label} on {cell.recipe.backbone} {cell.recipe.size}"
+
+
+def _area(cell: Cell) -> int:
+    return cell.recipe.size.w * cell.recipe.size.h
