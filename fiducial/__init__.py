@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fiducial.api.export import export as export
     from fiducial.api.fit import fit as fit
     from fiducial.api.predict import predict as predict
+    from fiducial.api.runs import runs as runs
     from fiducial.api.search import search as search
     from fiducial.errors import UserError as UserError
     from fiducial.geometry import Size as Size
@@ -52,6 +53,7 @@ _WHERE = {
     "labels": "",
     "load": "runtime.runtime.load",
     "predict": "api.predict.predict",
+    "runs": "api.runs.runs",
     "search": "api.search.search",
 }
 
@@ -72,6 +74,7 @@ __all__ = [
     "labels",
     "load",
     "predict",
+    "runs",
     "search",
 ]
 

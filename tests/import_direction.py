@@ -26,6 +26,7 @@ ORDER = [
     "limited",
     "config",
     "card",
+    "records",
     "data",
     "checks",
     "drawnfaces",

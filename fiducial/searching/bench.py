@@ -105,13 +105,13 @@ def continued(out: Path, place: Place) -> Table:
 
 
 def repeated_ms(
-    file: Path, threads: int, repeats: int = REPEATS, said: Callable[[int], None] = lambda done: None
+    file: Path, threads: int, repeats: int | None = None, said: Callable[[int], None] = lambda done: None
 ) -> list[float]:
-    """Measures an exported file so many times, each in a process of its own: the median ms of each, of CPU time where it
+    """Measures an exported file so many times [20], each in a process of its own: the median ms of each, of CPU time where it
     is one thread. UserError where it does not run."""
     found: list[float] = []
     name = runtime.family_of(file).NAME
-    for _ in range(repeats):
+    for _ in range(repeats or REPEATS):
         latency = cost.measure(file, (name,), threads=threads, repeats=50, rounds=1)[name]
         if latency.error or not latency.round_ms:
             raise UserError(file, latency.error or "was not timed")

@@ -178,7 +178,7 @@ def _own_table(path: Path, budget: Budget) -> Table:
 
 
 def _over(entry: Entry, budget: Budget) -> str:
-    return f"{space.OVER}: {entry.ms:.3g} ms ({entry.low_ms:.3g} to {entry.high_ms:.3g}), {budget.ms:g} allowed"
+    return f"{space.OVER}: {entry.ms:.3g} ms ({entry.low_ms:.3g} to {entry.high_ms:.3g}), {space.ROOM * budget.ms:.3g} allowed"
 
 
 def _nothing(over: Sequence[Timed], budget: Budget, state: State) -> UserError:
@@ -191,7 +191,7 @@ def _nothing(over: Sequence[Timed], budget: Budget, state: State) -> UserError:
         )
     near = min(over, key=lambda each: each.entry.high_ms or 0.0)
     high = near.entry.high_ms or 0.0
-    enough = f"{_rounded_up(1.05 * high):g}ms@{budget.place}"
+    enough = f"{_rounded_up(high / space.ROOM):g}ms@{budget.place}"
     return UserError(
         f"--budget {budget}",
         f"no network keeps it; the nearest is {title_of(near.cell)}, {near.entry.ms:.3g} ms (up to {high:.3g}). "

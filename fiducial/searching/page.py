@@ -137,10 +137,10 @@ def answer(row: Row, shipped: Shipped, budget: Budget, source: Source) -> list[s
     lines = [
         f"{row.label} on {row.backbone} at {row.size}: {middle:.3g} ms a crop in {title} on {threads}, {holds} (at most "
         f"{most:.3g}).",
-        f"{_nme(shipped.val, 'val')}, of the file that ships.",
+        f"The file that ships: {_nme(shipped.val, 'val')}.",
     ]
     if shipped.test is not None:
-        lines.append(f"{_nme(shipped.test, 'test')}, looked at once, at the end.")
+        lines.append(f"On test, which was looked at once, at the end: {_nme(shipped.test, 'test')}.")
     return lines
 
 
@@ -206,7 +206,7 @@ def page_of(
             Section("The file that ships", [_measured(shipped, budget)]),
             Section("Dropped", [_dropped(state)]),
             Section("How it was done", [*_how(state, budget), Commands(commands)]),
-            recipe_section(config.to_dict(winner.recipe), winner.label),
+            recipe_section(config.to_dict(winner.recipe), f"{winner.label} on {winner.recipe.backbone}"),
         ],
         device=processor(),
     )

@@ -47,16 +47,19 @@ def climb(
             runs = _runs_of_next(state)[: planned[0].runs]
             if not state.rungs:
                 _leave_out(state, runs)
-            state.rungs = (*state.rungs, Tried(planned[0].epochs, tuple(runs)))
+            begun = state.rungs[-1].epochs if state.rungs else 0
+            # The last run gets all the time that is left, whatever the pace is by then.
+            minutes = max(0.1, round((clock.left_s - reserve_s) / 60, 2)) if len(planned) == len(runs) == 1 else None
+            state.rungs = (*state.rungs, Tried(planned[0].epochs, tuple(runs), begun, minutes))
             keep()
             _tell(state, planned, clock)
         _train(state, source, out, clock, jobs, progress)
         keep()
 
 
-def cell_of(candidate: Candidate, epochs: int, source: Source) -> Cell:
-    """Makes the run of a candidate up to so many epochs."""
-    recipe = replace(candidate.recipe, epochs=epochs)
+def cell_of(candidate: Candidate, epochs: int, source: Source, minutes: float | None = None) -> Cell:
+    """Makes the run of a candidate up to so many epochs, or about so many where it has minutes."""
+    recipe = replace(candidate.recipe, epochs=epochs, minutes=minutes)
     command = fit_command(source, recipe)
     return Cell(label=candidate.label, recipe=recipe, folder=f"runs/{candidate.name}", command=command)
 
@@ -72,7 +75,8 @@ def is_trained(folder: Path, epochs: int) -> bool:
 def _train(state: State, source: Source, out: Path, clock: Clock, jobs: int, progress: bool) -> None:
     """Trains the last rung and notes its figures."""
     rung = state.rungs[-1]
-    cells = [cell_of(state.candidate(name), rung.epochs, source) for name in rung.runs]
+    cells = [cell_of(state.candidate(name), rung.epochs, source, rung.minutes) for name in rung.runs]
+    wanted = rung.epochs if rung.minutes is None else rung.begun + 1
     before = {cell.name: _trained(out / cell.folder) for cell in cells}
     began = time.monotonic()
     failures = train.train(
@@ -81,7 +85,7 @@ def _train(state: State, source: Source, out: Path, clock: Clock, jobs: int, pro
         lambda val: f"val NME {100 * val['nme']:.2f} %",
         jobs=jobs,
         progress=progress,
-        finished=lambda folder: is_trained(folder, rung.epochs),
+        finished=lambda folder: is_trained(folder, wanted),
     )
     took_s = time.monotonic() - began
     now = {cell.name: _trained(out / cell.folder) for cell in cells}
@@ -92,7 +96,7 @@ def _train(state: State, source: Source, out: Path, clock: Clock, jobs: int, pro
         state.beside_s = max(1.0, beside / len(ran))
     for name in ran:
         state.candidate(name).pace_s = made[name][1] / made[name][0]
-    rung.failures = {name: why for name, why in failures.items() if not is_trained(out / "runs" / name, rung.epochs)}
+    rung.failures = {name: why for name, why in failures.items() if not is_trained(out / "runs" / name, wanted)}
     for name, why in rung.failures.items():
         state.drop(name, f"failed: {why}")
     if len(rung.failures) == len(rung.runs) and len(state.rungs) == 1:
@@ -102,6 +106,7 @@ def _train(state: State, source: Source, out: Path, clock: Clock, jobs: int, pro
         for cell in cells
         if cell.name not in rung.failures
     }
+    rung.made = {name: now[name][0] for name in rung.nme}
     rung.done = True
 
 
@@ -131,12 +136,10 @@ def _leave_out(state: State, runs: Sequence[str]) -> None:
 def _tell(state: State, planned: Sequence[Rung], clock: Clock) -> None:
     rung, number = planned[0], len(state.rungs)
     of = number + len(planned) - 1
-    before = state.rungs[-2].epochs if number > 1 else 0
+    before = state.rungs[-1].begun
     runs = f"{rung.runs} run{'s' if rung.runs > 1 else ''}"
-    on = f"go on from epoch {before} to" if before else "get"
-    logger.info(
-        f"rung {number} of {of}: {runs} {on} {rung.epochs} epochs; {duration(clock.used_s)} used, {duration(clock.left_s)} left"
-    )
+    on = f"from epoch {before} to {rung.epochs}" if before else f"of {rung.epochs} epochs"
+    logger.info(f"rung {number} of {of}: {runs} {on}; {duration(clock.used_s)} used, {duration(clock.left_s)} left")
 
 
 def _trained(folder: Path) -> tuple[int, float]:

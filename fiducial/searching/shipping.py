@@ -45,20 +45,19 @@ def ship(state: State, source: Source, out: Path, budget: Budget) -> Shipped:
             values = files.read_object(kept, "run", "file", "ms", "keeps", "val", "test")
             if Path(values["file"]).is_file():
                 return Shipped(**{**values, "ms": tuple(values["ms"])})
-    nearest: tuple[float, str] | None = None
+    tried: list[tuple[float, str, list[float]]] = []
     for name, _, _ in state.best()[:MOST_TRIED]:
         file, ms = _exported(name, out, budget)
+        tried.append((max(ms), name, ms))
         if max(ms) <= budget.ms:
             return _judged(name, file, ms, budget, source, out)
-        state.note(
-            f"{name}: its exported file takes up to {max(ms):.3g} ms, {budget.ms:g} are allowed; the next best is taken"
-        )
-        state.drop(name, f"its exported file takes up to {max(ms):.3g} ms, {budget.ms:g} allowed", max(ms))
-        nearest = min(filter(None, (nearest, (max(ms), name))))
-    assert nearest is not None
-    state.note(f"no exported file kept the budget in {bench.REPEATS} measurements; {nearest[1]} came nearest")
-    file, ms = _exported(nearest[1], out, budget)
-    return _judged(nearest[1], file, ms, budget, source, out)
+        state.note(f"{name}: its exported file takes up to {max(ms):.3g} ms, {budget.ms:g} are allowed")
+    _, name, ms = min(tried)
+    state.note(f"no file kept the budget in all of {bench.REPEATS} measurements; {name} came nearest")
+    file = runtime.resolved(out / SHIPPED)
+    if name != tried[-1][1]:
+        file, ms = _exported(name, out, budget)
+    return _judged(name, file, ms, budget, source, out)
 
 
 def _exported(name: str, out: Path, budget: Budget) -> tuple[Path, list[float]]:

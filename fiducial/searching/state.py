@@ -41,10 +41,13 @@ class Candidate:
 class Tried:
     """One rung: which runs it trained to how many epochs, and what they came to."""
 
-    epochs: int
+    epochs: int  # of the last run, which has minutes: as many as were foreseen
     runs: tuple[str, ...]
+    begun: int = 0  # epochs that its runs had before
+    minutes: float | None = None  # of the last run: its epochs follow the pace at which they come
     done: bool = False
     nme: dict[str, float] = field(default_factory=dict)  # run -> val NME of its best epoch so far
+    made: dict[str, int] = field(default_factory=dict)  # run -> its epochs in the end
     failures: dict[str, str] = field(default_factory=dict)
 
     def ranked(self) -> list[str]:
@@ -95,7 +98,7 @@ class State:
         """Lists (run, val NME, epochs) of all that were trained, best first; each by its last rung."""
         last: dict[str, tuple[str, float, int]] = {}
         for rung in self.rungs:
-            last |= {name: (name, nme, rung.epochs) for name, nme in rung.nme.items()}
+            last |= {name: (name, nme, rung.made.get(name, rung.epochs)) for name, nme in rung.nme.items()}
         return sorted(last.values(), key=lambda each: each[1])
 
 

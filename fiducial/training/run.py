@@ -205,8 +205,9 @@ def _resumed(out: Path, asked: Recipe) -> Recipe:
             f"now on that of a run of {asked.epochs} epochs, so it rises once more; a run that is begun with --epochs "
             f"{asked.epochs} ends with other weights"
         )
-        begun = replace(begun, epochs=asked.epochs, minutes=None)
-        asked = replace(asked, minutes=None)
+        # Minutes that it was begun with were for its first end; others are for this one.
+        minutes = None if asked.minutes == begun.minutes else asked.minutes
+        begun, asked = (replace(recipe, epochs=asked.epochs, minutes=minutes) for recipe in (begun, asked))
     if asked.licence is not None:
         begun = replace(begun, licence=asked.licence)
     now, then = (config.flat(config.to_dict(recipe)) for recipe in (asked, begun))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -66,13 +67,17 @@ def test_whatever_is_asked_the_time_is_kept() -> None:
     for _ in range(300):
         paces = [draw.uniform(0.1, 5) for _ in range(draw.randint(1, 30))]
         asked = limits(
-            draw.uniform(50, 5000), least=draw.randint(1, 20), most=200, beside_s=draw.uniform(0, 5), jobs=draw.randint(1, 4)
+            draw.uniform(50, 5000),
+            least=draw.randint(1, 20),
+            most=200,
+            beside_s=draw.uniform(0, 5),
+            jobs=draw.randint(1, 4),
         )
         planned = halving.plan(paces, asked)
         mean = sum(paces[: planned[0].runs]) / planned[0].runs
         assert halving.seconds_of(planned, mean, asked) <= asked.seconds or planned[0] == Rung(1, 1)
         assert [rung.runs for rung in planned] == halving.survivors(planned[0].runs)
-        assert all(a.epochs <= b.epochs <= 200 for a, b in zip(planned, planned[1:], strict=False))
+        assert all(a.epochs <= b.epochs <= 200 for a, b in itertools.pairwise(planned))
         later = halving.further(sorted(paces), planned[0].epochs, asked)
         if later:
             mean = sum(sorted(paces)[: later[0].runs]) / later[0].runs

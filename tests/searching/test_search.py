@@ -1,0 +1,188 @@
+"""A search from data to the file that ships, with the smallest networks; runs are trained in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import quick
+from heard import heard
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+import fiducial  # noqa: E402
+from fiducial import cli, records  # noqa: E402
+from fiducial.comparison import train  # noqa: E402
+from fiducial.errors import Failure, UserError  # noqa: E402
+from fiducial.searching import bench, candidates, networks, rungs, state, workflow  # noqa: E402
+from fiducial.searching import table as tables  # noqa: E402
+from fiducial.searching.budget import Place  # noqa: E402
+
+HERE = Place("onnxruntime", 1)
+
+
+class InThisProcess:
+    """Stands in for `worker.Worker`: a run's command is obeyed at once."""
+
+    commands: list[tuple[str, ...]] = []  # noqa: RUF012
+    killed_at: int | None = None  # the number of the command that kills the search before it is obeyed
+
+    def __init__(self, function: str, arguments: Any, **options: Any) -> None:
+        self.error: Exception | None = None
+        if len(self.commands) == self.killed_at:
+            raise KeyboardInterrupt
+        self.commands.append(tuple(arguments))
+        try:
+            for _ in cli.obey(list(arguments)):
+                pass
+        except Failure as error:
+            self.error = error
+
+    def has_answered(self) -> bool:
+        return True
+
+    def answer(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def interrupt(self) -> None: ...
+    def wait(self, seconds: float) -> None: ...
+    def end(self) -> None: ...
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[InThisProcess]]:
+    """Runs in this process, few measurements, rungs of few epochs."""
+    monkeypatch.setattr(train, "Worker", InThisProcess)
+    monkeypatch.setattr(InThisProcess, "commands", [])
+    monkeypatch.setattr(InThisProcess, "killed_at", None)
+    monkeypatch.setattr(bench, "REPEATS", 2)
+    monkeypatch.setattr(bench, "RUNS", 3)
+    monkeypatch.setattr(workflow, "RESERVE_S", 0.0)
+    monkeypatch.setattr(rungs, "BESIDE_S", 1.0)
+    return InThisProcess
+
+
+WORDS: dict[str, Any] = {
+    "budget": "1000ms@onnxruntime:1",
+    "minutes": 0.5,
+    "methods": "deeppose,rle",
+    "backbones": "test_efficientnet",
+    "sizes": "32x32",
+    "pretrained": "no",
+    "batch_size": 16,
+    "settings": [*quick.ALONE, "passes=1"],
+}
+
+
+def test_from_data_to_the_file_that_ships(
+    here: type[InThisProcess], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "searched"
+    # Two candidates for 2 epochs, the better one for 6.
+    monkeypatch.setattr(rungs.halving, "plan", lambda paces, limits: [rungs.Rung(2, 2), rungs.Rung(1, 6)])
+    monkeypatch.setattr(
+        rungs.halving, "further", lambda paces, begun, limits: [rungs.Rung(1, 6)] if len(paces) > 1 else []
+    )
+    here.killed_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        fiducial.search(blobs, out, **WORDS)
+    begun = json.loads((out / "state.json").read_text())
+    assert [len(rung["runs"]) for rung in begun["rungs"]] == [2]
+    here.killed_at = None
+    result = fiducial.search(blobs, out, **WORDS)
+
+    # Each run once, the best of them continued.
+    assert len(here.commands) == 3
+    trained = [command[command.index("--out") + 1].rpartition("/")[2] for command in here.commands]
+    epochs = [command[command.index("--epochs") + 1] for command in here.commands]
+    assert sorted(trained[:2]) == sorted(candidate["name"] for candidate in begun["candidates"])
+    assert epochs == ["2", "2", "6"]
+    assert ["--resume" in command for command in here.commands] == [False, False, True]
+    figures = result.figures
+    first = figures["rungs"][0]["nme"]
+    assert trained[2] == min(first, key=lambda name: first[name]), "the best of the first rung goes on"
+    rows = (out / "runs" / trained[2] / "history.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in rows[1:]] == [str(i) for i in range(len(rows) - 1)], "each epoch once"
+    assert len(rows) - 1 == figures["tried"][0]["epochs"] > 2 or figures["tried"][0]["name"] != trained[2]
+    assert any(word.startswith("minutes=") for word in here.commands[2]), "the last run has the time that is left"
+
+    # The file is what its figures are of.
+    winner = figures["winner"]
+    assert winner["keeps_budget"]
+    assert len(winner["ms"]) == 2
+    again = fiducial.evaluate(winner["file"], blobs, "val")
+    assert again["nme"] == pytest.approx(figures["metrics"]["nme"], abs=1e-6)
+    assert figures["test"]["count"] == 16
+    assert json.loads((out / "shipped" / "model.certificate.json").read_text())["max_px"] < 0.05
+    tried = {row["name"]: row["nme"] for row in figures["tried"]}
+    assert list(tried.values()) == sorted(tried.values())
+    assert sum(row["on_front"] for row in figures["tried"]) >= 1
+    page = (out / "report.html").read_text()
+    assert all(words in page for words in ("Rungs", "The file that ships", figures["answer"][0][:20]))
+
+    # The same words give the same answer without training, other words are refused.
+    with heard():
+        same = fiducial.search(blobs, out, **WORDS)
+    assert len(here.commands) == 3
+    assert same.figures["metrics"] == figures["metrics"]
+    with pytest.raises(UserError, match=r"budget was 1000ms@onnxruntime:1 and is now 5ms"):
+        fiducial.search(blobs, out, **{**WORDS, "budget": "5ms@onnxruntime:1"})
+
+    # All of it in one table.
+    found = records.read(tmp_path)
+    kinds = [run.kind for run in found.runs]
+    assert (kinds.count("search"), kinds.count("fit")) == (1, 2)
+    assert found.unreadable == {}
+    assert {Path(run.path).name: run.value for run in found.runs if run.kind == "fit"} == pytest.approx(tried, abs=1e-4)
+    assert all(run.ms["onnxruntime"] > 0 for run in found.runs)
+
+
+def test_a_budget_that_nothing_keeps_is_told_with_the_nearest(
+    here: type[InThisProcess], blobs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "searched"
+    with pytest.raises(
+        UserError, match=r"no network keeps it; the nearest is \w+ on test_efficientnet 32x32, .* ms"
+    ) as caught:
+        fiducial.search(blobs, out, **{**WORDS, "budget": "0.001ms@onnxruntime:1"})
+    offered = str(caught.value).partition("--budget ")[2].partition("--budget ")[2].split()[0]
+    table = tables.read(out / "table.json")
+    assert float(offered.partition("ms")[0]) >= min(entry.high_ms or 9.0 for entry in table.entries)
+    assert here.commands == []
+
+
+def test_a_table_of_elsewhere_is_said_and_used(here: type[InThisProcess], blobs: Path, tmp_path: Path) -> None:
+    listing = networks.make_folder(
+        workflow.space.networks_of("deeppose", "test_efficientnet", "32x32", 3), "onnxruntime", tmp_path / "made"
+    )
+    assert [made.error for made in listing.networks] == [""]
+    table = bench.table_of_folder(tmp_path / "made", HERE, tmp_path / "table.json")
+    other = tables.replace(table, device=tables.replace(table.device, processor="Abacus 9"))
+    tables.write(tmp_path / "table.json", other)
+    asked = {**WORDS, "methods": "deeppose,simcc", "table": tmp_path / "table.json", "minutes": 0.5}
+    now = state.State({})
+    budget = workflow.Budget(1000.0, HERE)
+    read = candidates.read_table(tmp_path / "table.json", budget, 3, now)
+    assert "another machine: processor Abacus 9" in now.notes[0]
+    latency = candidates.latency_of(read, 3)
+    search = workflow.Search(
+        data=workflow.Source(blobs),
+        budget=budget,
+        minutes=0.5,
+        methods=asked["methods"],
+        backbones="test_efficientnet",
+        sizes="32x32",
+    )
+    plan = workflow._space(search, workflow.Recipe(pretrained="no"))
+    found = candidates.find(plan, budget, latency, now, 60.0, keep=lambda: None)
+    assert [each.cell.label for each in found] == ["deeppose"]
+    assert any(each.why == "not in the table" for each in now.dropped)
+    with pytest.raises(UserError, match="3 points, the data have 68"):
+        candidates.read_table(tmp_path / "table.json", budget, 68, now)
+    with pytest.raises(UserError, match="is of onnxruntime:1, the budget of onnxruntime:2"):
+        candidates.read_table(tmp_path / "table.json", workflow.Budget(1.0, Place("onnxruntime", 2)), 3, now)
