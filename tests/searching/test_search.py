@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ class InThisProcess:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[InThisProcess]]:
+def here(monkeypatch: pytest.MonkeyPatch) -> type[InThisProcess]:
     """Runs in this process, few measurements, rungs of few epochs."""
     monkeypatch.setattr(train, "Worker", InThisProcess)
     monkeypatch.setattr(InThisProcess, "commands", [])
