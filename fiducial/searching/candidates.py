@@ -17,7 +17,6 @@ from fiducial.comparison.cells import Cell, Plan
 from fiducial.comparison.train import shares
 from fiducial.errors import UserError
 from fiducial.log import logger, muted
-from fiducial.progress import LINE_S
 from fiducial.searching import bench, networks, space
 from fiducial.searching import table as tables
 from fiducial.searching.budget import Budget
@@ -28,6 +27,7 @@ from fiducial.training import fit as fitting
 from fiducial.training.fit import Data
 
 MOST = 12  # candidates: more of them would each get too little
+EVERY_S = 15.0  # a line
 SHARE = 0.15  # of the minutes that measuring may take
 FEWEST = 2  # candidates, for which measuring goes on beyond that
 
@@ -94,7 +94,19 @@ def find(
 
     Ends when there are enough, or `seconds` are used up and there are some. UserError with the nearest where none keeps
     it."""
-    walk, began, said = Walk(budget.ms, latency), time.monotonic(), time.monotonic()
+    began = said = time.monotonic()
+    measured = 0
+
+    def told(cell: Cell) -> Entry:
+        nonlocal said, measured
+        entry, measured = latency(cell), measured + 1
+        if time.monotonic() - said > EVERY_S:
+            said = time.monotonic()
+            known = "" if entry.ms is None else f", {entry.ms:.3g} ms"
+            logger.info(f"latencies: {measured} known, {len(within)} keep the budget; last {title_of(cell)}{known}")
+        return entry
+
+    walk = Walk(budget.ms, told)
     pairs = space.by_pair(plan)
     within: list[Timed] = []
     smaller: list[Timed] = []
@@ -112,11 +124,6 @@ def find(
                 state.drop(title_of(each.cell), _over(each.entry, budget), each.entry.ms)
         keep()
         used = time.monotonic() - began
-        if time.monotonic() - said > LINE_S:
-            said = time.monotonic()
-            logger.info(
-                f"latencies: {number} of {len(pairs)} pairs of backbone and method, {len(within)} keep the budget"
-            )
         if len(within) >= MOST or (used > seconds and len(within) >= FEWEST):
             for left in pairs[number:]:
                 why = "enough others keep the budget" if len(within) >= MOST else "no time was left to measure it"
@@ -155,7 +162,7 @@ def timed_candidates(found: Sequence[Timed], data: Data, jobs: int, state: State
                     pace_s=steps * pace.step + pace.validation,
                 )
             )
-            if time.monotonic() - said > LINE_S:
+            if time.monotonic() - said > EVERY_S:
                 said = time.monotonic()
                 logger.info(f"pace: {number} of {len(found)} candidates")
     finally:

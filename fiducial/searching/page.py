@@ -23,7 +23,7 @@ from fiducial.searching import halving
 from fiducial.searching.budget import Budget
 from fiducial.searching.rungs import cell_of
 from fiducial.searching.shipping import Shipped
-from fiducial.searching.state import State
+from fiducial.searching.state import STUDENT_RUN, State
 from fiducial.training import history
 
 
@@ -119,6 +119,7 @@ def as_json(
         ],
         "tried": [vars(row) for row in rows],
         "dropped": [vars(each) for each in state.dropped],
+        "teaching": None if state.lesson is None else state.lesson.outcome,
         "plan": list(state.plan),
         "notes": notes(state, shipped),
     }
@@ -187,7 +188,9 @@ def page_of(
 ) -> Page:
     """Makes the page."""
     winner = state.candidate(shipped.run)
-    commands = [cell_of(state.candidate(row.name), row.epochs, source).typed(out) for row in rows]
+    labelled = [row for row in rows if row.name != STUDENT_RUN]
+    commands = [cell_of(state.candidate(row.name), row.epochs, source).typed(out) for row in labelled]
+    commands += [] if state.lesson is None else state.lesson.commands
     minutes = figures["minutes"]
     return Page(
         title=f"The best for {budget} on {source.path.name}",
@@ -313,6 +316,7 @@ def _how(state: State, budget: Budget) -> list[str]:
         f"Latencies: files as `fiducial export` writes them, of random weights, in {runtime.titles()[budget.place.runtime]}, "
         f"{threads}, one uint8 crop in, points out, a process each. A network keeps the budget where all rounds do.",
         "All runs have one plan: " + "; ".join(state.plan) + ".",
+        *([] if state.lesson is None else [f"{state.lesson.outcome[:1].upper()}{state.lesson.outcome[1:]}."]),
         f"Training: successive halving. A run's epochs can be useful up to {state.most_epochs}, and {state.useful_epochs} "
         "are usual. Runs that go on are resumed, none is trained twice.",
     ]

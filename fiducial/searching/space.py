@@ -32,6 +32,9 @@ BACKBONES = (
 METHODS = "simcc,integral:dsnt=js,heatmap,rle,deeppose"
 FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)  # of the planned input's sides
 GRID_PX = 32  # sides are multiples of it
+FINER, FINER_GRID_PX = "_stride16", 16  # of networks that end at a finer map
+
+FINER_FACTORS = (0.625, 0.875)
 
 OVER = "over the budget"
 ROOM = 0.95  # of the budget that the slowest round may take: the file is measured in more of them
@@ -45,10 +48,16 @@ class Timed:
     entry: Entry
 
 
-def sizes_around(size: Size) -> list[Size]:
-    """Lists inputs of the shape of `size`, smaller and larger."""
-    sides = [tuple(max(GRID_PX, round(factor * side / GRID_PX) * GRID_PX) for side in size) for factor in FACTORS]
+def sizes_around(size: Size, grid_px: int = GRID_PX) -> list[Size]:
+    """Lists inputs of the shape of `size`, smaller and larger, whose sides are multiples of `grid_px`."""
+    factors = sorted({*FACTORS, *(FINER_FACTORS if grid_px < GRID_PX else ())})
+    sides = [tuple(max(GRID_PX, round(factor * side / grid_px) * grid_px) for side in size) for factor in factors]
     return [Size(*pair) for pair in dict.fromkeys(sides)]
+
+
+def grid_of(backbone: str) -> int:
+    """Gives what the sides of a backbone's inputs are multiples of, px."""
+    return FINER_GRID_PX if backbone.endswith(FINER) else GRID_PX
 
 
 def backbones_here(weights: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fiducial.training.recipe import Recipe
 
 FILE = "state.json"
 CLOCK = "clock.json"
+STUDENT_RUN = "student"  # folder in OUT/runs of what was taught
 EVERY_S = 5.0
 MAY_CHANGE = ("minutes",)  # of what was asked, when a search goes on
 
@@ -65,6 +66,21 @@ class Dropped:
 
 
 @dataclass
+class Lesson:
+    """A teacher, and the best run's network taught by it."""
+
+    student: str  # the run whose network it is, and from whose weights it begins
+    teacher: Recipe | None = None
+    teacher_minutes: float = 0.0
+    teacher_nme: float | None = None  # on val
+    student_minutes: float = 0.0
+    student_nme: float | None = None
+    epochs: int = 0
+    commands: tuple[str, ...] = ()
+    outcome: str = ""  # what came of it, in words; "" = it is not over
+
+
+@dataclass
 class State:
     """Everything that was decided."""
 
@@ -78,6 +94,7 @@ class State:
     chosen: bool = False  # the candidates are complete
     rungs: tuple[Tried, ...] = ()
     trained: bool = False  # no rung comes after those
+    lesson: Lesson | None = None
     beside_s: float | None = None  # of a run, beside its epochs; measured
     notes: tuple[str, ...] = ()
 
@@ -91,7 +108,10 @@ class State:
         self.notes = tuple(dict.fromkeys((*self.notes, line)))
 
     def candidate(self, name: str) -> Candidate:
-        """Gives a candidate by its name."""
+        """Gives a candidate by its name; of the taught student that whose network it is."""
+        if name == STUDENT_RUN and self.lesson is not None:
+            own = self.candidate(self.lesson.student)
+            return replace(own, name=name, label=f"{own.label}, taught")
         return next(each for each in self.candidates if each.name == name)
 
     def best(self) -> list[tuple[str, float, int]]:
@@ -99,6 +119,8 @@ class State:
         last: dict[str, tuple[str, float, int]] = {}
         for rung in self.rungs:
             last |= {name: (name, nme, rung.made.get(name, rung.epochs)) for name, nme in rung.nme.items()}
+        if self.lesson is not None and self.lesson.student_nme is not None:
+            last[STUDENT_RUN] = (STUDENT_RUN, self.lesson.student_nme, self.lesson.epochs)
         return sorted(last.values(), key=lambda each: each[1])
 
 

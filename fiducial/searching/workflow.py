@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fiducial import folders
-from fiducial.comparison.cells import Plan
+from fiducial.comparison.cells import Cell, Plan
 from fiducial.comparison.methods import methods_of, plan_of, sizes_of
 from fiducial.data.facts import facts_of
 from fiducial.data.source import Source
@@ -20,7 +21,7 @@ from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.models import packaged_weights
 from fiducial.progress import duration
-from fiducial.searching import candidates, page, rungs, shipping, space, state
+from fiducial.searching import candidates, page, rungs, shipping, space, state, teaching
 from fiducial.searching.budget import Budget
 from fiducial.searching.state import Clock, State
 from fiducial.training import fit as fitting
@@ -48,6 +49,7 @@ class Search:
     options: Mapping[str, Any] = field(default_factory=dict)  # of every run, as `fit` has them
     settings: Sequence[str] = ()
     jobs: int = 1
+    distill: bool = True  # from a larger teacher at the end, where there is time
 
     def written(self) -> dict[str, Any]:
         """Gives what must be the same when it goes on, and the minutes."""
@@ -63,6 +65,7 @@ class Search:
             "table": None if self.table is None else str(self.table.resolve()),
             **{name: str(value) for name, value in self.options.items()},
             "settings": list(self.settings),
+            "distill": self.distill,
         }
 
 
@@ -84,17 +87,11 @@ def search(asked: Search, out: Path, *, progress: bool = False) -> dict[str, Any
                 logger.info(f"going on: {duration(clock.used_s)} of {asked.minutes:g} min are used")
             if not now.chosen:
                 _choose(now, asked, data, common, out, clock)
-            reserve = RESERVE_S + RESERVE * 60 * asked.minutes
-            rungs.climb(
-                now,
-                asked.data,
-                out,
-                clock,
-                reserve_s=reserve,
-                jobs=asked.jobs,
-                progress=progress,
-                keep=lambda: state.keep(out, now),
-            )
+            reserve = RESERVE_S + RESERVE * clock.limit_s
+            common_words = {"progress": progress, "keep": partial(state.keep, out, now)}
+            lessons_s = teaching.seconds_for(now, clock.limit_s - reserve)
+            rungs.climb(now, asked.data, out, clock, reserve_s=reserve + lessons_s, jobs=asked.jobs, **common_words)
+            teaching.teach(now, asked.data, out, clock, reserve_s=reserve, **common_words)
             shipped = shipping.ship(now, asked.data, out, asked.budget)
             state.keep(out, now)
             used_s = clock.used_s
@@ -149,11 +146,11 @@ def _space(asked: Search, common: Recipe) -> Plan:
     """All cells that are thought of."""
     plain = replace(common, check=False, preflight=False)
     methods = methods_of(asked.methods or space.METHODS, plain, dict(asked.options), asked.settings)
-    backbones = [name.strip() for name in (asked.backbones or "").split(",") if name.strip()]
+    named = [name.strip() for name in (asked.backbones or "").split(",")]
+    backbones = [name for name in dict.fromkeys(named) if name]
     weights = [] if common.pretrained == "no" else packaged_weights.here()
-    return plan_of(
-        asked.data,
-        methods,
-        backbones=backbones or space.backbones_here(weights),
-        sizes=sizes_of(asked.sizes) or space.sizes_around(common.size),
-    )
+    cells: list[Cell] = []
+    for backbone in backbones or space.backbones_here(weights):
+        sizes = sizes_of(asked.sizes) or space.sizes_around(common.size, space.grid_of(backbone))
+        cells += plan_of(asked.data, methods, backbones=[backbone], sizes=sizes).cells
+    return Plan(data=asked.data, cells=tuple(cells))

@@ -17,7 +17,7 @@ import fiducial  # noqa: E402
 from fiducial import cli, records  # noqa: E402
 from fiducial.comparison import train  # noqa: E402
 from fiducial.errors import Failure, UserError  # noqa: E402
-from fiducial.searching import bench, candidates, networks, rungs, state, workflow  # noqa: E402
+from fiducial.searching import bench, candidates, networks, rungs, state, teaching, workflow  # noqa: E402
 from fiducial.searching import table as tables  # noqa: E402
 from fiducial.searching.budget import Place  # noqa: E402
 
@@ -75,6 +75,7 @@ WORDS: dict[str, Any] = {
     "pretrained": "no",
     "batch_size": 16,
     "settings": [*quick.ALONE, "passes=1"],
+    "distill": False,
 }
 
 
@@ -139,6 +140,36 @@ def test_from_data_to_the_file_that_ships(
     assert found.unreadable == {}
     assert {Path(run.path).name: run.value for run in found.runs if run.kind == "fit"} == pytest.approx(tried, abs=1e-4)
     assert all(run.ms["onnxruntime"] > 0 for run in found.runs)
+
+
+def test_a_teacher_teaches_the_best_run_where_there_is_time(
+    here: type[InThisProcess], blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the student, it goes on with that; the student is a run among the others."""
+    monkeypatch.setattr(teaching, "FEWEST_MINUTES", 0.0)
+    monkeypatch.setattr(teaching, "TEACHERS", ("test_efficientnet",))
+    monkeypatch.setattr(teaching, "BETTER", 100.0)
+    out, words = tmp_path / "searched", {**WORDS, "methods": "deeppose", "distill": True}
+    here.killed_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        fiducial.search(blobs, out, **words)
+    lesson = json.loads((out / "state.json").read_text())["lesson"]
+    assert lesson["teacher_nme"] > 0
+    assert lesson["outcome"] == ""
+    here.killed_at = None
+    figures = fiducial.search(blobs, out, **words).figures
+    kinds = [command[0] for command in here.commands]
+    assert kinds == ["fit", "fit", "distill"]
+    run, teacher, student = ("runs/" + Path(command[command.index("--out") + 1]).name for command in here.commands)
+    assert (teacher, student) == ("runs/teacher", "runs/student")
+    words_of_student = here.commands[2]
+    assert words_of_student[words_of_student.index("--init") + 1] == str(out / run)
+    assert "distillation.cache=false" in words_of_student
+    assert {row["name"] for row in figures["tried"]} == {Path(run).name, "student"}
+    assert figures["winner"]["run"] == f"runs/{figures['tried'][0]['name']}"
+    assert "taught by test_efficientnet" in figures["teaching"]
+    of_run, of_student = (json.loads((out / each / "model.json").read_text())["spec"] for each in (run, student))
+    assert all(of_run[name] == of_student[name] for name in ("backbone", "method", "head", "size"))
 
 
 def test_a_budget_that_nothing_keeps_is_told_with_the_nearest(

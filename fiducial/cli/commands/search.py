@@ -46,6 +46,9 @@ def search(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    distill: Annotated[
+        bool, typer.Option(help="At the end, where there is time, a larger network teaches the best one.")
+    ] = True,
     images: ImagesOption = None,
     category: CategoryOption = None,
     part: PartAloneOption = None,
@@ -75,6 +78,7 @@ def search(
         sizes=sizes,
         table=table,
         jobs=jobs,
+        distill=distill,
         progress=has_bar(json_file),
         **chosen,
     )
