@@ -381,20 +381,22 @@ def _dots(canvas: np.ndarray, xy: np.ndarray, colours: np.ndarray, wanted: np.nd
     """Draws outlined dots at those points that are wanted and on the image; outlines first, so that none covers a dot."""
     unit = geometry.px_to_unit(np.asarray(xy, np.float64), _size(canvas))
     shown = np.flatnonzero(wanted & _drawable(xy) & ((unit >= 0) & (unit <= 1)).all(-1))
-    for i in shown:
-        _disc(canvas, xy[i], radius + max(0.6, radius / 4), OUTLINE)
-    for i in shown:
-        _disc(canvas, xy[i], radius, colours[i])
+    places, count = np.asarray(xy, np.float64)[shown], len(shown)
+    _discs(canvas, places, radius + max(0.6, radius / 4), np.tile(OUTLINE, (count, 1)))
+    _discs(canvas, places, radius, colours[shown])
 
 
-def _disc(canvas: np.ndarray, xy: np.ndarray, radius: float, colour: Sequence[int] | np.ndarray) -> None:
+def _discs(canvas: np.ndarray, xy: np.ndarray, radius: float, colours: np.ndarray) -> None:
     """Covers each pixel by how far it reaches into the disc; OpenCV's own small discs are diamonds."""
-    x, y = (float(value) for value in xy)
-    left, top = max(0, math.floor(x - radius)), max(0, math.floor(y - radius))
-    patch = canvas[top : math.ceil(y + radius) + 1, left : math.ceil(x + radius) + 1]
-    rows, columns = np.ogrid[top : top + patch.shape[0], left : left + patch.shape[1]]
-    cover = np.clip(radius + 0.5 - np.hypot(columns - x, rows - y), 0, 1)[..., None]
-    patch[:] = _to_bytes(patch * (1 - cover) + np.asarray(colour) * cover)
+    corner = np.floor(xy - radius).astype(np.int64)
+    across = corner[..., None] + np.arange(math.ceil(2 * radius) + 2) - xy[..., None]  # [n, 2, side]
+    cover = np.clip(radius + 0.5 - np.hypot(across[:, 0, None, :], across[:, 1, :, None]), 0, 1)[..., None]
+    rest, ink = 1 - cover, cover * colours[:, None, None]
+    for (left, top), share, own in zip(corner.tolist(), rest, ink, strict=True):
+        x, y = max(0, -left), max(0, -top)  # what is cut off by the edge of the canvas
+        patch = canvas[top + y : top + share.shape[0], left + x : left + share.shape[1]]
+        inside = slice(y, y + patch.shape[0]), slice(x, x + patch.shape[1])
+        patch[:] = _to_bytes(patch * share[inside] + own[inside])
 
 
 def _number(canvas: np.ndarray, xy: np.ndarray, number: int, radius: float) -> None:
