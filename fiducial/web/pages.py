@@ -20,7 +20,7 @@ from fiducial.errors import UserError
 
 SOURCE = Path(__file__).parent / "source"
 SHARED = ("drawing.js", "coco.js")
-UI = ("moving.js", "page.js")
+UI = ("tracks.js", "follow.js", "moving.js", "page.js")
 SERVED_FOOTER = '<a href="model">the model\'s card</a> · <a href="docs">for people who write clients</a>'
 PREFIX = "fiducialParts"
 BESIDE = (".ort.js", ".model.js", ".webmanifest", ".offline.js", ".icon.svg")  # behind `index`, of a site

@@ -41,7 +41,7 @@ def javascript(*scripts: str, expression: str, **values: Any) -> Any:
         pytest.skip("no node")
     text = "".join((pages.SOURCE / name).read_text() for name in scripts)
     given = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
-    program = f"{text}\n{given}process.stdout.write(JSON.stringify({expression}));"
+    program = f"{text}\n{given}(async () => process.stdout.write(JSON.stringify({expression})))();"
     done = subprocess.run([node, "-"], input=program, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -23,9 +23,9 @@ async function openCamera() {
     kind: "camera",
     stop() { stream.getTracks().forEach((track) => track.stop()); video.srcObject = null; },
     async next() {
-      await newest(video);
-      if (!stream.active) return null;
-      frame += 1;
+      const shown = await newest(video);
+      if (!shown || !stream.active) return null;
+      frame = Math.max(frame + 1, (shown.presentedFrames ?? 0) - 1);
       return { picture: await createImageBitmap(video), name: "camera", frame, seconds: (performance.now() - start) / 1000 };
     },
   };
@@ -57,7 +57,7 @@ async function openVideo(file) {
       opened.frames += 1;
       opened.passed = frame + 1 - opened.frames;
       const seconds = shown.mediaTime ?? video.currentTime;
-      document.getElementById("when").textContent = `${seconds.toFixed(1)} of ${video.duration.toFixed(1)} s`;
+      document.getElementById("when").textContent = `${seconds.toFixed(1)}${Number.isFinite(video.duration) ? ` of ${video.duration.toFixed(1)}` : ""} s`;
       return { picture: await createImageBitmap(video), name: file.name, frame, seconds };
     },
   };

@@ -9,9 +9,12 @@ let answer = null, heat = null;
 let asked = 0;       // the number of the latest question: older answers are not shown
 let moving = null;   // the camera or the video that plays
 let entries = [];    // of the COCO file: of the picture, or of all frames so far
+let people = null, follower = null, before = 0;  // who is who in what moves, and the number of the frame before
 let drag = null;
 
+// Of every frame of a video nothing is read aloud; what is wrong is, at once.
 function say(text, bad = false) {
+  $("said").setAttribute("aria-live", bad ? "assertive" : moving ? "off" : "polite");
   $("said").textContent = text;
   $("said").classList.toggle("bad", bad);
 }
@@ -25,7 +28,11 @@ function forget() {
   draw();
 }
 
-async function begin() {
+// Gets the card, and shows what it says; `loaded` is over when that is done.
+let loaded = null;
+const begin = () => (loaded = load());
+
+async function load() {
   try {
     model = await backend.about(say);
   } catch (error) {
@@ -81,7 +88,7 @@ async function ask() {
   const number = ++asked, about = still;
   let found, image = null;
   try {
-    found = await backend.ask(about, box, $("heatmap").checked);
+    found = await look(about, box);
     if (found.heatmap) {
       image = new Image();
       image.src = `data:image/png;base64,${found.heatmap.png}`;
@@ -101,6 +108,27 @@ async function ask() {
   return true;
 }
 
+// In what moves: who is who among those that the finder found, or the box follows the points of the frame before.
+async function look(about, box) {
+  const ask = (where) => backend.ask(about, where, $("heatmap").checked);
+  if (!moving || !$("track").checked) return ask(box);
+  const steps = Math.max(1, about.frame - before);
+  before = about.frame;
+  if (!model.finder || box) {
+    follower ??= new Follower(box, model.spec);
+    return follower.look(ask, [about.picture.width, about.picture.height]);
+  }
+  people ??= new Identities(model.spec.skeleton.sigmas);
+  const found = await ask(null), who = people.next(found.instances, steps);
+  found.instances.forEach((instance, i) => { if (who[i] !== null) instance.track_id = who[i]; });
+  return found;
+}
+
+function forgetWho() {
+  people = follower = null;
+  before = 0;
+}
+
 // Into the COCO file: a picture replaces what was there, a frame is one more.
 function keep(about) {
   const of = { image_id: 1, file_name: about.name ?? "" };
@@ -114,12 +142,13 @@ function keep(about) {
 function show() {
   const points = answer.instances.flatMap((instance) => instance.points);
   const mean = points.reduce((sum, point) => sum + point.score, 0) / Math.max(points.length, 1);
-  const found = answer.instances.some((instance) => instance.box);
+  const found = answer.instances.some(({ score }) => typeof score === "number"), several = answer.instances.length > 1;
   const counted = found || !answer.instances.length ? `${answer.instances.length} found, ` : "";
   say(`${counted}${points.length} points, mean score ${mean.toFixed(2)}, ${answer.ms.toFixed(0)} ms ${backend.where}`);
   canvas.setAttribute("aria-label", `the picture with ${points.length} points`);
   $("sigma-choice").hidden = !points.some((point) => point.sigma);
-  $("rows").replaceChildren(...points.map((point) => {
+  const named = answer.instances.flatMap(({ points: own, track_id: who }, i) => own.map((point) => ({ ...point, name: several ? `${who ?? i + 1} ${point.name}` : point.name })));
+  $("rows").replaceChildren(...named.map((point) => {
     const row = document.createElement("tr");
     for (const text of [point.name, point.x.toFixed(1), point.y.toFixed(1), point.score.toFixed(2)]) {
       row.appendChild(document.createElement("td")).textContent = text;
@@ -151,11 +180,13 @@ async function follow(opening) {
   let opened;
   try {
     opened = moving = await opening;
+    await loaded;
   } catch (error) {
     say(error.message, true);
     return;
   }
   $("box").value = "";
+  forgetWho();
   showPlayer();
   let last = say;
   while (moving === opened) {
@@ -178,6 +209,7 @@ function showPlayer() {
   $("camera").textContent = camera ? "stop the camera" : "use the camera";
   $("camera").setAttribute("aria-pressed", String(camera));
   $("player").hidden = moving?.kind !== "video";
+  $("track-choice").hidden = !moving;
   $("pause").textContent = moving?.paused ? "go on" : "pause";
   $("pause").setAttribute("aria-pressed", String(Boolean(moving?.paused)));
 }
@@ -222,8 +254,13 @@ $("save").addEventListener("click", save);
 
 // The settings, and a box by mouse or finger.
 for (const id of ["labels", "edges", "sigma"]) $(id).addEventListener("change", draw);
-$("heatmap").addEventListener("change", ask);
-$("box").addEventListener("change", () => { draw(); ask(); });
+// Of what moves the next frame is asked about anyway.
+function askAnew() {
+  forgetWho();
+  draw();
+  if (!moving) ask();
+}
+for (const id of ["heatmap", "box", "track"]) $(id).addEventListener("change", askAnew);
 $("least").addEventListener("input", () => {
   $("least-value").textContent = Number($("least").value).toFixed(2);
   draw();
