@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from finding.discs import SIDE, discs, scene
 from quick import FIXED
+from web import browsing
 
 import fiducial
 from fiducial import geometry
@@ -124,6 +125,17 @@ def test_the_file_alone_answers_to_any_program(exported):
     assert [len(each) for each in none] == [0, 0, 0]
     given = np.array([[10, 10, 30, 30], [40, 40, 20, 20]], np.float32)
     assert len(answer(["xy"], image=image, boxes=given)[0]) == 2
+
+
+def test_a_page_finds_what_torch_finds(run, tmp_path, monkeypatch):
+    """Its certificate compares what is found in whole pictures, which a browser decodes."""
+    browsing.need_browser()
+    browsing.need_ort(monkeypatch)
+    page = fiducial.export(run, tmp_path / "page", to="web")
+    assert page.certificate.not_run is None
+    assert page.certificate.max_px < 0.05
+    found = {case.case: case.instances for case in page.certificate.cases}
+    assert found["whole picture"] > 0
 
 
 def test_given_boxes_win_over_the_finder_and_that_is_said(run, tmp_path, caplog):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,11 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("selenium")
 
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 from serve.served import Pacer, Served, encoded, served
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+from web.browsing import choose, chromium, errors, text, wait
 
 
 class Painter(Pacer):
@@ -41,24 +37,8 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium with chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1200,900",
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream") as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -77,24 +57,6 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("photos") / "photo.png"
     path.write_bytes(encoded(np.full((120, 160, 3), 50, np.uint8)))
     return path
-
-
-def wait(browser: Any, true: Any) -> None:
-    WebDriverWait(browser, 20).until(lambda _: true())
-
-
-def errors(browser: Any) -> list[str]:
-    """Of the console, since the last look."""
-    return [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
-
-
-def text(browser: Any, name: str) -> str:
-    return browser.find_element(By.ID, name).text
-
-
-def choose(browser: Any, path: Path) -> None:
-    browser.find_element(By.ID, "file").send_keys(str(path))
-    wait(browser, lambda: text(browser, "said"))
 
 
 def pixel(browser: Any, x: int, y: int) -> list[int]:

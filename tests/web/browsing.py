@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,47 @@ def need_ort(patch: pytest.MonkeyPatch) -> None:
 def need_browser() -> None:
     if (why := browser.lacks()) is not None:
         pytest.skip(why)
+
+
+@contextmanager
+def chromium(*arguments: str) -> Iterator[Any]:
+    """A Chromium without a display that selenium drives, until the block ends."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("no chromium with chromedriver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    usual = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900")
+    for argument in (*usual, *arguments):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+def wait(browser: Any, true: Any) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 20).until(lambda _: true())
+
+
+def errors(browser: Any) -> list[str]:
+    """Of the console, since the last look."""
+    return [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+def text(browser: Any, name: str) -> str:
+    return browser.find_element("id", name).text
+
+
+def choose(browser: Any, path: Path) -> None:
+    browser.find_element("id", "file").send_keys(str(path))
+    wait(browser, lambda: text(browser, "said"))
 
 
 def javascript(*scripts: str, expression: str, **values: Any) -> Any:
