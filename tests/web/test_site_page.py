@@ -27,6 +27,7 @@ from selenium.webdriver.common.keys import Keys
 from web.browsing import choose, errors, text, wait
 
 from fiducial.card import Card
+from fiducial.data.images import read_image
 from fiducial.exporting import export
 from fiducial.runtime import runtime
 
@@ -73,7 +74,7 @@ def server(folder: Path) -> Iterator[int]:
     """Python's own, which sends no headers of isolation."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
+        def log_request(self, code: Any = "-", size: Any = "-") -> None:
             pass
 
     files = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
@@ -108,6 +109,7 @@ def test_a_page_that_is_a_file_finds_the_points(page: Any, models: tuple[Path, P
     expected = runtime.load(models[1]).batch([photo])[0]
     points = answer(page)["instances"][0]["points"]
     np.testing.assert_allclose([[p["x"], p["y"]] for p in points], expected.xy[0], atol=0.05)
+    assert expected.sigma is not None
     np.testing.assert_allclose([p["sigma"] for p in points], expected.sigma[0], atol=0.05)
     np.testing.assert_allclose([p["radius_90"] for p in points], expected.radius(0.9)[0], atol=0.05)
     assert page.find_element("id", "sigma-choice").is_displayed()
@@ -116,7 +118,7 @@ def test_a_page_that_is_a_file_finds_the_points(page: Any, models: tuple[Path, P
     # A box, and what is saved.
     page.find_element("id", "box").send_keys("20, 15, 80, 60", Keys.ENTER)
     box = np.array([[20, 15, 80, 60]], np.float32)
-    inside = runtime.load(models[1])(cv2.imread(str(photo))[:, :, ::-1], box)
+    inside = runtime.load(models[1])(read_image(photo), box)
     wait(page, lambda: abs(answer(page)["instances"][0]["points"][0]["x"] - inside.xy[0, 0, 0]) < 0.05)
     (entry,) = json.loads(page.execute_script("return cocoText(entries)"))
     (expected_entry,) = inside.to_coco(file_name="photo.png")
@@ -218,7 +220,7 @@ def test_the_camera_is_followed(page: Any) -> None:
 
 def test_a_video_is_looked_at_to_its_end(page: Any, tmp_path: Path) -> None:
     file = tmp_path / "clip.webm"
-    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"VP80"), 10, (160, 120))
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"VP80"), 10, (160, 120))
     if not writer.isOpened():
         pytest.skip("OpenCV writes no WebM here")
     for level in range(12):
