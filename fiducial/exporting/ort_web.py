@@ -1,7 +1,7 @@
 """ONNX Runtime Web, the program that runs a model in a browser: one pinned version of the npm package `onnxruntime-web`,
 fetched once by npm as the user has set it up (a mirror's address included), or given as a file or folder.
 
-Only the three files that a page needs are kept, each known by its digest, wherever it came from."""
+Only the files that a page needs are kept, each known by its digest, wherever it came from."""
 
 from __future__ import annotations
 
@@ -23,23 +23,38 @@ VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web@{VERSION}"
 GIVEN = "FIDUCIAL_ORT_WEB"  # in the environment: the package's .tgz, or its folder unpacked
 SECONDS = 600  # for npm to fetch 33 MB
-# The smallest build that runs whole models on the CPU: WebAssembly with SIMD, one thread or several.
+# The smallest build that runs whole models on the CPU: WebAssembly with SIMD, one thread or several; and the smallest one
+# that runs on a GPU, too (WebGPU), for browsers whose WebAssembly can wait for it (JSPI).
 FILES = {
     "script": ("ort.wasm.min.js", "faece07e84faa9001f5104bbe4e5c70861d06cb2376a0dea1fa0ad33a67adc81"),
     "module": ("ort-wasm-simd-threaded.mjs", "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b"),
     "wasm": ("ort-wasm-simd-threaded.wasm", "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2"),
+    "gpu_script": ("ort.jspi.min.js", "e0f5c81dc6c6bc6d368288c76278783510dcd20d8ef6b39f1670928ce8ea80d9"),
+    "gpu_module": (
+        "ort-wasm-simd-threaded.jspi.mjs",
+        "270e2c6da9f297239d301d329782b6446641cb1e16a77967690adcfca35f3268",
+    ),
+    "gpu_wasm": (
+        "ort-wasm-simd-threaded.jspi.wasm",
+        "a54c76f86b0f0d9572380cf1c6292a7b3903716ffcbcd6b0e5c7050bf430eb93",
+    ),
 }
 
 
-def parts() -> dict[str, str]:
-    """Gives {"version", "script", "module": texts, "wasm": packed}. Raises UserError where the package can't be had."""
+def parts() -> tuple[dict[str, str], dict[str, str]]:
+    """Gives {"version", "script", "module": texts, "wasm": packed} for the CPU, and for CPU and GPU. Raises UserError where
+    the package can't be had."""
     given = os.environ.get(GIVEN)
     found = _given(Path(given)) if given else _kept() or _fetched()
+    return _of("", found), _of("gpu_", found)
+
+
+def _of(kind: str, found: dict[str, bytes]) -> dict[str, str]:
     return {
         "version": VERSION,
-        "script": found["script"].decode(),
-        "module": found["module"].decode(),
-        "wasm": pages.packed(found["wasm"]),
+        "script": found[f"{kind}script"].decode(),
+        "module": found[f"{kind}module"].decode(),
+        "wasm": pages.packed(found[f"{kind}wasm"]),
     }
 
 

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from fiducial import files
 from fiducial.errors import UserError
-from fiducial.exporting import ort_web
+from fiducial.exporting import ort_web, web_split
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import ExportCard, Made
 from fiducial.runtime.runtimes import web_runtime
@@ -33,7 +33,8 @@ def packed(made: Made, folder: Path) -> Made:
             "take a smaller backbone, or `fiducial serve`"
         )
     card = replace(made.card, runtime=web_runtime.NAME)
-    written = pages.site(_part(card, made.file), ort_web.parts(), card.card.title)
+    ort, gpu = ort_web.parts()
+    written = pages.site(_part(card, made.file), ort, gpu, card.card.title)
     if made.file.parent == folder:
         made.file.unlink()
     for name, data in written.items():
@@ -48,11 +49,13 @@ def packed(made: Made, folder: Path) -> Made:
 def _part(card: ExportCard, file: Path) -> dict[str, object]:
     """What the page is told of the model."""
     model, defaults = _all_asked(onnx.load(file))
+    none = export_card.no_points(card)
     return {
         "about": {"title": card.card.title, "terms": card.card.terms},
         "metadata": export_card.to_metadata(card),
         "defaults": defaults,
-        "onnx": pages.packed(model.SerializeToString()),
+        "empty": {name: list(getattr(none, name).shape) for name in card.outputs},
+        "chain": [pages.packed(part.SerializeToString()) for part in web_split.split(model)],
     }
 
 

@@ -4,7 +4,7 @@
 // the bytes of its tensors or picture.
 (async () => {
   const place = new URL("./", document.currentScript.src).href;
-  const kinds = { uint8: Uint8Array, float32: Float32Array, float64: Float64Array };
+  const kinds = { uint8: Uint8Array, float32: Float32Array, float64: Float64Array, int64: BigInt64Array };
 
   function messageOf(about, tensors) {
     const head = new TextEncoder().encode(JSON.stringify({ ...about, tensors: tensors.map(([name, { type, dims }]) => ({ name, type, dims })) }));

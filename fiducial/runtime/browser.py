@@ -78,7 +78,7 @@ class Browser:
         path = f"/{secrets.token_hex(8)}/"
         server = _server(page.parent, page.name, path, self._questions, self._answers)
         self._profile = Path(tempfile.mkdtemp(prefix="fiducial-browser."))
-        query = "offline=no" + ("" if threads is None else f"&threads={threads}")
+        query = "offline=no&gpu=no" + ("" if threads is None else f"&threads={threads}")
         address = f"http://127.0.0.1:{server.server_address[1]}{path}{page.name}?{query}"
         as_root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         self._process = subprocess.Popen(

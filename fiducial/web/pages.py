@@ -23,7 +23,7 @@ SHARED = ("drawing.js", "coco.js")
 UI = ("tracks.js", "follow.js", "moving.js", "page.js")
 SERVED_FOOTER = '<a href="model">the model\'s card</a> · <a href="docs">for people who write clients</a>'
 PREFIX = "fiducialParts"
-BESIDE = (".ort.js", ".model.js", ".webmanifest", ".offline.js", ".icon.svg")  # behind `index`, of a site
+BESIDE = (".ort.js", ".gpu.js", ".model.js", ".webmanifest", ".offline.js", ".icon.svg")  # behind `index`, of a site
 # Nothing is loaded from elsewhere, and a browser is told so; a page that was opened as a file counts as `file:`.
 POLICY = (
     "default-src 'none'; script-src 'self' file: 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src 'self' blob:; "
@@ -37,17 +37,17 @@ def served() -> bytes:
     return _page([*SHARED, "server.js", *UI], SERVED_FOOTER)
 
 
-def site(model: Mapping[str, Any], ort: Mapping[str, str], title: str) -> dict[str, bytes]:
+def site(model: Mapping[str, Any], ort: Mapping[str, str], gpu: Mapping[str, str], title: str) -> dict[str, bytes]:
     """Makes the files of a page that needs no server, by name.
 
-    model: {"about", "metadata", "onnx"}; ort: {"version", "script", "module", "wasm"}, as `packed`."""
+    model: {"about", "metadata", "defaults", "empty", "chain"}, which `local.js` reads; ort, gpu: {"version", "script",
+    "module", "wasm"} of the runtime on the CPU, and on CPU and GPU. What is large is `packed`."""
     footer = (
         f"{html.escape(title)}. Pictures stay on this device: all is computed by ONNX Runtime Web {ort['version']} (MIT) "
         "in this browser."
     )
     before = [
         f"<script>const {PREFIX} = {{}};</script>",
-        '<script src="index.ort.js"></script>',
         '<script src="index.model.js"></script>',
         _script(f"{PREFIX}.worker = {_json(_read('worker.js'))};"),
     ]
@@ -70,6 +70,7 @@ def site(model: Mapping[str, Any], ort: Mapping[str, str], title: str) -> dict[s
     made = {
         "index.html": page,
         "index.ort.js": part("ort", ort),
+        "index.gpu.js": part("gpu", gpu),
         "index.model.js": part("model", model),
         "index.webmanifest": json.dumps(manifest, indent=1).encode(),
         "index.icon.svg": _read("icon.svg").encode(),

@@ -58,7 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A page without a runtime: of what is not run."""
-    monkeypatch.setattr(ort_web, "parts", lambda: PARTS)
+    monkeypatch.setattr(ort_web, "parts", lambda: (PARTS, PARTS))
     own = settled("deeppose")
     return export.write(own, Card(own.spec), "web", tmp_path, crop="inside", decode="own").file
 
@@ -116,17 +116,17 @@ def test_a_browser_decodes_as_the_package_does(site: Path, tmp_path: Path) -> No
 def test_it_loads_nothing_from_elsewhere(fake: Path) -> None:
     """All that the page names lies beside it; a script inside can't end the page's."""
     text = fake.read_text()
-    named = re.findall(r"""(?:src=|href=|register\()["']([^"'$\n]+)["']""", text)
-    assert {name for name in named if not name.startswith("data:")} == {
-        "index.ort.js", "index.model.js", "index.webmanifest", "index.offline.js",
-    }  # fmt: skip
+    named = set(re.findall(r"""(?:src=|href=|register\()["']([^"'$\n]+)["']""", text))
+    named = {name for name in named if not name.startswith("data:")}
+    assert named == {"index.model.js", "index.webmanifest", "index.offline.js"}
+    assert "script(`index.${kind}.js`)" in text
     assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text)
-    assert all((fake.parent / name).is_file() for name in named if not name.startswith("data:"))
-    assert len(list(fake.parent.iterdir())) == len(runtime.files_of(fake)) == 6
+    assert all((fake.parent / name).is_file() for name in (*named, "index.ort.js", "index.gpu.js"))
+    assert len(list(fake.parent.iterdir())) == len(runtime.files_of(fake)) == 7
     assert b"</script>" not in (fake.parent / "index.ort.js").read_bytes()
     keeper = (fake.parent / "index.offline.js").read_text()
     assert json.loads(re.search(r"FILES = (\[.*?\])", keeper)[1]) == [  # type: ignore[index]
-        "index.html", "index.icon.svg", "index.model.js", "index.ort.js", "index.webmanifest",
+        "index.gpu.js", "index.html", "index.icon.svg", "index.model.js", "index.ort.js", "index.webmanifest",
     ]  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def test_without_a_browser_the_certificate_is_not_run(
     capsys: pytest.CaptureFixture[str],
     none_here: None,
 ) -> None:
-    monkeypatch.setattr(ort_web, "parts", lambda: PARTS)
+    monkeypatch.setattr(ort_web, "parts", lambda: (PARTS, PARTS))
     file, proof = export.export_model(blob_model, "web", tmp_path / "out")
     assert proof.not_run is not None
     assert (proof.max_px, proof.cases, proof.metric) == (None, (), None)
@@ -170,9 +170,11 @@ def test_a_damaged_model_is_said_by_the_page(site: Path, tmp_path: Path) -> None
     browsing.need_browser()
     broken = shutil.copytree(site.parent, tmp_path / "site")
     model = pages.read_part(broken / "index.model.js", "model")
-    middle = len(model["onnx"]) // 2
-    model["onnx"] = (
-        model["onnx"][:middle] + ("A" if model["onnx"][middle] != "A" else "B") + model["onnx"][middle + 1 :]
+    middle = len(model["chain"][1]) // 2
+    model["chain"][1] = (
+        model["chain"][1][:middle]
+        + ("A" if model["chain"][1][middle] != "A" else "B")
+        + model["chain"][1][middle + 1 :]
     )
     (broken / "index.model.js").write_bytes(pages.part("model", model))
     with pytest.raises(UserError, match=r"can't load its model: index\.model\.js is damaged"):
@@ -182,7 +184,7 @@ def test_a_damaged_model_is_said_by_the_page(site: Path, tmp_path: Path) -> None
 def test_an_exported_file_is_packed(
     blob_onnx: Path, blob_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, none_here: None
 ) -> None:
-    monkeypatch.setattr(ort_web, "parts", lambda: PARTS)
+    monkeypatch.setattr(ort_web, "parts", lambda: (PARTS, PARTS))
     before = blob_onnx.read_bytes()
     _, proof = export.export_model(blob_onnx, "web", tmp_path / "a")
     assert proof.reference == "onnxruntime"
@@ -198,7 +200,7 @@ def test_an_exported_file_is_packed(
 
 
 def test_a_model_that_is_too_large_is_refused(blob_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort_web, "parts", lambda: PARTS)
+    monkeypatch.setattr(ort_web, "parts", lambda: (PARTS, PARTS))
     card = export_card.ExportCard(Card(detector().spec), "onnxruntime", ("xy", "score"))
     monkeypatch.setattr(web_export, "LARGE_BYTES", 1000)
     made = web_export.packed(Made(blob_onnx, card), tmp_path)

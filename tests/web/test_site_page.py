@@ -265,3 +265,27 @@ def test_a_phones_width(page: Any, photo: Path) -> None:
         assert page.execute_script("return document.documentElement.scrollWidth") == 360
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_network_runs_on_a_gpu_and_finds_the_same_points(models: tuple[Path, Path], photo: Path) -> None:
+    """By WebGPU, on a GPU that Chromium computes itself: which is slow, and so is taken only where it is told to."""
+    gpu = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+    with browsing.chromium(*gpu) as browser:
+        for query, where in (("?gpu=yes", "on the GPU"), ("?gpu=no", "one thread")):
+            browser.get(models[0].as_uri() + query)
+            wait(browser, lambda: "5 points" in text(browser, "about"))
+            if query == "?gpu=yes":
+                if not browser.execute_async_script(
+                    "navigator.gpu?.requestAdapter().then(a => arguments[0](Boolean(a))) ?? arguments[0](false)"
+                ):
+                    pytest.skip("this Chromium has no WebGPU")
+                wait(browser, lambda: browser.execute_script("return backend.gpu"))
+                found = browser.execute_script("return backend.gpu")
+                assert found["used"], found
+                assert found["apart_px"] < 0.05
+            choose(browser, photo)
+            wait(browser, lambda where=where: f"in this browser, {where}" in text(browser, "said"))
+            expected = runtime.load(models[1]).batch([photo])[0]
+            points = answer(browser)["instances"][0]["points"]
+            np.testing.assert_allclose([[p["x"], p["y"]] for p in points], expected.xy[0], atol=0.05)
+        assert errors(browser) == []

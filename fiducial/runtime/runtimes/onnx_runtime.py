@@ -7,6 +7,7 @@ layer (`benchmarks/export_overhead.py`)."""
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
@@ -29,6 +30,7 @@ FILES = (".onnx", network_card.SUFFIX)
 EXPORT = "fiducial.exporting.onnx_export:write"
 LAYERS = "fiducial.profiling.onnxruntime_nodes:measure"
 INT8 = "fiducial.exporting.int8.onnx_int8:OnnxQuantizer"
+FOUND = ("box", "box_score", "box_kind")  # outputs of a file with a finder: what it found in an image
 
 
 def matches(path: Path) -> bool:
@@ -158,11 +160,18 @@ class OnnxNetwork:
             return export_card.no_points(self.export)
         given = self._no_boxes if boxes_xywh is None else boxes.astype(np.float32)
         feed = {"image": np.ascontiguousarray(image), "boxes": given}
+        names = [*self.export.outputs, *([] if self.export.finder is None else FOUND)]
+        found = dict(zip(names, self._run(self.session, feed, names), strict=True))
+        return self._placed(found, len(boxes), boxes_xywh is not None)
+
+    def _placed(self, found: Mapping[str, np.ndarray], count: int, is_given: bool) -> Keypoints:
+        """The points of an image, of a file's outputs by name: `count` boxes were asked about; where they were not given,
+        those that the finder found, where there is one."""
+        columns = [found[name] for name in self.export.outputs]
         if self.export.finder is None:
-            return export_card.points_of(self.export, self._run(self.session, feed), len(boxes), self.path)
-        names = [*self.export.outputs, "box", "box_score", "box_kind"]
-        *columns, box, score, kind = self._run(self.session, feed, names)
+            return export_card.points_of(self.export, columns, count, self.path)
+        box, score, kind = (found[name] for name in FOUND)
         points = export_card.points_of(self.export, columns, len(box), self.path)
-        if boxes_xywh is not None:
+        if is_given:
             return replace(points, box_xywh=box)
         return replace(points, box_xywh=box, box_score=score, kind=kind if self.card.spec.skeleton.kinds else None)

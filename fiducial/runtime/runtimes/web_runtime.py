@@ -5,7 +5,6 @@ script `index.model.js` beside the page; the graph is the very one of `--to onnx
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +61,5 @@ class WebNetwork(OnnxNetwork):
 
     def look(self, picture: bytes, boxes_xywh: np.ndarray | None = None) -> Keypoints:
         """The points of a picture's file, decoded by the browser, in px of the upright picture."""
-        columns = self.session.look(picture, boxes_xywh)
-        found = export_card.points_of(
-            self.export, [columns[name] for name in self.export.outputs], len(columns["xy"]), self.path
-        )
-        if self.export.finder is None:
-            return found
-        return replace(found, box_xywh=columns["box"], box_score=columns["box_score"] if boxes_xywh is None else None)
+        found = self.session.look(picture, boxes_xywh)
+        return self._placed(found, len(found["xy"]), boxes_xywh is not None)

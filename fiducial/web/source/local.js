@@ -3,23 +3,16 @@
 // offers is what `server.js` offers. `fiducialParts` is filled by the scripts before this one.
 const backend = (() => {
   const parts = fiducialParts, chosen = new URLSearchParams(location.search);
-  const waiting = new Map();
-  let worker = null, count = 0, loading = null, card = null, place = "";
+  let tell = null, loading = null, card = null, facts = null, gpu = null;
 
   // (module (func (result v128) i32.const 0 i8x16.splat))
   const simd = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11]);
 
-  // A question for the worker; `moved` is handed over to it.
-  function tell(kind, content, moved = []) {
-    const number = ++count;
-    return new Promise((resolve, reject) => {
-      waiting.set(number, { resolve, reject });
-      worker.postMessage({ number, kind, content }, moved);
-    });
-  }
-
-  function start() {
-    worker = new Worker(URL.createObjectURL(new Blob([parts.ort.script, "\n", parts.worker], { type: "text/javascript" })));
+  // Starts a worker with a runtime's script; tell(kind, content, what is handed over to it) -> its answer.
+  function started(script) {
+    const worker = new Worker(URL.createObjectURL(new Blob([script, "\n", parts.worker], { type: "text/javascript" })));
+    const waiting = new Map();
+    let count = 0;
     worker.addEventListener("message", ({ data }) => {
       const { resolve, reject } = waiting.get(data.number);
       waiting.delete(data.number);
@@ -29,6 +22,46 @@ const backend = (() => {
       for (const { reject } of waiting.values()) reject(new Error(`The model's program broke off: ${event.message || "out of memory?"} Load the page anew.`));
       waiting.clear();
     });
+    return (kind, content, moved = []) => new Promise((resolve, reject) => {
+      const number = ++count;
+      waiting.set(number, { resolve, reject });
+      worker.postMessage({ number, kind, content }, moved);
+    });
+  }
+
+  const damaged = (file) => `${file} is missing beside this page, or damaged. Copy the whole folder anew.`;
+
+  // The browser's own GPU, and WebAssembly that can wait for it. `?gpu=no` does without, `?gpu=yes` takes it where it is slower.
+  async function mayUseGpu() {
+    if (chosen.get("gpu") === "no" || !navigator.gpu || typeof WebAssembly.Suspending !== "function") return false;
+    return Boolean(await navigator.gpu.requestAdapter().catch(() => null));
+  }
+
+  // A runtime in a script beside the page.
+  async function runtime(name) {
+    const file = `index.${name}.js`;
+    await new Promise((resolve) => {
+      const element = document.createElement("script");
+      element.src = file;
+      element.addEventListener("load", resolve);
+      element.addEventListener("error", resolve);
+      document.head.appendChild(element);
+    });
+    if (!parts[name]) throw new Error(damaged(file));
+    return { ...parts[name], file };
+  }
+
+  // Beside the page's work: the network on the GPU, where that finds the same points and is quicker.
+  async function tryGpu() {
+    if (!await mayUseGpu()) return;
+    try {
+      const { script: code, ...ort } = await runtime("gpu"), { port1, port2 } = new MessageChannel();
+      await started(code)("serve", { ort, network: parts.model.chain[1], port: port1 }, [port1]);
+      gpu = await tell("gpu", { size: card.spec.size, port: port2, always: chosen.get("gpu") === "yes" }, [port2]);
+    } catch (error) {
+      gpu = { used: false, error: error.message };
+    }
+    if (gpu.error) console.info(`WebGPU is not used: ${gpu.error}`);
   }
 
   function threads() {
@@ -45,15 +78,14 @@ const backend = (() => {
     if (typeof DecompressionStream !== "function") {
       throw new Error("This browser can't unpack gzip, in which the model is packed: take Chrome or Edge 80, Firefox 113, Safari 16.4 or a newer one.");
     }
-    for (const [name, file] of [["ort", "index.ort.js"], ["model", "index.model.js"]]) {
-      if (!parts[name]) throw new Error(`${file} is missing beside this page, or damaged. Copy the whole folder anew.`);
-    }
+    if (!parts.model) throw new Error(damaged("index.model.js"));
     say("The model is being loaded …");
-    start();
-    const exported = JSON.parse(parts.model.metadata.fiducial);
-    const facts = await tell("start", { ort: { module: parts.ort.module, wasm: parts.ort.wasm }, model: parts.model.onnx, threads: threads(), outputs: exported.outputs, finds: Boolean(exported.finder), defaults: parts.model.defaults });
-    place = `in this browser, ${facts.threads === 1 ? "one thread" : `${facts.threads} threads`}`;
+    const { script: code, ...ort } = await runtime("ort");
+    const exported = JSON.parse(parts.model.metadata.fiducial), { defaults, empty, chain } = parts.model;
+    tell = started(code);
+    facts = await tell("start", { ort, model: { chain, defaults, empty }, threads: threads(), outputs: exported.outputs, finds: Boolean(exported.finder) });
     card = { ...exported.card, ...parts.model.about, heatmaps: false, finder: exported.finder };
+    tryGpu();
     return card;
   }
 
@@ -63,5 +95,10 @@ const backend = (() => {
     return answerOf(columns, card, size, performance.now() - start, found);
   }
 
-  return { about, ask, tell, get where() { return place; } };
+  function where() {
+    if (gpu?.used) return "in this browser, on the GPU";
+    return `in this browser, ${facts.threads === 1 ? "one thread" : `${facts.threads} threads`}`;
+  }
+
+  return { about, ask, tell: (...question) => tell(...question), get where() { return where(); }, get gpu() { return gpu; } };
 })();
