@@ -61,9 +61,11 @@ def _of(kind: str, found: dict[str, bytes]) -> dict[str, str]:
 def _given(place: Path) -> dict[str, bytes]:
     if place.is_dir():
         folders = (place, place / "dist", place / "package" / "dist")
-        holds = next((folder for folder in folders if (folder / FILES["wasm"][0]).is_file()), None)
+        holds = next(
+            (folder for folder in folders if all((folder / name).is_file() for name, _ in FILES.values())), None
+        )
         if holds is None:
-            raise UserError(place, f"({GIVEN}) holds no {FILES['wasm'][0]}; {_how()}")
+            raise UserError(place, f"({GIVEN}) does not hold {', '.join(name for name, _ in FILES.values())}; {_how()}")
         return _checked({what: _read(holds / name) for what, (name, _) in FILES.items()}, place)
     if not place.is_file():
         raise UserError(place, f"({GIVEN}) is not there; {_how()}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fiducial.errors import UserError
 from fiducial.exporting import ort_web
 from fiducial.runtime import browser
 from fiducial.web import pages
@@ -26,9 +27,11 @@ ORT = Path(os.environ.get(ort_web.GIVEN) or KEPT)
 
 def need_ort(patch: pytest.MonkeyPatch) -> None:
     """Lets exports take the package that this user has fetched."""
-    if not ORT.exists():
-        pytest.skip(f"{ort_web.PACKAGE} was not fetched here: `fiducial export face --to web --out DIR` does")
     patch.setenv(ort_web.GIVEN, str(ORT))
+    try:
+        ort_web.parts()
+    except UserError:
+        pytest.skip(f"{ort_web.PACKAGE} was not fetched here: `fiducial export face --to web --out DIR` does")
 
 
 def need_browser() -> None:

@@ -233,7 +233,7 @@ def test_a_package_of_others_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
             ort_web.parts()
 
     given(tmp_path / "missing.tgz", "is not there")
-    given(tmp_path, r"holds no ort-wasm-simd-threaded\.wasm")
+    given(tmp_path, r"does not hold ort\.wasm\.min\.js")
     (tmp_path / "text.tgz").write_text("no package")
     given(tmp_path / "text.tgz", "can't be read as an npm package")
     dist = tmp_path / "package" / "dist"
