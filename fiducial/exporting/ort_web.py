@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import tempfile
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from fiducial import files, trial
@@ -54,8 +55,11 @@ def _of(kind: str, found: dict[str, bytes]) -> dict[str, str]:
         "version": VERSION,
         "script": found[f"{kind}script"].decode(),
         "module": found[f"{kind}module"].decode(),
-        "wasm": pages.packed(found[f"{kind}wasm"]),
+        "wasm": _packed(found[f"{kind}wasm"]),
     }
+
+
+_packed = lru_cache(maxsize=2)(pages.packed)  # a process that makes several pages packs the runtimes once
 
 
 def _given(place: Path) -> dict[str, bytes]:

@@ -81,7 +81,7 @@ def site(model: Mapping[str, Any], ort: Mapping[str, str], gpu: Mapping[str, str
 
 def packed(data: bytes) -> str:
     """Packs bytes for a script: gzip, which notices damage, in base64."""
-    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
 
 
 def unpacked(text: str) -> bytes:
