@@ -3,6 +3,7 @@ damaged or missing is said."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from serve.served import encoded
 from settled import SPREAD, settled
 from web import browsing
 
+from fiducial import config
 from fiducial.card import Card
 from fiducial.errors import UserError
 from fiducial.exporting import certificate, export, ort_web, web_export
@@ -254,20 +256,22 @@ def test_its_answers_are_those_of_the_server() -> None:
     spec = replace(detector().spec, spread=SPREAD)
     points = Keypoints(xy, score, random.uniform(0.1, 9, (2, 5, 2)), spread=SPREAD)
     found = Found(boxes, sure, np.zeros(2, np.int64))
-    about = {
-        "title": "T",
-        "spec": {
-            "skeleton": {"points": list(spec.skeleton.points)},
-            "spread": {"shares": SPREAD.shares, "factors": SPREAD.factors},
-        },
-    }
     columns = {
         name: {"dims": list(value.shape), "data": value.ravel().tolist()}
-        for name, value in {"xy": xy, "score": score, "sigma": points.sigma, "box": boxes, "box_score": sure}.items()
-    }
-    for finder in (found, None):
+        for name, value in {
+            "xy": xy, "score": score, "sigma": points.sigma, "box": boxes, "box_score": sure, "box_kind": np.array([0, 1]),
+        }.items()
+    }  # fmt: skip
+    for finder, kinds in ((found, {}), (None, {}), (found, {"pear": (0, 1, 2), "apple": (3, 4)})):
+        skeleton = replace(spec.skeleton, kinds=kinds)
+        named = replace(points, skeleton=skeleton, kind=np.array([0, 1]) if kinds else None)
+        about = {
+            "title": "T",
+            "spec": {"skeleton": config.to_dict(skeleton), "spread": config.to_dict(SPREAD)},
+            "finder": {"skeleton": {"points": list(kinds)}},
+        }
         expected = json.loads(
-            json.dumps(_plain(answers.answer("T", spec.skeleton.points, Size(320, 240), points, 3.0, finder)))
+            json.dumps(dataclasses.asdict(answers.answer("T", skeleton.points, Size(320, 240), named, 3.0, finder)))
         )
         made = browsing.javascript(
             "answer.js", "coco.js",
@@ -275,15 +279,9 @@ def test_its_answers_are_those_of_the_server() -> None:
             columns=columns, about=about, found=finder is not None,
         )  # fmt: skip
         assert _close(made["answer"], expected)
-        own = replace(points, box_xywh=None if finder is None else boxes, box_score=None if finder is None else sure)
+        own = replace(named, box_xywh=None if finder is None else boxes, box_score=None if finder is None else sure)
         entries = outputs.of_keypoints(own, 7, "a.jpg", None)
         assert _close(made["entries"], entries)
-
-
-def _plain(value: Any) -> Any:
-    import dataclasses
-
-    return dataclasses.asdict(value)
 
 
 def _close(made: Any, expected: Any) -> bool:

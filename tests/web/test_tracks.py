@@ -63,14 +63,14 @@ def test_identities_are_those_of_predict(sigmas: tuple[float, ...] | None, steps
         expected.append([None if number < 0 else number for number in own(boxes, sure, points, steps=steps).tolist()])
     given = [
         [
-            {"points": [{"x": x, "y": y, "score": s} for (x, y), s in zip(one["xy"].tolist(), one["score"].tolist(), strict=True)], "box": list(map(float, one["box"])), "score": one["sure"]}
+            {"points": [{"name": name, "x": x, "y": y, "score": s} for name, (x, y), s in zip("abcde", one["xy"].tolist(), one["score"].tolist(), strict=True)], "box": list(map(float, one["box"])), "score": one["sure"]}
             for one in frame
         ]
         for frame in frames
     ]  # fmt: skip
     made = browsing.javascript(
         "tracks.js",
-        expression="(own => frames.map(frame => own.next(frame, steps)))(new Identities(sigmas))",
+        expression="(own => frames.map(frame => own.next(frame, steps)))(new Identities(sigmas, [...'abcde']))",
         frames=given, sigmas=sigmas, steps=steps,
     )  # fmt: skip
     assert made == expected

@@ -1,13 +1,20 @@
 "use strict";
 // An answer as `fiducial serve` gives it (serve/answers.py), of what the network's file gave.
-// `columns`: {xy, score, sigma?, box?, box_score?}, each {dims, data}; `about`: the card with its title.
+// `columns`: {xy, score, sigma?, box?, box_score?, box_kind?}, each {dims, data}; `about`: the card with its title.
 function answerOf(columns, about, size, ms, found) {
   const to = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
-  const { points: names } = about.spec.skeleton, { spread } = about.spec;
+  const { points: names } = about.spec.skeleton, { spread } = about.spec, kinds = about.spec.skeleton.kinds ?? {};
   const at = spread ? spread.shares.indexOf(0.9) : -1;
-  const { xy, score, sigma, box, box_score: sure } = columns;
+  const { xy, score, sigma, box, box_score: sure, box_kind: kind } = columns;
+  // What an instance is, by the finder's own names, and the points of those.
+  const kindOf = (i) => {
+    if (!found || !Object.keys(kinds).length) return [null, names.keys()];
+    const category = about.finder.skeleton.points[Number(kind.data[i])];
+    return [category, kinds[category]];
+  };
   const instances = Array.from({ length: xy.dims[0] }, (_, i) => ({
-    points: names.map((name, k) => {
+    points: Array.from(kindOf(i)[1], (k) => {
+      const name = names[k];
       const row = i * names.length + k, [sx, sy] = sigma ? [sigma.data[2 * row], sigma.data[2 * row + 1]] : [];
       return {
         name,
@@ -20,6 +27,7 @@ function answerOf(columns, about, size, ms, found) {
     }),
     box: found ? Array.from(box.data.slice(4 * i, 4 * i + 4), (value) => to(value, 3)) : null,
     score: found ? to(sure.data[i], 5) : null,
+    category: kindOf(i)[0],
   }));
   return { model: about.title, size, instances, ms: to(ms, 2), heatmap: null };
 }

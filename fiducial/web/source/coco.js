@@ -1,18 +1,19 @@
 "use strict";
 // The entries of a COCO results file, as `fiducial predict` writes them (prediction/outputs.py), of an answer about one
-// picture or frame. `about`: {image_id, file_name, seconds: of a frame}.
+// picture or frame. `about`: {image_id, file_name, seconds: of a frame, kinds: names of what is told apart}.
 function cocoEntries(answer, about) {
   const to6 = (value) => Math.round(value * 1e6) / 1e6;
-  return answer.instances.map(({ points, box, score, track_id: who }) => {
+  return answer.instances.map(({ points, box, score, category, track_id: who }) => {
     const mean = points.reduce((sum, point) => sum + point.score, 0) / points.length;
     const sure = typeof score === "number" ? score : null;
     const entry = {
       image_id: about.image_id,
-      category_id: 1,
+      category_id: 1 + Math.max(0, (about.kinds ?? []).indexOf(category)),
       keypoints: points.flatMap((point) => [point.x, point.y, point.score].map(to6)),
       score: sure === null ? mean : mean * sure,
       file_name: about.file_name,
     };
+    if (category) entry.category = category;
     if (about.seconds !== undefined) entry.seconds = to6(about.seconds);
     if (who !== undefined) entry.track_id = who;
     if (box) entry.bbox = box;

@@ -4,7 +4,7 @@
 const onCanvas = (point) => [point.x + 0.5, point.y + 0.5];
 
 // `shown`: {edges, labels, sigma: which of them are wanted, least: the lowest score, box: one that was drawn, heat: a map}.
-function drawAll(canvas, picture, answer, skeletonEdges, shown) {
+function drawAll(canvas, picture, answer, skeleton, shown) {
   const context = canvas.getContext("2d");
   const longer = Math.max(picture.width, picture.height), unit = longer / 400;
   const density = Math.ceil(1000 / longer);  // points on small pictures are drawn finer than their px
@@ -23,14 +23,14 @@ function drawAll(canvas, picture, answer, skeletonEdges, shown) {
     const { points } = instance;
     if (instance.box) drawPlace(context, instance, unit);
     const crowd = points.length > 60 ? 0.5 : points.length > 20 ? 0.75 : 1;
-    if (shown.edges) drawEdges(context, points, skeletonEdges, shown.least, unit * crowd);
+    if (shown.edges) drawEdges(context, points, skeleton, shown.least, unit * crowd);
     for (const point of points) if (point.score >= shown.least) drawPoint(context, point, shown, unit * crowd);
   }
 }
 
 // Where the model found an instance, who it is in a video, and how sure it is.
-function drawPlace(context, { box, score, track_id: who }, unit) {
-  const text = [who === undefined ? "" : `#${who}`, score === null ? "" : score.toFixed(2)].filter(Boolean).join(" ");
+function drawPlace(context, { box, score, category, track_id: who }, unit) {
+  const text = [category ?? "", who === undefined ? "" : `#${who}`, score === null ? "" : score.toFixed(2)].filter(Boolean).join(" ");
   context.strokeStyle = "#ffd400";
   context.lineWidth = unit * 0.8;
   context.strokeRect(...box);
@@ -54,15 +54,17 @@ function drawHeatmap(context, picture, heat, box) {
 }
 
 // Each limb has a colour of its own, with a dark rim, so that it is seen on any picture.
-function drawEdges(context, points, edges, least, unit) {
+function drawEdges(context, points, { points: names, edges }, least, unit) {
+  const named = new Map(points.map((point) => [point.name, point]));  // of several kinds each has some of the points
   for (const [rim, width] of [[true, 3], [false, 1.8]]) {
     edges.forEach(([a, b], i) => {
-      if (points[a].score < least || points[b].score < least) return;
+      const ends = [named.get(names[a]), named.get(names[b])];
+      if (!ends.every((end) => end && end.score >= least)) return;
       context.strokeStyle = rim ? "#000a" : `hsl(${Math.round(360 * i / edges.length)} 95% 62%)`;
       context.lineWidth = unit * width;
       context.beginPath();
-      context.moveTo(...onCanvas(points[a]));
-      context.lineTo(...onCanvas(points[b]));
+      context.moveTo(...onCanvas(ends[0]));
+      context.lineTo(...onCanvas(ends[1]));
       context.stroke();
     });
   }

@@ -118,7 +118,7 @@ async function look(about, box) {
     follower ??= new Follower(box, model.spec);
     return follower.look(ask, [about.picture.width, about.picture.height]);
   }
-  people ??= new Identities(model.spec.skeleton.sigmas);
+  people ??= new Identities(model.spec.skeleton.sigmas, model.spec.skeleton.points);
   const found = await ask(null), who = people.next(found.instances, steps);
   found.instances.forEach((instance, i) => { if (who[i] !== null) instance.track_id = who[i]; });
   return found;
@@ -131,12 +131,12 @@ function forgetWho() {
 
 // Into the COCO file: a picture replaces what was there, a frame is one more.
 function keep(about) {
-  const of = { image_id: 1, file_name: about.name ?? "" };
+  const of = { image_id: 1, file_name: about.name ?? "", kinds: Object.keys(model.spec.skeleton.kinds ?? {}) };
   if (about.seconds === undefined) {
     entries = cocoEntries(answer, of);
     return;
   }
-  entries.push(...cocoEntries(answer, { image_id: about.frame + 1, file_name: `${of.file_name}#${String(about.frame).padStart(6, "0")}`, seconds: about.seconds }));
+  entries.push(...cocoEntries(answer, { ...of, image_id: about.frame + 1, file_name: `${of.file_name}#${String(about.frame).padStart(6, "0")}`, seconds: about.seconds }));
 }
 
 function show() {
@@ -163,7 +163,7 @@ function show() {
 
 function draw() {
   if (!still) { canvas.width = canvas.height = 1; return; }
-  drawAll(canvas, still.picture, answer, model?.spec.skeleton.edges ?? [], {
+  drawAll(canvas, still.picture, answer, model?.spec.skeleton ?? { points: [], edges: [] }, {
     edges: $("edges").checked,
     labels: $("labels").checked,
     sigma: $("sigma").checked,

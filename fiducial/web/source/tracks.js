@@ -67,10 +67,11 @@ function bestPairs(worth) {
 }
 
 class Identities {
-  // sigmas of the skeleton, null: all points alike.
-  constructor(sigmas) {
+  // sigmas of the skeleton, null: all points alike; names of its points, of which instances of a kind have some.
+  constructor(sigmas, names) {
     const mean = sigmas && sigmas.reduce((sum, sigma) => sum + sigma, 0) / sigmas.length;
     this.sigmas = sigmas && sigmas.map((sigma) => sigma * SIGMA / mean);
+    this.names = names;
     this.known = [];
     this.count = 0;
   }
@@ -98,17 +99,18 @@ class Identities {
   }
 
   // x and y of the points that count, and of the box's two corners, one after the other.
-  begun({ points, box: [x, y, width, height] }) {
+  begun({ points, box: [x, y, width, height], category = null }) {
     const sure = confidentPoints(points), side = Math.sqrt(width * height);
-    const places = [...points.map((point, i) => (sure[i] ? [point.x, point.y] : [NaN, NaN])), [x, y], [x + width, y + height]];
-    const numbers = places.flatMap((place, i) => place.map((value) => begunNumber(value, Identities.noise(i < points.length, side), (SPEED * side) ** 2)));
-    return { number: null, seen: 1, unseen: 0, side, numbers };
+    const placed = new Map(points.map((point, i) => [point.name, sure[i] ? [point.x, point.y] : [NaN, NaN]]));
+    const places = [...this.names.map((name) => placed.get(name) ?? [NaN, NaN]), [x, y], [x + width, y + height]];
+    const numbers = places.flatMap((place, i) => place.map((value) => begunNumber(value, Identities.noise(i < this.names.length, side), (SPEED * side) ** 2)));
+    return { number: null, category, seen: 1, unseen: 0, side, numbers };
   }
 
   met(known, found) {
     const points = found.numbers.length / 2 - 2;
     const numbers = known.numbers.map((number, i) => measured(number, found.numbers[i].value, Identities.noise(i < 2 * points, found.side)));
-    return { number: known.number, seen: known.seen + found.seen, unseen: 0, side: found.side, numbers };
+    return { number: known.number, category: known.category, seen: known.seen + found.seen, unseen: 0, side: found.side, numbers };
   }
 
   static noise(isPoint, side) { return ((isPoint ? POINT_NOISE : BOX_NOISE) * side) ** 2; }
@@ -126,7 +128,7 @@ class Identities {
 
   // How alike they are, by points and boxes, times how certain the foretold place is; 0: not the same.
   worth(known, found, score) {
-    if (!Identities.near(known, found)) return 0;
+    if (known.category !== found.category || !Identities.near(known, found)) return 0;
     const area = (known.side ** 2 + found.side ** 2) / 2, places = known.numbers.length / 2;
     let similar = 0, both = 0, either = 0, certain = 0, counted = 0;
     for (let i = 0; i < places; i += 1) {
