@@ -69,11 +69,14 @@ def next_images(
     with folders.alone(folder):
         seen: list[Seen] = []
         found_in: list[str] = []
+        nothing_in: list[str] = []
         with progress("look", sources.count(inputs), "images", bar=bar) as advance:
             for frame in frames():
                 if len(frame.points):
                     seen.append(see(run, frame.image, _boxes_of(frame), frame.points))
                     found_in.append(frame.frame.name)
+                else:
+                    nothing_in.append(frame.frame.name)
                 advance(1)
         if not seen:
             raise UserError(names[0], f"the model finds nothing in it: {problems[0] if problems else 'no points'}")
@@ -90,8 +93,15 @@ def next_images(
         page = _write_page(folder, rows, [kept[name] for name in chosen], run.skeleton, len(seen), network_path)
     for problem in problems[:20]:
         logger.warning(problem)
+    if nothing_in:
+        some = f"{', '.join(nothing_in[:3])}{', ..' * (len(nothing_in) > 3)}"
+        logger.warning(
+            f"nothing was found in {len(nothing_in)} images, which have no rank ({some}): where instances are missed there, label "
+            "these too"
+        )
     figures = {
         "pool": len(seen),
+        "nothing_found": nothing_in,
         "chosen": rows,
         "problems": problems,
         "files": {"list": str(folder / "next.csv"), **written, "report": str(page)},
