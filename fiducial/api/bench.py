@@ -35,6 +35,7 @@ def bench(
     methods: str | Sequence[str] | None = None,
     backbones: str | Sequence[str] | None = None,
     sizes: str | Sequence[Any] | None = None,
+    int8: bool = False,
     progress: bool = False,
 ) -> Result:
     """Measures what networks of random weights take on this device, and writes the table that `fiducial.search` reads.
@@ -43,7 +44,8 @@ def bench(
         out: the table's file; one that was begun is continued.
         make: a folder, into which the networks' files are only made. folder: such a folder, whose files are timed; that needs
             no torch. Without either both are done here.
-        runtime, threads: where; points, methods, backbones, sizes: of the networks, as `fiducial.search` has them.
+        runtime, threads: where; points, methods, backbones, sizes: of the networks, as `fiducial.search` has them; int8:
+            each in int8 besides.
         model: an exported file, which is timed again and again instead, and held against `budget` where one is given.
 
     `result.table` has a row a network."""
@@ -52,7 +54,9 @@ def bench(
     place = place_of(runtime, "--runtime")
     place = place if threads is None else replace(place, threads=threads)
     if folder is None:
-        wanted = _networks(names_of(methods), names_of(backbones), names_of(sizes) or SIZES, points)
+        if int8 and not getattr(runtimes.named(place.runtime), "INT8", None):
+            raise UserError("--int8", f"no int8 files are made for {place.runtime}; leave it out")
+        wanted = _networks(names_of(methods), names_of(backbones), names_of(sizes) or SIZES, points, int8)
         if make is not None:
             return _made(wanted, place, path_of(make, "make"), progress)
         with tempfile.TemporaryDirectory(prefix="fiducial-") as work:
@@ -61,10 +65,10 @@ def bench(
     return _timed(path_of(folder, "folder"), place, path_of(out, "out"), progress)
 
 
-def _networks(methods: str | None, backbones: str | None, sizes: str, points: int) -> list[Network]:
+def _networks(methods: str | None, backbones: str | None, sizes: str, points: int, int8: bool) -> list[Network]:
     from fiducial.searching import space  # torch
 
-    return space.networks_of(methods, backbones, sizes, points)
+    return space.networks_of(methods, backbones, sizes, points, int8=int8)
 
 
 def _made(wanted: Sequence[Network], place: Place, folder: Path, progress: bool) -> Result:
@@ -104,6 +108,7 @@ def rows_of(table: Table) -> list[dict[str, Any]]:
             "backbone": entry.network.backbone,
             "size": str(entry.network.size),
             "points": entry.network.points,
+            "precision": entry.network.precision,
             "ms": "-" if entry.ms is None else f"{entry.ms:.3f}",
             "rounds": entry.error or f"{entry.low_ms:.3f} to {entry.high_ms:.3f}",
             "MiB": "-" if entry.memory_bytes is None else f"{entry.memory_bytes / 2**20:.0f}",

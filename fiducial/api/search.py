@@ -22,6 +22,7 @@ def search(
     sizes: str | Sequence[Any] | None = None,
     table: Any = None,
     jobs: int = 1,
+    int8: bool = True,
     distill: bool = True,
     batch_size: int | None = None,
     lr: float | str | None = None,
@@ -40,8 +41,8 @@ def search(
         data: a path that `fiducial fit` takes; out: folder of the search.
         budget: such as "3ms@onnxruntime:1", a crop's milliseconds in a runtime on so many threads; minutes: that all may take.
         methods, backbones, sizes: what is thought of, as `fiducial.compare` has them [usual ones]. table: latencies that
-            `fiducial bench` measured on the device that is meant. jobs: runs at a time. distill: at the end, where there is
-            time, a larger network teaches the best one.
+            `fiducial bench` measured on the device that is meant. jobs: runs at a time. int8: networks that keep the budget in int8 alone are
+            thought of, too. distill: at the end, where there is time, a larger network teaches the best one.
         The others are those of `fiducial.fit`, for every run.
 
     `result.figures["winner"]` names the file; `result.table` has a row a network that was trained, `result.lines` the answer."""
@@ -56,6 +57,7 @@ def search(
         options=options_of(batch_size=batch_size, lr=lr, seed=seed, points=points, pretrained=pretrained),
         settings=tuple(settings_of(more, settings)),
         jobs=jobs,
+        int8=int8,
         distill=distill,
     )
     figures = workflow.search(asked, path_of(out, "out"), progress=progress)

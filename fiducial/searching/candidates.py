@@ -17,6 +17,8 @@ from fiducial.comparison.cells import Cell, Plan
 from fiducial.comparison.train import shares
 from fiducial.errors import UserError
 from fiducial.log import logger, muted
+from fiducial.runtime import runtime
+from fiducial.runtime.export_card import Precision
 from fiducial.searching import bench, networks, space
 from fiducial.searching import table as tables
 from fiducial.searching.budget import Budget
@@ -26,20 +28,25 @@ from fiducial.searching.table import Entry, Table
 from fiducial.training import fit as fitting
 from fiducial.training.fit import Data
 
+UNKNOWN = "not in the table"
+Latency = Callable[[Cell, Precision], Entry]  # tells what a cell's network takes in a precision
+INT8_TIMES = 2.5  # the budget that a network may take in fp32, for int8 to be tried
+MOST_INT8 = 3  # candidates that keep the budget in int8 alone
+INT8_SHARE = 0.08  # of the minutes, to measure them
 MOST = 12  # candidates: more of them would each get too little
 EVERY_S = 15.0  # a line
 SHARE = 0.15  # of the minutes that measuring may take
 FEWEST = 2  # candidates, for which measuring goes on beyond that
 
 
-def latency_here(out: Path, budget: Budget, points: int) -> Callable[[Cell], Entry]:
+def latency_here(out: Path, budget: Budget, points: int) -> Latency:
     """Gives what tells a cell's latency on this machine: kept in OUT/table.json, else measured and added to it."""
     path = out / "table.json"
     table = _own_table(path, budget)
 
-    def latency(cell: Cell) -> Entry:
+    def latency(cell: Cell, precision: Precision) -> Entry:
         nonlocal table
-        network = space.network_of(cell, points)
+        network = space.network_of(cell, points, precision)
         if (known := table.find(network)) is not None:
             return known
         with tempfile.TemporaryDirectory(prefix="fiducial-") as folder, muted():
@@ -52,12 +59,12 @@ def latency_here(out: Path, budget: Budget, points: int) -> Callable[[Cell], Ent
     return latency
 
 
-def latency_of(table: Table, points: int) -> Callable[[Cell], Entry]:
+def latency_of(table: Table, points: int) -> Latency:
     """Gives what looks a cell's latency up in a table that was made elsewhere."""
 
-    def latency(cell: Cell) -> Entry:
-        network = space.network_of(cell, points)
-        return table.find(network) or Entry(network, error="not in the table")
+    def latency(cell: Cell, precision: Precision) -> Entry:
+        network = space.network_of(cell, points, precision)
+        return table.find(network) or Entry(network, error=UNKNOWN)
 
     return latency
 
@@ -87,19 +94,15 @@ def read_table(path: Path, budget: Budget, points: int, state: State) -> Table:
     return table
 
 
-def find(
-    plan: Plan, budget: Budget, latency: Callable[[Cell], Entry], state: State, seconds: float, keep: Callable[[], None]
-) -> list[Timed]:
-    """Finds cells that keep the budget, the likeliest first; what does not is noted in `state` as dropped.
-
-    Ends when there are enough, or `seconds` are used up and there are some. UserError with the nearest where none keeps
-    it."""
+def find(plan: Plan, budget: Budget, latency: Latency, state: State, seconds: float) -> tuple[list[Timed], list[Timed]]:
+    """Finds cells that keep the budget, the likeliest first, and those that were timed and are over it, which are noted in
+    `state` as dropped. Ends when there are enough, or `seconds` are used up and there are some."""
     began = said = time.monotonic()
     measured = 0
 
     def told(cell: Cell) -> Entry:
         nonlocal said, measured
-        entry, measured = latency(cell), measured + 1
+        entry, measured = latency(cell, "fp32"), measured + 1
         if time.monotonic() - said > EVERY_S:
             said = time.monotonic()
             known = "" if entry.ms is None else f", {entry.ms:.3g} ms"
@@ -122,16 +125,44 @@ def find(
             elif not walk.keeps(each.entry):
                 over.append(each)
                 state.drop(title_of(each.cell), _over(each.entry, budget), each.entry.ms)
-        keep()
         used = time.monotonic() - began
         if len(within) >= MOST or (used > seconds and len(within) >= FEWEST):
             for left in pairs[number:]:
                 why = "enough others keep the budget" if len(within) >= MOST else "no time was left to measure it"
                 state.drop(f"{left[0].label} on {left[0].recipe.backbone}", why)
             break
-    if not within:
-        raise _nothing(over, budget, state)
-    return [*within, *smaller][:MOST]
+    return [*within, *smaller][:MOST], over
+
+
+def find_int8(plan: Plan, budget: Budget, latency: Latency, state: State, seconds: float) -> list[Timed]:
+    """Finds cells that keep the budget in int8 and not in fp32: of a pair the smallest that is over it, the likeliest first.
+
+    Of those whose latency in fp32 is known, until `seconds` are used up; none where int8 is not made for the runtime."""
+    family, walk, began = (
+        runtime.named(budget.place.runtime),
+        Walk(budget.ms, lambda cell: latency(cell, "int8")),
+        time.monotonic(),
+    )
+    if not getattr(family, "INT8", None):
+        return []
+    over = {each.what: each.ms for each in state.dropped if each.ms is not None}
+    found: list[Timed] = []
+    for cells in space.by_pair(plan):
+        near = next(
+            (cell for cell in cells if budget.ms < over.get(title_of(cell), 0.0) <= INT8_TIMES * budget.ms), None
+        )
+        if near is None:
+            continue
+        if len(found) >= MOST_INT8 or time.monotonic() - began > seconds:
+            break
+        entry = latency(near, "int8")
+        if walk.keeps(entry):
+            found.append(Timed(near, entry))
+            state.dropped = tuple(each for each in state.dropped if each.what != title_of(near))
+        elif entry.error != UNKNOWN:
+            took = entry.error or f"{entry.ms:.3g} ms"
+            state.drop(f"{title_of(near)}, int8", f"{space.OVER} in int8 too: {took}", entry.ms)
+    return found
 
 
 def timed_candidates(found: Sequence[Timed], data: Data, jobs: int, state: State) -> list[Candidate]:
@@ -159,6 +190,7 @@ def timed_candidates(found: Sequence[Timed], data: Data, jobs: int, state: State
                     recipe=replace(recipe, precision=pace.precision, memory_format=pace.memory_format),  # type: ignore[arg-type]
                     ms=each.entry.ms,
                     high_ms=each.entry.high_ms,
+                    precision=each.entry.network.precision,
                     pace_s=steps * pace.step + pace.validation,
                 )
             )
@@ -188,8 +220,8 @@ def _over(entry: Entry, budget: Budget) -> str:
     return f"{space.OVER}: {entry.ms:.3g} ms ({entry.low_ms:.3g} to {entry.high_ms:.3g}), {space.ROOM * budget.ms:.3g} allowed"
 
 
-def _nothing(over: Sequence[Timed], budget: Budget, state: State) -> UserError:
-    """The error of a budget that nothing keeps, with what comes nearest."""
+def nothing(over: Sequence[Timed], budget: Budget, state: State) -> UserError:
+    """Makes the error of a budget that nothing keeps, with what comes nearest."""
     if not over:
         first = state.dropped[0] if state.dropped else None
         return UserError(

@@ -35,6 +35,8 @@ class Row:
     label: str
     backbone: str
     size: str
+    title: str
+    precision: str
     ms: float  # of the table: random weights
     nme: float  # val, its best epoch
     epochs: int
@@ -72,6 +74,8 @@ def rows_of(state: State, out: Path) -> list[Row]:
                 label=candidate.label,
                 backbone=candidate.recipe.backbone,
                 size=str(candidate.recipe.size),
+                title=candidate.title,
+                precision=candidate.precision,
                 ms=candidate.ms,
                 nme=nme,
                 epochs=epochs,
@@ -167,7 +171,7 @@ def short_table(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Makes a few columns for the terminal."""
     return [
         {
-            "": f"{row['label']} on {row['backbone']} {row['size']}",
+            "": row["title"],
             "val NME %": f"{100 * row['nme']:.2f}",
             "epochs": row["epochs"],
             "ms": f"{row['ms']:.2f}{' *' if row['on_front'] else ''}",
@@ -218,7 +222,7 @@ def page_of(
 def _tried(state: State, rows: Sequence[Row]) -> Table:
     lines = [
         (
-            f"{row.label} on {row.backbone} {row.size}",
+            row.title,
             Figure(f"{100 * row.nme:.2f}"),
             row.epochs,
             Figure(f"{row.ms:.2f}{' *' if row.on_front else ''}"),

@@ -22,6 +22,7 @@ from fiducial.searching.state import State
 
 SHIPPED = "shipped"  # folder in OUT
 FACTS = "shipped.json"  # what was measured, so that a search that goes on does not measure again
+MAX_DROP = 0.02  # share of NME that int8 may cost
 MOST_TRIED = 3  # runs that are exported, where the files of better ones are over the budget
 
 
@@ -47,7 +48,7 @@ def ship(state: State, source: Source, out: Path, budget: Budget) -> Shipped:
                 return Shipped(**{**values, "ms": tuple(values["ms"])})
     tried: list[tuple[float, str, list[float]]] = []
     for name, _, _ in state.best()[:MOST_TRIED]:
-        file, ms = _exported(name, out, budget)
+        file, ms = _exported(state, name, source, out, budget)
         tried.append((max(ms), name, ms))
         if max(ms) <= budget.ms:
             return _judged(name, file, ms, budget, source, out)
@@ -56,14 +57,20 @@ def ship(state: State, source: Source, out: Path, budget: Budget) -> Shipped:
     state.note(f"no file kept the budget in all of {bench.REPEATS} measurements; {name} came nearest")
     file = runtime.resolved(out / SHIPPED)
     if name != tried[-1][1]:
-        file, ms = _exported(name, out, budget)
+        file, ms = _exported(state, name, source, out, budget)
     return _judged(name, file, ms, budget, source, out)
 
 
-def _exported(name: str, out: Path, budget: Budget) -> tuple[Path, list[float]]:
+def _exported(state: State, name: str, source: Source, out: Path, budget: Budget) -> tuple[Path, list[float]]:
+    """The run's file, in int8 where its network keeps the budget so and the accuracy allows it."""
     target = runtime.named(budget.place.runtime).TARGET
     assert target is not None
-    file, _ = export.export_model(out / "runs" / name, target, out / SHIPPED)
+    int8 = source.path if state.candidate(name).precision == "int8" else None
+    file, proof = export.export_model(out / "runs" / name, target, out / SHIPPED, int8=int8, max_drop=MAX_DROP)
+    if int8 is not None and proof.precision != "int8":
+        state.note(
+            f"{name}: int8 was refused by its accuracy or its time, {proof.precision} was written; model.int8.json says why"
+        )
     logger.info(f"timing {file} {bench.REPEATS} times")
     return file, bench.repeated_ms(file, budget.place.threads)
 

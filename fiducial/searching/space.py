@@ -11,6 +11,7 @@ from fiducial.comparison.cells import Cell, Plan
 from fiducial.comparison.methods import plan_of_words
 from fiducial.data.source import Source
 from fiducial.geometry import Size
+from fiducial.runtime.export_card import Precision
 from fiducial.searching.table import Entry, Network
 
 # The likeliest first; of widths and kinds that cover .2 to 100 ms on a core. Those whose ImageNet weights are on this
@@ -67,8 +68,11 @@ def backbones_here(weights: Sequence[str]) -> list[str]:
     return [*with_weights, *(name for name in BACKBONES if name not in with_weights)]
 
 
-def networks_of(methods: str | None, backbones: str | None, sizes: str, points: int) -> list[Network]:
-    """Lists the networks that words mean, None = the usual ones, for a table that is of no data."""
+def networks_of(
+    methods: str | None, backbones: str | None, sizes: str, points: int, *, int8: bool = False
+) -> list[Network]:
+    """Lists the networks that words mean, None = the usual ones, for a table that is of no data; with `int8` each in int8
+    besides."""
     plan = plan_of_words(
         Source(Path()),
         methods=methods or METHODS,
@@ -79,13 +83,14 @@ def networks_of(methods: str | None, backbones: str | None, sizes: str, points: 
         options={},
         settings=(),
     )
-    return [network_of(cell, points) for cell in plan.cells]
+    precisions: list[Precision] = ["fp32", "int8"] if int8 else ["fp32"]
+    return [network_of(cell, points, precision) for cell in plan.cells for precision in precisions]
 
 
-def network_of(cell: Cell, points: int) -> Network:
+def network_of(cell: Cell, points: int, precision: Precision = "fp32") -> Network:
     """Gives the network of a cell, of which the latency is."""
     recipe = cell.recipe
-    return Network(recipe.backbone, recipe.method, dict(recipe.head), recipe.size, points)
+    return Network(recipe.backbone, recipe.method, dict(recipe.head), recipe.size, points, precision)
 
 
 def by_pair(plan: Plan) -> list[list[Cell]]:

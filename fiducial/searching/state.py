@@ -17,6 +17,7 @@ from typing import Any
 
 from fiducial import config, files
 from fiducial.errors import UserError
+from fiducial.runtime.export_card import Precision
 from fiducial.training.recipe import Recipe
 
 FILE = "state.json"
@@ -35,7 +36,14 @@ class Candidate:
     recipe: Recipe
     ms: float
     high_ms: float
+    precision: Precision = "fp32"  # in which it keeps the budget; it is trained in fp32
     pace_s: float | None = None  # of an epoch, foretold and then measured
+
+    @property
+    def title(self) -> str:
+        """Names it as people read it."""
+        precision = "" if self.precision == "fp32" else f", {self.precision}"
+        return f"{self.label} on {self.recipe.backbone} {self.recipe.size}{precision}"
 
 
 @dataclass

@@ -17,6 +17,7 @@ from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.profiling.machine import processor
 from fiducial.runtime.cost import Latency
+from fiducial.runtime.export_card import Precision
 from fiducial.searching.budget import Place
 from fiducial.version import __version__
 
@@ -32,12 +33,14 @@ class Network:
     head: dict[str, Any]  # settings of the method's head; defaults where absent
     size: Size
     points: int
+    precision: Precision = "fp32"
 
     @property
     def key(self) -> str:
         """Tells networks apart."""
         head = "".join(f":{name}={config.as_setting(value)}" for name, value in sorted(self.head.items()))
-        return f"{self.method}{head} {self.backbone} {self.size} {self.points}"
+        precision = "" if self.precision == "fp32" else f" {self.precision}"
+        return f"{self.method}{head} {self.backbone} {self.size} {self.points}{precision}"
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from fiducial.data.facts import facts_of
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.log import logger
-from fiducial.models import packaged_weights
+from fiducial.models import catalog, packaged_weights
 from fiducial.progress import duration
 from fiducial.searching import candidates, page, rungs, shipping, space, state, teaching
 from fiducial.searching.budget import Budget
+from fiducial.searching.space import Timed
 from fiducial.searching.state import Clock, State
 from fiducial.training import fit as fitting
 from fiducial.training import plan as run_plan
@@ -49,6 +50,7 @@ class Search:
     options: Mapping[str, Any] = field(default_factory=dict)  # of every run, as `fit` has them
     settings: Sequence[str] = ()
     jobs: int = 1
+    int8: bool = True  # networks that keep the budget in int8 alone are thought of, too
     distill: bool = True  # from a larger teacher at the end, where there is time
 
     def written(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ class Search:
             "table": None if self.table is None else str(self.table.resolve()),
             **{name: str(value) for name, value in self.options.items()},
             "settings": list(self.settings),
+            "int8": self.int8,
             "distill": self.distill,
         }
 
@@ -134,8 +137,12 @@ def _choose(now: State, asked: Search, data: Data, common: Recipe, out: Path, cl
         for note in now.notes:
             logger.warning(note)
     seconds = candidates.SHARE * clock.limit_s
-    found = candidates.find(plan, budget, latency, now, seconds, keep=lambda: None)
-    names = ", ".join(f"{space.title_of(each.cell)} {each.entry.ms:.3g} ms" for each in found)
+    found, over = candidates.find(plan, budget, latency, now, seconds)
+    if asked.int8 and asked.data == Source(asked.data.path):  # `export --int8` takes a path alone
+        found += candidates.find_int8(plan, budget, latency, now, candidates.INT8_SHARE * clock.limit_s)
+    if not found:
+        raise candidates.nothing(over, budget, now)
+    names = ", ".join(f"{space.title_of(each.cell)} {each.entry.ms:.3g} ms{_in(each)}" for each in found)
     logger.info(f"{len(found)} candidates within {budget}: {names}; {len(now.dropped)} dropped")
     now.candidates = tuple(candidates.timed_candidates(found, data, asked.jobs, now))
     now.chosen = True
@@ -153,4 +160,11 @@ def _space(asked: Search, common: Recipe) -> Plan:
     for backbone in backbones or space.backbones_here(weights):
         sizes = sizes_of(asked.sizes) or space.sizes_around(common.size, space.grid_of(backbone))
         cells += plan_of(asked.data, methods, backbones=[backbone], sizes=sizes).cells
+    for recipe in {(cell.label, cell.recipe.backbone): cell.recipe for cell in cells}.values():
+        catalog.check(recipe.backbone, recipe.method, recipe.head)
     return Plan(data=asked.data, cells=tuple(cells))
+
+
+def _in(timed: Timed) -> str:
+    precision = timed.entry.network.precision
+    return "" if precision == "fp32" else f" in {precision}"

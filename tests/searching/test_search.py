@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,7 @@ WORDS: dict[str, Any] = {
     "pretrained": "no",
     "batch_size": 16,
     "settings": [*quick.ALONE, "passes=1"],
+    "int8": False,
     "distill": False,
 }
 
@@ -186,12 +189,47 @@ def test_a_budget_that_nothing_keeps_is_told_with_the_nearest(
     assert here.commands == []
 
 
+def test_networks_that_keep_the_budget_in_int8_alone_are_thought_of(blobs: Path) -> None:
+    """In fp32 it is said to take 2 ms; in int8 1 ms. Its accuracy and its real time then decide, as of any export."""
+
+    def latency(cell: Any, precision: Any) -> tables.Entry:
+        ms = {"fp32": 2.0, "int8": 1.0}[precision]
+        return tables.Entry(workflow.space.network_of(cell, 3, precision), ms=ms, low_ms=ms, high_ms=ms)
+
+    now = state.State({"distill": False})
+    search = workflow.Search(
+        data=workflow.Source(blobs),
+        budget=workflow.Budget(1.5, HERE),
+        minutes=1,
+        methods="simcc",
+        backbones="test_efficientnet",
+        sizes="32x32",
+    )
+    plan = workflow._space(search, workflow.Recipe(pretrained="no"))
+    found, over = candidates.find(plan, search.budget, latency, now, 9.0)
+    assert (found, [each.entry.ms for each in over]) == ([], [2.0])
+    assert [each.ms for each in now.dropped] == [2.0]
+    found = candidates.find_int8(plan, search.budget, latency, now, 9.0)
+    assert [(each.entry.network.precision, each.entry.ms) for each in found] == [("int8", 1.0)]
+    assert now.dropped == ()
+    assert candidates.find_int8(plan, workflow.Budget(0.5, HERE), latency, now, 9.0) == [], "too far over the budget"
+
+
 def test_a_table_of_elsewhere_is_said_and_used(here: type[InThisProcess], blobs: Path, tmp_path: Path) -> None:
     listing = networks.make_folder(
         workflow.space.networks_of("deeppose", "test_efficientnet", "32x32", 3), "onnxruntime", tmp_path / "made"
     )
     assert [made.error for made in listing.networks] == [""]
+    code = "import sys, fiducial; fiducial.bench(sys.argv[2], folder=sys.argv[1]); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "made"), str(tmp_path / "table.json")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n", "the device needs no torch"
     table = bench.table_of_folder(tmp_path / "made", HERE, tmp_path / "table.json")
+    assert [entry.ms for entry in table.entries] == [entry.ms for entry in tables.read(tmp_path / "table.json").entries]
     other = tables.replace(table, device=tables.replace(table.device, processor="Abacus 9"))
     tables.write(tmp_path / "table.json", other)
     asked = {**WORDS, "methods": "deeppose,simcc", "table": tmp_path / "table.json", "minutes": 0.5}
@@ -209,7 +247,7 @@ def test_a_table_of_elsewhere_is_said_and_used(here: type[InThisProcess], blobs:
         sizes="32x32",
     )
     plan = workflow._space(search, workflow.Recipe(pretrained="no"))
-    found = candidates.find(plan, budget, latency, now, 60.0, keep=lambda: None)
+    found, _ = candidates.find(plan, budget, latency, now, 60.0)
     assert [each.cell.label for each in found] == ["deeppose"]
     assert any(each.why == "not in the table" for each in now.dropped)
     with pytest.raises(UserError, match="3 points, the data have 68"):

@@ -33,15 +33,16 @@ def bench(
         typer.Option(file_okay=False, help="Only make the files of networks, into this folder; it goes to the device."),
     ] = None,
     place: Annotated[
-        str, typer.Option("--runtime", help="onnxruntime, openvino, ncnn, ..; RUNTIME:THREADS.")
-    ] = "onnxruntime",
+        str | None, typer.Option("--runtime", help="onnxruntime, openvino, ncnn, ..; RUNTIME:THREADS [onnxruntime:1].")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the runtime [1].")] = None,
-    points: Annotated[int, typer.Option(min=1, help="How many points the networks find.")] = 17,
+    points: Annotated[int | None, typer.Option(min=1, help="How many points the networks find [17].")] = None,
     methods: Annotated[str | None, typer.Option(help="As compare has them [those that search thinks of].")] = None,
     backbones: Annotated[str | None, typer.Option(help="Comma separated; names hold widths [those of search].")] = None,
     sizes: Annotated[
         str | None, typer.Option(help="Inputs, WIDTHxHEIGHT px, comma separated [96x96,128x128,192x192].")
     ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Each network in int8, too.")] = False,
     budget: Annotated[str | None, typer.Option(help="Of MODEL: whether it keeps 3ms@onnxruntime:1 each time.")] = None,
     part: PartAloneOption = None,
     json_file: JsonOption = None,
@@ -62,9 +63,12 @@ def bench(
         refuse(
             "is for networks that are made; a model has its own",
             make=make,
+            runtime=place,
+            points=points,
             methods=methods,
             backbones=backbones,
             sizes=sizes,
+            int8=int8,
             out=out,
         )
         result = fiducial.bench(model=what, budget=budget, threads=threads)
@@ -74,22 +78,27 @@ def bench(
             refuse(
                 "is for making networks, and FOLDER holds some",
                 make=make,
+                points=points,
                 methods=methods,
                 backbones=backbones,
                 sizes=sizes,
+                int8=int8,
             )
-        if out is None and make is None:
+        if make is not None:
+            refuse("is for timing, and --make only makes the files", out=out)
+        elif out is None:
             raise UserError("--out: missing; expected a file for the table, or --make FOLDER")
         result = fiducial.bench(
             out,
             folder=what,
             make=make,
-            runtime=place,
+            runtime=place or "onnxruntime",
             threads=threads,
-            points=points,
+            points=points or 17,
             methods=methods,
             backbones=backbones,
             sizes=sizes,
+            int8=int8,
             progress=has_bar(json_file),
         )
     write_figures(json_file, {name: value for name, value in result.figures.items() if name != "files"})

@@ -46,6 +46,7 @@ def search(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    int8: Annotated[bool, typer.Option(help="Think of networks that keep the budget in int8 alone, too.")] = True,
     distill: Annotated[
         bool, typer.Option(help="At the end, where there is time, a larger network teaches the best one.")
     ] = True,
@@ -78,6 +79,7 @@ def search(
         sizes=sizes,
         table=table,
         jobs=jobs,
+        int8=int8,
         distill=distill,
         progress=has_bar(json_file),
         **chosen,
