@@ -16,6 +16,7 @@ from fiducial import files
 from fiducial.comparison.cells import Cell, Plan
 from fiducial.comparison.train import shares
 from fiducial.errors import UserError
+from fiducial.geometry import Size
 from fiducial.log import logger, muted
 from fiducial.runtime import runtime
 from fiducial.runtime.export_card import Precision
@@ -34,6 +35,7 @@ INT8_TIMES = 2.5  # the budget that a network may take in fp32, for int8 to be t
 MOST_INT8 = 3  # candidates that keep the budget in int8 alone
 INT8_SHARE = 0.08  # of the minutes, to measure them
 MOST = 12  # candidates: more of them would each get too little
+MOST_PAIRS = 30  # of backbone and method, among which they are chosen
 EVERY_S = 15.0  # a line
 SHARE = 0.15  # of the minutes that measuring may take
 FEWEST = 2  # candidates, for which measuring goes on beyond that
@@ -126,12 +128,20 @@ def find(plan: Plan, budget: Budget, latency: Latency, state: State, seconds: fl
                 over.append(each)
                 state.drop(title_of(each.cell), _over(each.entry, budget), each.entry.ms)
         used = time.monotonic() - began
-        if len(within) >= MOST or (used > seconds and len(within) >= FEWEST):
+        if len(within) >= MOST_PAIRS or (used > seconds and len(within) >= FEWEST):
             for left in pairs[number:]:
-                why = "enough others keep the budget" if len(within) >= MOST else "no time was left to measure it"
+                why = "enough others keep the budget" if len(within) >= MOST_PAIRS else "no time was left to measure it"
                 state.drop(f"{left[0].label} on {left[0].recipe.backbone}", why)
             break
-    return [*within, *smaller][:MOST], over
+    return [*within, *smaller], over
+
+
+def likeliest(found: Sequence[Timed], planned: Size, weights: Sequence[str], state: State) -> list[Timed]:
+    """Picks the likeliest of those that keep the budget and puts them first; the others are noted as dropped."""
+    order = sorted(found, key=lambda each: space.doubt(each.cell, planned, weights))
+    for each in order[MOST:]:
+        state.drop(title_of(each.cell), "keeps the budget, but others are likelier to be the best", each.entry.ms)
+    return order[:MOST]
 
 
 def find_int8(plan: Plan, budget: Budget, latency: Latency, state: State, seconds: float) -> list[Timed]:

@@ -142,6 +142,8 @@ def _choose(now: State, asked: Search, data: Data, common: Recipe, out: Path, cl
         found += candidates.find_int8(plan, budget, latency, now, candidates.INT8_SHARE * clock.limit_s)
     if not found:
         raise candidates.nothing(over, budget, now)
+    weights = [] if common.pretrained == "no" else packaged_weights.here()
+    found = candidates.likeliest(found, common.size, weights, now)
     names = ", ".join(f"{space.title_of(each.cell)} {each.entry.ms:.3g} ms{_in(each)}" for each in found)
     logger.info(f"{len(found)} candidates within {budget}: {names}; {len(now.dropped)} dropped")
     now.candidates = tuple(candidates.timed_candidates(found, data, asked.jobs, now))

@@ -77,3 +77,20 @@ def test_inputs_fit_the_network_and_keep_the_shape(size: Size, backbone: str) ->
     assert all(each.w % grid == each.h % grid == 0 for each in sizes)
     largest = sizes[-1]
     assert largest.w / largest.h == pytest.approx(size.w / size.h, rel=0.2)
+
+
+def test_the_likeliest_come_first() -> None:
+    """Not much smaller than planned, from ImageNet weights, by a method that did well: in that measure."""
+    planned, weights = Size(128, 128), ["resnet18"]
+    order = sorted(PLAN.cells, key=lambda cell: space.doubt(cell, planned, weights))
+    first = order[0].recipe
+    assert (first.backbone, first.method) == ("resnet18", "simcc")
+    assert first.size.w >= 128
+    assert order[-1].recipe.size == space.sizes_around(planned)[0]
+    assert order[-1].recipe.backbone == "lcnet_050"
+    doubts = {
+        (cell.recipe.backbone, cell.recipe.size.w): space.doubt(cell, planned, weights)
+        for cell in PLAN.cells
+        if cell.label == "simcc"
+    }
+    assert doubts["resnet18", 64] > doubts["lcnet_050", 128] > doubts["resnet18", 128] == doubts["resnet18", 256]
