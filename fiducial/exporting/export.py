@@ -167,7 +167,9 @@ def scored_on(model: Path, skeleton: Skeleton) -> Path | None:
     if not path.exists():
         return None
     named = files.read_object(path).get("data")
-    named = named.split(" + ")[0] if isinstance(named, str) and not os.path.exists(named) else named  # of several, the first
+    named = (
+        named.split(" + ")[0] if isinstance(named, str) and not os.path.exists(named) else named
+    )  # of several, the first
     if not isinstance(named, str) or not os.path.exists(named):
         return None
     fits = "nme" in files.read_part(path, "metrics") or not skeleton.named
