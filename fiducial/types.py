@@ -336,6 +336,30 @@ class Found:
     kind: Any  # [..., n] number of what was found
 
 
+def logit(score: Any) -> np.ndarray:
+    """Gives log(score / (1 - score)), kept finite."""
+    held = np.clip(np.asarray(score, np.float64), 1e-4, 1 - 1e-4)
+    return np.log(held / (1 - held))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """Says how likely points are visible, hidden or outside, by their scores: `evaluation/visibility.py` measures it.
+
+    The probability of a state is as e ^ (its offset of the point + its slope x logit(score))."""
+
+    states: tuple[str, ...]  # of "visible", "hidden", "outside": those that the labels told from each other
+    slopes: tuple[float, ...]  # one a state
+    offsets: tuple[tuple[float, ...], ...]  # one a point and state
+    points: int = 0  # labels that it was measured on
+
+    def probabilities(self, score: Any) -> np.ndarray:
+        """Computes them of points' scores, [..., k] -> [..., k, states], which sum to 1."""
+        logits = np.array(self.offsets) + logit(score)[..., None] * np.array(self.slopes)
+        share = np.exp(logits - logits.max(-1, keepdims=True))
+        return np.asarray(share / share.sum(-1, keepdims=True))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spread:
     """Says how far a model's points may be off, as it was measured on instances that it has not learnt from.
@@ -352,6 +376,7 @@ class Spread:
     margins: tuple[float, ...] = ()
     instances: int = 0  # that it was measured on
     points: int = 0  # labelled ones of theirs
+    sight: Sight | None = None  # whether points are seen; None where the labels did not tell
 
     def knows(self, share: float) -> bool:
         """Says whether this share was measured."""
@@ -436,6 +461,17 @@ class Keypoints:
         if self.spread is None or self.sigma is None:
             raise UserError("radius: how far its points may be off was not measured for this model; train it anew")
         return geometry.mean_spread(self.sigma) * self.spread.factor(share)
+
+    @property
+    def visibility(self) -> dict[str, np.ndarray]:
+        """Computes how likely each point is "visible", "hidden" or "outside", [..., k] each, as far as the labels of the model's
+        data told these from each other; empty where they did not."""
+        sight = None if self.spread is None else self.spread.sight
+        return (
+            {}
+            if sight is None
+            else dict(zip(sight.states, np.moveaxis(sight.probabilities(self.score), -1, 0), strict=True))
+        )
 
     def draw(self, image: np.ndarray) -> np.ndarray:
         """Draws the points and the skeleton's lines on a copy of the image that was passed in, as `fiducial predict`

@@ -122,7 +122,7 @@ def evaluate(
         with folders.alone_at(page):
             return _said(_by_linear_map(model, data, split or "val", strict, progress, page))
     from fiducial.evaluation import evaluate as evaluating
-    from fiducial.evaluation import found, spread
+    from fiducial.evaluation import found, spread, visibility
 
     with folders.alone_at(page):
         result = evaluating.evaluate_model(
@@ -141,7 +141,7 @@ def evaluate(
 
             detector_report.write_evaluation(page, result, model, data.path, split or "test")
     of_boxes = found.lines(result.summary["found"]) if "found" in result.summary else []
-    lines = [*of_boxes, *_drawn(result.summary), *spread.lines(result.summary)]
+    lines = [*of_boxes, *_drawn(result.summary), *spread.lines(result.summary), *visibility.lines(result.summary)]
     return _said(Result(figures=result.summary, lines=lines))
 
 

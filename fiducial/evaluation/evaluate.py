@@ -18,7 +18,7 @@ from fiducial.data.groups import Groups, groups_of
 from fiducial.data.instance_crops import InstanceCrops
 from fiducial.data.source import Source
 from fiducial.errors import UserError
-from fiducial.evaluation import floor, found, intervals, metrics, mistakes, spread
+from fiducial.evaluation import floor, found, intervals, metrics, mistakes, spread, visibility
 from fiducial.evaluation.floor import Floor
 from fiducial.evaluation.metrics import Metrics
 from fiducial.evaluation.mistakes import Mistakes
@@ -217,6 +217,7 @@ def summary_of(
         "per_point": scored.per_point_rows(),
         **({"by_visibility": apart} if apart else {}),
         **spread.as_json(evaluation.keypoints, evaluation.instances),
+        **visibility.as_json(evaluation.keypoints, evaluation.instances),
         "notes": [str(finding) for finding in findings if finding.is_note],
         "problems": [*(str(finding) for finding in findings if not finding.is_note), *evaluation.problems],
     }

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fiducial import geometry
+from fiducial.evaluation import visibility
 from fiducial.types import Instances, Keypoints, Spread
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -84,7 +85,8 @@ def measured_on(keypoints: Keypoints, instances: Instances, image_to_crop: np.nd
     images, and the crops [n, 3, 3] that it saw."""
     enlargement = geometry.scale_of(image_to_crop)
     told = keypoints.mapped(image_to_crop).sigma
-    return measured(_errors(keypoints, instances) * enlargement[:, None], told, instances.image_row)
+    spread = measured(_errors(keypoints, instances) * enlargement[:, None], told, instances.image_row)
+    return None if spread is None else replace(spread, sight=visibility.measured_on(keypoints, instances))
 
 
 def line(spread: Spread | None, split: str = "val") -> str:

@@ -37,9 +37,10 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
     several kinds are told apart, `category` names the instance's, and its points are those of that kind. Of instances that a
     finder found `bbox_score` says how sure it is, and `score` is that times the mean of the points' scores.
     Where it was measured how far points may be off, `keypoint_sigmas` says so of x and y of
-    each, px, and `keypoint_radii_90` within how many px of it the true point lies in 90 % of all cases."""
+    each, px, and `keypoint_radii_90` within how many px of it the true point lies in 90 % of all cases.
+    Where labels told visible points from hidden ones, `keypoint_visibility` says how likely each is `visible`, `hidden`, `outside`."""
     made = []
-    scores, owned = found.instance_score, found.owned
+    scores, owned, seen = found.instance_score, found.owned, found.visibility
     scores = scores * given.scores if given.scores else scores
     for i in range(len(found.xy)):
         points = np.column_stack([found.xy[i], found.score[i]]).astype(float)[owned[i]]
@@ -66,6 +67,10 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
             entry["filled"] = True
         if found.sigma is not None:
             entry["keypoint_sigmas"] = [round(float(value), 3) for value in found.sigma[i][owned[i]].ravel()]
+        for state, share in seen.items():
+            entry.setdefault("keypoint_visibility", {})[state] = [
+                round(float(value), 4) for value in share[i][owned[i]]
+            ]
         if _has_radii(found.spread):
             entry[RADII] = [round(float(value), 3) for value in found.radius(RADIUS)[i][owned[i]]]
         made.append(entry)

@@ -175,6 +175,15 @@ def cumulative_errors(
     return plot.chart(" ".join([*notes, note]).strip())
 
 
+def said_and_found(told: Sequence[float], found: Sequence[float], state: str) -> Chart:
+    """Draws how often points were in a state against how likely the model called it."""
+    whole = [Axis(label=label, low=0, high=1) for label in (f"probability of {state}", f"share that is {state}")]
+    plot = Plot(f"Is what it calls {state} so?", *whole)
+    plot.add([polyline(plot.pixels([0, 1], [0, 1]), FAINT)])
+    plot.line(told, np.asarray(found))
+    return plot.chart("Points by tenths of the probability. On the grey line it is right as often as it says.")
+
+
 def reliability(shares: Sequence[float], held: np.ndarray, low: np.ndarray, high: np.ndarray, note: str = "") -> Chart:
     """Draws what share of true points radii held against the share that they are for; the area is its 95 % range."""
     whole = [Axis(label=label, low=0, high=1) for label in ("share that the radius is for", "share that it held")]

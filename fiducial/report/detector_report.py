@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fiducial.card import Card
-from fiducial.evaluation import found, intervals, spread
+from fiducial.evaluation import found, intervals, spread, visibility
 from fiducial.evaluation.evaluate import Evaluation, ModelEvaluation
 from fiducial.evaluation.floor import Floor
 from fiducial.evaluation.mistakes import KINDS, Mistakes
@@ -162,6 +162,7 @@ def write(
             charts.cumulative_errors({split: metrics.instance_nme.tolist()}),
             charts.point_bars(skeleton, [point.nme for point in metrics.points], name="NME"),
             *_radii(evaluation, split),
+            *_seen(evaluation),
         ],
         shown=shown,
         details=[
@@ -218,6 +219,17 @@ def _radii(evaluation: Evaluation, split: str) -> list[Chart]:
     if not evaluation.keypoints.spread or not evaluation.keypoints.spread.knows(0.9):
         return [drawn]
     return [drawn, charts.needed_radii(*spread.by_size(evaluation.keypoints, evaluation.instances))]
+
+
+def _seen(evaluation: Evaluation) -> list[Chart]:
+    """Draws what the model's word on visibility is worth; nothing where it gives none."""
+    figures = visibility.as_json(evaluation.keypoints, evaluation.instances).get("visibility", {})
+    drawn = []
+    for state in visibility.STATES:
+        if state in figures:
+            rows = figures[state]["calibration"]
+            drawn.append(charts.said_and_found([row["told"] for row in rows], [row["found"] for row in rows], state))
+    return drawn
 
 
 def _errors(figures: Mapping[str, Any]) -> list[Section]:

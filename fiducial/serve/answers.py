@@ -32,6 +32,12 @@ class Point:
             description="px from x, y within which the true point lies in 90 % of all cases; null where not measured"
         ),
     ]
+    visibility: Annotated[
+        dict[str, float] | None,
+        Field(
+            description="how likely it is visible, hidden or outside; null where the model's data did not tell these apart"
+        ),
+    ] = None
 
 
 @dataclass(slots=True)
@@ -106,6 +112,10 @@ def answer(
     if found is not None:
         for instance, box, sure in zip(instances, _rounded(found.box_xywh, 3), _rounded(found.score, 5), strict=True):
             instance.box, instance.score = tuple(box), sure
+    for state, share in points.visibility.items():
+        for instance, own in zip(instances, _rounded(share, 4), strict=True):
+            for point, value in zip(instance.points, own, strict=True):
+                point.visibility = {**(point.visibility or {}), state: value}
     if points.kind is not None and points.skeleton is not None:
         kinds = list(points.skeleton.kinds)
         for instance, kind, owned in zip(instances, points.kind.tolist(), points.owned, strict=True):
