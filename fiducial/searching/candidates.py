@@ -88,11 +88,15 @@ def read_table(path: Path, budget: Budget, points: int, state: State) -> Table:
         )
     here = tables.this_device(budget.place)
     if differing := tables.unlike(table.device, here):
-        whose = "another machine" if tables.is_elsewhere(table.device, here) else "other versions"
-        state.note(
-            f"the latencies in {path.name} are of {whose}: {'; '.join(differing)} here. What ships is timed here too, which "
-            "says nothing of that device: run `fiducial bench` with the file there"
-        )
+        is_elsewhere = tables.is_elsewhere(table.device, here)
+        whose = "another machine" if is_elsewhere else "other versions"
+        state.note(f"the latencies in {path.name} are of {whose}: {'; '.join(differing)} here")
+        if is_elsewhere:
+            state.device = str(table.device)
+            state.note(
+                "the file is timed on this machine, which says nothing of that device: run `fiducial bench FILE --budget "
+                f"{budget}` there"
+            )
     return table
 
 

@@ -92,7 +92,7 @@ def as_json(
     """Makes search.json. Fractions, not percent."""
     row = next(row for row in rows if row.name == shipped.run)
     return {
-        "answer": answer(row, shipped, budget, source),
+        "answer": answer(row, state, shipped, budget),
         "data": str(source),
         "budget": {"ms": budget.ms, "runtime": budget.place.runtime, "threads": budget.place.threads},
         "device": processor(),
@@ -129,19 +129,20 @@ def as_json(
     }
 
 
-def answer(row: Row, shipped: Shipped, budget: Budget, source: Source) -> list[str]:
+def answer(row: Row, state: State, shipped: Shipped, budget: Budget) -> list[str]:
     """Says in sentences what ships and what it is worth."""
     title = runtime.titles()[budget.place.runtime]
     threads = f"{budget.place.threads} thread{'s' if budget.place.threads > 1 else ''}"
     most, middle = max(shipped.ms), statistics.median(shipped.ms)
-    holds = (
-        f"within the budget of {budget.ms:g} ms in all {len(shipped.ms)} measurements"
-        if shipped.keeps
-        else f"over the budget of {budget.ms:g} ms in {sum(ms > budget.ms for ms in shipped.ms)} of {len(shipped.ms)} measurements"
-    )
+    over = sum(ms > budget.ms for ms in shipped.ms)
+    if shipped.keeps is None:
+        holds = f"measured on this machine; {row.ms:.3g} ms by the table of {state.device}, {budget.ms:g} allowed there"
+    elif shipped.keeps:
+        holds = f"within the budget of {budget.ms:g} ms in all {len(shipped.ms)} measurements"
+    else:
+        holds = f"over the budget of {budget.ms:g} ms in {over} of {len(shipped.ms)} measurements"
     lines = [
-        f"{row.label} on {row.backbone} at {row.size}: {middle:.3g} ms a crop in {title} on {threads}, {holds} (at most "
-        f"{most:.3g}).",
+        f"{row.title}: {middle:.3g} ms a crop in {title} on {threads}, {holds} (at most {most:.3g}).",
         f"The file that ships: {_nme(shipped.val, 'val')}.",
     ]
     if shipped.test is not None:

@@ -102,6 +102,7 @@ class State:
     chosen: bool = False  # the candidates are complete
     rungs: tuple[Tried, ...] = ()
     trained: bool = False  # no rung comes after those
+    device: str = ""  # that the latencies are of, where that is another machine than this
     lesson: Lesson | None = None
     beside_s: float | None = None  # of a run, beside its epochs; measured
     notes: tuple[str, ...] = ()

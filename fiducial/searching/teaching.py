@@ -19,12 +19,14 @@ from fiducial.models import packaged_weights
 from fiducial.progress import duration
 from fiducial.searching.space import GRID_PX
 from fiducial.searching.state import STUDENT_RUN, Candidate, Clock, Lesson, State
-from fiducial.training import history
+from fiducial.training import history, plan
 from fiducial.training.recipe import Recipe
 
-# The best that comes with weights first; without any a larger one from random weights.
-TEACHERS = ("tf_efficientnet_lite2", "tf_efficientnet_lite1", "tf_efficientnet_lite0", "resnet18")
-LARGER = (1.5, 1.0, 2.0)  # times the student's sides, as they come out whole
+# Those with ImageNet weights, the cheapest first: a teacher is asked about every crop of its student's, so that one that
+# takes ten times as long as the student leaves it few steps. Without weights a larger one from random ones.
+TEACHERS = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2", "resnet18")
+LARGER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)  # times the student's sides
+AREA_PX = 1.5 * plan.AREA_PX  # of its input, about
 SHARE = 0.4  # of the time for training that teacher and student get together
 TEACHER = 0.5  # of that
 FEWEST_MINUTES = 6.0  # of both: in less a large network learns too little to teach
@@ -117,12 +119,18 @@ def teach(
 
 
 def _teacher_of(small: Candidate) -> Recipe:
-    """The recipe of a teacher: the student's with a larger network and input of the same shape."""
-    weights = packaged_weights.here() if small.recipe.pretrained != "no" else []
-    backbone = next((name for name in TEACHERS if name in weights), TEACHERS[-1])
-    sizes = [Size(*(round(times * side) for side in small.recipe.size)) for times in LARGER]
-    size = next((size for size in sizes if size.w % GRID_PX == size.h % GRID_PX == 0), small.recipe.size)
-    return replace(small.recipe, backbone=backbone, size=size)
+    """The recipe of a teacher: the student's with a larger network, and an input of exactly its shape."""
+    own = small.recipe
+    weights = packaged_weights.here() if own.pretrained != "no" else []
+    known = [name for name in TEACHERS if name in weights and name != own.backbone]
+    sizes = [Size(round(times * own.size.w), round(times * own.size.h)) for times in LARGER]
+    whole = [
+        size
+        for size in sizes
+        if size.w % GRID_PX == size.h % GRID_PX == 0 and size.w * own.size.h == size.h * own.size.w
+    ]
+    size = min(whole or [own.size], key=lambda size: abs(size.w * size.h - AREA_PX))
+    return replace(own, backbone=known[0] if known else TEACHERS[-1], size=size)
 
 
 def _student_cell(small: Candidate, lesson: Lesson, source: Source, out: Path) -> Cell:

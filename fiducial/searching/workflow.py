@@ -86,6 +86,8 @@ def search(asked: Search, out: Path, *, progress: bool = False) -> dict[str, Any
             if not now.data:
                 _begin(now, asked, data, common, choices)
                 state.keep(out, now)
+            elif (out / shipping.FACTS).exists():
+                logger.info("this search has ended; for more minutes give another --out")
             elif clock.used_s > 1:
                 logger.info(f"going on: {duration(clock.used_s)} of {asked.minutes:g} min are used")
             if not now.chosen:

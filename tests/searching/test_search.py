@@ -237,6 +237,7 @@ def test_a_table_of_elsewhere_is_said_and_used(here: type[InThisProcess], blobs:
     budget = workflow.Budget(1000.0, HERE)
     read = candidates.read_table(tmp_path / "table.json", budget, 3, now)
     assert "another machine: processor Abacus 9" in now.notes[0]
+    assert "Abacus 9" in now.device
     latency = candidates.latency_of(read, 3)
     search = workflow.Search(
         data=workflow.Source(blobs),
