@@ -61,7 +61,7 @@ def cell_of(candidate: Candidate, epochs: int, source: Source, minutes: float | 
     """Makes the run of a candidate up to so many epochs, or about so many where it has minutes."""
     recipe = replace(candidate.recipe, epochs=epochs, minutes=minutes)
     command = fit_command(source, recipe)
-    return Cell(label=candidate.label, recipe=recipe, folder=f"runs/{candidate.name}", command=command)
+    return Cell(label=candidate.title, recipe=recipe, folder=f"runs/{candidate.name}", command=command)
 
 
 def is_trained(folder: Path, epochs: int) -> bool:
