@@ -26,15 +26,18 @@
     return { ...about, feed, rest: buffer.slice(at) };
   }
 
+  // With how long the page worked on it, and how long it has been open, ms.
   async function answered(question) {
+    const begin = performance.now();
+    const timed = (tensors) => messageOf({ ms: performance.now() - begin, open_ms: performance.now() }, tensors);
     try {
       if (question.kind === "start") {
         await backend.about(() => {});
-        return messageOf({}, []);
+        return timed([]);
       }
-      if (question.kind === "run") return messageOf({}, Object.entries(await backend.tell("run", question)));
+      if (question.kind === "run") return timed(Object.entries(await backend.tell("run", question)));
       const picture = await readPicture(new Blob([question.rest]));
-      return messageOf({}, Object.entries((await backend.tell("look", { picture, boxes: question.boxes })).columns));
+      return timed(Object.entries((await backend.tell("look", { picture, boxes: question.boxes })).columns));
     } catch (error) {
       return messageOf({ error: error.message || String(error) }, []);
     }

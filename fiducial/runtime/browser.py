@@ -73,6 +73,7 @@ class Browser:
         if found is None:
             raise UserError(page, f"needs a browser to run in, and {lacks()}")
         self.page, self._lock = page, threading.Lock()
+        self.ms = self.open_ms = 0.0  # that the page worked on the last question, and that it had been open then
         self._questions: queue.Queue[bytes] = queue.Queue()
         self._answers: queue.Queue[bytes] = queue.Queue()
         path = f"/{secrets.token_hex(8)}/"
@@ -127,6 +128,7 @@ class Browser:
                     raise UserError(self.page, f"the browser did not answer within {seconds:.0f} s")
         if "error" in answer:
             raise BadAnswer(self.page, answer["error"])
+        self.ms, self.open_ms = answer["ms"], answer["open_ms"]
         return columns
 
 
@@ -151,6 +153,15 @@ def content_of(message: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray], b
         columns[tensor["name"]] = column.reshape(tensor["dims"]).copy()
         at += column.nbytes
     return about, columns, message[at:]
+
+
+class Quiet(http.server.ThreadingHTTPServer):
+    """Says nothing of browsers that hang up."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: whoever asks waits for an answer, and says that there was none."""
 
 
 def _server(
@@ -205,8 +216,7 @@ def _server(
         def log_request(self, code: Any = "-", size: Any = "-") -> None:
             """Nothing is said of requests."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Quiet(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     return server
 

@@ -57,6 +57,10 @@ class ReadsFiles(Protocol):
         """Finds the points of a picture's file, in px of the upright picture; boxes as of `Runtime`."""
         ...
 
+    def close(self) -> None:
+        """Ends the program that it runs in."""
+        ...
+
 
 class Family(Protocol):
     """What a file in `runtimes/` offers; nothing else must be edited for a new one.

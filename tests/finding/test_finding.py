@@ -146,7 +146,7 @@ def test_a_page_finds_what_torch_finds(run, tmp_path, monkeypatch):
         np.testing.assert_allclose(seen.xy, ours(image, seen.box_xywh).xy, atol=0.05)
         counts.append(len(seen.xy))
     assert max(counts) > 1
-    network.session.close()
+    network.close()
 
 
 def test_given_boxes_win_over_the_finder_and_that_is_said(run, tmp_path, caplog):

@@ -89,7 +89,7 @@ def test_a_page_answers_as_torch_does(site: Path) -> None:
     with pytest.raises(UserError, match=r"could not be decoded|decode"):
         network.look(b"no picture")
     np.testing.assert_allclose(network.look(png).xy, whole.xy, atol=0.05)  # it goes on
-    network.session.close()
+    network.close()
 
 
 def test_a_browser_decodes_as_the_package_does(site: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_browser_decodes_as_the_package_does(site: Path, tmp_path: Path) -> No
         (tmp_path / name).write_bytes(data)
         expected = run.batch([tmp_path / name])[0]
         np.testing.assert_allclose(network.look(data).xy, expected.xy, atol=0.05, err_msg=name)
-    network.session.close()
+    network.close()
 
 
 def test_it_loads_nothing_from_elsewhere(fake: Path) -> None:

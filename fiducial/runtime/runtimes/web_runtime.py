@@ -63,3 +63,7 @@ class WebNetwork(OnnxNetwork):
         """The points of a picture's file, decoded by the browser, in px of the upright picture."""
         found = self.session.look(picture, boxes_xywh)
         return self._placed(found, len(found["xy"]), boxes_xywh is not None)
+
+    def close(self) -> None:
+        """Closes the browser; it closes with this process, too."""
+        self.session.close()
