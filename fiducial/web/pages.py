@@ -7,10 +7,7 @@ page that was opened as a file load scripts from beside it, and nothing else."""
 from __future__ import annotations
 
 import base64
-import gzip
-import html
 import json
-import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +39,8 @@ def site(model: Mapping[str, Any], ort: Mapping[str, str], gpu: Mapping[str, str
 
     model: {"about", "metadata", "defaults", "empty", "chain"}, which `local.js` reads; ort, gpu: {"version", "script",
     "module", "wasm"} of the runtime on the CPU, and on CPU and GPU. What is large is `packed`."""
+    import html  # 5 ms, which reading a site does not need
+
     footer = (
         f"{html.escape(title)}. Pictures stay on this device: all is computed by ONNX Runtime Web {ort['version']} (MIT) "
         "in this browser."
@@ -81,11 +80,15 @@ def site(model: Mapping[str, Any], ort: Mapping[str, str], gpu: Mapping[str, str
 
 def packed(data: bytes) -> str:
     """Packs bytes for a script: gzip, which notices damage, in base64."""
+    import gzip
+
     return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
 
 
 def unpacked(text: str) -> bytes:
     """Unpacks what `packed` gave. Raises ValueError or OSError where it is damaged."""
+    import gzip
+
     try:
         return gzip.decompress(base64.b64decode(text, validate=True))
     except (EOFError, OSError) as error:
@@ -117,6 +120,8 @@ def read_part(path: Path, name: str) -> dict[str, Any]:
 
 
 def _page(scripts: list[str], footer: str, before: list[str] | None = None) -> bytes:
+    import urllib.parse
+
     icon = "data:image/svg+xml," + urllib.parse.quote(_read("icon.svg").strip(), safe=":=' ")
     values = {
         "icon": icon,

@@ -4,12 +4,14 @@ by one, carries its card, and refuses what is not its own. A new runtime is test
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from settled import SIZE, SKELETON, settled
+from web import browsing
 
 from fiducial.card import Card
 from fiducial.errors import UserError
@@ -33,9 +35,16 @@ def picture() -> np.ndarray:
 
 
 @pytest.fixture(scope="module", params=EXPORTED, ids=lambda family: family.NAME)
-def family(request: pytest.FixtureRequest) -> Family:
-    pytest.importorskip(request.param.NAME)
-    return request.param
+def family(request: pytest.FixtureRequest) -> Iterator[Family]:
+    """What a runtime needs: its package, or a browser and what is fetched for pages."""
+    if request.param.TARGET != "web":
+        pytest.importorskip(request.param.NAME)
+        yield request.param
+        return
+    browsing.need_browser()
+    with pytest.MonkeyPatch.context() as patch:
+        browsing.need_ort(patch)
+        yield request.param
 
 
 @pytest.fixture(scope="module")
