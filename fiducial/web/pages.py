@@ -80,19 +80,9 @@ def site(model: Mapping[str, Any], ort: Mapping[str, str], gpu: Mapping[str, str
 
 def packed(data: bytes) -> str:
     """Packs bytes for a script: gzip, which notices damage, in base64."""
-    import gzip
+    import gzip  # reading a site does not need it
 
     return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
-
-
-def unpacked(text: str) -> bytes:
-    """Unpacks what `packed` gave. Raises ValueError or OSError where it is damaged."""
-    import gzip
-
-    try:
-        return gzip.decompress(base64.b64decode(text, validate=True))
-    except (EOFError, OSError) as error:
-        raise ValueError(str(error)) from error
 
 
 def part(name: str, value: Mapping[str, Any]) -> bytes:
