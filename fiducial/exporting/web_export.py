@@ -34,19 +34,26 @@ def packed(made: Made, folder: Path) -> Made:
         )
     card = replace(made.card, runtime=web_runtime.NAME)
     ort, gpu = ort_web.parts()
-    written = pages.site(_part(card, made.file), ort, gpu, card.card.title)
+    part = _part(card, made.file)
+    is_split = len(part["chain"]) > 1
+    written = pages.site(part, ort, gpu if is_split else None, card.card.title)
     if made.file.parent == folder:
         made.file.unlink()
     for name, data in written.items():
         files.write_bytes(folder / name, data)
     total = sum(map(len, written.values()))
     notes = made.notes
+    if not is_split:
+        notes = (
+            *notes,
+            "the page runs its network on the CPU alone: it does not compute floats of 32 bits, or not them alone",
+        )
     if total > LARGE_BYTES:
         notes = (*notes, f"the page has {total / 1e6:.0f} MB: on slow networks it takes long to appear")
     return Made(folder / "index.html", card, notes)
 
 
-def _part(card: ExportCard, file: Path) -> dict[str, object]:
+def _part(card: ExportCard, file: Path) -> dict[str, Any]:
     """What the page is told of the model."""
     model, defaults = _all_asked(onnx.load(file))
     none = export_card.no_points(card)

@@ -20,19 +20,20 @@ from onnx import (
     shape_inference,
 )
 
-from fiducial.errors import Failure
-
 NETWORK, DECODE = "network/", "network/decode/"  # how names of its nodes begin (`onnx_export`)
 BRANCH = "points/"  # what is before them in a file with a finder (`finder_graph`)
 
 
-def split(model: ModelProto) -> tuple[ModelProto, ModelProto, ModelProto]:
+def split(model: ModelProto) -> tuple[ModelProto, ...]:
     """Splits a file that takes whole pictures. Where one has a finder, the points are no longer in a branch: of no
-    instance the first part still gives a crop, the whole picture's, which is not to be looked at."""
+    instance the first part still gives a crop, the whole picture's, which is not to be looked at. A file whose network
+    computes whole numbers (int8), or can't be told from the rest, stays one."""
     flat = _flat(model)
     typed = shape_inference.infer_shapes(flat, strict_mode=True).graph
     types = {value.name: value.type for value in (*typed.value_info, *typed.input, *typed.output)}
     middle = _network(flat.graph, types)
+    if not middle:
+        return (model,)
     within = {name for node in middle for name in node.output}
     behind: list[NodeProto] = []
     later = set(within)
@@ -55,17 +56,14 @@ def split(model: ModelProto) -> tuple[ModelProto, ModelProto, ModelProto]:
 
 def _network(graph: GraphProto, types: dict[str, TypeProto]) -> list[NodeProto]:
     """The nodes of the network that compute floats of floats: all but the decode and the first ones, on bytes, and what is
-    computed of shapes alone."""
+    computed of shapes alone. None where there are none, or others among them."""
     own = [node for node in graph.node if node.name.removeprefix(BRANCH).startswith(NETWORK)]
     network = [node for node in own if not node.name.removeprefix(BRANCH).startswith(DECODE)]
     made = {name for node in network for name in node.output}
     floats = {name for name in made if _kind(types, name) == TensorProto.FLOAT}
     bytes_in = [node for node in network if any(_kind(types, name) == TensorProto.UINT8 for name in _read(node))]
     kept = [node for node in network if node not in bytes_in]
-    wrong = sorted({node.op_type for node in kept if node.op_type != "Shape" and not set(node.output) <= floats})
-    if not kept or wrong:
-        raise Failure(f"the network can't be told from what is around it: {', '.join(wrong) or 'no node has its name'}")
-    return kept
+    return kept if all(node.op_type == "Shape" or set(node.output) <= floats for node in kept) else []
 
 
 def _kind(types: dict[str, TypeProto], name: str) -> int:

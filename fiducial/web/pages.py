@@ -34,11 +34,14 @@ def served() -> bytes:
     return _page([*SHARED, "server.js", *UI], SERVED_FOOTER)
 
 
-def site(model: Mapping[str, Any], ort: Mapping[str, str], gpu: Mapping[str, str], title: str) -> dict[str, bytes]:
+def site(
+    model: Mapping[str, Any], ort: Mapping[str, str], gpu: Mapping[str, str] | None, title: str
+) -> dict[str, bytes]:
     """Makes the files of a page that needs no server, by name.
 
     model: {"about", "metadata", "defaults", "empty", "chain"}, which `local.js` reads; ort, gpu: {"version", "script",
-    "module", "wasm"} of the runtime on the CPU, and on CPU and GPU. What is large is `packed`."""
+    "module", "wasm"} of the runtime on the CPU, and on CPU and GPU (None: it never asks for a GPU). What is large is
+    `packed`."""
     import html  # 5 ms, which reading a site does not need
 
     footer = (
@@ -46,6 +49,7 @@ def site(model: Mapping[str, Any], ort: Mapping[str, str], gpu: Mapping[str, str
         "in this browser."
     )
     before = [
+        '<link rel="preload" as="script" href="index.ort.js">',  # beside the model
         f"<script>const {PREFIX} = {{}};</script>",
         '<script src="index.model.js"></script>',
         _script(f"{PREFIX}.worker = {_json(_read('worker.js'))};"),
@@ -69,7 +73,7 @@ def site(model: Mapping[str, Any], ort: Mapping[str, str], gpu: Mapping[str, str
     made = {
         "index.html": page,
         "index.ort.js": part("ort", ort),
-        "index.gpu.js": part("gpu", gpu),
+        **({} if gpu is None else {"index.gpu.js": part("gpu", gpu)}),
         "index.model.js": part("model", model),
         "index.webmanifest": json.dumps(manifest, indent=1).encode(),
         "index.icon.svg": _read("icon.svg").encode(),

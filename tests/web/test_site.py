@@ -120,7 +120,7 @@ def test_it_loads_nothing_from_elsewhere(fake: Path) -> None:
     text = fake.read_text()
     named = set(re.findall(r"""(?:src=|href=|register\()["']([^"'$\n]+)["']""", text))
     named = {name for name in named if not name.startswith("data:")}
-    assert named == {"index.model.js", "index.webmanifest", "index.offline.js"}
+    assert named == {"index.ort.js", "index.model.js", "index.webmanifest", "index.offline.js"}
     assert "`index.${name}.js`" in text
     assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text)
     assert all((fake.parent / name).is_file() for name in (*named, "index.ort.js", "index.gpu.js"))

@@ -49,3 +49,21 @@ def test_three_files_are_the_one(method: str) -> None:
     assert {kinds[name] for name in (*computed, *(value.name for value in network.input))} == {TensorProto.FLOAT}
     assert not {node.op_type for node in network.node} & onnx_export.NOT_DELEGATED
     assert any("Conv" in node.op_type for node in network.node)
+
+
+def test_a_network_of_whole_numbers_stays_one_file() -> None:
+    """As int8 has them; and one whose nodes have other names."""
+    detector = settled("deeppose")
+    whole = onnx_export.model_of(detector, Card(detector.spec))
+    other = onnx.ModelProto()
+    other.CopyFrom(whole)
+    for node in other.graph.node:
+        node.name = ""
+    assert web_split.split(other) == (other,)
+    conv = next(node for node in whole.graph.node if node.op_type == "Conv")
+    place = list(whole.graph.node).index(conv)
+    for i, (kind, to, name) in enumerate((("Cast", TensorProto.INT8, "down"), ("Cast", TensorProto.FLOAT, "up"))):
+        source = conv.input[0] if i == 0 else "down"
+        whole.graph.node.insert(place + i, onnx.helper.make_node(kind, [source], [name], f"network/{name}", to=to))
+    conv.input[0] = "up"
+    assert len(web_split.split(whole)) == 1

@@ -53,7 +53,7 @@ const backend = (() => {
 
   // Beside the page's work: the network on the GPU, where that finds the same points and is quicker.
   async function tryGpu() {
-    if (!await mayUseGpu()) return;
+    if (parts.model.chain.length < 3 || !await mayUseGpu()) return;  // one of whole numbers is not split
     try {
       const { script: code, ...ort } = await runtime("gpu"), { port1, port2 } = new MessageChannel();
       await started(code)("serve", { ort, network: parts.model.chain[1], port: port1 }, [port1]);
