@@ -115,13 +115,17 @@ def test_it_travels_with_the_model(tmp_path) -> None:
         for (x, y), seen, colour in zip(place, mark, ((255, 40, 40), (40, 40, 255)), strict=True):
             if seen == 2:
                 cv2.circle(image, (round(x * 16), round(y * 16)), 48, colour, -1, cv2.LINE_AA, 4)
-        images.append(image), xy.append(place), marks.append(mark)
+        images.append(image)
+        xy.append(place)
+        marks.append(mark)
     data = Instances.of(images, np.array(xy), np.array(marks, np.uint8), names=("red", "blue"), flip_pairs=())
     words = {"backbone": "test_efficientnet", "size": "32x32", "pretrained": "no", "epochs": 3, "workers": 0}
     run = fiducial.fit(
         data, tmp_path / "run", val=data, settings=FIXED, preflight=False, check=False, finder="no", **words
     )
-    sight = run.model().card.spec.spread.sight
+    measured = run.model().card.spec.spread
+    assert measured is not None
+    sight = measured.sight
     assert isinstance(sight, Sight)
     assert sight.states == ("visible", "hidden")
     points = run.model()(images[0])

@@ -156,6 +156,7 @@ def test_facts(server: Served, network: Any) -> None:
         "score",
         "sigma",
         "radius_90",
+        "visibility",
     }
 
 
