@@ -31,7 +31,7 @@ from fiducial.runtime.export_card import Made
 from fiducial.runtime.runtime import Runtime
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 from fiducial.serve import answers
-from fiducial.types import Found, Keypoints
+from fiducial.types import Found, Keypoints, Sight
 from fiducial.web import pages
 
 PARTS = {"version": "0.0.0", "script": "</script>", "module": "", "wasm": ""}
@@ -262,12 +262,20 @@ def test_its_answers_are_those_of_the_server() -> None:
             "xy": xy, "score": score, "sigma": points.sigma, "box": boxes, "box_score": sure, "box_kind": np.array([0, 1]),
         }.items()
     }  # fmt: skip
-    for finder, kinds in ((found, {}), (None, {}), (found, {"pear": (0, 1, 2), "apple": (3, 4)})):
+    sight = Sight(
+        states=("visible", "hidden"), slopes=(1.0, -0.5), offsets=tuple((0.1 * k, 0.5 - 0.2 * k) for k in range(5))
+    )
+    seen = replace(SPREAD, sight=sight)
+    for finder, kinds, spread in (
+        (found, {}, SPREAD),
+        (None, {}, seen),
+        (found, {"pear": (0, 1, 2), "apple": (3, 4)}, seen),
+    ):
         skeleton = replace(spec.skeleton, kinds=kinds)
-        named = replace(points, skeleton=skeleton, kind=np.array([0, 1]) if kinds else None)
+        named = replace(points, spread=spread, skeleton=skeleton, kind=np.array([0, 1]) if kinds else None)
         about = {
             "title": "T",
-            "spec": {"skeleton": config.to_dict(skeleton), "spread": config.to_dict(SPREAD)},
+            "spec": {"skeleton": config.to_dict(skeleton), "spread": config.to_dict(spread)},
             "finder": {"skeleton": {"points": list(kinds)}},
         }
         expected = json.loads(

@@ -23,6 +23,7 @@ function answerOf(columns, about, size, ms, found) {
         score: to(score.data[row], 5),
         sigma: sigma ? [to(sx, 3), to(sy, 3)] : null,
         radius_90: sigma && at >= 0 ? to(Math.sqrt((sx * sx + sy * sy) / 2) * spread.factors[at], 3) : null,
+        visibility: spread?.sight ? visibilityOf(spread.sight, k, score.data[row], to) : null,
       };
     }),
     box: found ? Array.from(box.data.slice(4 * i, 4 * i + 4), (value) => to(value, 3)) : null,
@@ -30,4 +31,11 @@ function answerOf(columns, about, size, ms, found) {
     category: kindOf(i)[0],
   }));
   return { model: about.title, size, instances, ms: to(ms, 2), heatmap: null };
+}
+
+// How likely point k is visible, hidden or outside, by its score (`types.Sight`).
+function visibilityOf({ states, slopes, offsets }, k, score, to) {
+  const held = Math.min(Math.max(score, 1e-4), 1 - 1e-4), logit = Math.log(held / (1 - held));
+  const share = states.map((_, i) => Math.exp(offsets[k][i] + logit * slopes[i])), all = share.reduce((sum, value) => sum + value, 0);
+  return Object.fromEntries(states.map((state, i) => [state, to(share[i] / all, 4)]));
 }
