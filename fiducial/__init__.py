@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fiducial.api.export import export as export
     from fiducial.api.fit import fit as fit
     from fiducial.api.predict import predict as predict
+    from fiducial.api.predict import predict_corpus as predict_corpus
     from fiducial.api.runs import runs as runs
     from fiducial.api.search import search as search
     from fiducial.errors import UserError as UserError
@@ -53,6 +54,7 @@ _WHERE = {
     "labels": "",
     "load": "runtime.runtime.load",
     "predict": "api.predict.predict",
+    "predict_corpus": "api.predict.predict_corpus",
     "runs": "api.runs.runs",
     "search": "api.search.search",
 }
@@ -74,6 +76,7 @@ __all__ = [
     "labels",
     "load",
     "predict",
+    "predict_corpus",
     "runs",
     "search",
 ]

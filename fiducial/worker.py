@@ -115,7 +115,7 @@ class Worker:
             start_new_session=detached,
         )
         threading.Thread(target=self._listen, daemon=True).start()
-        self._send(task)
+        self.send(task)
 
     def __enter__(self) -> Worker:
         try:
@@ -131,7 +131,7 @@ class Worker:
     def ask(self, question: Any, seconds: float = PATIENCE_SECONDS) -> Any:
         """Sends a question and waits for its answer, at most `seconds`. Raises what the worker raised, or Failure where
         it crashed or is late; it has ended then."""
-        self._send(question)
+        self.send(question)
         return self.answer(seconds)
 
     def answer(self, seconds: float = PATIENCE_SECONDS) -> Any:
@@ -183,7 +183,8 @@ class Worker:
             with suppress(BrokenPipeError):
                 pipe.close()  # type: ignore[union-attr]
 
-    def _send(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
+        """Sends a question without waiting for its answer, which `answer` gives."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended: there is no answer either, and that says why
             self._process.stdin.write(json.dumps(message, allow_nan=False).encode() + b"\n")

@@ -6,6 +6,8 @@ import os
 from typing import Any
 
 from fiducial.api.arguments import optional_path, path_of
+from fiducial.prediction import corpus
+from fiducial.prediction.corpus import CorpusPrediction
 from fiducial.prediction.pipeline import Choices
 from fiducial.prediction.predict import Prediction, predict_sources
 from fiducial.prediction.smoothing import OneEuro
@@ -67,5 +69,38 @@ def predict(
         choices=choices,
         json_file=optional_path(json_file, "json_file"),
         csv_file=optional_path(csv_file, "csv_file"),
+        bar=progress,
+    )
+
+
+def predict_corpus(
+    model: Any,
+    sources: Any,
+    out: Any,
+    *,
+    boxes: Any = None,
+    finder: Any = None,
+    min_score: float | None = None,
+    jobs: int | None = None,
+    ray: str | None = None,
+    progress: bool = False,
+) -> CorpusPrediction:
+    """Finds points on any number of pictures and writes them into one Parquet file; the same call goes on where it stopped.
+
+    Args:
+        model, sources, boxes, finder, min_score: as `predict` has them; of pictures alone. out: the file.
+        jobs: processes [one a core]. ray: "local", or the address of a cluster: Ray's workers instead.
+
+    The file has a row an instance, and one for each picture without any (docs/corpora.md)."""
+    names = [sources] if isinstance(sources, (str, os.PathLike)) else list[Any](sources)
+    return corpus.predict_corpus(
+        path_of(model, "model"),
+        [name if isinstance(name, str) else os.fspath(path_of(name, "sources")) for name in names],
+        path_of(out, "out"),
+        boxes=optional_path(boxes, "boxes"),
+        finder=optional_path(finder, "finder"),
+        min_score=min_score,
+        jobs=jobs,
+        ray=ray,
         bar=progress,
     )

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from fiducial.cli.options import PartOption, StrictOption
+from fiducial.cli.options import PartOption, StrictOption, refuse
 
 ORDER = 50
+CORPUS = ".parquet"
 
 
 def predict(
@@ -22,9 +23,13 @@ def predict(
         ),
     ],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or camera:0.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures and results.json.")] = Path(
-        "found"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the pictures and results.json; or FILE.parquet: the points alone, of any number of pictures, "
+            "by several processes."
+        ),
+    ] = Path("found"),
     boxes: Annotated[
         Path | None,
         typer.Option(
@@ -78,6 +83,11 @@ def predict(
     hide_below: Annotated[
         float, typer.Option(min=0, metavar="SCORE", help="Don't draw points of a lower score; the results have them.")
     ] = 0.0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="To FILE.parquet: processes [one a core].")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS|local", help="To FILE.parquet: by the workers of Ray, of a cluster or here."),
+    ] = None,
     strict: StrictOption = False,
     json_file: Annotated[
         Path | None,
@@ -93,9 +103,41 @@ def predict(
     fiducial predict runs/mine photo.jpg holiday/ clip.mp4 --out found
 
     fiducial predict face photo.jpg --boxes 40,30,120,150
+
+    fiducial predict shipped/model.onnx archive/ --out points.parquet
     """
     import fiducial
 
+    if out.suffix == CORPUS:
+        refuse(
+            "not into a .parquet, which has points alone, picture by picture",
+            track=track,
+            every=every > 1,
+            smooth=smooth,
+            second_pass=second_pass,
+            flip_test=flip_test,
+            oks_nms=oks_nms,
+            hide_below=hide_below > 0,
+            strict=strict,
+            json=json_file,
+            csv=csv_file,
+        )
+        found = fiducial.predict_corpus(
+            model,
+            sources,
+            out,
+            boxes=boxes,
+            finder=finder,
+            min_score=min_score,
+            jobs=jobs,
+            ray=ray,
+            progress=sys.stderr.isatty(),
+        )
+        bad = f", {len(found.problems)} that can't be read or have no points" if found.problems else ""
+        speed = f"; {found.images / found.seconds:.1f} a second" if found.shards else ""
+        typer.echo(f"{found.images} images, {found.instances} instances{bad}{speed}: {found.file}")
+        return
+    refuse("is for --out FILE.parquet", jobs=jobs, ray=ray)
     printed = str(json_file) == "-"
     with tempfile.TemporaryDirectory() as folder:
         done = fiducial.predict(
