@@ -17,7 +17,7 @@ from fiducial import card, files
 from fiducial.errors import UserError, did_you_mean
 
 NOT_RUNS = ("checkpoints", "tensorboard", "pictures", "predictions", "teacher", "frames", "shipped")  # folders in runs
-FIGURES = ("nme", "student_teacher_distance", "gain", "ap")  # the first that is there stands for a run
+FIGURES = ("nme", "student_teacher_distance", "gain", "ap", "box_ap")  # the first that is there stands for a run
 SORTS = ("figure", "minutes", "ms", "path")
 
 
@@ -26,7 +26,7 @@ class Record:
     """One measured run."""
 
     path: str  # below the folder that was asked about
-    kind: str  # fit, distill, compare, study, search
+    kind: str  # fit, finder, distill, compare, study, search
     data: str | None = None  # as the command named it
     labels: str | None = None  # fingerprint of the labels that were learnt from
     what: str = ""  # method on backbone at size; of several runs the best
@@ -194,7 +194,9 @@ def _of_run(place: Path, name: str) -> Record:
         return replace(own, state="unfinished")
     card.read(place / "model.json")
     summary = files.read_object(place / "metrics.json", "metrics")
-    return replace(own, data=summary.get("data"), split=summary.get("split"), **_figure(summary))
+    found = _figure(summary)
+    kind = "finder" if found.get("figure") == "box_ap" else kind
+    return replace(own, kind=kind, data=summary.get("data"), split=summary.get("split"), **found)
 
 
 def _of_comparison(place: Path, name: str, kind: str, plan: str, ms_of: dict[Path, dict[str, float]]) -> Record:

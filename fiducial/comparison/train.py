@@ -42,10 +42,12 @@ def train(
     jobs: int | None = None,
     progress: bool = False,
     finished: Callable[[Path], bool] = is_finished,
+    begins: Callable[[Cell], bool] = lambda cell: True,
 ) -> dict[str, str]:
     """Trains what is not finished, `jobs` cells at a time, and returns cell's name -> why it failed.
 
-    jobs: None = one, or one a GPU. finished: whether a cell's folder has all that its command makes. Raises KeyboardInterrupt after Ctrl-C, when all runs have written where they are."""
+    jobs: None = one, or one a GPU. finished: whether a cell's folder has all that its command makes. begins: whether a cell is
+    to be trained still, asked when its turn comes. Raises KeyboardInterrupt after Ctrl-C, when all runs have written where they are."""
     waiting = [cell for cell in cells if not finished(out / cell.folder)]
     if len(waiting) < len(cells):
         logger.info(f"{len(cells) - len(waiting)} of {len(cells)} runs are finished already")
@@ -55,8 +57,11 @@ def train(
     try:
         while waiting or running:
             for slot in [slot for slot in range(jobs) if slot not in running][: len(waiting)]:
-                device = devices[slot % len(devices)] if devices else None
-                running[slot] = _Job(waiting.pop(0), out, jobs, device)
+                cell, device = waiting.pop(0), devices[slot % len(devices)] if devices else None
+                if begins(cell):
+                    running[slot] = _Job(cell, out, jobs, device)
+                else:
+                    board.cells = [each for each in board.cells if each is not cell]
             for slot, job in list(running.items()):
                 if job.worker.has_answered():
                     del running[slot]
@@ -185,7 +190,7 @@ class _Board:
         progress: bool,
         finished: Callable[[Path], bool] = is_finished,
     ) -> None:
-        self.cells, self.out, self.outcome, self.jobs, self.finished = cells, out, outcome, jobs, finished
+        self.cells, self.out, self.outcome, self.jobs, self.finished = list(cells), out, outcome, jobs, finished
         self.failures: dict[str, str] = {}
         self.beside_s: list[float] = []  # of each cell that has ended, what it took beside its epochs
         self.said = time.monotonic()

@@ -53,7 +53,7 @@ def climb(
             state.rungs = (*state.rungs, Tried(planned[0].epochs, tuple(runs), begun, minutes))
             keep()
             _tell(state, planned, clock)
-        _train(state, source, out, clock, jobs, progress)
+        _train(state, source, out, clock, reserve_s, jobs, progress)
         keep()
 
 
@@ -72,13 +72,24 @@ def is_trained(folder: Path, epochs: int) -> bool:
     return int(files.read_object(path).get("epochs", 0)) >= epochs
 
 
-def _train(state: State, source: Source, out: Path, clock: Clock, jobs: int, progress: bool) -> None:
-    """Trains the last rung and notes its figures."""
+def _train(state: State, source: Source, out: Path, clock: Clock, reserve_s: float, jobs: int, progress: bool) -> None:
+    """Trains the last rung and notes its figures. Runs that the minutes don't reach for any more, where epochs took longer
+    than was foreseen, are left out; the first are begun in any case."""
     rung = state.rungs[-1]
     cells = [cell_of(state.candidate(name), rung.epochs, source, rung.minutes) for name in rung.runs]
     wanted = rung.epochs if rung.minutes is None else rung.begun + 1
     before = {cell.name: _trained(out / cell.folder) for cell in cells}
     began = time.monotonic()
+    begun: list[Cell] = []
+    late: list[str] = []
+
+    def begins(cell: Cell) -> bool:
+        if len(begun) >= jobs and _expected_s(cell, rung, state, out, begun) > clock.left_s - reserve_s:
+            late.append(cell.name)
+            return False
+        begun.append(cell)
+        return True
+
     failures = train.train(
         cells,
         out,
@@ -86,6 +97,7 @@ def _train(state: State, source: Source, out: Path, clock: Clock, jobs: int, pro
         jobs=jobs,
         progress=progress,
         finished=lambda folder: is_trained(folder, wanted),
+        begins=begins,
     )
     took_s = time.monotonic() - began
     now = {cell.name: _trained(out / cell.folder) for cell in cells}
@@ -96,18 +108,32 @@ def _train(state: State, source: Source, out: Path, clock: Clock, jobs: int, pro
         state.beside_s = max(1.0, beside / len(ran))
     for name in ran:
         state.candidate(name).pace_s = made[name][1] / made[name][0]
+    for name in late:
+        state.drop(state.candidate(name).title, f"rung {len(state.rungs)}: its turn did not come within the minutes")
     rung.failures = {name: why for name, why in failures.items() if not is_trained(out / "runs" / name, wanted)}
     for name, why in rung.failures.items():
-        state.drop(name, f"failed: {why}")
+        state.drop(state.candidate(name).title, f"failed: {why}")
     if len(rung.failures) == len(rung.runs) and len(state.rungs) == 1:
         raise train.all_failed(rung.failures)
     rung.nme = {
         cell.name: float(card.read(out / cell.folder / "model.json").metrics["val"]["nme"])
         for cell in cells
-        if cell.name not in rung.failures
+        if cell.name not in rung.failures and cell.name not in late
     }
     rung.made = {name: now[name][0] for name in rung.nme}
     rung.done = True
+
+
+def _expected_s(cell: Cell, rung: Tried, state: State, out: Path, begun: Sequence[Cell]) -> float:
+    """What a run of the rung will take, by how much longer than foreseen those before it took."""
+    slower = []
+    for other in begun:
+        rows, pace = history.read(out / other.folder / "history.csv")[rung.begun :], state.candidate(other.name).pace_s
+        if rows and pace:
+            slower.append(sum(row["seconds"] for row in rows) / len(rows) / pace)
+    factor = sum(slower) / len(slower) if slower else 1.0
+    beside = BESIDE_S if state.beside_s is None else state.beside_s
+    return (rung.epochs - rung.begun) * (state.candidate(cell.name).pace_s or 1.0) * factor + beside
 
 
 def _next(state: State, seconds: float, jobs: int) -> list[Rung]:
@@ -130,7 +156,7 @@ def _leave_out(state: State, runs: Sequence[str]) -> None:
     """Notes which candidates are not begun."""
     for each in state.candidates:
         if each.name not in runs:
-            state.drop(each.name, "not begun: the minutes are for fewer", each.ms)
+            state.drop(each.title, "not begun: the minutes are for fewer", each.ms)
 
 
 def _tell(state: State, planned: Sequence[Rung], clock: Clock) -> None:

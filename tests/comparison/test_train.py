@@ -102,6 +102,22 @@ def test_a_failing_cell_is_told_with_its_last_line_and_the_rest_goes_on(out: Pat
     assert sum("failed after" in line for line in lines) == 2
 
 
+def test_cells_are_asked_about_when_their_turn_comes(out: Path, blobs: Path) -> None:
+    plan = quick_plan(blobs, "deeppose", seeds=2)
+    first, second = plan.cells
+    asked: list[str] = []
+
+    def begins(cell: Cell) -> bool:
+        asked.append(cell.name)
+        return cell is second
+
+    with heard() as lines:
+        assert trained(plan, out, begins=begins) == {}
+    assert asked == [first.name, second.name]
+    assert [train.is_finished(out / cell.folder) for cell in plan.cells] == [False, True]
+    assert [line.split(":")[0] for line in lines] == [f"[1 of 1] {second.name}"]
+
+
 def test_jobs_run_side_by_side_and_share_cores_and_gpus(
     out: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
