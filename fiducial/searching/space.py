@@ -37,11 +37,13 @@ GRID_PX = 32  # sides are multiples of it
 FINER, FINER_GRID_PX = "_stride16", 16  # of networks that end at a finer map
 
 FINER_FACTORS = (0.625, 0.875)
+FEWEST_EXACT = 5  # inputs of exactly the planned shape, else nearly:
+OBLONG = 1.25  # times as oblong, at most
 
 OVER = "over the budget"
-# Of `doubt`. 300-W faces: half the side costs a third of the accuracy, random weights nearly as much in the minutes that
-# there are, and the methods differ by some percent.
-LACKING, RANDOM, LATER = 0.5, 0.5, 0.1
+# Of `doubt`. 300-W faces: half the side costs a third of the accuracy, random weights as much in an hour and all of it in
+# minutes, and the methods differ by some percent.
+LACKING, RANDOM, LATER = 0.5, 0.9, 0.1
 ROOM = 0.95  # of the budget that the slowest round may take: the file is measured in more of them
 
 
@@ -54,10 +56,18 @@ class Timed:
 
 
 def sizes_around(size: Size, grid_px: int = GRID_PX) -> list[Size]:
-    """Lists inputs of the shape of `size`, smaller and larger, whose sides are multiples of `grid_px`."""
+    """Lists inputs of the shape of `size`, smaller and larger, whose sides are multiples of `grid_px`. Where few have exactly
+    this shape, nearly."""
     factors = sorted({*FACTORS, *(FINER_FACTORS if grid_px < GRID_PX else ())})
-    sides = [tuple(max(GRID_PX, round(factor * side / grid_px) * grid_px) for side in size) for factor in factors]
-    return [Size(*pair) for pair in dict.fromkeys(sides)]
+    unit = math.gcd(size.w, size.h)
+    whole = [Size(size.w // unit * i, size.h // unit * i) for i in range(1, math.ceil(factors[-1] * unit) + 1)]
+    exact = [each for each in whole if min(each) >= GRID_PX and each.w % grid_px == each.h % grid_px == 0]
+    if len(exact) >= FEWEST_EXACT:
+        nearest = [min(exact, key=lambda each, factor=factor: abs(each.w - factor * size.w)) for factor in factors]
+        return list(dict.fromkeys(nearest))
+    sides = [[max(GRID_PX, round(factor * side / grid_px) * grid_px) for side in size] for factor in factors]
+    near = [(w, h) for w, h in sides if 1 / OBLONG <= (w / h) / (size.w / size.h) <= OBLONG]
+    return [Size(*pair) for pair in dict.fromkeys(near)]
 
 
 def grid_of(backbone: str) -> int:
@@ -136,17 +146,22 @@ class Walk:
 
     def within(self, cells: Sequence[Cell]) -> Iterator[Timed]:
         """Gives all cells of a pair that it has timed: those over the budget too. `cells`: by rising area."""
-        place = self._begin(cells)
-        first = self._timed(cells[place])
-        yield first
-        step = 1 if self.keeps(first.entry) else -1
-        if first.entry.error:
-            return
+        seen: dict[int, Timed] = {}
+        place = 0
+        for _ in range(2):  # what the first one takes tells where to go on
+            place = self._begin(cells)
+            if place not in seen:
+                seen[place] = self._timed(cells[place])
+                yield seen[place]
+            if seen[place].entry.error:
+                return
+        step = 1 if self.keeps(seen[place].entry) else -1
         place += step
         while 0 <= place < len(cells):
-            found = self._timed(cells[place])
-            yield found
-            if found.entry.error or self.keeps(found.entry) != (step > 0):
+            if place not in seen:
+                seen[place] = self._timed(cells[place])
+                yield seen[place]
+            if seen[place].entry.error or self.keeps(seen[place].entry) != (step > 0):
                 return
             place += step
 
