@@ -64,9 +64,10 @@ const backend = (() => {
     if (gpu.error) console.info(`WebGPU is not used: ${gpu.error}`);
   }
 
+  // Half of the cores: threads of which one waits for its turn are slower than one alone.
   function threads() {
     if (!self.crossOriginIsolated) return 1;
-    return Number(chosen.get("threads")) || Math.min(4, navigator.hardwareConcurrency || 1);
+    return Number(chosen.get("threads")) || Math.min(4, Math.ceil((navigator.hardwareConcurrency || 1) / 2));
   }
 
   const about = (say) => (loading ??= load(say));
