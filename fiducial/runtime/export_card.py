@@ -52,7 +52,7 @@ class Made:
 
 def to_metadata(card: ExportCard) -> dict[str, str]:
     """Turns a card into the entries that are stored in an exported file: its JSON and that JSON's digest."""
-    text = json.dumps(config.to_dict(card), allow_nan=False, sort_keys=True)
+    text = json.dumps(config.to_dict(card), allow_nan=False)  # in its own order: that of kinds counts
     return {KEY: text, DIGEST: _digest(text)}
 
 

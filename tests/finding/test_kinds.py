@@ -72,15 +72,15 @@ def data(tmp_path_factory):
 def run(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("kinds") / "run"
     settings = [*SETTINGS, "finder.epochs=14"]
-    return fiducial.fit(data, out, category="disc,square", settings=settings, **{**WORDS, "epochs": 16})
+    return fiducial.fit(data, out, category="square,disc", settings=settings, **{**WORDS, "epochs": 16})
 
 
 def test_the_finder_tells_them_apart(run, data):
     model = run.model()
-    test, _ = annotations.load(Source(data, category="disc,square"), "test", ignored=True)
+    test, _ = annotations.load(Source(data, category="square,disc"), "test", ignored=True)
     assert len(test.images) == 12  # each once, though two categories were read from it
     assert test.kind is not None
-    assert list(model.skeleton.kinds) == ["disc", "square"]
+    assert list(model.skeleton.kinds) == ["square", "disc"]
     right = wanted = 0
     for row in range(len(test.images)):
         points = model(test.images.read(row))
@@ -99,7 +99,7 @@ def test_results_have_the_points_of_their_category(run, data, tmp_path):
     entries = json.loads((tmp_path / "out" / "results.json").read_text())
     assert entries
     assert made.results == entries
-    counts = {"disc": 2, "square": 3}
+    counts = {"square": 3, "disc": 2}
     for entry in entries:
         assert len(entry["keypoints"]) == 3 * counts[entry["category"]]
         assert entry["category_id"] == 1 + list(counts).index(entry["category"])
@@ -144,7 +144,7 @@ def test_one_file_tells_them_apart_as_torch_does(run, data, tmp_path):
 
 
 def test_a_box_of_another_kind_is_no_match(data):
-    test, _ = annotations.load(Source(data, category="disc,square"), "test", ignored=True)
+    test, _ = annotations.load(Source(data, category="square,disc"), "test", ignored=True)
     truth = found.truth_of(test)
     sure = np.ones(len(test))
     right = Boxes(test.image_row, test.box_xywh.astype(np.float64), sure, test.kind)
