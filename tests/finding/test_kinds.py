@@ -152,4 +152,4 @@ def test_a_box_of_another_kind_is_no_match(data):
     assert found.scored(truth, right, 0.5)["recall@0.5"] == 1
     assert found.scored(truth, right, 0.5)["box_ap"] == pytest.approx(1)
     assert found.scored(truth, wrong, 0.5)["recall@0.5"] == 0
-    assert found.scored(truth, wrong, 0.5)["by_kind"]["disc"]["missed"] == int((test.kind == 0).sum())
+    assert found.scored(truth, wrong, 0.5)["by_kind"]["disc"]["missed"] == int((test.kind == 1).sum())
