@@ -16,10 +16,11 @@ from fiducial.log import logger
 from fiducial.progress import duration
 from fiducial.searching import halving
 from fiducial.searching.halving import Limits, Rung
-from fiducial.searching.state import Candidate, Clock, State, Tried
+from fiducial.searching.state import STUDENT_RUN, Candidate, Clock, State, Tried
 from fiducial.training import history
 
 USEFUL_SHARE = 0.1  # of the epochs that a run can use, that the first rung gives at least
+WORTH_S = 120.0  # left over, from which on the best run goes on
 BESIDE_S = 20.0  # of a run, beside its epochs, before that was measured: imports, scoring, pictures
 
 
@@ -54,6 +55,34 @@ def climb(
             keep()
             _tell(state, planned, clock)
         _train(state, source, out, clock, reserve_s, jobs, progress)
+        keep()
+
+
+def go_on(
+    state: State,
+    source: Source,
+    out: Path,
+    clock: Clock,
+    *,
+    reserve_s: float,
+    progress: bool,
+    keep: Callable[[], None],
+) -> None:
+    """Trains the best run further in the time that is left over, where that is worth while: once."""
+    if not state.extended:
+        name, _, epochs = state.best()[0]
+        left_s, last = clock.left_s - reserve_s, state.rungs[-1]
+        more = int(left_s / (state.candidate(name).pace_s or 1.0)) if name != STUDENT_RUN else 0
+        if left_s < WORTH_S or more < 1 or epochs >= state.most_epochs:
+            return
+        # A run that had minutes counts on from those.
+        before = (last.minutes or 0.0) if name in last.runs else 0.0
+        rung = Tried(min(epochs + more, state.most_epochs), (name,), epochs, round(before + left_s / 60, 2))
+        state.rungs, state.extended = (*state.rungs, rung), True
+        keep()
+        logger.info(f"{duration(left_s)} are left over: {state.candidate(name).title} goes on from epoch {epochs}")
+    if not state.rungs[-1].done:
+        _train(state, source, out, clock, reserve_s, 1, progress)
         keep()
 
 

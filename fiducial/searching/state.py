@@ -101,7 +101,8 @@ class State:
     dropped: tuple[Dropped, ...] = ()
     chosen: bool = False  # the candidates are complete
     rungs: tuple[Tried, ...] = ()
-    trained: bool = False  # no rung comes after those
+    trained: bool = False  # no rung comes after those, but that of the time that is left over
+    extended: bool = False  # which has been planned
     device: str = ""  # that the latencies are of, where that is another machine than this
     lesson: Lesson | None = None
     beside_s: float | None = None  # of a run, beside its epochs; measured

@@ -97,6 +97,7 @@ def search(asked: Search, out: Path, *, progress: bool = False) -> dict[str, Any
             lessons_s = teaching.seconds_for(now, clock.limit_s - reserve)
             rungs.climb(now, asked.data, out, clock, reserve_s=reserve + lessons_s, jobs=asked.jobs, **common_words)
             teaching.teach(now, asked.data, out, clock, reserve_s=reserve, **common_words)
+            rungs.go_on(now, asked.data, out, clock, reserve_s=reserve, **common_words)
             shipped = shipping.ship(now, asked.data, out, asked.budget)
             state.keep(out, now)
             used_s = clock.used_s

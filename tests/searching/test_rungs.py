@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 from fiducial.data.source import Source
 from fiducial.searching import rungs
-from fiducial.searching.state import Candidate, State, Tried
+from fiducial.searching.state import Candidate, Clock, State, Tried
 from fiducial.training.recipe import Recipe
 
 
@@ -44,3 +44,29 @@ def test_a_run_is_at_its_end_when_its_last_file_says_so(tmp_path: Path) -> None:
     (run / "metrics.json").write_text(json.dumps({"epochs": 10}))
     assert rungs.is_trained(run, 10)
     assert not rungs.is_trained(run, 30), "those are the figures of the rung before"
+
+
+def test_time_that_is_left_over_goes_to_the_best_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """600 s at 2 s an epoch are 300 more; its last rung had 4 minutes, from which a run counts on: 14."""
+    trained: list[Tried] = []
+
+    def train(state: State, *_: object) -> None:
+        trained.append(state.rungs[-1])
+        state.rungs[-1].done = True
+        state.rungs[-1].nme = {"best": 0.04}
+
+    monkeypatch.setattr(rungs, "_train", train)
+    clock = Clock(0.0, 10.0)
+    last = Tried(50, ("best",), begun=20, minutes=4.0, done=True, nme={"best": 0.05}, made={"best": 60})
+    state = State({}, candidates=(candidate("best", 2.0),), most_epochs=1000, rungs=(last,))
+    words = {"reserve_s": 0.0, "progress": False, "keep": lambda: None}
+    rungs.go_on(state, Source(tmp_path), tmp_path, clock, **words)  # type: ignore[arg-type]
+    [rung] = trained
+    assert (rung.runs, rung.begun) == (("best",), 60)
+    assert 355 <= rung.epochs <= 360
+    assert rung.minutes == pytest.approx(14.0, abs=0.05)
+    rungs.go_on(state, Source(tmp_path), tmp_path, clock, **words)  # type: ignore[arg-type]
+    assert len(trained) == 1
+    short = State({}, candidates=(candidate("best", 2.0),), most_epochs=1000, rungs=(last,))
+    rungs.go_on(short, Source(tmp_path), tmp_path, Clock(0.0, 1.0), **words)  # type: ignore[arg-type]
+    assert len(trained) == 1, "a minute is not worth it"
