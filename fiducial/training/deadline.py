@@ -24,11 +24,14 @@ class Deadline(L.Callback):
         self.limit = 60 * minutes - AFTER_TRAINING_SECONDS
         self.steps_an_epoch, self.most_epochs = steps_an_epoch, most_epochs
         self.used, self.epochs = used_seconds, 0  # used before the steps of this process; 0 = as many as foreseen
+        self.foreseen = 0  # when it was decided; a run that goes on for more decides anew
         self.began, self.first_epoch, self.first_took = time.perf_counter(), 0, 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        if self.epochs:
+        foreseen = trainer.max_epochs or 0
+        if self.epochs and self.foreseen in (0, foreseen):
             self._set(trainer, pl_module, self.epochs)
+        self.foreseen = foreseen
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.began, self.first_epoch = time.perf_counter(), trainer.current_epoch
@@ -58,7 +61,12 @@ class Deadline(L.Callback):
         pl_module.total_steps = epochs * self.steps_an_epoch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "seconds": self.used + time.perf_counter() - self.began}
+        return {
+            "epochs": self.epochs,
+            "foreseen": self.foreseen,
+            "seconds": self.used + time.perf_counter() - self.began,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs, self.used = state_dict["epochs"], self.used + state_dict["seconds"]
+        self.foreseen = state_dict.get("foreseen", 0)

@@ -213,6 +213,18 @@ def test_minutes_end_a_run(blobs: Path, tmp_path: Path) -> None:
     assert written["epochs"] == done.figures["epochs"] >= 1
 
 
+def test_what_was_decided_holds_for_the_epochs_that_were_foreseen() -> None:
+    """A run that ended after 8 of 4 foreseen, and goes on to 16, is not at its end; one that was stopped keeps its 8."""
+    kept = {"epochs": 8, "foreseen": 4, "seconds": 100.0}
+    for asked, epochs in ((16, 16), (4, 8)):
+        watch = Deadline(10, steps_an_epoch=5, most_epochs=100, used_seconds=0)
+        watch.load_state_dict(kept)
+        trainer = Trainer(7, asked)
+        watch.on_fit_start(trainer, SimpleNamespace(total_steps=0))  # type: ignore[arg-type]
+        assert trainer.max_epochs == epochs
+        assert watch.state_dict()["foreseen"] == asked
+
+
 @pytest.mark.parametrize("count", [1, 3, 10])
 def test_few_instances_are_said_and_decide_no_turns(count: int) -> None:
     few = replace(FACES, instances=count, images=count, turn_degrees=11, mirrored=1.0)
