@@ -1,5 +1,5 @@
-"""What C libraries print on stderr themselves while they decode (libjpeg, libpng, OpenCV): taken, and said as one line
-where it means that an image is damaged."""
+"""What C libraries print on stderr themselves while they decode (libjpeg, libpng, OpenCV) or load a network (LiteRT):
+taken, and said as one line where it means that an image is damaged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from fiducial.log import logger
 
 THEIRS = re.compile(
     r"\[ ?(WARN|ERROR|FATAL)|libpng |Corrupt JPEG|Premature end|Inconsistent progression|Invalid SOS|Unsupported|"
-    r"Unknown Adobe|Warning: unknown JFIF|Application transferred|> |must be "  # the last two go on what OpenCV began
+    r"Unknown Adobe|Warning: unknown JFIF|Application transferred|> |must be |"  # the last two go on what OpenCV began
+    r"INFO: Created TensorFlow Lite|WARNING: All log messages before absl|[IW]\d{4} |Failed to load \S*torchao"  # LiteRT
 )
 DAMAGED = re.compile(
     r"Corrupt JPEG data(?!.*extraneous bytes before marker 0xd9)|Premature end|libpng error|Inconsistent"

@@ -81,7 +81,8 @@ class Family(Protocol):
     INT8: str | None  # exporting.int8.quantizer.Quantizer of (detector, card, crops, *, crop, decode); None: no int8
 
     def matches(self, path: Path) -> bool:
-        """Whether this is a model of this runtime, by its name and neighbours alone; the file may be broken."""
+        """Whether this is a model of this runtime, by its name, its neighbours and, where others' files end so, too, a mark
+        in it; the file may be broken."""
         ...
 
     def load(self, path: Path, threads: int | None = None, flip_test: bool = False) -> Network:

@@ -22,7 +22,12 @@ from fiducial.runtime import export_card, runtime
 from fiducial.runtime.runtime import Family, Runtime
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 
-EXPORTED = list(runtime.targets().values())
+EXPORTED = [
+    # litert-torch takes half a minute for each network
+    pytest.param(family, id=family.NAME, marks=[pytest.mark.long] if family.NAME == "litert" else [])
+    for family in runtime.targets().values()
+]
+MODULES = {"litert": "litert_torch"}  # that must be there, where they are not named as the runtime
 BOXES = np.array([[60.5, 40.25, 90, 120], [-30, 100, 100, 90], [200, 10, 30, 30]], np.float32)
 
 
@@ -34,11 +39,11 @@ def picture() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (240, 320, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module", params=EXPORTED, ids=lambda family: family.NAME)
+@pytest.fixture(scope="module", params=EXPORTED)
 def family(request: pytest.FixtureRequest) -> Iterator[Family]:
     """What a runtime needs: its package, or a browser and what is fetched for pages."""
     if request.param.TARGET != "web":
-        pytest.importorskip(request.param.NAME)
+        pytest.importorskip(MODULES.get(request.param.NAME, request.param.NAME))
         yield request.param
         return
     browsing.need_browser()

@@ -1,0 +1,124 @@
+"""A detector as a LiteRT file: model.tflite, by litert-torch, from the code that runs in torch.
+
+Two signatures share the weights: `points` (uint8 crops in, points out) and `network` (float crops in, the head's raw output
+out), which a delegate can take whole."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fiducial.card import Card
+from fiducial.data import noise
+from fiducial.errors import UserError
+from fiducial.exporting import onnx_export
+from fiducial.exporting.onnx_export import NotExportable
+from fiducial.log import logger
+from fiducial.models.detector import Detector, full_precision
+from fiducial.runtime.export_card import Decode, ExportCard, Made, Where
+from fiducial.runtime.runtimes import litert_runtime
+
+CONVERTER, VERSION = "litert-torch", "0.10"
+# What the converter asks for of typing_extensions is older than what pydantic does; it runs with the newer one.
+INSTALL = "pip install 'litert-torch==0.10.0' && pip install 'typing_extensions>=4.16'"
+NOTE = (
+    "the crop is the runtime package's; signature `points` takes crops of uint8, `network` crops of float32 (0 to 255) and "
+    "gives the head's raw output"
+)
+# Operators that delegates leave to the CPU.
+NOT_DELEGATED = {"TOPK_V2", "ARG_MAX", "ARG_MIN", "GATHER", "GATHER_ND", "SCATTER_ND", "WHERE", "WHILE", "IF", "CUMSUM"}
+
+
+class Points(nn.Module):
+    """Crops -> the columns of Keypoints, by name."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, crops: Tensor) -> dict[str, Tensor]:
+        found = self.detector.decode(full_precision(self.detector(crops)))
+        return {name: getattr(found, name) for name in onnx_export.columns_of(found)}
+
+
+class Raw(nn.Module):
+    """Crops -> the parts of the head's raw output that are not empty, by name."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, crops: Tensor) -> dict[str, Tensor]:
+        raw = self.detector(crops)
+        named = zip(onnx_export.names_of(raw), onnx_export.parts_of(raw), strict=True)
+        return {name: part for name, part in named if part.numel() > 0}
+
+
+def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outside", decode: Decode = "own") -> Made:
+    """Writes FOLDER/model.tflite; the crop is outside whatever `crop` says (`NOTE`). NotExportable where the converter
+    can't, or where `decode` is to be for delegates and has operators that they don't run."""
+    what = f"{detector.spec.method} on {detector.spec.backbone}"
+    file = folder / "model.tflite"
+    crops = torch.from_numpy(onnx_export.example_crops(detector.spec.size))
+    with torch.no_grad():
+        outputs = onnx_export.columns_of(detector.decode(full_precision(detector(crops))))
+    logger.info(f"converting {what} by {CONVERTER}, which takes up to a minute or two")
+    with noise.taken(what), warnings.catch_warnings(), torch.no_grad(), onnx_export.nothing_in_place(detector):
+        warnings.simplefilter("ignore")  # of its own packages
+        litert = converter()
+        try:
+            made = (
+                litert.signature(litert_runtime.POINTS, Points(detector).eval(), sample_kwargs={"crops": crops})
+                .signature(litert_runtime.NETWORK, Raw(detector).eval(), sample_kwargs={"crops": crops.float()})
+                .convert(strict_export=False)
+            )
+            made.export(str(file))
+        except Exception as error:  # of any of its packages
+            while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+                error = error.__cause__
+            reason = f"{type(error).__name__}: {litert_runtime.first_line(error)}"
+            raise NotExportable(f"{what}: {CONVERTER} can't convert it: {reason}. Use onnx or openvino") from error
+    left = sorted(operators_of(file) & NOT_DELEGATED)
+    if left and decode == "matmul":
+        raise NotExportable(
+            f"--decode matmul: the file of {detector.spec.method} needs {', '.join(left)}; train with a loss whose decoder "
+            "is a mean over the whole map (cross_entropy, integral, simcc), or leave --decode out"
+        )
+    exported = ExportCard(replace(card, spec=detector.spec), litert_runtime.NAME, outputs, "outside", decode)
+    litert_runtime.append_card(file, exported)
+    told = f"delegates leave {', '.join(left)} of the decode to the CPU: --decode matmul, or signature `network`"
+    return Made(file, exported, (NOTE, told) if left else (NOTE,))
+
+
+def converter() -> Any:
+    """Imports litert-torch without its progress. UserError with the command that installs it where it is missing or of
+    another version."""
+    try:
+        version = metadata.version(CONVERTER)
+    except metadata.PackageNotFoundError as error:
+        raise UserError(f"{CONVERTER} is not installed: {INSTALL}") from error
+    if version.rpartition(".")[0] != VERSION:
+        raise UserError(f"{CONVERTER} {version}: expected {VERSION}. {INSTALL}")
+    litert_runtime.library()
+    try:
+        import litert_torch  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise UserError(f"{CONVERTER} can't be imported: {litert_runtime.first_line(error)}. {INSTALL}") from error
+    litert_torch.config.show_progress = False
+    return litert_torch
+
+
+def operators_of(file: Path) -> set[str]:
+    """Lists the operators in a .tflite file, of all its signatures, by their names in its schema."""
+    from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-not-found]
+
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if name.isupper()}
+    model = schema.Model.GetRootAs(file.read_bytes(), 0)
+    codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
+    return {names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "?") for code in codes}

@@ -1,0 +1,140 @@
+"""LiteRT, which was TensorFlow Lite: files of `fiducial export --to litert`, on the CPU by XNNPACK. Extra `litert`.
+
+The card lies in a zip file behind the network, where .tflite files have what belongs to them: other programs see an
+ordinary network. Crops go one by one through a network of a static batch of one, as delegates want it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fiducial.data import noise
+from fiducial.errors import BadAnswer, UserError
+from fiducial.runtime import export_card, finder_file
+from fiducial.runtime.export_card import ExportCard
+from fiducial.types import Keypoints
+
+NAME, TITLE, TARGET = "litert", "LiteRT", "litert"
+FILES = (".tflite", finder_file.ENDING)
+EXPORT = "fiducial.exporting.litert_export:write"
+LACKS = f"{__name__}:lacks"
+LAYERS, INT8 = None, None
+PACKAGE, CARD, NETWORK_DIGEST = "ai-edge-litert", "fiducial.json", "network_sha256"
+POINTS, NETWORK = "points", "network"  # the file's signatures: with decode, and without
+
+
+def matches(path: Path) -> bool:
+    """Other projects' .tflite files have no card of ours behind them."""
+    if path.suffix.lower() != ".tflite" or not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as behind:
+            return CARD in behind.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+
+
+def lacks() -> str | None:
+    """Tells how the interpreter is installed; None where it is."""
+    try:
+        library()
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def load(path: Path, threads: int | None = None, flip_test: bool = False) -> LitertNetwork:
+    """`threads`: None = the library's own choice. The network must be the one that was exported: LiteRT itself may crash
+    on a damaged one."""
+    if flip_test:
+        raise UserError(f"{path}: --flip-test needs the run folder; an exported file holds the plain network")
+    card = export_card.of_metadata(_block(path), path, NAME)
+    return LitertNetwork(library(), card, path, threads)
+
+
+def library() -> Any:
+    """The package's interpreter, or the command that installs it."""
+    try:
+        from ai_edge_litert import interpreter
+    except ModuleNotFoundError as error:
+        raise UserError(f"{PACKAGE} is not installed: pip install 'fiducial[litert]'") from error
+    return interpreter
+
+
+def append_card(path: Path, card: ExportCard) -> None:
+    """Puts the card, and the network's digest, into a zip file behind the network of `path`."""
+    block = {**export_card.to_metadata(card), NETWORK_DIGEST: hashlib.sha256(path.read_bytes()).hexdigest()}
+    with zipfile.ZipFile(path, "a") as behind:
+        behind.writestr(zipfile.ZipInfo(CARD), json.dumps(block))
+
+
+def _block(path: Path) -> dict[str, Any]:
+    """What lies behind the network, which must have the digest that is told there."""
+    try:
+        with zipfile.ZipFile(path) as behind:
+            first = min(entry.header_offset for entry in behind.infolist())
+            block = json.loads(behind.read(CARD))
+    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, OSError) as error:
+        raise UserError(path, f"its card can't be read: {error}. Export it anew") from error
+    if not isinstance(block, dict):
+        raise UserError(path, "its card is no object of JSON. Export it anew")
+    with path.open("rb") as file:
+        found = hashlib.sha256(file.read(first)).hexdigest()
+    if found != block.get(NETWORK_DIGEST):
+        raise UserError(path, "was altered after the export (the network's digest differs). Export it anew")
+    return block
+
+
+class LitertNetwork:
+    """A loaded network and its card."""
+
+    runtime = NAME
+
+    def __init__(self, interpreter: Any, export: ExportCard, path: Path, threads: int | None) -> None:
+        from importlib import metadata
+
+        self.version = metadata.version(PACKAGE)
+        self.export, self.card, self.path = export, export.card, path
+        self._library, self._threads = interpreter, threads
+        self._of_thread = threading.local()
+        self._runner()  # what can't be loaded is said now
+
+    def predict(self, crops: np.ndarray) -> Keypoints:
+        if len(crops) == 0:
+            return export_card.no_points(self.export)
+        run, found = self._runner(), []
+        for i in range(len(crops)):
+            try:
+                answer = run(crops=np.ascontiguousarray(crops[i : i + 1]))
+            except (RuntimeError, ValueError) as error:
+                raise BadAnswer(self.path, f"LiteRT fails on an image: {first_line(error)}") from error
+            found.append([answer[name] for name in self.export.outputs if name in answer])
+        columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        return export_card.points_of(self.export, columns, len(crops), self.path)
+
+    def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
+        """None: the crop is never in the file."""
+
+    def _runner(self) -> Any:
+        """This thread's own: one can't answer two at a time."""
+        if not hasattr(self._of_thread, "run"):
+            try:
+                with noise.taken(str(self.path)):  # it says on stderr which delegate it takes
+                    graph = self._library.Interpreter(str(self.path), num_threads=self._threads)
+                    graph.allocate_tensors()
+                    self._of_thread.graph = graph  # of which the signature is a part
+                    self._of_thread.run = graph.get_signature_runner(POINTS)
+            except (RuntimeError, ValueError) as error:
+                raise UserError(self.path, f"LiteRT can't load it: {first_line(error)}") from error
+        return self._of_thread.run
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

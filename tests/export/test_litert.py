@@ -1,0 +1,85 @@
+"""LiteRT's files: what is refused, with or without its packages. What they answer is tested for every runtime in
+`battery/test_runtimes.py`."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from settled import settled
+
+from fiducial.card import Card
+from fiducial.errors import UserError
+from fiducial.exporting import export, litert_export
+from fiducial.runtime import runtime
+from fiducial.runtime.export_card import ExportCard
+from fiducial.runtime.runtimes import litert_runtime
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Bytes that stand for a network, with a card behind them."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"\x18\x00\x00\x00TFL3" + bytes(500))
+    card = ExportCard(Card(settled("deeppose").spec), litert_runtime.NAME, ("xy", "score"), "outside")
+    litert_runtime.append_card(path, card)
+    return path
+
+
+def test_a_file_with_our_card_is_known_and_others_are_left_to_the_other_runtime(file: Path, tmp_path: Path) -> None:
+    assert runtime.family_of(file).NAME == "litert"
+    assert runtime.resolved(tmp_path) == file
+    other = tmp_path / "others" / "net.tflite"
+    other.parent.mkdir()
+    other.write_bytes(file.read_bytes()[:508])
+    assert runtime.family_of(other).NAME == "tflite"
+
+
+def test_a_network_that_was_altered_is_refused_before_its_library_sees_it(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[100] = 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(UserError, match="altered after the export"):
+        runtime.opened(file)
+
+
+def test_a_file_that_lacks_its_end_is_refused(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(UserError) as caught:
+        runtime.opened(file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("version", [None, "0.9.0", "0.11.1"])
+def test_a_converter_that_is_missing_or_of_another_version_is_named_with_the_pip_line(
+    version: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(name: str) -> str:
+        if version is None:
+            raise metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(litert_export.metadata, "version", told)
+    detector = settled("deeppose")
+    with pytest.raises(UserError) as caught:
+        export.write(detector, Card(detector.spec), "litert", tmp_path, crop="inside", decode="own")
+    text = str(caught.value)
+    assert litert_export.INSTALL in text
+    assert ("not installed" if version is None else f"litert-torch {version}: expected 0.10") in text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long  # half a minute
+def test_a_file_has_two_signatures_that_share_their_weights(tmp_path: Path) -> None:
+    pytest.importorskip("litert_torch")
+    detector = settled("heatmap")
+    made = export.write(detector, Card(detector.spec), "litert", tmp_path, crop="inside", decode="matmul")
+    interpreter = litert_runtime.library().Interpreter(str(made.file))
+    signatures = interpreter.get_signature_list()
+    assert signatures["points"] == {"inputs": ["crops"], "outputs": sorted(made.card.outputs)}
+    assert signatures["network"]["inputs"] == ["crops"]
+    weights = sum(parameter.numel() for parameter in detector.parameters()) * 4
+    assert made.file.stat().st_size < 1.6 * weights
+    assert litert_export.operators_of(made.file) & litert_export.NOT_DELEGATED == set()
+    assert "CONV_2D" in litert_export.operators_of(made.file)
