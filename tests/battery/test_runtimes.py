@@ -43,7 +43,8 @@ def picture() -> np.ndarray:
 def family(request: pytest.FixtureRequest) -> Iterator[Family]:
     """What a runtime needs: its package, or a browser and what is fetched for pages."""
     if request.param.TARGET != "web":
-        pytest.importorskip(MODULES.get(request.param.NAME, request.param.NAME))
+        name = str(request.param.NAME)
+        pytest.importorskip(MODULES.get(name, name))
         yield request.param
         return
     browsing.need_browser()

@@ -61,7 +61,7 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Lit
 def library() -> Any:
     """The package's interpreter, or the command that installs it."""
     try:
-        from ai_edge_litert import interpreter
+        from ai_edge_litert import interpreter  # type: ignore[import-not-found]
     except ModuleNotFoundError as error:
         raise UserError(f"{PACKAGE} is not installed: pip install 'fiducial[litert]'") from error
     return interpreter
