@@ -63,6 +63,7 @@ class Raw(nn.Module):
 def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outside", decode: Decode = "own") -> Made:
     """Writes FOLDER/model.tflite; the crop is outside whatever `crop` says (`NOTE`). NotExportable where the converter
     can't, or where `decode` is to be for delegates and has operators that they don't run."""
+    refuse_unfit_converter()
     what = f"{detector.spec.method} on {detector.spec.backbone}"
     file = folder / "model.tflite"
     crops = torch.from_numpy(onnx_export.example_crops(detector.spec.size))
@@ -96,9 +97,8 @@ def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outsid
     return Made(file, exported, (NOTE, told) if left else (NOTE,))
 
 
-def converter() -> Any:
-    """Imports litert-torch without its progress. UserError with the command that installs it where it is missing or of
-    another version."""
+def refuse_unfit_converter() -> None:
+    """Raises UserError with the command that installs litert-torch where it is missing or of another version."""
     try:
         version = metadata.version(CONVERTER)
     except metadata.PackageNotFoundError as error:
@@ -106,6 +106,10 @@ def converter() -> Any:
     if version.rpartition(".")[0] != VERSION:
         raise UserError(f"{CONVERTER} {version}: expected {VERSION}. {INSTALL}")
     litert_runtime.library()
+
+
+def converter() -> Any:
+    """Imports litert-torch, without its progress. UserError where one of its packages is missing."""
     try:
         import litert_torch  # type: ignore[import-not-found]
     except ImportError as error:
