@@ -24,7 +24,7 @@ from fiducial.searching import bench, networks, space
 from fiducial.searching import table as tables
 from fiducial.searching.budget import Budget
 from fiducial.searching.space import Timed, Walk, title_of
-from fiducial.searching.state import Candidate, State
+from fiducial.searching.state import TABLE, Candidate, State
 from fiducial.searching.table import Entry, Table
 from fiducial.training import fit as fitting
 from fiducial.training.fit import Data
@@ -43,7 +43,7 @@ FEWEST = 2  # candidates, for which measuring goes on beyond that
 
 def latency_here(out: Path, budget: Budget, points: int) -> Latency:
     """Gives what tells a cell's latency on this machine: kept in OUT/table.json, else measured and added to it."""
-    path = out / "table.json"
+    path = out / TABLE
     table = _own_table(path, budget)
 
     def latency(cell: Cell, precision: Precision) -> Entry:

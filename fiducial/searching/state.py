@@ -21,7 +21,7 @@ from fiducial.runtime.export_card import Precision
 from fiducial.training.recipe import Recipe
 
 FILE = "state.json"
-CLOCK = "clock.json"
+CLOCK, TABLE = "clock.json", "table.json"
 STUDENT_RUN = "student"  # folder in OUT/runs of what was taught
 EVERY_S = 5.0
 MAY_CHANGE = ("minutes",)  # of what was asked, when a search goes on
@@ -143,7 +143,8 @@ def begun(out: Path, asked: dict[str, Any]) -> State:
     """Reads what a search in OUT has decided, or begins. UserError where OUT holds another search, or something else."""
     path = out / FILE
     if not path.exists():
-        if out.is_dir() and any(out.glob("*.json")):
+        # Before there are candidates nothing is decided, and the latencies hold for other words too.
+        if any(path.name not in (CLOCK, TABLE) for path in out.glob("*.json")):
             raise UserError(out, "holds something else than a search; give another --out")
         return State(asked)
     state = config.from_dict(State, files.read_object(path, "asked"), str(path))

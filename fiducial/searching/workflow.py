@@ -25,6 +25,7 @@ from fiducial.searching import candidates, page, rungs, shipping, space, state, 
 from fiducial.searching.budget import Budget
 from fiducial.searching.space import Timed
 from fiducial.searching.state import Clock, State
+from fiducial.searching.table import Table
 from fiducial.training import fit as fitting
 from fiducial.training import plan as run_plan
 from fiducial.training import recipes
@@ -82,16 +83,22 @@ def search(asked: Search, out: Path, *, progress: bool = False) -> dict[str, Any
             raise UserError(
                 out, "the labels differ from those that the search began with; give the same, or another --out"
             )
+        points = len(data.train.skeleton.points)
+        plan = (
+            Plan(data=asked.data) if now.chosen else _space(asked, common)
+        )  # what is wrong is said before anything is there
+        table = (
+            None if now.chosen or asked.table is None else candidates.read_table(asked.table, asked.budget, points, now)
+        )
         with state.ticking(out, asked.minutes) as clock:
             if not now.data:
                 _begin(now, asked, data, common, choices)
-                state.keep(out, now)
             elif (out / shipping.FACTS).exists():
                 logger.info("this search has ended; for more minutes give another --out")
             elif clock.used_s > 1:
                 logger.info(f"going on: {duration(clock.used_s)} of {asked.minutes:g} min are used")
             if not now.chosen:
-                _choose(now, asked, data, common, out, clock)
+                _choose(now, asked, data, common, plan, table, out, clock)
             reserve = RESERVE_S + RESERVE * clock.limit_s
             common_words = {"progress": progress, "keep": partial(state.keep, out, now)}
             lessons_s = teaching.seconds_for(now, clock.limit_s - reserve)
@@ -128,15 +135,23 @@ def _begin(now: State, asked: Search, data: Data, common: Recipe, choices: list[
     now.most_epochs = max(now.useful_epochs, run_plan.most_steps(instances, common.batch_size) // steps)
 
 
-def _choose(now: State, asked: Search, data: Data, common: Recipe, out: Path, clock: Clock) -> None:
+def _choose(
+    now: State,
+    asked: Search,
+    data: Data,
+    common: Recipe,
+    plan: Plan,
+    table: Table | None,
+    out: Path,
+    clock: Clock,
+) -> None:
     """Decides on candidates by their latencies."""
     points, budget = len(data.train.skeleton.points), asked.budget
-    plan = _space(asked, common)
-    if asked.table is None:
+    if table is None:
         logger.info(f"measuring latencies on {budget.place}, {len(plan.cells)} networks to choose from")
         latency = candidates.latency_here(out, budget, points)
     else:
-        latency = candidates.latency_of(candidates.read_table(asked.table, budget, points, now), points)
+        latency = candidates.latency_of(table, points)
         for note in now.notes:
             logger.warning(note)
     seconds = candidates.SHARE * clock.limit_s

@@ -188,6 +188,21 @@ def test_a_budget_that_nothing_keeps_is_told_with_the_nearest(
     table = tables.read(out / "table.json")
     assert float(offered.partition("ms")[0]) >= min(entry.high_ms or 9.0 for entry in table.entries)
     assert here.commands == []
+    assert not (out / "state.json").exists(), "other words may follow"
+
+
+def test_mistakes_leave_nothing(blobs: Path, tmp_path: Path) -> None:
+    out, broken = tmp_path / "searched", tmp_path / "table.json"
+    broken.write_text('{"device": ')
+    for words, told in (
+        ({"backbones": "resnet1888"}, "no such name"),
+        ({"methods": "motion"}, "finds points of its own"),
+        ({"table": broken}, "not JSON"),
+        ({"budget": "3ms"}, "no @RUNTIME"),
+    ):
+        with pytest.raises(UserError, match=told):
+            fiducial.search(blobs, out, **{**WORDS, **words})
+        assert not out.exists()
 
 
 def test_networks_that_keep_the_budget_in_int8_alone_are_thought_of(blobs: Path) -> None:
