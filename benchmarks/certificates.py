@@ -1,6 +1,6 @@
 """Every method in every runtime against torch: one certificate each, in a table.
 
-    python benchmarks/certificates.py DATA [RUN ..] [--to onnx openvino ncnn litert] [--json]
+    python benchmarks/certificates.py DATA [RUN ..] [--to onnx openvino ncnn litert executorch] [--json]
 
 RUN: trained run folders. Without any, a small network of each method with random weights on DATA's points, settled on
 noise, stands for it. Exits with 1 where a file is further off than the tolerance of `fiducial export`."""

@@ -15,7 +15,8 @@ from fiducial.log import logger
 THEIRS = re.compile(
     r"\[ ?(WARN|ERROR|FATAL)|libpng |Corrupt JPEG|Premature end|Inconsistent progression|Invalid SOS|Unsupported|"
     r"Unknown Adobe|Warning: unknown JFIF|Application transferred|> |must be |"  # the last two go on what OpenCV began
-    r"INFO: Created TensorFlow Lite|WARNING: All log messages before absl|[IW]\d{4} |Failed to load \S*torchao"  # LiteRT
+    r"INFO: Created TensorFlow Lite|WARNING: All log messages before absl|[IW]\d{4} |Failed to load \S*torchao|"
+    r"\[cpuinfo_utils"  # these and the line before are LiteRT's and ExecuTorch's
 )
 DAMAGED = re.compile(
     r"Corrupt JPEG data(?!.*extraneous bytes before marker 0xd9)|Premature end|libpng error|Inconsistent"

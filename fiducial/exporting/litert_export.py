@@ -21,6 +21,7 @@ from fiducial.exporting import onnx_export
 from fiducial.exporting.onnx_export import NotExportable
 from fiducial.log import logger
 from fiducial.models.detector import Detector, full_precision
+from fiducial.runtime import card_behind
 from fiducial.runtime.export_card import Decode, ExportCard, Made, Where
 from fiducial.runtime.runtimes import litert_runtime
 
@@ -92,7 +93,7 @@ def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outsid
             "is a mean over the whole map (cross_entropy, integral, simcc), or leave --decode out"
         )
     exported = ExportCard(replace(card, spec=detector.spec), litert_runtime.NAME, outputs, "outside", decode)
-    litert_runtime.append_card(file, exported)
+    card_behind.append(file, exported)
     told = f"delegates leave {', '.join(left)} of the decode to the CPU: --decode matmul, or signature `network`"
     return Made(file, exported, (NOTE, told) if left else (NOTE,))
 

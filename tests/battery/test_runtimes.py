@@ -23,8 +23,8 @@ from fiducial.runtime.runtime import Family, Runtime
 from fiducial.runtime.runtimes.torch_runtime import TorchNetwork
 
 EXPORTED = [
-    # litert-torch takes half a minute for each network
-    pytest.param(family, id=family.NAME, marks=[pytest.mark.long] if family.NAME == "litert" else [])
+    # litert-torch and ExecuTorch take half a minute for each network
+    pytest.param(family, id=family.NAME, marks=[pytest.mark.long] if family.NAME in ("litert", "executorch") else [])
     for family in runtime.targets().values()
 ]
 MODULES = {"litert": "litert_torch"}  # that must be there, where they are not named as the runtime

@@ -1,8 +1,9 @@
-"""LiteRT's files: what is refused, with or without its packages. What they answer is tested for every runtime in
+"""LiteRT's and ExecuTorch's files: what is refused, with or without its packages. What they answer is tested for every runtime in
 `battery/test_runtimes.py`."""
 
 from __future__ import annotations
 
+import importlib.util
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from settled import settled
 from fiducial.card import Card
 from fiducial.errors import UserError
 from fiducial.exporting import export, litert_export
-from fiducial.runtime import runtime
+from fiducial.runtime import card_behind, runtime
 from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.runtimes import litert_runtime
 
@@ -23,7 +24,7 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "model.tflite"
     path.write_bytes(b"\x18\x00\x00\x00TFL3" + bytes(500))
     card = ExportCard(Card(settled("deeppose").spec), litert_runtime.NAME, ("xy", "score"), "outside")
-    litert_runtime.append_card(path, card)
+    card_behind.append(path, card)
     return path
 
 
@@ -67,6 +68,28 @@ def test_a_converter_that_is_missing_or_of_another_version_is_named_with_the_pip
     text = str(caught.value)
     assert litert_export.INSTALL in text
     assert ("not installed" if version is None else f"litert-torch {version}: expected 0.10") in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_of_executorch_is_checked_before_its_library_sees_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.pte"
+    path.write_bytes(bytes(500))
+    with pytest.raises(UserError, match="no card that can be read"):
+        runtime.opened(path)
+    spec = settled("deeppose").spec
+    card_behind.append(path, ExportCard(Card(spec), "executorch", ("xy", "score"), "outside"))
+    data = bytearray(path.read_bytes())
+    data[100] = 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(UserError, match="altered after the export"):
+        runtime.opened(path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("executorch") is not None, reason="ExecuTorch is installed")
+def test_executorch_that_is_missing_is_named_with_the_pip_line(tmp_path: Path) -> None:
+    detector = settled("deeppose")
+    with pytest.raises(UserError, match="pip install 'executorch==1.5.1'"):
+        export.write(detector, Card(detector.spec), "executorch", tmp_path, crop="inside", decode="own")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,7 +23,9 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for model.* and model.certificate.json.")],
-    to: Annotated[str, typer.Option(help="onnx, openvino, ncnn, litert, web, ..; a wrong name lists all.")] = "onnx",
+    to: Annotated[
+        str, typer.Option(help="onnx, openvino, ncnn, litert, executorch, web, ..; a wrong name lists all.")
+    ] = "onnx",
     data: Annotated[
         Path | None,
         typer.Option(

@@ -1,14 +1,10 @@
 """LiteRT, which was TensorFlow Lite: files of `fiducial export --to litert`, on the CPU by XNNPACK. Extra `litert`.
 
-The card lies in a zip file behind the network, where .tflite files have what belongs to them: other programs see an
-ordinary network. Crops go one by one through a network of a static batch of one, as delegates want it."""
+The card lies behind the network (`card_behind`), where .tflite files have what belongs to them. Crops go one by one through a network of a static batch of one, as delegates want it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,7 @@ import numpy as np
 
 from fiducial.data import noise
 from fiducial.errors import BadAnswer, UserError
-from fiducial.runtime import export_card, finder_file
+from fiducial.runtime import card_behind, export_card, finder_file
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
 
@@ -25,19 +21,13 @@ FILES = (".tflite", finder_file.ENDING)
 EXPORT = "fiducial.exporting.litert_export:write"
 LACKS = f"{__name__}:lacks"
 LAYERS, INT8 = None, None
-PACKAGE, CARD, NETWORK_DIGEST = "ai-edge-litert", "fiducial.json", "network_sha256"
+PACKAGE = "ai-edge-litert"
 POINTS, NETWORK = "points", "network"  # the file's signatures: with decode, and without
 
 
 def matches(path: Path) -> bool:
     """Other projects' .tflite files have no card of ours behind them."""
-    if path.suffix.lower() != ".tflite" or not path.is_file():
-        return False
-    try:
-        with zipfile.ZipFile(path) as behind:
-            return CARD in behind.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
+    return path.suffix.lower() == ".tflite" and path.is_file() and card_behind.is_there(path)
 
 
 def lacks() -> str | None:
@@ -54,7 +44,7 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Lit
     on a damaged one."""
     if flip_test:
         raise UserError(f"{path}: --flip-test needs the run folder; an exported file holds the plain network")
-    card = export_card.of_metadata(_block(path), path, NAME)
+    card = card_behind.read(path, NAME)
     return LitertNetwork(library(), card, path, threads)
 
 
@@ -65,30 +55,6 @@ def library() -> Any:
     except ModuleNotFoundError as error:
         raise UserError(f"{PACKAGE} is not installed: pip install 'fiducial[litert]'") from error
     return interpreter
-
-
-def append_card(path: Path, card: ExportCard) -> None:
-    """Puts the card, and the network's digest, into a zip file behind the network of `path`."""
-    block = {**export_card.to_metadata(card), NETWORK_DIGEST: hashlib.sha256(path.read_bytes()).hexdigest()}
-    with zipfile.ZipFile(path, "a") as behind:
-        behind.writestr(zipfile.ZipInfo(CARD), json.dumps(block))
-
-
-def _block(path: Path) -> dict[str, Any]:
-    """What lies behind the network, which must have the digest that is told there."""
-    try:
-        with zipfile.ZipFile(path) as behind:
-            first = min(entry.header_offset for entry in behind.infolist())
-            block = json.loads(behind.read(CARD))
-    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, OSError) as error:
-        raise UserError(path, f"its card can't be read: {error}. Export it anew") from error
-    if not isinstance(block, dict):
-        raise UserError(path, "its card is no object of JSON. Export it anew")
-    with path.open("rb") as file:
-        found = hashlib.sha256(file.read(first)).hexdigest()
-    if found != block.get(NETWORK_DIGEST):
-        raise UserError(path, "was altered after the export (the network's digest differs). Export it anew")
-    return block
 
 
 class LitertNetwork:
