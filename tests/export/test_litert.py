@@ -88,7 +88,7 @@ def test_a_program_of_executorch_is_checked_before_its_library_sees_it(tmp_path:
 @pytest.mark.skipif(importlib.util.find_spec("executorch") is not None, reason="ExecuTorch is installed")
 def test_executorch_that_is_missing_is_named_with_the_pip_line(tmp_path: Path) -> None:
     detector = settled("deeppose")
-    with pytest.raises(UserError, match="pip install 'executorch==1.5.1'"):
+    with pytest.raises(UserError, match=r"pip install 'executorch==1\.5\.1'"):
         export.write(detector, Card(detector.spec), "executorch", tmp_path, crop="inside", decode="own")
     assert list(tmp_path.iterdir()) == []
 
