@@ -46,11 +46,11 @@ class Detector(nn.Module):
         self.register_buffer("mean", torch.tensor(normalization.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(normalization.std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, image: UInt8[Tensor, "b h w 3"]) -> Any:
+    def forward(self, image: UInt8[Tensor, "b h w 3"] | Float[Tensor, "b h w 3"]) -> Any:
         return self.head.of(self.features(image), self.backbone.main)
 
-    def features(self, image: UInt8[Tensor, "b h w 3"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Computes the backbone's maps of crops, which are normalised here, on the device."""
+    def features(self, image: UInt8[Tensor, "b h w 3"] | Float[Tensor, "b h w 3"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Computes the backbone's maps of crops, 0 to 255, which are normalised here, on the device."""
         normalised = (image.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
         # Pixels come with their channels last in memory, and convolutions keep that order; unless told otherwise.
         return self.backbone(normalised if self.channels_last else normalised.contiguous())
