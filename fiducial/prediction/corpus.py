@@ -10,6 +10,7 @@ stopped goes on with the shards that lack. Points do not depend on who finds the
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import shutil
 import socket
@@ -247,7 +248,7 @@ def _connected(address: str, jobs: int | None) -> Any:
         if address == LOCAL:
             ray.init(num_cpus=jobs or files.cores(), **options)
         else:
-            ray.init(address=address, log_to_driver=False, logging_level="error")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"--ray {address}", f"no cluster answers there: {one_line(str(error), 200)}") from error
     return ray
