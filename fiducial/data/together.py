@@ -86,7 +86,8 @@ def _apart(parts: Sequence[Instances]) -> tuple[Images, list[np.ndarray], list[n
     rows = [np.arange(len(part.images)) for part in parts]
     first = np.cumsum([0, *map(len, rows)])
     images = JoinedImages([part.images for part in parts])
-    return images, [own + start for own, start in zip(rows, first, strict=False)], rows
+    kept = [np.arange(len(part.image_id)) for part in parts]
+    return images, [own + start for own, start in zip(rows, first, strict=False)], kept
 
 
 def union(skeletons: Sequence[Skeleton]) -> Skeleton:

@@ -409,7 +409,7 @@ def test_the_plan_counts_what_it_costs(pooled: fitting.Data, recipe: Recipe, mon
         asked.append((objective, next(iter(loader))))
 
     monkeypatch.setattr(fitting, "pace_of", timed)
-    fitting._pace(pooled, replace(recipe, unlabelled=SPEC))
+    fitting.pace_here(pooled, replace(recipe, unlabelled=SPEC))
     objective, batch = asked[0]
     losses = objective(batch)
     assert set(losses) == {"smooth_l1", "unlabelled"}
