@@ -16,7 +16,7 @@ from fiducial.data import carving, checking, formats
 from fiducial.data.source import Source
 from fiducial.data.together import together
 from fiducial.errors import UserError, did_you_mean
-from fiducial.types import Findings, Instances, Problem, Skeleton
+from fiducial.types import NOTE, Findings, Instances, Problem, Skeleton
 
 SPLITS = formats.SPLITS
 LOOKED_INTO = 20  # sub-folders of one that holds no annotations
@@ -79,9 +79,11 @@ def load_for(
         if source.category is not None or len(source.parts) > 1:
             raise
         try:
-            return *load(named, split, strict=strict, ignored=ignored), named
+            instances, problems = load(named, split, strict=strict, ignored=ignored)
         except UserError:
             raise error from None
+        note = f"of its several categories those that the model finds are read: {named.category}"
+        return instances, [Problem(str(source), NOTE, note), *problems], named
 
 
 def own_splits(data: Source | Path | str) -> tuple[str, ...]:

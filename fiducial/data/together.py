@@ -42,8 +42,8 @@ def together(parts: Sequence[Instances], *, one_set: bool = False) -> Instances:
     """Joins sets into one that has the points of all: points of one name are one point, and what a set does not have is
     not labelled in its instances.
 
-    one_set: they are categories of one, so that images of one name are one image. Images and annotations are numbered anew where an id is met twice. Flip pairs are known where all sets know theirs;
-    NME is relative to the box where the sets' normalisers differ."""
+    one_set: they are categories of one, so that images of one name are one image. Images and annotations are numbered anew
+    where an id is met twice. Flip pairs are known where all sets know theirs; NME is relative to the box where the sets' normalisers differ."""
     if len(parts) == 1:
         return parts[0]
     skeleton = union([part.skeleton for part in parts])

@@ -102,7 +102,9 @@ def evaluate_found(
     in_true_boxes: the points that the network gives in the labelled boxes of the instances `rows`. Where the skeleton has
     no sigmas, both APs take .05 for each point, which is said."""
     spec, found, points, problems = network.card.spec, [], [], []
-    numbers = kinds_of(finder, spec.skeleton)
+    # Kinds are numbered as the data have them, which may name them in another order than the model.
+    skeleton = spec.skeleton if instances.kind is None else instances.skeleton
+    numbers = kinds_of(finder, skeleton)
     alone = (
         list(spec.skeleton.kinds).index(instances.skeleton.name)
         if instances.kind is None and instances.skeleton.name in spec.skeleton.kinds
@@ -128,11 +130,13 @@ def evaluate_found(
             found.append((row, seen))
             advance(1)
     boxes, truth = boxes_of(found), truth_of(instances)
+    if numbers is None:  # the finder's own numbers are not the data's
+        boxes = replace(boxes, kind=None)
     sigmas = instances.skeleton.sigmas
     used = np.array(sigmas) if sigmas else np.full(len(instances.skeleton.points), USUAL_SIGMA)
     mine = Keypoints.joined(points) if points else replace(in_true_boxes.select(slice(0, 0)))
     if numbers is not None:
-        mine = replace(mine, kind=boxes.kind, skeleton=spec.skeleton)
+        mine = replace(mine, kind=boxes.kind, skeleton=skeleton)
     sure = boxes.score * mine.instance_score
     detections = Detections(boxes.image_row, mine.xy.astype(np.float64), sure)
     given = Detections.of(in_true_boxes, instances.select(rows))

@@ -111,8 +111,8 @@ def writing_json(target: Path) -> Iterator[Write]:
 @contextmanager
 def writing_csv(target: Path, skeleton: Skeleton, spread: Spread | None = None) -> Iterator[Write]:
     """One row an instance: `file_name`, `seconds` (empty for pictures), `image_id`, `track_id` (empty where who is who is
-    not known), `category` (of models that tell several apart), `score`, then `NAME_x`, `NAME_y` (px) and `NAME_score` of each point, then, where `spread` was measured,
-    `NAME_radius_90` (px) of each."""
+    not known), `category` (of models that tell several apart), `score`, then `NAME_x`, `NAME_y` (px) and `NAME_score` of each
+    point, then, where `spread` was measured, `NAME_radius_90` (px) of each."""
     columns = [f"{name}_{what}" for name in skeleton.points for what in ("x", "y", "score")]
     columns += [f"{name}_radius_90" for name in skeleton.points] if _has_radii(spread) else []
     with _appearing(target) as file:

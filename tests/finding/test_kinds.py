@@ -113,8 +113,13 @@ def test_results_have_the_points_of_their_category(run, data, tmp_path):
 
 def test_a_set_of_several_categories_is_read_as_the_model_knows_them(run, data):
     figures = fiducial.evaluate(run, data).figures
+    assert any("those that the model finds are read: square,disc" in note for note in figures["notes"])
     assert set(figures["found"]["by_kind"]) == {"disc", "square"}
     assert figures["found"]["ap"] > 0.5
+    turned = fiducial.evaluate(run, data, category="disc,square").figures["found"]  # named in another order
+    assert turned["by_kind"] == figures["found"]["by_kind"]
+    assert turned["ap"] == pytest.approx(figures["found"]["ap"])
+    assert turned["box_ap"] == pytest.approx(figures["found"]["box_ap"])
     alone = fiducial.evaluate(run, data, category="square").figures  # discs are found, and are no squares
     assert alone["found"]["by_size"]["small"]["instances"] < figures["found"]["by_size"]["small"]["instances"]
     assert alone["found"]["precision@0.5"] > 0.6
