@@ -502,9 +502,12 @@ class Keypoints:
 
     @staticmethod
     def joined(parts: Sequence[Keypoints]) -> Keypoints:
-        """Joins numpy keypoints along the first axis; all must have the same fields."""
-        names = [name for name in (*COLUMNS, *PLACES) if getattr(parts[0], name) is not None]
-        return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+        """Joins numpy keypoints along the first axis, with the fields that all of them have."""
+        columns = {name: [getattr(part, name) for part in parts] for name in (*COLUMNS, *PLACES)}
+        held = {name: all(value is not None for value in values) for name, values in columns.items()}
+        return replace(
+            parts[0], **{name: np.concatenate(values) if held[name] else None for name, values in columns.items()}
+        )
 
     def numpy(self) -> Keypoints:
         """Brings the points to the host, as numpy arrays."""

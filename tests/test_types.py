@@ -78,3 +78,13 @@ def test_keypoints_move_with_their_image():
     assert_allclose(moved.jacobian[0, 0], [[0, -2], [2, 0]], atol=1e-12)
     back = moved.mapped(geometry.invert(matrix))
     assert_allclose(back.xy, xy, atol=1e-12)
+
+
+def test_joined_keypoints_have_what_all_of_them_have() -> None:
+    """Where instances were found in some frames and followed in others, the finder's scores are there for some alone."""
+    found = Keypoints(np.zeros((2, 3, 2)), np.ones((2, 3)), box_score=np.ones(2), kind=np.array([1, 0]))
+    followed = Keypoints(np.ones((1, 3, 2)), np.ones((1, 3)), kind=np.array([1]))
+    both = Keypoints.joined([found, followed])
+    assert both.xy.shape == (3, 3, 2)
+    assert both.box_score is None
+    assert both.kind.tolist() == [1, 0, 1]
