@@ -11,10 +11,18 @@ guessed, left out or repaired is a warning of the logger `fiducial`; `logging.ba
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from fiducial import lazy
 from fiducial.version import __version__ as __version__
+
+# Threads of GNU OpenMP, torch's on Linux, wait for each other by counting to 300,000, after each of a network's operators.
+# Where another program has one of the cores, they keep it from the thread that they wait for: a step of training took 15
+# times as long beside one busy process, and 2 times as long with this (`python benchmarks/beside_others.py`). libgomp
+# reads it when it is loaded, so torch comes after it.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from fiducial import labels as labels
