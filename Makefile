@@ -49,7 +49,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo "Fiducial needs Python 3.10 or newer; name one: make PYTHON=python3.11" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "$(PYTHON) has no venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,openvino,ncnn,serve,video,formats,tracking,pretrained,scale,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,openvino,ncnn,coreml,serve,video,formats,tracking,pretrained,scale,dev]'
 	$(BIN)/python -m fiducial.models.torchvision_shim
 	touch $@
 

@@ -1,6 +1,6 @@
 """Every method in every runtime against torch: one certificate each, in a table.
 
-    python benchmarks/certificates.py DATA [RUN ..] [--to onnx openvino ncnn litert executorch] [--json]
+    python benchmarks/certificates.py DATA [RUN ..] [--to onnx openvino ncnn litert executorch coreml] [--json]
 
 RUN: trained run folders. Without any, a small network of each method with random weights on DATA's points, settled on
 noise, stands for it. Exits with 1 where a file is further off than the tolerance of `fiducial export`."""
@@ -55,6 +55,8 @@ def main() -> None:
                 try:
                     _, proof = export.export_model(run, to, Path(temporary) / f"{run.name}-{to}", data=options.data)
                     row |= {name: getattr(proof, name) for name in ("max_px", "mean_px", "max_score", "crop", "bytes")}
+                    if proof.not_run is not None:
+                        raise UserError(f"NOT RUN: {proof.not_run}")
                     said = f"max {proof.max_px:.1e} px  mean {proof.mean_px:.1e} px  score {proof.max_score:.0e}"
                     said += f"  {proof.bytes / 1e6:5.1f} MB  crop {proof.crop}"
                 except UserError as error:

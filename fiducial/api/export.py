@@ -26,7 +26,7 @@ def export(
 
     Args:
         model: a run, its folder, or another project's file of weights; out: the folder for the file and its certificate.
-        to: onnx, openvino, ncnn, litert, executorch, web, ..; data: labelled images for the certificate [those of the run's scores, else drawn faces].
+        to: onnx, openvino, ncnn, litert, executorch, coreml, web, ..; data: labelled images for the certificate [those of the run's scores, else drawn faces].
         crop: inside, the file takes images and boxes; outside, crops. decode: own, or by softmax and products alone.
         int8: data to try 8-bit whole numbers with, and max_drop, by what share of itself NME may rise.
 

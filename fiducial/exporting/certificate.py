@@ -15,11 +15,12 @@ import cv2
 import numpy as np
 
 from fiducial import geometry, trial, worker
-from fiducial.data import annotations
+from fiducial.data import annotations, crops
 from fiducial.data.images import read_image
 from fiducial.drawnfaces import procedural_faces
 from fiducial.errors import Failure, UserError
 from fiducial.evaluation import evaluate, metrics
+from fiducial.exporting.recorded import Recorded
 from fiducial.geometry import Size
 from fiducial.runtime import runtime
 from fiducial.runtime.export_card import ExportCard
@@ -151,9 +152,17 @@ def certify(
 def _not_run(
     torch_side: Runtime, file: Path, card: ExportCard, data: Path | None, notes: Sequence[str], why: str
 ) -> Certificate:
-    """The certificate of a file that this machine can't run: it says why, and what would finish it."""
-    command = f"fiducial export {torch_side.network.path} --to {runtime.named(card.runtime).TARGET} --out DIR"
-    command += "" if data is None else f" --data {data}"
+    """The certificate of a file that this machine can't run: it says why, and what would finish it. Where a machine that can
+    has no Fiducial, what finishes it there lies beside the file."""
+    finish = runtime.offered(runtime.named(card.runtime), "FINISH")
+    source = "not run"
+    if finish is None:
+        then = f"then `fiducial export {torch_side.network.path} --to {runtime.named(card.runtime).TARGET} --out DIR"
+        then += "`" if data is None else f" --data {data}`"
+    else:
+        instances, source = _instances(data, torch_side)
+        with tempfile.TemporaryDirectory() as folder:
+            then = finish(file, _recorded(torch_side, _cases(instances, Path(folder))))
     size = sum(part.stat().st_size for part in runtime.files_of(file))
     return Certificate(
         file=file.name,
@@ -164,7 +173,7 @@ def _not_run(
         precision=card.precision,
         crop=card.crop,
         decode=card.decode,
-        data="not run",
+        data=source,
         max_px=None,
         mean_px=None,
         max_score=None,
@@ -174,8 +183,34 @@ def _not_run(
         cases=(),
         without_torch=False,
         notes=tuple(notes),
-        not_run=f"{why}; then `{command}`",
+        not_run=f"{why}; {then}",
         reference=torch_side.network.runtime,
+    )
+
+
+def _recorded(torch_side: Runtime, cases: list[_Case]) -> Recorded:
+    """The crops of all cases, and torch's points on them; where torch finds the instances itself, those that it finds."""
+    spec, found = torch_side.card.spec, []
+    for number, case in enumerate(cases):
+        for path, given in zip(case.files, case.boxes, strict=True):
+            picture = read_image(path)
+            boxes = given
+            if boxes is None and torch_side.finder is not None:
+                boxes = torch_side.finder(picture).box_xywh
+            cut, maps = crops.cut(picture, boxes, spec.size, spec.padding)
+            points = torch_side.network.predict(cut)
+            found.append((np.full(len(cut), number), cut, points, 1 / geometry.scale_of(maps)))
+    kinds, cuts, points, scales = zip(*found, strict=True)
+    sigmas = [each.sigma for each in points if each.sigma is not None]
+    return Recorded(
+        tuple(case.name for case in cases),
+        tuple(len(case.files) for case in cases),
+        np.concatenate(kinds),
+        np.concatenate(cuts),
+        np.concatenate([each.xy for each in points]),
+        np.concatenate([each.score for each in points]),
+        np.concatenate(sigmas) if sigmas else None,
+        np.concatenate(scales),
     )
 
 

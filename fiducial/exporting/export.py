@@ -196,4 +196,6 @@ def move(folder: Path, out: Path) -> None:
     """All files of `folder` into `out`; those of equal names are replaced."""
     out.mkdir(exist_ok=True)
     for file in sorted(folder.iterdir()):
+        if file.is_dir():  # of a target whose files are folders
+            shutil.rmtree(out / file.name, ignore_errors=True)
         file.replace(out / file.name)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from fiducial.card import Card
 from fiducial.data import noise
 from fiducial.errors import UserError
 from fiducial.exporting import onnx_export
 from fiducial.exporting.onnx_export import NotExportable
+from fiducial.exporting.phone_parts import Points, Raw
 from fiducial.log import logger
 from fiducial.models.detector import Detector, full_precision
 from fiducial.runtime import card_behind
@@ -34,31 +34,6 @@ NOTE = (
 )
 # Operators that delegates leave to the CPU.
 NOT_DELEGATED = {"TOPK_V2", "ARG_MAX", "ARG_MIN", "GATHER", "GATHER_ND", "SCATTER_ND", "WHERE", "WHILE", "IF", "CUMSUM"}
-
-
-class Points(nn.Module):
-    """Crops -> the columns of Keypoints, by name."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, crops: Tensor) -> dict[str, Tensor]:
-        found = self.detector.decode(full_precision(self.detector(crops)))
-        return {name: getattr(found, name) for name in onnx_export.columns_of(found)}
-
-
-class Raw(nn.Module):
-    """Crops -> the parts of the head's raw output that are not empty, by name."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, crops: Tensor) -> dict[str, Tensor]:
-        raw = self.detector(crops)
-        named = zip(onnx_export.names_of(raw), onnx_export.parts_of(raw), strict=True)
-        return {name: part for name, part in named if part.numel() > 0}
 
 
 def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outside", decode: Decode = "own") -> Made:

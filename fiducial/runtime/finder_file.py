@@ -23,9 +23,9 @@ def beside(model: Path) -> Path:
 
 
 def finder_beside(model: Path, threads: int | None) -> Finder | None:
-    """Loads the finder that lies beside a detector's file; None where there is none."""
+    """Loads the finder that lies beside a detector's exported file; None where there is none."""
     path = beside(model)
-    return load(path, threads) if model.is_file() and path != model and path.is_file() else None
+    return load(path, threads) if path != model and path.is_file() else None
 
 
 def load(path: Path, threads: int | None) -> Finder:

@@ -76,6 +76,8 @@ class Family(Protocol):
     # PACK, which may be missing: pack(made, folder) -> Made, what is made of a written file once its finder is in it. Such a
     # target takes exported ONNX files, too.
     # LACKS, which may be missing: lacks() -> what is to be done before this machine can run such files, None where it can.
+    # FINISH, which may be missing: finish(file, exporting.recorded.Recorded) -> what is to be done on a machine that can; it
+    # writes beside the file what that takes.
     # SANDBOXED, which may be missing: True = strangers' files do no harm there, so that they need no trial.
     LAYERS: str | None  # measure(network, threads, seconds) -> profiling.parts.Measured; None: can't be profiled
     INT8: str | None  # exporting.int8.quantizer.Quantizer of (detector, card, crops, *, crop, decode); None: no int8
@@ -191,10 +193,15 @@ def files_of(path: Path) -> list[Path]:
     stem = path.name.partition(".")[0]
     endings = next((family.FILES[1:] for family in families() if family.matches(path)), ())
     beside = [path.with_name(stem + ending) for ending in endings]
-    return [path, *(file for file in beside if file.exists())]
+    return [file for part in (path, *(file for file in beside if file.exists())) for file in _files_in(part)]
 
 
-def offered(family: Family, what: Literal["EXPORT", "PACK", "LACKS", "LAYERS", "INT8"]) -> Any:
+def _files_in(part: Path) -> list[Path]:
+    """The files of a part that is a folder; a part as it is otherwise."""
+    return sorted(each for each in part.rglob("*") if each.is_file()) if part.is_dir() else [part]
+
+
+def offered(family: Family, what: Literal["EXPORT", "PACK", "LACKS", "FINISH", "LAYERS", "INT8"]) -> Any:
     """Imports what a runtime's file names under `what`; None where it offers none."""
     reference = getattr(family, what, None)
     if reference is None:
@@ -272,8 +279,11 @@ def opened(
 ) -> Runtime:
     """Loads without a trial what this package has made itself, or what a process of its own reads; `finds`: with its
     finder, where it has one."""
-    network = family_of(path).load(resolved(path), threads, flip_test)
-    finder = finder_of(network) or finder_file.finder_beside(network.path, threads) if finds else None
+    family = family_of(path)
+    network = family.load(resolved(path), threads, flip_test)
+    finder = finder_of(network) if finds else None
+    if finds and finder is None and family.FILES:
+        finder = finder_file.finder_beside(network.path, threads)
     return Runtime(network, finder, min_score)
 
 

@@ -27,7 +27,10 @@ EXPORTED = [
     pytest.param(family, id=family.NAME, marks=[pytest.mark.long] if family.NAME in ("litert", "executorch") else [])
     for family in runtime.targets().values()
 ]
-MODULES = {"litert": "litert_torch"}  # that must be there, where they are not named as the runtime
+MODULES = {
+    "litert": "litert_torch",
+    "coreml": "coremltools",
+}  # that must be there, where they are not named as the runtime
 BOXES = np.array([[60.5, 40.25, 90, 120], [-30, 100, 100, 90], [200, 10, 30, 30]], np.float32)
 
 
@@ -41,10 +44,13 @@ def picture() -> np.ndarray:
 
 @pytest.fixture(scope="module", params=EXPORTED)
 def family(request: pytest.FixtureRequest) -> Iterator[Family]:
-    """What a runtime needs: its package, or a browser and what is fetched for pages."""
+    """What a runtime needs: its package, or a browser and what is fetched for pages; and a machine that can run its files."""
     if request.param.TARGET != "web":
         name = str(request.param.NAME)
         pytest.importorskip(MODULES.get(name, name))
+        lacks = runtime.offered(request.param, "LACKS")
+        if lacks is not None and (why := lacks()) is not None:
+            pytest.skip(why)
         yield request.param
         return
     browsing.need_browser()

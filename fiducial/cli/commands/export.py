@@ -24,7 +24,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for model.* and model.certificate.json.")],
     to: Annotated[
-        str, typer.Option(help="onnx, openvino, ncnn, litert, executorch, web, ..; a wrong name lists all.")
+        str, typer.Option(help="onnx, openvino, ncnn, litert, executorch, coreml, web, ..; a wrong name lists all.")
     ] = "onnx",
     data: Annotated[
         Path | None,
@@ -64,7 +64,8 @@ def export(
     made = fiducial.export(model, out, to=to, data=data, crop=crop, decode=decode, int8=int8, max_drop=max_drop)
     write_figures(json_file, dataclasses.asdict(made.certificate))
     if str(json_file) != "-":
-        print_table(certificate.table(made.certificate))
+        if made.certificate.cases:
+            print_table(certificate.table(made.certificate))
         for line in certificate.lines(made.certificate):
             typer.echo(line)
         typer.echo(f"file: {made.file}, certificate: {out / 'model.certificate.json'}")
