@@ -50,7 +50,7 @@ def steps_of(threads: int, folder: Path) -> dict[str, Callable[[], object]]:
         warnings.simplefilter("ignore")
         made = onnx_export.write(detector.eval(), Card(detector.spec), folder, crop="inside", decode="own")
     network = runtime.opened(made.file, threads).network
-    detector = detector.train().to(memory_format=torch.channels_last)
+    detector = detector.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def step() -> None:
         detector(crops).logsumexp((-1, -2)).mean().backward()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fiducial import geometry
 from fiducial.geometry import Size
-from fiducial.models import heatmaps, rounding
+from fiducial.models import axes, heatmaps, rounding
 
 BORDER_CELLS = 2
 
@@ -33,7 +33,7 @@ def decoders(grid: Size, sigma_cells: float) -> dict[str, Callable[[Tensor], Ten
         "dark, no blur": lambda maps: heatmaps.dark(maps, heatmaps.argmax(maps)[0], 1),
         "dark_udp": lambda maps: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0]),
         "dark_udp, no blur": lambda maps: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0], 1),
-        "mean": lambda maps: heatmaps.untruncated(heatmaps.expectation(heatmaps.normalised(maps)), grid, sigma_cells),
+        "mean": lambda maps: axes.untruncated(heatmaps.expectation(heatmaps.normalised(maps)), grid, sigma_cells),
         "windowed mean": lambda maps: heatmaps.windowed_mean(maps, heatmaps.argmax(maps)[0], sigma_cells),
     }
 

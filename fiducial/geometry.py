@@ -456,12 +456,15 @@ def source_region(matrix: Matrix, image: Size, crop: Size, block: int = 1) -> tu
     """Finds the part of an image that a map onto a crop can see, as (left, top, right, bottom) px, ends exclusive;
     empty where the crop lies outside. It starts and ends on a grid of `block` px, one block further than the crop's
     outer edges, but not outside the image."""
-    low_high = transform(invert(matrix), box_corners(whole_image_box(crop))) + 0.5  # to edges
-    last = np.ceil(np.array(image) / block)
-    first = np.clip(np.floor(low_high.min(0) / block) - 1, 0, last)
-    after = np.clip(np.ceil(low_high.max(0) / block) + 1, first, last)
-    right, bottom = np.minimum(after * block, image).astype(int).tolist()
-    left, top = np.minimum(first * block, image).astype(int).tolist()
+    spans = []
+    for row, length in zip(invert(matrix).tolist(), image, strict=False):
+        ends = [sorted((-0.5 * slope, (side - 0.5) * slope)) for slope, side in zip(row, crop, strict=False)]
+        low, high = (sum(pair) + row[2] + 0.5 for pair in zip(*ends, strict=True))  # to edges
+        last = math.ceil(length / block)
+        first = min(max(math.floor(low / block) - 1, 0), last)
+        after = min(max(math.ceil(high / block) + 1, first), last)
+        spans.append((min(first * block, length), min(after * block, length)))
+    (left, right), (top, bottom) = spans
     return left, top, right, bottom
 
 

@@ -123,18 +123,6 @@ def deviation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
     return torch.stack([axes.deviation(weight) / weight.shape[-1] for weight in along], -1)
 
 
-def untruncated(
-    mean_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float, rounds: int = 3, margin_weight: float = 0.0
-) -> Float[Tensor, "b k 2"]:
-    """Finds the centres of the Gaussians of width `sigma_cells` whose parts on the map have these mean positions: see
-    `axes.untruncated`; centres stay on the map."""
-    along = [
-        axes.untruncated(mean_grid[..., axis], cells, sigma_cells, rounds, margin_weight)
-        for axis, cells in enumerate(grid)
-    ]
-    return torch.stack(along, -1)
-
-
 def mass_near(
     probability: Float[Tensor, "b k h w"], xy_grid: Float[Tensor, "b k 2"], radius_cells: float
 ) -> Float[Tensor, "b k"]:
@@ -158,7 +146,7 @@ def windowed_mean(
     for _ in range(rounds):
         window = draw_gaussians(xy_grid, grid, sigma_cells)
         mean = expectation(normalised(maps.clamp_min(0) * window + 1e-9 * window))
-        halfway = untruncated(mean, grid, sigma_cells / 2**0.5)
+        halfway = axes.untruncated(mean, grid, sigma_cells / 2**0.5)
         xy_grid = xy_grid + 2 * (halfway - xy_grid)
     return xy_grid
 

@@ -13,7 +13,7 @@ from fiducial import config, geometry  # noqa: E402
 from fiducial.card import DetectorSpec  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
-from fiducial.models import heatmaps  # noqa: E402
+from fiducial.models import axes, heatmaps  # noqa: E402
 from fiducial.models.contracts import Level  # noqa: E402
 from fiducial.models.detector import build  # noqa: E402
 from fiducial.models.heads import deeppose, heatmap  # noqa: E402
@@ -28,7 +28,7 @@ DECODERS = {
     "dark, no blur": lambda maps, sigma: heatmaps.dark(maps, heatmaps.argmax(maps)[0], 1),
     "dark_udp": lambda maps, sigma: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0]),
     "dark_udp, no blur": lambda maps, sigma: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0], 1),
-    "mean": lambda maps, sigma: heatmaps.untruncated(heatmaps.expectation(heatmaps.normalised(maps)), GRID, sigma),
+    "mean": lambda maps, sigma: axes.untruncated(heatmaps.expectation(heatmaps.normalised(maps)), GRID, sigma),
     "windowed mean": lambda maps, sigma: heatmaps.windowed_mean(maps, heatmaps.argmax(maps)[0], sigma),
 }
 
@@ -83,13 +83,13 @@ def test_truncated_mean_is_that_of_the_half_normal():
     inner = sigma * math.sqrt(2 / math.pi) - 0.5
     mean = torch.tensor([[[inner, 75.0], [200 - inner, 75.0], [100.0, 150 - inner]]])
     centre = torch.tensor([[[-0.5, 75.0], [200.5, 75.0], [100.0, 150.5]]])
-    found = heatmaps.untruncated(mean, grid, sigma, rounds=8)
+    found = axes.untruncated(mean, grid, sigma, rounds=8)
     torch.testing.assert_close(found, centre, atol=0.05, rtol=0)
 
 
 def test_means_stay_on_the_map_whatever_they_are_given():
     ends = torch.tensor([[[0.0, 0.0], [36.0, 28.0], [0.01, 27.9]]])
-    found = heatmaps.untruncated(ends, GRID, 1.5)
+    found = axes.untruncated(ends, GRID, 1.5)
     assert geometry.inside(found, GRID).all()
     flat = heatmaps.windowed_mean(torch.zeros(2, 3, 29, 37), torch.zeros(2, 3, 2), 1.5)
     assert flat.isfinite().all()
@@ -122,7 +122,7 @@ def test_quantisation_of_a_large_picture():
         "argmax": cell,
         "quarter": heatmaps.quarter(maps, cell),
         "dark": heatmaps.dark(maps, cell),
-        "mean": heatmaps.untruncated(mean, grid, 1.5),
+        "mean": axes.untruncated(mean, grid, 1.5),
         "windowed mean": heatmaps.windowed_mean(maps, cell, 1.5),
     }
     error = {name: float((geometry.grid_to_px(p, size, grid) - xy).norm(dim=-1).mean()) for name, p in found.items()}

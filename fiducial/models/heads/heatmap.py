@@ -127,7 +127,7 @@ class Head(contracts.Head):
             return cell, peak
         if self._is_distribution:
             mean = heatmaps.expectation(maps)
-            return heatmaps.untruncated(mean, self.grid, sigma_cells, margin_weight=self.spec.margin), peak
+            return axes.untruncated(mean, self.grid, sigma_cells, margin_weight=self.spec.margin), peak
         return heatmaps.windowed_mean(maps, cell, sigma_cells), peak
 
     def _map_loss(self, raw: Float[Tensor, "b k h w"], target: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k"]:

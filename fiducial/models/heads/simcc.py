@@ -6,6 +6,7 @@ al., 2023); `rtmw`, RTMW's, which does so on two maps and stands on `cspnext_m_p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -86,14 +87,13 @@ class Head(contracts.Head):
     def decode(self, raw: Raw) -> Keypoints:
         """Reads the points. score: the probability near the point, within two widths of the target; of the two axes the
         lesser."""
-        xy_bins, scores = [], []
-        for axis, logits in enumerate(raw):
-            sigma = self.sigma_bins[axis]
-            probability = (logits * self.spec.beta).softmax(-1)
-            at = self._read(probability, sigma)
-            xy_bins.append(at)
-            scores.append(axes.mass_near(probability, at, axes.reach(sigma)))
-        xy = geometry.grid_to_px(torch.stack(xy_bins, -1), self.size, self.bins, self.spec.align)
+        probability = [(logits * self.spec.beta).softmax(-1) for logits in raw]
+        xy_bins = self._read(probability)
+        scores = [
+            axes.mass_near(along, xy_bins[..., axis], axes.reach(self.sigma_bins[axis]))
+            for axis, along in enumerate(probability)
+        ]
+        xy = geometry.grid_to_px(xy_bins, self.size, self.bins, self.spec.align)
         return Keypoints(xy, torch.minimum(*scores).clamp(0, 1))
 
     def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
@@ -141,11 +141,12 @@ class Head(contracts.Head):
         )
         return along_x, along_y
 
-    def _read(self, probability: Float[Tensor, "b k n"], sigma_bins: float) -> Float[Tensor, "b k"]:
-        """Reads the position along one axis, in bins."""
+    def _read(self, probability: Sequence[Float[Tensor, "b k _"]]) -> Float[Tensor, "b k 2"]:
+        """Reads the positions along x and y, in bins."""
         if self.spec.decoder == "argmax":
-            return probability.argmax(-1).to(probability.dtype)
-        return axes.untruncated(axes.mean(probability), probability.shape[-1], sigma_bins)
+            return torch.stack([along.argmax(-1).to(along.dtype) for along in probability], -1)
+        mean = torch.stack([axes.mean(along) for along in probability], -1)
+        return axes.untruncated(mean, self.bins, self.sigma_bins)
 
 
 class Plain(nn.Module):
