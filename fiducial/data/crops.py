@@ -8,6 +8,8 @@ come out alike to the byte wherever they are cut (`geometry.warp_upright`). Need
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,17 +58,28 @@ def crop_of(picture: np.ndarray, size: Size | None, matrix: Matrix, crop_size: S
     return cv2.cvtColor(geometry.warp(part, matrix, crop_size), cv2.COLOR_RGBA2RGB)
 
 
-def cut(image: np.ndarray, boxes_xywh: np.ndarray | None, size: Size, padding: float) -> tuple[np.ndarray, np.ndarray]:
+def cut(
+    image: np.ndarray,
+    boxes_xywh: np.ndarray | None,
+    size: Size,
+    padding: float,
+    each: Callable[..., Iterable[Any]] = map,
+) -> tuple[np.ndarray, np.ndarray]:
     """One crop a box, the very crops of evaluation: [n, h, w, 3] uint8, maps [n, 3, 3] float64, image -> crop.
 
     image is uint8 RGB [h, w, 3]; boxes [n, 4] in the edge frame. None = the whole image, which is not enlarged by
-    `padding`, only brought to the aspect of `size`. UserError for another kind of picture and for boxes that are none."""
+    `padding`, only brought to the aspect of `size`. `each` asks for all crops in order, as `map` does; that of a pool
+    of threads, side by side. UserError for another kind of picture and for boxes that are none."""
     boxes, padding = checked_boxes(image, boxes_xywh, padding)
     maps = np.empty((len(boxes), 3, 3))
     crops = np.empty((len(boxes), size.h, size.w, 3), np.uint8)
-    for i, box in enumerate(boxes):
-        maps[i] = geometry.crop(geometry.fit_aspect(box, size, padding), size)
+
+    def fill(i: int) -> None:
+        maps[i] = geometry.crop(geometry.fit_aspect(boxes[i], size, padding), size)
         crops[i] = crop_of(image, None, maps[i], size)
+
+    for _ in each(fill, range(len(boxes))):
+        pass
     return crops, maps
 
 

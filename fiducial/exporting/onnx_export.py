@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fiducial.card import Card
 from fiducial.errors import UserError
-from fiducial.exporting import crop_graph, node_names
+from fiducial.exporting import crop_graph, folding, node_names
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector, full_precision
@@ -131,6 +131,7 @@ def traced(detector: Detector, part: Part = "whole", batched: bool = False) -> t
             what=f"the {'decode' if part == 'whole' else 'network'} of {detector.spec.method} on {detector.spec.backbone}",
         )
     node_names.by_module(model)
+    folding.scale_into_weights(model)
     return model, outputs
 
 

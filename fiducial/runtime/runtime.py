@@ -8,14 +8,16 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from fiducial import trial
+from fiducial import files, trial
 from fiducial.card import Card
 from fiducial.data import crops
 from fiducial.errors import BadAnswer, UserError, did_you_mean, nothing_at
@@ -94,10 +96,13 @@ class Family(Protocol):
 
 class Runtime:
     """A loaded model that answers in px of the image it is given. Where it has a finder, or is given one, it finds the
-    instances itself; `min_score`: of those that count [the finder's own choice]."""
+    instances itself; `min_score`: of those that count [the finder's own choice]. `threads` cut several crops out of an
+    image side by side; None = as many as there are cores."""
 
-    def __init__(self, network: Network, finder: Finder | None = None, min_score: float | None = None) -> None:
-        self.network, self.card = network, network.card
+    def __init__(
+        self, network: Network, finder: Finder | None = None, min_score: float | None = None, threads: int | None = 1
+    ) -> None:
+        self.network, self.card, self.threads = network, network.card, threads or files.cores()
         self.skeleton = network.card.spec.skeleton
         self.finder, self.min_score = finder, min_score
         # The number among the skeleton's kinds of each kind that the finder finds; None where it tells none apart.
@@ -133,9 +138,15 @@ class Runtime:
             found = self.finder(image, self.min_score)
             where, score = found.box_xywh, found.score
             kind = None if self.kinds is None else self.kinds[found.kind]
-        cut, image_to_crop = crops.cut(image, where, spec.size, spec.padding)
+        several = where is not None and np.size(where) > 4
+        each = self._pool.map if several and self.threads > 1 else map
+        cut, image_to_crop = crops.cut(image, where, spec.size, spec.padding, each)
         box_xywh = None if where is None else crops.checked_boxes(image, where, 1.0)[0]
         return Crops(cut, image_to_crop, box_xywh, score, kind)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="fiducial-cuts")
 
 
 def families() -> list[Family]:
@@ -246,7 +257,7 @@ def load(
         trial.passes(f"{__name__}:answer_once", str(resolved(path)), files_of(path))
     if finder is None or str(finder) == "no":
         return opened(path, threads, flip_test, finds=finder is None, min_score=min_score)
-    return Runtime(opened(path, threads, flip_test).network, _finder_at(Path(finder), threads), min_score)
+    return Runtime(opened(path, threads, flip_test).network, _finder_at(Path(finder), threads), min_score, threads)
 
 
 def _is_safe(path: Path) -> bool:
@@ -284,7 +295,7 @@ def opened(
     finder = finder_of(network) if finds else None
     if finds and finder is None and family.FILES:
         finder = finder_file.finder_beside(network.path, threads)
-    return Runtime(network, finder, min_score)
+    return Runtime(network, finder, min_score, threads)
 
 
 def answer_once(path: str) -> Iterator[bool]:

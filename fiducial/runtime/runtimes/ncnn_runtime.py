@@ -5,7 +5,6 @@ ncnn runs the network, one crop at a time and in float32; the decode beside it i
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,7 @@ def network_of(param: Path, weights: Path, threads: int | None) -> Any:
     """ncnn's Net, in float32 throughout."""
     ncnn = library()
     net = ncnn.Net()
-    net.opt.num_threads = threads or os.cpu_count() or 1
+    net.opt.num_threads = threads or files.cores()
     for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
         setattr(net.opt, option, False)
     if net.load_param(str(param)) != 0 or net.load_model(str(weights)) != 0:

@@ -6,7 +6,6 @@ layer (`benchmarks/export_overhead.py`)."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fiducial import files
 from fiducial.card import DetectorSpec
 from fiducial.data import crops as cutting
 from fiducial.errors import BadAnswer, UserError
@@ -38,10 +38,10 @@ def matches(path: Path) -> bool:
 
 
 def load(path: Path, threads: int | None = None, flip_test: bool = False) -> OnnxNetwork | ForeignNetwork:
-    """`threads`: None = as many as the machine has cores."""
+    """`threads`: None = as many as there are cores for this process."""
     if flip_test:
         raise UserError(f"{path}: --flip-test needs the run folder; an exported file holds the plain network")
-    threads = threads or os.cpu_count() or 1
+    threads = threads or files.cores()
     session = session_of(path, threads)
     metadata = session.get_modelmeta().custom_metadata_map
     if export_card.KEY not in metadata:
