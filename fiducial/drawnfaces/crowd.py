@@ -13,7 +13,7 @@ from fiducial.data.skeletons import IBUG68
 from fiducial.drawnfaces import photo
 from fiducial.drawnfaces import scene as scenes
 from fiducial.drawnfaces.background import draw_background
-from fiducial.drawnfaces.faces import FINER, box_of, face_points, paint
+from fiducial.drawnfaces.faces import FINER, box_of, face_points, paint, sitter
 from fiducial.geometry import Size
 from fiducial.types import Instances
 
@@ -76,7 +76,8 @@ def render_crowd(seed: int, index: int, size: Size) -> np.ndarray:
         finer = Size(round(face.side * FINER), round(face.side * FINER))
         behind = cv2.resize(part, finer, interpolation=cv2.INTER_LINEAR)
         before = behind.copy()
-        paint(seed, face.index, Size(face.side, face.side), behind)
+        size_alone = Size(face.side, face.side)
+        paint(sitter(seed, face.index, size_alone), seed, face.index, size_alone, behind)
         changed = (behind != before).any(-1).astype(np.float32)
         share = cv2.resize(changed, (face.side, face.side), interpolation=cv2.INTER_AREA)[..., None]
         new = cv2.resize(behind, (face.side, face.side), interpolation=cv2.INTER_AREA)

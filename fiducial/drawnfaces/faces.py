@@ -34,49 +34,56 @@ class Face(NamedTuple):
     visibility: np.ndarray  # [68] uint8: 2 visible; 1 behind something, turned away, or outside the image
 
 
-def face_points(seed: int, index: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the points of image `index`, without drawing it: xy [68, 2] float32, px, and visibility [68] uint8."""
+class Sitter(NamedTuple):
+    """Holds who is in an image, before anything is drawn."""
+
+    scene: Scene
+    xy: np.ndarray  # [68, 2] float64, px: the points as seen
+    looks: Looks
+    cover: props.Cover | None
+
+
+def sitter(seed: int, index: int, size: Size) -> Sitter:
+    """Computes who is in image `index`, and what hides him."""
     scene = scenes.build_scene(seed, index, size)
     xy = scenes.scene_points(scene)
     looks = draw_looks(scenes.stream(seed, index, LOOKS))
-    cover = props.draw_cover(scene, xy, looks.skin, scenes.stream(seed, index, COVER))
-    return xy.astype(np.float32), _visibility(scene, looks, cover, xy, size)
+    return Sitter(scene, xy, looks, props.draw_cover(scene, xy, looks.skin, scenes.stream(seed, index, COVER)))
+
+
+def face_points(seed: int, index: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Computes the points of image `index`, without drawing it: xy [68, 2] float32, px, and visibility [68] uint8."""
+    return _points(sitter(seed, index, size), size)
 
 
 def render_face(seed: int, index: int, size: Size) -> Face:
     """Draws image `index`; its points are those of `face_points`."""
-    scene = scenes.build_scene(seed, index, size)
-    xy = scenes.scene_points(scene)
-    looks = draw_looks(scenes.stream(seed, index, LOOKS))
-    cover = props.draw_cover(scene, xy, looks.skin, scenes.stream(seed, index, COVER))
+    who = sitter(seed, index, size)
     finer = Size(round(size.w * FINER), round(size.h * FINER))
     behind = draw_background(finer, scenes.stream(seed, index, BACKGROUND))
-    paint(seed, index, size, behind)
+    paint(who, seed, index, size, behind)
     image = cv2.resize(behind, (size.w, size.h), interpolation=cv2.INTER_AREA)
     image = photo.photograph(image, scenes.stream(seed, index, PHOTO))
-    return Face(image, xy.astype(np.float32), _visibility(scene, looks, cover, xy, size))
+    return Face(image, *_points(who, size))
 
 
-def paint(seed: int, index: int, size: Size, behind: np.ndarray) -> None:
+def paint(who: Sitter, seed: int, index: int, size: Size, behind: np.ndarray) -> None:
     """Paints the face of image `index` on what is behind it: uint8 RGB, `FINER` times as large as `size`."""
     render.check_opencv()
-    scene = scenes.build_scene(seed, index, size)
-    xy = scenes.scene_points(scene)
-    looks = draw_looks(scenes.stream(seed, index, LOOKS))
-    cover = props.draw_cover(scene, xy, looks.skin, scenes.stream(seed, index, COVER))
     finer = Size(behind.shape[1], behind.shape[0])
     enlarge = geometry.resize(size, finer)
+    scene, looks = who.scene, who.looks
     view = scene.view.onto(enlarge)
     random = scenes.stream(seed, index, PAINT)
     texture, hair = skin.paint(scene.head, scene.expression, looks, 1.1 * float(view.placed[0, 0]), random)
     solids = meshes.solids(scene.head, looks, view.turn, texture, hair)
     light = render.draw_light(scenes.stream(seed, index, LIGHT))
     picture, there = render.shade(solids, texture, view, light, finer)
-    cv2.copyTo(picture, there.astype(np.uint8), behind)
+    cv2.copyTo(picture, there, behind)
     if looks.glasses is not None:
         props.paint_glasses(behind, scene.head, view, looks, looks.glasses)
-    if cover is not None:
-        props.paint_cover(behind, cover, enlarge, random)
+    if who.cover is not None:
+        props.paint_cover(behind, who.cover, enlarge, random)
 
 
 @dataclass(frozen=True)
@@ -135,10 +142,12 @@ def box_of(xy: np.ndarray) -> np.ndarray:
     return geometry.box_of_points(everything, np.ones(len(everything), bool), margin=0.07)
 
 
-def _visibility(scene: Scene, looks: Looks, cover: props.Cover | None, xy: np.ndarray, size: Size) -> np.ndarray:
+def _points(who: Sitter, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """The points [68, 2] float32, px, and their visibility [68] uint8."""
+    scene, xy, looks, cover = who
     unit = geometry.px_to_unit(xy, size)
     hidden = ((unit < 0) | (unit > 1)).any(-1) | props.covered(cover, xy)
     hidden[17:] |= scenes.turned_away(scene)
     if looks.glasses is not None and looks.glasses > 0.5:
         hidden[36:48] = True
-    return np.where(hidden, 1, 2).astype(np.uint8)
+    return xy.astype(np.float32), np.where(hidden, 1, 2).astype(np.uint8)

@@ -57,22 +57,20 @@ def draw_light(random: np.random.Generator) -> Light:
 
 
 def shade(meshes: list[Mesh], texture: Canvas, view: View, light: Light, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Renders the solids, [h, w, 3] uint8, and says where they are, [h, w] bool. `view` projects to px of `size`."""
+    """Renders the solids, [h, w, 3] uint8, and says where they are, [h, w] uint8, 0 = not. `view` projects to px of `size`."""
     vertices = np.concatenate([mesh.vertices.reshape(-1, 3) for mesh in meshes], dtype=np.float32)
     skin = np.concatenate([mesh.skin.reshape(-1, 2) for mesh in meshes], dtype=np.float32)
     faces = all_triangles(meshes)
     brightness = _brightness(meshes, vertices, faces, light)
-    height, width = texture.image.shape[:2]
-    place = geometry.px_to_unit(geometry.transform(texture.placed, skin), Size(width, height))
-    values = np.column_stack([np.clip(place, 0, 1), brightness / LIGHT_RANGE]).astype(np.float32)
+    painted = Size(texture.image.shape[1], texture.image.shape[0])
+    place = np.clip(geometry.px_to_unit(geometry.transform(texture.placed, skin), painted), 0, 1)
+    values = np.column_stack([geometry.unit_to_px(place, painted), brightness / LIGHT_RANGE]).astype(np.float32)
     away = np.float32(view.distance) - vertices[:, 2]
     xy = geometry.transform(view.placed, vertices[:, :2] * (np.float32(view.distance) / away)[:, None])
     colours, depth = rasterize(xy, away, faces, values, size)
-    # cv2.remap takes px of the texture; a place in unit becomes px as everywhere.
-    px = geometry.unit_to_px(colours[..., :2], Size(width, height))
-    x, y = cv2.split(px)
+    x, y, share = cv2.split(colours)
     albedo = cv2.remap(texture.image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return _lit(albedo, colours[..., 2], light), depth < FAR
+    return _lit(albedo, share, light), (depth < FAR).view(np.uint8)
 
 
 def check_opencv() -> None:
@@ -86,7 +84,7 @@ def check_opencv() -> None:
 def rasterize(
     xy: np.ndarray, away: np.ndarray, faces: np.ndarray, values: np.ndarray, size: Size
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Spreads values [n, 3] in 0..1 of vertices at xy [n, 2], px, and distances `away` [n], over the triangles
+    """Spreads values [n, 3] of vertices at xy [n, 2], px, and distances `away` [n], over the triangles
     `faces` [m, 3]: [h, w, 3] float32, and the z-buffer [h, w], `FAR` where there is nothing."""
     points = _camera_points(xy, away, size)
     colours = np.zeros((size.h, size.w, 3), np.float32)
@@ -148,6 +146,5 @@ def _lit(albedo: np.ndarray, share: np.ndarray, light: Light) -> np.ndarray:
     gain = np.clip(np.minimum(brightness, 1.25) * tint * GAIN, 0, 255).astype(np.uint8)
     glare = np.repeat(60 * np.maximum(brightness - 1.25, 0), 3, 1).astype(np.uint8)
     level = cv2.convertScaleAbs(share, alpha=255)
-    level = cv2.merge([level, level, level])
-    colours = cv2.multiply(albedo, cv2.LUT(level, gain[:, None]), scale=1 / GAIN)
-    return cv2.add(colours, cv2.LUT(level, glare[:, None]))
+    colours = cv2.multiply(albedo, cv2.applyColorMap(level, gain[:, None]), scale=1 / GAIN)
+    return cv2.add(colours, cv2.applyColorMap(level, glare[:, None]))
