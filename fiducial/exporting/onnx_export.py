@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fiducial.card import Card
 from fiducial.errors import UserError
-from fiducial.exporting import crop_graph, folding, node_names
+from fiducial.exporting import accelerators, crop_graph, folding, node_names
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector, full_precision
@@ -205,7 +205,8 @@ def write(detector: Detector, card: Card, folder: Path, *, crop: Where, decode: 
         {entry.key: entry.value for entry in made.metadata_props}, folder / "model.onnx", "onnxruntime"
     )
     onnx.save(made, folder / "model.onnx")
-    return Made(folder / "model.onnx", card_of_file)
+    unlisted = accelerators.note(node.op_type for node in made.graph.node) if crop == "outside" else None
+    return Made(folder / "model.onnx", card_of_file, () if unlisted is None else (unlisted,))
 
 
 def model_of(

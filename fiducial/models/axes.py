@@ -61,7 +61,8 @@ def untruncated(
     # Of an axis that is shorter than this part, cells beyond its end have no weight.
     absent = (at > at.new_tensor(cells)[:, None] - 1) * -1e4 if min(cells) < len(at) else 0.0
     sigma, last = (mean_cells.new_tensor(values) for values in (widths, [count - 1 for count in cells]))
-    inward = (last / 2 - mean_cells).sign()  # from the nearer end
+    # 1 or -1, from the nearer end; not by `sign`, which not every accelerator has.
+    inward = ((last / 2 - mean_cells) * 1e6).clamp(-1, 1)
     depth = torch.minimum(mean_cells, last - mean_cells)
     depth = depth - (depth - far).floor().clamp_min(0)  # by whole cells, which a narrow Gaussian tells apart
     centre = depth
@@ -96,4 +97,5 @@ def mass_near(probability: Float[Tensor, "*b n"], at: Float[Tensor, "*b"], radiu
 
 def near(at: Float[Tensor, "*b"], cells: int, radius_cells: float) -> Float[Tensor, "*b n"]:
     """Measures how much of each cell lies within `radius_cells` of a position: 1 inside, 0 outside."""
-    return (radius_cells + 0.5 - (positions(cells, at) - at[..., None]).abs()).clamp(0, 1)
+    away, within = positions(cells, at) - at[..., None], radius_cells + 0.5
+    return torch.minimum(within - away, within + away).clamp(0, 1)

@@ -23,7 +23,7 @@ def graph(*, pad: bool = False, shown: bool = False, twice: bool = False) -> onn
     used by another convolution."""
     kernel = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
     weights = [
-        numpy_helper.from_array(np.float32(100), "mean"),
+        numpy_helper.from_array(np.array(100, np.float32), "mean"),
         numpy_helper.from_array(DEVIATION.reshape(1, 3, 1, 1), "deviation"),
         numpy_helper.from_array(kernel, "kernel"),
         *([numpy_helper.from_array(np.array([0, 0, 1, 0, 0, 0, 1, 2]), "pads")] if pad else []),
@@ -48,7 +48,8 @@ def graph(*, pad: bool = False, shown: bool = False, twice: bool = False) -> onn
 
 def answers(model: onnx.ModelProto) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return list(session.run(None, {"x": np.random.default_rng(1).uniform(0, 255, (1, 3, 9, 7)).astype(np.float32)}))
+    found = session.run(None, {"x": np.random.default_rng(1).uniform(0, 255, (1, 3, 9, 7)).astype(np.float32)})
+    return [np.asarray(each) for each in found]
 
 
 @pytest.mark.parametrize("pad", [False, True])
