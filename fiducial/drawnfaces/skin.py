@@ -4,7 +4,9 @@ The image is a texture for the meshes. Beside the skin lie three patches: hair, 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +24,24 @@ SHARP = 0.6  # px: less blur than that is not worth its time
 SHIFT = 5  # OpenCV draws polygons in 1/32 px
 
 
+class Polygon(NamedTuple):
+    """Holds a polygon in px of a canvas."""
+
+    px: np.ndarray  # [n, 2]
+    corners: np.ndarray  # [n, 2] int32, `px` in OpenCV's fixed-point numbers
+    low: list[float]  # smallest x and y, px
+    high: list[float]
+
+    def mask(self, left: int, top: int, area: Size, drawn: Size) -> np.ndarray:
+        """Fills it in an area of a canvas, which is shown in `drawn` px: [h, w] uint8."""
+        empty = np.zeros((drawn.h, drawn.w), np.uint8)
+        if drawn == area:
+            offset = (-left << SHIFT, -top << SHIFT)
+            return cv2.fillPoly(empty, [self.corners], (255.0,), cv2.LINE_AA, SHIFT, offset)
+        local = geometry.crop(np.array([left, top, *area]), drawn)
+        return cv2.fillPoly(empty, [fixed(geometry.transform(local, self.px))], (255.0,), cv2.LINE_AA, SHIFT)
+
+
 @dataclass
 class Canvas:
     """Is an image that is painted on in units of the unrolled skin."""
@@ -29,32 +49,38 @@ class Canvas:
     image: np.ndarray  # [h, w, 3] uint8
     placed: Matrix  # unrolled skin -> px
 
-    def draw(self, px: np.ndarray, shape: Shape, inside_px: np.ndarray | None) -> None:
-        """Blends a shape whose polygon is at px [n, 2], within the polygon at `inside_px`."""
-        blur = shape.soft * self.placed[0, 0]
+    def polygons(self, xy: np.ndarray, lengths: list[int]) -> list[Polygon]:
+        """Places polygons of so many corners each, xy [sum, 2] on the unrolled skin: a call costs more than a corner."""
+        px = geometry.transform(self.placed, xy)
+        ends = list(itertools.accumulate(lengths, initial=0))
+        corners, low, high = fixed(px), np.minimum.reduceat(px, ends[:-1]), np.maximum.reduceat(px, ends[:-1])
+        parts = zip(itertools.pairwise(ends), low.tolist(), high.tolist(), strict=True)
+        return [Polygon(px[start:end], corners[start:end], *bounds) for (start, end), *bounds in parts]
+
+    def draw(self, polygon: Polygon, shape: Shape, inside: Polygon | None) -> None:
+        """Blends a shape that has this polygon, within that of `inside`."""
+        blur = shape.soft * float(self.placed[0, 0])
         height, width = self.image.shape[:2]
         reach = 2.5 * blur + 2
-        (low_x, low_y), (high_x, high_y) = px.min(0).tolist(), px.max(0).tolist()
+        (low_x, low_y), (high_x, high_y) = polygon.low, polygon.high
         left, top = max(int(low_x - reach), 0), max(int(low_y - reach), 0)
         area = Size(min(int(high_x + reach) + 2, width) - left, min(int(high_y + reach) + 2, height) - top)
         if min(area) <= 0:
             return
-        if blur < SHARP and inside_px is None:
+        if blur < SHARP and inside is None:
             region = self.image[top : top + area.h, left : left + area.w]
-            filled = cv2.fillPoly(region.copy(), [fixed(px - [left, top])], shape.colour.tolist(), cv2.LINE_AA, SHIFT)
-            region[:] = (
-                filled if shape.alpha > 0.98 else cv2.addWeighted(filled, shape.alpha, region, 1 - shape.alpha, 0)
-            )
+            offset, colour = (-left << SHIFT, -top << SHIFT), shape.colour.tolist()
+            filled = cv2.fillPoly(region.copy(), [polygon.corners], colour, cv2.LINE_AA, SHIFT, offset)
+            cv2.addWeighted(filled, shape.alpha, region, 1 - shape.alpha, 0, region)
             return
         # Very soft shapes need few pixels.
         fewer = max(int(blur / 1.5), 1)
         drawn = Size(max(area.w // fewer, 1), max(area.h // fewer, 1))
-        local = geometry.crop(np.array([left, top, *area]), drawn)
-        mask = _filled(geometry.transform(local, px), drawn)
+        mask = polygon.mask(left, top, area, drawn)
         if blur >= SHARP:
             mask = cv2.GaussianBlur(mask, (0, 0), blur / fewer)
-        if inside_px is not None:
-            mask = cv2.min(mask, _filled(geometry.transform(local, inside_px), drawn))
+        if inside is not None:
+            mask = cv2.min(mask, inside.mask(left, top, area, drawn))
         if fewer > 1:
             mask = cv2.resize(mask, (area.w, area.h), interpolation=cv2.INTER_LINEAR)
         self.blend(mask, shape.colour, shape.alpha, left, top)
@@ -62,10 +88,9 @@ class Canvas:
     def blend(self, mask: np.ndarray, colour: Colour, alpha: float, left: int = 0, top: int = 0) -> None:
         """Blends a colour where `mask` [h, w] uint8 says so, at (left, top) of the image."""
         region = self.image[top : top + mask.shape[0], left : left + mask.shape[1]]
-        weight = cv2.convertScaleAbs(mask, alpha=alpha)
-        added = cv2.merge([cv2.convertScaleAbs(weight, alpha=min(float(value), 255) / 255) for value in colour])
-        rest = cv2.bitwise_not(cv2.merge([weight, weight, weight]))
-        region[:] = cv2.add(cv2.multiply(region, rest, scale=1 / 255), added)
+        weight = cv2.cvtColor(cv2.convertScaleAbs(mask, alpha=alpha), cv2.COLOR_GRAY2RGB)
+        added = cv2.multiply(weight, (*(min(value, 255.0) / 255 for value in colour.tolist()), 0.0))
+        cv2.add(cv2.multiply(region, cv2.bitwise_not(weight), scale=1 / 255), added, region)
 
 
 def paint(
@@ -85,25 +110,18 @@ def paint(
 
 
 def _draw_all(canvas: Canvas, head: Head, shapes: list[Shape]) -> None:
-    """Shapes of the frontal layout onto the unrolled skin, all corners at once: a call costs more than a corner."""
-    clips = [shape.inside for shape in shapes if shape.inside is not None]
-    outlines = [*(shape.xy for shape in shapes), *clips]
-    px = geometry.transform(canvas.placed, head.unroll(np.concatenate(outlines)))
-    parts = np.split(px, np.cumsum([len(outline) for outline in outlines])[:-1])
-    rest = iter(parts[len(shapes) :])
-    for shape, part in zip(shapes, parts, strict=False):
-        canvas.draw(part, shape, None if shape.inside is None else next(rest))
+    """Draws shapes of the frontal layout onto the unrolled skin."""
+    clips = {id(shape.inside): shape.inside for shape in shapes if shape.inside is not None}
+    outlines = [*(shape.xy for shape in shapes), *clips.values()]
+    polygons = canvas.polygons(head.unroll(np.concatenate(outlines)), [len(outline) for outline in outlines])
+    insides = dict(zip(clips, polygons[len(shapes) :], strict=True))
+    for polygon, shape in zip(polygons, shapes, strict=False):
+        canvas.draw(polygon, shape, insides.get(id(shape.inside)))
 
 
 def fixed(px: np.ndarray) -> np.ndarray:
     """Turns corners into OpenCV's fixed-point numbers."""
     return np.round(px * 2**SHIFT).astype(np.int32)
-
-
-def _filled(px: np.ndarray, size: Size) -> np.ndarray:
-    """Mask [h, w] uint8 of a polygon."""
-    mask = np.zeros((size.h, size.w), np.uint8)
-    return cv2.fillPoly(mask, [fixed(px)], (255.0,), cv2.LINE_AA, SHIFT)
 
 
 def patch_place(number: int, part: np.ndarray) -> np.ndarray:
