@@ -6,6 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
+LEFT = np.array([1.0, -1.0])  # (y, x) of a way times it is the normal to its left
+
 
 def smooth_curve(points: np.ndarray, steps: int, closed: bool = False) -> np.ndarray:
     """Draws the Catmull-Rom curve through points [n, d], `steps` a segment: point i is sample i * steps. [samples,
@@ -38,27 +40,49 @@ def _weights(count: int, steps: int, closed: bool) -> np.ndarray:
     return weights
 
 
+@lru_cache(maxsize=256)
+def even(start: float, stop: float, count: int) -> np.ndarray:
+    """Gives `count` numbers from `start` to `stop` at equal distances, kept: not to be written to."""
+    numbers = np.linspace(start, stop, count)
+    numbers.flags.writeable = False
+    return numbers
+
+
+def within(value: float, low: float, high: float) -> float:
+    """Brings a number into a range; np.clip takes twenty times as long for one."""
+    return min(max(value, low), high)
+
+
 def evenly_spaced(curve: np.ndarray, count: int) -> np.ndarray:
     """Places `count` points at equal distances along a polyline [n, 2], its ends among them."""
-    lengths = np.hypot(*np.diff(curve, axis=0).T)
-    places = np.concatenate([[0.0], np.cumsum(lengths)])
+    steps = curve[1:] - curve[:-1]
+    places = np.zeros(len(curve))
+    np.cumsum(np.hypot(steps[:, 0], steps[:, 1]), out=places[1:])
     wanted = np.linspace(0, places[-1], count)
-    return np.column_stack([np.interp(wanted, places, curve[:, 0]), np.interp(wanted, places, curve[:, 1])])
+    return np.stack([np.interp(wanted, places, curve[:, 0]), np.interp(wanted, places, curve[:, 1])], -1)
 
 
-def stroke(curve: np.ndarray, above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Makes the polygon [2 n, 2] around a curve [n, 2]: `above` and `below` [n] are its half-widths to either side."""
+def ways(curve: np.ndarray) -> np.ndarray:
+    """Gives the way onwards at each point of a curve [n, d], of any length: from the point before to the one after."""
     along = np.empty_like(curve)
     along[1:-1] = curve[2:] - curve[:-2]
     along[0], along[-1] = curve[1] - curve[0], curve[-1] - curve[-2]
+    return along
+
+
+def stroke(curve: np.ndarray, above: np.ndarray | float, below: np.ndarray | float) -> np.ndarray:
+    """Makes the polygon [2 n, 2] around a curve [n, 2]: `above` and `below` ([n], or one for all) are its half-widths to
+    either side."""
+    along = ways(curve)
     length = np.hypot(along[:, 0], along[:, 1])[:, None] + 1e-9
-    normal = along[:, ::-1] * np.array([1.0, -1.0]) / length
-    return np.concatenate([curve + normal * above[:, None], (curve - normal * below[:, None])[::-1]])
+    normal = along[:, ::-1] * LEFT / length
+    above, below = np.reshape(above, (-1, 1)), np.reshape(below, (-1, 1))
+    return np.concatenate([curve + normal * above, (curve - normal * below)[::-1]])
 
 
 def circle(centre: np.ndarray, radius_x: float, radius_y: float, steps: int = 20) -> np.ndarray:
     """Makes the polygon [steps, 2] of an ellipse."""
-    return centre + _unit_circle(steps) * np.array([radius_x, radius_y])
+    return centre + _unit_circle(steps) * (radius_x, radius_y)
 
 
 @lru_cache(maxsize=16)

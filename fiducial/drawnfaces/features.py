@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fiducial.drawnfaces.curves import circle, smooth_curve, stroke
+from fiducial.drawnfaces.curves import circle, even, smooth_curve, stroke
 from fiducial.drawnfaces.head import Expression
 from fiducial.drawnfaces.looks import Colour, Looks
 
@@ -22,6 +22,21 @@ class Shape(NamedTuple):
     inside: np.ndarray | None = None  # [m, 2] only what lies in this polygon is drawn
 
 
+def _line(curve: np.ndarray, width: float | np.ndarray) -> np.ndarray:
+    """A line as a polygon; `width` is half of what one sees."""
+    return stroke(curve, width, width)
+
+
+def _furrow(row: int) -> np.ndarray:
+    """A wrinkle across the forehead."""
+    x = np.linspace(-0.35, 0.35, 9)
+    return _line(np.stack([x, -0.42 - 0.09 * row + 0.02 * np.cos(11 * x)], -1), 0.007)
+
+
+CHEEKS = {side: circle(np.array([side * 0.48, 0.36]), 0.14, 0.12, 12) for side in (-1, 1)}
+FURROWS = [_furrow(row) for row in range(3)]
+
+
 def face_shapes(points: np.ndarray, expression: Expression, looks: Looks, random: np.random.Generator) -> list[Shape]:
     """Lists everything on the skin but hair, from the bottom up; points [68, 2] frontal."""
     shapes = _folds(points, looks, random) + _beard(points, looks, random) + _nose(points, looks)
@@ -31,12 +46,6 @@ def face_shapes(points: np.ndarray, expression: Expression, looks: Looks, random
     return [shape for shape in shapes if shape.alpha > 0.05]
 
 
-def _line(curve: np.ndarray, width: float | np.ndarray) -> np.ndarray:
-    """A line as a polygon; `width` is half of what one sees."""
-    width = np.broadcast_to(width, len(curve))
-    return stroke(curve, width, width)
-
-
 def _folds(points: np.ndarray, looks: Looks, random: np.random.Generator) -> list[Shape]:
     """Large soft areas and wrinkles: cheeks, eye sockets, forehead, beside the mouth."""
     red, dark = looks.skin * [1.0, 0.8, 0.8], looks.skin * [0.62, 0.52, 0.5]
@@ -44,26 +53,22 @@ def _folds(points: np.ndarray, looks: Looks, random: np.random.Generator) -> lis
     shapes = []
     for side, eye, brow in ((-1, points[36:42], points[17:22]), (1, points[42:48], points[22:27])):
         centre = eye.mean(0)
-        bag = smooth_curve(eye[[0, 5, 4, 3]] + np.array([0.0, 0.07]), 4)
+        bag = smooth_curve(eye[[0, 5, 4, 3]] + (0.0, 0.07), 4)
         nose, corner = points[35 if side > 0 else 31], points[54 if side > 0 else 48]
-        beside = (nose + corner) / 2 + np.array([side * 0.07, 0])
+        beside = (nose + corner) / 2 + (side * 0.07, 0)
         fold = smooth_curve(
-            np.array([nose + np.array([side * 0.04, -0.06]), beside, corner + np.array([side * 0.07, 0.05])]), 5
+            np.array([nose + (side * 0.04, -0.06), beside, corner + (side * 0.07, 0.05)]), 5
         )
         shapes += [
-            Shape(circle(np.array([side * 0.48, 0.36]), 0.14, 0.12, 12), red, flush, 0.08),
+            Shape(CHEEKS[side], red, flush, 0.08),
             Shape(circle(centre, 0.2, 0.085, 14), dark, 0.7 * socket, 0.04),
-            Shape(circle(centre + np.array([-side * 0.16, 0.0]), 0.05, 0.08, 12), dark, 0.6 * socket, 0.03),
+            Shape(circle(centre + (-side * 0.16, 0.0), 0.05, 0.08, 12), dark, 0.6 * socket, 0.03),
             Shape(circle((centre + brow.mean(0)) / 2, 0.17, 0.045, 12), dark, 0.5 * socket, 0.03),
             Shape(_line(bag, 0.012), dark, 0.7 * looks.wrinkles, 0.012),
-            Shape(_line(fold, np.linspace(0.02, 0.008, len(fold))), dark, 0.15 + 0.65 * looks.wrinkles, 0.014),
+            Shape(_line(fold, even(0.02, 0.008, len(fold))), dark, 0.15 + 0.65 * looks.wrinkles, 0.014),
         ]
-    shapes.append(Shape(circle(points[57] + np.array([0.0, 0.075]), 0.11, 0.014, 12), dark, 0.4, 0.02))
-    x = np.linspace(-0.35, 0.35, 9)
-    for row in range(3):
-        furrow = np.column_stack([x, -0.42 - 0.09 * row + 0.02 * np.cos(11 * x)])
-        shapes.append(Shape(_line(furrow, 0.007), dark, 0.5 * looks.wrinkles, 0.008))
-    return shapes
+    shapes.append(Shape(circle(points[57] + (0.0, 0.075), 0.11, 0.014, 12), dark, 0.4, 0.02))
+    return shapes + [Shape(furrow, dark, 0.5 * looks.wrinkles, 0.008) for furrow in FURROWS]
 
 
 def _beard(points: np.ndarray, looks: Looks, random: np.random.Generator) -> list[Shape]:
@@ -78,7 +83,7 @@ def _beard(points: np.ndarray, looks: Looks, random: np.random.Generator) -> lis
         if chin_only:
             area = circle(np.array([0.0, (points[8, 1] + points[57, 1]) / 2 + 0.05]), 0.3, 0.26)
         alpha = 0.25 + 0.65 * looks.beard if looks.beard > 0.3 else looks.beard
-        shaven = circle((points[48] + points[54]) / 2 + np.array([0, 0.03]), 1.15 * points[54, 0], 0.13, 16)
+        shaven = circle((points[48] + points[54]) / 2 + (0, 0.03), 1.15 * points[54, 0], 0.13, 16)
         shapes.append(Shape(area, looks.beard_colour, alpha, 0.035))
         shapes.append(Shape(shaven, looks.skin, 0.5 * (1 - looks.moustache), 0.03))
     if looks.moustache > 0.05:
@@ -86,7 +91,7 @@ def _beard(points: np.ndarray, looks: Looks, random: np.random.Generator) -> lis
         droop = np.array([(-0.02, 0.05), (0, -0.02), (0, 0), (0, -0.02), (0.02, 0.05)])
         line = np.stack([points[48], points[49], middle, points[53], points[54]]) + droop
         line = smooth_curve(line, 4)
-        width = 0.012 + 0.04 * np.sin(np.linspace(0, np.pi, len(line)))
+        width = 0.012 + 0.04 * np.sin(even(0, np.pi, len(line)))
         shapes.append(Shape(stroke(line, width, 0.6 * width), looks.beard_colour, looks.moustache, 0.012))
     return shapes
 
@@ -98,17 +103,17 @@ def _nose(points: np.ndarray, looks: Looks) -> list[Shape]:
     shade = np.concatenate([under, [[0.07, base[1] - 0.035], [-0.07, base[1] - 0.035]]])
     shapes = [Shape(shade, dark, 0.55, 0.012)]
     for side, wing, hole in ((-1, points[31], points[32]), (1, points[35], points[34])):
-        nostril = circle(hole + np.array([side * 0.008, -0.014]), 0.036 * abs(wing[0]) / 0.138, 0.014, 12)
+        nostril = circle(hole + (side * 0.008, -0.014), 0.036 * abs(wing[0]) / 0.138, 0.014, 12)
         crease = np.array(
             [
-                wing + np.array([-side * 0.01, 0.005]),
-                wing + np.array([side * 0.022, -0.03]),
-                wing + np.array([side * 0.008, -0.085]),
+                wing + (-side * 0.01, 0.005),
+                wing + (side * 0.022, -0.03),
+                wing + (side * 0.008, -0.085),
             ]
         )
         crease = smooth_curve(crease, 5)
         shapes.append(Shape(nostril, deep, 0.85, 0.006))
-        shapes.append(Shape(_line(crease, np.linspace(0.012, 0.004, len(crease))), dark, 0.75, 0.006))
+        shapes.append(Shape(_line(crease, even(0.012, 0.004, len(crease))), dark, 0.75, 0.006))
     return shapes
 
 
@@ -134,7 +139,7 @@ def _mouth(points: np.ndarray, expression: Expression, looks: Looks, random: np.
         colour = np.array([226.0, 214, 196]) * random.uniform(0.7, 1.08)
         height = 0.05 + 0.05 * max(expression.smile, 0.0)
         middle = inner_top[np.abs(inner_top[:, 0]) < 0.85 * np.abs(inner_top[:, 0]).max()]
-        row = np.concatenate([middle - [0, 0.02], middle[::-1] + np.array([0, height])])
+        row = np.concatenate([middle - [0, 0.02], middle[::-1] + (0, height)])
         shapes.append(Shape(row, colour, 0.95, 0.004, inside))
     if gap > 0.12 and tongue:
         tip = circle(points[66] - [0, 0.18 * gap], 0.12, 0.2 * gap, 14)
@@ -149,22 +154,22 @@ def _eye(points: np.ndarray, expression: Expression, looks: Looks, side: int) ->
     upper, lower = smooth_curve(eye[:4], 5), smooth_curve(eye[[3, 4, 5, 0]], 5)
     opening = np.concatenate([upper, lower])
     white = np.array([106.0, 102, 99]) + looks.skin * 0.4
-    iris = (eye[0] + eye[3]) / 2 + np.array(expression.gaze) * [0.14, 0.05] + np.array([0.0, -0.012])
+    iris = (eye[0] + eye[3]) / 2 + np.array(expression.gaze) * [0.14, 0.05] + (0.0, -0.012)
     dark = looks.skin * 0.16
-    taper = np.sin(np.linspace(0.15, np.pi - 0.15, len(upper)))
+    taper = np.sin(even(0.15, np.pi - 0.15, len(upper)))
     lash, rim = 0.007 + 0.012 * looks.lid_line * taper, 0.004 + 0.005 * looks.lid_line * taper
     return [
         Shape(opening, white),
         Shape(circle(iris, 0.068, 0.068), looks.iris * 0.6, 1.0, 0.0, opening),
         Shape(circle(iris, 0.056, 0.056), looks.iris, 0.8, 0.0, opening),
         Shape(circle(iris, 0.026, 0.026, 12), np.array([12.0, 10, 10]), 1.0, 0.0, opening),
-        Shape(circle(iris + np.array([0.018, -0.02]), 0.014, 0.014, 8), np.full(3, 250.0), 0.8, 0.0, opening),
+        Shape(circle(iris + (0.018, -0.02), 0.014, 0.014, 8), np.full(3, 250.0), 0.8, 0.0, opening),
         Shape(
-            np.concatenate([upper, upper[::-1] + np.array([0, 0.022])]), np.array([30.0, 20, 18]), 0.4, 0.008, opening
+            np.concatenate([upper, upper[::-1] + (0, 0.022)]), np.array([30.0, 20, 18]), 0.4, 0.008, opening
         ),
         Shape(stroke(upper, lash, 0.5 * lash), dark, 0.45 + 0.5 * looks.lid_line, 0.003),
         Shape(_line(lower, rim), dark, 0.2 + 0.5 * looks.lid_line, 0.004),
-        Shape(_line(upper + np.array([0.0, -0.035]), 0.006), looks.skin * 0.45, 0.55, 0.006),
+        Shape(_line(upper + (0.0, -0.035), 0.006), looks.skin * 0.45, 0.55, 0.006),
     ]
 
 
@@ -172,7 +177,7 @@ def _brow(points: np.ndarray, looks: Looks, side: int) -> list[Shape]:
     """Its points lie on the upper part, so that most of the brow hangs below them."""
     brow = points[17:22] if side == 0 else points[26:21:-1]  # outer end first
     curve = smooth_curve(brow, 5)
-    along = np.linspace(0, 1, len(curve))
+    along = even(0, 1, len(curve))
     width = looks.brow_thickness * (0.25 + 0.9 * np.minimum(along * 2.2, 1.0) * (1 - 0.25 * along))
     # The way from the outer end inwards has the forehead on its left for one brow, on its right for the other.
     left, right = (0.55 * width, 1.25 * width) if side == 0 else (1.25 * width, 0.55 * width)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from fiducial import geometry
 from fiducial.drawnfaces import head as heads
-from fiducial.drawnfaces.curves import evenly_spaced
+from fiducial.drawnfaces.curves import LEFT, evenly_spaced, ways, within
 from fiducial.drawnfaces.head import Expression, Head, Proportions
 from fiducial.geometry import Matrix, Size
 
@@ -59,17 +60,17 @@ def build_scene(seed: int, index: int, size: Size) -> Scene:
     random = stream(seed, index, 0)
     proportions, expression = _person(random), _expression(random)
     head = heads.build_head(proportions, expression)
-    yaw = np.radians(np.clip(random.normal(0, 10) if random.random() < 0.55 else random.normal(0, 25), -62, 62))
-    pitch = np.radians(np.clip(random.normal(2, 9.5), -28, 35))
-    roll = np.radians(np.clip(random.normal(0, 9), -35, 35))
-    turn = turn_matrix(float(yaw), float(pitch), float(roll))
+    yaw = math.radians(within(random.normal(0, 10) if random.random() < 0.55 else random.normal(0, 25), -62, 62))
+    pitch = math.radians(within(random.normal(2, 9.5), -28, 35))
+    roll = math.radians(within(random.normal(0, 9), -35, 35))
+    turn = turn_matrix(yaw, pitch, roll)
     distance = float(random.uniform(6, 16))
     share = random.uniform(0.42, 0.7)  # of the shorter side that the face's width takes
     shift = random.uniform(-1, 1, 2) * 0.35 * (0.85 - share)
     scale = share * min(size) / OUTER_CORNERS_TO_FACE
     centre = geometry.unit_to_px(0.5 + shift, size)
     placed = geometry.compose(geometry.scaling(scale, scale), geometry.translation(centre[0], centre[1]))
-    return Scene(head, View(turn, distance, placed), proportions, expression, float(yaw), float(pitch), float(roll))
+    return Scene(head, View(turn, distance, placed), proportions, expression, yaw, pitch, roll)
 
 
 def face_outline(scene: Scene) -> np.ndarray:
@@ -78,11 +79,11 @@ def face_outline(scene: Scene) -> np.ndarray:
     rings, outwards = heads.jaw_rings(scene.head)
     xy, _ = scene.view.project(rings)
     outwards = geometry.transform_vectors(geometry.rotation(scene.roll), outwards)
-    edge = xy[:, -1]
+    x, y, edge = xy[..., 0], xy[..., 1], xy[:, -1]
     for _ in range(2):  # the way outwards is known better once the edge is
-        edge = xy[np.arange(len(xy)), (xy * outwards[:, None]).sum(-1).argmax(1)]
-        along = np.gradient(edge, axis=0)
-        outwards = np.stack([-along[:, 1], along[:, 0]], -1)
+        reach = x * outwards[:, :1] + y * outwards[:, 1:]
+        edge = xy[np.arange(len(xy)), reach.argmax(1)]
+        outwards = -LEFT * ways(edge)[:, ::-1]
     chin = len(edge) // 2
     return np.concatenate([evenly_spaced(edge[: chin + 1], 9)[:-1], evenly_spaced(edge[chin:], 9)])
 
@@ -114,10 +115,10 @@ def turn_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 def _person(random: np.random.Generator) -> Proportions:
     def factor(spread: float) -> float:
-        return float(np.exp(np.clip(random.normal(), -2.2, 2.2) * spread))
+        return math.exp(within(random.normal(), -2.2, 2.2) * spread)
 
     def shift(spread: float) -> float:
-        return float(np.clip(random.normal(), -2.2, 2.2) * spread)
+        return float(within(random.normal(), -2.2, 2.2) * spread)
 
     young = max(float(random.uniform(-4, 1)), 0.0)  # one in five, from almost grown up to small children
     return Proportions(
@@ -148,19 +149,19 @@ def _person(random: np.random.Generator) -> Proportions:
 
 def _expression(random: np.random.Generator) -> Expression:
     mouth_open = 0.0 if random.random() < 0.3 else min(float(random.exponential(0.085)), 0.38)
-    smile = float(np.clip(random.normal(0.3, 0.45), -0.55, 1.1))
+    smile = within(random.normal(0.3, 0.45), -0.55, 1.1)
     if random.random() < 0.3:  # laughing into the camera
         mouth_open, smile = float(random.uniform(0.02, 0.16)), float(random.uniform(0.6, 1.2))
-    opened = float(np.clip(random.normal(0.95, 0.35), 0.12, 1.9))
+    opened = within(random.normal(0.95, 0.35), 0.12, 1.9)
     if random.random() < 0.07:
         opened = float(random.uniform(0, 0.15))
-    wink = float(np.clip(random.normal(0, 0.08), -0.2, 0.2))
-    gaze = (float(np.clip(random.normal(0, 0.25), -0.6, 0.6)), float(np.clip(random.normal(0, 0.2), -0.5, 0.5)))
+    wink = within(random.normal(0, 0.08), -0.2, 0.2)
+    gaze = (within(random.normal(0, 0.25), -0.6, 0.6), within(random.normal(0, 0.2), -0.5, 0.5))
     return Expression(
         mouth_open=mouth_open,
         smile=smile,
         pucker=float(random.uniform(0, 0.8)) if random.random() < 0.15 else 0.0,
-        brow_raise=float(np.clip(random.normal(0, 0.025), -0.05, 0.08)),
+        brow_raise=within(random.normal(0, 0.025), -0.05, 0.08),
         brow_frown=float(max(random.normal(0, 0.4), 0.0)) if random.random() < 0.5 else 0.0,
         eyes_open=(max(opened + wink, 0.0), max(opened - wink, 0.0)),
         gaze=gaze,
