@@ -70,6 +70,7 @@ def render_face(seed: int, index: int, size: Size) -> Face:
 def paint(who: Sitter, seed: int, index: int, size: Size, behind: np.ndarray) -> None:
     """Paints the face of image `index` on what is behind it: uint8 RGB, `FINER` times as large as `size`."""
     render.check_opencv()
+    render.keep_memory()
     finer = Size(behind.shape[1], behind.shape[0])
     enlarge = geometry.resize(size, finer)
     scene, looks = who.scene, who.looks

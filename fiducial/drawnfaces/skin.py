@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -89,8 +89,9 @@ class Canvas:
         """Blends a colour where `mask` [h, w] uint8 says so, at (left, top) of the image."""
         region = self.image[top : top + mask.shape[0], left : left + mask.shape[1]]
         weight = cv2.cvtColor(cv2.convertScaleAbs(mask, alpha=alpha), cv2.COLOR_GRAY2RGB)
-        added = cv2.multiply(weight, (*(min(value, 255.0) / 255 for value in colour.tolist()), 0.0))
-        cv2.add(cv2.multiply(region, cv2.bitwise_not(weight), scale=1 / 255), added, region)
+        shares: Any = (*(min(value, 255.0) / 255 for value in colour.tolist()), 0.0)  # OpenCV's types leave scalars out
+        rest = cv2.multiply(region, cv2.bitwise_not(weight), scale=1 / 255)
+        cv2.add(rest, cv2.multiply(weight, shares), region)
 
 
 def paint(
