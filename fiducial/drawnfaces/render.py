@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from fiducial import geometry
-from fiducial.drawnfaces.meshes import Mesh, all_triangles, normals
+from fiducial.drawnfaces.meshes import Mesh, all_triangles
 from fiducial.drawnfaces.scene import View
 from fiducial.drawnfaces.skin import Canvas
 from fiducial.errors import UserError
@@ -22,6 +22,7 @@ GAIN = 160.0  # the byte that leaves a colour as it is
 SHADOW_MAP = 72  # px a side
 SHADOW_EXTENT = 5.0  # eye-corner distances a side
 SHADOW_BIAS = 0.1  # nearer than that to the lit surface is not in its shadow
+AROUND = np.array([(-0.7, -0.7), (0.7, -0.7), (-0.7, 0.7), (0.7, 0.7)], np.float32)  # px where shadow is looked for
 LAMP = 10.0  # distance of the lamp
 FAR = 100.0
 
@@ -110,7 +111,7 @@ def _camera_points(xy: np.ndarray, away: np.ndarray, size: Size) -> np.ndarray:
 
 def _brightness(meshes: list[Mesh], vertices: np.ndarray, faces: np.ndarray, light: Light) -> np.ndarray:
     """Light at every vertex [n]: Lambert's law, half-shadows, gloss, more from above."""
-    normal = np.concatenate([normals(mesh).reshape(-1, 3) for mesh in meshes], dtype=np.float32)
+    normal = np.concatenate([mesh.normals.reshape(-1, 3) for mesh in meshes], dtype=np.float32)
     facing = normal @ light.direction.astype(np.float32)
     lit = np.clip((facing + 0.15) / 1.15, 0, None) * _shadow(vertices, faces, light.direction)
     halfway = light.direction + np.array([0.0, 0, 1])
@@ -132,11 +133,10 @@ def _shadow(vertices: np.ndarray, faces: np.ndarray, direction: np.ndarray) -> n
     near = np.full((SHADOW_MAP, SHADOW_MAP), FAR, np.float32)
     points = _camera_points(px, away, size)
     cv2.triangleRasterizeDepth(points, faces, near, np.eye(4)[:3], np.pi / 2, 0.5, FAR, _settings())
-    hidden = np.zeros(len(vertices), np.float32)
-    for dx, dy in ((-0.7, -0.7), (0.7, -0.7), (-0.7, 0.7), (0.7, 0.7)):
-        found = cv2.remap(near, px[:, :1] + dx, px[:, 1:] + dy, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-        hidden += np.clip((away - found[:, 0] - SHADOW_BIAS) / SHADOW_BIAS, 0, 1)
-    return 1 - 0.22 * hidden
+    places = px[:, None] + AROUND
+    found = cv2.remap(near, places[..., 0], places[..., 1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    hidden = np.clip((away[:, None] - found - SHADOW_BIAS) / SHADOW_BIAS, 0, 1)
+    return 1 - 0.22 * hidden.sum(1)
 
 
 def _settings() -> cv2.TriangleRasterizeSettings:

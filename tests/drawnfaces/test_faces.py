@@ -140,7 +140,7 @@ def test_jaw_points_lie_on_the_visible_edge(yaw: float):
     xy = scene.face_outline(scene.Scene(shape, view, Proportions(), Expression(), yaw, 0.05, 0.1))
     vertices, _ = head.head_mesh(shape, meshes.POLAR)
     px, away = view.project(vertices.reshape(-1, 3))
-    mesh = meshes.Mesh(vertices, vertices[..., :2], closed=True)
+    mesh = meshes.Mesh(vertices, meshes.normals(vertices, closed=True), vertices[..., :2], closed=True)
     values = np.zeros((len(px), 3), np.float32)
     _, depth = render.rasterize(px, away, meshes.triangles(mesh), values, size)
     solid = (depth < render.FAR).astype(np.uint8)
