@@ -56,9 +56,7 @@ def _folds(points: np.ndarray, looks: Looks, random: np.random.Generator) -> lis
         bag = smooth_curve(eye[[0, 5, 4, 3]] + (0.0, 0.07), 4)
         nose, corner = points[35 if side > 0 else 31], points[54 if side > 0 else 48]
         beside = (nose + corner) / 2 + (side * 0.07, 0)
-        fold = smooth_curve(
-            np.array([nose + (side * 0.04, -0.06), beside, corner + (side * 0.07, 0.05)]), 5
-        )
+        fold = smooth_curve(np.array([nose + (side * 0.04, -0.06), beside, corner + (side * 0.07, 0.05)]), 5)
         shapes += [
             Shape(CHEEKS[side], red, flush, 0.08),
             Shape(circle(centre, 0.2, 0.085, 14), dark, 0.7 * socket, 0.04),
@@ -164,9 +162,7 @@ def _eye(points: np.ndarray, expression: Expression, looks: Looks, side: int) ->
         Shape(circle(iris, 0.056, 0.056), looks.iris, 0.8, 0.0, opening),
         Shape(circle(iris, 0.026, 0.026, 12), np.array([12.0, 10, 10]), 1.0, 0.0, opening),
         Shape(circle(iris + (0.018, -0.02), 0.014, 0.014, 8), np.full(3, 250.0), 0.8, 0.0, opening),
-        Shape(
-            np.concatenate([upper, upper[::-1] + (0, 0.022)]), np.array([30.0, 20, 18]), 0.4, 0.008, opening
-        ),
+        Shape(np.concatenate([upper, upper[::-1] + (0, 0.022)]), np.array([30.0, 20, 18]), 0.4, 0.008, opening),
         Shape(stroke(upper, lash, 0.5 * lash), dark, 0.45 + 0.5 * looks.lid_line, 0.003),
         Shape(_line(lower, rim), dark, 0.2 + 0.5 * looks.lid_line, 0.004),
         Shape(_line(upper + (0.0, -0.035), 0.006), looks.skin * 0.45, 0.55, 0.006),

@@ -84,7 +84,9 @@ class Head:
 
     def depth(self, xy: np.ndarray) -> np.ndarray:
         """Computes z of the face's surface over frontal xy [..., 2] -> [...]."""
-        radius, edge, distance = self._ray(xy)
+        angle, distance = _polar(xy)
+        angles, radii, edges = self.compass
+        radius, edge = np.interp(angle, angles, radii), np.interp(angle, angles, edges)
         return _dome(np.minimum(distance / radius, 1.0), edge) + bumps(self.relief, xy)
 
     def lift(self, xy: np.ndarray) -> np.ndarray:
@@ -93,21 +95,19 @@ class Head:
 
     def unroll(self, xy: np.ndarray) -> np.ndarray:
         """Moves frontal xy [..., 2] onto the unrolled skin, whose distances are not squeezed at the sides."""
-        radius, _, distance = self._ray(xy)
-        ratio = np.minimum(distance / radius, 1.0)
+        angle, distance = _polar(xy)
+        ratio = np.minimum(distance / np.interp(angle, self.compass[0], self.compass[1]), 1.0)
         stretch = np.where(ratio > 1e-6, UNROLL * np.arcsin(ratio) / np.maximum(ratio, 1e-6), UNROLL)
         return CENTRE + (xy - CENTRE) * stretch[..., None]
 
-    def _ray(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Radius and z of the outline in the direction of each point, and the point's own radius."""
-        angles, radii, edges = self.compass
-        offset = xy - CENTRE
-        angle = np.arctan2(offset[..., 1], offset[..., 0])
-        radius, edge = np.interp(angle, angles, radii), np.interp(angle, angles, edges)
-        return radius, edge, np.hypot(offset[..., 0], offset[..., 1])
-
 
 UNROLL = 0.75  # units of unrolled skin a radian of `polar` and a unit of the outline's radius
+
+
+def _polar(xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Direction and distance of frontal points [..., 2] from the pole."""
+    x, y = xy[..., 0] - CENTRE[0], xy[..., 1] - CENTRE[1]
+    return np.arctan2(y, x), np.hypot(x, y)
 
 
 def build_head(proportions: Proportions, expression: Expression) -> Head:
