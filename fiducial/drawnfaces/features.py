@@ -56,11 +56,13 @@ def _folds(points: np.ndarray, looks: Looks, random: np.random.Generator) -> lis
         bag = smooth_curve(eye[[0, 5, 4, 3]] + (0.0, 0.07), 4)
         nose, corner = points[35 if side > 0 else 31], points[54 if side > 0 else 48]
         beside = (nose + corner) / 2 + (side * 0.07, 0)
-        fold = smooth_curve(np.array([nose + (side * 0.04, -0.06), beside, corner + (side * 0.07, 0.05)]), 5)
+        fold = smooth_curve(
+            np.array([nose + np.array([side * 0.04, -0.06]), beside, corner + np.array([side * 0.07, 0.05])]), 5
+        )
         shapes += [
             Shape(CHEEKS[side], red, flush, 0.08),
             Shape(circle(centre, 0.2, 0.085, 14), dark, 0.7 * socket, 0.04),
-            Shape(circle(centre + (-side * 0.16, 0.0), 0.05, 0.08, 12), dark, 0.6 * socket, 0.03),
+            Shape(circle(centre + np.array([-side * 0.16, 0.0]), 0.05, 0.08, 12), dark, 0.6 * socket, 0.03),
             Shape(circle((centre + brow.mean(0)) / 2, 0.17, 0.045, 12), dark, 0.5 * socket, 0.03),
             Shape(_line(bag, 0.012), dark, 0.7 * looks.wrinkles, 0.012),
             Shape(_line(fold, even(0.02, 0.008, len(fold))), dark, 0.15 + 0.65 * looks.wrinkles, 0.014),
@@ -101,12 +103,12 @@ def _nose(points: np.ndarray, looks: Looks) -> list[Shape]:
     shade = np.concatenate([under, [[0.07, base[1] - 0.035], [-0.07, base[1] - 0.035]]])
     shapes = [Shape(shade, dark, 0.55, 0.012)]
     for side, wing, hole in ((-1, points[31], points[32]), (1, points[35], points[34])):
-        nostril = circle(hole + (side * 0.008, -0.014), 0.036 * abs(wing[0]) / 0.138, 0.014, 12)
+        nostril = circle(hole + np.array([side * 0.008, -0.014]), 0.036 * abs(wing[0]) / 0.138, 0.014, 12)
         crease = np.array(
             [
-                wing + (-side * 0.01, 0.005),
-                wing + (side * 0.022, -0.03),
-                wing + (side * 0.008, -0.085),
+                wing + np.array([-side * 0.01, 0.005]),
+                wing + np.array([side * 0.022, -0.03]),
+                wing + np.array([side * 0.008, -0.085]),
             ]
         )
         crease = smooth_curve(crease, 5)
@@ -137,7 +139,7 @@ def _mouth(points: np.ndarray, expression: Expression, looks: Looks, random: np.
         colour = np.array([226.0, 214, 196]) * random.uniform(0.7, 1.08)
         height = 0.05 + 0.05 * max(expression.smile, 0.0)
         middle = inner_top[np.abs(inner_top[:, 0]) < 0.85 * np.abs(inner_top[:, 0]).max()]
-        row = np.concatenate([middle - [0, 0.02], middle[::-1] + (0, height)])
+        row = np.concatenate([middle - [0, 0.02], middle[::-1] + np.array([0, height])])
         shapes.append(Shape(row, colour, 0.95, 0.004, inside))
     if gap > 0.12 and tongue:
         tip = circle(points[66] - [0, 0.18 * gap], 0.12, 0.2 * gap, 14)
@@ -161,11 +163,13 @@ def _eye(points: np.ndarray, expression: Expression, looks: Looks, side: int) ->
         Shape(circle(iris, 0.068, 0.068), looks.iris * 0.6, 1.0, 0.0, opening),
         Shape(circle(iris, 0.056, 0.056), looks.iris, 0.8, 0.0, opening),
         Shape(circle(iris, 0.026, 0.026, 12), np.array([12.0, 10, 10]), 1.0, 0.0, opening),
-        Shape(circle(iris + (0.018, -0.02), 0.014, 0.014, 8), np.full(3, 250.0), 0.8, 0.0, opening),
-        Shape(np.concatenate([upper, upper[::-1] + (0, 0.022)]), np.array([30.0, 20, 18]), 0.4, 0.008, opening),
+        Shape(circle(iris + np.array([0.018, -0.02]), 0.014, 0.014, 8), np.full(3, 250.0), 0.8, 0.0, opening),
+        Shape(
+            np.concatenate([upper, upper[::-1] + np.array([0, 0.022])]), np.array([30.0, 20, 18]), 0.4, 0.008, opening
+        ),
         Shape(stroke(upper, lash, 0.5 * lash), dark, 0.45 + 0.5 * looks.lid_line, 0.003),
         Shape(_line(lower, rim), dark, 0.2 + 0.5 * looks.lid_line, 0.004),
-        Shape(_line(upper + (0.0, -0.035), 0.006), looks.skin * 0.45, 0.55, 0.006),
+        Shape(_line(upper + np.array([0.0, -0.035]), 0.006), looks.skin * 0.45, 0.55, 0.006),
     ]
 
 

@@ -125,7 +125,7 @@ def _ear_alone(side: float) -> Mesh:
 
 def _ear(face_width: float, side: float, turn: np.ndarray) -> Mesh:
     ear = _ear_alone(side)
-    vertices = turned(ear.vertices + (side * face_width, 0.0, 0.0), turn)
+    vertices = turned(ear.vertices + np.array([side * face_width, 0.0, 0.0]), turn)
     return ear._replace(vertices=vertices, normals=ear.normals @ turn.T)
 
 

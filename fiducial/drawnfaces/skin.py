@@ -158,16 +158,19 @@ def _paint_hair(canvas: Canvas, head: Head, hair: Hair, mask: np.ndarray, random
     curve[:, 1] += hair.ragged * random.standard_normal(len(curve)) * (curve[:, 1] < -0.15)
     around = np.array([(4.0, 0.1), (4.0, -4.0), (-4.0, -4.0), (-4.0, 0.1)])
     area = np.concatenate([head.unroll(curve), around])
-    cv2.fillPoly(mask, [fixed(geometry.transform(canvas.placed, area))], (255.0,), cv2.LINE_AA, SHIFT)
+    px = geometry.transform(canvas.placed, area)
+    cv2.fillPoly(mask, [fixed(px)], (255.0,), cv2.LINE_AA, SHIFT)
     height, width = mask.shape
     reach = max(round(0.06 * canvas.placed[0, 0]), 1)
-    canvas.blend(cv2.blur(cv2.blur(mask, (2 * reach, 2 * reach)), (reach, reach)), canvas.image[0, 0] * 0.4, 0.35)
+    rows = int(px[:, 1].max()) + 4 * reach  # below them there is none
+    mask, image = mask[:rows], canvas.image[:rows]
+    canvas.blend(cv2.blur(cv2.blur(mask, (2 * reach, 2 * reach)), (reach, reach)), image[0, 0] * 0.4, 0.35)
     cells, contrast = ((width // 5, height // 5), 0.45) if hair.curly else ((width // 3, 6), 0.28)
-    strands = _lively(hair.colour, contrast, cells, Size(width, height), random)
+    strands = _lively(hair.colour, contrast, cells, Size(width, height), random)[:rows]
     edge = cv2.blur(mask, (reach // 2 * 2 + 1, reach // 2 * 2 + 1))
-    over = cv2.merge([edge, edge, edge])
-    under = cv2.multiply(canvas.image, cv2.bitwise_not(over), scale=1 / 255)
-    canvas.image[:] = cv2.add(under, cv2.multiply(strands, over, scale=1 / 255))
+    over = cv2.cvtColor(edge, cv2.COLOR_GRAY2RGB)
+    under = cv2.multiply(image, cv2.bitwise_not(over), scale=1 / 255)
+    cv2.add(under, cv2.multiply(strands, over, scale=1 / 255), image)
 
 
 def _paint_patches(canvas: Canvas, looks: Looks, random: np.random.Generator) -> None:
