@@ -25,7 +25,7 @@ from fiducial.exporting import crop_graph, onnx_export
 from fiducial.exporting.onnx_export import NotExportable
 from fiducial.models.detector import Detector, full_precision
 from fiducial.runtime import export_card
-from fiducial.runtime.export_card import Decode, ExportCard, Made, Where
+from fiducial.runtime.export_card import Decode, ExportCard, Made, Precision, Where
 from fiducial.runtime.runtimes import ncnn_runtime
 
 NOTE = (
@@ -80,9 +80,17 @@ class Decoding(nn.Module):
         return tuple(getattr(found, name) for name in onnx_export.columns_of(found))
 
 
-def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outside", decode: Decode = "own") -> Made:
+def write(
+    detector: Detector,
+    card: Card,
+    folder: Path,
+    *,
+    crop: Where = "outside",
+    decode: Decode = "own",
+    precision: Precision = "fp32",
+) -> Made:
     """Writes FOLDER/model.ncnn.param, .bin, .json and model.decode.onnx; the crop is outside whatever `crop` says
-    (`NOTE`)."""
+    (`NOTE`). `precision`: in which ncnn is to compute."""
     size = detector.spec.size
     example = torch.from_numpy(onnx_export.example_crops(size, 2))
     with torch.no_grad():
@@ -90,7 +98,7 @@ def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outsid
         outputs = onnx_export.columns_of(detector.decode(raw))
     _write_network(detector, folder)
     _write_decode(detector, raw, outputs, folder / "model.decode.onnx")
-    exported = ExportCard(card, ncnn_runtime.NAME, outputs, "outside", decode)
+    exported = ExportCard(card, ncnn_runtime.NAME, outputs, "outside", decode, precision)
     files = ("model.ncnn.param", "model.ncnn.bin", "model.decode.onnx")
     digests = {name: ncnn_runtime.digest(folder / name) for name in files}
     config.write_json(folder / "model.ncnn.json", {**export_card.to_metadata(exported), "files": digests})

@@ -21,7 +21,7 @@ from fiducial.types import Keypoints
 
 EXPORT_VERSION = 1
 KEY, DIGEST = "fiducial", "fiducial_sha256"
-Precision = Literal["fp32", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Where = Literal["inside", "outside"]
 Decode = Literal["own", "matmul"]
 

@@ -83,6 +83,7 @@ class Family(Protocol):
     # SANDBOXED, which may be missing: True = strangers' files do no harm there, so that they need no trial.
     LAYERS: str | None  # measure(network, threads, seconds) -> profiling.parts.Measured; None: can't be profiled
     INT8: str | None  # exporting.int8.quantizer.Quantizer of (detector, card, crops, *, crop, decode); None: no int8
+    # HALF, which may be missing: the same where there is half precision alone.
 
     def matches(self, path: Path) -> bool:
         """Whether this is a model of this runtime, by its name, its neighbours and, where others' files end so, too, a mark
@@ -212,7 +213,7 @@ def _files_in(part: Path) -> list[Path]:
     return sorted(each for each in part.rglob("*") if each.is_file()) if part.is_dir() else [part]
 
 
-def offered(family: Family, what: Literal["EXPORT", "PACK", "LACKS", "FINISH", "LAYERS", "INT8"]) -> Any:
+def offered(family: Family, what: Literal["EXPORT", "PACK", "LACKS", "FINISH", "LAYERS", "INT8", "HALF"]) -> Any:
     """Imports what a runtime's file names under `what`; None where it offers none."""
     reference = getattr(family, what, None)
     if reference is None:
@@ -221,7 +222,7 @@ def offered(family: Family, what: Literal["EXPORT", "PACK", "LACKS", "FINISH", "
     return getattr(importlib.import_module(module), name)
 
 
-def targets(what: Literal["EXPORT", "INT8"] = "EXPORT") -> dict[str, Family]:
+def targets(what: Literal["EXPORT", "INT8", "HALF"] = "EXPORT") -> dict[str, Family]:
     """Maps the names for `--to` to the runtimes that can make files, or int8 ones; the base install's first."""
     able = [family for family in families() if family.TARGET and getattr(family, what, None)]
     return {str(family.TARGET): family for family in able}

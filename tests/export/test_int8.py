@@ -385,11 +385,31 @@ def test_wrong_input_is_said_in_a_line(
     for wrong in (-0.1, float("nan")):
         with pytest.raises(UserError, match=r"--max-drop .*expected a share of NME"):
             decide.export(detector, card, "openvino", tmp_path, data=blobs, max_drop=wrong)
-    with pytest.raises(UserError, match=r"int8 is made for onnx and openvino"):
-        decide.export(detector, card, "ncnn", tmp_path, data=blobs, max_drop=0.1)
+    with pytest.raises(UserError, match=r"int8 is made for onnx, .*openvino.*ncnn"):
+        decide.export(detector, card, "coreml", tmp_path, data=blobs, max_drop=0.1)
     with pytest.raises(UserError, match="no such file or folder"):
         decide.export(detector, card, "onnx", tmp_path, data=tmp_path / "no", max_drop=0.1)
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UserError, match=r"pip install 'fiducial\[openvino\]'"):
         decide.export(detector, card, "openvino", tmp_path, data=blobs, max_drop=0.1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_precision_in_ncnn_rounds_a_little_and_stays_what_it_is(tmp_path: Path) -> None:
+    pytest.importorskip("ncnn")
+    from fiducial.exporting.int8.ncnn_half import NcnnHalf
+
+    torch.manual_seed(0)
+    spec = DetectorSpec("mobilenetv3_small_100", "deeppose", {}, Size(64, 64), Skeleton("two", ("a", "b")))
+    detector = detectors.build(spec).eval()
+    given = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    quantizer = NcnnHalf(detector, Card(detector.spec), given)
+    assert quantizer.groups == {}, "no layer is tried in int8"
+    assert "bf16" in quantizer.others
+    expected = detector.predict(torch.from_numpy(given)).numpy().xy
+    off = {}
+    for precision in ("fp32", "bf16"):
+        made = quantizer.write(precision, new(tmp_path / precision))
+        assert runtime.load(made.file, threads=1).network.export.precision == made.card.precision == precision
+        off[precision] = np.abs(answers(made, given) - expected).max()
+    assert off["fp32"] < 1e-3 < off["bf16"] < 2, off

@@ -1,5 +1,5 @@
 """Tries int8 and decides: it is taken where it is faster and costs no more than the accuracy allowed, with the layers that
-hurt most left in fp32; else bf16 where that passes both; else fp32. Why is said in one line."""
+hurt most left in fp32; else half precision where that passes both; else fp32. Why is said in one line."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def export(
     Calibrated on the train split of `data`, judged on its val split. `max_drop`: by what share of itself NME may rise."""
     if not max_drop >= 0:
         raise UserError(f"--max-drop {max_drop}: expected a share of NME, 0 or more, such as 0.01 for 1 %")
-    targets = runtime.targets("INT8")
+    targets = runtime.targets("INT8") | runtime.targets("HALF")
     if to not in targets:
-        raise UserError(f"--int8 --to {to}: int8 is made for {' and '.join(targets)}.{did_you_mean(to, targets)}")
+        raise UserError(f"--int8 --to {to}: int8 is made for {', '.join(targets)}.{did_you_mean(to, targets)}")
     spec = detector.spec
     train, val = (
         evaluate.match_points(annotations.load_for(spec.skeleton, data, split)[0], spec.skeleton.points, str(data))
@@ -57,7 +57,8 @@ def export(
     )
     crops = calibration.crops_of(train, spec)
     with tempfile.TemporaryDirectory() as work:
-        quantizer = runtime.offered(targets[to], "INT8")(detector, card, crops, crop=crop, decode=decode)
+        make = runtime.offered(targets[to], "INT8") or runtime.offered(targets[to], "HALF")
+        quantizer = make(detector, card, crops, crop=crop, decode=decode)
         trial = Trial(quantizer, _some(val), crops, Path(work))
         made, verdict = decide(trial, str(data), max_drop)
         for file in made.file.parent.iterdir():
@@ -140,12 +141,15 @@ class Trial:
 
 def decide(trial: Trial, data: str, max_drop: float) -> tuple[Made, Verdict]:
     """The file to take, and why."""
-    tried = [trial.timed(trial.tried("int8"))]
-    sensitivity = trial.sensitivity() if _is_faster(tried[0]) else ()
-    if sensitivity:
-        tried += _with_fewer(trial, [each.group for each in sensitivity], tried[0], max_drop)
-    refusal = _refusal(tried[-1], len(trial.quantizer.groups), max_drop)
-    chosen = tried[-1]
+    tried: list[Tried] = []
+    sensitivity: tuple[Sensitivity, ...] = ()
+    chosen, refusal = trial.plain, f"{trial.quantizer.runtime} has none here"
+    if trial.quantizer.groups:
+        tried = [trial.timed(trial.tried("int8"))]
+        sensitivity = trial.sensitivity() if _is_faster(tried[0]) else ()
+        if sensitivity:
+            tried += _with_fewer(trial, [each.group for each in sensitivity], tried[0], max_drop)
+        chosen, refusal = tried[-1], _refusal(tried[-1], len(trial.quantizer.groups), max_drop)
     if refusal:
         others = [trial.timed(trial.tried(precision)) for precision in trial.quantizer.others]
         tried += others

@@ -15,7 +15,7 @@ from fiducial import files
 from fiducial.card import Normalization
 from fiducial.errors import BadAnswer, Failure, UserError
 from fiducial.runtime import export_card, finder_file
-from fiducial.runtime.export_card import ExportCard
+from fiducial.runtime.export_card import ExportCard, Precision
 from fiducial.types import Keypoints
 from fiducial.worker import Worker
 
@@ -23,7 +23,7 @@ NAME, TITLE, TARGET = "ncnn", "ncnn", "ncnn"
 FILES = (".ncnn.param", ".ncnn.bin", ".ncnn.json", ".decode.onnx", finder_file.ENDING)
 EXPORT = "fiducial.exporting.ncnn_export:write"
 LAYERS = "fiducial.profiling.ncnn_layers:measure"
-INT8 = None
+INT8, HALF = None, "fiducial.exporting.int8.ncnn_half:NcnnHalf"
 PARTS = {"param": "model.ncnn.param", "bin": "model.ncnn.bin", "decode": "model.decode.onnx"}
 
 
@@ -56,7 +56,7 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Ncn
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     decode = onnxruntime.InferenceSession(str(parts["decode"]), options, providers=["CPUExecutionProvider"])
-    return NcnnNetwork(network_of(parts["param"], parts["bin"], threads), decode, card, path)
+    return NcnnNetwork(network_of(parts["param"], parts["bin"], threads, card.precision), decode, card, path)
 
 
 def library() -> Any:
@@ -72,13 +72,13 @@ def digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def network_of(param: Path, weights: Path, threads: int | None) -> Any:
-    """ncnn's Net, in float32 throughout."""
+def network_of(param: Path, weights: Path, threads: int | None, precision: Precision = "fp32") -> Any:
+    """ncnn's Net, in float32 throughout unless `precision` is another."""
     ncnn = library()
     net = ncnn.Net()
     net.opt.num_threads = threads or files.cores()
     for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
-        setattr(net.opt, option, False)
+        setattr(net.opt, option, precision in option)
     if net.load_param(str(param)) != 0 or net.load_model(str(weights)) != 0:
         raise UserError(f"{param}: ncnn can't load it")
     return net
