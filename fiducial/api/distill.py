@@ -20,6 +20,7 @@ from fiducial.distillation import (
 )
 from fiducial.errors import UserError
 from fiducial.training import recipes
+from fiducial.training.nodes import Devices
 from fiducial.training.plan import given_by
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def distill(
     plan: bool = True,
     resume: bool = False,
     devices: int = 1,
+    node: str | None = None,
     images: Any = None,
     category: str | None = None,
     progress: bool = False,
@@ -75,21 +77,23 @@ def distill(
             words,
             planned=plan,
             resume=resume,
-            devices=devices,
+            devices=Devices.of(devices, node),
             progress=progress,
         )
     known = load_teacher(path)
     recipe = recipe_of(known, student, loss, method, options, words, resume_from=folder if resume else None)
-    figures = train_student(
-        known,
-        source_of(data, images, category),
-        folder,
-        recipe,
-        resume=resume,
-        given=given,
-        devices=devices,
-        progress=progress,
-    )
+    places = Devices.of(devices, node)
+    with places.joined():
+        figures = train_student(
+            known,
+            source_of(data, images, category),
+            folder,
+            recipe,
+            resume=resume,
+            given=given,
+            devices=places,
+            progress=progress,
+        )
     return Run(figures=figures or {}, folder=folder)
 
 
@@ -102,7 +106,7 @@ def _taught_by_points(
     *,
     planned: bool,
     resume: bool,
-    devices: int,
+    devices: Devices,
     progress: bool,
 ) -> Run:
     """Trains on a teacher's points as `fiducial.fit` does on labels, planned alike."""
@@ -117,7 +121,8 @@ def _taught_by_points(
     prepare = preparation_from_points(teacher, source, given, keep_labels=False, bar=progress)
     from fiducial.training import run  # torch, after all words were read
 
-    figures = run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
+    with devices.joined():
+        figures = run.run(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
     return Run(figures=figures or {}, folder=out)
 
 

@@ -19,6 +19,7 @@ from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.training import recipes
 from fiducial.training.finder_words import SHARE, split_settings
+from fiducial.training.nodes import Devices
 from fiducial.training.plan import begun_with_plan, given_by
 from fiducial.training.recipe import Recipe, UnlabelledSpec
 from fiducial.types import Instances
@@ -61,6 +62,7 @@ def fit(
     plan_only: bool = False,
     resume: bool = False,
     devices: int = 1,
+    node: str | None = None,
     images: Any = None,
     category: str | None = None,
     also: Sequence[Any] = (),
@@ -91,6 +93,8 @@ def fit(
         finder: "auto" [where runs are planned]: where several instances are in an image, or they fill little of theirs, a
             finder of instances is made beside the detector; "no"; or a run whose finder is taken (docs/finding.md).
             Its settings begin with `finder.`: settings=["finder.size=320x320"].
+        devices: GPUs, or processes on a machine without. node: "K/N@HOST:PORT", which of N machines that train together this
+            is, and where the first one is; each runs the same call, on a folder that they share (docs/training.md).
         images, category, group: of a path, as the command has them. also: paths of further sets, learnt together. progress: a bar on the terminal.
         more: any setting, as `--set` has it: `workers=0`, `head={"sigma_cells": 1.5}`; settings: such as "augment.flip=0".
 
@@ -145,6 +149,7 @@ def fit(
             "unlabelled": unlabelled is not None or chosen.unlabelled is not None,
             "teacher": teacher is not None,
             "devices": devices > 1,
+            "node": node is not None,
             "finder": (finder is not None and str(finder) != "no") or bool(of_finder),
         }
         refuse("folds", others)
@@ -172,8 +177,9 @@ def fit(
             if plan_only:
                 return _plan_of(read(chosen), chosen, given or ())
             finding, chosen = _finding(source, chosen, options, *finder_words)
-    with run.alone(folder):
-        figures = run.run(prepare, folder, chosen, resume=resume, devices=devices, progress=progress)
+    places = Devices.of(devices, node)
+    with places.joined(), run.alone(folder):
+        figures = run.run(prepare, folder, chosen, resume=resume, devices=places, progress=progress)
         if finding is not None and figures is not None:
             figures = finding.run(folder, figures, progress=progress)
     return Run(figures=figures or {}, folder=folder)

@@ -151,6 +151,14 @@ def _choices(
     settings: Annotated[list[str], typer.Option("--set", help="Any setting: augment.flip=0, head.loss=mse, ..")] = [],  # noqa: B006
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out exactly.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a machine without.")] = 1,
+    node: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N@HOST:PORT",
+            help="This is machine K, from 0, of N that train one run, the first of which is at HOST; --out is a folder that "
+            "they share (docs/training.md).",
+        ),
+    ] = None,
 ) -> None:
     """Lists what a run may choose, as keywords of the API and flags of the command line."""
 

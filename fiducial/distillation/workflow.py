@@ -48,6 +48,7 @@ from fiducial.training import fit as fitting
 from fiducial.training import plan, run
 from fiducial.training.device import pick_device, worker_count
 from fiducial.training.history import ToBeat
+from fiducial.training.nodes import Devices
 from fiducial.training.objective import Objective, Supervised
 from fiducial.training.work import Prepare, Work, nothing
 from fiducial.types import Batch
@@ -61,7 +62,7 @@ def distill(
     *,
     resume: bool = False,
     given: Collection[str] | None = None,
-    devices: int = 1,
+    devices: Devices = Devices(),  # noqa: B008
     progress: bool = False,
 ) -> dict[str, Any] | None:
     """Trains and writes the run folder with its report; returns the figures, as `fiducial.training.run.run` does.

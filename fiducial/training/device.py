@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from fiducial import files
@@ -18,8 +16,3 @@ def pick_device() -> torch.device:
 def worker_count(recipe: Recipe) -> int:
     """Counts the loader processes: the recipe's, else one less than the cores, at most 8, at least one."""
     return recipe.workers if recipe.workers is not None else max(1, min(8, files.cores() - 1))
-
-
-def is_main() -> bool:
-    """Tells the process that writes from the further ones that a run on several devices starts by the same command."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0

@@ -27,6 +27,7 @@ from fiducial.training.deadline import Deadline
 from fiducial.training.device import pick_device
 from fiducial.training.history import Row
 from fiducial.training.module import Training
+from fiducial.training.nodes import Devices
 from fiducial.training.plan import most_steps
 from fiducial.training.recipe import Recipe
 from fiducial.training.watch import FiniteLoss, FloorWatch
@@ -72,14 +73,14 @@ def run(
     out: Path,
     *,
     resume: bool,
-    devices: int,
+    devices: Devices,
     progress: bool,
     used_seconds: float = 0.0,
 ) -> Best:
     """Trains to the end of the recipe (or until patience or the recipe's minutes, of which some are used up, run out) and
     returns the best epoch by val's metric."""
     objective, metric = work.objective, f"val/{work.scoring.metric}"
-    steps_an_epoch = batches_an_epoch(work.samples, recipe.batch_size, devices, work.passes)
+    steps_an_epoch = batches_an_epoch(work.samples, recipe.batch_size, devices.world, work.passes)
     guard = FiniteLoss(work.where)
     module = Training(recipe, objective, work.scoring, steps_an_epoch * recipe.epochs, guard)
     objective.detector.channels_last = recipe.memory_format == "channels_last"
@@ -145,7 +146,7 @@ def find_lr(work: Work, recipe: Recipe) -> float:
         stack.enter_context(_quiet())
         stack.enter_context(muted())
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))  # its own bar can't be switched off
-        trainer = _trainer(recipe, 1, default_root_dir=folder, **options)
+        trainer = _trainer(recipe, Devices(), default_root_dir=folder, **options)
         found = Tuner(trainer).lr_find(
             module,
             datamodule=Loaders(work),
@@ -180,16 +181,17 @@ def suggested_rate(rates: np.ndarray, losses: np.ndarray) -> float | None:
     return float(rates[first + np.argmin(slope[first : lowest + 1])])
 
 
-def _trainer(recipe: Recipe, devices: int, **options: Any) -> L.Trainer:
+def _trainer(recipe: Recipe, devices: Devices, **options: Any) -> L.Trainer:
     # Parameters of a frozen backbone get no gradient at first, which plain DDP takes for an error.
     unused = recipe.optimizer.freeze_epochs > 0
-    strategy = "auto" if devices == 1 else "ddp_find_unused_parameters_true" if unused else "ddp"
+    strategy = "auto" if devices.world == 1 else "ddp_find_unused_parameters_true" if unused else "ddp"
     with _quiet():
         return L.Trainer(
             accelerator=pick_device().type,
-            devices=devices,
+            devices=devices.each,
+            num_nodes=devices.nodes,
             strategy=strategy,
-            sync_batchnorm=devices > 1 and pick_device().type == "cuda",
+            sync_batchnorm=devices.world > 1 and pick_device().type == "cuda",
             precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
             gradient_clip_val=recipe.optimizer.clip_norm or None,
             use_distributed_sampler=False,  # ours knows images with several people, and resumes

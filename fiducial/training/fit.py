@@ -33,6 +33,7 @@ from fiducial.training import plan, preflight, run, unlabelled
 from fiducial.training.device import worker_count
 from fiducial.training.history import ToBeat
 from fiducial.training.label_check import check_labels
+from fiducial.training.nodes import Devices
 from fiducial.training.objective import Supervised
 from fiducial.training.pace import Pace, pace_of
 from fiducial.training.plan import Choice
@@ -109,7 +110,7 @@ def fit(
     recipe: Recipe,
     *,
     resume: bool = False,
-    devices: int = 1,
+    devices: Devices = Devices(),  # noqa: B008
     progress: bool = False,
 ) -> Card:
     """Trains and writes the run folder, without a report; returns the card of the best model. Raises TrainingFailure

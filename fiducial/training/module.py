@@ -52,9 +52,10 @@ class Training(L.LightningModule):
             self.guard.judge(self.objective, batch, self.global_step, float(self.lr))
             # A step that follows no sample: a gradient of zero, but one that every rank takes part in.
             return torch.stack([(0 * parameter).sum() for _, parameter in learning(self.objective)]).sum()
+        of_epoch = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": len(batch.row)}
         for name, value in losses.items():
-            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=len(batch.row))
-        self.log("train/loss", total.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.row))
+            self.log(f"train/{name}", value.detach(), **of_epoch)
+        self.log("train/loss", total.detach(), prog_bar=True, **of_epoch)
         return total
 
     def validation_step(self, batch: Any, index: int) -> None:

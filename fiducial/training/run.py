@@ -30,8 +30,9 @@ from fiducial.errors import UserError, one_line
 from fiducial.log import logger, muted
 from fiducial.models import catalog
 from fiducial.training import history, preflight, recipes
-from fiducial.training.device import is_main, pick_device
+from fiducial.training.device import pick_device
 from fiducial.training.failure import TrainingFailure
+from fiducial.training.nodes import Devices, is_main
 from fiducial.training.objective import Objective
 from fiducial.training.recipe import Recipe
 from fiducial.training.work import Outcome, Prepare, Work
@@ -47,7 +48,7 @@ def run(
     recipe: Recipe,
     *,
     resume: bool = False,
-    devices: int = 1,
+    devices: Devices = Devices(),  # noqa: B008
     progress: bool = False,
 ) -> dict[str, Any] | None:
     """Trains, keeps the best epoch and reports on it: the figures, as metrics.json has them, and `files`.
@@ -72,7 +73,7 @@ def train(
     recipe: Recipe,
     *,
     resume: bool = False,
-    devices: int = 1,
+    devices: Devices = Devices(),  # noqa: B008
     progress: bool = False,
 ) -> tuple[Outcome | None, Work]:
     """Does what `run` does up to the model's files, without scoring what was kept once more."""
@@ -86,7 +87,7 @@ def alone(out: Path) -> AbstractContextManager[None]:
 
 
 def _train(
-    prepare: Prepare, out: Path, recipe: Recipe, *, resume: bool, devices: int, progress: bool
+    prepare: Prepare, out: Path, recipe: Recipe, *, resume: bool, devices: Devices, progress: bool
 ) -> tuple[Outcome | None, Work]:
     begins, began = is_main() and not resume, time.perf_counter()
     if begins:

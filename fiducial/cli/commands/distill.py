@@ -20,7 +20,7 @@ AFTER_STOP = "--resume continues exactly, a study the same command"
 
 @choices(
     *("method", "init", "size", "epochs", "batch_size", "lr", "seed", "licence", "plan", "settings"),
-    *("resume", "devices"),
+    *("resume", "devices", "node"),
     method="The student's method [the teacher's].",
     size="The student's input, WIDTHxHEIGHT px [the teacher's].",
     epochs="Passes over the pictures [as many as they can use; of a study 60].",
@@ -91,7 +91,7 @@ def distill(
     chosen |= {"student": student, "progress": has_bar(json_file)}
     of_studies = {"seeds": seeds, "losses": losses, "transfer": transfer, "pretrain_on": pretrain_on, "jobs": jobs}
     if study:
-        of_one = {"loss": loss, **{name: chosen.pop(name) for name in ("init", "resume", "devices")}}
+        of_one = {"loss": loss, **{name: chosen.pop(name) for name in ("init", "resume", "devices", "node")}}
         chosen.pop("plan")
         refuse("not with --study", **{**of_one, "devices": of_one["devices"] > 1 or None})
         of_studies |= {"seeds": seeds or 3, "first_seed": chosen.pop("seed") or 0}

@@ -39,6 +39,7 @@ AFTER_STOP = "`fiducial fit` continues exactly with --resume"
         "settings",
         "resume",
         "devices",
+        "node",
     ),
 )
 def fit(
