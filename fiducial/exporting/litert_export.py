@@ -5,6 +5,7 @@ out), which a delegate can take whole."""
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from dataclasses import replace
 from importlib import metadata
@@ -16,9 +17,9 @@ import torch
 from fiducial.card import Card
 from fiducial.data import noise
 from fiducial.errors import UserError
-from fiducial.exporting import onnx_export
+from fiducial.exporting import litert_names, onnx_export
 from fiducial.exporting.onnx_export import NotExportable
-from fiducial.exporting.phone_parts import Points, Raw
+from fiducial.exporting.phone_parts import NETWORK, POINTS, Points, Raw
 from fiducial.log import logger
 from fiducial.models.detector import Detector, full_precision
 from fiducial.runtime import card_behind
@@ -39,20 +40,31 @@ NOT_DELEGATED = {"TOPK_V2", "ARG_MAX", "ARG_MIN", "GATHER", "GATHER_ND", "SCATTE
 def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outside", decode: Decode = "own") -> Made:
     """Writes FOLDER/model.tflite; the crop is outside whatever `crop` says (`NOTE`). NotExportable where the converter
     can't, or where `decode` is to be for delegates and has operators that they don't run."""
+    return save(*model_of(detector, card, decode=decode), folder)
+
+
+def model_of(detector: Detector, card: Card, *, decode: Decode = "own") -> tuple[bytes, ExportCard]:
+    """The network in memory, its operators named by the modules that they came from, and what is to travel with it."""
     refuse_unfit_converter()
     what = f"{detector.spec.method} on {detector.spec.backbone}"
-    file = folder / "model.tflite"
     crops = torch.from_numpy(onnx_export.example_crops(detector.spec.size))
     with torch.no_grad():
         outputs = onnx_export.columns_of(detector.decode(full_precision(detector(crops))))
     logger.info(f"converting {what} by {CONVERTER}, which takes up to a minute or two")
-    with noise.taken(what), warnings.catch_warnings(), torch.no_grad(), onnx_export.nothing_in_place(detector):
+    with (
+        noise.taken(what),
+        warnings.catch_warnings(),
+        torch.no_grad(),
+        onnx_export.nothing_in_place(detector),
+        tempfile.TemporaryDirectory() as work,
+    ):
         warnings.simplefilter("ignore")  # of its own packages
         litert = converter()
+        file = Path(work, "model.tflite")
         try:
             made = (
-                litert.signature(litert_runtime.POINTS, Points(detector).eval(), sample_kwargs={"crops": crops})
-                .signature(litert_runtime.NETWORK, Raw(detector).eval(), sample_kwargs={"crops": crops.float()})
+                litert.signature(POINTS, Points(detector).eval(), sample_kwargs={"crops": crops})
+                .signature(NETWORK, Raw(detector).eval(), sample_kwargs={"crops": crops.float()})
                 .convert(strict_export=False)
             )
             made.export(str(file))
@@ -61,16 +73,29 @@ def write(detector: Detector, card: Card, folder: Path, *, crop: Where = "outsid
                 error = error.__cause__
             reason = f"{type(error).__name__}: {litert_runtime.first_line(error)}"
             raise NotExportable(f"{what}: {CONVERTER} can't convert it: {reason}. Use onnx or openvino") from error
-    left = sorted(operators_of(file) & NOT_DELEGATED)
+        network = litert_names.by_module(file.read_bytes(), detector)
+    left = not_delegated(network)
     if left and decode == "matmul":
         raise NotExportable(
             f"--decode matmul: the file of {detector.spec.method} needs {', '.join(left)}; train with a loss whose decoder "
             "is a mean over the whole map (cross_entropy, integral, simcc), or leave --decode out"
         )
-    exported = ExportCard(replace(card, spec=detector.spec), litert_runtime.NAME, outputs, "outside", decode)
-    card_behind.append(file, exported)
+    return network, ExportCard(replace(card, spec=detector.spec), litert_runtime.NAME, outputs, "outside", decode)
+
+
+def save(network: bytes, card: ExportCard, folder: Path) -> Made:
+    """Network and card as FOLDER/model.tflite."""
+    file = folder / "model.tflite"
+    file.write_bytes(network)
+    card_behind.append(file, card)
+    left = not_delegated(network)
     told = f"delegates leave {', '.join(left)} of the decode to the CPU: --decode matmul, or signature `network`"
-    return Made(file, exported, (NOTE, told) if left else (NOTE,))
+    return Made(file, card, (NOTE, told) if left else (NOTE,))
+
+
+def not_delegated(network: bytes) -> list[str]:
+    """Lists the operators of a network that delegates leave to the CPU."""
+    return sorted({operator.kind for operator in litert_names.operators_of(network)} & NOT_DELEGATED)
 
 
 def refuse_unfit_converter() -> None:
@@ -92,13 +117,3 @@ def converter() -> Any:
         raise UserError(f"{CONVERTER} can't be imported: {litert_runtime.first_line(error)}. {INSTALL}") from error
     litert_torch.config.show_progress = False
     return litert_torch
-
-
-def operators_of(file: Path) -> set[str]:
-    """Lists the operators in a .tflite file, of all its signatures, by their names in its schema."""
-    from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-not-found]
-
-    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if name.isupper()}
-    model = schema.Model.GetRootAs(file.read_bytes(), 0)
-    codes = (model.OperatorCodes(i) for i in range(model.OperatorCodesLength()))
-    return {names.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "?") for code in codes}

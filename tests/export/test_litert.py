@@ -8,14 +8,18 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from settled import settled
+import torch
+from settled import SIZE, settled
+from torch import nn
 
 from fiducial.card import Card
 from fiducial.errors import UserError
-from fiducial.exporting import export, litert_export
+from fiducial.exporting import export, litert_export, litert_names, onnx_export
+from fiducial.exporting.int8 import layers
+from fiducial.exporting.phone_parts import Raw
 from fiducial.runtime import card_behind, runtime
 from fiducial.runtime.export_card import ExportCard
-from fiducial.runtime.runtimes import litert_runtime
+from fiducial.runtime.runtimes import executorch_runtime, litert_runtime
 
 
 @pytest.fixture
@@ -95,7 +99,7 @@ def test_executorch_that_is_missing_is_named_with_the_pip_line(tmp_path: Path) -
 
 @pytest.mark.long  # half a minute
 def test_a_file_has_two_signatures_that_share_their_weights(tmp_path: Path) -> None:
-    pytest.importorskip("litert_torch")
+    pytest.importorskip("litert_torch", reason=litert_export.INSTALL)
     detector = settled("heatmap")
     made = export.write(detector, Card(detector.spec), "litert", tmp_path, crop="inside", decode="matmul")
     interpreter = litert_runtime.library().Interpreter(str(made.file))
@@ -104,5 +108,31 @@ def test_a_file_has_two_signatures_that_share_their_weights(tmp_path: Path) -> N
     assert signatures["network"]["inputs"] == ["crops"]
     weights = sum(parameter.numel() for parameter in detector.parameters()) * 4
     assert made.file.stat().st_size < 1.6 * weights
-    assert litert_export.operators_of(made.file) & litert_export.NOT_DELEGATED == set()
-    assert "CONV_2D" in litert_export.operators_of(made.file)
+    operators = litert_names.operators_of(made.file.read_bytes())
+    kinds = {operator.kind for operator in operators}
+    assert kinds & litert_export.NOT_DELEGATED == set()
+    assert "CONV_2D" in kinds
+    modules = dict(detector.named_modules())
+    for signature in ("points", "network"):
+        weighted = [
+            each.name for each in operators if each.kind in litert_names.WEIGHTED and each.signature == signature
+        ]
+        found = [modules[str(layers.module_of(name))] for name in weighted]
+        assert all(isinstance(module, (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)) for module in found)
+        assert len({id(module) for module in found}) == len(found)
+
+
+@pytest.mark.long  # half a minute
+def test_a_program_has_two_methods_that_share_their_weights(tmp_path: Path) -> None:
+    pytest.importorskip("executorch", reason=executorch_runtime.INSTALL)
+    detector = settled("rle")
+    made = export.write(detector, Card(detector.spec), "executorch", tmp_path, crop="inside", decode="own")
+    program = executorch_runtime.library().Runtime.get().load_program(str(made.file))
+    assert program.method_names == {"forward", "network"}
+    crops = torch.from_numpy(onnx_export.example_crops(SIZE)).float()
+    with torch.no_grad():
+        expected = Raw(detector)(crops)
+    for found, value in zip(program.load_method("network").execute([crops]), expected.values(), strict=True):
+        torch.testing.assert_close(found, value, atol=1e-4, rtol=1e-4)
+    weights = sum(parameter.numel() for parameter in detector.parameters()) * 4
+    assert made.file.stat().st_size < 1.6 * weights + 100_000

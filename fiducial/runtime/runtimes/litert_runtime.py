@@ -20,9 +20,10 @@ NAME, TITLE, TARGET = "litert", "LiteRT", "litert"
 FILES = (".tflite", finder_file.ENDING)
 EXPORT = "fiducial.exporting.litert_export:write"
 LACKS = f"{__name__}:lacks"
-LAYERS, INT8 = None, None
+LAYERS = None
+INT8 = "fiducial.exporting.int8.litert_int8:LitertQuantizer"
 PACKAGE = "ai-edge-litert"
-POINTS, NETWORK = "points", "network"  # the file's signatures: with decode, and without
+POINTS = "points"  # the signature with the decode; the other one is `exporting.phone_parts.NETWORK`
 
 
 def matches(path: Path) -> bool:
