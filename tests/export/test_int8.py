@@ -33,6 +33,7 @@ from fiducial.models.contracts import Backbone, Head, Level
 from fiducial.models.detector import Detector
 from fiducial.runtime import runtime
 from fiducial.runtime.export_card import ExportCard, Made
+from fiducial.runtime.runtimes import executorch_runtime
 from fiducial.types import Instances, Keypoints, Skeleton
 
 SPEC = DetectorSpec("any", "any", {}, Size(32, 24), Skeleton("two", ("a", "b")))
@@ -152,12 +153,20 @@ def test_operators_bear_the_names_of_their_modules(blob_model: Path) -> None:
 # ------------------------------------------------------------------------------------------------ what is rounded
 
 
-@pytest.fixture(params=["openvino", "onnx", pytest.param("litert", marks=pytest.mark.long)])
+# Where each file takes half a minute: what converts, and how it is installed.
+PHONES = {
+    "litert": ("litert_torch", None, litert_export.INSTALL),
+    "executorch": ("executorch", None, executorch_runtime.INSTALL),
+}
+
+
+@pytest.fixture(params=["openvino", "onnx", *(pytest.param(to, marks=pytest.mark.long) for to in PHONES)])
 def to(request: pytest.FixtureRequest) -> str:
     if request.param == "openvino":
         pytest.importorskip("nncf")
-    if request.param == "litert":
-        pytest.importorskip("litert_torch", reason=litert_export.INSTALL)
+    if request.param in PHONES:
+        module, least, install = PHONES[request.param]
+        pytest.importorskip(module, least, reason=install)
     return request.param
 
 
@@ -243,7 +252,7 @@ def test_a_layer_alone_is_off_by_half_steps(to: str, tmp_path: Path) -> None:
     weight = detector.head.get_submodule("linear").weight.detach().numpy()  # type: ignore[union-attr]
     weight_step, input_step = np.abs(weight).max(1) / 127, inputs.max() / 127
     bound = 20 * (np.abs(inputs).sum() * weight_step + (np.abs(weight).sum(1) + 6 * weight_step) * input_step) / 2
-    if to == "litert":  # what such a layer gives is rounded, too, to 255 steps that have one for 0
+    if to in PHONES:  # what such a layer gives is rounded, too, to 255 steps that have one for 0
         outputs = detector.predict(torch.from_numpy(given[:1])).numpy().xy / 20
         bound = bound + 20 * (max(outputs.max(), 0) - min(outputs.min(), 0)) / 255
     off = np.abs(answers(made, given) - detector.predict(torch.from_numpy(given)).numpy().xy).reshape(4, 4)
@@ -252,7 +261,9 @@ def test_a_layer_alone_is_off_by_half_steps(to: str, tmp_path: Path) -> None:
 
 
 def rounded_outside(file: Path, to: str) -> list[str]:
-    """Operators of normalisation, crop and decode that see something rounded."""
+    """Operators of normalisation, crop and decode that see something rounded. A program of ExecuTorch does not tell."""
+    if to == "executorch":
+        return []
     if to == "onnx":
         graph = onnx.load(file).graph
         rounded = {output for node in graph.node if node.op_type == "DequantizeLinear" for output in node.output}

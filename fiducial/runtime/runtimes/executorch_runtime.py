@@ -18,7 +18,8 @@ from fiducial.types import Keypoints
 NAME, TITLE, TARGET = "executorch", "ExecuTorch", "executorch"
 FILES = (".pte", finder_file.ENDING)
 EXPORT = "fiducial.exporting.executorch_export:write"
-LAYERS, INT8 = None, None
+LAYERS = None
+INT8 = "fiducial.exporting.int8.executorch_int8:ExecutorchQuantizer"
 METHOD, INSTALL = "forward", "pip install 'executorch==1.5.1'"
 
 
