@@ -447,6 +447,6 @@ def test_half_precision_in_ncnn_rounds_a_little_and_stays_what_it_is(tmp_path: P
     off = {}
     for precision in ("fp32", "bf16"):
         made = quantizer.write(precision, new(tmp_path / precision))
-        assert runtime.load(made.file, threads=1).network.export.precision == made.card.precision == precision
+        assert runtime.load(made.file, threads=1).network.export.precision == made.card.precision == precision  # type: ignore[attr-defined]
         off[precision] = np.abs(answers(made, given) - expected).max()
     assert off["fp32"] < 1e-3 < off["bf16"] < 2, off
