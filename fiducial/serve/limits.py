@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from fiducial.errors import UserError
@@ -41,6 +42,11 @@ class Limits:
     def most_held(self) -> int:
         """Gives how many bytes of bodies may be there: one request of the largest size always."""
         return max(self.max_held, self.max_bytes)
+
+    def shared_by(self, workers: int) -> Limits:
+        """Gives each of several processes its part of what all may hold."""
+        parts = ("max_held", "max_in_flight", "max_heavy", "max_connections")
+        return replace(self, **{name: math.ceil(getattr(self, name) / workers) for name in parts})
 
 
 @dataclass

@@ -10,41 +10,74 @@ from typing import TYPE_CHECKING
 
 import cv2
 
+from fiducial import files
 from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.runtime import runtime
+from fiducial.serve import workers as workers_
 from fiducial.serve.limits import Limits, check_token
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from uvicorn import Server
 
+BACKLOG = 2048  # connections that wait to be taken
 
-def serve(model: Path, host: str, port: int, limits: Limits, threads: int | None = None, token: str = "") -> None:
+
+def serve(
+    model: Path,
+    host: str,
+    port: int,
+    limits: Limits,
+    threads: int | None = None,
+    token: str = "",
+    workers: int = 1,
+) -> None:
     """Serves a model until a signal ends it.
 
-    `port` 0 takes a free one; the address is said when requests are taken. `threads` are the network's; with a `token`
-    only clients that send it are answered. UserError where the port can't be taken or the extra `serve` is not installed."""
+    `port` 0 takes a free one; the address is said when requests are taken. `threads` are the network's, in each of so many
+    `workers`, which are processes that share the limits and the cores; with a `token` only clients that send it are
+    answered. UserError where the port can't be taken or the extra `serve` is not installed."""
     try:
         import python_multipart  # noqa: F401  which Starlette would ask for at the first form
         import uvicorn  # noqa: F401
-
-        from fiducial.serve import app as application
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'fiducial[serve]'") from error
     check_token(token)
     bound = _bound(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{bound.getsockname()[1]}"
+
+    def told() -> None:
+        by = f" by {workers} processes" if workers > 1 else ""
+        logger.info(f"serving {model}{by} on {address}/ (for clients: {address}/docs); Ctrl-C ends")
+
     try:
-        app = application.create(runtime.load(model, threads=threads), limits, token)
-        shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{bound.getsockname()[1]}"
-        gc.freeze()  # what lives as long as the server is not looked through again and again
-        cv2.setNumThreads(1)  # requests are what runs side by side
-        bound.listen(2048)
-        logger.info(f"serving {model} on {address}/ (for clients: {address}/docs); Ctrl-C ends")
-        uvicorn_of(app, limits).run(sockets=[bound])
+        if workers > 1:
+            each = workers_.Task(model, limits.shared_by(workers), threads or max(1, files.cores() // workers), token)
+            workers_.serve(each, workers, bound, told)
+            return
+        app = application(model, limits, threads, token)
+        told()
+        run(app, limits, bound)
     finally:
         bound.close()
+
+
+def application(model: Path, limits: Limits, threads: int | None, token: str) -> FastAPI:
+    """Loads a model and makes its application."""
+    from fiducial.serve import app
+
+    made = app.create(runtime.load(model, threads=threads), limits, token)
+    gc.freeze()  # what lives as long as the server is not looked through again and again
+    cv2.setNumThreads(1)  # requests are what runs side by side
+    return made
+
+
+def run(app: FastAPI, limits: Limits, bound: socket.socket) -> None:
+    """Answers what comes to a socket until a signal ends it."""
+    bound.listen(BACKLOG)
+    uvicorn_of(app, limits).run(sockets=[bound])
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -21,6 +21,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
     threads: Annotated[int | None, typer.Option(min=1, help="Of the network [one a core].")] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes behind the port, which share cores, limits and what comes.")
+    ] = 1,
     max_batch: Annotated[int, typer.Option(min=1, help="Crops that go through the network together.")] = 32,
     max_bytes: Annotated[int, typer.Option(min=1024, help="Of a request.")] = 20 * 2**20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of an image, as its decoder counts them.")] = 50_000_000,
@@ -51,4 +54,4 @@ def serve(
         max_batch=max_batch,
         max_connections=max_connections,
     )
-    server.serve(model, host, port, limits, threads, token)
+    server.serve(model, host, port, limits, threads, token, workers)
