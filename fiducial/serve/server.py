@@ -58,8 +58,9 @@ def serve(
             workers_.serve(each, workers, bound, told)
             return
         app = application(model, limits, threads, token)
+        bound.listen(BACKLOG)
         told()
-        run(app, limits, bound)
+        uvicorn_of(app, limits).run(sockets=[bound])
     finally:
         bound.close()
 
@@ -72,12 +73,6 @@ def application(model: Path, limits: Limits, threads: int | None, token: str) ->
     gc.freeze()  # what lives as long as the server is not looked through again and again
     cv2.setNumThreads(1)  # requests are what runs side by side
     return made
-
-
-def run(app: FastAPI, limits: Limits, bound: socket.socket) -> None:
-    """Answers what comes to a socket until a signal ends it."""
-    bound.listen(BACKLOG)
-    uvicorn_of(app, limits).run(sockets=[bound])
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -122,5 +122,6 @@ def _work(task: Task, bound: socket.socket, saying: Connection) -> None:
     except UserError as error:
         logger.error(str(error))
         raise SystemExit(2) from None
+    bound.listen(server.BACKLOG)
     saying.send(True)
-    server.run(app, task.limits, bound)
+    server.uvicorn_of(app, task.limits).run(sockets=[bound])
