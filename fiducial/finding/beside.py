@@ -127,10 +127,12 @@ def _copy(finder: Path, folder: Path) -> None:
 
 
 def _need(data: Source | Data) -> Need:
+    if not isinstance(data, Source):
+        return plan.need_of(data.train)
     try:
-        train = (
-            annotations.load(data, "train", verify=False, ignored=True)[0] if isinstance(data, Source) else data.train
-        )
+        train = annotations.load(data, "train", verify=False, ignored=True)[0]
+        if not (train.image_size > 0).all():  # formats that state no sizes: the images' heads are read
+            train = annotations.load(data, "train", ignored=True)[0]
     except UserError:  # the detector's run says it, with all that is wrong
         return Need(False, "the data can't be read")
     return plan.need_of(train)

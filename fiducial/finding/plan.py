@@ -39,14 +39,16 @@ class Need:
 def need_of(instances: Instances) -> Need:
     """Decides by the labels of train: several instances in an image, or instances that fill little of theirs."""
     some = instances.select(wanted(instances))
-    size = some.image_size[some.image_row].astype(np.float64)
-    known = (size > 0).all(1)
-    if len(some) == 0 or not known.any():
-        return Need(False, "the sizes of the images are not known")
+    if len(some) == 0:
+        return Need(False, "nothing is labelled")
     counts = np.bincount(some.image_row, minlength=len(some.image_id))
     several = float((counts[counts > 0] > 1).mean())
     if several >= SEVERAL:
         return Need(True, f"{100 * several:.0f} % of the images with instances have several")
+    size = some.image_size[some.image_row].astype(np.float64)
+    known = (size > 0).all(1)
+    if not known.any():
+        return Need(False, "the sizes of the images are not known")
     share = float(np.median(some.box_xywh[known, 2:].astype(np.float64).prod(1) / size[known].prod(1)))
     if share < WHOLE:
         return Need(True, f"the median instance takes {100 * share:.0f} % of its image")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -207,6 +208,10 @@ def test_no_finder_where_none_is_wanted_or_needed(tmp_path):
     alone = whole.select(np.unique(whole.image_row, return_index=True)[1])
     boxes = np.tile(np.array([0, 0, SIDE, SIDE], np.float32), (len(alone), 1))
     assert not plan.need_of(type(alone)(**{**vars(alone), "box_xywh": boxes})).needed
+    # Formats that state no sizes of images: several in one are seen all the same.
+    for of_one_each, needed in ((alone, False), (whole, True)):
+        unsized = replace(of_one_each, image_size=np.zeros_like(of_one_each.image_size))
+        assert plan.need_of(unsized).needed == needed
 
 
 def test_a_run_that_was_stopped_before_its_finder_gets_it_when_it_goes_on(tmp_path):
