@@ -1,6 +1,6 @@
 """int8 in ExecuTorch, by XNNPACK's own quantizer: convolutions, linear layers, sums and products whose inputs, weights and
-outputs are 8-bit. A linear layer that gives coordinates, which heads compute outside of autocast, is hidden from it and
-stays float32."""
+outputs are 8-bit. The layer that gives coordinates or maps stays float32: linear ones, which heads compute outside of autocast,
+are hidden from it, and of convolutions see `_groups_of`."""
 
 from __future__ import annotations
 
@@ -98,10 +98,13 @@ def _quantizer(chosen: Collection[str]) -> Any:
 
 
 def _groups_of(module: Any) -> dict[str, tuple[str, ...]]:
-    """The operators of a traced method by the modules that they came from."""
+    """The operators of a traced method by the modules that they came from; without a last convolution, which gives maps to the
+    decode: ExecuTorch 1.5 can't convert one whose maps are rounded."""
     nodes = [node for node in module.graph.nodes if node.op == "call_function"]
-    weighted = [_name_of(node) for node in nodes if node.name.startswith(WEIGHTED)]
-    return layers.grouped([_name_of(node) for node in nodes], weighted, GROUPS)
+    weighted = [node for node in nodes if node.name.startswith(WEIGHTED)]
+    if weighted and weighted[-1].meta["val"].ndim == 4:
+        nodes, weighted = nodes[: nodes.index(weighted[-1])], weighted[:-1]
+    return layers.grouped([_name_of(node) for node in nodes], [_name_of(node) for node in weighted], GROUPS)
 
 
 def _name_of(node: Any) -> str:
