@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from fiducial.drawnfaces.curves import even
 from fiducial.drawnfaces.skin import noise
 from fiducial.geometry import Size
 
@@ -18,7 +19,7 @@ def draw_background(size: Size, random: np.random.Generator) -> np.ndarray:
     grey = random.uniform(0, 1)  # walls are rarely colourful
     ends = ends * (1 - grey) + ends.mean(1, keepdims=True) * grey
     angle = random.uniform(0, 2 * np.pi)
-    x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
+    x, y = (even(-1, 1, count).astype(np.float32) for count in (width, height))
     ramp = 0.5 + 0.35 * (x * np.float32(np.cos(angle)) + y[:, None] * np.float32(np.sin(angle)))
     patterns = [noise(random, (cells, cells), small) for cells in (4, 12, 40)]
     strength = random.uniform(0, 45) * random.uniform(0.3, 1, (3, 3))

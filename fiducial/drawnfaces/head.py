@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fiducial.drawnfaces.curves import smooth_curve
+from fiducial.drawnfaces.curves import even, smooth_curve
 
 CENTRE = np.array([0.0, 0.35])  # the pole of the dome, in the middle of the nose
 PIVOT = np.array([0.0, 0.35, -0.75])  # heads turn about it
@@ -268,7 +268,7 @@ def jaw_rings(head: Head) -> tuple[np.ndarray, np.ndarray]:
     """Finds for rays from ear over chin to ear the line across the cheek on which the face's visible edge is sought,
     [rays, steps, 3] (the last step is the jaw itself), and the way outwards in a frontal image, [rays, 2]. The chin's
     ray is the middle one."""
-    polar = np.linspace(0.5, np.pi / 2, 24)
+    polar = even(0.5, np.pi / 2, 24)
     jaw = head.outline[: 16 * COLUMNS_A_POINT + 1]
     rays = jaw[:, :2] - CENTRE
     xy = CENTRE + np.sin(polar)[None, :, None] * rays[:, None]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from fiducial.drawnfaces.curves import even
+
 
 def photograph(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Makes a worse photograph of a scene [h, w, 3] uint8."""
@@ -42,7 +44,7 @@ def _shadowed(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 def _tones(random: np.random.Generator) -> np.ndarray:
     """Exposure, contrast, gamma and a colour cast as a table, [256, 1, 3]."""
-    level = np.linspace(0, 1, 256)[:, None]
+    level = even(0, 1, 256)[:, None]
     gamma = np.exp(random.normal(0, 0.25)) * np.exp(random.normal(0, 0.05, 3))
     gain = np.exp(np.clip(random.normal(0.0, 0.25), -0.9, 0.45)) * np.exp(random.normal(0, 0.06, 3))
     haze = random.uniform(0, 0.2) if random.random() < 0.12 else 0.0
