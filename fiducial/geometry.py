@@ -230,10 +230,10 @@ def compose(*maps: Matrix) -> Matrix:
     >>> matrix = compose(flip(Size(4, 3)), resize(Size(4, 3), Size(8, 6)))
     >>> transform(matrix, np.array([[0.0, 0.0]])).tolist()  # the first px centre, mirrored, then on twice the size
     [[6.5, 0.5]]"""
-    result = identity()
-    for matrix in maps:
-        result = matrix @ result
-    return result
+    first, *others = maps
+    for matrix in others:
+        first = matrix @ first
+    return first
 
 
 def invert(matrix: Array) -> Array:

@@ -17,6 +17,7 @@ from fiducial.geometry import Matrix, Size
 from fiducial.types import Skeleton
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_SAME = np.eye(3)  # colours as they are
 _TILE_MARGIN = 64  # px by which the noise tile is larger than a crop, so that it can be shifted
 _NOISE_SIGMA = 32.0  # of the tile, grey levels around 128
 
@@ -146,12 +147,13 @@ def _colour_matrix(spec: AugmentSpec, draws: np.ndarray) -> np.ndarray | None:
     if not (spec.brightness or spec.contrast or spec.saturation or spec.cast):
         return None
     amounts = 2 * draws - 1
-    saturation = 1 + spec.saturation * amounts[0]
-    contrast = 1 + spec.contrast * amounts[1]
-    bias = 128 * (1 - contrast) + 255 * spec.brightness * amounts[2]
-    mix = saturation * np.eye(3) + (1 - saturation) * _LUMA
+    saturation = 1 + spec.saturation * float(amounts[0])
+    contrast = 1 + spec.contrast * float(amounts[1])
     gain = contrast * (1 + spec.cast * amounts[3:6])
-    return np.column_stack([gain[:, None] * mix, np.full(3, bias)]).astype(np.float32)
+    matrix = np.empty((3, 4), np.float32)
+    matrix[:, :3] = gain[:, None] * (saturation * _SAME + (1 - saturation) * _LUMA)
+    matrix[:, 3] = 128 * (1 - contrast) + 255 * spec.brightness * float(amounts[2])
+    return matrix
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
@@ -396,14 +395,14 @@ class Crops(Dataset[Batch]):
         crop = crops.crop_of(picture, self._size(int(self.instances.image_row[row])), sample.matrix, self.size)
         batch.image[place] = crop if self.spec is None else augment.recolour(self.spec, crop, sample.generator)
         xy = self.instances.xy[row]
-        labelled = self.instances.labelled[row] & np.isfinite(xy).all(-1)
+        labelled = (self.instances.visibility[row] > 0) & np.isfinite(xy).all(-1)  # of this row alone, not of all
         if sample.mirrors and self.flip_order is not None:
             xy, labelled = xy[self.flip_order], labelled[self.flip_order]
         batch.labelled[place] = labelled
         batch.xy[place][labelled] = geometry.transform(sample.matrix, xy[labelled].astype(np.float64))
 
     def _read(self, image_row: int, reduce: int) -> np.ndarray | None:
-        """A picture in RGBA, None if it can't be read or isn't of the size that the annotations state."""
+        """A picture, None if it can't be read or isn't of the size that the annotations state."""
         if self.broken[image_row] and not self.strict:
             return None
         size = self._size(image_row)
@@ -418,7 +417,7 @@ class Crops(Dataset[Batch]):
                 raise
             self.broken[image_row] = 1
             return None
-        return cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+        return picture
 
     def _replacement(self, row: int, epoch: int) -> tuple[Sample, np.ndarray]:
         """The next row whose picture can be read."""
