@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -54,13 +55,11 @@ def serve(
 
     try:
         if workers > 1:
-            each = workers_.Task(model, limits.shared_by(workers), threads or max(1, files.cores() // workers), token)
+            threads = threads or max(1, files.cores() // workers)
+            each = workers_.Task(model, limits.shared_by(workers), threads, token, _run)
             workers_.serve(each, workers, bound, told)
-            return
-        app = application(model, limits, threads, token)
-        bound.listen(BACKLOG)
-        told()
-        uvicorn_of(app, limits).run(sockets=[bound])
+        else:
+            _run(workers_.Task(model, limits, threads, token, _run), bound, told)
     finally:
         bound.close()
 
@@ -73,6 +72,14 @@ def application(model: Path, limits: Limits, threads: int | None, token: str) ->
     gc.freeze()  # what lives as long as the server is not looked through again and again
     cv2.setNumThreads(1)  # requests are what runs side by side
     return made
+
+
+def _run(task: workers_.Task, bound: socket.socket, told: Callable[[], None]) -> None:
+    """Serves in this process."""
+    app = application(task.model, task.limits, task.threads, task.token)
+    bound.listen(BACKLOG)
+    told()
+    uvicorn_of(app, task.limits).run(sockets=[bound])
 
 
 def _bound(host: str, port: int) -> socket.socket:

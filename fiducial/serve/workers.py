@@ -25,12 +25,13 @@ TOO_OFTEN, WITHIN_SECONDS = 5, 60.0  # ends of processes by themselves, after wh
 
 @dataclass(frozen=True)
 class Task:
-    """What each process serves."""
+    """What each process serves, and the function that does: it calls the last one when it takes requests."""
 
     model: Path
     limits: Limits
-    threads: int
+    threads: int | None
     token: str
+    run: Callable[[Task, socket.socket, Callable[[], None]], None]
 
 
 @dataclass
@@ -109,8 +110,6 @@ def _end(running: list[Started]) -> None:
 
 def _work(task: Task, bound: socket.socket, saying: Connection) -> None:
     """One process: it ends with the one that started it, whatever ended that."""
-    from fiducial.serve import server
-
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C comes from the one that started it, once
     parent = multiprocessing.parent_process()
@@ -118,10 +117,7 @@ def _work(task: Task, bound: socket.socket, saying: Connection) -> None:
     ends = threading.Thread(target=lambda: (wait([parent.sentinel]), os.kill(os.getpid(), signal.SIGTERM)), daemon=True)
     ends.start()
     try:
-        app = server.application(task.model, task.limits, task.threads, task.token)
+        task.run(task, bound, lambda: saying.send(True))
     except UserError as error:
         logger.error(str(error))
         raise SystemExit(2) from None
-    bound.listen(server.BACKLOG)
-    saying.send(True)
-    server.uvicorn_of(app, task.limits).run(sockets=[bound])
