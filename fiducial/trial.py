@@ -15,6 +15,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,14 @@ ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
 Task = Callable[[Any], Iterator[Any]]
 
 
-def passes(function: str, task: Any, files: Sequence[Path]) -> None:
+def passes(function: str, task: Any, files: Sequence[Path], start_seconds: int = 0) -> None:
     """Runs the generator function "module:function" up to its first answer, in a process with limits by the size of
-    `files`; nothing where they are known. Raises UserError that names the first of them where that fails."""
+    `files`, and `start_seconds` of CPU that its library takes to start on top; nothing where they are known. Raises UserError that names the first of them where that fails."""
     marker = _marker(files)
     if marker is None:
         return
     limits = limits_of(files)
+    limits = replace(limits, cpu_seconds=limits.cpu_seconds + start_seconds)
     with _explained(files[0], limits):
         worker.call(function, task, WALL_FACTOR * limits.cpu_seconds, limits=limits, environment=ONE_THREAD)
     _keep(marker)

@@ -80,6 +80,7 @@ class Family(Protocol):
     # LACKS, which may be missing: lacks() -> what is to be done before this machine can run such files, None where it can.
     # FINISH, which may be missing: finish(file, exporting.recorded.Recorded) -> what is to be done on a machine that can; it
     # writes beside the file what that takes.
+    # START_SECONDS, which may be missing: of CPU that its library takes to start, which a trial allows on top.
     # SANDBOXED, which may be missing: True = strangers' files do no harm there, so that they need no trial.
     LAYERS: str | None  # measure(network, threads, seconds) -> profiling.parts.Measured; None: can't be profiled
     INT8: str | None  # exporting.int8.quantizer.Quantizer of (detector, card, crops, *, crop, decode); None: no int8
@@ -255,7 +256,8 @@ def load(
     crashes there, hangs, or gives no points."""
     path = Path(path)
     if is_exported(path) and not flip_test and not _is_safe(path):
-        trial.passes(f"{__name__}:answer_once", str(resolved(path)), files_of(path))
+        seconds = getattr(family_of(path), "START_SECONDS", 0)
+        trial.passes(f"{__name__}:answer_once", str(resolved(path)), files_of(path), seconds)
     if finder is None or str(finder) == "no":
         return opened(path, threads, flip_test, finds=finder is None, min_score=min_score)
     return Runtime(opened(path, threads, flip_test).network, _finder_at(Path(finder), threads), min_score, threads)

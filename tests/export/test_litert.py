@@ -13,6 +13,7 @@ import torch
 from settled import SIZE, settled
 from torch import nn
 
+from fiducial import trial
 from fiducial.card import Card
 from fiducial.errors import UserError
 from fiducial.exporting import export, litert_export, litert_names, onnx_export
@@ -154,3 +155,18 @@ def test_maps_in_int8_are_converted(tmp_path: Path) -> None:
     assert rounded.file.stat().st_size < plain.file.stat().st_size
     found = [runtime.opened(made.file).network.predict(crops).xy for made in (plain, rounded)]
     assert 0 < np.abs(found[0] - found[1]).mean() < 0.05 * max(SIZE)
+
+
+def test_what_a_library_takes_to_start_is_allowed_in_a_trial(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ExecuTorch brings torch: with a trial's 4 s alone its files were taken for too slow ones on a busy machine."""
+    asked = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file.parent / "cache"))
+    monkeypatch.setattr(runtime, "_is_safe", lambda path: False)
+    monkeypatch.setattr(trial.worker, "call", lambda *_, limits, **__: asked.append(limits.cpu_seconds))
+    monkeypatch.setattr(runtime, "opened", lambda *_, **__: None)
+    runtime.load(file)
+    monkeypatch.setattr(litert_runtime, "START_SECONDS", 20, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file.parent / "another"))
+    runtime.load(file)
+    assert asked == [4, 24]
+    assert executorch_runtime.START_SECONDS > 4

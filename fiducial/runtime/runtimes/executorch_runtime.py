@@ -20,6 +20,7 @@ FILES = (".pte", finder_file.ENDING)
 EXPORT = "fiducial.exporting.executorch_export:write"
 LAYERS = None
 INT8 = "fiducial.exporting.int8.executorch_int8:ExecutorchQuantizer"
+START_SECONDS = 20  # with torch
 METHOD, INSTALL = "forward", "pip install 'executorch==1.5.1'"
 
 
