@@ -44,7 +44,7 @@ class Deadline(L.Callback):
         pace = now if here == 1 else (now - self.first_took) / (here - 1)
         left = self.limit - self.used - now
         late = (total - done) * pace - left
-        tells = here > 1 or total - done < MANY
+        tells = here > 1 or total - done < MANY or left < pace  # not even one more would be in time
         if tells and (late > LATE * self.limit or (late < -EARLY * self.limit and here > 1)):
             self._change(trainer, pl_module, min(self.most_epochs, done + round(left / pace)))
         trainer.should_stop = trainer.should_stop or done >= (trainer.max_epochs or 0)

@@ -134,6 +134,7 @@ OPERATORS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "conv": _convolved,
     "expand_dims": _widened,
     "fill_like": lambda given: torch.full(tuple(given["ref_tensor"].shape), given["value"]),
+    "floor": lambda given: given["x"].floor(),
     "floor_div": lambda given: torch.div(given["x"], given["y"], rounding_mode="floor"),
     "linear": lambda given: F.linear(given["x"], given["weight"], given.get("bias")),
     "matmul": _product,
