@@ -105,6 +105,11 @@ def nothing_at(path: Path, expected: str = "") -> UserError:
     return UserError(path, f"no such file or folder{expected and f'; expected {expected}'}{guess}")
 
 
+def first_line(error: BaseException) -> str:
+    """Gives the first line of a message that says something; the error's kind where none does."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def one_line(text: str, longest: int = 1200) -> str:
     """Makes one line that any terminal shows, of what files and libraries say: no line ends, no control characters, the
     middle left out of what is too long."""

@@ -55,3 +55,14 @@ def muted(when: bool = True) -> Iterator[None]:
         yield
     finally:
         _is_muted.reset(before)
+
+
+@contextmanager
+def others_quiet() -> Iterator[None]:
+    """Says nothing below an error, of any logger: around libraries that warn their own authors."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

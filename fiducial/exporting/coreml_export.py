@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from fiducial.card import Card
-from fiducial.errors import UserError
+from fiducial.errors import UserError, first_line
 from fiducial.exporting import onnx_export
 from fiducial.exporting.onnx_export import NotExportable
 from fiducial.exporting.phone_parts import NETWORK, POINTS, InOrder, Points, Raw
@@ -114,5 +114,5 @@ def _converted(coremltools: Any, part: Points | Raw, crops: torch.Tensor, what: 
                 skip_model_load=True,
             )
     except Exception as error:  # of any of its packages
-        reason = f"{type(error).__name__}: {coreml_runtime.first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise NotExportable(f"{what}: coremltools can't convert it: {reason}. Use onnx or litert") from error

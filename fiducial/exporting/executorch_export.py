@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fiducial.card import Card
 from fiducial.data import noise
+from fiducial.errors import first_line
 from fiducial.exporting import onnx_export
 from fiducial.exporting.onnx_export import NotExportable
 from fiducial.exporting.phone_parts import NETWORK, InOrder, Points, Raw
@@ -73,8 +74,7 @@ def lowered(traced: Mapping[str, Any], what: str) -> bytes:
             partitioner = {name: [xnnpack.XnnpackPartitioner()] for name in traced}
             return to_edge_transform_and_lower(dict(traced), partitioner=partitioner).to_executorch().buffer
     except Exception as error:  # of any of its packages
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        told = f"{type(error).__name__}: {reason}"
+        told = f"{type(error).__name__}: {first_line(error)}"
         raise NotExportable(f"{what}: ExecuTorch can't convert it: {told}. Use onnx or openvino") from error
 
 

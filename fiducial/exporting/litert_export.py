@@ -16,7 +16,7 @@ import torch
 
 from fiducial.card import Card
 from fiducial.data import noise
-from fiducial.errors import UserError
+from fiducial.errors import UserError, first_line
 from fiducial.exporting import litert_names, onnx_export
 from fiducial.exporting.onnx_export import NotExportable
 from fiducial.exporting.phone_parts import NETWORK, POINTS, Points, Raw
@@ -71,7 +71,7 @@ def model_of(detector: Detector, card: Card, *, decode: Decode = "own") -> tuple
         except Exception as error:  # of any of its packages
             while error.__cause__ is not None and isinstance(error.__cause__, Exception):
                 error = error.__cause__
-            reason = f"{type(error).__name__}: {litert_runtime.first_line(error)}"
+            reason = f"{type(error).__name__}: {first_line(error)}"
             raise NotExportable(f"{what}: {CONVERTER} can't convert it: {reason}. Use onnx or openvino") from error
         network = litert_names.by_module(file.read_bytes(), detector)
     left = not_delegated(network)
@@ -114,6 +114,6 @@ def converter() -> Any:
     try:
         import litert_torch  # type: ignore[import-not-found]
     except ImportError as error:
-        raise UserError(f"{CONVERTER} can't be imported: {litert_runtime.first_line(error)}. {INSTALL}") from error
+        raise UserError(f"{CONVERTER} can't be imported: {first_line(error)}. {INSTALL}") from error
     litert_torch.config.show_progress = False
     return litert_torch

@@ -20,7 +20,7 @@ from onnx import compose
 from torch import Tensor, nn
 
 from fiducial.card import Card
-from fiducial.errors import UserError
+from fiducial.errors import UserError, first_line
 from fiducial.exporting import accelerators, crop_graph, folding, node_names
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
@@ -231,8 +231,7 @@ def _refusal(what: str, error: BaseException) -> NotExportable:
     """One line. The exporter's own message is a page; its first cause names the operator."""
     while error.__cause__ is not None:
         error = error.__cause__
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    reason = reason.partition(". ")[0]
+    reason = first_line(error).partition(". ")[0]
     return NotExportable(f"{what} has no form in ONNX: {reason}. Use torch, or another method or backbone")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -100,6 +100,17 @@ def points_of(card: ExportCard, columns: Sequence[np.ndarray], count: int, path:
                 path, f"gives numbers that are not finite for {name}: its weights are damaged. Export it anew"
             )
     return Keypoints(**named, spread=card.card.spec.spread)
+
+
+def points_of_each(
+    card: ExportCard, ask: Callable[[np.ndarray], Sequence[np.ndarray]], crops: np.ndarray, path: Path
+) -> Keypoints:
+    """Asks about crops [n, h, w, 3] one after the other and makes Keypoints of all answers; `ask` gives the columns of one,
+    in arrays that the next does not write to. Raises UserError as `points_of` does."""
+    if len(crops) == 0:
+        return no_points(card)
+    each = [ask(crops[i : i + 1]) for i in range(len(crops))]
+    return points_of(card, [np.concatenate(parts) for parts in zip(*each, strict=True)], len(crops), path)
 
 
 def _digest(text: str) -> str:

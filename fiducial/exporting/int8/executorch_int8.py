@@ -5,7 +5,6 @@ are hidden from it, and of convolutions see `_groups_of`."""
 from __future__ import annotations
 
 import contextlib
-import logging
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from fiducial.data import noise
 from fiducial.exporting import executorch_export, onnx_export
 from fiducial.exporting.int8 import layers
 from fiducial.exporting.phone_parts import NETWORK
+from fiducial.log import others_quiet
 from fiducial.models.detector import Detector
 from fiducial.runtime.export_card import Decode, Made, Precision, Where
 from fiducial.runtime.runtimes import executorch_runtime
@@ -117,11 +117,6 @@ def _name_of(node: Any) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what its packages say of their own future."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    with others_quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

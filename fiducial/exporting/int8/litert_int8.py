@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from fiducial.errors import UserError
 from fiducial.exporting import litert_export, litert_names
 from fiducial.exporting.int8 import layers
 from fiducial.exporting.phone_parts import NETWORK, POINTS
+from fiducial.log import others_quiet
 from fiducial.models.detector import Detector
 from fiducial.runtime.export_card import Decode, Made, Precision, Where
 from fiducial.runtime.runtimes import litert_runtime
@@ -90,15 +90,11 @@ def _recipe(quantizer: Any, names: list[str]) -> Any:
 def _quiet() -> Iterator[tuple[Any, Any, Any]]:
     """The library's calibrator, quantizer and ways to join ranges, without bars and without a warning for each weight that two
     signatures share; UserError where it is missing."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        with others_quiet(), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             from ai_edge_quantizer import calibrator, quantizer  # type: ignore[import-not-found]
             from ai_edge_quantizer.utils import qsv_utils  # type: ignore[import-not-found]
 
             yield calibrator, quantizer, qsv_utils
     except ImportError as error:
         raise UserError(f"{PACKAGE} is not installed: {litert_export.INSTALL}") from error
-    finally:
-        logging.disable(before)

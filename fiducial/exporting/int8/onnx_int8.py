@@ -3,10 +3,8 @@ runtime makes one with them. nncf puts the pairs where OpenVINO wants them, and 
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import onnx
 from fiducial.card import Card
 from fiducial.exporting import onnx_export
 from fiducial.exporting.int8 import layers
+from fiducial.log import others_quiet
 from fiducial.models.detector import Detector
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import Decode, Made, Precision, Where
@@ -71,7 +70,7 @@ class OnnxQuantizer:
         chosen = {name for group in groups for name in self.groups[group]}
         kept = [node.name for node in self._plain.graph.node if node.name not in chosen]
         reader: Any = Reader(self._crops)  # it asks for a subclass of its own, but uses no more of it
-        with tempfile.TemporaryDirectory() as folder, _quiet():
+        with tempfile.TemporaryDirectory() as folder, others_quiet():
             quantization.quantize_static(
                 _copy(self._plain),
                 Path(folder, "model.onnx"),
@@ -121,14 +120,3 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     return copied
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without advice on how to prepare a model, which it gives on the root logger."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fiducial.errors import BadAnswer, UserError
+from fiducial.errors import BadAnswer, UserError, first_line
+from fiducial.log import others_quiet
 from fiducial.runtime import export_card, finder_file
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
@@ -83,18 +83,8 @@ def library() -> Any:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without its bars, and what it says of packages and machines that it was not tried with."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a message that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    with others_quiet(), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 class CoremlNetwork:
@@ -109,17 +99,14 @@ class CoremlNetwork:
         self.export, self.card, self.path, self._model = export, export.card, path, model
 
     def predict(self, crops: np.ndarray) -> Keypoints:
-        if len(crops) == 0:
-            return export_card.no_points(self.export)
-        found = []
-        for i in range(len(crops)):
-            try:
-                answer = self._model.predict({"crops": crops[i : i + 1].astype(np.float32)})
-            except RuntimeError as error:
-                raise BadAnswer(self.path, f"Core ML fails on an image: {first_line(error)}") from error
-            found.append([answer[name] for name in self.export.outputs if name in answer])
-        columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        return export_card.points_of(self.export, columns, len(crops), self.path)
+        return export_card.points_of_each(self.export, self._of_one, crops, self.path)
+
+    def _of_one(self, crop: np.ndarray) -> list[np.ndarray]:
+        try:
+            answer = self._model.predict({"crops": crop.astype(np.float32)})
+        except RuntimeError as error:
+            raise BadAnswer(self.path, f"Core ML fails on an image: {first_line(error)}") from error
+        return [answer[name] for name in self.export.outputs if name in answer]
 
     def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
         """None: the crop is never in the file."""

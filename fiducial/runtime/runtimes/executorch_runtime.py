@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fiducial.data import noise
-from fiducial.errors import BadAnswer, UserError
+from fiducial.errors import BadAnswer, UserError, first_line
 from fiducial.runtime import card_behind, export_card, finder_file
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
@@ -61,21 +61,18 @@ class ExecutorchNetwork:
             raise UserError(path, f"ExecuTorch can't load it: {error}") from error
 
     def predict(self, crops: np.ndarray) -> Keypoints:
+        return export_card.points_of_each(self.export, self._of_one, crops, self.path)
+
+    def _of_one(self, crop: np.ndarray) -> list[np.ndarray]:
         import torch  # the package's tensors are torch's
 
-        if len(crops) == 0:
-            return export_card.no_points(self.export)
-        found = []
-        for i in range(len(crops)):
-            try:
-                with self._lock:
-                    answer = self._method.execute([torch.from_numpy(np.ascontiguousarray(crops[i : i + 1]))])
-                    # Copies: the method's own memory is written to by the next crop.
-                    found.append([part.numpy().copy() for part in answer])
-            except RuntimeError as error:
-                raise BadAnswer(self.path, f"ExecuTorch fails on an image: {error}") from error
-        columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        return export_card.points_of(self.export, columns, len(crops), self.path)
+        try:
+            with self._lock:
+                answer = self._method.execute([torch.from_numpy(np.ascontiguousarray(crop))])
+                # Copies: the method's own memory is written to by the next crop.
+                return [part.numpy().copy() for part in answer]
+        except RuntimeError as error:
+            raise BadAnswer(self.path, f"ExecuTorch fails on an image: {first_line(error)}") from error
 
     def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
         """None: the crop is never in the file."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fiducial.data import noise
-from fiducial.errors import BadAnswer, UserError
+from fiducial.errors import BadAnswer, UserError, first_line
 from fiducial.runtime import card_behind, export_card, finder_file
 from fiducial.runtime.export_card import ExportCard
 from fiducial.types import Keypoints
@@ -73,17 +73,15 @@ class LitertNetwork:
         self._runner()  # what can't be loaded is said now
 
     def predict(self, crops: np.ndarray) -> Keypoints:
-        if len(crops) == 0:
-            return export_card.no_points(self.export)
-        run, found = self._runner(), []
-        for i in range(len(crops)):
-            try:
-                answer = run(crops=np.ascontiguousarray(crops[i : i + 1]))
-            except (RuntimeError, ValueError) as error:
-                raise BadAnswer(self.path, f"LiteRT fails on an image: {first_line(error)}") from error
-            found.append([answer[name] for name in self.export.outputs if name in answer])
-        columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        return export_card.points_of(self.export, columns, len(crops), self.path)
+        return export_card.points_of_each(self.export, self._of_one, crops, self.path)
+
+    def _of_one(self, crop: np.ndarray) -> list[np.ndarray]:
+        run = self._runner()
+        try:
+            answer = run(crops=np.ascontiguousarray(crop))
+        except (RuntimeError, ValueError) as error:
+            raise BadAnswer(self.path, f"LiteRT fails on an image: {first_line(error)}") from error
+        return [answer[name] for name in self.export.outputs if name in answer]
 
     def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
         """None: the crop is never in the file."""
@@ -100,8 +98,3 @@ class LitertNetwork:
             except (RuntimeError, ValueError) as error:
                 raise UserError(self.path, f"LiteRT can't load it: {first_line(error)}") from error
         return self._of_thread.run
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a message that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

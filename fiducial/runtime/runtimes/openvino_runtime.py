@@ -89,20 +89,17 @@ class OpenvinoNetwork:
         self._of_thread = threading.local()
 
     def predict(self, crops: np.ndarray) -> Keypoints:
-        if len(crops) == 0:
-            return export_card.no_points(self.export)
+        return export_card.points_of_each(self.export, self._of_one, crops, self.path)
+
+    def _of_one(self, crop: np.ndarray) -> list[np.ndarray]:
         if not hasattr(self._of_thread, "request"):  # one can't answer two threads at a time
             self._of_thread.request = self.compiled.create_infer_request()
-        found = []
-        for i in range(len(crops)):
-            try:
-                answer = self._of_thread.request.infer([crops[i : i + 1]], share_inputs=True)
-            except RuntimeError as error:
-                raise BadAnswer(self.path, f"OpenVINO fails on an image: {last_line(error)}") from error
-            # Copies: the request's own arrays are written to by the next one.
-            found.append([np.array(answer[number]) for number in range(len(self.export.outputs))])
-        columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        return export_card.points_of(self.export, columns, len(crops), self.path)
+        try:
+            answer = self._of_thread.request.infer([crop], share_inputs=True)
+        except RuntimeError as error:
+            raise BadAnswer(self.path, f"OpenVINO fails on an image: {last_line(error)}") from error
+        # Copies: the request's own arrays are written to by the next one.
+        return [np.array(answer[number]) for number in range(len(self.export.outputs))]
 
     def full(self, image: np.ndarray, boxes_xywh: np.ndarray | None = None) -> Keypoints | None:
         """None: the crop is never in the file."""
