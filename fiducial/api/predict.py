@@ -88,7 +88,8 @@ def predict_corpus(
     """Finds points on any number of pictures and writes them into one Parquet file; the same call goes on where it stopped.
 
     Args:
-        model, sources, boxes, finder, min_score: as `predict` has them; of pictures alone. out: the file.
+        model, boxes, finder, min_score: as `predict` has them. out: the file.
+        sources: paths of images and folders, addresses of stores (s3://bucket/folder), Parquet tables with images' files.
         jobs: processes [one a core]. ray: "local", or the address of a cluster: Ray's workers instead.
 
     The file has a row an instance, and one for each picture without any (docs/corpora.md)."""

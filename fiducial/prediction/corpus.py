@@ -24,9 +24,9 @@ from fiducial import config, files, folders
 from fiducial.errors import Failure, UserError, one_line
 from fiducial.log import logger, muted
 from fiducial.prediction import boxes as boxes_files
-from fiducial.prediction import outputs, parquet, sources
+from fiducial.prediction import outputs, parquet, pictures
+from fiducial.prediction.pictures import Picture
 from fiducial.prediction.pipeline import PLAIN, Pipeline
-from fiducial.prediction.sources import Source
 from fiducial.progress import progress
 from fiducial.runtime import runtime
 from fiducial.runtime.runtime import Runtime
@@ -57,8 +57,7 @@ class Shard:
 
     number: int
     first: int  # number of the first picture in the corpus, from 1
-    names: tuple[str, ...]
-    paths: tuple[str, ...]
+    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +96,7 @@ def predict_corpus(
 
     began = time.monotonic()
     files.refuse_unwritable("--out", out.parent)
-    found = sources.find(list(names))
-    if moving := next((source for source in found if source.kind != "image"), None):
-        raise UserError(moving.path, "a corpus is of pictures; give videos and cameras another --out, a folder")
+    found = pictures.find(names)
     cluster = None if ray is None else _connected(ray, jobs)
     runtime.load(model, finder=finder, min_score=min_score)  # what is wrong with it is said once, here
     parts = out.with_name(f"{out.name}.parts")
@@ -116,10 +113,10 @@ def predict_corpus(
         waiting = [shard for shard in shards if not _file(parts, shard).exists()]
         if len(waiting) < len(shards):
             logger.info(f"going on: {len(shards) - len(waiting)} of {len(shards)} shards are there")
-        with progress("predict", sum(len(shard.names) for shard in waiting), "pictures", bar=bar) as advance:
+        with progress("predict", sum(len(shard.pictures) for shard in waiting), "pictures", bar=bar) as advance:
 
             def done(shard: Shard, _: dict[str, Any]) -> None:
-                advance(len(shard.names))
+                advance(len(shard.pictures))
 
             if cluster is None:
                 _by_processes(task, waiting, jobs or files.cores(), done)
@@ -152,19 +149,18 @@ def look_at(run: Runtime, task: Task, shard: Shard) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     said: list[str] = []
     given = None if task.boxes is None else boxes_files.given(Path(task.boxes))
-    for place, (name, path) in enumerate(zip(shard.names, shard.paths, strict=True)):
-        number = shard.first + place
+    for number, (picture, source) in enumerate(pictures.open_each(shard.pictures), shard.first):
         lines: list[str] = []
         pipeline = Pipeline(run, PLAIN, given, lines.append, itertools.count(number))
         entries: list[outputs.Entry] = []
         with muted():
-            for item in pipeline.look_at([Source(name, Path(path), "image")]):
+            for item in pipeline.look_at([source]):
                 entries += outputs.entries(item.frame, item.boxes, item.points)
         problem = one_line("; ".join(lines))
         said += [problem] if problem else []
-        rows += [parquet.row_of(number, name, {**entry, "instance": i}) for i, entry in enumerate(entries)]
+        rows += [parquet.row_of(number, picture.name, {**entry, "instance": i}) for i, entry in enumerate(entries)]
         if not entries:
-            rows.append(parquet.row_of(number, name, None, problem))
+            rows.append(parquet.row_of(number, picture.name, None, problem))
     parquet.write_rows(_file(Path(task.parts), shard), rows)
     return {"instances": sum(row["instance"] is not None for row in rows), "problems": said}
 
@@ -184,7 +180,7 @@ def _loaded(task: Task) -> Runtime:
 
 
 def _shard_of(values: dict[str, Any]) -> Shard:
-    return Shard(values["number"], values["first"], tuple(values["names"]), tuple(values["paths"]))
+    return Shard(values["number"], values["first"], tuple(Picture(**each) for each in values["pictures"]))
 
 
 # ------------------------------------------------------------------------------------------------------- who does it
@@ -229,10 +225,10 @@ def _again(shard: Shard, why: str, tries: dict[int, int]) -> Shard:
     tries[shard.number] = tries.get(shard.number, 0) + 1
     if tries[shard.number] >= TRIES:
         raise Failure(
-            f"pictures {shard.first} to {shard.first + len(shard.names) - 1} ({shard.names[0]}, ..)",
+            f"pictures {shard.first} to {shard.first + len(shard.pictures) - 1} ({shard.pictures[0].name}, ..)",
             f"lost {TRIES} times: {why}; the others are kept, the same command goes on",
         )
-    logger.warning(f"a worker was lost ({why}); its {len(shard.names)} pictures are looked at anew")
+    logger.warning(f"a worker was lost ({why}); its {len(shard.pictures)} pictures are looked at anew")
     return shard
 
 
@@ -269,7 +265,7 @@ def _refuse_deaf(address: str) -> None:
 
 def _by_ray(ray: Any, task: Task, waiting: Sequence[Shard], done: Done) -> None:
     """Hands shards out to Ray's workers, which take one core each; it begins a shard anew whose worker was lost."""
-    remote = ray.remote(num_cpus=1, max_retries=TRIES)(IN_RAY)
+    remote = ray.remote(num_cpus=1, max_retries=TRIES, retry_exceptions=[Failure])(IN_RAY)
     most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # at work or waiting for a worker
     queue, running = list(waiting), dict[Any, Shard]()
     while queue or running:
@@ -284,7 +280,7 @@ def _by_ray(ray: Any, task: Task, waiting: Sequence[Shard], done: Done) -> None:
             except ray.exceptions.RayError as error:
                 what = one_line(str(error).strip().splitlines()[-1], 300)
                 raise Failure(
-                    f"pictures {shard.first} to {shard.first + len(shard.names) - 1}",
+                    f"pictures {shard.first} to {shard.first + len(shard.pictures) - 1}",
                     f"Ray gave them up: {what}; the others are kept, the same command goes on",
                 ) from error
             done(shard, answer)
@@ -307,18 +303,16 @@ IN_RAY = _in_ray
 # ------------------------------------------------------------------------------------------------------------ parts
 
 
-def _shards(found: Sequence[Source]) -> Iterator[Shard]:
+def _shards(found: Sequence[Picture]) -> Iterator[Shard]:
     for number, first in enumerate(range(0, len(found), SHARD)):
-        some = found[first : first + SHARD]
-        paths = tuple(str(source.path.resolve()) for source in some)
-        yield Shard(number, first + 1, tuple(source.name for source in some), paths)
+        yield Shard(number, first + 1, tuple(found[first : first + SHARD]))
 
 
 def _file(parts: Path, shard: Shard) -> Path:
     return parts / f"{shard.number:06d}.parquet"
 
 
-def _keep_plan(parts: Path, task: Task, found: Sequence[Source], out: Path) -> None:
+def _keep_plan(parts: Path, task: Task, found: Sequence[Picture], out: Path) -> None:
     """Writes what the parts are of; UserError where they are of something else."""
     model = runtime.resolved(Path(task.model))
     files_of = (
@@ -327,7 +321,7 @@ def _keep_plan(parts: Path, task: Task, found: Sequence[Source], out: Path) -> N
     plan = {
         **{name: value for name, value in asdict(task).items() if name != "parts"},
         "digest": files.digest(path.read_bytes() for path in files_of if path.is_file()),
-        "pictures": files.digest(source.name for source in found),
+        "pictures": files.digest(picture.name for picture in found),
         "count": len(found),
         "shard": SHARD,
     }

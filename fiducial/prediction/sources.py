@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from fiducial.data import media, video
-from fiducial.data.images import read_image
+from fiducial.data.images import decode_image, read_image
 from fiducial.data.series import numbered
 from fiducial.errors import UserError, nothing_at
 from fiducial.geometry import Size
@@ -34,6 +34,7 @@ class Source:
     kind: Literal["image", "video", "camera"]
     declared: Size | None = None  # of an image, by the file that says where its boxes are
     series: str = ""  # of an image that is one frame of several; "" = it is by itself
+    read: Callable[[], bytes] | None = None  # gives the image's file where that is none of this machine's, or UserError
 
     @property
     def is_moving(self) -> bool:
@@ -84,7 +85,10 @@ def find(texts: Sequence[str]) -> list[Source]:
 def _matching(text: str) -> list[Path]:
     """The path, or the files that a pattern matches which no shell has spelt out."""
     if "://" in text:
-        raise UserError(text, "addresses are not read; download it first, and give the file")
+        raise UserError(
+            text,
+            "addresses are not read but into --out FILE.parquet (s3://, gs://, ..); download it first, and give the file",
+        )
     if os.path.exists(text):
         return [Path(text)]
     if any(letter in text for letter in "*?["):
@@ -156,7 +160,10 @@ def _unique(name: str, whole: Path, used: dict[str, Source]) -> str:
 def _image(source: Source) -> Generator[Frame, None, None]:
     """Reads an image as training and evaluation do: of the declared size it must be, upright or as stored."""
     try:
-        image = read_image(source.path, declared=source.declared)
+        if source.read is None:
+            image = read_image(source.path, declared=source.declared)
+        else:
+            image = decode_image(source.read(), source.name, declared=source.declared)
         size = Size(image.shape[1], image.shape[0])
         if source.declared not in (None, size):
             raise UserError(source.path, f"the image is {size}, but the boxes file says {source.declared}; left out")

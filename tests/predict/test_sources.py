@@ -370,5 +370,5 @@ def test_patterns_that_no_shell_has_spelt_out(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"\*\.gif: no file's name is like this pattern"):
         sources.find([str(tmp_path / "*.gif")])
-    with pytest.raises(UserError, match=r"https://a\.org/x\.jpg: addresses are not read; download it first"):
+    with pytest.raises(UserError, match=r"https://a\.org/x\.jpg: addresses are not read but into --out FILE\.parquet"):
         sources.find(["https://a.org/x.jpg"])

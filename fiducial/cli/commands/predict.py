@@ -22,7 +22,9 @@ def predict(
             help="A run folder, a folder or file that `fiducial export` made, or `face`, which comes along."
         ),
     ],
-    sources: Annotated[list[str], typer.Argument(help="Images, folders, videos, or camera:0.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Images, folders, videos, or camera:0; to FILE.parquet s3://.. and tables, too.")
+    ],
     out: Annotated[
         Path,
         typer.Option(
