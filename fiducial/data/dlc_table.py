@@ -13,13 +13,13 @@ are those of an individual called "single"."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fiducial.data import checking, csv_rows, skeletons
+from fiducial.data import checking, csv_rows, dlc_hdf5, skeletons
 from fiducial.data.formats import located, numbers
 from fiducial.errors import UserError, did_you_mean
 from fiducial.types import Findings, Instances
@@ -49,7 +49,14 @@ def is_one(file: Path) -> bool:
 
 
 def read(file: Path, findings: Findings) -> Table:
-    """Reads a table. Rows that can't be used are listed. Raises UserError where it is no table of labels."""
+    """Reads a table, CSV or pandas' .h5. Rows that can't be used are listed. Raises UserError where it is no table of labels."""
+    if dlc_hdf5.is_one(file):
+        cells = dlc_hdf5.read(file)
+        places = _placed(file, cells.header, 0, findings)
+        values = np.where(np.abs(cells.values) <= checking.FARTHEST_PX, cells.values, np.nan)
+        if lost := int((np.isfinite(cells.values) & np.isnan(values)).sum() + np.isinf(cells.values).sum()):
+            findings.add("values", f"{lost} numbers are no image's coordinates; missing", str(file))
+        return _table(file, cells.names, values, 0, places)
     header, body = {}, []
     for number, row in enumerate(csv_rows.rows(file), 1):
         word = row[0].strip().lower() if row else ""
@@ -59,9 +66,17 @@ def read(file: Path, findings: Findings) -> Table:
             body.append((number, row))
     if "bodyparts" not in header or "coords" not in header:
         raise UserError(file, "expected DeepLabCut's first rows: scorer, bodyparts and coords")
+    axes = [axis.lower() for axis in header["coords"]]
+    first = next((place for place, axis in enumerate(axes) if axis == "x"), len(axes))
+    return _filled(file, body, len(axes), first, _placed(file, header, first, findings), findings)
+
+
+def _placed(
+    file: Path, header: Mapping[str, list[str]], first: int, findings: Findings
+) -> dict[tuple[str, str], dict[str, int]]:
+    """The columns x and y of each individual's points, by the rows of names; `first` is the first of them."""
     width = len(header["coords"])
     axes = [axis.lower() for axis in header["coords"]]
-    first = next((place for place, axis in enumerate(axes) if axis == "x"), width)
     if "likelihood" in axes:
         raise UserError(file, "has columns `likelihood`: these are a network's predictions, expected labels of people")
     if first == width or len(header["bodyparts"]) != width:
@@ -77,7 +92,7 @@ def read(file: Path, findings: Findings) -> Table:
         raise UserError(file, "none of its points has columns x and y")
     for owner, point in places.keys() - whole.keys():
         findings.add("columns", f"{owner or 'point'} {point!r} lacks x or y; left out", str(file))
-    return _filled(file, body, width, first, whole, findings)
+    return whole
 
 
 def _filled(
@@ -105,13 +120,24 @@ def _filled(
     values, usable = _numbers(sound, first, width, file, findings)
     sound = [sound[row] for row in usable]
     names = ["/".join(cell.strip() for cell in row[:first] if cell.strip()) for _, row in sound]
+    return _table(file, names, values, first, places)
+
+
+def _table(
+    file: Path,
+    names: list[str],
+    values: np.ndarray,
+    first: int,
+    places: Mapping[tuple[str, str], Mapping[str, int]],
+) -> Table:
+    """Makes a table of rows' names and values [n, cells], whose first is column `first`."""
     if names and all(re.fullmatch(r"\d{1,9}", name) for name in names):
         raise UserError(
             file, "its rows are numbered, not named; expected labels, with the path of an image in each row"
         )
     individuals = tuple(dict.fromkeys(owner for owner, _ in places))
     points = tuple(dict.fromkeys(point for _, point in places))
-    xy = np.full((len(sound), len(individuals), len(points), 2), np.nan)
+    xy = np.full((len(names), len(individuals), len(points), 2), np.nan)
     for (owner, point), place in places.items():
         columns = values[:, [place["x"] - first, place["y"] - first]]
         xy[:, individuals.index(owner), points.index(point)] = columns

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 HEAD_BYTES = 2**16
-Kind = Literal["coco", "label_studio", "labelme", "apic", "mpii", ""]
+Kind = Literal["coco", "label_studio", "labelme", "apic", "mpii", "alphatracker", ""]
 
 
 def kind_of(file: Path) -> Kind:
@@ -27,6 +27,8 @@ def kind_of(file: Path) -> Kind:
     if head.startswith("["):
         if has("joints_vis"):
             return "mpii"
+        if has("filename", "class", "annotations") and not has("data"):
+            return "alphatracker"
         if has("keypointlabels") or has("data", "annotations") or has("data", "completions"):
             return "label_studio"
         return "apic" if has("path", "keypoints") else ""

@@ -5,10 +5,9 @@ more. Described by SLEAP's `io/format/hdf5.py` and sleap-io's `io/slp.py` (Perei
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from fiducial import trial
-from fiducial.errors import Failure, UserError, shown
+from fiducial.data import hdf5
+from fiducial.errors import UserError, shown
 from fiducial.types import Pairs
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MID_PIXEL = 1.1  # the format from which on whole numbers are centres
 NEWEST = 3.0  # formats from here on may have another layout
 FORMAT = 1.2  # that is written
@@ -65,38 +64,17 @@ class Content:
 
 def is_one(file: Path) -> bool:
     """Tells by name and first bytes whether a file is one of SLEAP's."""
-    try:
-        with file.open("rb") as opened:
-            return file.suffix.lower() == ".slp" and opened.read(8) == SIGNATURE
-    except OSError:
-        return False
+    return file.suffix.lower() == ".slp" and hdf5.is_one(file)
 
 
-@contextmanager
-def opened(file: Path) -> Iterator[Any]:
+def opened(file: Path) -> AbstractContextManager[Any]:
     """Opens a file that has passed its trial. What is damaged in it is a UserError."""
-    h5py = library()
-    try:
-        with h5py.File(file, "r") as content:
-            yield content
-    except Failure:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
-        what = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(file, f"is no file of SLEAP's that can be read ({what}); save it again") from error
-
-
-def library() -> Any:
-    """h5py; UserError with the command where it is not installed."""
-    try:
-        return importlib.import_module("h5py")
-    except ModuleNotFoundError as error:
-        raise UserError("h5py is not installed: pip install 'fiducial[formats]'") from error
+    return hdf5.opened(file, "file of SLEAP's")
 
 
 def read(file: Path) -> Content:
     """Reads a file's labels, in a process of its own first: a damaged HDF5 file may crash or hang its library."""
-    library()
+    hdf5.library()
     trial.passes(f"{__name__}:read_once", str(file), [file])
     return _read(file)
 
@@ -123,7 +101,7 @@ def _read(file: Path) -> Content:
         order = np.concatenate([np.arange(a, b) for a, b in zip(start, end, strict=True)] or [np.zeros(0, np.int64)])
         own = instances[order.astype(np.int64)]
         shift = 0.0 if version >= MID_PIXEL else 0.5
-        described = json.loads(_text(about["json"]))
+        described = json.loads(hdf5.text_of(about["json"]))
         return Content(
             skeletons=_skeletons(described, file),
             videos=_videos(content, described),
@@ -161,13 +139,9 @@ def _points(content: Any, name: str, shift: float) -> np.ndarray:
     return np.concatenate([xy, table["visible"].astype(np.float64)[:, None]], 1)
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _videos(content: Any, described: dict[str, Any]) -> list[dict[str, Any]]:
     if "videos_json" in content and len(content["videos_json"]):
-        listed = [json.loads(_text(line)) for line in content["videos_json"][()].tolist()]
+        listed = [json.loads(hdf5.text_of(line)) for line in content["videos_json"][()].tolist()]
     else:
         listed = described.get("videos") or []
     return [video if isinstance(video, dict) else {} for video in listed]

@@ -143,6 +143,41 @@ def write_deeplabcut(root: Path) -> list[np.ndarray]:
     return labels
 
 
+def save_pandas(file: Path, labels: list[np.ndarray], names: list[str]) -> None:
+    """Writes DeepLabCut's table as pandas lays it out, of whole numbers beside others."""
+    h5py = pytest.importorskip("h5py")
+    points = [f"p{i}" for i in range(len(labels[0]))]
+    columns = [(0, point, axis) for point in range(len(points)) for axis in (0, 1)]
+    levels = [np.bytes_([b"me"]), np.array(points, "S"), np.array(["x", "y"], "S")]
+    values = np.array(labels).reshape(len(labels), -1)
+    own: dict[str, list[int]] = {
+        "axis0": list(range(len(columns))),
+        "block0_items": [1, 2, 0],
+        "block1_items": list(range(3, len(columns))),
+    }
+    with h5py.File(file, "w") as content:
+        group = content.create_group("df_with_missing")
+        group.attrs.update({"pandas_type": np.bytes_(b"frame"), "nblocks": 2})
+        for name, chosen in own.items():
+            group.attrs[f"{name}_nlevels"] = 3
+            for level, words in enumerate(levels):
+                group[f"{name}_level{level}"] = words
+                group[f"{name}_label{level}"] = np.array([columns[i][level] for i in chosen], np.int8)
+        group["axis1"] = np.array(names, "S")
+        for i in (0, 1):
+            group[f"block{i}_values"] = values[:, own[f"block{i}_items"]]
+
+
+def write_deeplabcut_h5(root: Path) -> list[np.ndarray]:
+    """A project that has its labels in pandas' .h5 alone."""
+    labels = write_deeplabcut(root)
+    table = root / "labeled-data/day/CollectedData_me.csv"
+    table.unlink()
+    names = [f"labeled-data/day/face_{i}.png" for i in range(len(labels))]
+    save_pandas(table.with_suffix(".h5"), labels, names)
+    return labels
+
+
 def write_lightning_pose(root: Path) -> list[np.ndarray]:
     pictures, labels = truth(6)
     names = save(root / "labeled-data", pictures)
@@ -237,6 +272,87 @@ def write_mpii(root: Path) -> list[np.ndarray]:
     return labels
 
 
+def write_mpii_mat(root: Path) -> list[np.ndarray]:
+    """By scipy: a struct of structs, all of it train, as the released file has it."""
+    pictures, labels = truth(16)
+    entries = [
+        {"image": {"name": name}, "annorect": [mpii_person(xy + 1, [1] * 16)]}
+        for name, xy in zip(save(root / "images", pictures), labels, strict=True)
+    ]
+    save_mpii(root / "mpii_human_pose_v1_u12_1.mat", entries, [1] * 4)
+    return labels
+
+
+def mpii_person(joints: np.ndarray, visible: list[Any]) -> dict[str, Any]:
+    """A person of MPII's, joints counted from 1."""
+    listed = [
+        {"x": float(x), "y": float(y), "id": np.uint8(i), "is_visible": visible[i]} for i, (x, y) in enumerate(joints)
+    ]
+    place = {"scale": 0.2, "objpos": {"x": np.uint16(21), "y": np.uint16(23)}}
+    return {"x1": 3, "y1": 4, "x2": 9, "y2": 10, "annopoints": {"point": listed}, **place}
+
+
+def save_mpii(file: Path, entries: list[dict[str, Any]], train: list[int]) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    scipy_io.savemat(file, {"RELEASE": matlab({"annolist": entries, "img_train": np.array([train])})})
+
+
+def matlab(value: Any) -> Any:
+    """Dicts as structs, and lists of them as arrays of structs of one set of fields, [] where one lacks a field."""
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list):
+        return np.zeros((0, 0)) if value is None else value
+    fields = list(dict.fromkeys(name for entry in value for name in entry))
+    array = np.zeros((1, len(value)), [(name, object) for name in fields])
+    for place, entry in enumerate(value):
+        for name in fields:
+            array[0, place][name] = matlab(entry.get(name))
+    return array
+
+
+def write_cofw(root: Path) -> list[np.ndarray]:
+    """By h5py, as MATLAB 7.3 lays it out: axes turned round, cells as references, 512 bytes of its own first."""
+    pictures, labels = truth(29)
+    root.mkdir(parents=True, exist_ok=True)
+    colour = [np.repeat(picture[..., None], 3, 2) if i % 2 else picture for i, picture in enumerate(pictures)]
+    for split, key in (("train", "Tr"), ("test", "T")):
+        save_cofw(root / f"COFW_{split}_color.mat", key, colour, labels, [np.zeros(29)] * len(labels))
+    return labels
+
+
+def save_cofw(
+    file: Path, key: str, pictures: list[np.ndarray], labels: list[np.ndarray], hidden: list[np.ndarray]
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(file, "w", userblock_size=512) as content:
+        cells = [content.create_dataset(f"#refs#/{i}", data=picture.T) for i, picture in enumerate(pictures)]
+        content.create_dataset(f"Is{key}", data=np.array([[cell.ref for cell in cells]], h5py.ref_dtype))
+        columns = [np.concatenate([xy[:, 0] + 1, xy[:, 1] + 1, own]) for xy, own in zip(labels, hidden, strict=True)]
+        content[f"phis{key}"] = np.array(columns).T
+        content[f"bboxes{key}"] = np.array([[3.0, 4.0, 20.0, 30.0]] * len(labels)).T
+    with file.open("r+b") as opened:
+        opened.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
+
+
+def write_alphatracker(root: Path) -> list[np.ndarray]:
+    pictures, labels = truth(5)
+    for split in ("train", "test"):
+        entries = [
+            {
+                "annotations": [
+                    {"class": "Face", "height": 30.0, "width": 20.0, "x": 3.0, "y": 4.0},
+                    *({"class": "point", "x": x, "y": y} for x, y in xy.tolist()),
+                ],
+                "class": "image",
+                "filename": name,
+            }
+            for name, xy in zip(save(root, pictures), labels, strict=True)
+        ]
+        (root / f"{split}.json").write_text(json.dumps(entries))
+    return labels
+
+
 def write_sleap(root: Path) -> list[np.ndarray]:
     """By SLEAP's own library."""
     sio = pytest.importorskip("sleap_io")
@@ -316,7 +432,7 @@ def test_damaged_text_is_a_line_and_no_traceback(name: str, tmp_path: Path) -> N
     files = [
         file
         for file in (tmp_path / "set").rglob("*")
-        if file.suffix in (".json", ".txt", ".pts", ".csv", ".xml", ".slp")
+        if file.suffix in (".json", ".txt", ".pts", ".csv", ".xml", ".slp", ".mat")
     ]
     assert files
     for file in files:

@@ -153,6 +153,7 @@ def write(path: Path, data: bytes, value: Any, seed: int) -> None:
     """Writes a variation of a file: of `data`, or of `value`, its JSON, where it is given."""
     dice = random.Random(seed)
     draw = dice.random()
+    is_binary = data.startswith((b"\x89HDF", b"MATLAB"))
     if path.is_symlink() or path.exists():
         path.unlink()
     if draw < 0.03:
@@ -160,11 +161,11 @@ def write(path: Path, data: bytes, value: Any, seed: int) -> None:
         return
     if value is not None and draw < 0.75:
         data = json.dumps(structured(json.loads(json.dumps(value)), dice)).encode()
-    elif draw < 0.9 and data[:1] != b"\x89":  # HDF5, which is no text
+    elif draw < 0.9 and not is_binary:
         text = data.decode()
         for _ in range(dice.choice((1, 1, 2, 4))):
             text = dice.choice(TEXT)(text, dice)
         data = text.encode(errors="surrogatepass")
-    if draw > 0.85 or data[:1] == b"\x89":
+    if draw > 0.85 or is_binary:
         data = dice.choice(BYTES)(data, dice)
     path.write_bytes(data)

@@ -50,6 +50,7 @@ KINDS = {
     "labelme's file": Kind("labelme", "test/face_1.json", sample=FEW),
     "apic's list": Kind("apic", "poses.json", sample=FEW),
     "mpii's list": Kind("mpii", "annot/test.json", sample=FEW),
+    "alphatracker's list": Kind("alphatracker", "test.json", sample=FEW),
     "recipe.json": Kind("settings", "recipe.json", "recipe"),
     "model.json": Kind("settings", "model.json", "card"),
     "--set": Kind("settings", "set.txt", "set"),
@@ -58,8 +59,14 @@ KINDS = {
     "--boxes": Kind("settings", "boxes.txt", "boxes' words"),
 }
 
-if find_spec("h5py") and find_spec("sleap_io"):  # each file has a trial in a process of its own
+# Each of these files has a trial in a process of its own.
+if find_spec("h5py") and find_spec("sleap_io"):
     KINDS["sleap's file"] = Kind("sleap", "test.slp", sample=4)
+if find_spec("h5py"):
+    KINDS["cofw's file"] = Kind("cofw", "COFW_test_color.mat", sample=4)
+    KINDS["deeplabcut's h5"] = Kind("deeplabcut_h5", "labeled-data/day/CollectedData_me.h5", sample=4)
+if find_spec("scipy"):
+    KINDS["mpii's .mat"] = Kind("mpii_mat", "mpii_human_pose_v1_u12_1.mat", sample=4)
 
 
 def write_sample(writer: str, root: Path) -> None:

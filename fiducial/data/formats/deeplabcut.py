@@ -1,7 +1,8 @@
 """DeepLabCut: a project with config.yaml and labeled-data/VIDEO/CollectedData_SCORER.csv, of one animal or several.
 
 The tables are `dlc_table.py`'s. Points and edges (`skeleton`) come from config.yaml; a mirror's pairs stand nowhere in a
-project and are read from the names of points. The same labels lie in .h5 files beside the tables, which are not needed."""
+project and are read from the names of points. The same labels lie in .h5 files beside the tables: where a video has such a
+file alone, it is read (`dlc_hdf5.py`)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fiducial import files
-from fiducial.data import dlc_table, yaml_file
+from fiducial.data import dlc_hdf5, dlc_table, yaml_file
 from fiducial.data.dlc_table import LABELS, SCORER, Project
 from fiducial.data.formats import Holds
 from fiducial.data.placing import Placing, file_of, rows_by_image
@@ -25,36 +26,44 @@ HOLDS = Holds(edges=True, splits=False)
 
 
 def find(path: Path) -> dict[str, list[Path]]:
-    """The tables of all videos. A project knows no splits."""
+    """The tables of all videos, or one .h5 file. A project knows no splits."""
+    if path.is_file() and dlc_hdf5.is_one(path):
+        return {"train": [path]}
     home = path.parent if path.name == "config.yaml" else path
     return {"train": tables} if (tables := _tables(home)) else {}
 
 
 def why_not(path: Path) -> str:
     """Says what a project lacks; "" for what is none."""
-    if not (path / LABELS).is_dir():
-        return ""
-    binary = next((path / LABELS).glob("*/CollectedData*.h5"), None)
-    if binary is not None:
-        return f"{binary}: its labels are there without the table {binary.stem}.csv; save that beside it"
-    return f"{path / LABELS}: no VIDEO/CollectedData_SCORER.csv in it"
+    return f"{path / LABELS}: no VIDEO/CollectedData_SCORER.csv or .h5 in it" if (path / LABELS).is_dir() else ""
 
 
 def read(
     root: Path, tables: Sequence[Path], images: Path | None, category: str | None, findings: Findings
 ) -> Instances:
     """One instance for each animal with a point in an image."""
-    home = root.parent if root.is_file() else root
+    home = _home(root)
     settings = _settings(home)
     project = Project(_points(settings), _edges(settings), (home, home / LABELS))
     return dlc_table.instances_of(home, tables, images, category, findings, project)
 
 
+def _home(root: Path) -> Path:
+    """The folder of the project that config.yaml, or a table in labeled-data/VIDEO/, belongs to."""
+    if root.is_dir():
+        return root
+    return root.parents[2] if len(root.parents) > 2 and root.parents[1].name == LABELS else root.parent
+
+
 def _tables(home: Path) -> list[Path]:
-    """Of each video the table of the project's scorer, or the only one."""
+    """Of each video the table of the project's scorer, or the only one; .h5 where no CSV is beside."""
     folders: dict[Path, list[Path]] = {}
     for file in sorted((home / LABELS).glob("*/CollectedData*.csv")):
         if dlc_table.is_one(file):
+            folders.setdefault(file.parent, []).append(file)
+    with_csv = set(folders)
+    for file in sorted((home / LABELS).glob("*/CollectedData*.h5")):
+        if file.parent not in with_csv and dlc_hdf5.is_one(file):
             folders.setdefault(file.parent, []).append(file)
     if all(len(own) == 1 for own in folders.values()):
         return [file for own in folders.values() for file in own]

@@ -80,9 +80,14 @@ def _instance(entry: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _box(entry: dict[str, Any]) -> np.ndarray | None:
-    centre, scale = entry.get("center"), number_of(entry.get("scale"))
+    centre = entry.get("center")
     values = [number_of(value) for value in centre] if isinstance(centre, list) else []
-    if scale is None or scale <= 0 or len(values) != 2 or None in values:
+    return box_of(values, number_of(entry.get("scale")))
+
+
+def box_of(centre: Sequence[float | None], scale: float | None) -> np.ndarray | None:
+    """Makes the square box of a centre (x, y), counted from 1, and a scale; None where they are none."""
+    if scale is None or scale <= 0 or len(centre) != 2 or None in centre:
         return None
-    [middle] = geometry.transform(FROM_ONE_BASED, np.array([values], np.float64))
+    [middle] = geometry.transform(FROM_ONE_BASED, np.array([centre], np.float64))
     return geometry.square_box(middle, scale * BOX_PX)

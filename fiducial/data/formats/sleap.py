@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fiducial.data import checking, skeletons, slp_file, video_frames
+from fiducial.data import checking, hdf5, skeletons, slp_file, video_frames
 from fiducial.data.file_names import Folder
 from fiducial.data.formats import Holds, by_split, located
 from fiducial.data.images import FileImages, decode_image
@@ -218,7 +218,7 @@ def _inside(dataset: str, numbers: list[int], file: Path) -> InsideImages:
 
 def write_file(instances: Instances, file: Path, placing: Placing) -> list[str]:
     """Writes a file that refers to images and videos where they are, in the form of SLEAP 1.3."""
-    h5py = slp_file.library()
+    h5py = hdf5.library()
     images, skeleton = instances.images, instances.skeleton
     labelled = instances.labelled
     videos: dict[str, int] = {}
