@@ -81,7 +81,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     key, others, phis, boxes, sizes = _columns(file)
     if others:
         findings.note(f"the faces of {', '.join(others)} in it are not read: put them into a file called COFW_test.mat")
-    usable = (sizes > 0).all(1)
+    usable = np.asarray((sizes > 0).all(1))
     for place in np.flatnonzero(~usable):
         findings.add(f"face {place + 1}", f"Is{key} refers to no image of it; left out")
     rows = np.flatnonzero(usable)
