@@ -179,9 +179,8 @@ def fit(
             finding, chosen = _finding(source, chosen, options, *finder_words)
     places = Devices.of(devices, node)
     with places.joined(), run.alone(folder):
-        figures = run.run(prepare, folder, chosen, resume=resume, devices=places, progress=progress)
-        if finding is not None and figures is not None:
-            figures = finding.run(folder, figures, progress=progress)
+        beside = None if finding is None else partial(finding.run, progress=progress)
+        figures = run.run(prepare, folder, chosen, resume=resume, devices=places, progress=progress, beside=beside)
     return Run(figures=figures or {}, folder=folder)
 
 

@@ -43,8 +43,8 @@ class Beside:
     given: frozenset[str]
     copied: Path | None = None  # a run whose finder is taken
 
-    def run(self, out: Path, figures: dict[str, Any], *, progress: bool) -> dict[str, Any]:
-        """Makes OUT/finder, or goes on with it, and gives the figures of the detector's run with those of both."""
+    def run(self, out: Path, *, progress: bool) -> dict[str, Any]:
+        """Makes OUT/finder, or goes on with it, and gives its figures and those of both together."""
         folder = out / FINDER
         if self.copied is not None and not (folder / "model.json").exists():
             _copy(self.copied / FINDER, folder)
@@ -66,8 +66,7 @@ class Beside:
             told["found"] = self._judged(out)
             for line in found.lines(told["found"]):
                 logger.info(line)
-        config.write_json(out / "metrics.json", {**files.read_object(out / "metrics.json"), **told})
-        return {**figures, **told}
+        return told
 
     def _judged(self, out: Path) -> dict[str, Any]:
         """What both are worth together, on val."""

@@ -34,6 +34,7 @@ BESIDE = {
     "recipe.json": "the settings",
     "problems.txt": "what was left out of the data",
     "checkpoints": "what --resume goes on from",
+    "finder": "the finder of instances, a run of its own, with its page",
     "pictures": "the pictures of this page",
 }
 

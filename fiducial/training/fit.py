@@ -349,8 +349,9 @@ def _report(
     evaluation = evaluate.evaluate_detector(detector, truth)
     ground = floor.floor_of(evaluation.instances, data.train)
     summary = evaluate.summary_of(evaluation, model=str(out), data=source, split=split, ground=ground)
-    config.write_json(out / "metrics.json", summary)
-    detector_report.write(
+    config.write_json(out / "metrics.json", {**outcome.told(), **summary})
+    write = partial(
+        detector_report.write,
         out / "report.html",
         evaluation,
         detector_report.about_detector(detector, card, evaluation),
@@ -360,7 +361,11 @@ def _report(
         split=split,
         problems=[*map(str, data.problems), *evaluation.problems],
         ground=ground,
-        notes=[note for note in (outcome.warning, teaching.said() if teaching else "") if note],
     )
+    notes = [note for note in (outcome.warning, teaching.said() if teaching else "") if note]
+    write(notes=notes)
+    if beside := outcome.beside():
+        of_finder = beside.get("finder", {}).get("warning")
+        write(notes=[*notes, of_finder] if of_finder else notes, in_whole_images=beside.get("found"))
     taught = {} if teaching is None else {"unlabelled": teaching.told()}
-    return {**summary, **taught, "files": files_of(out)}
+    return {**summary, **taught, **beside, "files": files_of(out)}

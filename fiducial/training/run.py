@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,19 @@ def run(
     resume: bool = False,
     devices: Devices = Devices(),  # noqa: B008
     progress: bool = False,
+    beside: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any] | None:
     """Trains, keeps the best epoch and reports on it: the figures, as metrics.json has them, and `files`.
 
-    `progress` shows a bar on the terminal in place of a line an epoch. Torch's
-    random numbers are left as they were. None in the helper processes of a run on several devices. Raises
+    `progress` shows a bar on the terminal in place of a line an epoch. `beside` takes the folder once the model is in it, makes
+    what belongs beside it, and gives figures that the report has, too. Torch's random numbers are left as they were. None in the helper processes of a run on several devices. Raises
     TrainingFailure where training would be worth nothing, UserError for a user's mistake."""
     with lost_processes(), alone(out):
         outcome, work = train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
         if outcome is None:
             return None
+        if beside is not None:
+            outcome = replace(outcome, beside=partial(beside, out))
         with seeded(outcome.recipe.seed):
             figures = work.report(outcome)
         figures = {**outcome.told(), **figures}

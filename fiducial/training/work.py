@@ -48,6 +48,9 @@ class Outcome:
     card: Card
     epochs: int  # that were trained
     warning: str  # why the result is worth little; "" where nothing speaks against it
+    beside: Callable[[], Mapping[str, Any]] = (
+        dict  # makes what belongs beside the model, which may take long; its figures
+    )
 
     def told(self) -> dict[str, Any]:
         """What metrics.json says of the run. Epochs count from 1 for people, from 0 in history.csv and the card."""

@@ -63,6 +63,7 @@ def exported(run, tmp_path_factory):
 def test_a_run_on_several_instances_an_image_gets_a_finder(run):
     assert (run.folder / "finder" / "model.json").is_file()
     assert (run.folder / "finder" / "report.html").is_file()
+    assert "Found in whole images" in (run.folder / "report.html").read_text()
     both = run.figures["found"]
     assert both["recall@0.5"] > 0.85
     assert both["false_on_empty"] <= 1
