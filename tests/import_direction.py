@@ -22,6 +22,7 @@ ORDER = [
     "folders",
     "progress",
     "worker",
+    "cluster",
     "trial",
     "limited",
     "config",

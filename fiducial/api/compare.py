@@ -9,6 +9,7 @@ from fiducial.api.arguments import names_of, options_of, path_of, settings_of, s
 from fiducial.api.results import Result
 from fiducial.comparison import by_labels, workflow
 from fiducial.comparison import methods as entries
+from fiducial.comparison.places import Places
 
 
 def compare(
@@ -23,6 +24,7 @@ def compare(
     split: str = "val",
     baseline: str | None = None,
     jobs: int | None = None,
+    ray: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | str | None = None,
@@ -43,7 +45,7 @@ def compare(
         methods: as the command has them, such as ["heatmap", "deeppose:dropout=0.1"]; backbones, sizes: of each.
         runs: finished runs or exported files to compare, alone or beside the methods.
         split: what is scored, val or test; baseline: the method that differences are to [the best].
-        jobs: runs at a time. plan: what is common to all and chosen by nobody is decided by the data, as `fit` does; False
+        jobs: runs at a time [1, or one a GPU, or one a machine]. ray: train on the machines of a cluster, "HOST:PORT", "auto" or "local". plan: what is common to all and chosen by nobody is decided by the data, as `fit` does; False
             continues a comparison that was begun before there were plans. The others are those of `fiducial.fit`, for every run.
 
     `result.table` has a row a method, `result.lines` the answer in sentences, `result.files` the page."""
@@ -60,6 +62,12 @@ def compare(
     )
     others = [path_of(run, "runs") for run in runs]
     figures = workflow.compare(
-        cells, path_of(out, "out"), others=others, split=split, baseline=baseline, jobs=jobs, progress=progress
+        cells,
+        path_of(out, "out"),
+        others=others,
+        split=split,
+        baseline=baseline,
+        places=Places.of(jobs, ray),
+        progress=progress,
     )
     return Result(figures=figures, table=by_labels.short_table(figures), lines=figures["answer"])

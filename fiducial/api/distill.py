@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fiducial.api.arguments import optional_path, options_of, path_of, settings_of, source_of
 from fiducial.api.results import Result, Run
 from fiducial.comparison import by_teacher, workflow
+from fiducial.comparison.places import Places
 from fiducial.comparison.students import Study, losses_of
 from fiducial.distillation import distill as train_student
 from fiducial.distillation import (
@@ -139,6 +140,7 @@ def distill_study(
     pretrain_on: Any = None,
     method: str | None = None,
     jobs: int | None = None,
+    ray: str | None = None,
     images: Any = None,
     category: str | None = None,
     progress: bool = False,
@@ -168,5 +170,5 @@ def distill_study(
         options=options_of(**options),
         settings=tuple(settings),
     )
-    figures = workflow.study(asked, path_of(out, "out"), jobs=jobs, progress=progress)
+    figures = workflow.study(asked, path_of(out, "out"), places=Places.of(jobs, ray), progress=progress)
     return Result(figures=figures, table=by_teacher.short_table(figures), lines=figures["answer"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from fiducial.api.arguments import names_of, optional_path, options_of, path_of, settings_of, source_of
 from fiducial.api.results import Result
+from fiducial.comparison.places import Places
 from fiducial.searching import page, workflow
 from fiducial.searching.budget import budget_of
 
@@ -21,7 +22,8 @@ def search(
     backbones: str | Sequence[str] | None = None,
     sizes: str | Sequence[Any] | None = None,
     table: Any = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    ray: str | None = None,
     int8: bool = True,
     distill: bool = True,
     batch_size: int | None = None,
@@ -41,7 +43,7 @@ def search(
         data: a path that `fiducial fit` takes; out: folder of the search.
         budget: such as "3ms@onnxruntime:1", a crop's milliseconds in a runtime on so many threads; minutes: that all may take.
         methods, backbones, sizes: what is thought of, as `fiducial.compare` has them [usual ones]. table: latencies that
-            `fiducial bench` measured on the device that is meant. jobs: runs at a time. int8: networks that keep the budget in int8 alone are
+            `fiducial bench` measured on the device that is meant. jobs: runs at a time [1, or one a GPU, or one a machine]. ray: train on the machines of a cluster, "HOST:PORT", "auto" or "local". int8: networks that keep the budget in int8 alone are
             thought of, too. distill: at the end, where there is time, a larger network teaches the best one.
         The others are those of `fiducial.fit`, for every run.
 
@@ -56,7 +58,7 @@ def search(
         table=optional_path(table, "table"),
         options=options_of(batch_size=batch_size, lr=lr, seed=seed, points=points, pretrained=pretrained),
         settings=tuple(settings_of(more, settings)),
-        jobs=jobs,
+        places=Places.of(jobs, ray),
         int8=int8,
         distill=distill,
     )

@@ -72,6 +72,10 @@ GroupOption = Annotated[
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Bad samples are errors instead of being skipped and listed.")
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS|local", help="Train on the machines of a Ray cluster, which see the same folders."),
+]
 JsonOption = Annotated[
     Path | None,
     typer.Option("--json", dir_okay=False, callback=writable, help="Write the figures here as JSON; '-' prints them."),

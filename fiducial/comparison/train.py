@@ -6,25 +6,21 @@ Cores are shared out between those that run at once, GPUs taken in turn."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fiducial import files
 from fiducial.comparison.cells import Cell, typed
+from fiducial.comparison.places import STOP_SECONDS, Places
 from fiducial.errors import Failure, Interrupted
 from fiducial.log import logger
 from fiducial.models import detector as detectors
 from fiducial.progress import LINE_S, duration
 from fiducial.training import history
 from fiducial.training.failure import TrainingFailure
-from fiducial.worker import Worker
 
-COMMAND = "fiducial.cli:obey"  # by name: this room is below the command line
 POLL_SECONDS = 0.2
-STOP_SECONDS = 30  # for a run to end by itself after Ctrl-C
 
 Outcome = Callable[[Mapping[str, float]], str]  # a run's figures on val -> what it has come to, in words
 
@@ -39,27 +35,27 @@ def train(
     out: Path,
     outcome: Outcome,
     *,
-    jobs: int | None = None,
+    places: Places = Places(),  # noqa: B008
     progress: bool = False,
     finished: Callable[[Path], bool] = is_finished,
     begins: Callable[[Cell], bool] = lambda cell: True,
 ) -> dict[str, str]:
-    """Trains what is not finished, `jobs` cells at a time, and returns cell's name -> why it failed.
+    """Trains what is not finished, some cells at a time, and returns cell's name -> why it failed.
 
-    jobs: None = one, or one a GPU. finished: whether a cell's folder has all that its command makes. begins: whether a cell is
+    places: how many at a time, and where. finished: whether a cell's folder has all that its command makes. begins: whether a cell is
     to be trained still, asked when its turn comes. Raises KeyboardInterrupt after Ctrl-C, when all runs have written where they are."""
     waiting = [cell for cell in cells if not finished(out / cell.folder)]
     if len(waiting) < len(cells):
         logger.info(f"{len(cells) - len(waiting)} of {len(cells)} runs are finished already")
-    devices = gpus()
-    jobs = min(jobs or max(1, len(devices)), max(1, len(waiting)))
+    devices = places.gpus
+    jobs = min(places.at_once, max(1, len(waiting)))
     board, running = _Board(cells, out, outcome, jobs, progress, finished), dict[int, _Job]()
     try:
         while waiting or running:
             for slot in [slot for slot in range(jobs) if slot not in running][: len(waiting)]:
                 cell, device = waiting.pop(0), devices[slot % len(devices)] if devices else None
                 if begins(cell):
-                    running[slot] = _Job(cell, out, jobs, device)
+                    running[slot] = _Job(cell, out, places, jobs, device)
                 else:
                     board.cells = [each for each in board.cells if each is not cell]
             for slot, job in list(running.items()):
@@ -88,22 +84,6 @@ def arguments_of(cell: Cell, out: Path, workers: int | None = None) -> list[str]
     chosen = ["--set", f"workers={workers}"] if workers is not None and cell.recipe.workers is None else []
     resumed = ["--resume"] if (folder / "recipe.json").exists() else []
     return [*cell.command, "--out", str(folder), *chosen, *resumed]
-
-
-def gpus() -> list[str]:
-    """Names, for CUDA_VISIBLE_DEVICES, the GPUs that this process may use."""
-    import torch
-
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [name for name in chosen.split(",") if name] if chosen is not None else None
-    count = torch.cuda.device_count()
-    return (names if names is not None else [str(i) for i in range(count)])[:count]
-
-
-def shares(count: int, jobs: int) -> tuple[int, int]:
-    """Shares `count` cores out: threads and loader processes of each of `jobs` runs at once, so that they don't fight."""
-    threads = max(1, count // jobs)
-    return threads, max(1, min(8, threads - 1))
 
 
 def seconds_left(
@@ -138,22 +118,15 @@ def _kind(name: str) -> str:
 class _Job:
     """The process of a cell."""
 
-    def __init__(self, cell: Cell, out: Path, jobs: int, device: str | None) -> None:
+    def __init__(self, cell: Cell, out: Path, places: Places, jobs: int, device: str | None) -> None:
         self.cell, self.began = cell, time.monotonic()
-        # OMP_NUM_THREADS is an upper limit where the user has set it, on machines that do other work too.
-        limit = os.environ.get("OMP_NUM_THREADS", "")
-        threads, workers = shares(files.cores(), jobs)
-        threads = min(threads, int(limit)) if limit.isdigit() and int(limit) else threads
-        environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        if device is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = device
-        arguments = arguments_of(cell, out, workers if jobs > 1 else None)
-        log = out / cell.folder / "log.txt"
+        folder = (out / cell.folder).resolve()
+        arguments = arguments_of(cell, out, places.workers(jobs) if jobs > 1 else None)
+        log = folder / "log.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             file.write(f"\n$ {typed(arguments)}\n".encode())
-        # Detached: Ctrl-C reaches this process alone, which passes it on once.
-        self.worker = Worker(COMMAND, tuple(arguments), environment=environment, log=log, detached=True)
+        self.worker = places.start(arguments, folder, log, device, jobs)
 
     def failure(self) -> str:
         """Says in a line why it has failed; "" where it went well. Raises Interrupted where that is the machine's fault:

@@ -12,6 +12,7 @@ from fiducial import folders
 from fiducial.card import DetectorSpec
 from fiducial.comparison import by_labels, by_teacher, cells, costs, page, runs, scores, students, train
 from fiducial.comparison.cells import Cell, Plan
+from fiducial.comparison.places import Places
 from fiducial.comparison.runs import Run, Variant
 from fiducial.comparison.students import CONTROL, Study, kind_of
 from fiducial.comparison.train import is_finished
@@ -33,14 +34,14 @@ def compare(
     others: Sequence[Path] = (),
     split: str = "val",
     baseline: str | None = None,
-    jobs: int | None = None,
+    places: Places = Places(),  # noqa: B008
     progress: bool = False,
 ) -> dict[str, Any]:
     """Trains the plan's cells that are not finished, compares them and `others` on `split`, writes OUT/report.html,
     results.csv and results.json; returns what results.json holds, and `files`.
 
     others: finished run folders and exported files. split: val or test. baseline: the method that differences are to,
-    instead of the best. jobs: runs at a time."""
+    instead of the best. places: where runs are trained, and how many at a time."""
     if not plan.cells and not others:
         raise UserError("nothing to compare: give --methods, or finished runs with --runs")
     beside = runs.other_runs(others, plan.cells, out)
@@ -54,7 +55,7 @@ def compare(
     _refuse_unknown_baseline(plan, beside, baseline)
     with folders.alone(out):
         cells.keep(out, plan)
-        failures = train.train(plan.cells, out, _outcome, jobs=jobs, progress=progress)
+        failures = train.train(plan.cells, out, _outcome, places=places, progress=progress)
         finished |= _finished([cell for cell in plan.cells if cell.name not in finished], out)
         if not finished and not beside:
             raise train.all_failed(failures)
@@ -82,7 +83,7 @@ def compare(
         return page.write(comparison, out, plan.cells)
 
 
-def study(asked: Study, out: Path, *, jobs: int | None = None, progress: bool = False) -> dict[str, Any]:
+def study(asked: Study, out: Path, *, places: Places = Places(), progress: bool = False) -> dict[str, Any]:  # noqa: B008
     """Trains the runs that are not finished, writes OUT/report.html, results.json and results.csv; returns what
     results.json holds, and `files`."""
     teacher = load_teacher(asked.teacher)
@@ -108,7 +109,7 @@ def study(asked: Study, out: Path, *, jobs: int | None = None, progress: bool = 
         notes = _left_out(asked, teacher, has_control)
         for note in notes:
             logger.warning(note)
-        failures = _train_students(asked, teacher, planned, out, jobs, progress)
+        failures = _train_students(asked, teacher, planned, out, places, progress)
         finished = _finished(planned, out)
         if not finished:
             raise train.all_failed(failures)
@@ -225,7 +226,7 @@ def _left_out(asked: Study, teacher: Teacher, has_control: bool) -> list[str]:
 
 
 def _train_students(
-    asked: Study, teacher: Teacher, planned: Sequence[Cell], out: Path, jobs: int | None, progress: bool
+    asked: Study, teacher: Teacher, planned: Sequence[Cell], out: Path, places: Places, progress: bool
 ) -> dict[str, str]:
     """Cell's name -> why it failed. First the run that others take their weights from, where there is one."""
     failures: dict[str, str] = {}
@@ -233,7 +234,9 @@ def _train_students(
     transferred = [cell for cell in waiting if kind_of(cell.label)["start"] == "transfer"]
     if transferred and asked.transfer is None and not is_finished(out / "pretrained"):
         logger.info(f"pre-training {asked.student} on {asked.pretrain_on}")
-        failures = train.train([students.pretraining_of(asked, teacher)], out, _outcome, progress=progress)
+        failures = train.train(
+            [students.pretraining_of(asked, teacher)], out, _outcome, places=places, progress=progress
+        )
         if failures:
             reason = f"there are no weights to start from: {failures['pretrained']}"
             failures |= {cell.name: reason for cell in transferred}
@@ -241,4 +244,4 @@ def _train_students(
     for cell in begun:
         if cell in waiting:
             students.link(out, out / cell.folder)
-    return failures | train.train(begun, out, _outcome, jobs=jobs, progress=progress)
+    return failures | train.train(begun, out, _outcome, places=places, progress=progress)

@@ -10,17 +10,16 @@ stopped goes on with the shards that lack. Points do not depend on who finds the
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fiducial import config, files, folders
+from fiducial import cluster, config, files, folders
+from fiducial.cluster import TRIES
 from fiducial.errors import Failure, UserError, one_line
 from fiducial.log import logger, muted
 from fiducial.prediction import boxes as boxes_files
@@ -33,10 +32,7 @@ from fiducial.runtime.runtime import Runtime
 from fiducial.worker import Worker
 
 SHARD = 256  # pictures
-TRIES = 3  # of a shard, before it is told
 POLL_SECONDS = 0.02
-CONNECT_SECONDS = 5.0
-LOCAL = "local"  # for --ray: on this machine
 MOST_SAID = 10  # pictures that can't be read; the file has them all
 
 
@@ -97,7 +93,7 @@ def predict_corpus(
     began = time.monotonic()
     files.refuse_unwritable("--out", out.parent)
     found = pictures.find(names)
-    cluster = None if ray is None else _connected(ray, jobs)
+    machines = None if ray is None else cluster.connected(ray, jobs)
     runtime.load(model, finder=finder, min_score=min_score)  # what is wrong with it is said once, here
     parts = out.with_name(f"{out.name}.parts")
     task = Task(
@@ -118,10 +114,10 @@ def predict_corpus(
             def done(shard: Shard, _: dict[str, Any]) -> None:
                 advance(len(shard.pictures))
 
-            if cluster is None:
+            if machines is None:
                 _by_processes(task, waiting, jobs or files.cores(), done)
             else:
-                _by_ray(cluster, task, waiting, done)
+                _by_ray(machines, task, waiting, done)
         counts = _counted(parts, shards)
         parquet.join([_file(parts, shard) for shard in shards], out)
     shutil.rmtree(parts, ignore_errors=True)
@@ -230,37 +226,6 @@ def _again(shard: Shard, why: str, tries: dict[int, int]) -> Shard:
         )
     logger.warning(f"a worker was lost ({why}); its {len(shard.pictures)} pictures are looked at anew")
     return shard
-
-
-def _connected(address: str, jobs: int | None) -> Any:
-    """Ray, connected. UserError where no cluster answers."""
-    _refuse_deaf(address)
-    import ray  # pyright: ignore[reportMissingImports]
-
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
-    if ray.is_initialized():
-        return ray
-    try:
-        if address == LOCAL:
-            ray.init(num_cpus=jobs or files.cores(), **options)
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"--ray {address}", f"no cluster answers there: {one_line(str(error), 200)}") from error
-    return ray
-
-
-def _refuse_deaf(address: str) -> None:
-    """Raises UserError where nothing listens at HOST:PORT, for which Ray itself waits minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address in (LOCAL, "auto"):
-        return
-    if not host or not port.isdecimal():
-        raise UserError(f"--ray {address}", "expected local, auto, or HOST:PORT of a cluster's head")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise UserError(f"--ray {address}", f"no cluster answers there: {error.strerror or error}") from error
 
 
 def _by_ray(ray: Any, task: Task, waiting: Sequence[Shard], done: Done) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from fiducial import files
 from fiducial.comparison.cells import Cell, Plan
-from fiducial.comparison.train import shares
+from fiducial.comparison.places import Places, shares
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.log import logger, muted
@@ -179,10 +179,10 @@ def find_int8(plan: Plan, budget: Budget, latency: Latency, state: State, second
     return found
 
 
-def timed_candidates(found: Sequence[Timed], data: Data, jobs: int, state: State) -> list[Candidate]:
+def timed_candidates(found: Sequence[Timed], data: Data, places: Places, state: State) -> list[Candidate]:
     """Times a few steps of training of each, and makes candidates of them. What can't be trained is noted as dropped."""
     candidates = []
-    threads, _ = shares(files.cores(), jobs)
+    threads, _ = shares(files.cores(), places.at_once)
     before = torch.get_num_threads()
     torch.set_num_threads(min(before, threads))
     said = time.monotonic()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fiducial import card, files
+from fiducial import files
 from fiducial.comparison import train
 from fiducial.comparison.cells import Cell
-from fiducial.comparison.methods import fit_command
 from fiducial.data.source import Source
 from fiducial.log import logger
 from fiducial.progress import duration
 from fiducial.searching import halving
 from fiducial.searching.halving import Limits, Rung
 from fiducial.searching.state import STUDENT_RUN, Candidate, Clock, State, Tried
+from fiducial.searching.training import Training, is_finished, run_of
 from fiducial.training import history
 
 USEFUL_SHARE = 0.1  # of the epochs that a run can use, that the first rung gives at least
@@ -24,54 +24,37 @@ WORTH_S = 120.0  # left over, from which on the best run goes on
 BESIDE_S = 20.0  # of a run, beside its epochs, before that was measured: imports, scoring, pictures
 
 
-def climb(
-    state: State,
-    source: Source,
-    out: Path,
-    clock: Clock,
-    *,
-    reserve_s: float,
-    jobs: int,
-    progress: bool,
-    keep: Callable[[], None],
-) -> None:
-    """Trains what the rungs of `state` still lack, and plans further ones while time is left.
-
-    `reserve_s`: seconds at the end that are not for training. `keep` writes the state down."""
+def climb(training: Training, *, lessons_s: float = 0.0) -> None:
+    """Trains what the rungs of the state still lack, and plans further ones while time is left, of which `lessons_s` are
+    another's."""
+    state, jobs = training.state, training.places.at_once
     while not state.trained:
         if not state.rungs or state.rungs[-1].done:
-            planned = _next(state, clock.left_s - reserve_s, jobs)
+            planned = _next(state, training.left_s - lessons_s, jobs)
             if not planned:
                 state.trained = True
-                keep()
+                training.keep()
                 return
             runs = _runs_of_next(state)[: planned[0].runs]
             if not state.rungs:
                 _leave_out(state, runs)
             begun = state.rungs[-1].epochs if state.rungs else 0
             # The last run gets all the time that is left, whatever the pace is by then.
-            minutes = max(0.1, round((clock.left_s - reserve_s) / 60, 2)) if len(planned) == len(runs) == 1 else None
+            left = training.left_s - lessons_s
+            minutes = max(0.1, round(left / 60, 2)) if len(planned) == len(runs) == 1 else None
             state.rungs = (*state.rungs, Tried(planned[0].epochs, tuple(runs), begun, minutes))
-            keep()
-            _tell(state, planned, clock)
-        _train(state, source, out, clock, reserve_s, jobs, progress)
-        keep()
+            training.keep()
+            _tell(state, planned, training.clock)
+        _train(training, lessons_s)
+        training.keep()
 
 
-def go_on(
-    state: State,
-    source: Source,
-    out: Path,
-    clock: Clock,
-    *,
-    reserve_s: float,
-    progress: bool,
-    keep: Callable[[], None],
-) -> None:
+def go_on(training: Training) -> None:
     """Trains the best run further in the time that is left over, where that is worth while: once."""
+    state = training.state
     if not state.extended:
         name, _, epochs = state.best()[0]
-        left_s, last = clock.left_s - reserve_s, state.rungs[-1]
+        left_s, last = training.left_s, state.rungs[-1]
         more = int(left_s / (state.candidate(name).pace_s or 1.0)) if name != STUDENT_RUN else 0
         if left_s < WORTH_S or more < 1 or epochs >= state.most_epochs:
             return
@@ -79,33 +62,30 @@ def go_on(
         before = (last.minutes or 0.0) if name in last.runs else 0.0
         rung = Tried(min(epochs + more, state.most_epochs), (name,), epochs, round(before + left_s / 60, 2))
         state.rungs, state.extended = (*state.rungs, rung), True
-        keep()
+        training.keep()
         logger.info(f"{duration(left_s)} are left over: {state.candidate(name).title} goes on from epoch {epochs}")
     if not state.rungs[-1].done:
-        _train(state, source, out, clock, reserve_s, 1, progress)
-        keep()
+        _train(training)
+        training.keep()
 
 
 def cell_of(candidate: Candidate, epochs: int, source: Source, minutes: float | None = None) -> Cell:
     """Makes the run of a candidate up to so many epochs, or about so many where it has minutes."""
     recipe = replace(candidate.recipe, epochs=epochs, minutes=minutes)
-    command = fit_command(source, recipe)
-    return Cell(label=candidate.title, recipe=recipe, folder=f"runs/{candidate.name}", command=command)
+    return run_of(candidate.title, recipe, candidate.name, source)
 
 
 def is_trained(folder: Path, epochs: int) -> bool:
-    """Whether a run has come to its end after so many epochs: what it writes last says so."""
-    path = folder / "metrics.json"
-    if not (train.is_finished(folder) and path.is_file()):
-        return False
-    return int(files.read_object(path).get("epochs", 0)) >= epochs
+    """Whether a run has come to its end after so many epochs."""
+    return is_finished(folder) and int(files.read_object(folder / "metrics.json").get("epochs", 0)) >= epochs
 
 
-def _train(state: State, source: Source, out: Path, clock: Clock, reserve_s: float, jobs: int, progress: bool) -> None:
+def _train(training: Training, lessons_s: float = 0.0) -> None:
     """Trains the last rung and notes its figures. Runs that the minutes don't reach for any more, where epochs took longer
     than was foreseen, are left out; the first are begun in any case."""
+    state, out, jobs = training.state, training.out, training.places.at_once
     rung = state.rungs[-1]
-    cells = [cell_of(state.candidate(name), rung.epochs, source, rung.minutes) for name in rung.runs]
+    cells = [cell_of(state.candidate(name), rung.epochs, training.source, rung.minutes) for name in rung.runs]
     wanted = rung.epochs if rung.minutes is None else rung.begun + 1
     before = {cell.name: _trained(out / cell.folder) for cell in cells}
     began = time.monotonic()
@@ -113,21 +93,13 @@ def _train(state: State, source: Source, out: Path, clock: Clock, reserve_s: flo
     late: list[str] = []
 
     def begins(cell: Cell) -> bool:
-        if len(begun) >= jobs and _expected_s(cell, rung, state, out, begun) > clock.left_s - reserve_s:
+        if len(begun) >= jobs and _expected_s(cell, rung, state, out, begun) > training.left_s - lessons_s:
             late.append(cell.name)
             return False
         begun.append(cell)
         return True
 
-    failures = train.train(
-        cells,
-        out,
-        lambda val: f"val NME {100 * val['nme']:.2f} %",
-        jobs=jobs,
-        progress=progress,
-        finished=lambda folder: is_trained(folder, wanted),
-        begins=begins,
-    )
+    failures = training.run(cells, finished=lambda folder: is_trained(folder, wanted), begins=begins)
     took_s = time.monotonic() - began
     now = {cell.name: _trained(out / cell.folder) for cell in cells}
     made = {name: (now[name][0] - before[name][0], now[name][1] - before[name][1]) for name in now}
@@ -145,9 +117,7 @@ def _train(state: State, source: Source, out: Path, clock: Clock, reserve_s: flo
     if len(rung.failures) == len(rung.runs) and len(state.rungs) == 1:
         raise train.all_failed(rung.failures)
     rung.nme = {
-        cell.name: float(card.read(out / cell.folder / "model.json").metrics["val"]["nme"])
-        for cell in cells
-        if cell.name not in rung.failures and cell.name not in late
+        cell.name: training.nme(cell) for cell in cells if cell.name not in rung.failures and cell.name not in late
     }
     rung.made = {name: now[name][0] for name in rung.nme}
     rung.done = True

@@ -3,14 +3,10 @@ goes on from what it has learnt by labels. Whether that was worth it, val says."
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fiducial import card, files
-from fiducial.comparison import train
 from fiducial.comparison.cells import Cell, recipe_arguments
-from fiducial.comparison.methods import fit_command
 from fiducial.data.source import Source
 from fiducial.distillation import load_teacher, recipe_of
 from fiducial.geometry import Size
@@ -18,7 +14,8 @@ from fiducial.log import logger
 from fiducial.models import packaged_weights
 from fiducial.progress import duration
 from fiducial.searching.space import GRID_PX
-from fiducial.searching.state import STUDENT_RUN, Candidate, Clock, Lesson, State
+from fiducial.searching.state import STUDENT_RUN, Candidate, Lesson, State
+from fiducial.searching.training import Training, is_finished, run_of
 from fiducial.training import history, plan
 from fiducial.training.recipe import Recipe
 
@@ -40,31 +37,23 @@ def seconds_for(state: State, seconds: float) -> float:
     return wanted if state.asked["distill"] and wanted >= 60 * FEWEST_MINUTES else 0.0
 
 
-def teach(
-    state: State,
-    source: Source,
-    out: Path,
-    clock: Clock,
-    *,
-    reserve_s: float,
-    progress: bool,
-    keep: Callable[[], None],
-) -> None:
-    """Trains a teacher and the best run's network by it, where there is time; notes in `state` what came of it."""
+def teach(training: Training) -> None:
+    """Trains a teacher and the best run's network by it, where there is time; notes in the state what came of it."""
+    state, out = training.state, training.out
     lesson = state.lesson
     if lesson is None:
-        left = clock.left_s - reserve_s
+        left = training.left_s
         if not state.asked["distill"] or left < 60 * FEWEST_MINUTES:
             why = "was not wanted" if not state.asked["distill"] else "had no time: more --minutes would give it some"
             state.lesson = Lesson(student=state.best()[0][0], outcome=f"a teacher {why}")
-            keep()
+            training.keep()
             return
         name, _, _ = state.best()[0]
         minutes = round(TEACHER * left / 60, 2)
         teacher = replace(_teacher_of(state.candidate(name)), minutes=minutes)
         lesson = Lesson(student=name, teacher=teacher, teacher_minutes=minutes)
         state.lesson = lesson
-        keep()
+        training.keep()
     if lesson.outcome:
         return
     small = state.candidate(lesson.student)
@@ -73,17 +62,17 @@ def teach(
         assert recipe is not None
         logger.info(
             f"teacher: {recipe.method} on {recipe.backbone} {recipe.size}, {lesson.teacher_minutes:.0f} min; "
-            f"{duration(clock.left_s)} left"
+            f"{duration(training.clock.left_s)} left"
         )
-        cell = Cell(label="teacher", recipe=recipe, folder=f"runs/{TEACHER_RUN}", command=fit_command(source, recipe))
-        failures = _train(cell, out, progress)
+        cell = run_of("teacher", recipe, TEACHER_RUN, training.source)
+        failures = _train(training, cell)
         if failures:
             lesson.outcome = f"the teacher failed: {failures}"
-            keep()
+            training.keep()
             return
-        lesson.teacher_nme = _nme(out / cell.folder)
-        lesson.student_minutes = max(0.1, round((clock.left_s - reserve_s) / 60, 2))
-        keep()
+        lesson.teacher_nme = training.nme(cell)
+        lesson.student_minutes = max(0.1, round((training.left_s) / 60, 2))
+        training.keep()
     assert lesson.teacher is not None
     own = next(nme for name, nme, _ in state.best() if name == lesson.student)
     if not lesson.teacher_nme < BETTER * own:
@@ -91,23 +80,18 @@ def teach(
             f"the teacher, {lesson.teacher.backbone} {lesson.teacher.size}, came to {100 * lesson.teacher_nme:.2f} % in "
             f"{lesson.teacher_minutes:.0f} min, hardly better than its student"
         )
-        keep()
+        training.keep()
         return
-    cell = _student_cell(small, lesson, source, out)
-    lesson.commands = (
-        Cell(label="", recipe=None, folder=f"runs/{TEACHER_RUN}", command=fit_command(source, lesson.teacher)).typed(
-            out
-        ),
-        cell.typed(out),
-    )
+    cell = _student_cell(small, lesson, training.source, out)
+    lesson.commands = (run_of("teacher", lesson.teacher, TEACHER_RUN, training.source).typed(out), cell.typed(out))
     logger.info(
         f"student: {small.label} on {small.recipe.backbone} {small.recipe.size}, {lesson.student_minutes:.0f} min"
     )
-    failures = _train(cell, out, progress)
+    failures = _train(training, cell)
     if failures:
         lesson.outcome = f"the student failed: {failures}"
     else:
-        lesson.student_nme = _nme(out / cell.folder)
+        lesson.student_nme = training.nme(cell)
         lesson.epochs = len(history.read(out / cell.folder / "history.csv"))
         word = "better" if lesson.student_nme < own else "no better"
         lesson.outcome = (
@@ -115,7 +99,7 @@ def teach(
             f"{100 * lesson.student_nme:.2f} %, {word} than the {100 * own:.2f} % by labels alone"
         )
     logger.info(lesson.outcome)
-    keep()
+    training.keep()
 
 
 def _teacher_of(small: Candidate) -> Recipe:
@@ -149,18 +133,6 @@ def _student_cell(small: Candidate, lesson: Lesson, source: Source, out: Path) -
     return Cell(label="student", recipe=recipe, folder=f"runs/{STUDENT_RUN}", command=command)
 
 
-def _train(cell: Cell, out: Path, progress: bool) -> str:
+def _train(training: Training, cell: Cell) -> str:
     """Trains one run to its end; why it failed, "" where it did not."""
-    failures = train.train(
-        [cell], out, lambda val: f"val NME {100 * val['nme']:.2f} %", progress=progress, finished=_is_finished
-    )
-    return failures.get(cell.name, "")
-
-
-def _is_finished(folder: Path) -> bool:
-    return train.is_finished(folder) and (folder / "metrics.json").is_file()
-
-
-def _nme(folder: Path) -> float:
-    with files.ours(folder / "model.json"):
-        return float(card.read(folder / "model.json").metrics["val"]["nme"])
+    return training.run([cell], finished=is_finished).get(cell.name, "")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fiducial import folders
 from fiducial.comparison.cells import Cell, Plan
 from fiducial.comparison.methods import methods_of, plan_of, sizes_of
+from fiducial.comparison.places import Places
 from fiducial.data.facts import facts_of
 from fiducial.data.source import Source
 from fiducial.errors import UserError
@@ -26,6 +26,7 @@ from fiducial.searching.budget import Budget
 from fiducial.searching.space import Timed
 from fiducial.searching.state import Clock, State
 from fiducial.searching.table import Table
+from fiducial.searching.training import Training
 from fiducial.training import fit as fitting
 from fiducial.training import plan as run_plan
 from fiducial.training import recipes
@@ -50,7 +51,7 @@ class Search:
     table: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # of every run, as `fit` has them
     settings: Sequence[str] = ()
-    jobs: int = 1
+    places: Places = field(default_factory=Places)  # that runs are trained in
     int8: bool = True  # networks that keep the budget in int8 alone are thought of, too
     distill: bool = True  # from a larger teacher at the end, where there is time
 
@@ -100,11 +101,10 @@ def search(asked: Search, out: Path, *, progress: bool = False) -> dict[str, Any
             if not now.chosen:
                 _choose(now, asked, data, common, plan, table, out, clock)
             reserve = RESERVE_S + RESERVE * clock.limit_s
-            common_words = {"progress": progress, "keep": partial(state.keep, out, now)}
-            lessons_s = teaching.seconds_for(now, clock.limit_s - reserve)
-            rungs.climb(now, asked.data, out, clock, reserve_s=reserve + lessons_s, jobs=asked.jobs, **common_words)
-            teaching.teach(now, asked.data, out, clock, reserve_s=reserve, **common_words)
-            rungs.go_on(now, asked.data, out, clock, reserve_s=reserve, **common_words)
+            training = Training(now, asked.data, out, clock, reserve, asked.places, progress)
+            rungs.climb(training, lessons_s=teaching.seconds_for(now, training.left_s))
+            teaching.teach(training)
+            rungs.go_on(training)
             shipped = shipping.ship(now, asked.data, out, asked.budget)
             state.keep(out, now)
             used_s = clock.used_s
@@ -164,7 +164,7 @@ def _choose(
     found = candidates.likeliest(found, common.size, weights, now)
     names = ", ".join(f"{space.title_of(each.cell)} {each.entry.ms:.3g} ms{_in(each)}" for each in found)
     logger.info(f"{len(found)} candidates within {budget}: {names}; {len(now.dropped)} dropped")
-    now.candidates = tuple(candidates.timed_candidates(found, data, asked.jobs, now))
+    now.candidates = tuple(candidates.timed_candidates(found, data, asked.places, now))
     now.chosen = True
     state.keep(out, now)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ pytest.importorskip("torch")
 from comparison.small import quick_plan, write_run
 
 from fiducial import files
-from fiducial.comparison import train
+from fiducial.comparison import places, train
 from fiducial.comparison.cells import Cell, Plan
+from fiducial.comparison.places import Places
 from fiducial.training.recipe import Recipe
 
 # Writes what it was called with and a card; cells of seed 2 fail, those of seed 3 are killed.
@@ -53,9 +56,9 @@ def out(tmp_path: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "card.json").write_text(card.read_text())
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(train, "COMMAND", "stand_in:obey")
+    monkeypatch.setattr(places, "COMMAND", "stand_in:obey")
     monkeypatch.setattr(train, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(train, "gpus", list)
+    monkeypatch.setattr(Places, "gpus", [])
     return folder
 
 
@@ -93,7 +96,7 @@ def test_finished_cells_are_kept_begun_ones_resumed_others_started(out: Path, bl
 def test_a_failing_cell_is_told_with_its_last_line_and_the_rest_goes_on(out: Path, blobs: Path) -> None:
     plan = quick_plan(blobs, "deeppose", seeds=5)
     with heard() as lines:
-        failures = trained(plan, out, jobs=3)
+        failures = trained(plan, out, places=Places(3))
     assert failures == {
         "deeppose-test_efficientnet-64x64-s2": "the weights have diverged",
         "deeppose-test_efficientnet-64x64-s3": "killed by SIGKILL (out of memory?)",
@@ -121,11 +124,11 @@ def test_cells_are_asked_about_when_their_turn_comes(out: Path, blobs: Path) -> 
 def test_jobs_run_side_by_side_and_share_cores_and_gpus(
     out: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "gpus", lambda: ["4", "6"])
+    monkeypatch.setattr(Places, "gpus", ["4", "6"])
     monkeypatch.setattr(files, "cores", lambda: 9)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     plan = quick_plan(blobs, "deeppose,heatmap")
-    assert trained(plan, out, jobs=None) == {}
+    assert trained(plan, out) == {}
     one, other = (call_of(out, cell.name) for cell in plan.cells)
     assert one["began"] < other["ended"]  # type: ignore[operator]
     assert other["began"] < one["ended"]  # type: ignore[operator]
@@ -134,9 +137,9 @@ def test_jobs_run_side_by_side_and_share_cores_and_gpus(
     more = quick_plan(blobs, "deeppose,heatmap", seeds=2)
     assert trained(more, out) == {}
     assert call_of(out, more.cells[1].name)["threads"] == "3", "what the user says is the limit"
-    assert train.shares(2, 1) == (2, 1)
-    assert train.shares(2, 4) == (1, 1)
-    assert train.shares(64, 2) == (32, 8)
+    assert places.shares(2, 1) == (2, 1)
+    assert places.shares(2, 4) == (1, 1)
+    assert places.shares(64, 2) == (32, 8)
 
 
 def test_time_left_goes_by_the_speed_measured() -> None:
@@ -173,7 +176,54 @@ def test_commands_run_on_whatever_becomes_of_others(tmp_path: Path) -> None:
     """By real processes: one of the two is no command of ours."""
     commands = {"bad": ("nonsense",), "good": ("fit", "--help")}
     cells = [Cell(label=name, recipe=Recipe(), folder=name, command=command) for name, command in commands.items()]
-    failures = train.train(cells, tmp_path, str, jobs=2)
+    failures = train.train(cells, tmp_path, str, places=Places(2))
     assert "nonsense" in failures["bad"]
     assert failures["good"] == "ended without a result"
     assert "$ fiducial fit --help" in (tmp_path / "good" / "log.txt").read_text()
+
+
+@pytest.mark.long
+def test_a_cluster_gives_the_weights_of_this_machine_with_a_worker_lost(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process that Ray gives the second run to dies of it; another one trains it."""
+    ray = pytest.importorskip("ray")
+    plan = quick_plan(blobs, "deeppose", seeds=2)
+    assert trained(plan, tmp_path / "here") == {}
+    lost = tmp_path / "lost"
+
+    def dying(arguments: list[str], folder: str, *more: Any) -> dict[str, str]:
+        if folder.endswith("s1") and not lost.exists():
+            lost.touch()
+            os._exit(9)
+        return places.obey(arguments, folder, *more)
+
+    monkeypatch.setattr(places, "IN_RAY", dying)
+    try:
+        there = Places.of(None, "local")
+        assert there.at_once == 1
+        assert trained(plan, tmp_path / "there", places=there) == {}
+    finally:
+        ray.shutdown()
+    assert lost.exists()
+    for cell in plan.cells:
+        here, there = (
+            (tmp_path / place / cell.folder / "model.safetensors").read_bytes() for place in ("here", "there")
+        )
+        assert here == there
+
+
+@pytest.mark.long
+def test_what_fails_on_a_cluster_is_told_as_here(blobs: Path, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    plan = quick_plan(blobs, "deeppose")
+    [cell] = plan.cells
+    broken = [replace(cell, command=(*cell.command[:-1], "--nonsense"))]
+    try:
+        failures = [
+            train.train(broken, tmp_path / name, str, places=Places.of(1, ray_address))
+            for name, ray_address in (("here", None), ("there", "local"))
+        ]
+    finally:
+        ray.shutdown()
+    assert failures[0] == failures[1] != {}

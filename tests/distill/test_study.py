@@ -21,6 +21,7 @@ from fiducial import cli
 from fiducial.comparison import by_teacher, runs, students, table, train, workflow
 from fiducial.comparison.cells import Plan
 from fiducial.comparison.costs import VariantCost
+from fiducial.comparison.places import Places
 from fiducial.comparison.students import Study
 from fiducial.comparison.table import Row
 from fiducial.data.source import Source
@@ -63,7 +64,7 @@ def test_a_study_runs_and_a_failing_run_does_not_stop_it(motion_teacher: Teacher
     (broken / "recipe.json").write_text("{}")
     mine = asked(motion_teacher.path, clips)
     with heard() as lines:
-        figures = workflow.study(mine, out, jobs=2)
+        figures = workflow.study(mine, out, places=Places(2))
     assert list(figures["failures"]) == ["L2-random-s0"]
     assert {row["name"] for row in figures["rows"]} == {"L1, random", "without the teacher"}
     assert any("initialisations are not compared" in line for line in lines)

@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 from fiducial.data.source import Source
 from fiducial.searching import rungs
 from fiducial.searching.state import Candidate, Clock, State, Tried
+from fiducial.searching.training import Training
 from fiducial.training.recipe import Recipe
 
 
@@ -50,23 +51,22 @@ def test_time_that_is_left_over_goes_to_the_best_run_once(tmp_path: Path, monkey
     """600 s at 2 s an epoch are 300 more; its last rung had 4 minutes, from which a run counts on: 14."""
     trained: list[Tried] = []
 
-    def train(state: State, *_: object) -> None:
-        trained.append(state.rungs[-1])
-        state.rungs[-1].done = True
-        state.rungs[-1].nme = {"best": 0.04}
+    def train(training: Training) -> None:
+        rung = training.state.rungs[-1]
+        trained.append(rung)
+        rung.done, rung.nme = True, {"best": 0.04}
 
     monkeypatch.setattr(rungs, "_train", train)
-    clock = Clock(0.0, 10.0)
     last = Tried(50, ("best",), begun=20, minutes=4.0, done=True, nme={"best": 0.05}, made={"best": 60})
     state = State({}, candidates=(candidate("best", 2.0),), most_epochs=1000, rungs=(last,))
-    words = {"reserve_s": 0.0, "progress": False, "keep": lambda: None}
-    rungs.go_on(state, Source(tmp_path), tmp_path, clock, **words)  # type: ignore[arg-type]
+    training = Training(state, Source(tmp_path), tmp_path, Clock(0.0, 10.0), 0.0)
+    rungs.go_on(training)
     [rung] = trained
     assert (rung.runs, rung.begun) == (("best",), 60)
     assert 355 <= rung.epochs <= 360
     assert rung.minutes == pytest.approx(14.0, abs=0.05)
-    rungs.go_on(state, Source(tmp_path), tmp_path, clock, **words)  # type: ignore[arg-type]
+    rungs.go_on(training)
     assert len(trained) == 1
     short = State({}, candidates=(candidate("best", 2.0),), most_epochs=1000, rungs=(last,))
-    rungs.go_on(short, Source(tmp_path), tmp_path, Clock(0.0, 1.0), **words)  # type: ignore[arg-type]
+    rungs.go_on(Training(short, Source(tmp_path), tmp_path, Clock(0.0, 1.0), 0.0))
     assert len(trained) == 1, "a minute is not worth it"

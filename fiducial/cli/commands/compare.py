@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption, PartAloneOption, choices
+from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption, PartAloneOption, RayOption, choices
 from fiducial.cli.output import finish, has_bar
 from fiducial.errors import UserError
 
@@ -42,7 +42,10 @@ def compare(
     runs: Annotated[
         list[str] | None, typer.Option(help="Finished runs or exported files to compare, alone or beside the methods.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time [1, or one a GPU].")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time [1, or one a GPU, or with --ray one a machine].")
+    ] = None,
+    ray: RayOption = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
     part: PartAloneOption = None,
@@ -74,6 +77,7 @@ def compare(
         split=split,
         baseline=baseline,
         jobs=jobs,
+        ray=ray,
         progress=has_bar(json_file),
         **chosen,
     )

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, ImagesOption, JsonOption, PartAloneOption, a_model, choices, refuse
+from fiducial.cli.options import (
+    CategoryOption,
+    ImagesOption,
+    JsonOption,
+    PartAloneOption,
+    RayOption,
+    a_model,
+    choices,
+    refuse,
+)
 from fiducial.cli.output import finish, has_bar, is_printed
 from fiducial.log import logger
 
@@ -65,6 +74,7 @@ def distill(
         Path | None, typer.Option(help="Study: a labelled set on which such weights are learnt first.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Study: runs at a time [1, or one a GPU].")] = None,
+    ray: RayOption = None,
     images: ImagesOption = None,
     category: CategoryOption = None,
     part: PartAloneOption = None,
@@ -89,7 +99,8 @@ def distill(
     from fiducial.distillation import DISTANCE, MEANINGS
 
     chosen |= {"student": student, "progress": has_bar(json_file)}
-    of_studies = {"seeds": seeds, "losses": losses, "transfer": transfer, "pretrain_on": pretrain_on, "jobs": jobs}
+    of_studies = {"seeds": seeds, "losses": losses, "transfer": transfer, "pretrain_on": pretrain_on}
+    of_studies |= {"jobs": jobs, "ray": ray}
     if study:
         of_one = {"loss": loss, **{name: chosen.pop(name) for name in ("init", "resume", "devices", "node")}}
         chosen.pop("plan")

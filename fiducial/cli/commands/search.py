@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from fiducial.cli.options import CategoryOption, DataPath, ImagesOption, JsonOption, PartAloneOption, choices, existing
+from fiducial.cli.options import (
+    CategoryOption,
+    DataPath,
+    ImagesOption,
+    JsonOption,
+    PartAloneOption,
+    RayOption,
+    choices,
+    existing,
+)
 from fiducial.cli.output import finish, has_bar
 
 ORDER = 75
@@ -45,7 +54,10 @@ def search(
             help="Latencies that `fiducial bench` measured on the device [measured here first].",
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time [1, or one a GPU, or with --ray one a machine].")
+    ] = None,
+    ray: RayOption = None,
     int8: Annotated[bool, typer.Option(help="Think of networks that keep the budget in int8 alone, too.")] = True,
     distill: Annotated[
         bool, typer.Option(help="At the end, where there is time, a larger network teaches the best one.")
@@ -79,6 +91,7 @@ def search(
         sizes=sizes,
         table=table,
         jobs=jobs,
+        ray=ray,
         int8=int8,
         distill=distill,
         progress=has_bar(json_file),
