@@ -187,12 +187,18 @@ def origins_of(path: Path) -> dict[str, str]:
     return {path.name: NOT_STATED} if card is None else {**(card.derived_from or {}), folder.name: card.licence}
 
 
-def initialise_from(detector: Detector, source: Path) -> str:
+def initialise_from(detector: Detector, source: Path, plan: checkpoints.Plan | None = None) -> str:
     """Fills `detector` with weights of a run folder, a file of ours or another project's; gives a line that says what
     matched. See `checkpoints.initialise`."""
     spec = detector.spec
     return checkpoints.initialise(
-        detector, source, backbone=spec.backbone, method=spec.method, size=spec.size, points=spec.skeleton.points
+        detector,
+        source,
+        backbone=spec.backbone,
+        method=spec.method,
+        size=spec.size,
+        points=spec.skeleton.points,
+        plan=plan,
     )
 
 

@@ -29,7 +29,7 @@ from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.report import detector_report
 from fiducial.report.run_page import files_of
-from fiducial.training import plan, preflight, run, unlabelled
+from fiducial.training import exported_weights, plan, preflight, run, unlabelled
 from fiducial.training.device import worker_count
 from fiducial.training.history import ToBeat
 from fiducial.training.label_check import check_labels
@@ -41,7 +41,7 @@ from fiducial.training.recipe import Recipe
 from fiducial.training.scoring import PointErrors
 from fiducial.training.unlabelled import Calibration, SelfTaught
 from fiducial.training.work import Outcome, Prepare, Work
-from fiducial.types import Instances, Problem, Skeleton
+from fiducial.types import Batch, Instances, Problem, Skeleton
 
 if TYPE_CHECKING:  # Lightning
     from fiducial.training.watch import Teaching
@@ -310,7 +310,10 @@ def usual_recipe() -> Recipe:
 
 def build_detector(recipe: Recipe, data: Data) -> tuple[Detector, str]:
     """An untrained detector for the data's points, and where its weights came from."""
-    return detector_of(recipe, data.train.skeleton)
+    detector, initialization = detector_of(recipe, data.train.skeleton)
+    if recipe.init is not None and exported_weights.is_exported(Path(recipe.init)):
+        exported_weights.renormalise(detector, _plain_crops(data, recipe, exported_weights.CROPS).image)
+    return detector, initialization
 
 
 def detector_of(recipe: Recipe, skeleton: Skeleton) -> tuple[Detector, str]:
@@ -320,24 +323,32 @@ def detector_of(recipe: Recipe, skeleton: Skeleton) -> tuple[Detector, str]:
         detector = detectors.build(spec, recipe.pretrained)
         return detector, detector.backbone.initialization
     detector = detectors.build(spec, "no")
-    logger.warning(detectors.initialise_from(detector, Path(recipe.init)))
+    source = Path(recipe.init)
+    plan = exported_weights.plan_of(source) if exported_weights.is_exported(source) else None
+    logger.warning(detectors.initialise_from(detector, source, plan))
     return detector, str(recipe.init)
 
 
 def origins_of(recipe: Recipe, detector: Detector) -> dict[str, str]:
     """Lists what an untrained detector's weights come from; name -> licence. Random ones come from nothing."""
     if recipe.init is not None:
-        return detectors.origins_of(Path(recipe.init))
+        source = Path(recipe.init)
+        return (exported_weights if exported_weights.is_exported(source) else detectors).origins_of(source)
     backbone = detector.backbone
     return {} if backbone.initialization == "random" else {backbone.initialization: backbone.licence}
 
 
 def _preflight(objective: Supervised, data: Data, recipe: Recipe, rate: float, device: torch.device) -> str:
     """On eight plain crops."""
-    size, plain = recipe.size, AugmentSpec.none()
-    probe = next(iter(loading.loader(data.train, size, min(8, recipe.batch_size), plain, padding=recipe.padding)))
+    probe = _plain_crops(data, recipe, min(8, recipe.batch_size))
     seconds = PREFLIGHT_SECONDS if recipe.minutes is None else min(PREFLIGHT_SECONDS, 3 * recipe.minutes)  # a twentieth
     return preflight.overfit(objective, probe, data.train, lr=rate, device=device, max_seconds=seconds)
+
+
+def _plain_crops(data: Data, recipe: Recipe, count: int) -> Batch:
+    """A batch of train, not augmented."""
+    count = min(count, len(data.train))
+    return next(iter(loading.loader(data.train, recipe.size, count, AugmentSpec.none(), padding=recipe.padding)))
 
 
 def _report(

@@ -17,7 +17,7 @@ pytest.importorskip("onnxscript")
 
 import fiducial  # noqa: E402
 from fiducial import cli, records  # noqa: E402
-from fiducial.comparison import train  # noqa: E402
+from fiducial.comparison import places  # noqa: E402
 from fiducial.errors import Failure, UserError  # noqa: E402
 from fiducial.searching import bench, candidates, networks, rungs, state, teaching, workflow  # noqa: E402
 from fiducial.searching import table as tables  # noqa: E402
@@ -58,7 +58,7 @@ class InThisProcess:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> type[InThisProcess]:
     """Runs in this process, few measurements, rungs of few epochs."""
-    monkeypatch.setattr(train, "Worker", InThisProcess)
+    monkeypatch.setattr(places, "Worker", InThisProcess)
     monkeypatch.setattr(InThisProcess, "commands", [])
     monkeypatch.setattr(InThisProcess, "killed_at", None)
     monkeypatch.setattr(bench, "REPEATS", 2)

@@ -143,20 +143,23 @@ def fill(network: nn.Module, plan: Plan, path: Path) -> str:
 
 
 def initialise(
-    network: nn.Module, source: Path, *, backbone: str, method: str, size: Size, points: tuple[str, ...]
+    network: nn.Module,
+    source: Path,
+    *,
+    backbone: str,
+    method: str,
+    size: Size,
+    points: tuple[str, ...],
+    plan: Plan | None = None,
 ) -> str:
     """Fills an untrained detector with weights of a file or run folder; gives a line that says what was taken.
 
     The backbone must be the file's; of a U-Net, the encoder may come alone. Of the head, tensors of the same method,
     name and shape are taken, of a run of ours if its points are the same; the others stay random and are listed. Files
-    that nobody knows must have our names, or those of the same network in timm."""
-    foreign = file_at(source)
-    if foreign is None and source.is_dir():
-        refuse_exported(source)
-    contents = read(foreign or (source / "model.safetensors" if source.is_dir() else source))
+    that nobody knows must have our names, or those of the same network in timm. `plan`: what the source holds, where that is
+    known already."""
     own = network.state_dict()
-    known = None if foreign is None else source_of(contents.shapes)
-    plan = _by_names(contents, list(own), backbone) if known is None else _planned(known, contents)
+    plan = _read(source, list(own), backbone) if plan is None else plan
     same_head = _same_head(plan, method, points)
     fitting = {
         name: value
@@ -178,12 +181,22 @@ def initialise(
     notes = [
         f"--init {source}: {len(fitting)} of {len(own)} tensors taken"
         + (f", of {plan.total} in the file" if plan.total != len(fitting) else ""),
-        *([] if known is None else [f"recognised as {plan.project}, {plan.backbone}"]),
-        *([] if known is None and plan.method is None else _advice(plan, method, size, points)),
+        *([f"recognised as {plan.project}, {plan.backbone}"] if plan.project else []),
+        *(_advice(plan, method, size, points) if plan.project or plan.method is not None else []),
         *([f"random as before: {', '.join(left)}{whole}"] if left else []),
         *([f"not used: {len(unused)} tensors such as {unused[0]}"] if unused else []),
     ]
     return "; ".join(notes)
+
+
+def _read(source: Path, own: list[str], backbone: str) -> Plan:
+    """What a file or run folder holds for a network with tensors of the names `own`."""
+    foreign = file_at(source)
+    if foreign is None and source.is_dir():
+        refuse_exported(source)
+    contents = read(foreign or (source / "model.safetensors" if source.is_dir() else source))
+    known = None if foreign is None else source_of(contents.shapes)
+    return _by_names(contents, own, backbone) if known is None else _planned(known, contents)
 
 
 def _by_names(contents: Contents, own: list[str], backbone: str) -> Plan:
