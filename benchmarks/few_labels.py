@@ -8,7 +8,8 @@ so that the fewer are among the more. Two networks learn from them in the same s
 unlabelled images too, which are the rest of train, its labels unseen, or what `--unlabelled` names. Printed: NME on val of
 the epoch that was kept, with an interval of 95 % (bootstrap over val's instances, of the mean over the seeds), the paired
 difference, and how long each took; first the floor, the mean shape of the labels. A run that is in `--out` already is not
-made again. `--steps 3750 --arms labels` says what the time that the unlabelled images cost is worth without them."""
+made again. `--arms labels,start --init face` learns from labels alone both times, the second time from the weights of a
+detector, as its network. `--steps 3750 --arms labels` says what the time that the unlabelled images cost is worth without them."""
 
 from __future__ import annotations
 
@@ -27,9 +28,12 @@ import fiducial
 from fiducial.comparison import statistics
 from fiducial.evaluation import bootstrap, evaluate, floor
 from fiducial.models import detector as detectors
+from fiducial.training import fit as fitting
+from fiducial.training.recipe import Recipe
 from fiducial.types import Instances
 
 ARMS = ("labels", "unlabelled")
+START = "start"
 EPOCHS = 30  # that val is scored in
 
 
@@ -48,15 +52,19 @@ def cell(
         return json.loads(file.read_text())
     batch = min(options.batch_size, len(few))
     began = time.perf_counter()
+    network: dict[str, Any] = {"method": options.method, "backbone": options.backbone, "size": options.size}
+    head: list[str] = []
+    if arm == START:
+        spec = fitting.starting_network(Recipe(init=options.init))
+        network = {"init": options.init, "method": spec.method, "backbone": spec.backbone, "size": str(spec.size)}
+        head = [f"head.{name}={json.dumps(value)}" for name, value in spec.head.items()]
     run = fiducial.fit(
         few,
         out,
         val=val,
         unlabelled=pool if arm == "unlabelled" else None,
-        method=options.method,
-        backbone=options.backbone,
+        **network,
         pretrained=options.pretrained,
-        size=options.size,
         seed=seed,
         epochs=EPOCHS,
         batch_size=batch,
@@ -65,7 +73,7 @@ def cell(
         precision="fp32",
         memory_format="channels_last",
         passes=options.steps / EPOCHS / max(1, len(few) // batch),
-        settings=options.set + (options.set_unlabelled if arm == "unlabelled" else []),
+        settings=[*head, *options.set, *(options.set_unlabelled if arm == "unlabelled" else [])],
     )
     seconds = time.perf_counter() - began
     detector, _ = detectors.load(out)
@@ -94,6 +102,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--set", action="append", default=[], help="any setting of both, as `fiducial fit` has it")
     parser.add_argument("--set-unlabelled", action="append", default=[], help="of the second alone")
+    parser.add_argument("--init", help="weights that the arm `start` begins with: a run folder, an exported file, face")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="keeps the runs, and takes those that are there")
@@ -127,8 +136,8 @@ def main() -> None:
                     "seconds": float(np.mean([each["seconds"] for each in cells])),
                     "told": [each["unlabelled"] for each in cells],
                 }
-            if len(errors) == 2:
-                difference = statistics.paired_bootstrap(errors["unlabelled"], errors["labels"])
+            if len(arms := list(errors)) == 2:
+                difference = statistics.paired_bootstrap(errors[arms[1]], errors[arms[0]])
                 row["difference"] = [difference.mean, difference.low, difference.high]
             rows.append(row)
     print_table(rows, options)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fiducial.card import NOT_STATED
+from fiducial.card import NOT_STATED, DetectorSpec
 from fiducial.drawnfaces import procedural_faces
 from fiducial.errors import UserError
 from fiducial.geometry import Size
@@ -28,7 +28,7 @@ from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.runtime import Exported
 
 PREFIX = "network/detector."  # of the names of parameters in the file
-FOLDED = "_bias"  # what a normalisation became, behind the name of the weights that it was folded into
+LAYERS = ("Conv", "ConvTranspose", "Gemm")  # operators with weights and a bias
 LIMIT_PX = 0.05  # of a crop, that the network's points may be from the file's
 CROPS = 32  # that statistics are measured on
 
@@ -47,6 +47,12 @@ def origins_of(source: Path) -> dict[str, str]:
     """Lists what went into an exported file; name -> licence."""
     export, name = runtime.export_of(source), runtime.resolved(source).name
     return {name: NOT_STATED} if export is None else {**(export.card.derived_from or {}), name: export.card.licence}
+
+
+def network_of(source: Path) -> DetectorSpec | None:
+    """Describes the network in an exported file; None of another project's."""
+    export = runtime.export_of(source)
+    return None if export is None else export.card.spec
 
 
 def plan_of(source: Path) -> Plan:
@@ -125,50 +131,72 @@ def _refuse_others(source: Path, name: str, export: ExportCard | None) -> None:
 
 def _fill(detector: Detector, file: Path) -> dict[str, str]:
     """Fills a detector with what the file holds; our name of each tensor that has its value now -> the file's."""
-    held, is_scaled = _tensors(file)
+    held, biases, products, is_scaled = _tensors(file)
     own, names = detector.state_dict(), dict[str, str]()
-    for name, tensor in own.items():
-        value = held.get(name)
-        if value is not None and value.shape == tensor.shape:
-            tensor.copy_(value)
-            names[name] = PREFIX + name
-    for place, (convolution, norm) in enumerate(_pairs(detector).items()):
-        bias = held.get(f"{convolution}.weight{FOLDED}", held.get(f"{convolution}.bias"))
-        if f"{convolution}.weight" not in names or bias is None:
+
+    def put(name: str, value: Any, theirs: str) -> None:
+        own[name].copy_(torch.as_tensor(value).expand_as(own[name]))
+        names[name] = PREFIX + theirs
+
+    for name, value in held.items():
+        if name in own and value.shape == own[name].shape:
+            put(name, value, name)
+    for place, (layer, norm) in enumerate(_layers(detector).items()):
+        weight = f"{layer}.weight"
+        if (
+            weight not in names
+        ):  # of several inputs at once a layer is a product with its weights turned, under another name
+            turned = next((each for each in products if each.T.shape == own[weight].shape), None)
+            if turned is not None:
+                put(weight, turned.T, weight)
+                products = [each for each in products if each is not turned]
+                continue
+        if weight not in names:
             continue
-        if is_scaled and place == 0:
-            deviation = torch.tensor(detector.spec.normalization.std) if detector.spec.normalization else torch.ones(3)
-            own[f"{convolution}.weight"].mul_(deviation[:, None, None])
-        if norm is None:
-            own[f"{convolution}.bias"].copy_(bias)
-            names[f"{convolution}.bias"] = f"{PREFIX}{convolution}.weight{FOLDED}"
-            continue
-        eps = cast(float, detector.get_submodule(norm).eps)
-        for part, values in (("weight", 1.0), ("bias", bias), ("running_mean", 0.0), ("running_var", 1 - eps)):
-            own[f"{norm}.{part}"].copy_(torch.as_tensor(values).expand_as(own[f"{norm}.{part}"]))
-            names[f"{norm}.{part}"] = f"{PREFIX}{convolution}.weight{FOLDED}"
+        if is_scaled and place == 0 and detector.spec.normalization is not None:
+            own[weight].mul_(torch.tensor(detector.spec.normalization.std)[:, None, None])
+        bias = biases.get(weight, 0.0)
+        if norm is not None:
+            eps = cast(float, detector.get_submodule(norm).eps)
+            for part, value in (("weight", 1.0), ("bias", bias), ("running_mean", 0.0), ("running_var", 1 - eps)):
+                put(f"{norm}.{part}", value, weight)
+        elif f"{layer}.bias" in own:
+            put(f"{layer}.bias", bias, weight)
     return names
 
 
-def _tensors(file: Path) -> tuple[dict[str, Tensor], bool]:
-    """The file's tensors without their prefix, and whether the deviations of colours are within the first weights."""
+def _tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor], bool]:
+    """The file's tensors without their prefix, the bias of each layer by the name of its weights (its own may be another's,
+    where two are equal), factors of matrix products in their order, and whether the deviations of colours are within the
+    first weights."""
     import onnx
-    from onnx import numpy_helper
+    from onnx import helper, numpy_helper
 
     graph = onnx.load(str(file)).graph
-    inner = [
-        onnx.helper.get_attribute_value(each) for node in graph.node for each in node.attribute if each.HasField("g")
-    ]
-    values = [each for part in (graph, *inner) for each in part.initializer]
-    held = {each.name.partition(PREFIX)[2]: numpy_helper.to_array(each) for each in values if PREFIX in each.name}
-    divides = any(
-        node.op_type == "Div" and "normalisation" in node.name for part in (graph, *inner) for node in part.node
+    inner = [helper.get_attribute_value(each) for node in graph.node for each in node.attribute if each.HasField("g")]
+    nodes = [node for part in (graph, *inner) for node in part.node]
+    values = {
+        each.name: torch.from_numpy(numpy_helper.to_array(each).copy())
+        for part in (graph, *inner)
+        for each in part.initializer
+    }
+    biases = {
+        node.input[1].partition(PREFIX)[2]: values[node.input[2]]
+        for node in nodes
+        if node.op_type in LAYERS and len(node.input) > 2 and node.input[2] in values
+    }
+    products = [values[node.input[1]] for node in nodes if node.op_type == "MatMul" and node.input[1] in values]
+    divides = any(node.op_type == "Div" and "normalisation" in node.name for node in nodes)
+    return (
+        {name.partition(PREFIX)[2]: value for name, value in values.items() if PREFIX in name},
+        biases,
+        products,
+        not divides,
     )
-    return {name: torch.from_numpy(value.copy()) for name, value in held.items()}, not divides
 
 
-def _pairs(detector: Detector) -> dict[str, str | None]:
-    """Each convolution, in the order in which they work, -> the normalisation that takes its answer, and nothing else."""
+def _layers(detector: Detector) -> dict[str, str | None]:
+    """Each layer of weights, in the order in which they work, -> the normalisation that takes its answer, if any."""
     names = {module: name for name, module in detector.named_modules()}
     made: dict[int, str] = {}
     pairs: dict[str, str | None] = {}

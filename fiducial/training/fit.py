@@ -162,8 +162,19 @@ def planned_work(
 def planned(data: Data, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, list[Choice], Facts]:
     """Decides by the data and this machine what nobody has `given`."""
     facts = facts_of(data.train)
-    recipe, choices = plan.plan_of(facts, recipe, given, partial(pace_here, data), packaged_weights.here())
+    recipe, choices = plan.plan_of(
+        facts, recipe, given, partial(pace_here, data), packaged_weights.here(), starting_network(recipe)
+    )
     return recipe, choices, facts
+
+
+def starting_network(recipe: Recipe) -> DetectorSpec | None:
+    """Describes the detector of ours whose weights a run starts from; None where there is none, or another project's."""
+    source = Path(recipe.init or "")
+    if recipe.init is not None and exported_weights.is_exported(source):
+        return exported_weights.network_of(source)
+    folder = source.parent if source.name == "model.safetensors" else source
+    return detectors.load_card(folder).spec if recipe.init and (folder / "model.json").is_file() else None
 
 
 def told_plan(data: Data, recipe: Recipe, given: Collection[str]) -> dict[str, Any]:

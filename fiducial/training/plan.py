@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fiducial import config, files
+from fiducial.card import DetectorSpec
 from fiducial.data.facts import ALL_DIRECTIONS_DEGREES, Facts
 from fiducial.log import logger
+from fiducial.models import catalog
 from fiducial.training.recipe import Recipe
 
 if TYPE_CHECKING:  # torch
@@ -62,15 +64,19 @@ def plan_of(
     given: Collection[str],
     measure: Measure | None = None,
     weights: Collection[str] = (),
+    start: DetectorSpec | None = None,
 ) -> tuple[Recipe, list[Choice]]:
     """Decides what of `recipe` nobody has `given`, settings as --set names them, and gives it with the choices.
 
     measure: tells the pace of a recipe on this machine; without one, time plays no part. weights: backbones whose
-    ImageNet weights are on this disk."""
+    ImageNet weights are on this disk. start: the network whose weights the run starts from, where that is one of ours."""
     choices: list[Choice] = []
+    if start is not None:
+        recipe = decided(recipe, _as_begun(start, recipe, given), given, choices)
     if PRETRAINED in weights and recipe.pretrained != "no" and recipe.init is None:
         recipe = decided(recipe, _backbone(recipe), given, choices)
-    for decide in (_input, _views, _batch):
+    known = {choice.setting for choice in choices}
+    for decide in (_input, _views, _batch) if "size" not in known else (_views, _batch):
         recipe = decided(recipe, decide(facts, recipe), given, choices)
     pace = None if measure is None or recipe.minutes is None else measure(recipe)
     if pace is not None:
@@ -139,6 +145,18 @@ def _is_given(setting: str, given: Collection[str]) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------------- choices
+
+
+def _as_begun(start: DetectorSpec, recipe: Recipe, given: Collection[str]) -> list[Choice]:
+    """A run that starts from a detector's weights is of its network; its head's too, where that learns from labels."""
+    why = "the weights of --init are of such a network"
+    own: dict[str, Any] = {"backbone": start.backbone, "size": [start.size.w, start.size.h], "padding": start.padding}
+    module = catalog.head_module(start.method)
+    if not module.Head.learns_without_labels and ("method" not in given or recipe.method == start.method):
+        usual = config.to_dict(module.Spec())
+        own |= {"method": start.method}
+        own |= {f"head.{name}": value for name, value in start.head.items() if value != usual.get(name)}
+    return [Choice(name, value, why) for name, value in own.items()]
 
 
 def _backbone(recipe: Recipe) -> list[Choice]:
