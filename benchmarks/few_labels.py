@@ -56,6 +56,7 @@ def cell(
     head: list[str] = []
     if arm == START:
         spec = fitting.starting_network(Recipe(init=options.init))
+        assert spec is not None, "--init: expected a detector of Fiducial's"
         network = {"init": options.init, "method": spec.method, "backbone": spec.backbone, "size": str(spec.size)}
         head = [f"head.{name}={json.dumps(value)}" for name, value in spec.head.items()]
     run = fiducial.fit(

@@ -105,6 +105,15 @@ def nothing_at(path: Path, expected: str = "") -> UserError:
     return UserError(path, f"no such file or folder{expected and f'; expected {expected}'}{guess}")
 
 
+def counted(number: int, noun: str) -> str:
+    """Counts things in words.
+
+    >>> counted(1, "image"), counted(2, "image")
+    ('1 image', '2 images')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def first_line(error: BaseException) -> str:
     """Gives the first line of a message that says something; the error's kind where none does."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

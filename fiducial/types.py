@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from fiducial import geometry
-from fiducial.errors import UserError, did_you_mean, one_line
+from fiducial.errors import UserError, counted, did_you_mean, one_line
 from fiducial.lazy import imported
 
 if TYPE_CHECKING:  # neither is there without the extra `train`
@@ -432,7 +432,7 @@ class Keypoints:
 
     def __repr__(self) -> str:
         names = self.skeleton.points if self.skeleton else tuple(f"point {i}" for i in range(self.xy.shape[-2]))
-        lines = [f"Keypoints of {len(self)} instance{'s' * (len(self) != 1)}, {len(names)} points each, px:"]
+        lines = [f"Keypoints of {counted(len(self), 'instance')}, {counted(len(names), 'point')} each, px:"]
         for row, one in enumerate(itertools.islice(self, 3)):
             shown = [
                 f"{name} ({float(x):.1f}, {float(y):.1f}) {float(score):.2f}"

@@ -18,6 +18,7 @@ from fiducial.comparison.runs import NAMES
 from fiducial.comparison.scores import JITTERS
 from fiducial.comparison.table import NME, Comparison, Contrast, Row
 from fiducial.data import groups
+from fiducial.errors import counted
 from fiducial.evaluation import floor
 from fiducial.evaluation.floor import Floor
 from fiducial.profiling.machine import processor
@@ -248,7 +249,7 @@ def series_note(names: Sequence[str]) -> list[str]:
 
 
 def _measured() -> list[str]:
-    threads = f"{costs.THREADS} thread{'s' if costs.THREADS > 1 else ''}"
+    threads = counted(costs.THREADS, "thread")
     return [
         f"Milliseconds: {processor()}, {threads}, bound to a core, one uint8 crop in, points out, normalisation and "
         "decoding included; a process for each model and runtime, asked in turn, the median of all runs, in CPU time, which "

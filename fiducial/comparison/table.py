@@ -16,6 +16,7 @@ from fiducial.comparison import statistics
 from fiducial.comparison.costs import VariantCost
 from fiducial.comparison.runs import NAMES, Variant
 from fiducial.comparison.statistics import Difference, Spread
+from fiducial.errors import counted
 from fiducial.files import finite
 from fiducial.report.page import Fact, Section
 from fiducial.report.plot import Chart
@@ -88,7 +89,7 @@ class Contrast:
     def words(self) -> str:
         """Says how large the difference is and whether to believe it."""
         measure, apart = self.measure, self.difference
-        seeds = f"{apart.seeds} seed{'s' if apart.seeds > 1 else ''}"
+        seeds = counted(apart.seeds, "seed")
         if apart.within_noise:
             verdict = f"no difference beyond noise with {seeds}"
         elif apart.seeds == 1:

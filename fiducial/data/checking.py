@@ -13,7 +13,7 @@ import numpy as np
 from fiducial import geometry
 from fiducial.data.file_names import listing
 from fiducial.data.images import FileImages, file_header, keeps_stored, upright_size
-from fiducial.errors import UserError
+from fiducial.errors import UserError, counted
 from fiducial.geometry import Size
 from fiducial.types import Findings, Images, Instances, Problem, Skeleton
 
@@ -201,7 +201,7 @@ def _on_broken_pictures(
     broken = _broken_pictures(instances, np.unique(instances.image_row[used]), verify, image_size)
     counts = np.bincount(instances.image_row[used], minlength=len(instances.images))
     for row, text in broken.items():
-        what = f"{text}; {counts[row]} annotation{'s' if counts[row] > 1 else ''} left out"
+        what = f"{text}; {counted(counts[row], 'annotation')} left out"
         findings.add(f"image {instances.image_id[row]}", what, instances.images.name(row))
     return np.isin(instances.image_row, list(broken))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fiducial import files, geometry
 from fiducial.data import augment
+from fiducial.errors import counted
 from fiducial.geometry import Size
 from fiducial.types import Instances
 
@@ -44,7 +45,7 @@ class Facts:
         low, middle, high = self.side_px
         turned = "" if np.isnan(self.turn_degrees) else f", 95 % turned by up to {self.turn_degrees:.0f} degrees"
         return (
-            f"{self.instances} instances on {self.images} images, {self.points} points, {middle:.0f} px long ({low:.0f} to "
+            f"{counted(self.instances, 'instance')} on {counted(self.images, 'image')}, {counted(self.points, 'point')}, {middle:.0f} px long ({low:.0f} to "
             f"{high:.0f}), {self.aspect:.2f} times as wide as high{turned}"
         )
 
@@ -52,14 +53,14 @@ class Facts:
 def facts_of(instances: Instances) -> Facts:
     """Measures a split; crowds and instances without a labelled point or a box do not count."""
     measured = instances.labelled.any(1) & ~instances.crowd & (instances.box_xywh[:, 2:] > 0).all(1)
-    counted = instances.select(measured)
-    sides = counted.box_xywh[:, 2:].astype(np.float64)
-    pairs, few = instances.skeleton.flip_pairs, len(counted) == 0
+    taken = instances.select(measured)
+    sides = taken.box_xywh[:, 2:].astype(np.float64)
+    pairs, few = instances.skeleton.flip_pairs, len(taken) == 0
     low, middle, high = (np.nan,) * 3 if few else np.percentile(sides.max(1), (5, 50, 95))
-    shape, turns, scales = mean_shape(counted)
+    shape, turns, scales = mean_shape(taken)
     return Facts(
-        instances=len(counted),
-        images=len(np.unique(counted.image_row)),
+        instances=len(taken),
+        images=len(np.unique(taken.image_row)),
         points=len(instances.skeleton.points),
         side_px=(float(low), float(middle), float(high)),
         aspect=np.nan if few else float(np.median(sides[:, 0] / sides[:, 1])),

@@ -12,7 +12,7 @@ from fiducial import geometry
 from fiducial.checks import mend
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.checks.run import Checked
-from fiducial.errors import UserError
+from fiducial.errors import UserError, counted
 from fiducial.geometry import Size
 from fiducial.report import pictures
 from fiducial.report.galleries import instance_tile
@@ -49,7 +49,7 @@ def write(path: Path, checked: Checked, data: str) -> Path:
     counts = Counter(finding.kind for finding in checked.findings)
     total = sum(map(len, splits.values()))
     answer = (
-        f"{len(faults)} likely fault{'s' if len(faults) > 1 else ''} in {total} instances"
+        f"{counted(len(faults), 'likely fault')} in {counted(total, 'instance')}"
         if faults
         else f"No fault found in {total} instances"
     )

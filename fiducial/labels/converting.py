@@ -7,6 +7,7 @@ from pathlib import Path
 from fiducial.api.results import Result
 from fiducial.data import conversion
 from fiducial.data.source import Source
+from fiducial.errors import counted
 
 
 def convert(
@@ -39,7 +40,7 @@ def convert(
         "files": {"labels": str(made.path)},
     }
     lines = [
-        f"{name}: {counts['instances']} instances on {counts['images']} images, {counts['points']} points"
+        f"{name}: {counted(counts['instances'], 'instance')} on {counted(counts['images'], 'image')}, {counted(counts['points'], 'point')}"
         for name, counts in made.splits.items()
     ]
     return Result(figures=figures, lines=lines)

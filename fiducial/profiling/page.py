@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from fiducial.errors import counted
 from fiducial.profiling import grouping, icicle
 from fiducial.profiling.advice import advice
 from fiducial.profiling.grouping import REST, Row
@@ -116,7 +117,7 @@ def page_of(profile: Profile, by: str | None) -> Page:
 
 
 def _threads(profile: Profile) -> str:
-    return f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
+    return counted(profile.threads, "thread")
 
 
 def _table(rows: list[Row], note: str = "") -> Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fiducial.card import Card, DetectorSpec
-from fiducial.errors import UserError, did_you_mean
+from fiducial.errors import UserError, counted, did_you_mean
 from fiducial.log import logger
 from fiducial.profiling import advice, machine, timing
 from fiducial.profiling.parts import Measured, Profile
@@ -46,7 +46,7 @@ def profile_model(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             logger.info(f"exporting {shown} for {name}")
             file = exported(model, name, folder)
-        logger.info(f"timing {shown} in {name}, {threads} thread{'s' if threads > 1 else ''}")
+        logger.info(f"timing {shown} in {name}, {counted(threads, 'thread')}")
         card, precision, found = _measured(file, threads, seconds)
         memory = memory_bytes(file, name)
     profile = Profile(

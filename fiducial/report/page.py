@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from fiducial import config, files
+from fiducial.errors import counted
 from fiducial.geometry import Size
 from fiducial.report import pictures
 from fiducial.report.charts import number_text
@@ -247,7 +248,7 @@ def torch_device() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    return f"CPU, {counted(threads, 'thread')}"
 
 
 def jpeg_uri(image: np.ndarray, quality: int = 80) -> str:

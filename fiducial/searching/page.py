@@ -14,6 +14,7 @@ import numpy as np
 from fiducial import config
 from fiducial.comparison.statistics import pareto_front
 from fiducial.data.source import Source
+from fiducial.errors import counted
 from fiducial.profiling.machine import processor
 from fiducial.report import charts
 from fiducial.report.charts import Curve, Dot
@@ -132,7 +133,7 @@ def as_json(
 def answer(row: Row, state: State, shipped: Shipped, budget: Budget) -> list[str]:
     """Says in sentences what ships and what it is worth."""
     title = runtime.titles()[budget.place.runtime]
-    threads = f"{budget.place.threads} thread{'s' if budget.place.threads > 1 else ''}"
+    threads = counted(budget.place.threads, "thread")
     most, middle = max(shipped.ms), statistics.median(shipped.ms)
     over = sum(ms > budget.ms for ms in shipped.ms)
     if shipped.keeps is None:

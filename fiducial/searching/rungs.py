@@ -11,6 +11,7 @@ from fiducial import files
 from fiducial.comparison import train
 from fiducial.comparison.cells import Cell
 from fiducial.data.source import Source
+from fiducial.errors import counted
 from fiducial.log import logger
 from fiducial.progress import duration
 from fiducial.searching import halving
@@ -162,7 +163,7 @@ def _tell(state: State, planned: Sequence[Rung], clock: Clock) -> None:
     rung, number = planned[0], len(state.rungs)
     of = number + len(planned) - 1
     before = state.rungs[-1].begun
-    runs = f"{rung.runs} run{'s' if rung.runs > 1 else ''}"
+    runs = counted(rung.runs, "run")
     on = f"from epoch {before} to {rung.epochs}" if before else f"of {rung.epochs} epochs"
     logger.info(f"rung {number} of {of}: {runs} {on}; {duration(clock.used_s)} used, {duration(clock.left_s)} left")
 

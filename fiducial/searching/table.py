@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fiducial import config, files
-from fiducial.errors import UserError
+from fiducial.errors import UserError, counted
 from fiducial.geometry import Size
 from fiducial.profiling.machine import processor
 from fiducial.runtime.cost import Latency
@@ -60,7 +60,7 @@ class Device:
         return Place(self.runtime, self.threads)
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        threads = counted(self.threads, "thread")
         return f"{self.processor}, {self.cores} cores, {self.runtime} {self.runtime_version}, {threads}"
 
 

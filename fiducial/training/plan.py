@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fiducial import config, files
 from fiducial.card import DetectorSpec
 from fiducial.data.facts import ALL_DIRECTIONS_DEGREES, Facts
+from fiducial.errors import counted
 from fiducial.log import logger
 from fiducial.models import catalog
 from fiducial.training.recipe import Recipe
@@ -98,11 +99,12 @@ def tell(facts: Facts, recipe: Recipe, choices: Iterable[Choice]) -> None:
         logger.info(str(choice))
     if facts.instances < FEW:
         logger.warning(
-            f"train has {facts.instances} labelled instance{'s' * (facts.instances != 1)}: what is learnt holds for images "
+            f"train has {counted(facts.instances, 'labelled instance')}: what is learnt holds for images "
             "much like these alone, and more labels help more than any setting"
         )
     steps, useful = steps_of(recipe, facts.instances), useful_steps(facts.instances, recipe.batch_size)
-    least = HARDLY_TUNED if any(choice.setting == "backbone" for choice in choices) else HARDLY
+    is_tuned = recipe.init is not None or any(choice.setting == "backbone" for choice in choices)
+    least = HARDLY_TUNED if is_tuned else HARDLY
     if steps < min(least, useful / 2):
         logger.warning(
             f"this run is of {steps} steps; runs of so few end near the mean shape, which is worth nothing. This set can "

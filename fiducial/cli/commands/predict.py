@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fiducial.cli.options import PartOption, StrictOption, refuse
+from fiducial.errors import counted
 
 ORDER = 50
 CORPUS = ".parquet"
@@ -137,7 +138,9 @@ def predict(
         )
         bad = f", {len(found.problems)} that can't be read or have no points" if found.problems else ""
         speed = f"; {found.images / found.seconds:.1f} a second" if found.shards else ""
-        typer.echo(f"{found.images} images, {found.instances} instances{bad}{speed}: {found.file}")
+        typer.echo(
+            f"{counted(found.images, 'image')}, {counted(found.instances, 'instance')}{bad}{speed}: {found.file}"
+        )
         return
     refuse("is for --out FILE.parquet", jobs=jobs, ray=ray)
     printed = str(json_file) == "-"
@@ -165,4 +168,6 @@ def predict(
             typer.echo(done.json_file.read_text(encoding="utf-8"), nl=False)
             return
     speed = f", {done.images / done.seconds:.1f} a second" if done.images > 1 else ""
-    typer.echo(f"{done.images} images, {done.instances} instances{speed}: {done.json_file}, pictures in {out}")
+    typer.echo(
+        f"{counted(done.images, 'image')}, {counted(done.instances, 'instance')}{speed}: {done.json_file}, pictures in {out}"
+    )

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from fiducial.data.coco_json.entries import Annotation, Category
-from fiducial.errors import UserError, shown
+from fiducial.errors import UserError, counted, shown
 from fiducial.types import Findings
 
 LARGEST = 1e12  # px or px^2: what is beyond is no number of an image, and taken as infinite
@@ -107,7 +107,7 @@ class Numbers:
                 alone = _parse_mended(text, name)
                 if alone is None or len(alone) != width:
                     what = shown(bytes(raws[row]).decode(errors="replace"))
-                    self._leave_out(row, f"{name} is {what}; expected {width} number{'s' if width > 1 else ''}")
+                    self._leave_out(row, f"{name} is {what}; expected {counted(width, 'number')}")
                 else:
                     result[place] = alone
         return result

@@ -120,7 +120,7 @@ def refuse_exported(path: Path) -> None:
         raise UserError(
             path,
             f"{'holds' if path.is_dir() else 'is'} an exported file ({EXPORTED[exported.suffix.lower()]}), made to be run: "
-            "its weights can't be taken out again. Give the run folder that it was exported from",
+            "give the run folder that it was exported from. (`fit --init` takes the weights of ONNX files in fp32.)",
         )
 
 
