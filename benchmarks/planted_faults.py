@@ -13,7 +13,10 @@ duplicate    images of train put into the last split: 2 % of it, the same bytes,
 point_order  5 % of the instances with all points in a random order, and (two_points) with two exchanged
 flip_pairs   the partners of two pairs exchanged, and all pairs drawn anew, once a seed
 split_order  all instances of the last split in one random order
+bound        nothing is planted: what share of exchanges could be told from the shapes, whole and pair by pair, by who knew all
+             labels to be sound, and let 1 in 200 of them be an alarm (for single pairs: of all of an instance's together)
 
+What is in another order, and is told as exchanged sides, is found too: that is the same where two are exchanged that are a pair.
 A finding that is there without any planting is an alarm on the clean set (`clean`), right or wrong: it is not counted as
 right or wrong in the planted ones."""
 
@@ -29,7 +32,7 @@ import cv2
 import numpy as np
 
 from fiducial import geometry
-from fiducial.checks import copies, pairs, run, shapes
+from fiducial.checks import copies, pairs, run, shapes, sides
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.data import annotations
 from fiducial.data.together import JoinedImages
@@ -86,7 +89,7 @@ def chosen(part: Instances, rng: np.random.Generator) -> np.ndarray:
     return rng.choice(len(part), max(1, round(SHARE * len(part))), replace=False)
 
 
-def sides(part: Instances, rng: np.random.Generator, one: bool) -> tuple[Instances, set]:
+def exchanged(part: Instances, rng: np.random.Generator, one: bool) -> tuple[Instances, set]:
     xy, visibility, changed = part.xy.copy(), part.visibility.copy(), set()
     for row in chosen(part, rng):
         known = part.labelled[row]
@@ -140,6 +143,8 @@ def scrambled(part: Instances, rng: np.random.Generator, two: bool) -> tuple[Ins
             order[[a, b]] = order[[b, a]]
         else:
             order = rng.permutation(len(order))
+            while (order == np.arange(len(order))).all():
+                order = rng.permutation(len(order))
         xy[row], visibility[row] = xy[row, order], visibility[row, order]
         changed.add(part.annotation_id[row])
     return replace(part, xy=xy, visibility=visibility), changed
@@ -192,10 +197,44 @@ class Counts:
 
 def by_shape(splits: dict[str, Instances], kind: str) -> set:
     findings = run.check_shapes(Labelled(splits), with_images=True, told=set())
-    told = [finding for finding in findings if finding.kind == kind and finding.confidence >= run.TOLD]
+    kinds = ("point_order", "left_right") if kind == "point_order" else (kind,)
+    told = [finding for finding in findings if finding.kind in kinds and finding.confidence >= run.TOLD]
     if kind == "moved_point":
         return {(finding.as_json()["annotation_id"], finding.points[0], finding.split) for finding in told}
     return {(finding.as_json()["annotation_id"], finding.split) for finding in told}
+
+
+def bound(part: Instances) -> str:
+    """What is told from shapes at best: recall of whole exchanges, and of those of a single pair whose points are apart."""
+    gains, alarms = sides.gains(part), 1 / 200
+    sizes = np.array([np.ptp(xy[known], axis=0).max() for xy, known in zip(part.xy, part.labelled, strict=True)])
+    recalls = []
+    pairs_of = part.skeleton.flip_pairs or ()
+    for number, share in [*((i, alarms / len(pairs_of)) for i in range(len(pairs_of))), (-1, alarms)]:
+        known = np.isfinite(gains[:, number])
+        if number >= 0:
+            a, b = pairs_of[number]
+            known &= np.linalg.norm(part.xy[:, a] - part.xy[:, b], axis=1) > 0.05 * sizes
+        own = gains[known, number]
+        limit = max(0.0, float(np.quantile(own, 1 - share))) if len(own) else 0.0
+        recalls.append((float((own < -limit).mean()) if len(own) else np.nan, int(known.sum())))
+    *single, (whole, _) = recalls
+    names = [part.skeleton.points[a] for a, _ in pairs_of]
+    total = sum(recall * count for recall, count in single if count) / max(1, sum(count for _, count in single))
+    worst = sorted((recall, name) for (recall, count), name in zip(single, names, strict=True) if count)[:4]
+    shown = ", ".join(f"{name} {recall:.2f}" for recall, name in worst)
+    return f"whole {whole:.3f}  single pairs {total:.3f} (least {shown})"
+
+
+def duplicates(splits: dict[str, Instances], seeds: int, known: set[str]) -> Counts:
+    counts = Counts()
+    for seed in range(seeds):
+        copied, names = with_copies(splits, np.random.default_rng(seed))
+        labelled = Labelled(copied)
+        pictures = copies.pictures_of(labelled)
+        found = copies.check_copies(copies.all_copies(labelled, pictures, copies.thumbnails(pictures, labelled)))
+        counts.add({finding.image for finding in found if finding.confidence >= run.TOLD}, names, known)
+    return counts
 
 
 def measure(folder: Path, seeds: int, kinds: list[str]) -> None:
@@ -224,14 +263,16 @@ def measure(folder: Path, seeds: int, kinds: list[str]) -> None:
     }
     has_pairs = bool(next(iter(splits.values())).skeleton.flip_pairs)
     plans: dict[str, tuple[str, Callable]] = {
-        "left_right": ("left_right", lambda part, rng: sides(part, rng, False)),
-        "one_pair": ("left_right", lambda part, rng: sides(part, rng, True)),
+        "left_right": ("left_right", lambda part, rng: exchanged(part, rng, False)),
+        "one_pair": ("left_right", lambda part, rng: exchanged(part, rng, True)),
         "moved_3_6": ("moved_point", lambda part, rng: moved(part, rng, spread_px(part, joined), 3, 6)),
         "moved_6_10": ("moved_point", lambda part, rng: moved(part, rng, spread_px(part, joined), 6, 10)),
         "point_order": ("point_order", lambda part, rng: scrambled(part, rng, False)),
         "two_points": ("point_order", lambda part, rng: scrambled(part, rng, True)),
     }
     joined = run.joined_of(labelled)
+    if has_pairs and (not kinds or "bound" in kinds):
+        print(f"  {'bound':12} {bound(joined)}", flush=True)
     for name, (kind, plant) in plans.items():
         if (kinds and name not in kinds) or (kind == "left_right" and not has_pairs):
             continue
@@ -244,18 +285,12 @@ def measure(folder: Path, seeds: int, kinds: list[str]) -> None:
                 for mark in changed:
                     flat = mark if isinstance(mark, tuple) else (mark,)
                     marks.add((*(item.item() if hasattr(item, "item") else item for item in flat), split))
-            counts.add(by_shape(planted, kind), marks, before[kind])
+            known = before[kind] | (before["left_right"] if kind == "point_order" else set())
+            counts.add(by_shape(planted, kind), marks, known)
         print(f"  {name:12} {counts}", flush=True)
     if not kinds or "duplicate" in kinds:
-        counts = Counts()
-        first = {finding.image for finding in told if finding.kind == "duplicate"}
-        for seed in range(seeds):
-            copied, names = with_copies(splits, np.random.default_rng(seed))
-            labelled = Labelled(copied)
-            pictures = copies.pictures_of(labelled)
-            found = copies.check_copies(copies.all_copies(labelled, pictures, copies.thumbnails(pictures, labelled)))
-            counts.add({finding.image for finding in found if finding.confidence >= run.TOLD}, names, first)
-        print(f"  {'duplicate':12} {counts}", flush=True)
+        known = {finding.image for finding in told if finding.kind == "duplicate"}
+        print(f"  {'duplicate':12} {duplicates(splits, seeds, known)}", flush=True)
     if (not kinds or "flip_pairs" in kinds) and has_pairs:
         for all_anew in (False, True):
             drawn = [wrong_pairs(joined, np.random.default_rng(seed), all_anew) for seed in range(10)]

@@ -43,10 +43,20 @@ def seen_from_behind(instances: Instances, rows: Sequence[int]) -> np.ndarray:
     if seen[len(rows) :].sum() < 2 * FOLDS or not seen[: len(rows)].any():
         return result
     usual = _usual(np.array([look for look in looks if look is not None]), (np.arange(len(looks)) >= len(rows))[seen])
-    rank = np.sort(usual[seen[: len(rows)].sum() :])
-    is_unusual = np.searchsorted(rank, usual[: seen[: len(rows)].sum()]) / len(rank) < UNUSUAL
-    result[looked[: len(rows)][seen[: len(rows)]]] = np.where(is_unusual, 0.7, 0.0)
+    asked = int(seen[: len(rows)].sum())
+    result[looked[: len(rows)][seen[: len(rows)]]] = behind(usual[:asked], usual[asked:])
     return result
+
+
+def behind(asked: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Gives how likely those asked [n] show the other side, by how much they and others [m] look like the usual ones.
+
+    One that looks less usual than nearly all others is likely seen from behind, unless so many are asked that chance alone
+    puts some of them there: what tells is how many more of them than by chance lie within half and twice its rank."""
+    rank = (np.searchsorted(np.sort(others), asked) + 1) / (len(others) + 1)
+    alike = ((rank >= rank[:, None] / 2) & (rank <= rank[:, None] * 2)).sum(1)
+    by_chance = len(asked) * 1.5 * rank
+    return np.where(rank < UNUSUAL, np.maximum(1 - by_chance / alike, 0), 0.0)
 
 
 def _usual(looks: np.ndarray, is_usual: np.ndarray) -> np.ndarray:

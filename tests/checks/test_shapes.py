@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fiducial.checks import moved, order, pairs, run, sides
+from fiducial.checks import looks, moved, order, pairs, run, shapes, sides
 from fiducial.checks.assignment import assigned
 from fiducial.checks.finding import KINDS, Labelled
 from tests.checks.small import SKELETON, beasts, exchanged
@@ -57,6 +57,62 @@ def test_one_exchanged_pair_is_found(sound):
     single[[4, 5]] = [5, 4]
     found = sides.exchanges(exchanged(sound, ROWS, single))
     assert [(one.row, one.pairs.tolist(), one.is_whole) for one in found] == [(row, [1], False) for row in ROWS]
+
+
+def test_sides_that_shapes_cannot_tell_are_left_alone(sound):
+    """Feet that cross in every third instance: no alarm, no exchange of them alone, and whole ones are told all the same."""
+    rng = np.random.default_rng(7)
+    crossing = np.arange(12)
+    crossing[[7, 8, 10, 11]] = [8, 7, 11, 10]
+    rows = rng.choice(120, 40, replace=False).tolist()
+    crossed = exchanged(sound, rows, crossing)
+    assert sides.exchanges(crossed) == []
+    assert sides.exchanges(exchanged(crossed, ROWS, crossing)) == []
+    found = sides.exchanges(exchanged(crossed, ROWS, SKELETON.flip_order))
+    assert [one.row for one in found if one.is_whole] == ROWS
+
+
+@pytest.mark.parametrize(("slope", "share"), [(1.0, 0.05), (0.5, 0.02), (0.4, 0.1)])
+def test_what_a_gain_is_worth_is_learnt_from_all_of_them(slope, share):
+    """Gains drawn so that their log odds are known: P(sound | gain) is a logistic function, and a share is exchanged."""
+    rng = np.random.default_rng(3)
+    size = rng.exponential(6, 20_000)
+    is_sound = rng.random(20_000) < 1 / (1 + np.exp(-slope * size))
+    gains = np.where(is_sound, -size, size) * np.where(rng.random(20_000) < share, -1, 1)
+    odds = sides.odds_of(gains)
+    assert odds.slope == pytest.approx(slope, rel=0.2)
+    assert odds.price == pytest.approx(np.log(1 / share - 1), abs=0.3)
+    assert sides.odds_of(np.array([])).price == np.inf
+
+
+def test_gains_of_exchanges_are_differences_of_density(sound):
+    """Single pairs and all of them, against the density of the exchanged shapes themselves."""
+    given = sides.gains(sound)
+    parts = sides._Parts.of(sound)
+    [(rows, _, signed)] = list(parts)
+    assert rows.tolist() == list(range(120))
+    for pair in range(4):
+        signs = np.ones((120, 4))
+        signs[:, pair] = -1
+        assert given[:, pair] == pytest.approx(signed.gain(signs))
+    values = parts.values.copy()
+    values[:, 2 * parts.middles :] *= -1  # all sides exchanged
+    away = [each - parts.model.mean for each in (values, parts.values)]
+    inverse = np.linalg.inv(parts.model.covariance)
+    turned, as_is = (shapes.log_density(((one @ inverse) * one).sum(1), values.shape[1]) for one in away)
+    assert given[:, -1] == pytest.approx(turned - as_is)
+
+
+def test_who_is_seen_from_behind_is_told_from_chance():
+    others = np.linspace(0, 1, 999)
+    assert looks.behind(np.array([0.0]), others) > 0.9  # one asked, and the least usual
+    assert looks.behind(np.array([0.5]), others) == 0
+    # As usual as all others: some are the least usual by chance.
+    by_chance = looks.behind((np.arange(60) + 0.5) / 60, others)
+    assert (by_chance < 0.5).all()
+    several = looks.behind(np.concatenate([np.full(8, 0.002), np.linspace(0.02, 1, 50)]), others)
+    assert (several[:8] > 0.9).all()
+    assert (several[8:] < 0.5).all()
 
 
 def test_moved_points_are_found_where_they_were_moved(sound):
