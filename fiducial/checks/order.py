@@ -1,11 +1,14 @@
 """Points that stand in another order than in most instances: of single instances, and of whole splits.
 
-Which point is which is asked of the places alone: an instance is laid on the usual shape in every direction, its points are
-assigned to the usual ones at the least cost, and exchanges of two points are tried as long as they make it likelier."""
+Which point is which is asked of the places alone. Exchanges of two points are tried in all instances. One that is far from
+usual is laid on the usual shape in every direction, its points are assigned to the usual ones at the least cost, and
+exchanges are tried from there. How much likelier another order must be depends on how many such orders there are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,13 +19,18 @@ from fiducial.checks.finding import Finding, Labelled
 from fiducial.types import Instances
 
 DIRECTIONS = 24  # in which a shape is laid on the usual one
-TRIED = 6  # of them, the nearest, with an assignment
+TRIED, TRIED_MORE = 6, 24  # of them, the nearest, with an assignment; where no order of the first explains the shape
 SUSPECT = 2.0  # times the usual distance of a shape, from which its order is asked
 ORDINARY = 2.0  # times the usual distance, up to which a shape in another order must lie
 FAR_BETTER = 3.0  # or so many times nearer than it was
-GAIN = 40.0  # of many points; how much likelier another order must make a shape, natural logarithm
+# How much likelier another order must make a shape, natural logarithm: for one instance in 200 that has another order than
+# labelled, and nine to one, beside the logarithm of the number of orders that change so many points; no more than a limit,
+# since long tails make nothing likelier than that.
+GAIN, MOST_GAIN = 7.5, 40.0
+AT_A_TIME = 256  # instances, of which all exchanges of two points are held
 EXAMPLES = 16  # sound shapes that others are laid on, besides the usual one
 MOST_POINTS = 140  # of skeletons whose order is asked: the assignment takes their cube
+FEW_POINTS = 40  # of those where more directions are tried
 MOST_SUSPECTS = 400
 SPLIT_OFF, SPLIT_BETTER = 0.1, 0.4  # of a split's median shape to train's, root mean square over size; as a share of it
 
@@ -55,20 +63,60 @@ def reordered(instances: Instances) -> list[Reordered]:
     if not np.isfinite(distance).any():
         return []
     usual = float(np.nanmedian(distance))
-    suspects = np.flatnonzero(distance > SUSPECT * usual)
+    pairs = {frozenset(pair) for pair in instances.skeleton.flip_pairs or ()}
+    is_far = distance > SUSPECT * usual
+    counts = known.sum(1)
+    suspects = np.flatnonzero(is_far | (_exchange_gains(model, laid, known, pairs) >= _needed(2, counts)))
     suspects = suspects[np.argsort(-distance[suspects])][:MOST_SUSPECTS]
     examples = _examples(laid, known, model.mean.reshape(-1, 2), distance < ORDINARY * usual)
-    pairs = {frozenset(pair) for pair in instances.skeleton.flip_pairs or ()}
     found = []
     for row in np.sort(suspects).tolist():
         points = np.flatnonzero(known[row])
-        order, gain, away = _likeliest(model, laid[row], points, examples)
+        best = _likeliest(model, laid[row], points, examples, TRIED if is_far[row] else 0)
+        if is_far[row] and best[2] > ORDINARY * usual and count <= FEW_POINTS:
+            best = max(best, _likeliest(model, laid[row], points, examples, TRIED_MORE), key=lambda tried: tried[1])
+        order, gain, away = best
+        changed = int((order != np.arange(len(points))).sum())
         explains = away <= ORDINARY * usual
-        needed = min(GAIN, 8 + 2 * len(points))
-        if gain >= needed and (explains or away <= distance[row] / FAR_BETTER) and not _is_turned(order, points, pairs):
+        is_likelier = changed > 0 and gain >= _needed(changed, np.array([len(points)]))[0]
+        if is_likelier and (explains or away <= distance[row] / FAR_BETTER) and not _is_turned(order, points, pairs):
             whole = np.arange(count)
             whole[points] = points[order]
             found.append(Reordered(row=row, order=whole, gain=gain, explains=explains))
+    return found
+
+
+def _needed(changed: int, counts: np.ndarray) -> np.ndarray:
+    """How much likelier an order of counts [n] of points must be that changes so many of them."""
+    orders = np.array([math.lgamma(count + 1) - math.lgamma(max(count - changed, 0) + 1) for count in counts.tolist()])
+    return np.minimum(GAIN + orders, MOST_GAIN)
+
+
+def _exchange_gains(
+    model: shapes.Distribution, laid: np.ndarray, known: np.ndarray, pairs: set[frozenset[int]]
+) -> np.ndarray:
+    """How much likelier the best exchange of two points, which are no pair, makes each shape, [n]; -inf where there is none."""
+    found = np.full(len(laid), -np.inf)
+    for rows, points in shapes.patterns(known):
+        one, other = np.triu_indices(len(points), 1)
+        free = [frozenset((int(points[a]), int(points[b]))) not in pairs for a, b in zip(one, other, strict=True)]
+        one, other = one[free], other[free]
+        if len(points) <= 3 or len(one) == 0:
+            continue
+        used = shapes.xy_of(points)
+        precision = model.precision(used)
+        blocks = precision.reshape(len(points), 2, len(points), 2).transpose(0, 2, 1, 3)
+        across = blocks[one, one] + blocks[other, other] - blocks[one, other] - blocks[other, one]
+        for some in np.array_split(rows, -(-len(rows) // AT_A_TIME)):
+            shape = laid[np.ix_(some, points)]
+            away = shape.reshape(len(some), -1) - model.mean[used]
+            pulled = away @ precision
+            distance2 = (pulled * away).sum(1)[:, None]
+            pull = pulled.reshape(shape.shape)
+            by = shape[:, other] - shape[:, one]
+            change = 2 * ((pull[:, one] - pull[:, other]) * by).sum(-1) + np.einsum("npi,pij,npj->np", by, across, by)
+            gain = shapes.log_density(distance2 + change, len(used)) - shapes.log_density(distance2, len(used))
+            found[some] = gain.max(1)
     return found
 
 
@@ -93,10 +141,10 @@ def _of_one_size(laid: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _likeliest(
-    model: shapes.Distribution, shape: np.ndarray, points: np.ndarray, examples: np.ndarray
+    model: shapes.Distribution, shape: np.ndarray, points: np.ndarray, examples: np.ndarray, tried: int
 ) -> tuple[np.ndarray, float, float]:
     """The likeliest order of the labelled points of a shape [k, 2], how much likelier it is than the one it has, and its
-    distance then."""
+    distance then. Of directions in which it lies on examples so many are `tried`; 0: exchanges of two points alone."""
     used = shapes.xy_of(points)
     precision, mean = model.precision(used), model.mean[used].reshape(-1, 2)
     own = shape[points]
@@ -107,7 +155,7 @@ def _likeliest(
 
     best, start = np.arange(len(points)), float(density(own[None])[0])
     placed, gained = own, start
-    for order, turned in _assignments(own, examples[:, points]):
+    for order, turned in _assignments(own, examples[:, points], tried):
         laid = turned[order]
         if (value := float(density(laid[None])[0])) > gained:
             best, placed, gained = order, laid, value
@@ -138,8 +186,10 @@ def _examples(laid: np.ndarray, known: np.ndarray, mean: np.ndarray, sound: np.n
     return np.stack(chosen)
 
 
-def _assignments(own: np.ndarray, examples: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _assignments(own: np.ndarray, examples: np.ndarray, tried: int = TRIED) -> list[tuple[np.ndarray, np.ndarray]]:
     """Orders in which points [q, 2] lie on those of examples [e, q, 2], from the nearest directions, and the points laid so."""
+    if tried == 0:
+        return []
     weight = np.ones(len(own))
     centres = examples.mean(1, keepdims=True)
     sizes = np.linalg.norm(examples - centres, axis=(1, 2))
@@ -152,7 +202,7 @@ def _assignments(own: np.ndarray, examples: np.ndarray) -> list[tuple[np.ndarray
     apart = np.linalg.norm(laid[:, :, :, None] - examples[:, None, None], axis=-1)
     near = (apart.min(2).sum(2) + apart.min(3).sum(2)) / sizes[:, None]
     found = []
-    for number in near.ravel().argsort()[:TRIED].tolist():
+    for number in near.ravel().argsort()[:tried].tolist():
         example, points = examples[number // DIRECTIONS], laid[number // DIRECTIONS, number % DIRECTIONS]
         order = np.arange(len(own))
         for _ in range(2):
@@ -199,13 +249,23 @@ def whole_split_order(first: Instances, other: Instances) -> np.ndarray | None:
     return whole
 
 
-def check_order(labelled: Labelled, joined: Instances, told: set[int]) -> list[Finding]:
-    """Tells of instances whose points stand in another order, but in rows that are `told` of already."""
+def check_order(
+    labelled: Labelled, joined: Instances, told: set[int], turned: Mapping[int, np.ndarray]
+) -> list[Finding]:
+    """Tells of instances whose points stand in another order, but in rows that are `told` of already. Rows `turned` are asked
+    with their points in the order that is given for each, and told of where that is not all."""
     names = joined.skeleton.points
+    pairs = {frozenset(pair) for pair in joined.skeleton.flip_pairs or ()}
+    xy, visibility = joined.xy.copy(), joined.visibility.copy()
+    for row, order in turned.items():
+        xy[row], visibility[row] = xy[row, order], visibility[row, order]
     findings = []
-    for one in reordered(joined):
+    for one in reordered(replace(joined, xy=xy, visibility=visibility)):
         if one.row not in told:
-            changed = np.flatnonzero(one.order != np.arange(len(one.order)))
+            order = turned[one.row][one.order] if one.row in turned else one.order
+            if _is_turned(order, np.arange(len(order)), pairs):
+                continue
+            changed = np.flatnonzero(order != np.arange(len(order)))
             findings.append(
                 labelled.finding(
                     one.row,
@@ -213,7 +273,7 @@ def check_order(labelled: Labelled, joined: Instances, told: set[int]) -> list[F
                     changed.tolist(),
                     confidence=0.97 if one.explains else 0.9,
                     what=f"{len(changed)} points look exchanged with each other: another order is 10^{one.gain / np.log(10):.0f} times likelier",
-                    proposal={"order": [names[i] for i in one.order]} if one.explains else None,
+                    proposal={"order": [names[i] for i in order]} if one.explains else None,
                 )
             )
     return findings

@@ -90,19 +90,34 @@ def check_shapes(labelled: Labelled, *, with_images: bool, told: set) -> list[Fi
     whole = [exchange.row for exchange in sides.exchanges(joined) if exchange.is_whole] if with_images else []
     behind = looks.seen_from_behind(joined, whole)
     exchanged = sides.check_sides(labelled, joined, behind)
-    found += exchanged
-    if with_images:
-        known = {row for row, number in enumerate(joined.annotation_id.tolist()) if number in told}
-        known |= _rows(labelled, exchanged)
-        in_order = order.check_order(labelled, joined, known)
-        known |= _rows(labelled, in_order)
-        found += in_order + moved.check_moved(labelled, joined, known)
+    if not with_images:
+        return found + exchanged
+    known = {row for row, number in enumerate(joined.annotation_id.tolist()) if number in told}
+    turned = _turned(labelled, joined, exchanged)
+    in_order = order.check_order(labelled, joined, known, turned)
+    reordered = _rows(labelled, in_order)
+    exchanged = [one for one in exchanged if not _rows(labelled, [one]) & reordered]
+    known |= _rows(labelled, exchanged) | reordered
+    found += exchanged + in_order + moved.check_moved(labelled, joined, known)
     return found
 
 
 def ranked(findings: Sequence[Finding]) -> list[Finding]:
     """Sorts findings: those about whole splits first, then the surest."""
     return sorted(findings, key=lambda finding: (finding.annotation_id is not None, -finding.confidence, finding.kind))
+
+
+def _turned(labelled: Labelled, joined: Instances, exchanged: Sequence[Finding]) -> dict[int, np.ndarray]:
+    """The order that puts the points of each row right whose sides are told to be exchanged."""
+    names, found = joined.skeleton.points, {}
+    for one in exchanged:
+        if one.confidence >= TOLD and one.proposal:
+            order_of = np.arange(len(names))
+            for a, b in one.proposal["swap"]:
+                order_of[[names.index(a), names.index(b)]] = names.index(b), names.index(a)
+            [row] = _rows(labelled, [one])
+            found[row] = order_of
+    return found
 
 
 def _rows(labelled: Labelled, findings: Sequence[Finding]) -> set[int]:

@@ -139,6 +139,51 @@ def test_points_in_another_order_are_found(sound):
     assert all(np.array_equal(faulty.xy[row][found[row].order], sound.xy[row]) for row in ROWS)
 
 
+def test_two_exchanged_points_are_found_though_the_shape_is_hardly_unusual(sound):
+    """Knee and foot of one side lie near each other: only the exchange itself tells."""
+    two = np.arange(12)
+    two[[7, 10]] = [10, 7]
+    found = order.reordered(exchanged(sound, ROWS, two))
+    assert [(one.row, np.flatnonzero(one.order != np.arange(12)).tolist()) for one in found] == [
+        (row, [7, 10]) for row in ROWS
+    ]
+    assert order.reordered(sound) == []
+
+
+def test_gains_of_exchanges_of_two_points_are_those_of_the_likeliest(sound):
+    laid, _ = shapes.aligned(sound.xy, sound.labelled)
+    model = shapes.distribution_of(laid.reshape(120, -1), np.ones((120, 24), bool))
+    given = order._exchange_gains(model, laid, sound.labelled, {frozenset((1, 2))})
+    inverse = np.linalg.inv(model.covariance)
+
+    def density(shape):
+        away = shape.ravel() - model.mean
+        return float(shapes.log_density(away @ inverse @ away, 24))
+
+    for row in (0, 57):
+        best = -np.inf
+        for a, b in itertools.combinations(range(12), 2):
+            if (a, b) != (1, 2):
+                turned = laid[row].copy()
+                turned[[a, b]] = turned[[b, a]]
+                best = max(best, density(turned) - density(laid[row]))
+        assert given[row] == pytest.approx(best)
+
+
+def test_sides_and_another_order_at_once_are_one_finding_that_mends_both(sound):
+    mixed = np.array(SKELETON.flip_order)
+    mixed[[0, 9, 3, 6]] = mixed[[9, 0, 6, 3]]  # nose and tail, neck and hip: the animal is turned round as well
+    mixed[[1, 7]] = mixed[[7, 1]]
+    faulty = exchanged(sound, ROWS, mixed)
+    found = {finding.annotation_id: finding for finding in told(train=faulty)}
+    assert set(found) == {row + 1 for row in ROWS}
+    for row in ROWS:
+        [finding] = [one for one in told(train=faulty) if one.annotation_id == row + 1]
+        assert finding.kind == "point_order"
+        wanted = [SKELETON.points.index(name) for name in (finding.proposal or {})["order"]]
+        assert np.array_equal(faulty.xy[row][wanted], sound.xy[row])
+
+
 def test_a_split_in_another_order_is_found_as_a_whole(sound):
     drawn = np.random.default_rng(2).permutation(12)
     val = beasts(30, seed=5)
