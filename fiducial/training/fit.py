@@ -32,7 +32,7 @@ from fiducial.report.run_page import files_of
 from fiducial.training import exported_weights, plan, preflight, run, unlabelled
 from fiducial.training.device import worker_count
 from fiducial.training.history import ToBeat
-from fiducial.training.label_check import check_labels
+from fiducial.training.label_check import check_labels, check_test
 from fiducial.training.nodes import Devices
 from fiducial.training.objective import Supervised
 from fiducial.training.pace import Pace, pace_of
@@ -130,6 +130,8 @@ def preparation(source: Source, given: Collection[str] | None = None, pool: Pool
 
     def prepare(recipe: Recipe, out: Path, begins: bool) -> Work:
         data = load_data(source, recipe)
+        if begins and recipe.check:
+            check_test({"train": data.train, "val": data.validation}, source)
         return planned_work(data, recipe, out, begins, source=str(source), given=given, pool=pool)
 
     return prepare

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from fiducial.checks import copies
 from fiducial.checks import run as checks
-from fiducial.checks.finding import Finding
+from fiducial.checks.finding import Finding, Labelled
+from fiducial.data import annotations
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.training.recipe import Recipe
@@ -28,6 +31,34 @@ def check_labels(splits: Mapping[str, Instances], recipe: Recipe, source: str) -
     if faults:
         counts = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in faults).most_common())
         logger.warning(f"labels: {counts} look wrong, of those looked at; see: fiducial data check {source}")
+
+
+def check_test(splits: Mapping[str, Instances], source: Source) -> None:
+    """Raises UserError where an image that is learnt from is in the set's own test split, too, by its path; says in a line how
+    many of val are. Opens no image."""
+    for part in source.parts:
+        if "test" not in annotations.own_splits(part):
+            continue
+        try:
+            test, _ = annotations.load(part, "test", verify=False, ignored=True)
+        except UserError as error:
+            logger.warning(f"the test split is not looked at: {error}")
+            continue
+        labelled = Labelled({**splits, "test": test})
+        shared = [
+            copy for copy in copies.same_files(copies.pictures_of(labelled), labelled) if copy.other.split == "test"
+        ]
+        of_train = [finding for copy in shared if copy.one.split == "train" for finding in copies.check_copies([copy])]
+        if of_train:
+            more = f", one of {len(of_train)}" if len(of_train) > 1 else ""
+            raise UserError(
+                f"{source}: {of_train[0].image}: duplicate: in test, {of_train[0].what}{more}; `fiducial data check` shows "
+                "it, --no-check trains all the same"
+            )
+        if shared:
+            logger.warning(
+                f"{len(shared)} images of val are in test, too: figures on test are those that epochs are chosen by"
+            )
 
 
 def _wastes(finding: Finding, recipe: Recipe) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from heard import heard
 
 from fiducial.data.images import FileImages
+from fiducial.data.source import Source
 from fiducial.errors import UserError
-from fiducial.training.label_check import check_labels
+from fiducial.training.fit import load_data
+from fiducial.training.label_check import check_labels, check_test
 from fiducial.training.recipe import Recipe
 from tests.checks.small import SKELETON, beasts, exchanged
 
@@ -63,3 +67,40 @@ def test_single_faults_are_told_of_in_a_line(splits):
     with heard() as lines:
         check_labels({**splits, "train": faulty}, Recipe(), "beasts")
     assert lines == ["labels: 2 left_right look wrong, of those looked at; see: fiducial data check beasts"]
+
+
+@pytest.mark.parametrize(("shared", "ends"), [("train", True), ("val", False), ("", False)])
+def test_images_that_are_in_test_too(tmp_path, shared, ends):
+    """Of train they end a run; of val, which many take for test, they are told of in a line."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations").mkdir()
+    category = {"id": 1, "name": "pen", "keypoints": ["tip", "end"]}
+    for split in ("train", "val", "test"):
+        names = [f"{shared if split == 'test' and shared else split}_{i}.png" for i in range(3)]
+        for name in names:
+            cv2.imwrite(str(tmp_path / "images" / name), np.zeros((20, 30, 3), np.uint8))
+        content = {
+            "images": [{"id": i, "file_name": name, "width": 30, "height": 20} for i, name in enumerate(names)],
+            "annotations": [
+                {"id": i, "image_id": i, "category_id": 1, "keypoints": [3, 4, 2, 12, 9 + i, 2]} for i in range(3)
+            ],
+            "categories": [category],
+        }
+        (tmp_path / f"annotations/{split}.json").write_text(json.dumps(content))
+    source = Source(tmp_path)
+    data = load_data(source, Recipe())
+    with heard() as lines:
+        if ends:
+            with pytest.raises(UserError, match=r"train_0\.png: duplicate: in test, .* of train too.*one of 3"):
+                check_test({"train": data.train, "val": data.validation}, source)
+        else:
+            check_test({"train": data.train, "val": data.validation}, source)
+    assert lines == (
+        ["3 images of val are in test, too: figures on test are those that epochs are chosen by"]
+        if shared == "val"
+        else []
+    )
+    (tmp_path / "annotations/test.json").write_text("{")
+    with heard() as lines:
+        check_test({"train": data.train, "val": data.validation}, source)
+    assert [line.partition(": ")[0] for line in lines] == ["the test split is not looked at"]
