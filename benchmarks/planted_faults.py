@@ -132,6 +132,11 @@ def moved(part: Instances, rng: np.random.Generator, px: np.ndarray, low: float,
     return replace(part, xy=xy), changed
 
 
+def other_order(count: int, rng: np.random.Generator) -> np.ndarray:
+    order = rng.permutation(count)
+    return other_order(count, rng) if (order == np.arange(count)).all() else order
+
+
 def scrambled(part: Instances, rng: np.random.Generator, two: bool) -> tuple[Instances, set]:
     xy, visibility, changed = part.xy.copy(), part.visibility.copy(), set()
     for row in chosen(part, rng):
@@ -143,9 +148,7 @@ def scrambled(part: Instances, rng: np.random.Generator, two: bool) -> tuple[Ins
             a, b = rng.choice(known, 2, replace=False)
             order[[a, b]] = order[[b, a]]
         else:
-            order = rng.permutation(len(order))
-            while (order == np.arange(len(order))).all():
-                order = rng.permutation(len(order))
+            order = other_order(len(order), rng)
         xy[row], visibility[row] = xy[row, order], visibility[row, order]
         changed.add(part.annotation_id[row])
     return replace(part, xy=xy, visibility=visibility), changed
@@ -236,6 +239,18 @@ def quick_seconds(splits: dict[str, Instances]) -> float:
     return time.perf_counter() - start
 
 
+def split_orders(splits: dict[str, Instances], seeds: int) -> int:
+    """Counts in how many of the seeds it is found that the last split has another order than the others."""
+    right, last = 0, list(splits)[-1]
+    count = len(splits[last].skeleton.points)
+    for seed in range(seeds):
+        order = other_order(count, np.random.default_rng(seed))
+        part = replace(splits[last], xy=splits[last].xy[:, order], visibility=splits[last].visibility[:, order])
+        found = run.order.check_splits(Labelled({**splits, last: part}))
+        right += any(finding.split == last for finding in found)
+    return right
+
+
 def duplicates(splits: dict[str, Instances], seeds: int, known: set[str]) -> Counts:
     counts = Counts()
     for seed in range(seeds):
@@ -316,14 +331,7 @@ def measure(folder: Path, seeds: int, kinds: list[str]) -> None:
                 f"  flip_pairs   {how}: refuted {sum(one is not None for one in found)}, mended {mended} of {len(drawn)}"
             )
     if (not kinds or "split_order" in kinds) and len(splits) > 1:
-        right = 0
-        for seed in range(seeds):
-            last = list(splits)[-1]
-            order = np.random.default_rng(seed).permutation(len(joined.skeleton.points))
-            part = replace(splits[last], xy=splits[last].xy[:, order], visibility=splits[last].visibility[:, order])
-            found = run.order.check_splits(Labelled({**splits, last: part}))
-            right += any(finding.split == last for finding in found)
-        print(f"  split_order  found {right} of {seeds}", flush=True)
+        print(f"  split_order  found {split_orders(splits, seeds)} of {seeds}")
 
 
 if __name__ == "__main__":

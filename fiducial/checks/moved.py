@@ -84,7 +84,7 @@ def _odd_ones(
     used = shapes.xy_of(points)
     precision, away = _precision(model, points), shape.ravel()[used] - model.mean[used]
     left = list(points)
-    distance, by = _distances(precision, away)
+    distance, by = shapes.distances_from_expected(precision, away)
     off: list[int] = []
     most = max(1, int((len(points) - 2) * MOST_A_SHAPE))
     while distance.max() >= LOOKED_AT and len(off) < most and len(left) >= FEWEST_POINTS:
@@ -94,12 +94,14 @@ def _odd_ones(
         precision = precision - precision[:, gone] @ np.linalg.inv(precision[gone, gone]) @ precision[gone]
         precision = np.delete(np.delete(precision, gone, 0), gone, 1)
         away = np.delete(away, gone)
-        distance, _ = _distances(precision, away)
+        distance, _ = shapes.distances_from_expected(precision, away)
     told = []
     for point in off:
         asked = np.array([point, *left])
         numbers = shapes.xy_of(asked)
-        spreads, expected = _distances(model.precision(numbers), shape.ravel()[numbers] - model.mean[numbers])
+        spreads, expected = shapes.distances_from_expected(
+            model.precision(numbers), shape.ravel()[numbers] - model.mean[numbers]
+        )
         if spreads[0] >= LOOKED_AT:
             told.append((point, float(spreads[0]), shape[point] - expected[0]))
     return told, left, distance, by
@@ -127,20 +129,6 @@ def _precision(model: shapes.Distribution, points: np.ndarray) -> np.ndarray:
     if not _last or _last[0][0] is not model or _last[0][1] != key:
         _last[:] = [(model, key, model.precision(shapes.xy_of(points)))]
     return _last[0][2]
-
-
-def _distances(precision: np.ndarray, away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far each point of a shape lies from what the others expect, in spreads [q], and by what [q, 2]."""
-    count = len(away) // 2
-    pulled = precision @ away
-    places = np.arange(count)
-    own = np.linalg.inv(precision.reshape(count, 2, count, 2)[places, :, places, :])
-    pairs = pulled.reshape(count, 2)
-    by = np.einsum("kab,kb->ka", own, pairs)
-    distance2 = np.einsum("ka,ka->k", by, pairs)
-    others = np.maximum(away @ pulled - distance2, 0)
-    freedom = max(2 * (count - 1) - 4, 1)  # four are taken by the pose
-    return np.sqrt(distance2 / ((shapes.FREEDOM + others) / (shapes.FREEDOM + freedom))), by
 
 
 def _chance(distance: np.ndarray, sound: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ FAR_BETTER = 3.0  # or so many times nearer than it was
 # since long tails make nothing likelier than that.
 GAIN, MOST_GAIN = 7.5, 40.0
 AT_A_TIME = 256  # instances, of which all exchanges of two points are held
+FITTING = 3.0  # spreads, up to which a point lies where the others expect it
 EXAMPLES = 16  # sound shapes that others are laid on, besides the usual one
 MOST_POINTS = 140  # of skeletons whose order is asked: the assignment takes their cube
 FEW_POINTS = 40  # of those where more directions are tried
@@ -76,14 +77,25 @@ def reordered(instances: Instances) -> list[Reordered]:
         if is_far[row] and best[2] > ORDINARY * usual and count <= FEW_POINTS:
             best = max(best, _likeliest(model, laid[row], points, examples, TRIED_MORE), key=lambda tried: tried[1])
         order, gain, away = best
-        changed = int((order != np.arange(len(points))).sum())
+        changed = np.flatnonzero(order != np.arange(len(points)))
+        are_few = 2 * len(changed) < len(points)
         explains = away <= ORDINARY * usual
-        is_likelier = changed > 0 and gain >= _needed(changed, np.array([len(points)]))[0]
-        if is_likelier and (explains or away <= distance[row] / FAR_BETTER) and not _is_turned(order, points, pairs):
+        if are_few and explains:
+            explains = _fit(model, laid[row, points[order]], points, changed)
+        is_likelier = len(changed) > 0 and gain >= _needed(len(changed), np.array([len(points)]))[0]
+        is_far_better = away <= distance[row] / FAR_BETTER and (not are_few or gain >= MOST_GAIN)
+        if is_likelier and (explains or is_far_better) and not _is_turned(order, points, pairs):
             whole = np.arange(count)
             whole[points] = points[order]
             found.append(Reordered(row=row, order=whole, gain=gain, explains=explains))
     return found
+
+
+def _fit(model: shapes.Distribution, placed: np.ndarray, points: np.ndarray, changed: np.ndarray) -> bool:
+    """Whether each of the changed points lies, in their new order, where the others expect it: one that was moved does not."""
+    used = shapes.xy_of(points)
+    spreads, _ = shapes.distances_from_expected(model.precision(used), placed.ravel() - model.mean[used])
+    return bool((spreads[changed] <= FITTING).all())
 
 
 def _needed(changed: int, counts: np.ndarray) -> np.ndarray:

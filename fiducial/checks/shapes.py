@@ -85,6 +85,21 @@ class Distribution:
         return Distribution(self.mean, self.covariance + free @ free.T)
 
 
+def distances_from_expected(precision: np.ndarray, away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tells how far each point of a shape lies from where the others expect it, in spreads [q], and by what [q, 2], of how the
+    shape's q points lie from their mean, `away` [2 q], and the precision of these."""
+    count = len(away) // 2
+    pulled = precision @ away
+    places = np.arange(count)
+    own = np.linalg.inv(precision.reshape(count, 2, count, 2)[places, :, places, :])
+    pairs = pulled.reshape(count, 2)
+    by = np.einsum("kab,kb->ka", own, pairs)
+    distance2 = np.einsum("ka,ka->k", by, pairs)
+    others = np.maximum(away @ pulled - distance2, 0)
+    freedom = max(2 * (count - 1) - 4, 1)  # four are taken by the pose
+    return np.sqrt(distance2 / ((FREEDOM + others) / (FREEDOM + freedom))), by
+
+
 def log_density(distance2: np.ndarray, variables: int) -> np.ndarray:
     """The logarithm of the t's density, up to a constant, of squared Mahalanobis distances."""
     return -(FREEDOM + variables) / 2 * np.log1p(np.maximum(distance2, 0) / FREEDOM)
