@@ -111,7 +111,8 @@ def exchanged(part: Instances, rng: np.random.Generator, one: bool) -> tuple[Ins
 def spread_px(part: Instances, model: Instances) -> np.ndarray:
     """[n, k] px: how far careful labels spread."""
     laid, _ = shapes.aligned(model.xy, model.labelled)
-    fitted = shapes.distribution_of(laid.reshape(len(laid), -1), np.repeat(model.labelled, 2, axis=1)).with_free_pose()
+    known = np.repeat(model.labelled & np.isfinite(laid).all(-1), 2, axis=1)
+    fitted = shapes.distribution_of(np.nan_to_num(laid.reshape(len(laid), -1)), known).with_free_pose()
     precision = np.linalg.inv(fitted.covariance)
     count = laid.shape[1]
     own = [np.linalg.inv(precision[2 * i : 2 * i + 2, 2 * i : 2 * i + 2]) for i in range(count)]
@@ -125,6 +126,8 @@ def spread_px(part: Instances, model: Instances) -> np.ndarray:
 def moved(part: Instances, rng: np.random.Generator, px: np.ndarray, low: float, high: float) -> tuple[Instances, set]:
     labelled = np.argwhere(part.labelled & np.isfinite(px))
     xy, changed = part.xy.copy(), set()
+    if len(labelled) == 0:
+        return part, changed
     for row, point in labelled[rng.choice(len(labelled), max(1, round(SHARE * len(labelled))), replace=False)]:
         turn, length = rng.uniform(0, 2 * np.pi), rng.uniform(low, high) * px[row, point]
         xy[row, point] += length * np.array([np.cos(turn), np.sin(turn)])

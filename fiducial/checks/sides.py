@@ -18,7 +18,7 @@ from fiducial.checks import shapes
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.types import Instances
 
-WHOLE_SURE, PAIR_SURE = 1.0, 2.2  # log odds from which an exchange is told; 2.2: nine to one
+WHOLE_SURE, PAIR_SURE = 1.0, 3.0  # log odds from which an exchange is told: nearly three to one, twenty to one
 SLOPES = np.geomspace(0.03, 1.0, 40)  # how much of a difference in log density is to be believed
 SHARES = np.geomspace(1e-3, 0.2, 40)  # of labels that may be exchanged
 AT_A_TIME = 4096  # instances, whose pairs' products are held
