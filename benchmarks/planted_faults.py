@@ -13,7 +13,7 @@ duplicate    images of train put into the last split: 2 % of it, the same bytes,
 point_order  5 % of the instances with all points in a random order, and (two_points) with two exchanged
 flip_pairs   the partners of two pairs exchanged, and all pairs drawn anew, once a seed
 split_order  all instances of the last split in one random order
-quick        nothing is planted: how long the half that opens no image takes on 5,000 instances, the set's own again and again
+quick        nothing is planted: CPU that the half that opens no image takes on 5,000 instances, the set's own again and again
 bound        nothing is planted: what share of exchanges could be told from the shapes, whole and pair by pair, by who knew all
              labels to be sound, and let 1 in 200 of them be an alarm (for single pairs: of all of an instance's together)
 
@@ -234,12 +234,12 @@ def bound(part: Instances) -> str:
 
 
 def quick_seconds(splits: dict[str, Instances]) -> float:
-    """Of `QUICK` instances in the set's own splits."""
+    """Of CPU, on `QUICK` instances in the set's own splits."""
     times = QUICK / sum(map(len, splits.values()))
     many = {name: part.select(np.arange(round(times * len(part))) % len(part)) for name, part in splits.items()}
-    start = time.perf_counter()
+    start = time.process_time()
     run.quick(many)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def split_orders(splits: dict[str, Instances], seeds: int) -> int:
@@ -300,7 +300,7 @@ def measure(folder: Path, seeds: int, kinds: list[str]) -> None:
     }
     joined = run.joined_of(labelled)
     if not kinds or "quick" in kinds:
-        print(f"  {'quick':12} {quick_seconds(splits):.2f} s on {QUICK} instances", flush=True)
+        print(f"  {'quick':12} {quick_seconds(splits):.2f} s of CPU on {QUICK} instances", flush=True)
     if has_pairs and (not kinds or "bound" in kinds):
         print(f"  {'bound':12} {bound(joined)}", flush=True)
     for name, (kind, plant) in plans.items():
