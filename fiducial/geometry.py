@@ -357,6 +357,20 @@ def box_iou(one_xywh: np.ndarray, other_xywh: np.ndarray) -> np.ndarray:
     return both / (one_xywh[..., 2:].prod(-1) + other_xywh[..., 2:].prod(-1) - both)
 
 
+def box_share(one_xywh: Array, other_xywh: Array) -> Array:
+    """Computes what boxes with sides above 0 have in common as a share of the smaller one's area, pair by pair: [..., 4] each,
+    which broadcast -> [...]."""
+    low = _larger(one_xywh[..., :2], other_xywh[..., :2])
+    high = -_larger(-(one_xywh[..., :2] + one_xywh[..., 2:]), -(other_xywh[..., :2] + other_xywh[..., 2:]))
+    both = _larger(high - low, 0 * low)
+    areas = one_xywh[..., 2] * one_xywh[..., 3], other_xywh[..., 2] * other_xywh[..., 3]
+    return both[..., 0] * both[..., 1] / -_larger(-areas[0], -areas[1])
+
+
+def _larger(one: Array, other: Array) -> Array:
+    return (one + other + abs(one - other)) / 2
+
+
 def box_middle(box_xywh: Array) -> Array:
     """Gives the middle of boxes in px, [..., 4] -> [..., 2]."""
     return box_xywh[..., :2] + box_xywh[..., 2:] / 2 - 0.5

@@ -149,3 +149,12 @@ def test_size_parses():
     assert Size.parse("192x256") == (192, 256)
     assert Size.parse("64") == (64, 64)
     assert str(Size(192, 256)) == "192x256"
+
+
+def test_share_of_the_smaller_box() -> None:
+    large, small = np.array([0.0, 0, 10, 8]), np.array([6.0, 6, 8, 4])
+    assert geometry.box_share(large, small) == pytest.approx(4 * 2 / 32)
+    assert geometry.box_share(large, np.array([2.0, 2, 3, 3])) == 1
+    assert geometry.box_share(large, np.array([20.0, 2, 3, 3])) == 0
+    pairs = geometry.box_share(np.stack([large, small])[:, None], np.stack([large, small])[None])
+    assert np.allclose(pairs, [[1, 0.25], [0.25, 1]])

@@ -1,9 +1,11 @@
 """Several drawn faces in one image, near and far, or none: what a finder of faces learns from. The faces are those of
-`render_face`, each painted into its part of the image."""
+`render_face`, with their bodies, on one background, or each cut out of a picture of its own; some people show their backs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -12,50 +14,70 @@ from fiducial import geometry
 from fiducial.data.skeletons import IBUG68
 from fiducial.drawnfaces import photo
 from fiducial.drawnfaces import scene as scenes
-from fiducial.drawnfaces.background import draw_background
-from fiducial.drawnfaces.faces import FINER, box_of, face_points, paint, sitter
+from fiducial.drawnfaces.clutter import draw_backdrop
+from fiducial.drawnfaces.faces import FINER, Sitter, face_points, paint, sitter
 from fiducial.geometry import Size
 from fiducial.types import Instances
 
-LAYOUT, BACKDROP, LENS = 11, 12, 13  # random streams
-MOST = 6  # faces in an image
+LAYOUT, BACKDROP, LENS, CUTTING = 11, 12, 13, 14  # random streams
+MOST = 8  # faces in an image
 EMPTY = 0.2  # share of the images without any
-TILE_SHARE = (0.12, 0.95)  # side of a face's part, of the image's shorter side; even in its logarithm
+ALONE = 0.25  # share of the images with one face, of any size up to one that is larger than the image
+TILE_SHARE = (0.12, 0.8)  # side of a face's part, of the image's shorter side; even in its logarithm
+TILE_SHARE_ALONE = (0.35, 2.4)
 APART = 0.05  # largest overlap of a box with another one and its hair, of the smaller one's area
 HAIR = 1.6  # sides of what a head covers, in sides of its face's box
-FACES_AN_IMAGE = 16  # indices of faces that an image may use: no face is in two
+FACES_AN_IMAGE = 24  # indices of faces that an image may use: no face is in two
+MARGIN = 0.1  # of a box around its points, each side, as `fiducial` makes boxes of points
+AWAY = 0.12  # share of the people who show their backs, and are no faces
+CUT_OUT = 0.35  # share of the images in which every face is cut out of a picture of its own
+BODY = (0.9, 0.3, 0.9, 2.5)  # what is painted to the left, above, to the right and below of a face's part, in its sides
 
 
 @dataclass(frozen=True)
 class Placed:
-    """One face of an image: its part is the square of `side` px whose corner is there."""
+    """One person of an image: the face's part is the square of `side` px whose corner is there. `away`: it is not seen."""
 
     index: int
     side: int
     left: int
     top: int
+    away: bool = False
 
 
 def layout(seed: int, index: int, size: Size) -> list[Placed]:
-    """Says which faces are in image `index`, far ones first, and where."""
+    """Says who is in image `index`, the one whose chin is lowest last, as he stands in front, and where."""
     random = scenes.stream(seed, index, LAYOUT)
     if random.random() < EMPTY:
         return []
-    count, shorter = int(random.integers(1, MOST + 1)), min(size)
-    low, high = np.log(TILE_SHARE)
+    alone = random.random() < ALONE
+    count, shorter = 1 if alone else int(random.integers(2, MOST + 1)), min(size)
+    low, high = np.log(TILE_SHARE_ALONE if alone else TILE_SHARE)
     found: list[Placed] = []
     boxes: list[np.ndarray] = []
     for trial in range(FACES_AN_IMAGE):
+        if len(found) == count:
+            break
         side = max(24, round(shorter * float(np.exp(random.uniform(low, high)))))
-        left, top = (int(random.integers(-side // 5, max(1, edge - 4 * side // 5))) for edge in size)
-        one = Placed(index * FACES_AN_IMAGE + trial, side, left, top)
+        away = bool(random.random() < AWAY)
+        places = random.random(2)
+        if side > shorter:  # what can be seen of it is mostly the face
+            left, top = (round((edge - side) * (0.2 + 0.6 * float(at))) for edge, at in zip(size, places, strict=True))
+        else:
+            left, top = (
+                round(-side // 5 + float(at) * (edge - 3 * side // 5)) for edge, at in zip(size, places, strict=True)
+            )
+        one = Placed(index * FACES_AN_IMAGE + trial, side, left, top, away)
         box = box_of(points_of(seed, one)[0])
-        if len(found) < count and all(
-            _overlap(box, geometry.fit_aspect(other, Size(1, 1), HAIR)) < APART for other in boxes
+        if all(
+            _overlap(box, geometry.fit_aspect(other, Size(1, 1), HAIR)) < APART
+            and _overlap(other, geometry.fit_aspect(box, Size(1, 1), HAIR)) < APART
+            for other in boxes
         ):
             found.append(one)
             boxes.append(box)
-    return sorted(found, key=lambda each: each.side)
+    lowest = [float(box[1] + box[3]) for box in boxes]
+    return [found[i] for i in np.argsort(lowest, kind="stable")]
 
 
 def points_of(seed: int, placed: Placed) -> tuple[np.ndarray, np.ndarray]:
@@ -64,26 +86,78 @@ def points_of(seed: int, placed: Placed) -> tuple[np.ndarray, np.ndarray]:
     return geometry.transform(geometry.translation(placed.left, placed.top), xy), visibility
 
 
-def render_crowd(seed: int, index: int, size: Size) -> np.ndarray:
-    """Draws image `index`, uint8 RGB [h, w, 3]."""
-    faces = layout(seed, index, size)
-    margin = max((face.side for face in faces), default=0)
-    wide = Size(size.w + 2 * margin, size.h + 2 * margin)
-    canvas = draw_background(wide, scenes.stream(seed, index, BACKDROP))
-    for face in faces:
-        top, left = face.top + margin, face.left + margin
-        part = canvas[top : top + face.side, left : left + face.side]
-        finer = Size(round(face.side * FINER), round(face.side * FINER))
-        behind = cv2.resize(part, finer, interpolation=cv2.INTER_LINEAR)
-        before = behind.copy()
-        size_alone = Size(face.side, face.side)
-        paint(sitter(seed, face.index, size_alone), seed, face.index, size_alone, behind)
-        changed = (behind != before).any(-1).astype(np.float32)
-        share = cv2.resize(changed, (face.side, face.side), interpolation=cv2.INTER_AREA)[..., None]
-        new = cv2.resize(behind, (face.side, face.side), interpolation=cv2.INTER_AREA)
-        part[:] = np.rint(part + share * (new.astype(np.float32) - part)).astype(np.uint8)
-    image = np.ascontiguousarray(canvas[margin : margin + size.h, margin : margin + size.w])
-    return photo.photograph(image, scenes.stream(seed, index, LENS))
+def box_of(xy: np.ndarray) -> np.ndarray:
+    """Makes the box of a face of its points [68, 2], from the brows to the chin."""
+    return geometry.box_of_points(xy, np.ones(len(xy), bool), MARGIN)
+
+
+def render_crowd(seed: int, index: int, size: Size, photographs: Sequence[np.ndarray] = ()) -> np.ndarray:
+    """Draws image `index`, uint8 RGB [h, w, 3]. photographs: RGB, without faces, of which parts may stand behind them."""
+    people = layout(seed, index, size)
+    random = scenes.stream(seed, index, BACKDROP)
+    canvas = draw_backdrop(size, random, photographs)
+    cut_out = random.random() < CUT_OUT
+    for one in people:
+        if cut_out:
+            _paste(canvas, seed, one, photographs)
+        else:
+            left, above, right, below = (round(one.side * share) for share in BODY)
+            corner = one.left - left, one.top - above
+            _paint(canvas, seed, one, corner, Size(left + one.side + right, above + one.side + below))
+    return photo.photograph(canvas, scenes.stream(seed, index, LENS))
+
+
+def _paint(canvas: np.ndarray, seed: int, one: Placed, corner: tuple[int, int], extent: Size) -> None:
+    """Paints a person onto the part of an image that begins at a corner, as far as it lies in the image."""
+    height, width = canvas.shape[:2]
+    left, top = max(corner[0], 0), max(corner[1], 0)
+    right, bottom = min(corner[0] + extent.w, width), min(corner[1] + extent.h, height)
+    if right <= left or bottom <= top:
+        return
+    part, own = canvas[top:bottom, left:right], Size(right - left, bottom - top)
+    finer = Size(round(own.w * FINER), round(own.h * FINER))
+    behind = cv2.resize(part, finer, interpolation=cv2.INTER_LINEAR)
+    before = behind.copy()
+    onto = geometry.compose(geometry.translation(one.left - left, one.top - top), geometry.resize(own, finer))
+    paint(_person(seed, one), seed, one.index, onto, behind)
+    changed = (behind != before).any(-1).astype(np.float32)
+    share = cv2.resize(changed, own, interpolation=cv2.INTER_AREA)[..., None]
+    new = cv2.resize(behind, own, interpolation=cv2.INTER_AREA)
+    part[:] = np.rint(part + share * (new.astype(np.float32) - part)).astype(np.uint8)
+
+
+def _paste(canvas: np.ndarray, seed: int, one: Placed, photographs: Sequence[np.ndarray]) -> None:
+    """Paints a person in a picture of his own, and that onto an image, with hard or soft edges."""
+    random = scenes.stream(seed, one.index, CUTTING)
+    box = box_of(points_of(seed, one)[0])
+    sides = box[2:] * random.uniform(0.05, (HAIR - 1) / 2, (2, 2))
+    low, high = np.floor(box[:2] - sides[0]).astype(int), np.ceil(box[:2] + box[2:] + sides[1]).astype(int)
+    height, width = canvas.shape[:2]
+    left, top = np.maximum(low, 0).tolist()
+    right, bottom = np.minimum(high, [width, height]).tolist()
+    if right - left < 4 or bottom - top < 4:
+        return
+    own = Size(right - left, bottom - top)
+    picture = draw_backdrop(own, random, photographs)
+    _paint(picture, seed, replace(one, left=one.left - left, top=one.top - top), (0, 0), own)
+    picture = photo.photograph(picture, random)
+    soft = random.uniform(0, 0.08) * min(own) if random.random() < 0.6 else 0.0
+    share = np.zeros((own.h, own.w), np.float32)
+    inset = round(soft)
+    share[inset : own.h - inset, inset : own.w - inset] = 1
+    share = (cv2.blur(share, (inset + 1, inset + 1)) if inset else share)[..., None]
+    part = canvas[top:bottom, left:right]
+    part[:] = np.rint(part + share * (picture.astype(np.float32) - part)).astype(np.uint8)
+
+
+def _person(seed: int, one: Placed) -> Sitter:
+    who = sitter(seed, one.index, Size(one.side, one.side))
+    if not one.away:
+        return who
+    scene = who.scene
+    turn = scenes.turn_matrix(math.pi + scene.yaw, -0.5 * scene.pitch, scene.roll)
+    turned = replace(scene, view=replace(scene.view, turn=turn))
+    return who._replace(scene=turned, looks=replace(who.looks, glasses=None), cover=None)
 
 
 @dataclass(frozen=True)
@@ -93,6 +167,7 @@ class CrowdImages:
     count: int
     seed: int
     size: Size
+    photographs: Sequence[np.ndarray] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return self.count
@@ -103,23 +178,25 @@ class CrowdImages:
 
     def read(self, row: int, reduce: int = 1) -> np.ndarray:
         """Draws uint8 RGB [h, w, 3]; `reduce` is allowed, not used."""
-        return render_crowd(self.seed, row, self.size)
+        return render_crowd(self.seed, row, self.size, self.photographs)
 
 
-def procedural_crowds(count: int, seed: int, size: Size) -> Instances:
-    """Makes `count` images of `size` with up to 6 faces, some with none."""
+def procedural_crowds(count: int, seed: int, size: Size, photographs: Sequence[np.ndarray] = ()) -> Instances:
+    """Makes `count` images of `size` with up to 8 faces, some with none. Boxes go from the brows to the chin and from ear to
+    ear, a tenth more on each side. photographs: uint8 RGB, of any size, that show no face: parts of them stand behind."""
     rows, xy, visibility = [], [], []
     for row in range(count):
         for face in layout(seed, row, size):
-            points, seen = points_of(seed, face)
-            rows.append(row)
-            xy.append(points)
-            visibility.append(seen)
+            if not face.away:
+                points, seen = points_of(seed, face)
+                rows.append(row)
+                xy.append(points)
+                visibility.append(seen)
     boxes = np.array([box_of(points) for points in xy], np.float32).reshape(-1, 4)
     return Instances(
         licences=("Apache-2.0",),
         skeleton=IBUG68,
-        images=CrowdImages(count, seed, size),
+        images=CrowdImages(count, seed, size, photographs),
         image_id=np.arange(1, count + 1, dtype=np.int64),
         image_size=np.tile(np.array(size, np.int32), (count, 1)),
         image_row=np.array(rows, np.int64),

@@ -18,7 +18,7 @@ from fiducial.drawnfaces.background import draw_background
 from fiducial.drawnfaces.looks import Looks, draw_looks
 from fiducial.drawnfaces.scene import Scene
 from fiducial.errors import UserError
-from fiducial.geometry import Size
+from fiducial.geometry import Matrix, Size
 from fiducial.types import Instances
 
 FINER = 1.5  # faces are drawn that much larger and reduced
@@ -61,20 +61,19 @@ def render_face(seed: int, index: int, size: Size) -> Face:
     who = sitter(seed, index, size)
     finer = Size(round(size.w * FINER), round(size.h * FINER))
     behind = draw_background(finer, scenes.stream(seed, index, BACKGROUND))
-    paint(who, seed, index, size, behind)
+    paint(who, seed, index, geometry.resize(size, finer), behind)
     image = cv2.resize(behind, (size.w, size.h), interpolation=cv2.INTER_AREA)
     image = photo.photograph(image, scenes.stream(seed, index, PHOTO))
     return Face(image, *_points(who, size))
 
 
-def paint(who: Sitter, seed: int, index: int, size: Size, behind: np.ndarray) -> None:
-    """Paints the face of image `index` on what is behind it: uint8 RGB, `FINER` times as large as `size`."""
+def paint(who: Sitter, seed: int, index: int, onto: Matrix, behind: np.ndarray) -> None:
+    """Paints the face of image `index` on what is behind it, uint8 RGB, whose px are those of the image through `onto`."""
     render.check_opencv()
     render.keep_memory()
     finer = Size(behind.shape[1], behind.shape[0])
-    enlarge = geometry.resize(size, finer)
     scene, looks = who.scene, who.looks
-    view = scene.view.onto(enlarge)
+    view = scene.view.onto(onto)
     random = scenes.stream(seed, index, PAINT)
     texture, hair = skin.paint(scene.head, scene.expression, looks, 1.1 * float(view.placed[0, 0]), random)
     solids = meshes.solids(scene.head, looks, view.turn, texture, hair)
@@ -84,7 +83,7 @@ def paint(who: Sitter, seed: int, index: int, size: Size, behind: np.ndarray) ->
     if looks.glasses is not None:
         props.paint_glasses(behind, scene.head, view, looks, looks.glasses)
     if who.cover is not None:
-        props.paint_cover(behind, who.cover, enlarge, random)
+        props.paint_cover(behind, who.cover, onto, random)
 
 
 @dataclass(frozen=True)

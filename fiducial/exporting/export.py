@@ -84,7 +84,8 @@ def _pack_exported(model: Path, to: str, out: Path, data: Path | None, *, whole:
         raise UserError(path, "is exported already: --crop, --decode and --int8 are for run folders")
     with folders.alone(out), staging(out) as folder:
         logger.info(f"exporting {model} to {to}; licence of the weights: {source.card.terms}")
-        return _certified(source, _finished(Made(path, made), to, folder, None), folder, out, data)
+        whole_file = finder_export.joined_with_beside(Made(path, made), folder)
+        return _certified(source, _finished(whole_file, to, folder, None), folder, out, data)
 
 
 def _certified(reference: Runtime, made: Made, folder: Path, out: Path, data: Path | None) -> tuple[Path, Certificate]:

@@ -14,6 +14,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 from torch import Tensor, nn
 
 from fiducial import geometry
+from fiducial.card import DetectorSpec
 from fiducial.exporting import crop_graph, onnx_export
 from fiducial.geometry import Size
 from fiducial.models.contracts import FinderHead
@@ -108,11 +109,14 @@ def finder_model(finder: Detector) -> ModelProto:
         )
 
 
-def chained(detector: ModelProto, finder: Detector, nothing: Mapping[str, tuple[int, ...]]) -> ModelProto:
-    """Puts a finder in front of a detector's graph with its crop inside (`onnx_export.with_crop`): inputs `image` and, which
+def chained(
+    detector: ModelProto, network: ModelProto, finds: DetectorSpec, nothing: Mapping[str, tuple[int, ...]]
+) -> ModelProto:
+    """Puts a finder's graph (`finder_model`) and spec in front of a detector's graph with its crop inside
+    (`onnx_export.with_crop`): inputs `image` and, which
     may be left out, `boxes`, `crops`, `scene`, `min_score`; outputs those of the detector, `box` [n, 4], `box_score` and
     `box_kind` [n], and of a scene `found_box` [1, m, 4], `found_score` and `found_kind` [1, m]. nothing: the shapes of the detector's outputs for no box."""
-    size, network = finder.spec.size, finder_model(finder)
+    size = finds.size
     outputs = [output.name for output in detector.graph.output]
     points = _renamed(detector.graph, "points/", {"image": "image", "boxes": "box", "crops": "crops"})
     constants = {
@@ -161,7 +165,7 @@ def chained(detector: ModelProto, finder: Detector, nothing: Mapping[str, tuple[
     inputs += [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in optional.items()]
     inputs.append(helper.make_tensor_value_info("min_score", TensorProto.FLOAT, (1,)))
     defaults = [helper.make_tensor(name, kind, (0, *shape[1:]), []) for name, (kind, shape) in optional.items()]
-    defaults.append(helper.make_tensor("min_score", TensorProto.FLOAT, (1,), [float(finder.spec.head["threshold"])]))
+    defaults.append(helper.make_tensor("min_score", TensorProto.FLOAT, (1,), [float(finds.head["threshold"])]))
     graph = helper.make_graph(
         nodes,
         "whole",

@@ -1,7 +1,7 @@
-"""Models that come with the package and go by a name: `face`, 68 points of a face.
+"""Models that come with the package and go by a name: `face`, 68 points of each face in an image.
 
-Each is a file of `fiducial export` in `fiducial/bundled`, which the base install runs. What lies in the current folder
-under such a name is meant before them."""
+Each is a file of `fiducial export` in `fiducial/bundled`, which the base install runs, with a finder beside it or without.
+What lies in the current folder under such a name is meant before them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from functools import cache
 from pathlib import Path
 
 from fiducial.log import logger
+from fiducial.runtime import finder_file
 
 FOLDER = Path(__file__).parents[1] / "bundled"
 
 
 def names() -> list[str]:
     """Lists the names of the models that come with the package."""
-    return sorted(file.stem for file in FOLDER.glob("*.onnx"))
+    return sorted(file.stem for file in FOLDER.glob("*.onnx") if not file.name.endswith(finder_file.ENDING))
 
 
 def file_of(model: Path) -> Path | None:

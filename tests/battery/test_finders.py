@@ -16,9 +16,23 @@ from fiducial.models import catalog
 from fiducial.models.contracts import Level
 from fiducial.types import Scenes
 
-SIZE, LEVELS = Size(160, 96), (Level(6, 4), Level(8, 8), Level(12, 32))
-CASES = [("centres", {}), ("centres", {"stride": 4, "channels": 8}), ("centres", {"most": 7})]
-REFUSED = [{"stride": 0}, {"channels": 0}, {"most": 0}, {"width": 0.0}, {"threshold": 2.0}, {"stride": 64}]
+SIZE, LEVELS = Size(192, 128), (Level(6, 4), Level(8, 8), Level(12, 32))
+CASES = [
+    ("centres", {}),
+    ("centres", {"stride": 4, "channels": 8}),
+    ("centres", {"most": 7}),
+    ("centres", {"coarser": 1}),
+]
+REFUSED = [
+    {"stride": 0},
+    {"coarser": -1},
+    {"channels": 0},
+    {"most": 0},
+    {"width": 0.0},
+    {"threshold": 2.0},
+    {"apart": 0.0},
+    {"stride": 64},
+]
 
 
 def finder(method, settings, kinds=2):
@@ -139,6 +153,27 @@ def test_it_overfits_one_batch(method, settings):
 def test_settings_that_can_not_be_are_told(settings):
     with pytest.raises(UserError, match="head.stride" if "stride" in settings else next(iter(settings))):
         finder("centres", settings)
+
+
+def test_a_box_in_a_surer_one_is_its_double_where_that_is_asked_for():
+    """Two peaks in one face: the surer is kept. Beside it, and of another kind, all are; so are they where boxes are not
+    compared."""
+    boxes = [[20.0, 20.0, 60.0, 60.0], [40.0, 44.0, 40.0, 40.0], [100.0, 40.0, 30.0, 30.0]]
+    sure = [0.9, 0.6, 0.7]
+    for apart, kinds, expected in ((1.0, [0, 0, 0], 3), (0.6, [0, 0, 0], 2), (0.6, [0, 1, 0], 3), (0.95, [0, 0, 0], 3)):
+        head = finder("centres", {"apart": apart})
+        raw = head.encode(scenes(boxes, kinds))
+        for box, kind, share in zip(boxes, kinds, sure, strict=True):
+            middle = geometry.box_middle(torch.tensor(box))
+            x, y = geometry.px_to_grid(middle, head.size, head.grid).round().int().tolist()
+            at = raw.middle[0, kind, y - 1 : y + 2, x - 1 : x + 2]
+            at.copy_(torch.where(at == at.max(), torch.logit(torch.tensor(share)), at.clamp_max(-1.0)))
+        found = head.decode(raw)
+        counts = found.score[0] > 0.5
+        assert int(counts.sum()) == expected
+        assert found.score[0, :2].tolist() == pytest.approx([0.9, 0.7], abs=1e-3)
+        assert (found.score[0, 1:] <= found.score[0, :-1]).all()
+        assert (found.box_xywh[0, 0] - torch.tensor(boxes[0])).abs().max() < 1e-3
 
 
 def test_crowded_instances_are_told_apart():

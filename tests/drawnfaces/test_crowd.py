@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from fiducial import geometry
-from fiducial.drawnfaces import crowd, procedural_crowds
-from fiducial.drawnfaces.background import draw_background
-from fiducial.drawnfaces.scene import stream
+from fiducial.drawnfaces import clutter, crowd, procedural_crowds
 from fiducial.geometry import Size
 
 SIZE = Size(160, 120)
@@ -36,27 +37,74 @@ def test_faces_stand_beside_each_other():
         assert apart.max(initial=0) < crowd.APART + 0.01
 
 
-def test_what_differs_from_the_background_is_the_faces(monkeypatch):
-    """The image's truth: without the camera's noise, most of a face's box is painted, and nothing far from all boxes is."""
+def people_alone(monkeypatch) -> None:
+    """No camera, no things, no pictures in the picture, and a background of one grey."""
     monkeypatch.setattr(crowd.photo, "photograph", lambda image, random: image)
+    monkeypatch.setattr(
+        crowd, "draw_backdrop", lambda size, random, photographs: np.full((size.h, size.w, 3), 90, np.uint8)
+    )
+
+
+@pytest.mark.parametrize("cut_out", [0.0, 1.0])
+def test_people_are_painted_where_their_boxes_are(monkeypatch, cut_out):
+    """The image's truth: most of a face's box is painted; far above all heads nothing is, bodies hang down from them."""
+    people_alone(monkeypatch)
+    monkeypatch.setattr(crowd, "CUT_OUT", cut_out)
     seen = 0
     for index in range(12):
-        faces = crowd.layout(9, index, SIZE)
-        if not faces:
-            continue
-        margin = max(face.side for face in faces)
-        wide = Size(SIZE.w + 2 * margin, SIZE.h + 2 * margin)
-        behind = draw_background(wide, stream(9, index, crowd.BACKDROP))
-        behind = behind[margin : margin + SIZE.h, margin : margin + SIZE.w]
-        painted = (np.abs(crowd.render_crowd(9, index, SIZE).astype(int) - behind) > 8).any(-1)
-        near = np.zeros_like(painted)
-        for face in faces:
-            x, y, w, h = crowd.box_of(crowd.points_of(9, face)[0])
+        people = crowd.layout(9, index, SIZE)
+        painted = np.asarray((np.abs(crowd.render_crowd(9, index, SIZE).astype(int) - 90) > 8).any(-1))
+        highest = SIZE.h
+        for one in people:
+            x, y, w, h = crowd.box_of(crowd.points_of(9, one)[0])
             part = painted[max(0, int(y)) : max(0, int(y + h)), max(0, int(x)) : max(0, int(x + w))]
             if part.size > 0.8 * w * h:
                 assert part.mean() > 0.6
                 seen += 1
-            top, left = max(0, face.top), max(0, face.left)
-            near[top : max(0, face.top + face.side), left : max(0, face.left + face.side)] = True
-        assert not painted[~near].any()
+            highest = min(highest, one.top - one.side // 2)
+        assert not painted[: max(0, highest)].any()
     assert seen > 10
+
+
+def test_bodies_end_below_faces_and_not_with_their_parts(monkeypatch):
+    people_alone(monkeypatch)
+    monkeypatch.setattr(crowd, "layout", lambda seed, index, size: [crowd.Placed(5, 40, 60, 5)])
+    monkeypatch.setattr(crowd, "CUT_OUT", 0.0)
+    painted = np.asarray((crowd.render_crowd(2, 0, SIZE) != 90).any(-1))
+    middle = painted[:, 80]
+    assert middle[45:80].all()
+    assert painted[60].sum() > painted[20].sum()
+
+
+def test_who_shows_his_back_is_no_face(monkeypatch):
+    """He stands there, as painted as others are, and has no box."""
+    people_alone(monkeypatch)
+    monkeypatch.setattr(crowd, "AWAY", 1.0)
+    crowds = procedural_crowds(6, 3, SIZE)
+    assert len(crowds) == 0
+    assert any(len(crowd.layout(3, row, SIZE)) for row in range(6))
+    assert any((crowds.images.read(row) != 90).any() for row in range(6))
+    one = crowd.Placed(5, 96, 20, 5)
+    seen, turned = (crowd._person(2, each) for each in (one, replace(one, away=True)))
+    assert float((seen.scene.view.turn @ turned.scene.view.turn.T)[2, 2]) < -0.5
+
+
+def test_photographs_stand_behind(monkeypatch):
+    monkeypatch.setattr(crowd, "layout", lambda seed, index, size: [])
+    monkeypatch.setattr(crowd.photo, "photograph", lambda image, random: image)
+    monkeypatch.setattr(clutter, "SHOWN", 1.0)
+    green = np.tile(np.array([3, 200, 7], np.uint8), (50, 70, 1))
+    shares = [(crowd.render_crowd(2, index, SIZE, [green]) == green[0, 0]).all(-1).mean() for index in range(8)]
+    assert max(shares) == 1
+    assert min(shares) > 0.2
+    assert (crowd.render_crowd(2, 1, SIZE) == green[0, 0]).all(-1).mean() < 0.2
+
+
+def test_a_face_alone_may_be_larger_than_the_image():
+    shares = []
+    for index in range(80):
+        people = crowd.layout(4, index, SIZE)
+        if len(people) == 1:
+            shares.append(crowd.box_of(crowd.points_of(4, people[0])[0])[3] / SIZE.h)
+    assert max(shares) > 1
+    assert min(shares) < 0.4

@@ -200,6 +200,49 @@ def test_a_finder_in_a_file_of_its_own_serves_other_models(run, tmp_path):
     assert fiducial.load(run.folder, finder="no")(image).box_xywh is None
 
 
+def test_a_finder_whose_weights_are_stored_in_halves_finds_the_same(run, tmp_path):
+    from fiducial.exporting import finder_export
+
+    finder = finder_export.of_run(run.folder)
+    assert finder is not None
+    files = tmp_path / "plain.finder.onnx", tmp_path / "halves.finder.onnx"
+    for file, halves in zip(files, (False, True), strict=True):
+        finder_export.write_alone(*finder, file, halves=halves)
+    large, small = (file.stat().st_size for file in files)
+    assert small < 0.75 * large
+    images = [scene(np.random.default_rng(seed), 3)[0] for seed in range(6)]
+    plain, halves = (fiducial.load("face", finder=file) for file in files)
+    for image in images:
+        one, other = plain(image), halves(image)
+        assert one.box_xywh is not None
+        assert np.abs(one.box_xywh - other.box_xywh).max() <= 0.5
+        assert np.abs(one.box_score - other.box_score).max() < 0.01
+
+
+def test_a_finder_beside_a_file_is_used_and_joined_with_it(run, tmp_path):
+    """As that of the face model, which comes along in a file of its own; a page has both in one."""
+    from fiducial.exporting import finder_export, onnx_export
+    from fiducial.models import detector as detectors
+    from fiducial.runtime import runtime
+
+    detector, card = detectors.load(run.folder)
+    finder = finder_export.of_run(run.folder)
+    assert finder is not None
+    made = onnx_export.write(detector, card, tmp_path, crop="inside", decode="own")
+    image, _ = scene(np.random.default_rng(11), 3)
+    assert fiducial.load(made.file)(image).box_xywh is None
+    assert finder_export.joined_with_beside(made, tmp_path) is made
+    finder_export.write_alone(*finder, made.file.with_name(f"{made.file.stem}.finder.onnx"), halves=True)
+    (tmp_path / "joined").mkdir()
+    joined = finder_export.joined_with_beside(made, tmp_path / "joined")
+    assert made.card.finder is None
+    assert joined.card.finder == finder[0].spec
+    beside, one = runtime.load(made.file)(image), runtime.load(joined.file)(image)
+    assert len(beside) > 0
+    assert np.array_equal(beside.box_xywh, one.box_xywh)
+    assert np.allclose(beside.xy, one.xy, atol=1e-3)
+
+
 def test_no_finder_where_none_is_wanted_or_needed(tmp_path):
     words = {**WORDS, "epochs": 1}
     without = fiducial.fit(discs(20, 5), tmp_path / "a", val=discs(8, 6), finder="no", settings=FIXED, **words)

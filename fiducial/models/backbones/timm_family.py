@@ -93,10 +93,10 @@ def build(name: str, pretrained: Pretrained = "here") -> TimmBackbone:
 
 def build_levels(name: str, pretrained: Pretrained = "here") -> TimmBackbone:
     """Builds the network with all of its maps, for what must see small things and large ones."""
-    if whole_of(name) is not None or name in KIN or CUT.search(name):
+    if whole_of(name) is not None or name in KIN:
         raise UserError(f"backbone {name!r}: gives one map; expected the plain name of a network of timm")
-    full = timm_name(name)
-    network, initialization = encoder(full, pretrained, last_only=False)
+    cut, full = CUT.search(name), timm_name(CUT.sub("", name))
+    network, initialization = encoder(full, pretrained, last_only=False, stride=int(cut[1]) if cut else None)
     return TimmBackbone(network, full, initialization)
 
 
@@ -158,11 +158,14 @@ def encoder(
 ) -> tuple[Encoder, str]:
     """Builds the encoder of the last or all maps of a network by timm's name, and says where its weights came from.
 
-    `stride`: the last map of so many px a cell is the last one, and layers behind it are not kept. `changes`: settings
+    `stride`: the map of so many px a cell is the last one, and layers behind it are not kept. `changes`: settings
     of timm in which it differs from the named one."""
     options: dict[str, Any] = {"features_only": True, **(changes or {})}
+    last = -1 if stride is None else _place_of(name, stride)
     if last_only:
-        options["out_indices"] = (-1 if stride is None else _place_of(name, stride),)
+        options["out_indices"] = (last,)
+    elif stride is not None:
+        options["out_indices"] = tuple(range(last + 1))
     cfg = weights.configuration(name)
     only_size = None
     if cfg is not None and cfg.fixed_input_size:

@@ -1,8 +1,8 @@
 """Finder `centres`: a map of how much each cell is the middle of an instance, and from each cell the way to the four sides.
 
 Anchor-free (Zhou et al., Objects as Points, arXiv 1904.07850; the sides learnt around the middle, weighted by the same
-Gaussian: Liu et al., Training-Time-Friendly Network, AAAI 2020). An instance is a cell that is above its neighbours; no
-boxes are compared with each other. Where a box lies does not depend on which of its cells is highest, since every cell
+Gaussian: Liu et al., Training-Time-Friendly Network, AAAI 2020). An instance is a cell that is above its neighbours; boxes
+are compared with each other only where `apart` asks for it. Where a box lies does not depend on which of its cells is highest, since every cell
 tells the sides from where it stands."""
 
 from __future__ import annotations
@@ -36,19 +36,27 @@ class Spec:
 
     stride: int = 8  # px a cell
     channels: int = 64
+    coarser: int = (
+        0  # maps that are made behind the backbone's, each of half the size, for instances that fill the image
+    )
     most: int = 100  # instances in an image
     width: float = 0.1  # of the target's Gaussian, as a share of the box's sides: sigma
     least_width_cells: float = 0.4  # sigma of small boxes
     box_weight: float = 2.0  # of the boxes' loss beside that of the middles
+    # Share of the smaller box's area above which a surer box takes another one's place; 1 = boxes are not compared. Less where
+    # instances never lie in one another, and some are so large that the map has several peaks in one.
+    apart: float = 1.0
     threshold: float = 0.3  # score from which on an instance counts; measured on val after training
 
     def __post_init__(self) -> None:
         expect(self.stride >= 1, "head.stride", self.stride, "px a cell, at least 1")
         expect(self.channels >= 1, "head.channels", self.channels, "at least 1")
+        expect(0 <= self.coarser <= 4, "head.coarser", self.coarser, "0 to 4 maps")
         expect(1 <= self.most <= 1000, "head.most", self.most, "1 to 1000 instances")
         expect(0 < self.width <= 1, "head.width", self.width, "a share of the box's sides")
         expect(self.least_width_cells > 0, "head.least_width_cells", self.least_width_cells, "more than 0 cells")
         expect(self.box_weight >= 0, "head.box_weight", self.box_weight, "0 or more")
+        expect(0 < self.apart <= 1, "head.apart", self.apart, "a share, more than 0")
         expect(0 <= self.threshold <= 1, "head.threshold", self.threshold, "a score, 0 to 1")
 
 
@@ -71,14 +79,15 @@ class Head(contracts.FinderHead):
             raise UserError(
                 f"head.stride={spec.stride}: the backbone's maps have strides {strides}; expected one of them"
             )
-        coarsest = max(levels[i].stride for i in self.used)
+        coarsest = max(levels[i].stride for i in self.used) * 2**spec.coarser
         if size.w % coarsest or size.h % coarsest:
             raise UserError(f"size {size}: a finder on this backbone needs multiples of {coarsest}")
         self.stride = min(levels[i].stride for i in self.used)
         self.grid = Size(size.w // self.stride, size.h // self.stride)
         width = spec.channels
         self.lateral = nn.ModuleList(_joined(levels[i].channels, width, 1) for i in self.used)
-        self.smooth = nn.ModuleList(_separable(width) for _ in self.used[1:])
+        self.coarser = nn.ModuleList(_separable(width, stride=2) for _ in range(spec.coarser))
+        self.smooth = nn.ModuleList(_separable(width) for _ in range(len(self.used) + spec.coarser - 1))
         self.tower = nn.Sequential(_separable(width), _separable(width))
         self.middle, self.sides = nn.Conv2d(width, kinds, 1), nn.Conv2d(width, 4, 1)
         nn.init.constant_(self.middle.bias, torch.logit(torch.tensor(PRIOR)).item())  # type: ignore[arg-type]
@@ -86,6 +95,8 @@ class Head(contracts.FinderHead):
 
     def forward(self, feature: Sequence[Float[Tensor, "b _ _ _"]]) -> Raw:  # type: ignore[override]
         maps = [layer(feature[i]) for layer, i in zip(self.lateral, self.used, strict=True)]
+        for layer in self.coarser:
+            maps.append(layer(maps[-1]))
         joined = maps[-1]
         for finer, smooth in zip(reversed(maps[:-1]), self.smooth, strict=True):
             if finer.shape[-1] != joined.shape[-1]:
@@ -102,7 +113,8 @@ class Head(contracts.FinderHead):
         return Raw(middle, sides.clamp_min(NEAREST).log())
 
     def decode(self, raw: Raw) -> Found:  # type: ignore[override]
-        """Reads the `most` highest of the cells that are above their neighbours; score: what the map says there."""
+        """Reads the `most` highest of the cells that are above their neighbours; score: what the map says there, 0 of boxes that
+        are another one's double (`apart`)."""
         score = raw.middle.sigmoid()
         peak = F.max_pool2d(score, 3, stride=1, padding=1)
         score = torch.where(score == peak, score, torch.zeros_like(score))
@@ -113,7 +125,20 @@ class Head(contracts.FinderHead):
         sides = raw.sides.clamp_max(FARTHEST).exp().flatten(2).gather(2, at).transpose(1, 2) * self.stride
         column, row = cell % self.grid.w, torch.div(cell, self.grid.w, rounding_mode="floor")
         xy = geometry.grid_to_px(torch.stack([column, row], -1).to(sides.dtype), self.size, self.grid)
-        return Found(torch.cat(geometry.box_of_sides(xy, sides[..., :2], sides[..., 2:]), -1), best, kind)
+        found = Found(torch.cat(geometry.box_of_sides(xy, sides[..., :2], sides[..., 2:]), -1), best, kind)
+        return found if self.spec.apart == 1 else self._apart(found)
+
+    def _apart(self, found: Found) -> Found:
+        """Takes from all boxes that lie mostly in a surer one of their kind, or around it, their score."""
+        box, score, kind = found.box_xywh, found.score, found.kind
+        alike = (geometry.box_share(box[:, :, None], box[:, None]) > self.spec.apart) & (
+            kind[:, :, None] == kind[:, None]
+        )
+        number = torch.arange(box.shape[1], device=box.device)
+        surer = number[None] < number[:, None]
+        score = torch.where((alike & surer).any(2), torch.zeros_like(score), score)
+        score, order = score.topk(score.shape[1], dim=1)
+        return Found(box.gather(1, order[..., None].expand(-1, -1, 4)), score, kind.gather(1, order))
 
     def loss(self, raw: Raw, batch: Scenes) -> dict[str, Float[Tensor, ""]]:  # type: ignore[override]
         """Computes the focal loss of the middles, with less weight where a Gaussian is high beside the middle, nothing
@@ -178,10 +203,10 @@ def _joined(channels: int, width: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, width, kernel, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
-def _separable(width: int) -> nn.Sequential:
+def _separable(width: int, stride: int = 1) -> nn.Sequential:
     """A depthwise 5x5 and a 1x1 convolution."""
     return nn.Sequential(
-        nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False),
+        nn.Conv2d(width, width, 5, stride, padding=2, groups=width, bias=False),
         nn.BatchNorm2d(width),
         nn.ReLU(inplace=True),
         nn.Conv2d(width, width, 1, bias=False),
