@@ -70,6 +70,7 @@ def cell(
         epochs=EPOCHS,
         batch_size=batch,
         preflight=False,
+        finder="no",
         workers=0,
         precision="fp32",
         memory_format="channels_last",

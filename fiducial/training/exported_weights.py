@@ -180,6 +180,9 @@ def _tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Ten
         for part in (graph, *inner)
         for each in part.initializer
     }
+    for node in nodes:  # weights that are stored in halves
+        if node.op_type == "Cast" and node.input[0] in values:
+            values[node.output[0]] = values[node.input[0]].float()
     biases = {
         node.input[1].partition(PREFIX)[2]: values[node.input[2]]
         for node in nodes

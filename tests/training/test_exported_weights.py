@@ -6,12 +6,13 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
 from fiducial.card import Card, DetectorSpec
 from fiducial.errors import UserError
-from fiducial.exporting import onnx_export
+from fiducial.exporting import onnx_export, stored
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
@@ -43,13 +44,22 @@ def exported(detector: Detector, folder: Path) -> Path:
 @pytest.mark.parametrize("method", ["heatmap", "simcc", "deeppose", "rle"])
 def test_the_network_answers_as_the_one_that_was_exported(method: str, tmp_path: Path) -> None:
     theirs = learnt(method, "test_efficientnet")
-    weights = exported_weights.plan_of(exported(theirs, tmp_path))
+    file = exported(theirs, tmp_path)
+    weights = exported_weights.plan_of(file)
     own = detectors.build(theirs.spec, "no").eval()
     line = detectors.initialise_from(own, tmp_path, weights)
     assert "random as before" not in line.replace("random as before: head.likelihood", ""), "what training alone has"
     crops = torch.randint(0, 255, (3, SIZE.h, SIZE.w, 3), dtype=torch.uint8)
     with torch.no_grad():
         torch.testing.assert_close(own.predict(crops).xy, theirs.predict(crops).xy, rtol=0, atol=1e-3)
+
+
+def test_weights_that_are_stored_in_halves_are_found(tmp_path: Path) -> None:
+    theirs = learnt("heatmap", "test_efficientnet")
+    file = exported(theirs, tmp_path)
+    onnx.save(stored.in_halves(onnx.load(file)), file)
+    own = detectors.build(theirs.spec, "no")
+    assert "random as before" not in detectors.initialise_from(own, file, exported_weights.plan_of(file))
 
 
 def test_statistics_are_those_of_crops_and_change_no_answer(tmp_path: Path) -> None:
@@ -105,7 +115,6 @@ def test_the_face_that_comes_along_is_a_start(tmp_path: Path) -> None:
 
 def test_files_that_hold_other_weights_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.onnx"
-    onnx = pytest.importorskip("onnx")
     helper = onnx.helper
     value = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
