@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fiducial.errors import counted
 from fiducial.report.label_places import label_places
 from fiducial.report.plot import (
     FAINT,
@@ -237,8 +238,9 @@ def scatter(title: str, dots: Sequence[Dot], x_label: str, y_label: str, note: s
     """Draws named dots over a logarithmic x; those on the front are filled and joined by a staircase.
 
     Left and down of the staircase is nothing. Dots whose x or y is not finite, or whose x is not positive, are left
-    out."""
+    out; so are names that have no room, first those of dots that are not on the front, which the note says."""
     shown = [dot for dot in dots if math.isfinite(dot.x) and math.isfinite(dot.y) and dot.x > 0]
+    shown.sort(key=lambda dot: not dot.on_front)
     heights = [value for dot in shown for value in (dot.low, dot.high, dot.y)]
     x_axis = Axis.over(x_label, [dot.x for dot in shown], log=True, room=0.15)
     y_axis = Axis.over(y_label, heights, room=0.18)
@@ -253,8 +255,10 @@ def scatter(title: str, dots: Sequence[Dot], x_label: str, y_label: str, note: s
     places = [tuple(place) for place in plot.pixels([dot.x for dot in shown], [dot.y for dot in shown])]
     words = [shortened(dot.name, LONGEST_NAME) for dot in shown]
     beside = label_places(places, words, left=LEFT, right=WIDTH, top=0, bottom=PLOT_HEIGHT)
-    plot.add(text_at(x, y, word, anchor, halo=True) for word, (x, y, anchor) in zip(words, beside, strict=True))
-    return plot.chart(note)
+    named = [(word, place) for word, place in zip(words, beside, strict=True) if place is not None]
+    plot.add(text_at(x, y, word, anchor, halo=True) for word, (x, y, anchor) in named)
+    left_out = len(words) - len(named)
+    return plot.chart(f"{note} {counted(left_out, 'name')} without room left out.".strip() if left_out else note)
 
 
 def _round_limit(lists: Sequence[np.ndarray]) -> float:

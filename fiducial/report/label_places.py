@@ -17,13 +17,13 @@ def label_places(
     right: float,
     top: float,
     bottom: float,
-) -> list[tuple[float, float, str]]:
-    """Gives x, y (of the base line) and text-anchor of each name.
+) -> list[tuple[float, float, str] | None]:
+    """Gives x, y (of the base line) and text-anchor of each name; those that come first choose first.
 
     A name stands beside its dot at the first of several places where it covers no other name or dot and stays in the
-    plot, else right or left of it."""
+    plot; None where there is no such place."""
     taken = [(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in dots]
-    chosen_places = []
+    chosen_places: list[tuple[float, float, str] | None] = []
     for (x, y), name in zip(dots, names, strict=True):
         candidates = _candidates(x, y)
         boxes = [_box(candidate, LETTER_WIDTH * len(name)) for candidate in candidates]
@@ -36,9 +36,10 @@ def label_places(
             and box[3] <= bottom
             and not any(_overlap(box, other) for other in taken)
         )
-        chosen = next(free, 0 if x < (left + right) / 2 else 1)
-        taken.append(boxes[chosen])
-        chosen_places.append(candidates[chosen])
+        chosen = next(free, None)
+        if chosen is not None:
+            taken.append(boxes[chosen])
+        chosen_places.append(None if chosen is None else candidates[chosen])
     return chosen_places
 
 
