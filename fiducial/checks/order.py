@@ -28,7 +28,10 @@ FAR_BETTER = 3.0  # or so many times nearer than it was
 # since long tails make nothing likelier than that.
 GAIN, MOST_GAIN = 7.5, 40.0
 AT_A_TIME = 256  # instances, of which all exchanges of two points are held
-FITTING = 3.0  # spreads, up to which a point lies where the others expect it
+MOVED_GAIN, MOVED_SHARE = (
+    5.3,
+    1 / 3,
+)  # the same of a point that was moved, one label in 200; of at most this share of them
 EXAMPLES = 16  # sound shapes that others are laid on, besides the usual one
 MOST_POINTS = 140  # of skeletons whose order is asked: the assignment takes their cube
 FEW_POINTS = 40  # of those where more directions are tried
@@ -77,25 +80,36 @@ def reordered(instances: Instances) -> list[Reordered]:
         if is_far[row] and best[2] > ORDINARY * usual and count <= FEW_POINTS:
             best = max(best, _likeliest(model, laid[row], points, examples, TRIED_MORE), key=lambda tried: tried[1])
         order, gain, away = best
-        changed = np.flatnonzero(order != np.arange(len(points)))
-        are_few = 2 * len(changed) < len(points)
+        changed = int((order != np.arange(len(points))).sum())
         explains = away <= ORDINARY * usual
-        if are_few and explains:
-            explains = _fit(model, laid[row, points[order]], points, changed)
-        is_likelier = len(changed) > 0 and gain >= _needed(len(changed), np.array([len(points)]))[0]
-        is_far_better = away <= distance[row] / FAR_BETTER and (not are_few or gain >= MOST_GAIN)
-        if is_likelier and (explains or is_far_better) and not _is_turned(order, points, pairs):
+        surplus = gain - float(_needed(changed, np.array([len(points)]))[0])
+        is_likeliest = changed > 0 and surplus >= max(0.0, _moved_surplus(model, laid[row], points))
+        if is_likeliest and (explains or away <= distance[row] / FAR_BETTER) and not _is_turned(order, points, pairs):
             whole = np.arange(count)
             whole[points] = points[order]
             found.append(Reordered(row=row, order=whole, gain=gain, explains=explains))
     return found
 
 
-def _fit(model: shapes.Distribution, placed: np.ndarray, points: np.ndarray, changed: np.ndarray) -> bool:
-    """Whether each of the changed points lies, in their new order, where the others expect it: one that was moved does not."""
+def _moved_surplus(model: shapes.Distribution, shape: np.ndarray, points: np.ndarray) -> float:
+    """How much likelier than it must be a shape [k, 2] is where its oddest points are put where the others expect them: what
+    looks like another order may be a few points that were moved, each of them to any place of the shape."""
     used = shapes.xy_of(points)
-    spreads, _ = shapes.distances_from_expected(model.precision(used), placed.ravel() - model.mean[used])
-    return bool((spreads[changed] <= FITTING).all())
+    usual = model.mean[used].reshape(-1, 2)
+    precision, away = model.precision(used), shape.ravel()[used] - model.mean[used]
+    start = shapes.log_density(away @ precision @ away, len(used))
+    best, paid = 0.0, 0.0
+    for left in range(len(points), len(points) - max(1, int(MOVED_SHARE * (len(points) - 2))), -1):
+        pulled, places = (precision @ away).reshape(left, 2), np.arange(left)
+        own = np.linalg.inv(precision.reshape(left, 2, left, 2)[places, :, places, :])
+        place = int(np.einsum("ka,kab,kb->k", pulled, own, pulled).argmax())
+        anywhere = usual.var(0).mean() / np.sqrt(np.linalg.det(own[place]))
+        paid += MOVED_GAIN + np.log(left * max(anywhere, 1.0))
+        gone = slice(2 * place, 2 * place + 2)
+        precision = precision - precision[:, gone] @ own[place] @ precision[gone]
+        precision, away = np.delete(np.delete(precision, gone, 0), gone, 1), np.delete(away, gone)
+        best = max(best, float(shapes.log_density(away @ precision @ away, len(used)) - start - paid))
+    return best
 
 
 def _needed(changed: int, counts: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from fiducial.types import Instances
 WHOLE_SURE, PAIR_SURE = 1.0, 3.0  # log odds from which an exchange is told: nearly three to one, twenty to one
 SLOPES = np.geomspace(0.03, 1.0, 40)  # how much of a difference in log density is to be believed
 SHARES = np.geomspace(1e-3, 0.2, 40)  # of labels that may be exchanged
+FITTING = 3.0  # spreads, up to which an exchanged pair lies where all else expects it
 AT_A_TIME = 4096  # instances, whose pairs' products are held
 CLEAR = 12.0  # difference in log density that leaves no doubt: how far above lies says nothing of the slope
 BELIEF = 0.4  # by which the logarithm of a slope is thought to differ from 0, before anything is seen
@@ -67,10 +68,9 @@ def exchanges(instances: Instances) -> list[Exchange]:
     for rows, pairs, signed in parts:
         signs, log_odds, whole = signed.likeliest([odds[pair] for pair in pairs], odds[-1])
         for place in np.flatnonzero(log_odds >= np.where(whole, WHOLE_SURE, PAIR_SURE)):
-            turned = pairs[signs[place] < 0]
-            found.append(
-                Exchange(row=int(rows[place]), pairs=turned, is_whole=bool(whole[place]), gain=float(log_odds[place]))
-            )
+            row, turned = int(rows[place]), pairs[signs[place] < 0]
+            if whole[place] or parts.fit(row, turned):
+                found.append(Exchange(row=row, pairs=turned, is_whole=bool(whole[place]), gain=float(log_odds[place])))
     return sorted(found, key=lambda exchange: exchange.row)
 
 
@@ -88,6 +88,7 @@ class _Parts:
     values: np.ndarray  # [n, 2 (middles + pairs)]
     known: np.ndarray  # [n, middles + pairs]
     middles: int
+    middle_of: np.ndarray  # [pairs] the number of each pair's middle
     model: shapes.Distribution
 
     @classmethod
@@ -97,13 +98,28 @@ class _Parts:
         centres = np.where(there[..., None], geometry.transform(maps, centres), 0)
         both = np.concatenate([there & known.any(axis=1, keepdims=True), known], axis=1)
         values = np.concatenate([centres, vectors], axis=1).reshape(len(vectors), -1)
-        return cls(values, both, there.shape[1], shapes.distribution_of(values, np.repeat(both, 2, axis=1)))
+        order = instances.skeleton.flip_order
+        first = np.flatnonzero(np.arange(len(order)) <= order)
+        middle_of = np.searchsorted(first, np.array(instances.skeleton.flip_pairs).reshape(-1, 2).min(1))
+        model = shapes.distribution_of(values, np.repeat(both, 2, axis=1))
+        return cls(values, both, there.shape[1], middle_of, model)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, _Signed]]:
         for rows, used in shapes.patterns(self.known):
             still, numbers = used[used < self.middles], used[used >= self.middles]
             for some in np.array_split(rows, -(-len(rows) // AT_A_TIME)):
                 yield some, numbers - self.middles, _Signed.of(self.model, self.values[some], still, numbers)
+
+    def fit(self, row: int, turned: np.ndarray) -> bool:
+        """Whether pairs of a row, exchanged, lie where all else expects them: not so where one of their points was moved."""
+        used = np.flatnonzero(self.known[row])
+        sign = np.ones(self.known.shape[1])
+        sign[self.middles + turned] = -1
+        numbers = shapes.xy_of(used)
+        away = (self.values[row].reshape(-1, 2) * sign[:, None]).ravel()[numbers] - self.model.mean[numbers]
+        spreads, _ = shapes.distances_from_expected(self.model.precision(numbers), away)
+        asked = np.concatenate([self.middle_of[turned], self.middles + turned])
+        return bool((spreads[np.isin(used, asked)] <= FITTING).all())
 
     def gains(self) -> np.ndarray:
         """As `gains` gives them."""

@@ -150,6 +150,17 @@ def test_two_exchanged_points_are_found_though_the_shape_is_hardly_unusual(sound
     assert order.reordered(sound) == []
 
 
+def test_a_moved_point_is_no_exchange(sound):
+    """One hand laid beside the other, or beside a foot: what was moved is told of as moved, not as sides or another order."""
+    for point, there in ((4, 5), (4, 8)):
+        xy = sound.xy.copy()
+        xy[57, point] = xy[57, there] + [3, 2]
+        faulty = replace(sound, xy=xy)
+        assert sides.exchanges(faulty) == []
+        assert order.reordered(faulty) == []
+        assert (57, point) in {(one.row, one.point) for one in moved.moved_points(faulty)}
+
+
 def test_gains_of_exchanges_of_two_points_are_those_of_the_likeliest(sound):
     laid, _ = shapes.aligned(sound.xy, sound.labelled)
     model = shapes.distribution_of(laid.reshape(120, -1), np.ones((120, 24), bool))
