@@ -10,7 +10,7 @@ import pytest
 import fiducial
 
 # The other side has them in another form, or not at all: files of figures and of parts, what moves on a terminal.
-OF_A_COMMAND = {"json_file", "part", "more", "study", "seeds", "losses", "transfer", "pretrain_on", "jobs"}
+OF_A_COMMAND = {"json_file", "part", "more", "study", "seeds", "losses", "transfer", "pretrain_on", "jobs", "ray"}
 OF_A_FUNCTION = {"val", "progress", "more"}
 
 
