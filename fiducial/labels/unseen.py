@@ -115,7 +115,7 @@ def look(
                 preflight=False,
                 resume=run.exists(),
                 progress=progress,
-                **choices,
+                **{"check": False, "finder": "no", **choices},  # what is wrong is what is asked; boxes are the labels'
             )
         others = np.flatnonzero(part != number)
         looked = evaluating.evaluate_network(runtime.load(run).network, instances.select(others))
