@@ -23,9 +23,10 @@ from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.checkpoints import Plan
 from fiducial.models.detector import Detector
-from fiducial.runtime import runtime
+from fiducial.runtime import bundled, runtime
 from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.runtime import Exported
+from fiducial.types import Skeleton
 
 PREFIX = "network/detector."  # of the names of parameters in the file
 LAYERS = ("Conv", "ConvTranspose", "Gemm")  # operators with weights and a bias
@@ -53,6 +54,12 @@ def network_of(source: Path) -> DetectorSpec | None:
     """Describes the network in an exported file; None of another project's."""
     export = runtime.export_of(source)
     return None if export is None else export.card.spec
+
+
+def along(skeleton: Skeleton) -> str | None:
+    """Names a model that comes along and finds the very points of a skeleton."""
+    specs = {name: network_of(Path(name)) for name in bundled.names() if bundled.file_of(Path(name)) is not None}
+    return next((name for name, spec in specs.items() if spec and spec.skeleton.points == skeleton.points), None)
 
 
 def plan_of(source: Path) -> Plan:

@@ -164,8 +164,10 @@ def planned_work(
 def planned(data: Data, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, list[Choice], Facts]:
     """Decides by the data and this machine what nobody has `given`."""
     facts = facts_of(data.train)
+    along = exported_weights.along(data.train.skeleton) if plan.may_start_along(facts, recipe, given) else None
+    start = starting_network(recipe if along is None else replace(recipe, init=along))
     recipe, choices = plan.plan_of(
-        facts, recipe, given, partial(pace_here, data), packaged_weights.here(), starting_network(recipe)
+        facts, recipe, given, partial(pace_here, data), packaged_weights.here(), start, along
     )
     return recipe, choices, facts
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # torch
 
 LEAST_STEPS = 1500  # that the smallest network needs to get well below the mean shape
 STEPS_EACH = 300  # of the smallest sets, for each instance
+FEW_ALONG = 200  # of fewer a model that comes along and finds the same points is a better start than ImageNet's weights
 FEW = 30  # instances: of fewer the labels do not show how others may lie
 PASSES_OF_1000 = 120  # over a set of 1,000; larger ones need fewer, in the power of:
 FEWER = 0.35
@@ -66,12 +67,16 @@ def plan_of(
     measure: Measure | None = None,
     weights: Collection[str] = (),
     start: DetectorSpec | None = None,
+    along: str | None = None,
 ) -> tuple[Recipe, list[Choice]]:
     """Decides what of `recipe` nobody has `given`, settings as --set names them, and gives it with the choices.
 
     measure: tells the pace of a recipe on this machine; without one, time plays no part. weights: backbones whose
-    ImageNet weights are on this disk. start: the network whose weights the run starts from, where that is one of ours."""
+    ImageNet weights are on this disk. start: the network whose weights the run starts from, where that is one of ours.
+    along: the model that comes along whose weights those are, where nobody chose any."""
     choices: list[Choice] = []
+    if along is not None:
+        recipe = decided(recipe, [_from_along(along, facts)], given, choices)
     if start is not None:
         recipe = decided(recipe, _as_begun(start, recipe, given), given, choices)
     if PRETRAINED in weights and recipe.pretrained != "no" and recipe.init is None:
@@ -147,6 +152,18 @@ def _is_given(setting: str, given: Collection[str]) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------------- choices
+
+
+def may_start_along(facts: Facts, recipe: Recipe, given: Collection[str]) -> bool:
+    """Says whether a run may start from a model of the same points that comes along: of few labels, if nobody chose
+    another start or network."""
+    chosen = {setting.partition(".")[0] for setting in given} & {"init", "backbone", "method", "head"}
+    return facts.instances < FEW_ALONG and recipe.init is None and recipe.pretrained != "no" and not chosen
+
+
+def _from_along(name: str, facts: Facts) -> Choice:
+    why = f"the points are those of `{name}`, which comes along, and {counted(facts.instances, 'label')} teach it more than"
+    return Choice("init", name, f"{why} a network without any (--pretrained no, or --backbone, leaves it out)")
 
 
 def _as_begun(start: DetectorSpec, recipe: Recipe, given: Collection[str]) -> list[Choice]:

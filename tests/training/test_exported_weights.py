@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from fiducial.card import Card, DetectorSpec
+from fiducial.data.facts import facts_of
+from fiducial.drawnfaces import procedural_faces
 from fiducial.errors import UserError
 from fiducial.exporting import onnx_export, stored
 from fiducial.geometry import Size
@@ -111,6 +113,22 @@ def test_the_face_that_comes_along_is_a_start(tmp_path: Path) -> None:
     assert weights.skeleton is not None
     assert len(weights.skeleton.points) == 68
     assert "Apache-2.0" in exported_weights.origins_of(Path("face")).values()
+
+
+def test_few_labels_of_its_points_start_from_the_face_where_nobody_chose() -> None:
+    few, many = (facts_of(procedural_faces(count, 0, Size(96, 96))) for count in (8, plan.FEW_ALONG))
+    face = exported_weights.along(procedural_faces(1, 0, SIZE).skeleton)
+    assert face == "face"
+    assert exported_weights.along(SKELETON) is None
+    assert plan.may_start_along(few, Recipe(), ())
+    assert not plan.may_start_along(many, Recipe(), ())
+    for given in ({"backbone"}, {"init"}, {"head.sigma_cells"}):
+        assert not plan.may_start_along(few, Recipe(), given)
+    assert not plan.may_start_along(few, Recipe(pretrained="no"), ())
+    start = fit.starting_network(Recipe(init=face))
+    planned, choices = plan.plan_of(few, Recipe(), (), start=start, along=face)
+    assert (planned.init, planned.backbone, planned.size) == ("face", "tf_efficientnet_lite0_stride16", Size(96, 96))
+    assert choices[0].setting == "init"
 
 
 def test_files_that_hold_other_weights_are_refused(tmp_path: Path) -> None:
