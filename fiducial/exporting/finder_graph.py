@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fiducial import geometry
 from fiducial.card import DetectorSpec
-from fiducial.exporting import crop_graph, onnx_export
+from fiducial.exporting import crop_graph, node_names, onnx_export
 from fiducial.geometry import Size
 from fiducial.models.contracts import FinderHead
 from fiducial.models.detector import Detector, full_precision
@@ -99,7 +99,7 @@ def finder_model(finder: Detector) -> ModelProto:
     size = finder.spec.size
     example = torch.zeros(1, size.h, size.w, 3, dtype=torch.uint8)
     with torch.no_grad(), onnx_export.nothing_in_place(finder):
-        return onnx_export.traced_module(
+        model = onnx_export.traced_module(
             _Graph(finder).eval(),
             (example,),
             ["scenes"],
@@ -107,6 +107,8 @@ def finder_model(finder: Detector) -> ModelProto:
             None,
             what=f"the finder {finder.spec.method}",
         )
+    node_names.by_module(model)
+    return model
 
 
 def chained(

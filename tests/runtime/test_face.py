@@ -1,19 +1,29 @@
-"""The face model that comes along: what it is under, what it weighs, and what it is worth on drawn and on real faces."""
+"""The face model that comes along and its finder: what they are under, weigh, and are worth on drawn and on real faces."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+import fiducial
+from fiducial import geometry
+from fiducial.data import annotations
 from fiducial.data.skeletons import IBUG68
 from fiducial.data.source import Source
-from fiducial.drawnfaces import procedural_faces
+from fiducial.drawnfaces import procedural_crowds, procedural_faces
 from fiducial.evaluation import evaluate
+from fiducial.evaluation.found import boxes_of, scored, truth_of
 from fiducial.geometry import Size
-from fiducial.runtime import runtime
+from fiducial.runtime import finder_file, runtime
+from fiducial.types import Instances
 
 DRAWN_NME, REAL_NME = 0.05, 0.09
+ASTRONAUT = np.array(
+    [168.0, 78.0, 107.0, 116.0]
+)  # of scikit-image, the box of her face by eye: brows to chin, ear to ear
 
 
 def test_card_and_weight() -> None:
@@ -36,3 +46,50 @@ def test_it_finds_the_points_of_photographs(shared: Path, name: str) -> None:
     result = evaluate.evaluate_model(Path("face"), Source(shared / name), "val")
     assert result.evaluation.metrics.nme < REAL_NME
     assert result.evaluation.metrics.nme < 0.5 * (result.floor.nme or 0)
+
+
+def found_in(images: Instances) -> dict[str, float]:
+    """What the finder finds in a labelled set, at its own threshold."""
+    finder = runtime.load("face").finder
+    assert finder is not None
+    seen = [(row, finder(images.images.read(row))) for row in range(len(images.image_id))]
+    return scored(truth_of(images), boxes_of(seen), finder.threshold)
+
+
+def test_the_finder_s_card_and_weight() -> None:
+    file = finder_file.beside(runtime.resolved(Path("face")))
+    assert file.stat().st_size <= 2e6
+    finder = runtime.load("face").finder
+    assert finder is not None
+    assert finder.spec.skeleton.points == ("face",) or len(finder.spec.skeleton.points) == 1
+
+
+def test_it_finds_drawn_faces_that_it_never_saw() -> None:
+    figures = found_in(procedural_crowds(24, seed=990, size=Size(384, 320)))
+    assert figures["recall@0.5"] > 0.85
+    assert figures["precision@0.5"] > 0.85
+
+
+def test_it_finds_the_faces_of_photographs(shared: Path) -> None:
+    figures = found_in(annotations.load(shared / "faces_mosaic", "val", ignored=True)[0])
+    assert figures["recall@0.5"] > 0.8
+    assert figures["precision@0.5"] > 0.8
+
+
+def test_predict_finds_two_people(tmp_path: Path) -> None:
+    crowds = procedural_crowds(40, seed=991, size=Size(640, 480))
+    counts = np.bincount(crowds.image_row, minlength=40)
+    clear = [row for row in np.flatnonzero(counts == 2) if crowds.box_xywh[crowds.image_row == row, 2:].min() > 60]
+    image = crowds.images.read(int(clear[0]))
+    cv2.imwrite(str(tmp_path / "two.png"), image[..., ::-1])
+    assert fiducial.predict("face", tmp_path / "two.png", tmp_path / "out").instances == 2
+    whole = fiducial.predict("face", tmp_path / "two.png", tmp_path / "whole", finder="no")
+    assert whole.instances == 1
+
+
+def test_it_finds_an_astronaut() -> None:
+    data = pytest.importorskip("skimage.data", reason="needs scikit-image")
+    found = fiducial.load("face")(data.astronaut())
+    assert len(found) == 1
+    assert found.box_xywh is not None
+    assert geometry.box_iou(found.box_xywh[0].astype(np.float64), ASTRONAUT) > 0.5

@@ -105,7 +105,7 @@ def predict(
 
     fiducial predict runs/mine photo.jpg holiday/ clip.mp4 --out found
 
-    fiducial predict face photo.jpg --boxes 40,30,120,150
+    fiducial predict face photo.jpg
 
     fiducial predict shipped/model.onnx archive/ --out points.parquet
     """
