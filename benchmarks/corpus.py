@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def linked(pictures: Path, count: int, folder: Path) -> Path:
     return folder
 
 
-def timed(model: Path, pictures: Path, out: Path, words: tuple[str, ...]) -> tuple[float, str]:
+def timed(model: Path, pictures: Path, out: Path, words: Sequence[str]) -> tuple[float, str]:
     """Seconds of a command, start and end included, and the digest of what it wrote."""
     command = [sys.executable, "-m", "fiducial.cli", "predict", str(model), str(pictures), "--out", str(out), *words]
     began = time.perf_counter()
@@ -53,15 +54,17 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--finder", help="as predict has it: no, for points alone")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as work:
         pictures = linked(asked.pictures, asked.count, Path(work) / "pictures")
+        finder = [] if asked.finder is None else ["--finder", asked.finder]
         for place, (mode, words) in enumerate(MODES.items()):
             if "--ray" in words and importlib.util.find_spec("ray") is None:
                 continue
-            seconds, digest = timed(asked.model, pictures, Path(work) / f"{place}.parquet", words)
+            seconds, digest = timed(asked.model, pictures, Path(work) / f"{place}.parquet", [*words, *finder])
             rows.append(
                 {"mode": mode, "seconds": seconds, "pictures a second": asked.count / seconds, "digest": digest}
             )
