@@ -12,7 +12,7 @@ from typing import Any
 from fiducial import files
 from fiducial.data import annotations
 from fiducial.data.source import Source
-from fiducial.errors import UserError
+from fiducial.errors import Interrupted, UserError
 from fiducial.evaluation import evaluate
 from fiducial.exporting import export
 from fiducial.log import logger, muted
@@ -40,7 +40,8 @@ class Shipped:
 
 
 def ship(state: State, source: Source, out: Path, budget: Budget) -> Shipped:
-    """Exports the best run, and the next best ones while their files are over the budget; measures and judges the file."""
+    """Exports the best run, and the next best ones while their files are over the budget, or can't be certified; measures and
+    judges the file. Raises the first error where none of them could be exported."""
     kept = out / FACTS
     if kept.is_file():
         with files.ours(kept):
@@ -48,12 +49,25 @@ def ship(state: State, source: Source, out: Path, budget: Budget) -> Shipped:
             if Path(values["file"]).is_file():
                 return Shipped(**{**values, "ms": tuple(values["ms"])})
     tried: list[tuple[float, str, list[float]]] = []
-    for name, _, _ in state.best()[:MOST_TRIED]:
-        file, ms = _exported(state, name, source, out, budget)
+    refused: list[UserError] = []
+    for name, _, _ in state.best():
+        if len(tried) == MOST_TRIED:
+            break
+        try:
+            file, ms = _exported(state, name, source, out, budget)
+        except Interrupted:
+            raise
+        except UserError as error:
+            refused.append(error)
+            state.note(f"{name} was not exported: {error}")
+            logger.warning(f"{name} is not exported: {error}")
+            continue
         tried.append((max(ms), name, ms))
         if state.device or max(ms) <= budget.ms:
             return _judged(name, file, ms, None if state.device else True, source, out)
         state.note(f"{name}: its exported file takes up to {max(ms):.3g} ms, {budget.ms:g} are allowed")
+    if not tried:
+        raise refused[0]
     _, name, ms = min(tried)
     state.note(f"no file kept the budget in all of {bench.REPEATS} measurements; {name} came nearest")
     file = runtime.resolved(out / SHIPPED)
