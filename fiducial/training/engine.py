@@ -20,7 +20,7 @@ from torch import Tensor
 from fiducial.data.loading import batches_an_epoch
 from fiducial.errors import Failure, to_json
 from fiducial.log import muted
-from fiducial.training._lightning import L, TensorBoardLogger, Tuner, WeightAveraging
+from fiducial.training._lightning import L, Tuner, WeightAveraging
 from fiducial.training.callbacks import Bar, History, Patience, Told
 from fiducial.training.checkpoints import Checkpoints, WholeFiles, unusable
 from fiducial.training.deadline import Deadline
@@ -30,6 +30,7 @@ from fiducial.training.module import Training
 from fiducial.training.nodes import Devices
 from fiducial.training.plan import most_steps
 from fiducial.training.recipe import Recipe
+from fiducial.training.trackers import trackers_of
 from fiducial.training.watch import FiniteLoss, FloorWatch
 from fiducial.training.work import Work
 
@@ -112,7 +113,7 @@ def run(
         default_root_dir=out,
         enable_progress_bar=progress,
         callbacks=[callback for callback in callbacks if callback is not None],
-        logger=TensorBoardLogger(out, "tensorboard", version=""),
+        logger=trackers_of(recipe, out),
         plugins=[WholeFiles()],
     )
     start = checkpoints.last if resume and checkpoints.last.exists() else None
