@@ -10,7 +10,16 @@ ensure_torchvision()
 import lightning as L  # noqa: E402
 from lightning.fabric.plugins import TorchCheckpointIO  # noqa: E402
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, WeightAveraging  # noqa: E402
-from lightning.pytorch.loggers import TensorBoardLogger  # noqa: E402
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger  # noqa: E402
 from lightning.pytorch.tuner.tuning import Tuner  # noqa: E402
 
-__all__ = ["Checkpoint", "L", "RichProgressBar", "TensorBoardLogger", "TorchCheckpointIO", "Tuner", "WeightAveraging"]
+__all__ = [
+    "Checkpoint",
+    "L",
+    "MLFlowLogger",
+    "RichProgressBar",
+    "TensorBoardLogger",
+    "TorchCheckpointIO",
+    "Tuner",
+    "WeightAveraging",
+]

@@ -13,7 +13,7 @@ from typing import Any
 from fiducial import config, files
 from fiducial.errors import first_line
 from fiducial.log import logger
-from fiducial.training._lightning import TensorBoardLogger
+from fiducial.training._lightning import MLFlowLogger, TensorBoardLogger
 from fiducial.training.recipe import Recipe
 
 PLACE, EXPERIMENT = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"  # as MLflow's own programs read them
@@ -37,8 +37,6 @@ def _mlflow(recipe: Recipe, out: Path) -> Any:
             f"{PLACE} is set, but mlflow is not installed (pip install mlflow): MLflow is not told of this run"
         )
         return None
-    from lightning.pytorch.loggers import MLFlowLogger
-
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     kept = out / RUN
