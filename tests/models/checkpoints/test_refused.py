@@ -205,7 +205,7 @@ def test_weights_that_are_not_finite(tmp_path: Path):
 def test_an_exported_file_is_no_weights(tmp_path: Path, read: Any):
     file = tmp_path / "model.onnx"
     file.write_bytes(b"\x08\x0a")
-    assert_refused(file, r"is an exported file \(ONNX\).*Give the run folder that it was exported from", read)
+    assert_refused(file, r"is an exported file \(ONNX\).*give the run folder that it was exported from", read)
     folder = tmp_path if read is detector.load else file
     assert_refused(folder, r"an exported file \(ONNX\)", read)
     network = detector.build(DetectorSpec("unet_resnet18", "deeppose", {}, Size(64, 64), skeleton(2)))
