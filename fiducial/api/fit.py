@@ -198,13 +198,20 @@ def _in_folds(
     from fiducial.evaluation import intervals
     from fiducial.training import folds as in_folds
 
-    name, label_files = data.train.source or SOURCE, []
+    label_files = []
     if source is not None:
-        name = str(source)
         label_files = [file for split in ("train", "val") for file in annotations.files_of(source, split)]
     group = None if source is None else source.group
     figures = in_folds.fit(
-        data, out, recipe, folds, source=name, label_files=label_files, group=group, resume=resume, **options
+        data,
+        out,
+        recipe,
+        folds,
+        source=source or data.train.source or SOURCE,
+        label_files=label_files,
+        group=group,
+        resume=resume,
+        **options,
     )
     lines = [intervals.line(figures), *figures["notes"][-1:]]
     return Run(figures=figures, folder=out, lines=[line for line in lines if line])

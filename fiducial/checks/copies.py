@@ -5,8 +5,9 @@ contrast are taken out: what was saved anew differs a little everywhere, the nex
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from fiducial import files
 from fiducial.checks.finding import Finding, Labelled
-from fiducial.data.images import FileImages
+from fiducial.data.images import file_of
 from fiducial.data.series import numbered
 from fiducial.errors import UserError
 
@@ -24,6 +25,7 @@ ALIKE, NEAREST = 0.9, 5  # correlation of coarse thumbnails, from which the near
 DARKEST, BRIGHTEST = 6.0, 249.0
 SAME_GREY = 11.0  # of 255: what all but few places of fine thumbnails differ by at most
 PLACES = 99.5  # percent of them
+END_BYTES = 4096  # of files of one length, by which most are told apart
 REDUCE = 8  # images are decoded at this fraction where they can be
 
 
@@ -55,28 +57,45 @@ def pictures_of(labelled: Labelled) -> list[Picture]:
     ]
 
 
-def same_bytes(pictures: Sequence[Picture], labelled: Labelled) -> list[Copy]:
-    """Finds images whose files are the same one or hold the same bytes. Files alone: others have none to compare."""
-    by_size: dict[int, list[Picture]] = defaultdict(list)
-    for picture in pictures:
-        if isinstance(labelled.splits[picture.split].images, FileImages) and _path(picture, labelled).is_file():
-            by_size[_path(picture, labelled).stat().st_size].append(picture)
-    by_digest: dict[str, list[Picture]] = defaultdict(list)
-    for several in by_size.values():
-        if len(several) > 1:
+def same_bytes(pictures: Sequence[Picture], labelled: Labelled, *, across: bool = False) -> list[Copy]:
+    """Finds images whose files are the same one or hold the same bytes, of which whole files are read of those alone that end
+    alike. Images that are in no file have none to compare. across: of two splits only."""
+    alike = [[picture for picture in pictures if _is_there(_file(picture, labelled))]]
+    for told in (_length, _end, _bytes):
+        groups: dict[Hashable, list[Picture]] = defaultdict(list)
+        for number, several in enumerate(alike):
             for picture in several:
-                by_digest[files.digest([_path(picture, labelled).read_bytes()])].append(picture)
+                groups[number, told(_file(picture, labelled))].append(picture)
+        alike = [each for each in groups.values() if len({picture.split for picture in each} if across else each) > 1]
     return [
         Copy(several[0], other, "one file in two places" if other.name == several[0].name else "the same bytes", 1.0)
-        for several in by_digest.values()
+        for several in alike
         for other in several[1:]
+        if not across or other.split != several[0].split
     ]
 
 
-def _path(picture: Picture, labelled: Labelled) -> Path:
-    images = labelled.splits[picture.split].images
-    assert isinstance(images, FileImages)
-    return images.path(picture.row)
+def _file(picture: Picture, labelled: Labelled) -> Path:
+    """The file of a picture; an empty path where it is in none."""
+    return file_of(labelled.splits[picture.split].images, picture.row) or Path()
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.isfile(path)
+
+
+def _length(path: Path) -> int:
+    return os.stat(path).st_size
+
+
+def _end(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, _length(path) - END_BYTES))
+        return file.read(END_BYTES)
+
+
+def _bytes(path: Path) -> str:
+    return files.digest([path.read_bytes()])
 
 
 def thumbnails(pictures: Sequence[Picture], labelled: Labelled) -> np.ndarray:
@@ -153,7 +172,7 @@ def same_files(pictures: Sequence[Picture], labelled: Labelled) -> list[Copy]:
     first: dict[str, Picture] = {}
     found = []
     for picture in pictures:
-        if not isinstance(labelled.splits[picture.split].images, FileImages):
+        if file_of(labelled.splits[picture.split].images, picture.row) is None:
             continue  # its name is made up
         one = first.setdefault(picture.name, picture)
         if one is not picture and one.split != picture.split:

@@ -17,12 +17,13 @@ from fiducial.comparison.runs import Run, Variant
 from fiducial.comparison.students import CONTROL, Study, kind_of
 from fiducial.comparison.train import is_finished
 from fiducial.data import annotations, loading
-from fiducial.distillation import DISTANCE, TAUGHT, Teacher, load_teacher, share, student_of
+from fiducial.distillation import DISTANCE, TAUGHT, Teacher, load_teacher, look_at_labels, share, student_of
 from fiducial.errors import UserError, did_you_mean
 from fiducial.evaluation import evaluate
 from fiducial.log import logger, muted
 from fiducial.models import detector as detectors
 from fiducial.training import fit as fitting
+from fiducial.training import label_check
 from fiducial.training.recipe import Recipe
 from fiducial.types import Instances
 
@@ -52,6 +53,9 @@ def compare(
     finished = _finished(plan.cells, out)
     runs.refuse_unlike([*finished.values(), *beside], data.fingerprint, str(plan.data))
     _refuse_unbuildable(plan, data)
+    checking = [cell.recipe for cell in plan.cells if cell.recipe.check and cell.name not in finished]
+    if checking:  # once for all, before each of their runs does
+        label_check.look({"train": data.train, "val": data.validation}, checking[0], plan.data)
     _refuse_unknown_baseline(plan, beside, baseline)
     with folders.alone(out):
         cells.keep(out, plan)
@@ -94,6 +98,8 @@ def study(asked: Study, out: Path, *, places: Places = Places(), progress: bool 
     students.refuse_useless_weights(asked)
     with folders.alone(out):
         plan = students.plan_of(asked, teacher, losses, out, with_control=True)
+        if not (out / students.FILE).exists():
+            look_at_labels(asked.data, recipe, teacher)
         students.keep(out, asked, teacher, plan)
         shared = share(
             teacher,

@@ -73,6 +73,18 @@ class SomeImages:
     def read(self, row: int, reduce: int = 1) -> np.ndarray:
         return self.images.read(self.rows[row], reduce)
 
+    def inner(self, row: int) -> tuple[Images, int]:
+        return self.images, self.rows[row]
+
+
+def file_of(images: Images, row: int) -> Path | None:
+    """Names the file that an image is in; None for those that are in none, whose names are made up."""
+    while not isinstance(images, FileImages):
+        if not hasattr(images, "inner"):
+            return None
+        images, row = images.inner(row)
+    return images.path(row)
+
 
 def on_images(instances: Instances, rows: np.ndarray) -> Instances:
     """Keeps some of the images, rows rising, and the instances on them."""

@@ -23,14 +23,14 @@ class JoinedImages:
         return sum(map(len, self.parts))
 
     def name(self, row: int) -> str:
-        part, own = self._own(row)
+        part, own = self.inner(row)
         return part.name(own)
 
     def read(self, row: int, reduce: int = 1) -> np.ndarray:
-        part, own = self._own(row)
+        part, own = self.inner(row)
         return part.read(own, reduce)
 
-    def _own(self, row: int) -> tuple[Images, int]:
+    def inner(self, row: int) -> tuple[Images, int]:
         for part in self.parts:
             if row < len(part):
                 return part, row

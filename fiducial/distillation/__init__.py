@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from fiducial import lazy
 
 if TYPE_CHECKING:
+    from fiducial.distillation.data import look_at_labels as look_at_labels
     from fiducial.distillation.point_teachers import PointTeacher as PointTeacher
     from fiducial.distillation.point_teachers import is_one as gives_points_alone  # noqa: F401
     from fiducial.distillation.point_teachers import load as load_point_teacher  # noqa: F401
@@ -54,6 +55,7 @@ _WHERE = {
     "lesson_of": "pseudo_labels.lesson_of",
     "load_point_teacher": "point_teachers.load",
     "load_teacher": "teacher.load",
+    "look_at_labels": "data.look_at_labels",
     "parameters_of": "teacher.parameters_of",
     "preparation_from_points": "pseudo_labels.preparation",
     "recipe_of": "recipes.recipe_of",

@@ -21,6 +21,7 @@ from fiducial.geometry import Size
 from fiducial.motion import clip_sources, clips, frames
 from fiducial.motion.clips import Clips
 from fiducial.training import fit as fitting
+from fiducial.training import label_check
 from fiducial.training.device import worker_count
 from fiducial.types import Instances, Problem
 
@@ -84,11 +85,12 @@ def material_of(
     teacher: Teacher,
     *,
     anew: bool = False,
+    looks: bool = False,
 ) -> Material:
     """Reads DATA as labelled crops where it has labels, else as frames, which are kept in RUN/frames.
 
     Where there are videos beside labels of other points than the teacher's, all are frames. `anew` replaces frames of
-    other videos that lie in RUN/frames."""
+    other videos that lie in RUN/frames; `looks`: see `look_at_labels`."""
     path = source.path
     if not path.exists():
         raise UserError(path, "no such file or folder")
@@ -96,6 +98,8 @@ def material_of(
         data = fitting.load_data(source, recipe)
         matched = _with_points_of(data, teacher)
         if matched is not None or not _videos_in(path):
+            if looks:
+                _look(source, recipe, data, matched)
             return _labelled(matched or data, matched is not None, recipe.padding, teacher.offer.points, path)
 
     def prepared(size: Size) -> Clips:
@@ -104,6 +108,21 @@ def material_of(
         return clips.prepare(source, size, recipe.padding, spec, folder, anew=anew)
 
     return _unlabelled(path, prepared(recipe.size), prepared, teacher.offer.points)
+
+
+def look_at_labels(source: Source, recipe: DistillationRecipe, teacher: Teacher) -> None:
+    """Looks at labels as `fit` does; where they are not the teacher's points, and not used, at whether images of train are in
+    test alone."""
+    if recipe.check and annotations.is_labelled(source.path):
+        data = fitting.load_data(source, recipe)
+        _look(source, recipe, data, _with_points_of(data, teacher))
+
+
+def _look(source: Source, recipe: DistillationRecipe, data: fitting.Data, matched: fitting.Data | None) -> None:
+    if matched is not None:
+        label_check.look({"train": matched.train, "val": matched.validation}, recipe, source)
+    elif recipe.check:
+        label_check.check_test({"train": data.train, "val": data.validation}, source)
 
 
 def _labelled(data: fitting.Data, matches: bool, padding: float, teacher_points: int, path: Path) -> Material:

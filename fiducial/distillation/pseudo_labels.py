@@ -64,7 +64,7 @@ def preparation(
             return None if pool is None else pool(skeleton, recipe, out, begins)
 
         lesson = lesson_of(teacher, source, recipe, keep_labels=keep_labels, read_more=read_more, bar=bar)
-        work = fitting.planned_work(lesson.data, recipe, out, begins, source=str(source), given=given)
+        work = fitting.planned_work(lesson.data, recipe, out, begins, source=source, given=given)
         if begins:
             _keep(lesson, out / "teacher" / "points.json")
         return replace(

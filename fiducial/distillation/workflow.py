@@ -89,7 +89,7 @@ def preparation(
         terms = None if spec.loss == "none" else terms_of(offer, teacher.offer, spec)
         recipe = replace(recipe, distillation=spec)
         _tell(detector, teacher, recipe, terms)
-        material = materials.material_of(source, out, recipe, teacher, anew=begins)
+        material = materials.material_of(source, out, recipe, teacher, anew=begins, looks=begins)
         if begins and given is not None:
             recipe, choices = plan.plan_of_steps(len(material.learnt), recipe, given)
             for choice in choices:

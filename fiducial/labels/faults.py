@@ -14,7 +14,7 @@ from fiducial.api.results import Result
 from fiducial.checks import run
 from fiducial.checks.run import Checked
 from fiducial.data.source import Source
-from fiducial.labels import check_page, mending
+from fiducial.labels import check_page, mending, reading
 from fiducial.labels.deep import deep_findings
 from fiducial.labels.unseen import MINUTES, look
 from fiducial.log import logger
@@ -45,7 +45,7 @@ def check(
         import jinja2  # noqa: F401  said before anything is looked at
     checked = run.check(source)
     if (models := optional_path(deep, "deep")) is not None:
-        checked = _deepened(checked, models, minutes, progress, choices)
+        checked = _deepened(checked, source, models, minutes, progress, choices)
     for problem in checked.problems:
         logger.warning(str(problem))
     written: dict[str, str] = {}
@@ -56,10 +56,14 @@ def check(
     return Result(figures={**_figures(checked, source), "files": written}, lines=_lines(checked))
 
 
-def _deepened(checked: Checked, models: Path, minutes: float, progress: bool, choices: dict[str, Any]) -> Checked:
+def _deepened(
+    checked: Checked, source: Source, models: Path, minutes: float, progress: bool, choices: dict[str, Any]
+) -> Checked:
     """Adds what models find that have not seen the labels; what was found without them is told once."""
     with folders.alone(models):
-        unseen = look(checked.splits, models, minutes=minutes, progress=progress, **choices)
+        unseen = look(
+            checked.splits, models, label_files=reading.files_of(source), minutes=minutes, progress=progress, **choices
+        )
     told = {(one.kind, one.split, one.image, one.annotation_id) for one in checked.findings}
     found = [
         one

@@ -60,7 +60,15 @@ def sigmas(
                 other, f"has too few instances on the images of {source} that are the same to tell how labels spread"
             )
         if result is None:
-            unseen = look(labelled, folder, minutes=minutes, seed=seed, progress=progress, **choices)
+            unseen = look(
+                labelled,
+                folder,
+                label_files=reading.files_of(source),
+                minutes=minutes,
+                seed=seed,
+                progress=progress,
+                **choices,
+            )
             instances = unseen.instances
             result = label_spread.of_models(unseen, seed)
             said = [*([unseen.doubt] if unseen.doubt else []), *said]

@@ -5,6 +5,7 @@ Two models that have no image in common look at each instance, so that what they
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ import numpy as np
 
 from fiducial import config, files, text_files
 from fiducial.api.fit import fit
+from fiducial.checks import copies
 from fiducial.checks.finding import Labelled
+from fiducial.data.groups import groups_of
 from fiducial.data.together import together
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate as evaluating
 from fiducial.evaluation import floor, metrics
 from fiducial.log import logger
 from fiducial.runtime import runtime
+from fiducial.training.folds import fold_of
 from fiducial.types import Instances, Keypoints
 
 PARTS = 3
@@ -73,6 +77,7 @@ def look(
     labelled: Labelled,
     folder: Path,
     *,
+    label_files: Sequence[Path] = (),
     minutes: float = MINUTES,
     seed: int = 0,
     progress: bool = False,
@@ -81,7 +86,8 @@ def look(
     """Trains the models, one after the other, and lets each look at what it has not seen; those in `folder` that were
     trained on the same labels with the same choices are taken as they are.
 
-    choices: further arguments of `fiducial.fit`. UserError for fewer than 30 images."""
+    Images that belong together (`data/groups.py`, by fields of `label_files` too) and copies are in one part. choices: further
+    arguments of `fiducial.fit`. UserError for fewer than 30 images."""
     choices = {name: value for name, value in choices.items() if value is not None}
     joined = together([part for _, part in labelled.instances])
     rows = np.flatnonzero(joined.labelled.any(1) & ~joined.crowd)
@@ -89,7 +95,7 @@ def look(
     count = len(np.unique(instances.image_row))
     if count < FEWEST:
         raise UserError(instances.source, f"{count} images with labels; models of thirds of them need {FEWEST} or more")
-    part = _parts(instances, seed)
+    part = _parts(labelled, instances, label_files, seed)
     _keep(
         folder,
         {
@@ -135,10 +141,29 @@ def look(
     )
 
 
-def _parts(instances: Instances, seed: int) -> np.ndarray:
-    """[n] which part an instance belongs to: all of an image to one, the parts of equal numbers of images."""
-    images, own = np.unique(instances.image_row, return_inverse=True)
-    return (np.random.default_rng(seed).permutation(len(images)) % PARTS)[own]
+def _parts(labelled: Labelled, instances: Instances, label_files: Sequence[Path], seed: int) -> np.ndarray:
+    """[n] which part an instance belongs to: all to one whose images belong together or are copies of each other."""
+    groups = groups_of(instances, label_files)
+    group = _with_copies(labelled, groups.of_image)
+    part = fold_of(group[instances.image_row], instances.image_row, PARTS, seed)
+    if part is None:
+        raise UserError(
+            instances.source, f"fewer than {PARTS} of its {groups.what} differ, so that no model could judge"
+        )
+    return part
+
+
+def _with_copies(labelled: Labelled, group: np.ndarray) -> np.ndarray:
+    """Joins groups [m] of the images of all splits, one split after the other, that share an image."""
+    first = dict(
+        zip(labelled.splits, np.cumsum([0, *(len(part.images) for _, part in labelled.instances)]), strict=False)
+    )
+    pictures = copies.pictures_of(labelled)
+    for copy in copies.all_copies(labelled, pictures, copies.thumbnails(pictures, labelled)):
+        one, other = (group[first[picture.split] + picture.row] for picture in (copy.one, copy.other))
+        if one >= 0 and other >= 0:
+            group = np.where(group == other, one, group)
+    return group
 
 
 def apart_for_epochs(part: Instances) -> tuple[Instances, Instances]:

@@ -28,10 +28,9 @@ from fiducial.searching.state import Clock, State
 from fiducial.searching.table import Table
 from fiducial.searching.training import Training
 from fiducial.training import fit as fitting
+from fiducial.training import label_check, recipes
 from fiducial.training import plan as run_plan
-from fiducial.training import recipes
 from fiducial.training.fit import Data
-from fiducial.training.label_check import check_labels
 from fiducial.training.plan import given_by
 from fiducial.training.recipe import Recipe
 
@@ -124,8 +123,7 @@ def _planned(asked: Search) -> tuple[Data, Recipe, list[str]]:
 
 def _begin(now: State, asked: Search, data: Data, common: Recipe, choices: list[str]) -> None:
     """Notes the plan, once the labels have been looked at."""
-    if common.check:
-        check_labels({"train": data.train, "val": data.validation}, common, str(asked.data))
+    label_check.look({"train": data.train, "val": data.validation}, common, asked.data)
     for line in choices:
         logger.info(f"plan: {line}")
     instances = len(data.train)

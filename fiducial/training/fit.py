@@ -29,10 +29,9 @@ from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.report import detector_report
 from fiducial.report.run_page import files_of
-from fiducial.training import exported_weights, plan, preflight, run, unlabelled
+from fiducial.training import exported_weights, label_check, plan, preflight, run, unlabelled
 from fiducial.training.device import worker_count
 from fiducial.training.history import ToBeat
-from fiducial.training.label_check import check_labels, check_test
 from fiducial.training.nodes import Devices
 from fiducial.training.objective import Supervised
 from fiducial.training.pace import Pace, pace_of
@@ -130,9 +129,7 @@ def preparation(source: Source, given: Collection[str] | None = None, pool: Pool
 
     def prepare(recipe: Recipe, out: Path, begins: bool) -> Work:
         data = load_data(source, recipe)
-        if begins and recipe.check:
-            check_test({"train": data.train, "val": data.validation}, source)
-        return planned_work(data, recipe, out, begins, source=str(source), given=given, pool=pool)
+        return planned_work(data, recipe, out, begins, source=source, given=given, pool=pool)
 
     return prepare
 
@@ -143,19 +140,20 @@ def planned_work(
     out: Path,
     begins: bool,
     *,
-    source: str,
+    source: Source | str,
     given: Collection[str] | None,
     pool: Pool | None = None,
 ) -> Work:
-    """Makes the work of a run, planned where it begins; `given` and `pool` as in `preparation`."""
+    """Makes the work of a run, planned where it begins; `given` and `pool` as in `preparation`. source: what the data were read
+    from, whose test split is looked at, or only what it is called."""
     choices, facts = plan.read(out), None
-    if begins and recipe.check:
-        check_labels({"train": data.train, "val": data.validation}, recipe, source)
+    if begins:
+        label_check.look({"train": data.train, "val": data.validation}, recipe, source)
     if begins and given is not None:
         recipe, choices, facts = planned(data, recipe, given)
     if pool is not None:  # read in the planned size
         data = replace(data, unlabelled=pool(data.train.skeleton, recipe, out, begins))
-    work = work_of(data, recipe, out, begins, source=source)
+    work = work_of(data, recipe, out, begins, source=str(source))
     if facts is not None:
         plan.tell(facts, recipe, choices)
     return replace(work, beside={"plan": choices} if choices else {})

@@ -21,6 +21,7 @@ import numpy as np
 from fiducial import config, files, folders
 from fiducial.data.groups import Groups, groups_of
 from fiducial.data.series import FEWEST_SERIES
+from fiducial.data.source import Source
 from fiducial.data.together import together
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, floor, metrics, spread
@@ -30,9 +31,8 @@ from fiducial.models import detector as detectors
 from fiducial.report import detector_report
 from fiducial.report.run_page import files_of
 from fiducial.training import fit as fitting
-from fiducial.training import plan, recipes, run
+from fiducial.training import label_check, plan, recipes, run
 from fiducial.training.fit import Data
-from fiducial.training.label_check import check_labels
 from fiducial.training.recipe import Recipe
 from fiducial.training.work import Outcome, Work
 from fiducial.types import Instances, Keypoints, Spread
@@ -51,7 +51,7 @@ def fit(
     *,
     given: Collection[str] | None,
     asked: Collection[str] = (),
-    source: str,
+    source: Source | str,
     label_files: Sequence[Path] = (),
     group: str | None = None,
     resume: bool = False,
@@ -60,7 +60,7 @@ def fit(
     """Trains all and gives the figures, as metrics.json of OUT has them, and `files`.
 
     given: settings that are not to be planned; None = all. asked: those that must not differ where it is resumed.
-    label_files, group: see `groups.told`. Minutes of the recipe are for all runs together. What was finished is kept where
+    source: what the data were read from, or only what it is called. label_files, group: see `groups.told`. Minutes of the recipe are for all runs together. What was finished is kept where
     it is resumed. Raises UserError for fewer groups than folds."""
     began, minutes = time.perf_counter(), recipe.minutes
     labels = together([part for part in (data.train, data.validation) if len(part)])
@@ -73,6 +73,7 @@ def fit(
         )
     with folders.alone(out):
         recipe, choices = _recipe(out, data, labels, fold, groups, recipe, folds, given, asked, source, resume)
+        source = str(source)
         images = len(np.unique(labels.image_row))
         logger.info(
             f"{folds} folds of {images} images: of {groups.count} {groups.what} none is in two; test stays apart"
@@ -174,7 +175,7 @@ def _recipe(
     folds: int,
     given: Collection[str] | None,
     asked: Collection[str],
-    source: str,
+    source: Source | str,
     resume: bool,
 ) -> tuple[Recipe, list[Any]]:
     """The recipe of all folds, planned once and kept; UserError where OUT holds folds of something else."""
@@ -196,8 +197,7 @@ def _recipe(
                 )
         return kept, [config.from_dict(plan.Choice, entry, str(file)) for entry in there.get("plan", [])]
     run.refuse_other_run(out)
-    if recipe.check:
-        check_labels({"train": labels}, recipe, source)
+    label_check.look({label_check.LEARNT: labels}, recipe, source)
     choices: list[plan.Choice] = []
     first = _data(labels, fold != 0, groups, recipe)
     if recipe.minutes is not None:

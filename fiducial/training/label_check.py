@@ -1,11 +1,12 @@
-"""What `fit` asks of its labels before it trains: faults that would waste the run end it, others are told of in a line."""
+"""What is asked of labels before they are trained on, whichever command does: faults that would waste the run end it, others
+are told of in a line."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 
-from fiducial.checks import copies
+from fiducial.checks import copies, leaks
 from fiducial.checks import run as checks
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.data import annotations
@@ -16,6 +17,18 @@ from fiducial.training.recipe import Recipe
 from fiducial.types import Instances
 
 WASTED = 0.9  # confidence from which a fault ends a run
+LEARNT = "train"
+ALL_THE_SAME = "`fiducial data check` shows it, --set check=false trains all the same"
+
+
+def look(splits: Mapping[str, Instances], recipe: Recipe, source: Source | str) -> None:
+    """Looks at what is learnt from and what epochs are chosen by, and at the test split of its source where that has one,
+    unless the recipe says not to. Decodes no image. Raises UserError where a run would be wasted."""
+    if not recipe.check:
+        return
+    if isinstance(source, Source):
+        check_test(splits, source)
+    check_labels(splits, recipe, str(source))
 
 
 def check_labels(splits: Mapping[str, Instances], recipe: Recipe, source: str) -> None:
@@ -24,20 +37,17 @@ def check_labels(splits: Mapping[str, Instances], recipe: Recipe, source: str) -
     for finding in faults:
         if finding.confidence >= WASTED and _wastes(finding, recipe):
             where = f"split {finding.split}" if not finding.image or finding.kind != "duplicate" else finding.image
-            raise UserError(
-                f"{source}: {where}: {finding.kind}: {finding.what}; `fiducial data check` shows it, --no-check trains "
-                "all the same"
-            )
+            raise UserError(f"{source}: {where}: {finding.kind}: {finding.what}; {ALL_THE_SAME}")
     if faults:
         counts = ", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in faults).most_common())
         logger.warning(f"labels: {counts} look wrong, of those looked at; see: fiducial data check {source}")
 
 
 def check_test(splits: Mapping[str, Instances], source: Source) -> None:
-    """Raises UserError where an image that is learnt from is in the set's own test split, too, by its path; says in a line how
-    many of val are. Opens no image."""
+    """Raises UserError where an image that is learnt from is in the set's own test split, too, by its path or its bytes; says
+    in a line each how many of val are, and that both have images of one series. Decodes no image."""
     for part in source.parts:
-        if "test" not in annotations.own_splits(part):
+        if not annotations.is_labelled(part.path) or "test" not in annotations.own_splits(part):
             continue
         try:
             test, _ = annotations.load(part, "test", verify=False, ignored=True)
@@ -45,20 +55,25 @@ def check_test(splits: Mapping[str, Instances], source: Source) -> None:
             logger.warning(f"the test split is not looked at: {error}")
             continue
         labelled = Labelled({**splits, "test": test})
+        pictures = copies.pictures_of(labelled)
         shared = [
-            copy for copy in copies.same_files(copies.pictures_of(labelled), labelled) if copy.other.split == "test"
+            copy
+            for copy in copies.same_bytes(pictures, labelled, across=True)
+            if copy.other.split == "test" and copy.one.split != "test"
         ]
-        of_train = [finding for copy in shared if copy.one.split == "train" for finding in copies.check_copies([copy])]
+        of_train = [finding for copy in shared if copy.one.split == LEARNT for finding in copies.check_copies([copy])]
         if of_train:
             more = f", one of {len(of_train)}" if len(of_train) > 1 else ""
             raise UserError(
-                f"{source}: {of_train[0].image}: duplicate: in test, {of_train[0].what}{more}; `fiducial data check` shows "
-                "it, --no-check trains all the same"
+                f"{source}: {of_train[0].image}: duplicate: in test, {of_train[0].what}{more}; {ALL_THE_SAME}"
             )
         if shared:
             logger.warning(
                 f"{len(shared)} images of val are in test, too: figures on test are those that epochs are chosen by"
             )
+        both = [picture for picture in pictures if picture.split in (LEARNT, "test")]
+        for leak in leaks.check_leaks(both, {}, None):
+            logger.warning(f"leak: {leak.what}")
 
 
 def _wastes(finding: Finding, recipe: Recipe) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_blobs
 from quick import WORDS as QUICK
 
 pytest.importorskip("torch")
@@ -13,8 +16,14 @@ pytest.importorskip("torch")
 import fiducial
 from fiducial.checks.finding import Labelled
 from fiducial.data.source import Source
+from fiducial.data.together import together
 from fiducial.errors import UserError
 from fiducial.labels import reading, unseen
+
+PARTS = (
+    ("train", 48, 0),
+    ("val", 12, 12),
+)  # split, images, the number of its first cat, of which it has four images each
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +75,27 @@ def test_sigmas_of_the_command(looked: tuple[Path, unseen.Unseen], blobs: Path) 
     assert "they know too little; give them more time (--minutes)" in result.notes[0]
     assert [row["labels"] for row in result.figures["per_point"]] == [80, 80, 80]
     assert "sigma" in (folder / "report.html").read_text()
+
+
+def test_copies_and_images_of_one_series_are_in_one_part(tmp_path: Path) -> None:
+    root = write_blobs(tmp_path / "blobs", {"train": 48, "val": 12})
+    names = {split: [f"cat{i // 4 + first}_{i % 4}.png" for i in range(count)] for split, count, first in PARTS}
+    for split, own in names.items():
+        file = root / f"annotations/{split}.json"
+        content = json.loads(file.read_text())
+        for image, name in zip(content["images"], own, strict=True):
+            (root / "images" / image["file_name"]).rename(root / "images" / name)
+            image["file_name"] = name
+        file.write_text(json.dumps(content))
+    for place in range(3):  # cats 12 to 14 of val are cats 0 to 2 of train
+        shutil.copyfile(root / f"images/cat{place}_1.png", root / f"images/cat{12 + place}_2.png")
+    labelled, _ = reading.read(Source(root))
+    instances = together([part for _, part in labelled.instances])
+    part = unseen._parts(labelled, instances, [], 0)
+    of_cat = part.reshape(15, 4)
+    assert (of_cat == of_cat[:, :1]).all()
+    assert (of_cat[12:] == of_cat[:3]).all()
+    assert np.bincount(part).tolist() == [20, 20, 20]
 
 
 def test_too_few_images_are_refused(blobs: Path, tmp_path: Path) -> None:

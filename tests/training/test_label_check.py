@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import quick
+from conftest import write_blobs
 from heard import heard
 
+import fiducial
+from fiducial.api.distill import distill_study
 from fiducial.data.images import FileImages
 from fiducial.data.source import Source
 from fiducial.errors import UserError
@@ -41,7 +48,7 @@ def test_sound_labels_are_passed_in_silence(splits):
     ],
 )
 def test_what_wastes_a_run_ends_it_in_one_line(splits, kind, change):
-    with pytest.raises(UserError, match=rf"^beasts: split val: {kind}: .*--no-check"):
+    with pytest.raises(UserError, match=rf"^beasts: split val: {kind}: .*--set check=false"):
         check_labels({**splits, "val": change(splits["val"])}, Recipe(), "beasts")
 
 
@@ -78,7 +85,8 @@ def test_images_that_are_in_test_too(tmp_path, shared, ends):
     for split in ("train", "val", "test"):
         names = [f"{shared if split == 'test' and shared else split}_{i}.png" for i in range(3)]
         for name in names:
-            cv2.imwrite(str(tmp_path / "images" / name), np.zeros((20, 30, 3), np.uint8))
+            noise = np.random.default_rng(list(name.encode())).integers(0, 255, (20, 30, 3), np.uint8)
+            cv2.imwrite(str(tmp_path / "images" / name), noise)
         content = {
             "images": [{"id": i, "file_name": name, "width": 30, "height": 20} for i, name in enumerate(names)],
             "annotations": [
@@ -104,3 +112,55 @@ def test_images_that_are_in_test_too(tmp_path, shared, ends):
     with heard() as lines:
         check_test({"train": data.train, "val": data.validation}, source)
     assert [line.partition(": ")[0] for line in lines] == ["the test split is not looked at"]
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of whose test one image has the bytes of one of train, under a name of its own."""
+    root = write_blobs(tmp_path_factory.mktemp("copied") / "blobs", {"train": 16, "val": 8, "test": 8})
+    shutil.copyfile(root / "images/train_5.png", root / "images/test_2.png")
+    return root
+
+
+ONE_RUN = {**quick.WORDS, "preflight": False}
+MANY = {name: quick.WORDS[name] for name in ("epochs", "batch_size", "workers", "pretrained")}
+DOORS: dict[str, Any] = {
+    "fit": lambda data, out, model: fiducial.fit(data, out, **ONE_RUN),
+    "fit --folds": lambda data, out, model: fiducial.fit(data, out, folds=2, **ONE_RUN),
+    "compare": lambda data, out, model: fiducial.compare(data, out, methods="deeppose", **MANY),
+    "search": lambda data, out, model: fiducial.search(data, out, budget="9ms@onnxruntime:1", minutes=1),
+    "distill": lambda data, out, model: fiducial.distill(model, data, out, student="test_efficientnet"),
+    "distill --study": lambda data, out, model: distill_study(model, data, out, student="test_efficientnet"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_command_trains_on_images_of_the_test_split(
+    copied: Path, blob_model: Path, tmp_path: Path, door: str
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(
+        UserError, match=r"test_2\.png: duplicate: in test, .*train_5\.png: the same bytes; .*check=false"
+    ):
+        DOORS[door](copied, out, blob_model)
+    assert not list(out.rglob("model.json"))
+    kept = {path.name for path in out.rglob("*.json")}
+    assert kept <= {"clock.json"}, "nothing that would keep the command from going on with other settings"
+
+
+def test_a_video_in_train_and_test_is_told_of(tmp_path: Path) -> None:
+    """By the frames' names, where neither was cut off by time."""
+    root = write_blobs(tmp_path / "blobs", {"train": 8, "val": 4, "test": 8})
+    for split, odd in (("train", 0), ("test", 1)):
+        file = root / f"annotations/{split}.json"
+        content = json.loads(file.read_text())
+        for place, image in enumerate(content["images"]):
+            name = f"video1_{2 * place + odd:03}.png"
+            (root / "images" / image["file_name"]).rename(root / "images" / name)
+            image["file_name"] = name
+        file.write_text(json.dumps(content))
+    data = load_data(root, Recipe())
+    with heard() as lines:
+        check_test({"train": data.train, "val": data.validation}, Source(root))
+    assert len(lines) == 1
+    assert "video1': 8 in train, 8 in test of its images" in lines[0]
