@@ -206,7 +206,7 @@ COCO_CATEGORY = {
 }
 
 READERS = {
-    "fiducial": "from fiducial.data import annotations\nannotations.format_modules()\n"
+    "fiducial": "from fiducial.data import formats\nformats.modules()\n"
     "def run(): return annotations.load(FILE, 'all', verify=False)",
     "pycocotools": "import pycocotools.coco\ndef run(): return pycocotools.coco.COCO(str(FILE))",
 }

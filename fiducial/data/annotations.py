@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import os
-import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -113,7 +111,7 @@ def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:
     """The format of a path, and its files by split."""
     if not os.path.exists(path):  # False, where Path raises: names too long, of a zero byte
         raise UserError(f"{path}: no such file or folder")
-    modules = format_modules()
+    modules = formats.modules()
     if found := _found(path, modules):
         return found
     reasons = [reason for module in modules if (reason := getattr(module, "why_not", lambda _: "")(path))]
@@ -138,7 +136,7 @@ def _labelled_below(path: Path, modules: list[ModuleType]) -> list[str]:
 
 def is_labelled(path: Path) -> bool:
     """Whether a path holds annotations of a known format."""
-    return _found(path, format_modules()) is not None
+    return _found(path, formats.modules()) is not None
 
 
 @contextmanager
@@ -161,12 +159,6 @@ def _found(path: Path, modules: list[ModuleType]) -> tuple[ModuleType, dict[str,
             if sources := getattr(module, name, lambda _: {})(path):
                 return module, sources
     return None
-
-
-def format_modules() -> list[ModuleType]:
-    """All formats: the files beside `formats/__init__.py`."""
-    names = sorted(info.name for info in pkgutil.iter_modules(formats.__path__))
-    return [importlib.import_module(f"{formats.__name__}.{name}") for name in names]
 
 
 def _choose(path: Path, sources: dict[str, list[Path]], split: str) -> tuple[list[Path], str, dict[int, str]]:

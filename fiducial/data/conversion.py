@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 
 from fiducial import files, folders, geometry
-from fiducial.data import annotations, checking, skeletons
+from fiducial.data import annotations, checking, formats, skeletons
 from fiducial.data.formats import Holds
 from fiducial.data.images import ENDINGS, on_images
 from fiducial.data.placing import Placing
@@ -39,7 +39,7 @@ class Converted:
 
 def writers() -> dict[str, ModuleType]:
     """Lists the formats that can be written, by the names that `--to` takes."""
-    modules = {module.__name__.rpartition(".")[2]: module for module in annotations.format_modules()}
+    modules = {module.__name__.rpartition(".")[2]: module for module in formats.modules()}
     return {getattr(module, "NAME", name): module for name, module in modules.items() if hasattr(module, "HOLDS")}
 
 

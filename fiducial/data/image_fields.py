@@ -1,4 +1,4 @@
-"""What a COCO file says of its images besides their size: the video, the person, the session they are of."""
+"""What files say of their images besides their size: the video, the person, the session they are of."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from fiducial import text_files
+from fiducial.data import formats
 from fiducial.errors import UserError
 
 # Fields that say which images belong together.
@@ -23,7 +24,7 @@ class _File(msgspec.Struct):
 
 
 def image_fields(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Gives the fields of the images of COCO files; nothing for files of other kinds."""
+    """Gives the fields of the images of COCO files, and of formats that tell some; nothing for files of other kinds."""
     found: list[dict[str, Any]] = []
     for file in files:
         if file.suffix.lower() == ".json":
@@ -31,6 +32,9 @@ def image_fields(files: Sequence[Path]) -> list[dict[str, Any]]:
                 found += msgspec.json.decode(text_files.as_utf8(text_files.read_bytes(file), file), type=_File).images
             except (msgspec.MsgspecError, UnicodeError, RecursionError, UserError):
                 continue
+        else:
+            for module in formats.modules():
+                found += getattr(module, "image_fields", lambda _: [])(file)
     return found
 
 

@@ -79,11 +79,10 @@ class SomeImages:
 
 def file_of(images: Images, row: int) -> Path | None:
     """Names the file that an image is in; None for those that are in none, whose names are made up."""
-    while not isinstance(images, FileImages):
-        if not hasattr(images, "inner"):
-            return None
-        images, row = images.inner(row)
-    return images.path(row)
+    if isinstance(images, FileImages):
+        return images.path(row)
+    inner = getattr(images, "inner", None)  # of images that are made of others
+    return None if inner is None else file_of(*inner(row))
 
 
 def on_images(instances: Instances, rows: np.ndarray) -> Instances:

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from fiducial.data import annotations, checking
+from fiducial.data import annotations, checking, formats
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.types import Instances
 
 SIZES = [(60, 44), (52, 70), (48, 48), (81, 39)]
-MODULES = {module.__name__.rpartition(".")[2]: module for module in annotations.format_modules()}
+MODULES = {module.__name__.rpartition(".")[2]: module for module in formats.modules()}
 
 
 def truth(points: int, square: bool = False) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -13,6 +13,7 @@ import pytest
 
 from fiducial import labels
 from fiducial.data import annotations, dlc_hdf5
+from fiducial.data.groups import groups_of
 from fiducial.errors import UserError
 from tests.battery import test_formats as battery
 
@@ -76,6 +77,34 @@ def test_mpii_with_the_joints_of_its_test(mpii: Path) -> None:
     assert annotations.own_splits(mpii) == ("train", "test")
     assert len(annotations.load(mpii, "train", carve=False)[0]) == 2
     assert annotations.load(mpii, "test")[0].xy[0] == pytest.approx(joints(2) - 1, abs=1e-4)
+
+
+def test_frames_of_one_video_of_mpii_stay_together(mpii: Path) -> None:
+    """60 images of 15 videos, whose numbers say nothing in the images' names; splits, and what belongs together in them."""
+    names = [f"{97 * i % 60:09}.jpg" for i in range(60)]
+    pictures(mpii / "images", names)
+    entries = [
+        {
+            "image": {"name": name},
+            "annorect": [battery.mpii_person(joints(i), [1] * 16)],
+            "frame_sec": 3 + i % 4,
+            "vididx": 1 + i // 4,
+        }
+        for i, name in enumerate(names)
+    ]
+    file = mpii / "mpii_human_pose_v1_u12_1.mat"
+    battery.save_mpii(file, entries, [1] * 60)
+    video_of = {name: i // 4 for i, name in enumerate(names)}
+    held = {}
+    for split in ("train", "val", "test"):
+        instances, problems = annotations.load(mpii, split)
+        held[split] = {video_of[Path(instances.images.name(row)).name] for row in instances.image_row}
+        assert len(instances) == 4 * len(held[split])
+        assert "by a hash of their 'video', so that no video is in two splits" in str(problems)
+    assert sorted(video for videos in held.values() for video in videos) == list(range(15))
+    instances, _ = annotations.load(mpii, "train", carve=False)
+    found = groups_of(instances, annotations.files_of(mpii, "train"))
+    assert (found.count, found.what) == (15, "values of 'video'")
 
 
 def test_another_file_of_matlabs_is_named(tmp_path: Path) -> None:

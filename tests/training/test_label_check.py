@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import quick
-from conftest import write_blobs
 from heard import heard
 
 import fiducial
@@ -115,9 +114,9 @@ def test_images_that_are_in_test_too(tmp_path, shared, ends):
 
 
 @pytest.fixture(scope="module")
-def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def copied(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of whose test one image has the bytes of one of train, under a name of its own."""
-    root = write_blobs(tmp_path_factory.mktemp("copied") / "blobs", {"train": 16, "val": 8, "test": 8})
+    root = shutil.copytree(blobs, tmp_path_factory.mktemp("copied") / "blobs")
     shutil.copyfile(root / "images/train_5.png", root / "images/test_2.png")
     return root
 
@@ -148,9 +147,9 @@ def test_no_command_trains_on_images_of_the_test_split(
     assert kept <= {"clock.json"}, "nothing that would keep the command from going on with other settings"
 
 
-def test_a_video_in_train_and_test_is_told_of(tmp_path: Path) -> None:
+def test_a_video_in_train_and_test_is_told_of(blobs: Path, tmp_path: Path) -> None:
     """By the frames' names, where neither was cut off by time."""
-    root = write_blobs(tmp_path / "blobs", {"train": 8, "val": 4, "test": 8})
+    root = shutil.copytree(blobs, tmp_path / "blobs")
     for split, odd in (("train", 0), ("test", 1)):
         file = root / f"annotations/{split}.json"
         content = json.loads(file.read_text())
@@ -163,4 +162,4 @@ def test_a_video_in_train_and_test_is_told_of(tmp_path: Path) -> None:
     with heard() as lines:
         check_test({"train": data.train, "val": data.validation}, Source(root))
     assert len(lines) == 1
-    assert "video1': 8 in train, 8 in test of its images" in lines[0]
+    assert "video1': 48 in train, 16 in test of its images" in lines[0]

@@ -6,7 +6,7 @@ columns are as they stand in the files, visibility as float and NaN for what is 
 from single labels), and entries that can't be put into columns go to `findings`. What is wrong in an instance is judged
 by `data/checking.py`, which split a picture belongs to by `data/annotations.py`. A file may have `why_not(path) -> str`: what
 is missing in a source that looks like the format and isn't; and `find_last(path)`, as `find`, for what may be the format where
-no other one fits.
+no other one fits. `image_fields(file)` gives what a file says of its images besides, as `data/image_fields.py` has it.
 
 A format that is written, too, has `HOLDS` (what it can say), and either `ENDING` and `write_file(instances, file, placing)`,
 with `FILES` where a folder's files of several splits are called otherwise than {split}ENDING, or
@@ -15,13 +15,16 @@ with `FILES` where a folder's files of several splits are called otherwise than 
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
+import pkgutil
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -33,6 +36,14 @@ from fiducial.errors import UserError, shown
 from fiducial.types import Findings, Instances
 
 SPLITS = ("train", "val", "test")
+
+
+def modules() -> list[ModuleType]:
+    """Lists all formats: the files beside this one."""
+    return [
+        importlib.import_module(f"{__name__}.{name}")
+        for name in sorted(each.name for each in pkgutil.iter_modules(__path__))
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 `annolist` has an entry an image: its name and `annorect`, the people on it, each with `annopoints.point` (id, x, y,
 is_visible), and with `objpos` and `scale`, of which the square box is made as in `mpii.py`. Coordinates are MATLAB's, so
 that the centre of the first pixel is (1, 1). `is_visible` 0 is a hidden joint that was set all the same (v = 1); heads have
-none and are visible. `img_train` 0 marks the images whose joints are kept for MPII's own evaluation."""
+none and are visible. Images are frames of videos, `vididx`. `img_train` 0 marks the images whose joints are kept for MPII's own evaluation."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class _Release:
     keypoints: list[np.ndarray] = field(default_factory=list)  # [n][16, 3] px, v
     boxes: list[np.ndarray | None] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
+    videos: dict[str, str] = field(default_factory=dict)  # of images by their names
     wrong: list[tuple[str, str]] = field(default_factory=list)  # where and what
     bare: int = 0  # people without joints
     heads: int = 0  # boxes of heads
@@ -111,6 +112,13 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     return unchecked(labels, skeleton, located(list(rows), folders, file, findings), str(file))
 
 
+def image_fields(file: Path) -> list[dict[str, Any]]:
+    """Gives the name and the video of each image; nothing for a file that is not MPII's."""
+    release = _release(file) if is_one(file) else None
+    videos = {} if release is None else release.videos
+    return [{"file_name": name, "video": video} for name, video in videos.items()]
+
+
 def _release(file: Path) -> _Release | None:
     """What a file says; None where it has no such struct. Tried in a process of its own first."""
     _scipy()
@@ -150,6 +158,9 @@ def _read(file: Path, time: int, size: int) -> _Release | None:
         people = _structs(_of(entry, "annorect"))
         name = next((_text(_of(image, "name")) for image in _structs(_of(entry, "image"))), "")
         flag = _number(flags[place - 1]) if place <= len(flags) else 1
+        video = _number(_of(entry, "vididx"))
+        if name and video is not None:
+            release.videos[name] = f"{video:g}"
         for person in people:
             number += 1
             release.heads += all(_number(_of(person, side)) is not None for side in ("x1", "y1", "x2", "y2"))
