@@ -1,16 +1,18 @@
 """Every method in every runtime against torch: one certificate each, in a table.
 
-    python benchmarks/certificates.py DATA [RUN ..] [--to onnx openvino ncnn litert executorch coreml] [--int8] [--ms] [--json]
+    python benchmarks/certificates.py DATA [RUN ..] [--to onnx openvino ncnn litert executorch coreml] [--int8] [--ms] [--finder RUN] [--json]
 
 RUN: trained run folders. Without any, a small network of each method with random weights on DATA's points, settled on
 noise, stands for it. --int8: each runtime that rounds is tried so, too, by the gate of `fiducial export --int8`, on DATA;
 trained runs are needed, and what is refused is said. --ms: all files of a run are timed in turns, each in a process of its
-own, beside the first. Exits with 1 where a file is further off than the tolerance of `fiducial export`; int8 has none."""
+own, beside the first. --finder: the finder of that run stands beside each untrained network, so that the whole of finder, crop,
+network and decode is certified. Exits with 1 where a file is further off than the tolerance of `fiducial export`; int8 has none."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +22,7 @@ import torch
 from head_latency import settle
 
 from fiducial import files
-from fiducial.card import Card, DetectorSpec
+from fiducial.card import FINDER, Card, DetectorSpec
 from fiducial.data import annotations
 from fiducial.errors import UserError
 from fiducial.exporting import export
@@ -30,8 +32,8 @@ from fiducial.models import detector as detectors
 from fiducial.runtime import cost, runtime
 
 
-def untrained(data: Path, folder: Path) -> list[Path]:
-    """A run folder of each method."""
+def untrained(data: Path, folder: Path, finder: Path | None) -> list[Path]:
+    """A run folder of each method, with another run's finder or without."""
     skeleton = annotations.load(data, "val")[0].skeleton
     found = []
     for method in catalog.methods():
@@ -39,6 +41,8 @@ def untrained(data: Path, folder: Path) -> list[Path]:
         detector = detectors.build(DetectorSpec("mobilenetv3_small_050", method, {}, Size(96, 128), skeleton))
         settle(detector)
         detectors.save(detector, folder / method, Card(detector.spec))
+        if finder is not None:
+            shutil.copytree(finder / FINDER, folder / method / FINDER)
         found.append(folder / method)
     return found
 
@@ -81,11 +85,12 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--max-drop", type=float, default=0.01)
     parser.add_argument("--ms", action="store_true")
+    parser.add_argument("--finder", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows, kept = [], True
     with tempfile.TemporaryDirectory() as temporary:
-        runs = options.runs or untrained(options.data, Path(temporary) / "runs")
+        runs = options.runs or untrained(options.data, Path(temporary) / "runs", options.finder)
         for run in runs:
             of_run = []
             for to in options.to:

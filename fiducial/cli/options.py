@@ -95,15 +95,15 @@ def _choices(
     method: Annotated[
         str | None,
         typer.Option(
-            help="heatmap (default), deeppose, rle, integral, simcc, rounding, motion: points without labels, from video "
-            "(docs/training.md)."
+            help="heatmap, deeppose, rle, integral, simcc, rounding, motion: points without labels, from video "
+            "(docs/training.md) [simcc where ImageNet weights are on this disk, else heatmap]."
         ),
     ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="tf_efficientnet_lite0, mobilenetv3_small_100, hrnet_w32, unet_resnet18, any timm name [the first where its "
-            "weights are on this disk, else the second]."
+            help="tf_efficientnet_lite0_stride16, mobilenetv3_small_100, hrnet_w32, unet_resnet18, any timm name [the first "
+            "where its weights are on this disk, else the second]."
         ),
     ] = None,
     size: Annotated[str | None, typer.Option(help="Input, WIDTHxHEIGHT px [planned].")] = None,
