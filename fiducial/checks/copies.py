@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from fiducial import files
+from fiducial import files, geometry
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.data.images import file_of
 from fiducial.data.series import numbered
 from fiducial.errors import UserError
+from fiducial.geometry import Size
 
 FINE, COMPARED, COARSE = 64, 32, 16  # px of thumbnails: as they are kept, compared, and looked for
 ALIKE, NEAREST = 0.9, 5  # correlation of coarse thumbnails, from which the nearest are looked at closely
@@ -26,6 +27,10 @@ DARKEST, BRIGHTEST = 6.0, 249.0
 SAME_GREY = 11.0  # of 255: what all but few places of fine thumbnails differ by at most
 PLACES = 99.5  # percent of them
 END_BYTES = 4096  # of files of one length, by which most are told apart
+SAME_LABELS = 0.1  # of an instance's size, that labels of copies lie apart at most
+DOUBTFUL = 0.4  # confidence of copies whose labels differ
+MIRRORED = "one is the other mirrored"
+FRAMES = "they show the same and have other labels: frames of a video, or one of them is labelled wrongly"
 REDUCE = 8  # images are decoded at this fraction where they can be
 
 
@@ -130,7 +135,7 @@ def same_looks(pictures: Sequence[Picture], thumbs: np.ndarray) -> list[Copy]:
             image = thumbs[other, :, ::-1] if is_mirrored else thumbs[other]
             off = difference(thumbs[one], image)
             if off <= SAME_GREY:
-                how = "one is the other mirrored" if is_mirrored else "they show the same"
+                how = MIRRORED if is_mirrored else "they show the same"
                 found.append(Copy(pictures[one], pictures[other], how, 0.97 if off <= SAME_GREY / 2 else 0.85))
     return found
 
@@ -181,14 +186,42 @@ def same_files(pictures: Sequence[Picture], labelled: Labelled) -> list[Copy]:
 
 
 def all_copies(labelled: Labelled, pictures: Sequence[Picture], thumbs: np.ndarray) -> list[Copy]:
-    """Finds images that are there twice, by bytes and by looks. Frames of one video by bytes alone: neighbours hardly differ."""
+    """Finds images that are there twice, by bytes and by looks. Frames of one video by bytes alone: neighbours hardly differ; of
+    others that look the same and have other labels it is doubtful."""
     copies = same_bytes(pictures, labelled)
     known = {(copy.one, copy.other) for copy in copies}
     return copies + [
         copy
+        if copy.how == MIRRORED or _labels_agree(labelled, copy)
+        else replace(copy, how=FRAMES, confidence=DOUBTFUL)
         for copy in same_looks(pictures, thumbs)
         if (copy.one, copy.other) not in known and not _of_one_series(copy.one.name, copy.other.name)
     ]
+
+
+def _labels_agree(labelled: Labelled, copy: Copy) -> bool:
+    """Whether each instance of one image is one of the other's, too, as those of copies are in whatever size."""
+    one, other = (_labels_of(picture, labelled) for picture in (copy.one, copy.other))
+    off = np.array([[_apart(a, b) for b in other] for a in one])
+    return bool(max(off.min(0).max(), off.min(1).max()) <= SAME_LABELS)
+
+
+def _labels_of(picture: Picture, labelled: Labelled) -> list[np.ndarray]:
+    """Of each instance [k, 2] in unit, NaN where not labelled; px where the image's size is not known."""
+    part = labelled.splits[picture.split]
+    rows = np.flatnonzero((part.image_row == picture.row) & part.labelled.any(1))
+    size = Size(*part.image_size[picture.row].tolist())
+    xy = geometry.px_to_unit(part.xy[rows], size) if all(size) else part.xy[rows]
+    return list(np.where(part.labelled[rows][..., None], xy, np.nan))
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """The median distance of points that both have, as a share of the larger side of the first; 0 where they have none."""
+    known = np.isfinite(one).all(-1) & np.isfinite(other).all(-1)
+    if not known.any():
+        return 0.0
+    side = float(np.ptp(one[known], axis=0).max())
+    return float(np.median(np.linalg.norm(one[known] - other[known], axis=-1))) / max(side, 1e-6)
 
 
 def _of_one_series(one: str, other: str) -> bool:

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+from fiducial.data.media import kind_by_name
 
 # Words that cameras and tools put before a number, which say nothing of where an image is from.
 GENERIC = frozenset(
@@ -70,6 +73,9 @@ MOVING = frozenset(
         "track",
     ]
 )
+FRAMES_OF_DEEPLABCUT = (
+    "labeled-data"  # in a folder of which, called as the video, DeepLabCut and Lightning Pose keep frames
+)
 FEWEST_SERIES = 10  # from which whole series fall to one split; of fewer, one would be too much of the set
 
 
@@ -78,7 +84,7 @@ class Numbered(NamedTuple):
 
     series: str
     number: int | None
-    is_video: bool  # a word of the name speaks of one
+    is_video: bool  # a word of the name, its folder or an ending in it speaks of one
 
 
 def numbered(name: str) -> Numbered:
@@ -89,7 +95,11 @@ def numbered(name: str) -> Numbered:
     if found is None:
         return Numbered("", None, False)
     words = re.findall(r"[a-z]+", found[1].lower())
-    is_video = any(word in MOVING for word in words)
+    is_video = (
+        any(word in MOVING for word in words)
+        or kind_by_name(Path(found[1])) == "video"
+        or FRAMES_OF_DEEPLABCUT in folder.split("/")
+    )
     says_nothing = not is_video and all(word in GENERIC for word in words) and not re.search(r"\d", found[1])
     return Numbered("" if says_nothing else f"{folder}/{found[1]}", int(found[2]), is_video)
 
