@@ -134,7 +134,7 @@ def _error(
             preflight=False,
             resume=run.exists(),
             progress=progress,
-            **choices,
+            **{"finder": "no", **choices},  # boxes are the labels'
         )
     looked = evaluating.evaluate_network(runtime.load(run).network, tested)
     error = np.full(len(tested), np.nan)
