@@ -95,8 +95,8 @@ def _choices(
     method: Annotated[
         str | None,
         typer.Option(
-            help="heatmap, deeppose, rle, integral, simcc, rounding, motion: points without labels, from video "
-            "(docs/training.md) [simcc where ImageNet weights are on this disk, else heatmap]."
+            help="heatmap (default), deeppose, rle, integral, simcc, rounding, motion: points without labels, from video "
+            "(docs/training.md)."
         ),
     ] = None,
     backbone: Annotated[

@@ -64,7 +64,7 @@ def plan_of_words(
         return Plan(data=data)
     common = recipes.load(recipe) if recipe else recipes.default()
     if planned and not recipe:
-        own = {"method": methods, "backbone": backbones, "size": sizes}
+        own = {"backbone": backbones, "size": sizes}
         common = _planned(data, common, given_by(options, settings) | {name for name, words in own.items() if words})
     return plan_of(
         data,

@@ -115,7 +115,7 @@ def _planned(asked: Search) -> tuple[Data, Recipe, list[str]]:
     base = recipes.changed(Recipe(), dict(asked.options), list(asked.settings))
     data = fitting.load_data(asked.data, base)
     facts = facts_of(data.train)
-    given = given_by(asked.options, asked.settings) | {"backbone", "method"}
+    given = given_by(asked.options, asked.settings) | {"backbone"}
     common, choices = run_plan.plan_of(facts, base, given, weights=packaged_weights.here())
     common = replace(common, precision="fp32" if common.precision == "auto" else common.precision)
     return data, common, [facts.told(), *(str(choice).removeprefix("plan: ") for choice in choices)]

@@ -40,8 +40,7 @@ SQUARE = 1.25  # inputs of boxes that are less oblong are square
 MIRRORED = 0.35  # mean shapes further from their mirror image belong to sets that are never seen mirrored
 LR = 3e-3
 PRETRAINED = "tf_efficientnet_lite0"  # whose ImageNet weights come as a package
-# What learns the most from few labels in given minutes with them: the network up to its maps of stride 16, and the method.
-TUNED_BACKBONE, TUNED_METHOD = f"{PRETRAINED}_stride16", "simcc"
+TUNED_BACKBONE = f"{PRETRAINED}_stride16"  # up to its maps of stride 16 it learns the most in given minutes
 AFTER_TRAINING_SECONDS = 15.0  # scoring what was kept, pictures, the page
 
 
@@ -82,7 +81,7 @@ def plan_of(
     if start is not None:
         recipe = decided(recipe, _as_begun(start, recipe, given), given, choices)
     if PRETRAINED in weights and recipe.pretrained != "no" and recipe.init is None:
-        recipe = decided(recipe, _tuned(recipe, given), given, choices)
+        recipe = decided(recipe, _tuned(recipe), given, choices)
     known = {choice.setting for choice in choices}
     for decide in (_input, _views, _batch) if "size" not in known else (_views, _batch):
         recipe = decided(recipe, decide(facts, recipe), given, choices)
@@ -159,13 +158,8 @@ def _is_given(setting: str, given: Collection[str]) -> bool:
 def may_start_along(facts: Facts, recipe: Recipe, given: Collection[str]) -> bool:
     """Says whether a run may start from a model of the same points that comes along: of few labels, if nobody chose
     another start or network."""
-    is_free = recipe.init is None and "init" not in given and recipe.pretrained != "no" and not _of_network(given)
-    return facts.instances < FEW_ALONG and is_free
-
-
-def _of_network(given: Collection[str]) -> set[str]:
-    """What somebody chose of the network."""
-    return {setting.partition(".")[0] for setting in given} & {"backbone", "method", "head"}
+    chosen = {setting.partition(".")[0] for setting in given} & {"init", "backbone", "method", "head"}
+    return facts.instances < FEW_ALONG and recipe.init is None and recipe.pretrained != "no" and not chosen
 
 
 def _from_along(name: str, facts: Facts) -> Choice:
@@ -185,16 +179,9 @@ def _as_begun(start: DetectorSpec, recipe: Recipe, given: Collection[str]) -> li
     return [Choice(name, value, why) for name, value in own.items()]
 
 
-def _tuned(recipe: Recipe, given: Collection[str]) -> list[Choice]:
-    """The network with ImageNet weights, and the method that learns most quickly with it."""
-    why = f"its ImageNet weights are on this disk; {recipe.backbone} needs none (--backbone)"
-    network = Choice("backbone", TUNED_BACKBONE, why)
-    if _of_network(given):
-        return [network]
-    return [
-        network,
-        Choice("method", TUNED_METHOD, f"on this backbone it came further than {recipe.method} in the same minutes"),
-    ]
+def _tuned(recipe: Recipe) -> list[Choice]:
+    why = f"its ImageNet weights are on this disk; {recipe.backbone} needs none, and is faster (--backbone)"
+    return [Choice("backbone", TUNED_BACKBONE, why)]
 
 
 def _input(facts: Facts, recipe: Recipe) -> list[Choice]:

@@ -106,20 +106,16 @@ def test_what_is_given_stays() -> None:
     assert planned(given=("augment",)).augment == AugmentSpec()
 
 
-def test_a_network_whose_weights_are_here_is_taken_where_nobody_chose_one() -> None:
-    def network(
+def test_a_backbone_whose_weights_are_here_is_taken_where_nobody_chose_one() -> None:
+    def backbone(
         recipe: Recipe = USUAL, given: tuple[str, ...] = (), weights: tuple[str, ...] = (plan.PRETRAINED,)
-    ) -> tuple[str, str]:
-        planned = plan.plan_of(FACES, recipe, given, weights=weights)[0]
-        return planned.backbone, planned.method
+    ) -> str:
+        return plan.plan_of(FACES, recipe, given, weights=weights)[0].backbone
 
-    usual, tuned = (USUAL.backbone, USUAL.method), (plan.TUNED_BACKBONE, plan.TUNED_METHOD)
     assert plan.PRETRAINED in {package.network for package in packaged_weights.PACKAGES}
-    assert network() == tuned != usual
-    assert network(weights=()) == network(given=("backbone",)) == usual
-    assert network(Recipe(pretrained="no")) == network(Recipe(init="run")) == usual
-    # What belongs to a method that somebody chose is no other one's.
-    assert network(given=("method",)) == network(given=("head.sigma_cells",)) == (tuned[0], usual[1])
+    assert backbone() == plan.TUNED_BACKBONE
+    assert backbone(weights=()) == backbone(given=("backbone",)) == USUAL.backbone
+    assert backbone(Recipe(pretrained="no")) == backbone(Recipe(init="run")) == USUAL.backbone
 
 
 @pytest.mark.parametrize("passes", [0.13, 1.0, 4.0])
