@@ -35,7 +35,8 @@ Task = Callable[[Any], Iterator[Any]]
 
 def passes(function: str, task: Any, files: Sequence[Path], start_seconds: int = 0) -> None:
     """Runs the generator function "module:function" up to its first answer, in a process with limits by the size of
-    `files`, and `start_seconds` of CPU that its library takes to start on top; nothing where they are known. Raises UserError that names the first of them where that fails."""
+    `files`, and `start_seconds` of CPU that its library takes to start on top; nothing where they are known. Raises
+    UserError that names the first of them where that fails."""
     marker = _marker(files)
     if marker is None:
         return

@@ -45,8 +45,11 @@ def compare(
         methods: as the command has them, such as ["heatmap", "deeppose:dropout=0.1"]; backbones, sizes: of each.
         runs: finished runs or exported files to compare, alone or beside the methods.
         split: what is scored, val or test; baseline: the method that differences are to [the best].
-        jobs: runs at a time [1, or one a GPU, or one a machine]. ray: train on the machines of a cluster, "HOST:PORT", "auto" or "local". plan: what is common to all and chosen by nobody is decided by the data, as `fit` does; False
-            continues a comparison that was begun before there were plans. The others are those of `fiducial.fit`, for every run.
+        jobs: runs at a time [1, or one a GPU, or one a machine]; ray: train on the machines of a cluster, "HOST:PORT",
+            "auto" or "local".
+        plan: what is common to all and chosen by nobody is decided by the data, as `fit` does; False continues a
+            comparison that was begun before there were plans.
+        The others are those of `fiducial.fit`, for every run.
 
     `result.table` has a row a method, `result.lines` the answer in sentences, `result.files` the page."""
     cells = entries.plan_of_words(

@@ -25,8 +25,10 @@ def export(
     """Writes a run as one file of another runtime, and proves that it finds the same points; or writes nothing.
 
     Args:
-        model: a run, its folder, or another project's file of weights; out: the folder for the file and its certificate.
-        to: onnx, openvino, ncnn, litert, executorch, coreml, web, ..; data: labelled images for the certificate [those of the run's scores, else drawn faces].
+        model: a run, its folder, or another project's file of weights; out: the folder for the file and its
+            certificate.
+        to: onnx, openvino, ncnn, litert, executorch, coreml, web, ..; data: labelled images for the certificate [those
+            of the run's scores, else drawn faces].
         crop: inside, the file takes images and boxes; outside, crops. decode: own, or by softmax and products alone.
         int8: data to try 8-bit whole numbers with, and max_drop, by what share of itself NME may rise.
 

@@ -41,13 +41,18 @@ def search(
 
     Args:
         data: a path that `fiducial fit` takes; out: folder of the search.
-        budget: such as "3ms@onnxruntime:1", a crop's milliseconds in a runtime on so many threads; minutes: that all may take.
-        methods, backbones, sizes: what is thought of, as `fiducial.compare` has them [usual ones]. table: latencies that
-            `fiducial bench` measured on the device that is meant. jobs: runs at a time [1, or one a GPU, or one a machine]. ray: train on the machines of a cluster, "HOST:PORT", "auto" or "local". int8: networks that keep the budget in int8 alone are
-            thought of, too. distill: at the end, where there is time, a larger network teaches the best one.
+        budget: such as "3ms@onnxruntime:1", a crop's milliseconds in a runtime on so many threads; minutes: that all
+            may take.
+        methods, backbones, sizes: what is thought of, as `fiducial.compare` has them [usual ones].
+        table: latencies that `fiducial bench` measured on the device that is meant.
+        jobs: runs at a time [1, or one a GPU, or one a machine]; ray: train on the machines of a cluster, "HOST:PORT",
+            "auto" or "local".
+        int8: networks that keep the budget in int8 alone are thought of, too.
+        distill: at the end, where there is time, a larger network teaches the best one.
         The others are those of `fiducial.fit`, for every run.
 
-    `result.figures["winner"]` names the file; `result.table` has a row a network that was trained, `result.lines` the answer."""
+    `result.figures["winner"]` names the file; `result.table` has a row a network that was trained, `result.lines` the
+    answer."""
     asked = workflow.Search(
         data=source_of(data, images, category),
         budget=budget_of(budget),

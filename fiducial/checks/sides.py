@@ -200,7 +200,8 @@ class _Signed:
         return shapes.log_density(changed, self.variables) - shapes.log_density(distance2, self.variables)[:, None]
 
     def likeliest(self, of_pair: Sequence[Odds], of_all: Odds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The likeliest signs [n, pairs], the log odds that they are right [n], and whether most are turned [n]. Signs are turned one after the other, the best first, from none and from all turned."""
+        """The likeliest signs [n, pairs], the log odds that they are right [n], and whether most are turned [n]. Signs
+        are turned one after the other, the best first, from none and from all turned."""
         rows = np.arange(len(self.linear))
         slope, price = (np.array([getattr(own, name) for own in of_pair]) for name in ("slope", "price"))
         base = self.density(np.ones_like(self.linear))

@@ -63,8 +63,8 @@ def paired_bootstrap(
     seed: int = 0,
 ) -> Difference:
     """Measures the difference between two methods, first [s, n] and second [t, n]: instances are drawn anew with
-    replacement, each with the mean over the seeds of its errors (`evaluation/bootstrap.py`). Where they belong together, `groups` [n] numbers whole groups that are drawn: frames of one video tell less
-    than so many images.
+    replacement, each with the mean over the seeds of its errors (`evaluation/bootstrap.py`). Where they belong
+    together, `groups` [n] numbers whole groups that are drawn: frames of one video tell less than so many images.
 
     Instances that either could not be measured on (NaN) do not count. Where nothing is left all figures are NaN."""
     apart = first.mean(0) - second.mean(0)

@@ -32,12 +32,14 @@ def load(
     """The instances of one split ("train", "val", "test"; "all" for everything there is), and what is wrong with
     others.
 
-    `data` are a folder or a file of any format in `formats/`, or a source of several sets or categories, read as one. Broken instances are left out and listed; `strict` makes them an error. `verify` opens every picture (some
-    50 microseconds each) to find those cut short or of another size than declared. `ignored` keeps instances that have a box
-    and no labelled point, as COCO's evaluation needs them.
+    `data` are a folder or a file of any format in `formats/`, or a source of several sets or categories, read as one.
+    Broken instances are left out and listed; `strict` makes them an error. `verify` opens every picture (some 50
+    microseconds each) to find those cut short or of another size than declared. `ignored` keeps instances that have a
+    box and no labelled point, as COCO's evaluation needs them.
 
     Splits that the source doesn't have: with no val, a tenth of the pictures of train becomes val, and with no test
-    either another tenth becomes test (`carving`). A source that has val is taken as it is, and any where `carve` is False."""
+    either another tenth becomes test (`carving`). A source that has val is taken as it is, and any where `carve` is
+    False."""
     source = Source.of(data)
     if len(source.parts) > 1:
         loaded = [

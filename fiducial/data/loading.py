@@ -55,9 +55,9 @@ def loader(
     strict: bool = False,
     cache_bytes: int = CACHE_BYTES,
 ) -> DataLoader:
-    """Loads batches of `size` crops. With a `spec`: training, shuffled, augmented, whole batches only, without crowds and
-    instances of no labelled point, an epoch being `passes` over the rest. With None: the crops that evaluation sees (`instance_crops`), in order. `rows` picks
-    the instances [those]; `batch.row` counts all.
+    """Loads batches of `size` crops. With a `spec`: training, shuffled, augmented, whole batches only, without crowds
+    and instances of no labelled point, an epoch being `passes` over the rest. With None: the crops that evaluation sees
+    (`instance_crops`), in order. `rows` picks the instances [those]; `batch.row` counts all.
 
     `loader.sampler.set_epoch(n)` chooses the epoch; `loader.dataset.problems()` says which pictures could not be
     read."""

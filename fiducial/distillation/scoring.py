@@ -1,7 +1,8 @@
 """How far a student is from its teacher on crops that it did not learn from, and how far both are from labels.
 
-`student_teacher_distance` is an average distance of keypoints, AKD for short. What the First-Order-Motion model's authors
-(Siarohin et al., NeurIPS 2019) publish under that name is another thing: it is measured on generated video with a network for face alignment, and averages |dx| and |dy|."""
+`student_teacher_distance` is an average distance of keypoints, AKD for short. What the First-Order-Motion model's
+authors (Siarohin et al., NeurIPS 2019) publish under that name is another thing: it is measured on generated video with
+a network for face alignment, and averages |dx| and |dy|."""
 
 from __future__ import annotations
 

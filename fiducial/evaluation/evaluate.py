@@ -76,10 +76,11 @@ def evaluate_model(
 ) -> ModelEvaluation:
     """Scores a run folder, an exported file or a loaded network on a split of labelled data, with its floor.
 
-    Instances in memory are taken as they are, whatever `split` names. `strict` is that of `annotations.load`. `flip_test`
-    averages over the image and its mirror image, which a run folder alone can. Boxes are disturbed by up to `box_jitter` of their sides. `sigmas` replace those of
-    the data. `explain` says what kind of error each point is (`mistakes.py`). `finder`: a model whose finder is judged beside the true boxes
-    [the model's own, where it has one]; "no": none. Raises UserError where the model has none of the data's points."""
+    Instances in memory are taken as they are, whatever `split` names. `strict` is that of `annotations.load`.
+    `flip_test` averages over the image and its mirror image, which a run folder alone can. Boxes are disturbed by up to
+    `box_jitter` of their sides. `sigmas` replace those of the data. `explain` says what kind of error each point is
+    (`mistakes.py`). `finder`: a model whose finder is judged beside the true boxes [the model's own, where it has one];
+    "no": none. Raises UserError where the model has none of the data's points."""
     if isinstance(model, Path):
         run = runtime.load(model, flip_test, finder=finder)
         network, finds = run.network, run.finder

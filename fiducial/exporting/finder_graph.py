@@ -116,8 +116,9 @@ def chained(
 ) -> ModelProto:
     """Puts a finder's graph (`finder_model`) and spec in front of a detector's graph with its crop inside
     (`onnx_export.with_crop`): inputs `image` and, which
-    may be left out, `boxes`, `crops`, `scene`, `min_score`; outputs those of the detector, `box` [n, 4], `box_score` and
-    `box_kind` [n], and of a scene `found_box` [1, m, 4], `found_score` and `found_kind` [1, m]. nothing: the shapes of the detector's outputs for no box."""
+    may be left out, `boxes`, `crops`, `scene`, `min_score`; outputs those of the detector, `box` [n, 4], `box_score`
+    and `box_kind` [n], and of a scene `found_box` [1, m, 4], `found_score` and `found_kind` [1, m]. nothing: the shapes
+    of the detector's outputs for no box."""
     size = finds.size
     outputs = [output.name for output in detector.graph.output]
     points = _renamed(detector.graph, "points/", {"image": "image", "boxes": "box", "crops": "crops"})

@@ -64,7 +64,9 @@ class FramePoints:
 class Pipeline:
     """Looks at sources, one list after the other.
 
-    What can't be read, has no finite points by the model or isn't named in the boxes file is left out and goes to `report`; the first loss and the first cut of each video are said. Each frame takes one of `numbers`, which its results bear as image id where no file has another."""
+    What can't be read, has no finite points by the model or isn't named in the boxes file is left out and goes to
+    `report`; the first loss and the first cut of each video are said. Each frame takes one of `numbers`, which its
+    results bear as image id where no file has another."""
 
     run: Runtime
     choices: Choices

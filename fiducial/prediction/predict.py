@@ -64,15 +64,16 @@ def predict_sources(
 ) -> Prediction:
     """Finds points on all frames of images, folders, videos and cameras, and writes drawings and results.
 
-    `names` are paths or `camera:N`. Drawings go under `out`, results into `json_file` (default OUT/results.json) and, where
-    given, as a table into `csv_file`. `boxes` is a COCO file that says where the instances are, or boxes for every image such
-    as "10,20,30,40"; without it the model's finder, or that of the model `finder`, finds those whose score is `min_score` or
-    more [the finder's choice]; without a finder ("no": not even the model's own) there is one in each image. `bar` draws the progress on a terminal; else it is said every ten seconds.
+    `names` are paths or `camera:N`. Drawings go under `out`, results into `json_file` (default OUT/results.json) and,
+    where given, as a table into `csv_file`. `boxes` is a COCO file that says where the instances are, or boxes for
+    every image such as "10,20,30,40"; without it the model's finder, or that of the model `finder`, finds those whose
+    score is `min_score` or more [the finder's choice]; without a finder ("no": not even the model's own) there is one
+    in each image. `bar` draws the progress on a terminal; else it is said every ten seconds.
 
     A frame that can't be read or that the model has no finite points for, a broken box and an image that the boxes file
     doesn't name are said and left out. UserError
-    where `choices.strict`, where nothing else is there, and for whatever is wrong with the arguments: that is said before
-    anything is written."""
+    where `choices.strict`, where nothing else is there, and for whatever is wrong with the arguments: that is said
+    before anything is written."""
     json_file = json_file or out / "results.json"
     _check_outputs(out, json_file, csv_file)
     if not names:

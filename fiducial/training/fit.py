@@ -188,7 +188,8 @@ def told_plan(data: Data, recipe: Recipe, given: Collection[str]) -> dict[str, A
 
 
 def pace_here(data: Data, recipe: Recipe) -> Pace:
-    """Measures how fast this machine trains a recipe, without weights from elsewhere, and which precision and memory format it leaves open are the fastest."""
+    """Measures how fast this machine trains a recipe, without weights from elsewhere, and which precision and memory
+    format it leaves open are the fastest."""
     with torch.random.fork_rng(), muted():
         detector, _ = build_detector(replace(recipe, pretrained="no", init=None), data)
     if recipe.unlabelled is None:

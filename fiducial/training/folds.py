@@ -60,8 +60,9 @@ def fit(
     """Trains all and gives the figures, as metrics.json of OUT has them, and `files`.
 
     given: settings that are not to be planned; None = all. asked: those that must not differ where it is resumed.
-    source: what the data were read from, or only what it is called. label_files, group: see `groups.told`. Minutes of the recipe are for all runs together. What was finished is kept where
-    it is resumed. Raises UserError for fewer groups than folds."""
+    source: what the data were read from, or only what it is called. label_files, group: see `groups.told`. Minutes of
+    the recipe are for all runs together. What was finished is kept where it is resumed. Raises UserError for fewer
+    groups than folds."""
     began, minutes = time.perf_counter(), recipe.minutes
     labels = together([part for part in (data.train, data.validation) if len(part)])
     groups = groups_of(labels, label_files, group, fewest=folds)

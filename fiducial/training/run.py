@@ -55,9 +55,10 @@ def run(
 ) -> dict[str, Any] | None:
     """Trains, keeps the best epoch and reports on it: the figures, as metrics.json has them, and `files`.
 
-    `progress` shows a bar on the terminal in place of a line an epoch. `beside` takes the folder once the model is in it, makes
-    what belongs beside it, and gives figures that the report has, too. Torch's random numbers are left as they were. None in the helper processes of a run on several devices. Raises
-    TrainingFailure where training would be worth nothing, UserError for a user's mistake."""
+    `progress` shows a bar on the terminal in place of a line an epoch. `beside` takes the folder once the model is in
+    it, makes what belongs beside it, and gives figures that the report has, too. Torch's random numbers are left as
+    they were. None in the helper processes of a run on several devices. Raises TrainingFailure where training would be
+    worth nothing, UserError for a user's mistake."""
     with lost_processes(), alone(out):
         outcome, work = train(prepare, out, recipe, resume=resume, devices=devices, progress=progress)
         if outcome is None:

@@ -150,9 +150,9 @@ class FloorWatch(L.Callback):
 class Teaching(L.Callback):
     """Lets the averaged weights teach on unlabelled crops, and ends that where val says that it hurts.
 
-    It begins once a share of the steps is made and there are scores that say which points are right. It ends for good where the error on val, instance by
-    instance, is above that of the best epoch by more than two standard errors in `patience` validations one after the
-    other."""
+    It begins once a share of the steps is made and there are scores that say which points are right. It ends for good
+    where the error on val, instance by instance, is above that of the best epoch by more than two standard errors in
+    `patience` validations one after the other."""
 
     def __init__(self, objective: SelfTaught, calibration: Calibration, spec: UnlabelledSpec, crops: int) -> None:
         self.objective, self.calibration, self.spec, self.crops = objective, calibration, spec, crops

@@ -22,8 +22,8 @@ def choose_category(
 ) -> Category:
     """Chooses the category whose points are read: the one named or numbered `wanted`, else the only one with points.
 
-    Of several with one name that is the one that has points; `alike`: several with the same points are one. Annotations of categories that the file doesn't define are
-    listed, and an error where none is left."""
+    Of several with one name that is the one that has points; `alike`: several with the same points are one. Annotations
+    of categories that the file doesn't define are listed, and an error where none is left."""
     categories = content.categories or []
     if not categories:
         if wanted is not None:

@@ -1,6 +1,7 @@
 """LiteRT, which was TensorFlow Lite: files of `fiducial export --to litert`, on the CPU by XNNPACK. Extra `litert`.
 
-The card lies behind the network (`card_behind`), where .tflite files have what belongs to them. Crops go one by one through a network of a static batch of one, as delegates want it."""
+The card lies behind the network (`card_behind`), where .tflite files have what belongs to them. Crops go one by one
+through a network of a static batch of one, as delegates want it."""
 
 from __future__ import annotations
 
