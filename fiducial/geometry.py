@@ -155,6 +155,31 @@ def mean_spread(spread_xy: Array) -> Array:
     return ((spread_xy[..., 0] ** 2 + spread_xy[..., 1] ** 2) / 2) ** 0.5
 
 
+def covariance_of(spread_xy: Array, correlation: Array | None = None) -> Array:
+    """Makes covariances [..., 2, 2] of standard deviations along x and y [..., 2] and how the two go together [..., k] in -1..1;
+    None: not at all. In the square of the spreads' unit."""
+    x, y = spread_xy[..., 0], spread_xy[..., 1]
+    mixed = x * y * (0 if correlation is None else correlation)
+    square = spread_xy[..., :, None] * spread_xy[..., None, :]
+    square[..., 0, 1], square[..., 1, 0] = mixed, mixed
+    return square
+
+
+def spread_of(covariance: Array) -> tuple[Array, Array]:
+    """Reads what `covariance_of` puts together: spreads [..., 2] and correlations [...], 0 where there is no spread."""
+    variance_x, variance_y = covariance[..., 0, 0], covariance[..., 1, 1]
+    spread = covariance[..., 0, :] * 0
+    spread[..., 0], spread[..., 1] = variance_x**0.5, variance_y**0.5
+    product = spread[..., 0] * spread[..., 1]
+    return spread, covariance[..., 0, 1] / (product + (product == 0))
+
+
+def transform_covariance(matrix: Array, covariance: Array) -> Array:
+    """Moves covariances of points by a map: matrix [..., 3, 3], covariance [..., k, 2, 2] -> [..., k, 2, 2]."""
+    linear = matrix[..., None, :2, :2]
+    return linear @ covariance @ linear.mT
+
+
 def px_to_grid(xy: Array, size: Size, grid: Size, align: Align = "edge") -> Array:
     """Converts px of an image of `size` to cells of a heatmap of `grid` cells over the same area."""
     if align == "edge":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # neither is there without the extra `train`
     from torch import Tensor
 
 Pairs = tuple[tuple[int, int], ...]
-COLUMNS = ("xy", "score", "sigma", "jacobian")  # of `Keypoints`, that a network gives
+COLUMNS = ("xy", "score", "sigma", "jacobian", "correlation")  # of `Keypoints`, that a network gives
 PLACES = ("box_xywh", "box_score", "kind")  # of `Keypoints`, that say where it was looked, and what is there
 NOTE = "note"  # `Problem.where` of what was concluded or assumed, and is not wrong
 
@@ -369,6 +369,8 @@ class Spread:
     sigmas: split conformal prediction (Papadopoulos et al., ECML 2002). `evaluation/spread.py` measures it."""
 
     power: float = 1.0  # 0: what the method tells is no hint
+    # What the method tells of how errors in x and y go together is multiplied by it; None: it tells nothing, or no hint.
+    correlation: float | None = None
     scale: tuple[float, ...]  # one a point
     shares: tuple[float, ...] = ()  # rising
     factors: tuple[float, ...] = ()
@@ -401,6 +403,7 @@ class Keypoints:
     # [..., k, 2] px: standard deviation of x and y; where the model was calibrated, or its method learns one.
     sigma: Any = None
     jacobian: Any = None  # [..., k, 2, 2] local scale, rotation and shear (method `motion`)
+    correlation: Any = None  # [..., k] in -1..1: of the errors in x and y; None = not told, or told of each by itself
     skeleton: Skeleton | None = None  # names the points, where a model was asked with whole images
     spread: Spread | None = None  # what a sigma is worth, where the model was calibrated
     box_xywh: Any = None  # [..., 4] px of the image: where the instances were looked for; None = in the whole of it
@@ -463,6 +466,14 @@ class Keypoints:
         return geometry.mean_spread(self.sigma) * self.spread.factor(share)
 
     @property
+    def covariance_px2(self) -> Any:
+        """Computes the covariance of each point's error, [..., k, 2, 2] px^2: of `sigma` and, where the method's maps tell it,
+        `correlation`. Raises UserError where there is no sigma."""
+        if self.sigma is None:
+            raise UserError("covariance: how far its points may be off was not measured for this model; train it anew")
+        return geometry.covariance_of(self.sigma, self.correlation)
+
+    @property
     def visibility(self) -> dict[str, np.ndarray]:
         """Computes how likely each point is "visible", "hidden" or "outside", [..., k] each, as far as the labels of the model's
         data told these from each other; empty where they did not."""
@@ -486,14 +497,19 @@ class Keypoints:
 
     def mapped(self, matrix: Any) -> Keypoints:
         """Moves the points into another image's px: matrix [..., 3, 3]. A sigma is scaled by the map's
-        enlargement; a Jacobian is turned and scaled with it. Where it was looked is not known there."""
-        sigma, jacobian = self.sigma, self.jacobian
+        enlargement, and turned with it where its correlation is known; a Jacobian is turned and scaled. Where it was looked is
+        not known there."""
+        sigma, jacobian, correlation = self.sigma, self.jacobian, self.correlation
         if sigma is not None:
-            sigma = sigma * geometry.scale_of(matrix)[..., None, None]
+            scale = geometry.scale_of(matrix)[..., None, None]
+            if correlation is not None:
+                turned = geometry.transform_covariance(matrix / scale, self.covariance_px2)
+                sigma, correlation = geometry.spread_of(turned)
+            sigma = sigma * scale
         if jacobian is not None:
             jacobian = matrix[..., None, :2, :2] @ jacobian
         xy = geometry.transform(matrix, self.xy)
-        return replace(self, xy=xy, sigma=sigma, jacobian=jacobian, **dict.fromkeys(PLACES))
+        return replace(self, xy=xy, sigma=sigma, jacobian=jacobian, correlation=correlation, **dict.fromkeys(PLACES))
 
     def select(self, rows: Any) -> Keypoints:
         """Picks some along the first axis, by indices, a mask or a slice."""

@@ -18,7 +18,14 @@ from fiducial.types import Skeleton, Spread
 SIZE = Size(64, 96)
 SKELETON = Skeleton("five", ("a", "b", "c", "d", "e"), edges=((0, 1),), flip_pairs=((0, 1),))
 # As after training: whatever a method is, its files say how far its points may be off.
-SPREAD = Spread(power=0.7, scale=(0.5, 1.0, 1.5, 2.0, 2.5), shares=(0.5, 0.9), factors=(1.2, 2.2), margins=(0.1, 0.1))
+SPREAD = Spread(
+    power=0.7,
+    scale=(0.5, 1.0, 1.5, 2.0, 2.5),
+    shares=(0.5, 0.9),
+    factors=(1.2, 2.2),
+    margins=(0.1, 0.1),
+    correlation=0.8,
+)
 
 
 def settled(method: str, head: dict[str, Any] | None = None, backbone: str = "test_efficientnet") -> Detector:

@@ -26,6 +26,8 @@ FEWEST = 20  # labelled points; with fewer nothing is said
 LABELS_OF_ALL = 30
 MEDIAN_OF_GAUSSIAN = math.sqrt(2 * math.log(2))  # median distance from the centre of one of sigma 1 in the plane
 LEAST_PX = 1e-6
+FAR = 4.0  # sigmas: errors beyond are blunders, which would outweigh all others
+LEAST_TOLD, CHANCE = 1e-3, 2.0  # sum of squares of told correlations; standard errors that a slope must be above 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Covered:
 
 def uncalibrated(points: int) -> Spread:
     """Makes a spread by which sigma is what the method tells."""
-    return Spread(scale=(1.0,) * points)
+    return Spread(scale=(1.0,) * points, correlation=1.0)
 
 
 def measured(errors_px: np.ndarray, told_px: np.ndarray, group: np.ndarray) -> Spread | None:
@@ -86,7 +88,27 @@ def measured_on(keypoints: Keypoints, instances: Instances, image_to_crop: np.nd
     enlargement = geometry.scale_of(image_to_crop)
     told = keypoints.mapped(image_to_crop).sigma
     spread = measured(_errors(keypoints, instances) * enlargement[:, None], told, instances.image_row)
-    return None if spread is None else replace(spread, sight=visibility.measured_on(keypoints, instances))
+    if spread is None:
+        return None
+    leaning = None
+    if keypoints.correlation is not None:
+        sigma = np.maximum(told, LEAST_PX) ** spread.power * np.array(spread.scale)[:, None]
+        in_sigmas = (keypoints.xy.astype(np.float64) - instances.xy) * enlargement[:, None, None] / sigma
+        counted = np.isfinite(_errors(keypoints, instances))
+        leaning = leaning_of(in_sigmas[counted], keypoints.correlation[counted])
+    return replace(spread, correlation=leaning, sight=visibility.measured_on(keypoints, instances))
+
+
+def leaning_of(in_sigmas: np.ndarray, told: np.ndarray) -> float | None:
+    """Measures by how much of what is told of their correlation [n] errors in x and y [n, 2] go together, 0 to 1: the slope of
+    their product over what is told, of errors within `FAR` sigmas. None where that may be chance."""
+    near = np.linalg.norm(in_sigmas, axis=1) <= FAR
+    square = float((told[near] ** 2).sum())
+    if square < LEAST_TOLD:
+        return None
+    x, y = (in_sigmas[near] / np.sqrt((in_sigmas[near] ** 2).mean(0))).T
+    slope = float((x * y * told[near]).sum() / square)
+    return round(min(slope, 1.0), 4) if slope > CHANCE / square**0.5 else None
 
 
 def line(spread: Spread | None, split: str = "val") -> str:

@@ -108,9 +108,7 @@ def certify(
             differences.append(Difference(case.name, len(pictures), counted, float(off.max(initial=0)), mean))
             scores = [np.abs(a.score - b.score).max(initial=0) for a, b in zip(expected, found, strict=True)]
             largest_score = max(largest_score, *map(float, scores))
-            sigmas += [
-                _sigma_off(a.sigma, b.sigma) for a, b in zip(expected, found, strict=True) if a.sigma is not None
-            ]
+            sigmas += [_sigma_off(a, b) for a, b in zip(expected, found, strict=True) if a.sigma is not None]
             real = (expected, found) if case.name == "real" else real
     assert real is not None
     made = Certificate(
@@ -247,13 +245,14 @@ def _boxes_off(expected: np.ndarray, found: np.ndarray) -> float:
     )
 
 
-def _sigma_off(expected: np.ndarray, found: np.ndarray | None) -> float:
-    """The largest difference, as a share of what is expected or px where that is less than 1; infinite where nothing or
-    a NaN was found."""
-    if found is None:
+def _sigma_off(expected: Keypoints, found: Keypoints) -> float:
+    """The largest difference of sigmas, as a share of what is expected or px where that is less than 1, or of correlations;
+    infinite where nothing or a NaN was found."""
+    if found.sigma is None or (found.correlation is None) != (expected.correlation is None):
         return float("inf")
-    off = np.abs(expected - found) / np.maximum(expected, 1)
-    return float(np.where(np.isfinite(off), off, np.inf).max(initial=0.0))
+    off = [np.abs(expected.sigma - found.sigma) / np.maximum(expected.sigma, 1)]
+    off += [] if expected.correlation is None else [np.abs(expected.correlation - found.correlation)]
+    return max(float(np.where(np.isfinite(each), each, np.inf).max(initial=0.0)) for each in off)
 
 
 def table(made: Certificate) -> list[dict[str, Any]]:
@@ -415,6 +414,7 @@ def _in_a_process_of_its_own(
                 found[f"{i}_{j}_xy"],
                 found[f"{i}_{j}_score"],
                 found.get(f"{i}_{j}_sigma"),
+                correlation=found.get(f"{i}_{j}_correlation"),
                 box_xywh=found.get(f"{i}_{j}_box"),
                 kind=found.get(f"{i}_{j}_kind"),
             )

@@ -54,6 +54,7 @@ def answer(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
             answers |= {} if found.box_xywh is None else {f"{i}_{j}_box": found.box_xywh}
             answers |= {} if found.kind is None else {f"{i}_{j}_kind": found.kind}
             answers |= {} if found.sigma is None else {f"{i}_{j}_sigma": found.sigma}
+            answers |= {} if found.correlation is None else {f"{i}_{j}_correlation": found.correlation}
     if isinstance(network, ReadsFiles):
         network.close()  # this process is killed when it has answered
     np.savez(Path(task["folder"]) / "answers.npz", **answers)

@@ -238,8 +238,15 @@ NODES = {
   step_rows = Unsqueeze(step_k, axis_row)
   step_f = Cast<to={FLOAT}>(step_rows)
   jacobian = Mul(jacobian_crop, step_f)""",
+    "correlation": "correlation = Identity(correlation_crop)",  # crops are upright
 }
-SHAPES = {"xy": "float[n, k, 2]", "score": "float[n, k]", "sigma": "float[n, k, 2]", "jacobian": "float[n, k, 2, 2]"}
+SHAPES = {
+    "xy": "float[n, k, 2]",
+    "score": "float[n, k]",
+    "sigma": "float[n, k, 2]",
+    "jacobian": "float[n, k, 2, 2]",
+    "correlation": "float[n, k]",
+}
 
 
 def crop_model(size: Size, padding: float) -> onnx.ModelProto:

@@ -27,12 +27,9 @@ from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector, full_precision
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import Decode, ExportCard, Made, Where
-from fiducial.types import Keypoints
+from fiducial.types import COLUMNS, Keypoints
 
 Part = Literal["whole", "network"]  # network: without decode, the head's raw output comes out
-COLUMNS = ("xy", "score", "sigma", "jacobian")  # of Keypoints, in the order of the outputs; None is left out
-
-
 # Operators that compilers of accelerators run on the CPU, if at all. Gather is not among them: heads have it with a
 # constant index alone, which is a slice.
 NOT_DELEGATED = {"TopK", "ArgMax", "GatherElements", "GatherND", "ScatterND", "NonZero", "Loop", "If"}
@@ -70,7 +67,7 @@ class Graph(nn.Module):
 
 
 def columns_of(found: Keypoints) -> tuple[str, ...]:
-    """Those of `COLUMNS` that a head gives."""
+    """Those of `COLUMNS` that a head gives, in the order of the outputs."""
     return tuple(name for name in COLUMNS if getattr(found, name) is not None)
 
 

@@ -115,6 +115,12 @@ class Head(nn.Module):
         probability = self.distribution(raw)
         return None if probability is None else heatmaps.deviation(probability)
 
+    def correlation(self, raw: Any) -> Float[Tensor, "b k"] | None:
+        """Tells how errors in x and y go together, -1 to 1: of `distribution`, with which `spread` makes a covariance; None where
+        the method tells of x and y each by itself."""
+        probability = self.distribution(raw)
+        return None if probability is None else heatmaps.correlation(probability)
+
     def heatmaps(self, raw: Any) -> Float[Tensor, "b k h w"] | None:
         """Scales the maps to 0..1, to be shown: `distribution` with peaks of 1; None where the method has no maps."""
         probability = self.distribution(raw)

@@ -24,6 +24,7 @@ from fiducial.models.contracts import Backbone, FinderHead, Head
 from fiducial.models.pretrained import Pretrained
 from fiducial.types import Found, Keypoints
 
+MOST_CORRELATED = 0.99  # x and y of an error; a covariance of 1 can't be inverted
 LEAST_SPREAD_PX = 1e-3  # what a method tells is taken to be at least this: it may be zero
 
 
@@ -74,7 +75,11 @@ class Detector(nn.Module):
         told = self.head.spread(raw)
         px = torch.ones_like(found.xy) if told is None else geometry.spread_to_px(told, self.spec.size)
         sigma = px.clamp_min(LEAST_SPREAD_PX) ** measured.power * px.new_tensor(measured.scale)[:, None]
-        return replace(found, sigma=sigma, spread=measured)
+        share = measured.correlation
+        leaning = None if share is None else self.head.correlation(raw)
+        if share is not None and leaning is not None:
+            leaning = (leaning * share).clamp(-MOST_CORRELATED, MOST_CORRELATED)
+        return replace(found, sigma=sigma, correlation=leaning, spread=measured)
 
     def predict(self, image: UInt8[Tensor, "b h w 3"], flip_test: bool = False) -> Keypoints:
         """Predicts Keypoints in px of RGB crops [b, h, w, 3]; call in eval mode, no gradients are kept."""

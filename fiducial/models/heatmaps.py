@@ -11,6 +11,8 @@ from torch import Tensor
 from fiducial.geometry import Size
 from fiducial.models import axes
 
+LEAST_VARIANCE = 1e-9  # product of both axes', cells^4, below which a map has no width that could lean
+
 
 def draw_gaussians(xy_grid: Float[Tensor, "b k 2"], grid: Size, sigma_cells: float) -> Float[Tensor, "b k h w"]:
     """Draws un-normalised Gaussians, peak 1 at the real-valued centre, never rounded.
@@ -121,6 +123,18 @@ def deviation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k 2"]:
     """Computes the standard deviation along x and y of maps that sum to one, as shares of the map's sides."""
     along = [probability.sum(-2), probability.sum(-1)]
     return torch.stack([axes.deviation(weight) / weight.shape[-1] for weight in along], -1)
+
+
+def correlation(probability: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k"]:
+    """Computes how x and y go together under maps that sum to one, -1 to 1: 0 where the axes have nothing to do with each other,
+    or where a map has no width."""
+    along_x, along_y = probability.sum(-2), probability.sum(-1)
+    away_x, away_y = (
+        axes.positions(along.shape[-1], along) - axes.mean(along)[..., None] for along in (along_x, along_y)
+    )
+    mixed = ((probability @ away_x[..., None])[..., 0] * away_y).sum(-1)
+    widths = (along_x * away_x**2).sum(-1) * (along_y * away_y**2).sum(-1)
+    return (mixed / widths.clamp_min(LEAST_VARIANCE).sqrt()).clamp(-1, 1)
 
 
 def mass_near(

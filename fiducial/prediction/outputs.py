@@ -37,7 +37,7 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
     several kinds are told apart, `category` names the instance's, and its points are those of that kind. Of instances that a
     finder found `bbox_score` says how sure it is, and `score` is that times the mean of the points' scores.
     Where it was measured how far points may be off, `keypoint_sigmas` says so of x and y of
-    each, px, and `keypoint_radii_90` within how many px of it the true point lies in 90 % of all cases.
+    each, px, `keypoint_correlations` how the two go together where the method tells it, and `keypoint_radii_90` within how many px of it the true point lies in 90 % of all cases.
     Where labels told visible points from hidden ones, `keypoint_visibility` says how likely each is `visible`, `hidden`, `outside`."""
     made = []
     scores, owned, seen = found.instance_score, found.owned, found.visibility
@@ -67,6 +67,8 @@ def entries(frame: Frame, given: Boxes, found: Keypoints) -> list[Entry]:
             entry["filled"] = True
         if found.sigma is not None:
             entry["keypoint_sigmas"] = [round(float(value), 3) for value in found.sigma[i][owned[i]].ravel()]
+        if found.correlation is not None:
+            entry["keypoint_correlations"] = [round(float(value), 3) for value in found.correlation[i][owned[i]]]
         for state, share in seen.items():
             entry.setdefault("keypoint_visibility", {})[state] = [
                 round(float(value), 4) for value in share[i][owned[i]]
@@ -81,7 +83,8 @@ def of_keypoints(points: Keypoints, image_id: Id, file_name: str, boxes: np.ndar
     """Makes the entries of one image that a program asked about: those that `entries` makes."""
     xy, score = points.xy.reshape(len(points), -1, 2), points.score.reshape(len(points), -1)
     sigma = None if points.sigma is None else points.sigma.reshape(xy.shape)
-    arranged = replace(points, xy=xy, score=score, sigma=sigma)
+    correlation = None if points.correlation is None else points.correlation.reshape(score.shape)
+    arranged = replace(points, xy=xy, score=score, sigma=sigma, correlation=correlation)
     boxes = points.box_xywh if boxes is None else boxes
     xywh = [] if boxes is None else np.asarray(boxes, np.float64).reshape(-1, 4).tolist()
     sure = [] if points.box_score is None else np.asarray(points.box_score, np.float64).ravel().tolist()

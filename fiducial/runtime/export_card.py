@@ -32,7 +32,7 @@ class ExportCard:
 
     card: Card
     runtime: str
-    # Of Keypoints, in the order in which the file gives them: xy, score, sigma, jacobian.
+    # Of Keypoints, in the order in which the file gives them: xy, score, sigma, jacobian, correlation.
     outputs: tuple[str, ...]
     crop: Where = "inside"  # outside: the file takes uint8 crops of the card's size, and the runtime package cuts them
     decode: Decode = "own"  # matmul: by softmax and products alone, for delegates
@@ -79,7 +79,7 @@ def of_metadata(block: Mapping[str, Any], path: Path, runtime: str) -> ExportCar
 def no_points(card: ExportCard) -> Keypoints:
     """The answer to no box at all: arrays with zero rows."""
     k = len(card.card.spec.skeleton.points)
-    shapes = {"xy": (0, k, 2), "score": (0, k), "sigma": (0, k, 2), "jacobian": (0, k, 2, 2)}
+    shapes = {"xy": (0, k, 2), "score": (0, k), "sigma": (0, k, 2), "jacobian": (0, k, 2, 2), "correlation": (0, k)}
     columns: dict[str, Any] = {name: np.zeros(shapes[name], np.float32) for name in card.outputs}
     return Keypoints(**columns, spread=card.card.spec.spread)
 

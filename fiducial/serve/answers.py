@@ -38,6 +38,10 @@ class Point:
             description="how likely it is visible, hidden or outside; null where the model's data did not tell these apart"
         ),
     ] = None
+    correlation: Annotated[
+        float | None,
+        Field(description="of the errors in x and y, -1 to 1; null where it is not told, or told of each by itself"),
+    ] = None
 
 
 @dataclass(slots=True)
@@ -116,6 +120,10 @@ def answer(
         for instance, own in zip(instances, _rounded(share, 4), strict=True):
             for point, value in zip(instance.points, own, strict=True):
                 point.visibility = {**(point.visibility or {}), state: value}
+    if points.correlation is not None:
+        for instance, own in zip(instances, _rounded(points.correlation, 3), strict=True):
+            for point, value in zip(instance.points, own, strict=True):
+                point.correlation = value
     if points.kind is not None and points.skeleton is not None:
         kinds = list(points.skeleton.kinds)
         for instance, kind, owned in zip(instances, points.kind.tolist(), points.owned, strict=True):

@@ -157,6 +157,7 @@ def test_facts(server: Served, network: Any) -> None:
         "sigma",
         "radius_90",
         "visibility",
+        "correlation",
     }
 
 
@@ -424,8 +425,7 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_what_comes() -> None:
         assert process.stdout.read() == "ended\n"
     finally:
         process.kill()
-        process.stdout.close()
-        process.wait()
+        process.communicate()
 
 
 # The command
@@ -446,8 +446,7 @@ def test_the_command_serves_without_torch(blob_onnx: Path) -> None:
         assert process.stderr.read() == "[]\n"
     finally:
         process.kill()
-        process.stderr.close()
-        process.wait()
+        process.communicate()
 
 
 def call(code: str, *arguments: object) -> tuple[int, str]:

@@ -254,12 +254,14 @@ def test_its_answers_are_those_of_the_server() -> None:
     xy, score = random.uniform(-20, 300, (2, 5, 2)), random.uniform(0, 1, (2, 5))
     boxes, sure = np.array([[1.125, 2, 30, 40], [5, 6, 70.5, 80]]), np.array([0.9, 0.4])
     spec = replace(detector().spec, spread=SPREAD)
-    points = Keypoints(xy, score, random.uniform(0.1, 9, (2, 5, 2)), spread=SPREAD)
+    sigma, correlation = random.uniform(0.1, 9, (2, 5, 2)), random.uniform(-1, 1, (2, 5))
+    points = Keypoints(xy, score, sigma, correlation=correlation, spread=SPREAD)
     found = Found(boxes, sure, np.zeros(2, np.int64))
     columns = {
         name: {"dims": list(value.shape), "data": value.ravel().tolist()}
         for name, value in {
-            "xy": xy, "score": score, "sigma": points.sigma, "box": boxes, "box_score": sure, "box_kind": np.array([0, 1]),
+            "xy": xy, "score": score, "sigma": sigma, "correlation": correlation, "box": boxes, "box_score": sure,
+            "box_kind": np.array([0, 1]),
         }.items()
     }  # fmt: skip
     sight = Sight(

@@ -113,6 +113,10 @@ class Head(contracts.Head):
         """Gives the standard deviation that is learnt with the points, else that of the map."""
         return super().spread(raw) if self.likelihood is None else self.likelihood.deviation(raw.scale_logit)
 
+    def correlation(self, raw: Raw) -> Float[Tensor, "b k"] | None:
+        """Gives that of the map, unless the deviations are learnt with the points, along x and y each."""
+        return super().correlation(raw) if self.likelihood is None else None
+
     def loss(self, raw: Raw, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         xy_grid = self._mean(raw.logits)
         found = geometry.px_to_unit(xy_grid, self.grid)

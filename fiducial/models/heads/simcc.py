@@ -114,6 +114,10 @@ class Head(contracts.Head):
         along = [axes.deviation((logits * self.spec.beta).softmax(-1)) / logits.shape[-1] for logits in raw]
         return torch.stack(along, -1)
 
+    def correlation(self, raw: Raw) -> None:
+        """Tells nothing: the axes' choices are made apart."""
+        return
+
     def distribution(self, raw: Raw) -> Float[Tensor, "b k h w"]:
         """Multiplies the axes' softmaxes, each brought from its bins onto the input's own cells of 4 px."""
         bins = Cells(self.size, self.bins, self.spec.align)

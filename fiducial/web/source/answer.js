@@ -1,11 +1,11 @@
 "use strict";
 // An answer as `fiducial serve` gives it (serve/answers.py), of what the network's file gave.
-// `columns`: {xy, score, sigma?, box?, box_score?, box_kind?}, each {dims, data}; `about`: the card with its title.
+// `columns`: {xy, score, sigma?, correlation?, box?, box_score?, box_kind?}, each {dims, data}; `about`: the card with its title.
 function answerOf(columns, about, size, ms, found) {
   const to = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
   const { points: names } = about.spec.skeleton, { spread } = about.spec, kinds = about.spec.skeleton.kinds ?? {};
   const at = spread ? spread.shares.indexOf(0.9) : -1;
-  const { xy, score, sigma, box, box_score: sure, box_kind: kind } = columns;
+  const { xy, score, sigma, correlation, box, box_score: sure, box_kind: kind } = columns;
   // What an instance is, by the finder's own names, and the points of those.
   const kindOf = (i) => {
     if (!found || !Object.keys(kinds).length) return [null, names.keys()];
@@ -24,6 +24,7 @@ function answerOf(columns, about, size, ms, found) {
         sigma: sigma ? [to(sx, 3), to(sy, 3)] : null,
         radius_90: sigma && at >= 0 ? to(Math.sqrt((sx * sx + sy * sy) / 2) * spread.factors[at], 3) : null,
         visibility: spread?.sight ? visibilityOf(spread.sight, k, score.data[row], to) : null,
+        correlation: correlation ? to(correlation.data[row], 3) : null,
       };
     }),
     box: found ? Array.from(box.data.slice(4 * i, 4 * i + 4), (value) => to(value, 3)) : null,

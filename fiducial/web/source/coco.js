@@ -19,6 +19,7 @@ function cocoEntries(answer, about) {
     if (box) entry.bbox = box;
     if (sure !== null) entry.bbox_score = to6(sure);
     if (points.every((point) => point.sigma)) entry.keypoint_sigmas = points.flatMap((point) => point.sigma);
+    if (points.every((point) => typeof point.correlation === "number")) entry.keypoint_correlations = points.map((point) => point.correlation);
     if (points.every((point) => point.visibility)) {
       entry.keypoint_visibility = Object.fromEntries(Object.keys(points[0].visibility).map((state) => [state, points.map((point) => point.visibility[state])]));
     }

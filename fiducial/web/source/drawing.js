@@ -70,13 +70,20 @@ function drawEdges(context, points, { points: names, edges }, least, unit) {
   }
 }
 
+// Half axes of one sigma and the turn of the first, clockwise, of a covariance.
+function axesOf([sx, sy], correlation) {
+  const mean = (sx * sx + sy * sy) / 2, half = (sx * sx - sy * sy) / 2, mixed = correlation * sx * sy;
+  const apart = Math.hypot(half, mixed);
+  return [Math.sqrt(mean + apart), Math.sqrt(Math.max(0, mean - apart)), Math.atan2(mixed, half) / 2];
+}
+
 function drawPoint(context, point, shown, unit) {
   const [x, y] = onCanvas(point), turn = 2 * Math.PI;
   context.lineWidth = unit * 0.5;
   context.strokeStyle = "#ffffffcc";
   if (point.sigma && shown.sigma) {
     context.beginPath();
-    context.ellipse(x, y, point.sigma[0], point.sigma[1], 0, 0, turn);
+    context.ellipse(x, y, ...axesOf(point.sigma, point.correlation ?? 0), 0, turn);
     context.stroke();
   }
   context.fillStyle = `hsl(${Math.round(120 * Math.min(Math.max(point.score, 0), 1))} 90% 42%)`;  // red to green
