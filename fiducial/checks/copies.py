@@ -200,10 +200,9 @@ def all_copies(labelled: Labelled, pictures: Sequence[Picture], thumbs: np.ndarr
 
 
 def _labels_agree(labelled: Labelled, copy: Copy) -> bool:
-    """Whether each instance of one image is one of the other's, too, as those of copies are in whatever size."""
-    one, other = (_labels_of(picture, labelled) for picture in (copy.one, copy.other))
-    off = np.array([[_apart(a, b) for b in other] for a in one])
-    return bool(max(off.min(0).max(), off.min(1).max()) <= SAME_LABELS)
+    """Whether each instance of one image, that with fewer, is one of the other's, as those of copies are in whatever size."""
+    fewer, more = sorted((_labels_of(picture, labelled) for picture in (copy.one, copy.other)), key=len)
+    return all(min(_apart(one, other) for other in more) <= SAME_LABELS for one in fewer)
 
 
 def _labels_of(picture: Picture, labelled: Labelled) -> list[np.ndarray]:
