@@ -24,6 +24,7 @@ from fiducial.finding.recipe import FinderRecipe
 from fiducial.finding.scoring import BoxErrors, best_threshold
 from fiducial.log import logger, muted
 from fiducial.models import detector as detectors
+from fiducial.models import packaged_weights
 from fiducial.models.detector import Detector
 from fiducial.report.run_page import files_of
 from fiducial.training import fit as fitting
@@ -67,7 +68,8 @@ def planned_work(
     train, validation = _readable(data.train), _readable(data.validation)
     choices = plans.read(out)
     if begins and given is not None:
-        recipe, choices = plan.plan_of(train, facts_of(train), recipe, given, partial(_pace, train, validation))
+        pace, weights = partial(_pace, train, validation), packaged_weights.here()
+        recipe, choices = plan.plan_of(train, facts_of(train), recipe, given, pace, weights)
         for choice in choices:
             logger.info(f"finder: {choice}")
     work = _work_of(data, train, validation, recipe, source)
@@ -146,9 +148,10 @@ def _untrained(recipe: FinderRecipe) -> Detector:
 
 
 def _pace(train: Instances, validation: Instances, recipe: FinderRecipe) -> Pace:
-    detector = _untrained(recipe)
+    objective = Supervised(_untrained(recipe))
+    objective.frozen = recipe.optimizer.freeze_epochs > 0
     loader = _train_loader(train, replace(recipe, workers=0), 0, 1)
-    return pace_of(Supervised(detector), loader, len(validation.image_id), recipe)
+    return pace_of(objective, loader, len(validation.image_id), recipe)
 
 
 def observed(detector: Detector, instances: Instances, batch_size: int = 16) -> BoxErrors:

@@ -25,6 +25,7 @@ THIN_PX = 12.0  # where shorter sides are less, cells are of 4 px
 GRID_PX = 32
 OBLONG = 0.9  # share of the images that must be of one orientation for a scene to be so
 SEVERAL = 0.02  # share of the images with several instances from which on a finder is needed
+ALWAYS = 10_000  # epochs: more than there are
 WHOLE = 0.5  # of an image's area: where the median instance takes less, one must know where it is
 
 
@@ -61,9 +62,13 @@ def plan_of(
     recipe: FinderRecipe,
     given: Collection[str],
     measure: Callable[[FinderRecipe], Pace] | None = None,
+    weights: Collection[str] = (),
 ) -> tuple[FinderRecipe, list[Choice]]:
-    """Decides what of a finder's recipe nobody has `given`; instances: those of train; measure: tells a recipe's pace."""
+    """Decides what of a finder's recipe nobody has `given`; instances: those of train; measure: tells a recipe's pace.
+    weights: backbones whose ImageNet weights are on this disk."""
     choices: list[Choice] = []
+    if plan.may_be_tuned(recipe, weights) and "backbone" not in given:
+        recipe = plan.decided(recipe, _tuned(recipe), given, choices)
     recipe = plan.decided(recipe, [*_scene(instances), *_turns(facts)], given, choices)
     images = len(instances.image_id)
     batch = 8 if images < 100 else 16
@@ -72,6 +77,18 @@ def plan_of(
     if pace is not None:
         recipe = plan.decided(recipe, plan.fastest(pace), given, choices)
     return plan.decided(recipe, plan.length(images, recipe, given, pace, "images"), given, choices), choices
+
+
+def _tuned(recipe: FinderRecipe) -> list[Choice]:
+    """A trunk that knows photographs, under a head that learns alone: few labels and steps teach it where instances are."""
+    why = (
+        f"its ImageNet weights are on this disk; {recipe.backbone} needs none, and is faster (--set finder.backbone=..)"
+    )
+    return [
+        Choice("backbone", plan.TUNED_BACKBONE, why),
+        Choice("optimizer.freeze_epochs", ALWAYS, "the backbone stays as it is, and the head alone learns"),
+        Choice("head.coarser", 1, "maps of 32 px a cell, which this backbone has not, see large instances"),
+    ]
 
 
 def _scene(instances: Instances) -> list[Choice]:

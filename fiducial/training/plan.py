@@ -80,7 +80,7 @@ def plan_of(
         recipe = decided(recipe, [_from_along(along, facts)], given, choices)
     if start is not None:
         recipe = decided(recipe, _as_begun(start, recipe, given), given, choices)
-    if PRETRAINED in weights and recipe.pretrained != "no" and recipe.init is None:
+    if may_be_tuned(recipe, weights):
         recipe = decided(recipe, _tuned(recipe), given, choices)
     known = {choice.setting for choice in choices}
     for decide in (_input, _views, _batch) if "size" not in known else (_views, _batch):
@@ -153,6 +153,11 @@ def _is_given(setting: str, given: Collection[str]) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------------- choices
+
+
+def may_be_tuned(recipe: Recipe, weights: Collection[str]) -> bool:
+    """Says whether a run may begin with ImageNet weights that are on this disk."""
+    return PRETRAINED in weights and recipe.pretrained != "no" and recipe.init is None
 
 
 def may_start_along(facts: Facts, recipe: Recipe, given: Collection[str]) -> bool:

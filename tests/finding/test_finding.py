@@ -18,6 +18,7 @@ from web import browsing
 
 import fiducial
 from fiducial import geometry
+from fiducial.card import DetectorSpec
 from fiducial.errors import UserError
 from fiducial.evaluation import found
 from fiducial.evaluation.coco import Boxes
@@ -25,6 +26,9 @@ from fiducial.finding import plan, scenes
 from fiducial.finding.recipe import FinderRecipe
 from fiducial.finding.scoring import best_threshold
 from fiducial.geometry import Size
+from fiducial.models import detector as detectors
+from fiducial.training import plan as plans
+from fiducial.types import Skeleton
 
 WORDS = {
     "method": "heatmap",
@@ -223,7 +227,6 @@ def test_a_finder_whose_weights_are_stored_in_halves_finds_the_same(run, tmp_pat
 def test_a_finder_beside_a_file_is_used_and_joined_with_it(run, tmp_path):
     """As that of the face model, which comes along in a file of its own; a page has both in one."""
     from fiducial.exporting import finder_export, onnx_export
-    from fiducial.models import detector as detectors
     from fiducial.runtime import runtime
 
     detector, card = detectors.load(run.folder)
@@ -330,6 +333,22 @@ def test_the_plan_sees_small_things():
     assert {choice.setting for choice in choices} >= {"size", "head.stride", "batch_size", "epochs"}
     given, _ = plan.plan_of(tiny, plan_facts(tiny), FinderRecipe(size=Size(64, 64)), {"size"})
     assert given.size == Size(64, 64)
+
+
+def test_the_plan_keeps_a_trunk_of_photographs_where_its_weights_are_here():
+    labelled = discs(20, 9, fewest=1)
+
+    def planned(recipe=FinderRecipe(), given=(), weights=(plans.PRETRAINED,)):  # noqa: B008
+        return plan.plan_of(labelled, plan_facts(labelled), recipe, given, weights=weights)[0]
+
+    tuned = planned()
+    assert tuned.backbone == plans.TUNED_BACKBONE
+    assert tuned.optimizer.freeze_epochs >= tuned.epochs
+    detectors.build(DetectorSpec(tuned.backbone, tuned.method, tuned.head, tuned.size, Skeleton("disc", ("disc",))))
+    usual = FinderRecipe()
+    for other in (planned(weights=()), planned(FinderRecipe(pretrained="no")), planned(given={"backbone"})):
+        assert other.backbone == usual.backbone
+        assert other.optimizer == usual.optimizer
 
 
 def plan_facts(labelled):
