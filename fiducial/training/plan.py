@@ -271,13 +271,25 @@ def length(
 
 def _in_time(minutes: float, pace: Pace, useful: int) -> tuple[int, int, str]:
     """Steps and validations that fit into the minutes, and why."""
-    seconds = max(0.0, 60 * minutes - AFTER_TRAINING_SECONDS)
-    validations = min(VALIDATIONS, max(4, int(VALIDATING * seconds / pace.validation)))
-    fit, most = int((seconds - validations * pace.validation) / pace.step), WORTH_WHILE * useful  # as `most_steps`
-    if fit > most:
+    fit, most, validations = steps_in(minutes, pace), WORTH_WHILE * useful, _validations_in(minutes, pace)
+    if fit > most:  # as `most_steps`
         return most, validations, f"more than {most} steps would not help; they take {most * pace.step / 60:.0f} min"
-    why = f"{max(1, fit)} steps of {1e3 * pace.step:.0f} ms fit into {minutes:g} min with what comes before and after"
-    return max(1, fit), validations, why
+    why = f"{fit} steps of {1e3 * pace.step:.0f} ms fit into {minutes:g} min with what comes before and after"
+    return fit, validations, why
+
+
+def steps_in(minutes: float, pace: Pace) -> int:
+    """Counts the steps that fit into minutes, at least one."""
+    left_s = _training_s(minutes) - _validations_in(minutes, pace) * pace.validation
+    return max(1, int(left_s / pace.step))
+
+
+def _validations_in(minutes: float, pace: Pace) -> int:
+    return min(VALIDATIONS, max(4, int(VALIDATING * _training_s(minutes) / pace.validation)))
+
+
+def _training_s(minutes: float) -> float:
+    return max(0.0, 60 * minutes - AFTER_TRAINING_SECONDS)
 
 
 def useful_steps(instances: int, batch_size: int) -> int:
