@@ -12,7 +12,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.data.skeletons import IBUG68
-from fiducial.drawnfaces import photo
+from fiducial.drawnfaces import faces, photo
 from fiducial.drawnfaces import scene as scenes
 from fiducial.drawnfaces.clutter import draw_backdrop
 from fiducial.drawnfaces.faces import FINER, Sitter, face_points, paint, sitter
@@ -22,14 +22,21 @@ from fiducial.types import Instances
 LAYOUT, BACKDROP, LENS, CUTTING = 11, 12, 13, 14  # random streams
 MOST = 8  # faces in an image
 EMPTY = 0.2  # share of the images without any
-ALONE = 0.25  # share of the images with one face, of any size up to one that is larger than the image
+CLOSE = 0.3  # share of the images that are portraits: one face in the middle, sometimes others behind it
+CLOSE_SHARE = (0.42, 1.25)  # sides of a portrait's face, of the image's (roots of areas); even in its logarithm
+CLOSE_SHIFT = 0.13  # of the image's sides, by which its middle is off the image's at most
+BESIDE = 0.3  # share of the portraits with others
+ALONE = 0.05  # share of the images with one face, of any size up to one that is larger than the image
 TILE_SHARE = (0.12, 0.8)  # side of a face's part, of the image's shorter side; even in its logarithm
 TILE_SHARE_ALONE = (0.35, 2.4)
 APART = 0.05  # largest overlap of a box with another one and its hair, of the smaller one's area
 HAIR = 1.6  # sides of what a head covers, in sides of its face's box
 FACES_AN_IMAGE = 24  # indices of faces that an image may use: no face is in two
-MARGIN = 0.1  # of a box around its points, each side, as `fiducial` makes boxes of points
+# What a box shows above the brows, of their way to the chin, and the margin around that, each side: between the boxes that
+# `fiducial` makes of points (0, .1) and those of `faces.box_of`.
+FOREHEAD, MARGIN = 0.14, 0.085
 AWAY = 0.12  # share of the people who show their backs, and are no faces
+ONLY_AWAY = 0.5  # share of the images without a face in which there are such people, some with their heads cut off
 CUT_OUT = 0.35  # share of the images in which every face is cut out of a picture of its own
 BODY = (0.9, 0.3, 0.9, 2.5)  # what is painted to the left, above, to the right and below of a face's part, in its sides
 
@@ -48,18 +55,23 @@ class Placed:
 def layout(seed: int, index: int, size: Size) -> list[Placed]:
     """Says who is in image `index`, the one whose chin is lowest last, as he stands in front, and where."""
     random = scenes.stream(seed, index, LAYOUT)
-    if random.random() < EMPTY:
+    kind, number, shorter = random.random(), index * FACES_AN_IMAGE, min(size)
+    only_away = kind < EMPTY
+    if only_away and random.random() >= ONLY_AWAY:
         return []
-    alone = random.random() < ALONE
-    count, shorter = 1 if alone else int(random.integers(2, MOST + 1)), min(size)
+    close, alone = EMPTY <= kind < EMPTY + CLOSE, EMPTY + CLOSE <= kind < EMPTY + CLOSE + ALONE
+    found = [_close(seed, number, size, random)] if close else []
+    boxes = [box_of(points_of(seed, one)[0]) for one in found]
+    if close:
+        count = 1 + (int(random.integers(1, 3)) if random.random() < BESIDE else 0)
+    else:
+        count = 1 if alone else int(random.integers(1 if only_away else 2, MOST + 1))
     low, high = np.log(TILE_SHARE_ALONE if alone else TILE_SHARE)
-    found: list[Placed] = []
-    boxes: list[np.ndarray] = []
-    for trial in range(FACES_AN_IMAGE):
+    for trial in range(len(found), FACES_AN_IMAGE):
         if len(found) == count:
             break
         side = max(24, round(shorter * float(np.exp(random.uniform(low, high)))))
-        away = bool(random.random() < AWAY)
+        away = only_away or bool(random.random() < AWAY)
         places = random.random(2)
         if side > shorter:  # what can be seen of it is mostly the face
             left, top = (round((edge - side) * (0.2 + 0.6 * float(at))) for edge, at in zip(size, places, strict=True))
@@ -67,7 +79,9 @@ def layout(seed: int, index: int, size: Size) -> list[Placed]:
             left, top = (
                 round(-side // 5 + float(at) * (edge - 3 * side // 5)) for edge, at in zip(size, places, strict=True)
             )
-        one = Placed(index * FACES_AN_IMAGE + trial, side, left, top, away)
+        if only_away and random.random() < 0.5:
+            top -= side
+        one = Placed(number + trial, side, left, top, away)
         box = box_of(points_of(seed, one)[0])
         if all(
             _overlap(box, geometry.fit_aspect(other, Size(1, 1), HAIR)) < APART
@@ -80,6 +94,18 @@ def layout(seed: int, index: int, size: Size) -> list[Placed]:
     return [found[i] for i in np.argsort(lowest, kind="stable")]
 
 
+def _close(seed: int, number: int, size: Size, random: np.random.Generator) -> Placed:
+    """Places a face that fills much of the image, or is larger."""
+    drawn = Placed(number, min(size), 0, 0)
+    low, high = np.log(CLOSE_SHARE)
+    share = float(np.exp(random.uniform(low, high)))
+    box = box_of(points_of(seed, drawn)[0])
+    side = max(24, round(drawn.side * share * math.sqrt(size.w * size.h / float(box[2:].prod()))))
+    middle = geometry.box_middle(box_of(points_of(seed, replace(drawn, side=side))[0]))
+    left, top = (np.array(size) * (0.5 + CLOSE_SHIFT * random.uniform(-1, 1, 2)) - middle).round().astype(int).tolist()
+    return Placed(number, side, left, top)
+
+
 def points_of(seed: int, placed: Placed) -> tuple[np.ndarray, np.ndarray]:
     """Computes the points of a face of an image: xy [68, 2], px of the image, and visibility [68]."""
     xy, visibility = face_points(seed, placed.index, Size(placed.side, placed.side))
@@ -87,8 +113,8 @@ def points_of(seed: int, placed: Placed) -> tuple[np.ndarray, np.ndarray]:
 
 
 def box_of(xy: np.ndarray) -> np.ndarray:
-    """Makes the box of a face of its points [68, 2], from the brows to the chin."""
-    return geometry.box_of_points(xy, np.ones(len(xy), bool), MARGIN)
+    """Makes the box of a face of its points [68, 2], from a little above the brows to the chin."""
+    return faces.box_of(xy, FOREHEAD, MARGIN)
 
 
 def render_crowd(seed: int, index: int, size: Size, photographs: Sequence[np.ndarray] = ()) -> np.ndarray:
@@ -182,8 +208,8 @@ class CrowdImages:
 
 
 def procedural_crowds(count: int, seed: int, size: Size, photographs: Sequence[np.ndarray] = ()) -> Instances:
-    """Makes `count` images of `size` with up to 8 faces, some with none. Boxes go from the brows to the chin and from ear to
-    ear, a tenth more on each side. photographs: uint8 RGB, of any size, that show no face: parts of them stand behind."""
+    """Makes `count` images of `size` with up to 8 faces, some with none. Boxes go from a little above the
+    brows to the chin and from ear to ear (`box_of`). photographs: uint8 RGB, of any size, that show no face: parts of them stand behind."""
     rows, xy, visibility = [], [], []
     for row in range(count):
         for face in layout(seed, row, size):

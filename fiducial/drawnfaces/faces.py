@@ -134,12 +134,13 @@ def procedural_faces(count: int, seed: int, size: Size, first: int = 0) -> Insta
     )
 
 
-def box_of(xy: np.ndarray) -> np.ndarray:
-    """Makes a face detector's box of the points [68, 2]: around them, with some forehead, as real sets have it."""
+def box_of(xy: np.ndarray, above: float = 0.225, margin: float = 0.07) -> np.ndarray:
+    """Makes a face detector's box of the points [68, 2]: around them, with some forehead, as real sets have it. above: how
+    much of it, of the way from the chin to the brows; margin: on each side, of the box's sides."""
     brows = xy[17:27].mean(0)
-    forehead = brows + 0.225 * (brows - xy[8])
+    forehead = brows + above * (brows - xy[8])
     everything = np.concatenate([xy, forehead[None]])
-    return geometry.box_of_points(everything, np.ones(len(everything), bool), margin=0.07)
+    return geometry.box_of_points(everything, np.ones(len(everything), bool), margin=margin)
 
 
 def _points(who: Sitter, size: Size) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fiducial import geometry
-from fiducial.drawnfaces import clutter, crowd, procedural_crowds
+from fiducial.drawnfaces import clutter, crowd, faces, procedural_crowds
 from fiducial.geometry import Size
 
 SIZE = Size(160, 120)
@@ -80,6 +80,7 @@ def test_who_shows_his_back_is_no_face(monkeypatch):
     """He stands there, as painted as others are, and has no box."""
     people_alone(monkeypatch)
     monkeypatch.setattr(crowd, "AWAY", 1.0)
+    monkeypatch.setattr(crowd, "CLOSE", 0.0)
     crowds = procedural_crowds(6, 3, SIZE)
     assert len(crowds) == 0
     assert any(len(crowd.layout(3, row, SIZE)) for row in range(6))
@@ -108,3 +109,42 @@ def test_a_face_alone_may_be_larger_than_the_image():
             shares.append(crowd.box_of(crowd.points_of(4, people[0])[0])[3] / SIZE.h)
     assert max(shares) > 1
     assert min(shares) < 0.4
+
+
+def test_portraits_are_filled_by_one_face_in_the_middle(monkeypatch):
+    monkeypatch.setattr(crowd, "EMPTY", 0.0)
+    monkeypatch.setattr(crowd, "CLOSE", 1.0)
+    shares, largest = [], []
+    for index in range(60):
+        boxes = [crowd.box_of(crowd.points_of(6, one)[0]) for one in crowd.layout(6, index, SIZE)]
+        box = max(boxes, key=lambda box: box[2:].prod())
+        shares.append(np.sqrt(box[2:].prod() / (SIZE.w * SIZE.h)))
+        off = np.abs(geometry.box_middle(box) / np.array(SIZE) - 0.5)
+        assert off.max() < crowd.CLOSE_SHIFT + 0.02
+        largest.append(len(boxes))
+    low, high = crowd.CLOSE_SHARE
+    assert low * 0.95 < min(shares) < 0.5
+    assert 1 < max(shares) < high * 1.05
+    assert set(largest) >= {1, 2}
+
+
+def test_images_without_a_face_may_show_backs(monkeypatch):
+    """Some of them with the head above the image."""
+    monkeypatch.setattr(crowd, "EMPTY", 1.0)
+    people = [crowd.layout(8, index, SIZE) for index in range(40)]
+    assert len(procedural_crowds(40, 8, SIZE)) == 0
+    assert 8 < sum(len(some) == 0 for some in people) < 32
+    everyone = [one for some in people for one in some]
+    assert all(one.away for one in everyone)
+    assert {one.top + one.side // 2 < 0 for one in everyone} == {True, False}
+
+
+def test_boxes_begin_a_little_above_the_brows():
+    """Between the box of the points alone and that with the whole forehead, as a detector of `faces.box_of` has it."""
+    for index in range(20):
+        xy, _ = faces.face_points(4, index, Size(100, 100))
+        alone = geometry.box_of_points(xy, np.ones(68, bool), crowd.MARGIN)
+        own, tall = crowd.box_of(xy), faces.box_of(xy)
+        assert own[1] <= alone[1]
+        assert geometry.box_iou(own, tall) > 0.85
+        assert geometry.box_iou(own, alone) > 0.85

@@ -43,6 +43,9 @@ class Spec:
     width: float = 0.1  # of the target's Gaussian, as a share of the box's sides: sigma
     least_width_cells: float = 0.4  # sigma of small boxes
     box_weight: float = 2.0  # of the boxes' loss beside that of the middles
+    # How far small boxes count as much as large ones in that loss, though fewer cells tell their sides: 0 = each cell counts, 1 = each
+    # instance does. More where some fill the image and others are tiny.
+    evened: float = 0.0
     # Share of the smaller box's area above which a surer box takes another one's place; 1 = boxes are not compared. Less where
     # instances never lie in one another, and some are so large that the map has several peaks in one.
     apart: float = 1.0
@@ -56,6 +59,7 @@ class Spec:
         expect(0 < self.width <= 1, "head.width", self.width, "a share of the box's sides")
         expect(self.least_width_cells > 0, "head.least_width_cells", self.least_width_cells, "more than 0 cells")
         expect(self.box_weight >= 0, "head.box_weight", self.box_weight, "0 or more")
+        expect(0 <= self.evened <= 1, "head.evened", self.evened, "a number, 0 to 1")
         expect(0 < self.apart <= 1, "head.apart", self.apart, "a share, more than 0")
         expect(0 <= self.threshold <= 1, "head.threshold", self.threshold, "a score, 0 to 1")
 
@@ -148,13 +152,22 @@ class Head(contracts.FinderHead):
         target = self._by_kind(shares, batch)
         asked = 1 - self._ignored(batch)[:, None] * (target < 1)
         middle = (finding_losses.centre_focal(raw.middle, target) * asked).sum() / count
-        weight = (shares * batch.present[..., None, None]).amax(1)
-        weight = weight * (weight >= LEAST_SHARE)
+        weight = self._telling(shares * batch.present[..., None, None])
         overlap = finding_losses.sides_giou(raw.sides.clamp_max(FARTHEST).exp(), sides)
         # Of boxes that are far too large or small the overlap says hardly where to go; the logarithms do.
         apart = F.smooth_l1_loss(raw.sides, sides.clamp_min(NEAREST).log(), reduction="none").mean(1)
         box = ((1 - overlap + apart) * weight).sum() / weight.sum().clamp_min(1e-6)
         return {"middle": middle, "box": self.spec.box_weight * box}
+
+    def _telling(self, shares: Float[Tensor, "b n h w"]) -> Float[Tensor, "b h w"]:
+        """How much each cell counts that tells the sides of the instance that it is most of."""
+        weight, owner = shares.max(1)
+        weight = weight * (weight >= LEAST_SHARE)
+        if self.spec.evened == 0:
+            return weight
+        cells = torch.zeros_like(shares).scatter(1, owner[:, None], weight[:, None]).sum((2, 3))
+        of_owner = cells.gather(1, owner.flatten(1)).view_as(weight)
+        return weight / of_owner.clamp_min(LEAST_SHARE) ** self.spec.evened
 
     def unflip(self, raw: Raw, flip_order: Int[Tensor, " k"]) -> Raw:
         """Mirrors the maps; left and right sides change places."""
