@@ -22,6 +22,7 @@ CASES = [
     ("centres", {"stride": 4, "channels": 8}),
     ("centres", {"most": 7}),
     ("centres", {"coarser": 1}),
+    ("centres", {"evened": 0.5}),
 ]
 REFUSED = [
     {"stride": 0},
@@ -31,6 +32,7 @@ REFUSED = [
     {"width": 0.0},
     {"threshold": 2.0},
     {"apart": 0.0},
+    {"evened": 1.5},
     {"stride": 64},
 ]
 
@@ -195,3 +197,18 @@ def test_crowded_instances_are_told_apart():
     )
     found = head.decode(head.encode(batch))
     assert int((found.score > 0.9).sum()) == 500
+
+
+@pytest.mark.parametrize(("evened", "low", "high"), [(0.0, 30, 60), (0.5, 5, 8), (1.0, 0.999, 1.001)])
+def test_small_boxes_count_as_much_as_large_ones_where_asked(evened, low, high):
+    """The boxes' loss of one that is large and of one of a cell, by how much the sides that are told there can lower it."""
+    head = finder("centres", {"evened": evened, "width": 0.2})
+    batch = scenes([[4.0, 4.0, 112.0, 112.0], [164.0, 100.0, 8.0, 8.0]])
+    raw = head.encode(batch)
+    sides = torch.zeros_like(raw.sides).requires_grad_()
+    head.loss(raw._replace(sides=sides), batch)["box"].backward()
+    counted = head._telling(head._target(batch)[0])[0]
+    large, small = counted[:, :18].sum(), counted[:, 18:].sum()
+    assert low <= float(large / small) <= high
+    assert sides.grad is not None
+    assert ((sides.grad[0].abs().sum(0) > 0) == (counted > 0)).all()
