@@ -27,9 +27,14 @@ DARKEST, BRIGHTEST = 6.0, 249.0
 SAME_GREY = 11.0  # of 255: what all but few places of fine thumbnails differ by at most
 PLACES = 99.5  # percent of them
 END_BYTES = 4096  # of files of one length, by which most are told apart
-SAME_LABELS = 0.1  # of an instance's size, that labels of copies lie apart at most
+SHIFTED_GREY = 5.0  # the same where edges may lie half a place apart; frames in which little moves come near
+SAME_LABELS, SAME_POINTS = (
+    0.1,
+    0.005,
+)  # of an instance's size, that labels of copies, and of certain ones, lie apart at most
 DOUBTFUL = 0.4  # confidence of copies whose labels differ
 MIRRORED = "one is the other mirrored"
+SHIFTED = "they show the same, with the same labels"
 FRAMES = "they show the same and have other labels: frames of a video, or one of them is labelled wrongly"
 REDUCE = 8  # images are decoded at this fraction where they can be
 
@@ -126,17 +131,22 @@ def coarse(thumbs: np.ndarray) -> np.ndarray:
 
 
 def same_looks(pictures: Sequence[Picture], thumbs: np.ndarray) -> list[Copy]:
-    """Finds images that show the same, in whatever size and quality, one of them mirrored or not."""
+    """Finds images that show the same, in whatever size and quality, one of them mirrored or not, of other series
+    each; and, `SHIFTED`, those that may be frames of a video as well, unless their labels are the same."""
     found = []
     vectors = coarse(thumbs)
     for is_mirrored in (False, True):
         others = coarse(thumbs[:, :, ::-1]) if is_mirrored else vectors
         for one, other in _near(vectors, others):
+            if _of_one_series(pictures[one].name, pictures[other].name):
+                continue
             image = thumbs[other, :, ::-1] if is_mirrored else thumbs[other]
             off = difference(thumbs[one], image)
             if off <= SAME_GREY:
                 how = MIRRORED if is_mirrored else "they show the same"
                 found.append(Copy(pictures[one], pictures[other], how, 0.97 if off <= SAME_GREY / 2 else 0.85))
+            elif not is_mirrored and difference(thumbs[one], image, shifted=True) <= SHIFTED_GREY:
+                found.append(Copy(pictures[one], pictures[other], SHIFTED, 0.9))
     return found
 
 
@@ -152,18 +162,26 @@ def _near(vectors: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, int]]:
                     yield start + one, int(other)
 
 
-def difference(one: np.ndarray, other: np.ndarray) -> float:
+def difference(one: np.ndarray, other: np.ndarray, *, shifted: bool = False) -> float:
     """Measures by how many grey levels two thumbnails differ where they differ most, after brightness and contrast; places
-    that are black or white in one of them say nothing."""
+    that are black or white in one of them say nothing. shifted: edges may lie up to half a place apart, as where sizes were rounded."""
     x, y = (_pooled(image, COMPARED).ravel().astype(np.float64) for image in (one, other))
+    near = np.pad(other, 1, mode="edge")
+    moves = [(row, column) for row in range(3) for column in range(3)] if shifted else [(1, 1)]
+    moved = [_pooled(near[row : row + FINE, column : column + FINE], COMPARED).ravel() for row, column in moves]
+    low, high = np.min(moved, 0) - y, np.max(moved, 0) - y
     told = (np.minimum(x, y) > DARKEST) & (np.maximum(x, y) < BRIGHTEST)
     if told.mean() < 0.2:
         told = np.ones(len(x), bool)
+    low, high = low[told], high[told]
     x, y = x[told] - x[told].mean(), y[told] - y[told].mean()
     if min(x.std(), y.std()) < 1:
         return 255.0
     slope = float((x * y).mean() / (y * y).mean())
-    return float(np.percentile(np.abs(x - slope * y), PLACES)) if 0.5 < slope < 2 else 255.0
+    if not 0.5 < slope < 2:
+        return 255.0
+    off = x - slope * y
+    return float(np.percentile(np.abs(off - np.clip(off, slope * low, slope * high)), PLACES))
 
 
 def _pooled(thumbs: np.ndarray, side: int) -> np.ndarray:
@@ -190,19 +208,21 @@ def all_copies(labelled: Labelled, pictures: Sequence[Picture], thumbs: np.ndarr
     others that look the same and have other labels it is doubtful."""
     copies = same_bytes(pictures, labelled)
     known = {(copy.one, copy.other) for copy in copies}
-    return copies + [
-        copy
-        if copy.how == MIRRORED or _labels_agree(labelled, copy)
-        else replace(copy, how=FRAMES, confidence=DOUBTFUL)
-        for copy in same_looks(pictures, thumbs)
-        if (copy.one, copy.other) not in known and not _of_one_series(copy.one.name, copy.other.name)
-    ]
+    for copy in same_looks(pictures, thumbs):
+        if (copy.one, copy.other) in known:
+            continue
+        apart = 0.0 if copy.how == MIRRORED else _labels_apart(labelled, copy)
+        if copy.how == SHIFTED and apart > SAME_POINTS:
+            continue
+        copies.append(copy if apart <= SAME_LABELS else replace(copy, how=FRAMES, confidence=DOUBTFUL))
+    return copies
 
 
-def _labels_agree(labelled: Labelled, copy: Copy) -> bool:
-    """Whether each instance of one image, that with fewer, is one of the other's, as those of copies are in whatever size."""
+def _labels_apart(labelled: Labelled, copy: Copy) -> float:
+    """How far the instances of one image, that with fewer, are from the nearest of the other's, as shares of their sizes: hardly,
+    where one is a copy, in whatever size."""
     fewer, more = sorted((_labels_of(picture, labelled) for picture in (copy.one, copy.other)), key=len)
-    return all(min(_apart(one, other) for other in more) <= SAME_LABELS for one in fewer)
+    return max((min(_apart(one, other) for other in more) for one in fewer), default=0.0)
 
 
 def _labels_of(picture: Picture, labelled: Labelled) -> list[np.ndarray]:

@@ -39,6 +39,25 @@ def test_what_looks_the_same_and_has_other_labels_is_no_certain_copy() -> None:
     assert told == {(0, 1): True, (2, 3): False}
 
 
+@pytest.mark.parametrize(("same", "found"), [(True, [(0, 1)]), (False, [])])
+def test_halves_of_odd_sides_are_copies_where_the_labels_say_so(same: bool, found: list[tuple[int, int]]) -> None:
+    """Sharp edges of 171 px, half of which are 86: up to half a pixel off, as a small animal's of the next frame."""
+    blocks = np.random.default_rng(0).integers(0, 255, (16, 11, 3)).astype(np.uint8)
+    image = cv2.resize(blocks, (171, 256), interpolation=cv2.INTER_NEAREST)
+    half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    part = beasts(2)
+    xy = part.xy.copy()
+    if same:
+        xy[1] = xy[0]
+    sizes = np.array([(171, 256)] * 2, np.int32)
+    part = replace(part, images=GivenImages([image, half]), xy=xy, image_size=sizes)
+    labelled = Labelled({"train": part})
+    pictures = copies.pictures_of(labelled)
+    thumbs = copies.thumbnails(pictures, labelled)
+    assert copies.difference(thumbs[0], thumbs[1]) > copies.SAME_GREY
+    assert [(copy.one.row, copy.other.row) for copy in copies.all_copies(labelled, pictures, thumbs)] == found
+
+
 @pytest.mark.parametrize(
     ("name", "series", "number"),
     [
