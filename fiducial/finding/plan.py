@@ -26,7 +26,6 @@ GRID_PX = 32
 OBLONG = 0.9  # share of the images that must be of one orientation for a scene to be so
 SEVERAL = 0.02  # share of the images with several instances from which on a finder is needed
 ALWAYS = 10_000  # epochs: more than there are
-TOO_FEW = 0.5  # of the steps that a set can use: with less time another backbone learns
 WHOLE = 0.5  # of an image's area: where the median instance takes less, one must know where it is
 
 
@@ -76,7 +75,7 @@ def plan_of(
     if measure is not None and recipe.minutes is not None:
         pace = measure(recipe)
         steps, useful = plan.steps_in(recipe.minutes, pace), plan.useful_steps(images, recipe.batch_size)
-        if steps < TOO_FEW * useful and plan.may_be_tuned(recipe, weights) and "backbone" not in given:
+        if steps < useful and plan.may_be_tuned(recipe, weights) and "backbone" not in given:
             recipe = plan.decided(recipe, _tuned(recipe, steps, useful), given, choices)
             pace = measure(recipe)
         recipe = plan.decided(recipe, plan.fastest(pace), given, choices)
