@@ -40,7 +40,7 @@ def next_curve(
     *,
     counts: Sequence[int] = (20, 40, 80),
     seeds: int = 3,
-    minutes: float = 2.0,
+    minutes: float | None = 2.0,
     images: Any = None,
     category: str | None = None,
     progress: bool = False,
@@ -50,12 +50,13 @@ def next_curve(
 
     Both ways begin with the same images, drawn by the seed; at each further count the one adds those that the model of the
     count before would have labelled next, the other draws. Measured on test, else val, else a third of the images that
-    neither draws from. minutes: of each training; choices: further arguments of `fiducial.fit`. `out` keeps the runs and gets
-    a page; asked again, finished runs are taken."""
+    neither draws from. minutes: of each training, None: as long as the others say; choices: further arguments of
+    `fiducial.fit`. `out` keeps the runs and gets a page; asked again, finished runs are taken."""
     folder = path_of(out, "out")
     steps = sorted(set(counts))
     with folders.alone(folder):
-        labelled, said = reading.read(source_of(data, images, category))
+        source = source_of(data, images, category)
+        labelled, said = reading.read(source)
         pool, tested = _pool_and_test(labelled)
         room = len(np.unique(pool.image_row))
         if len(steps) < 2 or steps[0] < 2 or steps[-1] > room:
@@ -76,10 +77,10 @@ def next_curve(
                     errors[way, count].append(_error(run, part, tested, minutes, seed, progress, choices))
         rows = [_row(count, errors[CHOSEN, count], errors[CHANCE, count]) for count in steps]
         ground = floor.floor_of(tested, pool)
-        figures = {"data": tested.source, "seeds": seeds, "floor": ground.as_json(), "counts": rows, "notes": said}
+        figures = {"data": str(source), "seeds": seeds, "floor": ground.as_json(), "counts": rows, "notes": said}
         page = _write_page(folder / "report.html", figures, errors, steps)
     figures["files"] = {"report": str(page)}
-    return Result(figures=figures, table=[_short(row) for row in rows], lines=[answer(rows[-1])])
+    return Result(figures=figures, table=[_short(row) for row in rows], lines=[answer(row) for row in rows[:0:-1]])
 
 
 def _pool_and_test(labelled: Labelled) -> tuple[Instances, Instances]:
@@ -116,7 +117,7 @@ def _error(
     run: Path,
     part: Instances,
     tested: Instances,
-    minutes: float,
+    minutes: float | None,
     seed: int,
     progress: bool,
     choices: dict[str, Any],
@@ -156,7 +157,7 @@ def _row(count: int, chosen: list[np.ndarray], chance: list[np.ndarray]) -> dict
 
 
 def answer(row: dict[str, Any]) -> str:
-    """Says in a sentence whether choosing pays at the largest count."""
+    """Says in a sentence whether choosing pays at a count."""
     chosen, chance = float(np.mean(row[CHOSEN])), float(np.mean(row[CHANCE]))
     figures = f"{100 * chosen:.2f} % against {100 * chance:.2f} % by chance at {row['images']} images, difference "
     figures += f"{100 * row['difference']:+.2f} ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
@@ -197,7 +198,7 @@ def _write_page(path: Path, figures: dict[str, Any], errors: Any, steps: Sequenc
         path,
         Page(
             title=f"Choosing images of {figures['data']}",
-            answer=[answer(figures["counts"][-1])],
+            answer=[answer(row) for row in figures["counts"][:0:-1]],
             notes=figures["notes"],
             sections=[
                 Section(
