@@ -4,7 +4,8 @@
 
 `loaded`: a process that has loaded MODEL [face, which comes along] and answered once, MB: all of it, and what is its own
 (pages of libraries' files, which other processes share, left out); beside it the same process with the libraries alone:
-NumPy, OpenCV and the runtime. `at the peak`: the sum over a command's processes, where pages that several have count once
+NumPy, OpenCV and the runtime; of an ONNX file also with a session of ONNX Runtime's own of that file, the least that any program
+which runs it takes. `at the peak`: the sum over a command's processes, where pages that several have count once
 (Linux's proportional set size), looked at every 20 ms: one photo, a folder of 100, a server that is asked 200 times, and
 with --data a short fit."""
 
@@ -28,29 +29,43 @@ import numpy as np
 
 from fiducial.runtime import runtime
 
-LOADED = """
+OWN = """
 import importlib, json, sys
 import numpy as np, cv2
 def own():
     lines = open("/proc/self/status").read().splitlines()
     values = {line.partition(":")[0]: line.split()[1] for line in lines if line.endswith("kB")}
     return [round(int(values[name]) / 1024, 1) for name in ("VmRSS", "RssAnon")]
+"""
+LOADED = f"""{OWN}
 importlib.import_module(sys.argv[2])
 libraries = own()
 import fiducial
 model = fiducial.load(sys.argv[1], threads=1)
 model(np.zeros((480, 640, 3), np.uint8), [[100, 100, 200, 200]])
 assert "torch" not in sys.modules or sys.argv[2] == "torch"
-print(json.dumps({"libraries": libraries, "loaded": own()}))
+print(json.dumps({{"libraries": libraries, "loaded": own()}}))
+"""
+SESSION = f"""{OWN}
+import onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+print(json.dumps({{"session": own()}}))
 """
 FIDUCIAL = [sys.executable, "-c", "from fiducial.cli import main; main()"]
 PICTURES, QUESTIONS = 100, 200
 
 
 def loaded(model: Path) -> dict[str, list[float]]:
-    """MB [all, own] of a process with the libraries alone, and with the model loaded."""
+    """MB [all, own] of a process with the libraries alone, with a session of an ONNX file, and with the model loaded."""
     library = runtime.family_of(model).NAME
-    command = [sys.executable, "-c", LOADED, str(model), library]
+    file = str(runtime.resolved(model))
+    session = told_by(SESSION, file) if library == "onnxruntime" else {}
+    return {**session, **told_by(LOADED, str(model), library)}
+
+
+def told_by(program: str, *arguments: str) -> dict[str, list[float]]:
+    """What a program prints last, in a process of its own."""
+    command = [sys.executable, "-c", program, *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(answer.stdout.splitlines()[-1])
 
