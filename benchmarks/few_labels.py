@@ -8,7 +8,7 @@ so that the fewer are among the more. Two networks learn from them in the same s
 unlabelled images too, which are the rest of train, its labels unseen, or what `--unlabelled` names. Printed: NME on val of
 the epoch that was kept, with an interval of 95 % (bootstrap over val's instances, of the mean over the seeds), the paired
 difference, and how long each took; first the floor, the mean shape of the labels. A run that is in `--out` already is not
-made again. `--arms labels,start --init face` learns from labels alone both times, the second time from the weights of a
+made again, and one that was cut off goes on. `--arms labels,start --init face` learns from labels alone both times, the second time from the weights of a
 detector, as its network. `--steps 3750 --arms labels` says what the time that the unlabelled images cost is worth without them."""
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def cell(
         preflight=False,
         finder="no",
         workers=0,
+        resume=out.exists(),
         precision="fp32",
         memory_format="channels_last",
         passes=options.steps / EPOCHS / max(1, len(few) // batch),

@@ -73,9 +73,8 @@ MOVING = frozenset(
         "track",
     ]
 )
-FRAMES_OF_DEEPLABCUT = (
-    "labeled-data"  # in a folder of which, called as the video, DeepLabCut and Lightning Pose keep frames
-)
+# DeepLabCut and Lightning Pose keep the frames of each video in a folder of its name in this one.
+FRAMES_OF_DEEPLABCUT = "labeled-data"
 FEWEST_SERIES = 10  # from which whole series fall to one split; of fewer, one would be too much of the set
 
 
