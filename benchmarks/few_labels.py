@@ -8,8 +8,12 @@ so that the fewer are among the more. Two networks learn from them in the same s
 unlabelled images too, which are the rest of train, its labels unseen, or what `--unlabelled` names. Printed: NME on val of
 the epoch that was kept, with an interval of 95 % (bootstrap over val's instances, of the mean over the seeds), the paired
 difference, and how long each took; first the floor, the mean shape of the labels. A run that is in `--out` already is not
-made again, and one that was cut off goes on. `--arms labels,start --init face` learns from labels alone both times, the second time from the weights of a
-detector, as its network. `--steps 3750 --arms labels` says what the time that the unlabelled images cost is worth without them."""
+made again, and one that was cut off goes on. `--steps 3750 --arms labels` says what the time that the unlabelled images cost is
+worth without them.
+
+An arm is one or several of these, joined by `+`: `labels`, nothing else; `unlabelled`, the unlabelled images; `start`, from the
+weights of the detector that `--init` names, as its network; `taught`, the unlabelled images with the points that `--from`, a
+network of another project or `face`, finds on them. `--arms labels,start,start+taught --init face --from face_landmark.tflite`."""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +31,14 @@ import torch
 
 import fiducial
 from fiducial.comparison import statistics
+from fiducial.data import conversion
 from fiducial.evaluation import bootstrap, evaluate, floor
 from fiducial.models import detector as detectors
 from fiducial.training import fit as fitting
 from fiducial.training.recipe import Recipe
 from fiducial.types import Instances
 
-ARMS = ("labels", "unlabelled")
-START = "start"
+LABELS, UNLABELLED, START, TAUGHT = "labels", "unlabelled", "start", "taught"
 EPOCHS = 30  # that val is scored in
 
 
@@ -43,27 +48,47 @@ def chosen(train: Instances, count: int, seed: int) -> tuple[Instances, Instance
     return train.select(np.sort(order[:count])), train.select(np.sort(order[count:]))
 
 
+def on_disk(train: Instances, few: Instances, val: Instances, out: Path) -> Path:
+    """Writes the set, in which instances of train that are not among the few have boxes alone, unless it is there."""
+    if not out.exists():
+        has_labels = np.isin(train.annotation_id, few.annotation_id)
+        hidden = replace(train, visibility=np.where(has_labels[:, None], train.visibility, 0).astype(np.uint8))
+        conversion.write_splits({"train": hidden, "val": val}, out, "coco")
+    return out
+
+
 def cell(
-    arm: str, few: Instances, pool: Any, val: Instances, out: Path, options: argparse.Namespace, seed: int
+    arm: str,
+    train: Instances,
+    few: Instances,
+    pool: Any,
+    val: Instances,
+    out: Path,
+    options: argparse.Namespace,
+    seed: int,
 ) -> dict[str, Any]:
     """Trains one network and measures it on val."""
     file = out / "cell.json"
     if file.is_file():
         return json.loads(file.read_text())
-    batch = min(options.batch_size, len(few))
+    parts = arm.split("+")
+    learnt = len(few) + (len(pool) if TAUGHT in parts else 0)
+    batch = min(options.batch_size, learnt)
     began = time.perf_counter()
     network: dict[str, Any] = {"method": options.method, "backbone": options.backbone, "size": options.size}
     head: list[str] = []
-    if arm == START:
+    if START in parts:
         spec = fitting.starting_network(Recipe(init=options.init))
         assert spec is not None, "--init: expected a detector of Fiducial's"
         network = {"init": options.init, "method": spec.method, "backbone": spec.backbone, "size": str(spec.size)}
         head = [f"head.{name}={json.dumps(value)}" for name, value in spec.head.items()]
+    data: dict[str, Any] = {"data": few, "val": val}
+    if TAUGHT in parts:  # of the rest of train
+        data = {"data": on_disk(train, few, val, out.with_suffix(".set")), "teacher": options.teacher}
     run = fiducial.fit(
-        few,
-        out,
-        val=val,
-        unlabelled=pool if arm == "unlabelled" else None,
+        out=out,
+        **data,
+        unlabelled=pool if UNLABELLED in parts else None,
         **network,
         pretrained=options.pretrained,
         seed=seed,
@@ -75,8 +100,8 @@ def cell(
         resume=out.exists(),
         precision="fp32",
         memory_format="channels_last",
-        passes=options.steps / EPOCHS / max(1, len(few) // batch),
-        settings=[*head, *options.set, *(options.set_unlabelled if arm == "unlabelled" else [])],
+        passes=options.steps / EPOCHS / max(1, learnt // batch),
+        settings=[*head, *options.set, *(options.set_unlabelled if UNLABELLED in parts else [])],
     )
     seconds = time.perf_counter() - began
     detector, _ = detectors.load(out)
@@ -85,7 +110,8 @@ def cell(
         "nme": measured.nme,
         "instance_nme": measured.instance_nme.tolist(),
         "seconds": seconds,
-        "unlabelled": run.figures.get("unlabelled"),
+        "told": run.figures.get("unlabelled"),
+        "teacher": json.loads((out / "recipe.json").read_text()).get("teacher"),
     }
     file.write_text(json.dumps(result))
     return result
@@ -106,7 +132,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="any setting of both, as `fiducial fit` has it")
     parser.add_argument("--set-unlabelled", action="append", default=[], help="of the second alone")
     parser.add_argument("--init", help="weights that the arm `start` begins with: a run folder, an exported file, face")
-    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--from", dest="teacher", help="what finds points for the arm `taught`: a file, or face")
+    parser.add_argument("--arms", default=f"{LABELS},{UNLABELLED}")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="keeps the runs, and takes those that are there")
     parser.add_argument("--json", type=Path)
@@ -129,7 +156,7 @@ def main() -> None:
                 for seed in seeds:
                     few, rest = chosen(train, count, seed)
                     pool = options.unlabelled or rest
-                    cells.append(cell(arm, few, pool, val, root / f"{arm}_{count}_{seed}", options, seed))
+                    cells.append(cell(arm, train, few, pool, val, root / f"{arm}_{count}_{seed}", options, seed))
                     print(f"{arm} {count} seed {seed}: {cells[-1]['nme']:.4f}", file=sys.stderr, flush=True)
                 errors[arm] = np.array([each["instance_nme"] for each in cells])
                 row[arm] = {
@@ -137,7 +164,7 @@ def main() -> None:
                     "interval": interval(errors[arm]),
                     "seeds": [each["nme"] for each in cells],
                     "seconds": float(np.mean([each["seconds"] for each in cells])),
-                    "told": [each["unlabelled"] for each in cells],
+                    "told": [each.get("told") for each in cells],
                 }
             if len(arms := list(errors)) == 2:
                 difference = statistics.paired_bootstrap(errors[arms[1]], errors[arms[0]])

@@ -41,8 +41,8 @@ class InstanceCrops:
     """Iterates over the crops of all instances, in batches, those of one image after each other.
 
     Instances whose image can't be read or is not of the declared size, and those whose box has no area, are left out and
-    listed in `problems`, an image once. Boxes are disturbed by up to `box_jitter` of their sides, each by its row alone,
-    so that all models see the same boxes.
+    listed in `problems`, an image once. Boxes are disturbed by up to `box_jitter` of their sides, each by its row and
+    `draw` alone, so that all models see the same boxes.
 
     >>> for batch in InstanceCrops(instances=instances, spec=network.card.spec):
     ...     keypoints = network.predict(batch.image).mapped(geometry.invert(batch.image_to_crop))
@@ -51,6 +51,7 @@ class InstanceCrops:
     instances: Instances
     spec: DetectorSpec  # its size and padding
     box_jitter: float = 0.0
+    draw: int = 0
     batch_size: int = BATCH
     problems: list[Problem] = field(default_factory=list)  # grows while crops are read
 
@@ -106,7 +107,7 @@ class InstanceCrops:
         if self.box_jitter:
             boxes = np.array(
                 [
-                    geometry.jitter_box(box, self.box_jitter, augment.generator_of(0, 0, row))
+                    geometry.jitter_box(box, self.box_jitter, augment.generator_of(self.draw, 0, row))
                     for box, row in zip(boxes, rows.tolist(), strict=True)
                 ]
             )

@@ -66,6 +66,7 @@ def serve(task: Task, workers: int, bound: socket.socket, told: Callable[[], Non
                 running.remove(ended)
                 if draining:
                     continue
+                ended.process.join()  # Its end of the pipe is closed a moment before its code is known.
                 code = ended.process.exitcode
                 logger.error(
                     f"process {ended.process.pid} of the server ended by itself (code {code}); another is started"

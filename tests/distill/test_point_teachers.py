@@ -169,6 +169,38 @@ def test_a_network_finds_the_points_in_the_images(blobs, network):
     np.testing.assert_array_equal(found.score, 1)
 
 
+class Unsure:
+    """A network whose points are off by noise, and which is sure of every third answer alone."""
+
+    def __init__(self, network: Path) -> None:
+        self.inner, self.rng, self.asked = runtime.opened(network).network, np.random.default_rng(0), 0
+        self.card, self.path = self.inner.card, network
+
+    def predict(self, crops: np.ndarray) -> Keypoints:
+        self.asked += 1
+        found = self.inner.predict(crops)
+        sure = self.asked % 3 == 1
+        noise = self.rng.normal(scale=1.0, size=found.xy.shape) if sure else 1000.0
+        return Keypoints(found.xy + noise, np.full(found.score.shape, 0.9 if sure else 0.0))
+
+
+def test_errors_that_differ_between_views_are_less_in_the_mean(blobs, network, monkeypatch):
+    instances = lesson(teacher_of(network), blobs, keep_labels=False).data.train
+    errors = {}
+    for views, score in ((1, 0.9), (9, 0.3)):
+        monkeypatch.setattr(point_teachers, "VIEWS", views)
+        unsure = Unsure(network)
+        found = point_teachers.NetworkTeacher(unsure).points_of(instances)
+        assert unsure.asked == views  # a batch each
+        np.testing.assert_allclose(found.score, score)
+        errors[views] = np.abs(found.xy - truth_of(blobs)).mean()
+    assert errors[9] < 0.7 * errors[1], "the mean of the three of which it is sure: 1 / sqrt(3)"
+
+
+def test_of_many_instances_a_network_is_asked_about_fewer_views():
+    assert [point_teachers.views(count) for count in (0, 1000, 5000, 10_000, 200_000)] == [9, 9, 3, 1, 1]
+
+
 def test_what_cannot_be_read_scores_nothing(blobs, network, tmp_path):
     instances = lesson(teacher_of(network), blobs, keep_labels=False).data.train
     (tmp_path / "broken.png").write_bytes(b"no image")
