@@ -30,6 +30,12 @@ def mean(weight: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
     return (weight * positions(weight.shape[-1], weight)).sum(-1)
 
 
+def squared(weight: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
+    """Sharpens weights: their squares, which sum to one again."""
+    square = weight * weight
+    return square / square.sum(-1, keepdim=True)
+
+
 def deviation(weight: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
     """Computes the standard deviation of the position under weights that sum to one, in cells."""
     away = positions(weight.shape[-1], weight) - mean(weight)[..., None]
@@ -47,6 +53,7 @@ def untruncated(
     sigma_cells: float | Sequence[float],
     rounds: int = 3,
     margin_weight: float = 0.0,
+    power: float = 1.0,
 ) -> Float[Tensor, "*b axes"]:
     """Finds the centres of the Gaussians whose parts on axes of `cells` cells have these mean positions; widths are of all
     axes, or of each.
@@ -54,7 +61,8 @@ def untruncated(
     An axis cuts off one side of a Gaussian that is centred near its end, so the mean lies further in than the centre:
     by up to 0.8 sigma on the end itself. Newton's steps from the mean; centres stay on the axis. Both ends are alike, and
     `FAR` widths from an end nothing is cut off: so the steps are made on the part of the axis next to the nearer end.
-    `margin_weight`: the peaks are Gaussians times exp(-margin_weight x margin(distance, sigma_cells))."""
+    `margin_weight`: the peaks are Gaussians times exp(-margin_weight x margin(distance, sigma_cells)). `power`: the means are
+    of the peaks to this power."""
     widths = [sigma_cells] * len(cells) if isinstance(sigma_cells, float | int) else list(sigma_cells)
     far = math.ceil(FAR * max(widths))
     at = positions(min(max(cells), 2 * far + 2), mean_cells)
@@ -71,7 +79,7 @@ def untruncated(
         logits = absent - (distance / (sigma * 2**0.5)[:, None]) ** 2
         if margin_weight:
             logits = logits - margin_weight * margin(distance, sigma[:, None])
-        weight = logits.softmax(-1)
+        weight = (power * logits).softmax(-1)
         found = mean(weight)
         away = at - found[..., None]
         slope = away  # of -logits x sigma^2 by the distance; a constant added to it would change nothing below
@@ -80,8 +88,8 @@ def untruncated(
             slope = distance * (1 + margin_weight * square / (distance**2 + square).sqrt())
         # An axis of one cell, or a Gaussian within one, has no variance: its mean is where it is.
         variance = (weight * away * slope).sum(-1).clamp_min(1e-6)
-        # The mean's derivative by the centre is variance / sigma^2: of a Gaussian 1 inside, 0.36 on the end.
-        centre = (centre + (depth - found) * sigma**2 / variance).clamp(-0.5, far + 1.0)
+        # The mean's derivative by the centre is power x variance / sigma^2: of a Gaussian 1 inside, 0.36 on the end.
+        centre = (centre + (depth - found) * sigma**2 / (power * variance)).clamp(-0.5, far + 1.0)
     return mean_cells + inward * (centre - depth)
 
 

@@ -36,6 +36,11 @@ def normalised(maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
     return maps / maps.sum((-2, -1), keepdim=True).clamp_min(1e-12)
 
 
+def squared(maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    """Sharpens maps: the squares of their cells, which sum to one."""
+    return normalised(maps * maps)
+
+
 def spatial_softmax(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
     """Turns logits into the probability of each cell; each map sums to one."""
     return logits.flatten(2).softmax(-1).view_as(logits)

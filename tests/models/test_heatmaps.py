@@ -29,6 +29,7 @@ DECODERS = {
     "dark_udp": lambda maps, sigma: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0]),
     "dark_udp, no blur": lambda maps, sigma: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0], 1),
     "mean": lambda maps, sigma: axes.untruncated(heatmaps.expectation(heatmaps.normalised(maps)), GRID, sigma),
+    "square": lambda maps, sigma: axes.untruncated(heatmaps.expectation(heatmaps.squared(maps)), GRID, sigma, power=2),
     "windowed mean": lambda maps, sigma: heatmaps.windowed_mean(maps, heatmaps.argmax(maps)[0], sigma),
 }
 
@@ -57,6 +58,7 @@ def worst(name: str, xy: torch.Tensor, sigma: float) -> float:
         ("dark_udp", 2e-3),
         ("dark_udp, no blur", 1e-3),
         ("mean", 1e-3),
+        ("square", 1e-3),
         ("windowed mean", 1e-3),
     ],
 )
@@ -68,7 +70,7 @@ def test_error_inside_the_map(name, bound, sigma):
 
 @pytest.mark.parametrize("sigma", [1.0, 1.5, 3.0])
 @pytest.mark.parametrize("corner", [(-0.5, 12.0), (17.0, -0.5), (0.5, 27.5), (35.5, 1.0), (-0.5, -0.5)])
-@pytest.mark.parametrize("name", ["mean", "windowed mean"])
+@pytest.mark.parametrize("name", ["mean", "square", "windowed mean"])
 def test_means_are_right_on_the_border_too(name, corner, sigma):
     """A Gaussian cut off by the border has its mean further in than its centre; this is taken out."""
     xy = centres(*corner)
@@ -100,6 +102,33 @@ def test_the_rest_of_the_map_does_not_count_in_a_windowed_mean():
     maps = heatmaps.draw_gaussians(xy, GRID, 1.5) + 0.9 * heatmaps.draw_gaussians(xy + 15, GRID, 1.5)
     found = heatmaps.windowed_mean(maps, heatmaps.argmax(maps)[0], 1.5)
     torch.testing.assert_close(found, xy, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("margin", [0.1, 1.0])
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("corner", [(17.0, 12.0), (-0.5, 27.5)])
+def test_peaks_with_a_margin_to_a_power_are_found_again(
+    corner: tuple[float, float], power: float, margin: float
+) -> None:
+    xy, sigma = centres(*corner), 1.5
+    away = (torch.arange(37)[None, None] - xy[..., :1]), (torch.arange(29)[None, None] - xy[..., 1:])
+    logits = [-(along**2) / (2 * sigma**2) - margin * ((along**2 + sigma**2).sqrt() - sigma) for along in away]
+    mean = torch.stack([axes.mean((power * along).softmax(-1)) for along in logits], -1)
+    found = axes.untruncated(mean, GRID, sigma, rounds=6, margin_weight=margin, power=power)
+    torch.testing.assert_close(found, xy, atol=5e-3, rtol=0)
+
+
+def test_a_second_peak_weighs_by_its_square() -> None:
+    """Far from the borders: of heights 3 and 1 the map's mean is a quarter of the way, the square's a tenth."""
+    at, way = torch.tensor([[[10.0, 9.0]]]), torch.tensor([12.0, 10.0])
+    grid = Size(41, 37)
+    maps = 3 * heatmaps.draw_gaussians(at, grid, 1.5) + heatmaps.draw_gaussians(at + way, grid, 1.5)
+    shares = {
+        "mean": heatmaps.expectation(heatmaps.normalised(maps)),
+        "square": heatmaps.expectation(heatmaps.squared(maps)),
+    }
+    torch.testing.assert_close(shares["mean"], at + way / 4, atol=1e-3, rtol=0)
+    torch.testing.assert_close(shares["square"], at + way / 10, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("ratio", [0.8, 1.2, 1.5])
