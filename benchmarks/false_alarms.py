@@ -1,0 +1,94 @@
+"""What a model with a finder sees where nothing is: boxes in images without instances.
+
+    python benchmarks/false_alarms.py MODEL DATA [--split test] [--pictures FOLDER] [--json FILE]
+
+Such images are those of DATA's split in which nothing is labelled, those in which the instances were painted over from around
+them (OpenCV's inpainting, of the box and a tenth of it more on each side; images in which this is more than half of the picture are
+left out), and the pictures in FOLDER. Printed: images, and how many boxes were seen in how many of them. Paint leaves a smear, and
+what is next to a box is at times a part of an instance: the second figure is no lower bound."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import fiducial
+from fiducial.data import images as images_of
+from fiducial.data import media
+from fiducial.errors import UserError
+from fiducial.runtime.runtime import Runtime
+from fiducial.types import Instances
+
+BEYOND, MOST, RADIUS_PX = 0.1, 0.5, 5
+
+
+def mask_of(boxes_xywh: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Marks the boxes, and some of what is around them, [h, w] uint8."""
+    mask = np.zeros(image.shape[:2], np.uint8)
+    for x, y, w, h in boxes_xywh.tolist():
+        left, top = int(max(0, x - BEYOND * w)), int(max(0, y - BEYOND * h))
+        mask[top : int(y + (1 + BEYOND) * h) + 1, left : int(x + (1 + BEYOND) * w) + 1] = 1
+    return mask
+
+
+def images_in(data: Instances) -> Iterator[tuple[str, np.ndarray]]:
+    """Gives the images without labels, and those whose instances are painted over."""
+    for row in range(len(data.images)):
+        of_image = data.image_row == row
+        image = data.images.read(row)
+        if not of_image.any():
+            yield "empty", image
+            continue
+        boxes = data.box_xywh[of_image]
+        mask = mask_of(boxes[np.isfinite(boxes).all(1)], image)
+        if mask.any() and mask.mean() <= MOST:
+            yield "painted over", cv2.inpaint(image, mask, RADIUS_PX, cv2.INPAINT_TELEA)
+
+
+def pictures_in(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Gives the pictures in a folder and below."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and media.kind_by_name(file) == "image":
+            try:
+                yield "pictures", images_of.read_image(file)
+            except UserError as error:
+                print(error, file=sys.stderr)
+
+
+def counted(model: Runtime, images: Iterable[tuple[str, np.ndarray]]) -> dict[str, dict[str, int]]:
+    """Counts images, those in which something is seen, and the boxes, by kind of image."""
+    figures: dict[str, dict[str, int]] = {}
+    for kind, image in images:
+        boxes = len(model(image).xy)
+        figure = figures.setdefault(kind, {"images": 0, "with_boxes": 0, "boxes": 0})
+        for name, more in (("images", 1), ("with_boxes", int(boxes > 0)), ("boxes", boxes)):
+            figure[name] += more
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a run folder or an exported file with a finder, or face")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    model = fiducial.load(options.model)
+    figures = counted(model, images_in(Instances.read(options.data, options.split)))
+    if options.pictures:
+        figures |= counted(model, pictures_in(options.pictures))
+    for kind, figure in figures.items():
+        print(f"{kind}: {figure['boxes']} boxes in {figure['with_boxes']} of {figure['images']} images")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
