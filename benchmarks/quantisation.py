@@ -34,6 +34,9 @@ def decoders(grid: Size, sigma_cells: float) -> dict[str, Callable[[Tensor], Ten
         "dark_udp": lambda maps: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0]),
         "dark_udp, no blur": lambda maps: heatmaps.dark_udp(maps, heatmaps.argmax(maps)[0], 1),
         "mean": lambda maps: axes.untruncated(heatmaps.expectation(heatmaps.normalised(maps)), grid, sigma_cells),
+        "square": lambda maps: axes.untruncated(
+            heatmaps.expectation(heatmaps.squared(maps)), grid, sigma_cells, power=2
+        ),
         "windowed mean": lambda maps: heatmaps.windowed_mean(maps, heatmaps.argmax(maps)[0], sigma_cells),
     }
 

@@ -221,7 +221,7 @@ def _missing(student: Offer, teacher: Offer, spec: DistillationSpec, loss: str) 
     if loss == "L1" and not student.teachable:
         return (
             f"the student's decoder ({student.method}) lets no gradient pass from its points; its head has another "
-            "(--set head.decoder=soft)"
+            "(--set head.decoder=square)"
         )
     if loss in WITH_HEATMAPS:
         without = [name for name, offer in (("student", student), ("teacher", teacher)) if offer.cells is None]

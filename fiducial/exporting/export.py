@@ -144,14 +144,14 @@ def load_detector(model: Path) -> tuple[Detector, Card]:
 
 
 def delegated(detector: Detector) -> Detector:
-    """The same weights, read by softmax and products: the method's `soft` decoder where it has several."""
+    """The same weights, read by softmax and products: the method's decoder `square` or `soft` where it has several."""
     from fiducial.models import detector as detectors
 
     head = detector.spec.head
-    if "decoder" not in head or head["decoder"] == "soft":
+    if head.get("decoder", "square") in ("square", "soft"):
         return detector
     try:
-        spec = replace(detector.spec, head={**head, "decoder": "soft"})
+        spec = replace(detector.spec, head={**head, "decoder": "square"})
         other = detectors.build(spec)
     except UserError as error:
         raise UserError(f"--decode matmul: method {detector.spec.method} has no such decoder: {error}") from error

@@ -42,9 +42,9 @@ class Spec:
     margin: float = 0.0
     foreground_weight: float = 20.0
     hardest_points: int = 8
-    # soft = mean position; for cross_entropy under the map's square, in which a second, lower peak weighs little, else through
-    # a window at the peak.
-    decoder: Literal["argmax", "quarter", "dark", "dark_udp", "soft"] = "soft"
+    # soft = mean position; over the whole map for cross_entropy, through a window at the peak else. square = the same, but for
+    # cross_entropy under the map's square, in which a second, lower peak weighs little.
+    decoder: Literal["argmax", "quarter", "dark", "dark_udp", "soft", "square"] = "square"
     blur_cells: int = 11  # kernel of DARK's smoothing, odd, 1 = none
     kernel: int = 1  # of the last convolution, odd
     align: Align = "edge"  # of cells on px: stride, corner where weights were trained so (HRNet's; UDP, ViTPose)
@@ -127,8 +127,9 @@ class Head(contracts.Head):
         if self.spec.decoder == "argmax":
             return cell, peak
         if self._is_distribution:
-            mean = heatmaps.expectation(heatmaps.squared(maps))
-            return axes.untruncated(mean, self.grid, sigma_cells, margin_weight=self.spec.margin, power=2), peak
+            power = 2 if self.spec.decoder == "square" else 1
+            mean = heatmaps.expectation(heatmaps.squared(maps) if power == 2 else maps)
+            return axes.untruncated(mean, self.grid, sigma_cells, margin_weight=self.spec.margin, power=power), peak
         return heatmaps.windowed_mean(maps, cell, sigma_cells), peak
 
     def _map_loss(self, raw: Float[Tensor, "b k h w"], target: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k"]:

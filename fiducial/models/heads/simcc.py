@@ -35,9 +35,8 @@ class Spec:
     # Width of the targets at `split` 2 for an input of 192x256 is (4.9, 5.66) bins; None = the root of an eighth of
     # the side in px, which gives these, times split / 2.
     sigma_bins: tuple[float, float] | None = None
-    decoder: Literal["argmax", "soft"] = (
-        "soft"  # soft = mean position under the squares, in which a second, lower peak weighs little
-    )
+    # soft = mean position; square = the same under the bins' squares, in which a second, lower peak weighs little
+    decoder: Literal["argmax", "soft", "square"] = "square"
     beta: float = 1.0  # logits are multiplied by it in the loss and when they are read (RTMPose: 10)
     kernel: int = 1  # of the convolution that makes a map a point (RTMPose: 7)
     hidden: int = 256  # rtmcc, rtmw: width of a point's features
@@ -151,8 +150,9 @@ class Head(contracts.Head):
         """Reads the positions along x and y, in bins."""
         if self.spec.decoder == "argmax":
             return torch.stack([along.argmax(-1).to(along.dtype) for along in probability], -1)
-        mean = torch.stack([axes.mean(axes.squared(along)) for along in probability], -1)
-        return axes.untruncated(mean, self.bins, self.sigma_bins, power=2)
+        power = 2 if self.spec.decoder == "square" else 1
+        mean = torch.stack([axes.mean(axes.squared(along) if power == 2 else along) for along in probability], -1)
+        return axes.untruncated(mean, self.bins, self.sigma_bins, power=power)
 
 
 class Plain(nn.Module):
