@@ -46,6 +46,7 @@ GENERIC = frozenset(
         "obj",
         "object",
         "item",
+        "memory",
         "png",
         "jpg",
         "jpeg",
@@ -99,8 +100,19 @@ def numbered(name: str) -> Numbered:
         or kind_by_name(Path(found[1])) == "video"
         or FRAMES_OF_DEEPLABCUT in folder.split("/")
     )
-    says_nothing = not is_video and all(word in GENERIC for word in words) and not re.search(r"\d", found[1])
+    says_nothing = not is_video and _is_generic(found[1])
     return Numbered("" if says_nothing else f"{folder}/{found[1]}", int(found[2]), is_video)
+
+
+def _is_generic(text: str) -> bool:
+    """Tells whether a name without its number says nothing of where an image is from."""
+    return all(word in GENERIC for word in re.findall(r"[^\W\d_]+", text.lower())) and not re.search(r"\d", text)
+
+
+def _folder_of(name: str) -> str:
+    """Gives an image's folder without what says nothing in it: `images/train` is none."""
+    folders = name.replace("\\", "/").split("/")[:-1]
+    return "/".join(folder for folder in folders if not _is_generic(folder))
 
 
 def series_of(names: Sequence[str], fewest: int = FEWEST_SERIES) -> list[str] | None:
@@ -108,8 +120,7 @@ def series_of(names: Sequence[str], fewest: int = FEWEST_SERIES) -> list[str] | 
     they tell of none, or of fewer than `fewest`. An image of none is one by itself."""
     parts = [numbered(name) for name in names]
     by_name = [part.series or name for part, name in zip(parts, names, strict=True)]
-    folders = [name.replace("\\", "/").rpartition("/")[0] for name in names]
-    for groups in (by_name, folders):
+    for groups in (by_name, [_folder_of(name) for name in names]):
         count = len(set(groups))
         if fewest <= count < len(groups):
             return groups

@@ -147,6 +147,16 @@ def test_series_are_whole_and_blocks_are_runs():
     assert blocks_of([*frames, "portrait.png"], 10) is None
 
 
+def test_what_says_nothing_is_no_series():
+    splits = [f"images/{split}/{name}.jpg" for split in ("train", "val") for name in ("cat", "dog", "owl")]
+    assert series_of(splits, fewest=2) is None, "its splits"
+    animals = [
+        f"{animal}/{split}/{name}.jpg" for animal in ("mice", "쥐") for split in ("train", "val") for name in "xy"
+    ]
+    assert series_of(animals, fewest=2) == ["mice"] * 4 + ["쥐"] * 4
+    assert series_of([f"memory#{row}" for row in range(30)], fewest=2) is None, "images of a program"
+
+
 def test_frames_of_one_video_on_both_sides_are_a_leak_and_a_split_by_time_is_none():
     def pictures(train, val):
         return [
