@@ -1,11 +1,12 @@
 """What a model with a finder sees where nothing is: boxes in images without instances.
 
-    python benchmarks/false_alarms.py MODEL DATA [--split test] [--pictures FOLDER] [--json FILE]
+    python benchmarks/false_alarms.py MODEL DATA [--split test] [--still-camera] [--pictures FOLDER] [--json FILE]
 
-Such images are those of DATA's split in which nothing is labelled, those in which the instances were painted over from around
-them (OpenCV's inpainting, of the box and a tenth of it more on each side; images in which this is more than half of the picture are
-left out), and the pictures in FOLDER. Printed: images, and how many boxes were seen in how many of them. Paint leaves a smear, and
-what is next to a box is at times a part of an instance: the second figure is no lower bound."""
+Such images are those of DATA's split in which nothing is labelled, those in which the instances were painted over (the box, and a
+tenth of it more on each side; images in which this is more than half of the picture are left out), and the pictures in FOLDER.
+Printed: images, and how many boxes were seen in how many of them. What is painted comes from around it, by OpenCV's inpainting,
+which leaves a smear that may well look like something; `--still-camera` takes it from the median of the split's images, what
+stands behind. What of an instance is outside its box stays: the figure is no lower bound."""
 
 from __future__ import annotations
 
@@ -37,8 +38,11 @@ def mask_of(boxes_xywh: np.ndarray, image: np.ndarray) -> np.ndarray:
     return mask
 
 
-def images_in(data: Instances) -> Iterator[tuple[str, np.ndarray]]:
+def images_in(data: Instances, still_camera: bool) -> Iterator[tuple[str, np.ndarray]]:
     """Gives the images without labels, and those whose instances are painted over."""
+    behind: np.ndarray | None = None
+    if still_camera:
+        behind = np.median([data.images.read(row) for row in range(len(data.images))], 0).astype(np.uint8)
     for row in range(len(data.images)):
         of_image = data.image_row == row
         image = data.images.read(row)
@@ -48,7 +52,8 @@ def images_in(data: Instances) -> Iterator[tuple[str, np.ndarray]]:
         boxes = data.box_xywh[of_image]
         mask = mask_of(boxes[np.isfinite(boxes).all(1)], image)
         if mask.any() and mask.mean() <= MOST:
-            yield "painted over", cv2.inpaint(image, mask, RADIUS_PX, cv2.INPAINT_TELEA)
+            painted = cv2.inpaint(image, mask, RADIUS_PX, cv2.INPAINT_TELEA) if behind is None else behind
+            yield "painted over", np.where(mask[..., None] > 0, painted, image)
 
 
 def pictures_in(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -77,11 +82,12 @@ def main() -> None:
     parser.add_argument("model", help="a run folder or an exported file with a finder, or face")
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test")
+    parser.add_argument("--still-camera", action="store_true", help="paint what the median of the images has there")
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = fiducial.load(options.model)
-    figures = counted(model, images_in(Instances.read(options.data, options.split)))
+    figures = counted(model, images_in(Instances.read(options.data, options.split), options.still_camera))
     if options.pictures:
         figures |= counted(model, pictures_in(options.pictures))
     for kind, figure in figures.items():
