@@ -1,12 +1,15 @@
 """What a model with a finder sees where nothing is: boxes in images without instances.
 
-    python benchmarks/false_alarms.py MODEL DATA [--split test] [--still-camera] [--pictures FOLDER] [--json FILE]
+    python benchmarks/false_alarms.py MODEL DATA [--split test] [--beyond 0.1] [--still-camera]
+        [--pictures FOLDER] [--json FILE]
 
-Such images are those of DATA's split in which nothing is labelled, those in which the instances were painted over (the box, and a
-tenth of it more on each side; images in which this is more than half of the picture are left out), and the pictures in FOLDER.
+Such images are those of DATA's split in which nothing is labelled, those in which the instances were painted over (the box, and
+`--beyond` times as much more on each side; images in which this is more than half of the picture are left out), and the pictures in
+FOLDER.
 Printed: images, and how many boxes were seen in how many of them. What is painted comes from around it, by OpenCV's inpainting,
 which leaves a smear that may well look like something; `--still-camera` takes it from the median of the split's images, what
-stands behind. What of an instance is outside its box stays: the figure is no lower bound."""
+stands behind. What of an instance is further outside stays, as of boxes that
+are made of points: give more `--beyond` there."""
 
 from __future__ import annotations
 
@@ -26,19 +29,19 @@ from fiducial.errors import UserError
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Instances
 
-BEYOND, MOST, RADIUS_PX = 0.1, 0.5, 5
+MOST, RADIUS_PX = 0.5, 5
 
 
-def mask_of(boxes_xywh: np.ndarray, image: np.ndarray) -> np.ndarray:
+def mask_of(boxes_xywh: np.ndarray, image: np.ndarray, beyond: float) -> np.ndarray:
     """Marks the boxes, and some of what is around them, [h, w] uint8."""
     mask = np.zeros(image.shape[:2], np.uint8)
     for x, y, w, h in boxes_xywh.tolist():
-        left, top = int(max(0, x - BEYOND * w)), int(max(0, y - BEYOND * h))
-        mask[top : int(y + (1 + BEYOND) * h) + 1, left : int(x + (1 + BEYOND) * w) + 1] = 1
+        left, top = int(max(0, x - beyond * w)), int(max(0, y - beyond * h))
+        mask[top : int(y + (1 + beyond) * h) + 1, left : int(x + (1 + beyond) * w) + 1] = 1
     return mask
 
 
-def images_in(data: Instances, still_camera: bool) -> Iterator[tuple[str, np.ndarray]]:
+def images_in(data: Instances, beyond: float, still_camera: bool) -> Iterator[tuple[str, np.ndarray]]:
     """Gives the images without labels, and those whose instances are painted over."""
     behind: np.ndarray | None = None
     if still_camera:
@@ -50,7 +53,7 @@ def images_in(data: Instances, still_camera: bool) -> Iterator[tuple[str, np.nda
             yield "empty", image
             continue
         boxes = data.box_xywh[of_image]
-        mask = mask_of(boxes[np.isfinite(boxes).all(1)], image)
+        mask = mask_of(boxes[np.isfinite(boxes).all(1)], image, beyond)
         if mask.any() and mask.mean() <= MOST:
             painted = cv2.inpaint(image, mask, RADIUS_PX, cv2.INPAINT_TELEA) if behind is None else behind
             yield "painted over", np.where(mask[..., None] > 0, painted, image)
@@ -82,12 +85,15 @@ def main() -> None:
     parser.add_argument("model", help="a run folder or an exported file with a finder, or face")
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test")
+    parser.add_argument("--beyond", type=float, default=0.1)
     parser.add_argument("--still-camera", action="store_true", help="paint what the median of the images has there")
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = fiducial.load(options.model)
-    figures = counted(model, images_in(Instances.read(options.data, options.split), options.still_camera))
+    figures = counted(
+        model, images_in(Instances.read(options.data, options.split), options.beyond, options.still_camera)
+    )
     if options.pictures:
         figures |= counted(model, pictures_in(options.pictures))
     for kind, figure in figures.items():
