@@ -5,16 +5,17 @@
 
 Such images are those of DATA's split in which nothing is labelled, those in which the instances were painted over (the box, and
 `--beyond` times as much more on each side; images in which this is more than half of the picture are left out), and the pictures in
-FOLDER.
-Printed: images, and how many boxes were seen in how many of them. What is painted comes from around it, by OpenCV's inpainting,
-which leaves a smear that may well look like something; `--still-camera` takes it from the median of the split's images, what
-stands behind. What of an instance is further outside stays, as of boxes that
-are made of points: give more `--beyond` there."""
+FOLDER. Printed: images, and how many boxes were seen in how many of them.
+
+What is painted comes from around it, by OpenCV's inpainting, which leaves a smear that may well look like something;
+`--still-camera` takes it from the median of the split's images, what stands behind. What of an instance is further outside
+stays, as of boxes that are made of points: give more `--beyond` there."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,9 +24,11 @@ import cv2
 import numpy as np
 
 import fiducial
+from fiducial import geometry
 from fiducial.data import images as images_of
 from fiducial.data import media
 from fiducial.errors import UserError
+from fiducial.geometry import Size
 from fiducial.runtime.runtime import Runtime
 from fiducial.types import Instances
 
@@ -35,9 +38,11 @@ MOST, RADIUS_PX = 0.5, 5
 def mask_of(boxes_xywh: np.ndarray, image: np.ndarray, beyond: float) -> np.ndarray:
     """Marks the boxes, and some of what is around them, [h, w] uint8."""
     mask = np.zeros(image.shape[:2], np.uint8)
-    for x, y, w, h in boxes_xywh.tolist():
-        left, top = int(max(0, x - beyond * w)), int(max(0, y - beyond * h))
-        mask[top : int(y + (1 + beyond) * h) + 1, left : int(x + (1 + beyond) * w) + 1] = 1
+    size = Size(image.shape[1], image.shape[0])
+    for box in boxes_xywh:
+        larger = geometry.fit_aspect(box, Size(*box[2:]), padding=1 + 2 * beyond)
+        (left, top), _, (right, bottom), _ = geometry.box_corners(geometry.clip_boxes(larger, size)) + 0.5
+        mask[int(top) : math.ceil(bottom), int(left) : math.ceil(right)] = 1
     return mask
 
 
@@ -45,6 +50,8 @@ def images_in(data: Instances, beyond: float, still_camera: bool) -> Iterator[tu
     """Gives the images without labels, and those whose instances are painted over."""
     behind: np.ndarray | None = None
     if still_camera:
+        if len(sizes := {tuple(size) for size in data.image_size.tolist()}) > 1:
+            raise SystemExit(f"--still-camera: the images are of {len(sizes)} sizes; expected one camera's")
         behind = np.median([data.images.read(row) for row in range(len(data.images))], 0).astype(np.uint8)
     for row in range(len(data.images)):
         of_image = data.image_row == row
@@ -53,7 +60,7 @@ def images_in(data: Instances, beyond: float, still_camera: bool) -> Iterator[tu
             yield "empty", image
             continue
         boxes = data.box_xywh[of_image]
-        mask = mask_of(boxes[np.isfinite(boxes).all(1)], image, beyond)
+        mask = mask_of(boxes[(boxes[:, 2:] > 0).all(1)], image, beyond)  # not those of no area, nor NaN
         if mask.any() and mask.mean() <= MOST:
             painted = cv2.inpaint(image, mask, RADIUS_PX, cv2.INPAINT_TELEA) if behind is None else behind
             yield "painted over", np.where(mask[..., None] > 0, painted, image)

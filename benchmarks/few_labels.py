@@ -117,7 +117,8 @@ def cell(
     return result
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
+    """Reads the command line, and refuses arms that lack what they need."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--unlabelled", type=Path, help="other images [the rest of train]")
@@ -138,6 +139,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keeps the runs, and takes those that are there")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    parts = {part for arm in options.arms.split(",") for part in arm.split("+")}
+    if unknown := parts - {LABELS, UNLABELLED, START, TAUGHT}:
+        parser.error(f"--arms: {', '.join(sorted(unknown))}: expected labels, unlabelled, start, taught, joined by +")
+    if START in parts and not options.init:
+        parser.error("--arms start: give the detector that it starts from by --init")
+    if TAUGHT in parts and (not options.teacher or options.unlabelled):
+        parser.error(
+            "--arms taught: give the network that teaches by --from; it teaches on the rest of train, not --unlabelled"
+        )
+    return options
+
+
+def main() -> None:
+    options = parsed()
     torch.set_num_threads(options.threads)
     train, val = Instances.read(options.data, "train"), Instances.read(options.data, "val")
     train = train.select(~train.ignored)

@@ -112,8 +112,8 @@ class NetworkTeacher:
                     instances=instances, spec=self.network.card.spec, box_jitter=jitter, draw=draw
                 ):
                     points = self.network.predict(batch.image).mapped(geometry.invert(batch.image_to_crop))
-                    each = points.score if self._has_scores else np.ones(points.score.shape)
-                    xy[batch.row] += each[..., None] * np.where(each[..., None] > 0, points.xy, 0)
+                    each = points.score.clip(0) if self._has_scores else np.ones(points.score.shape)
+                    xy[batch.row] += each[..., None] * points.xy
                     score[batch.row] += each
                     advance(len(batch.row))
         return Keypoints(xy / np.maximum(score, TINY)[..., None], score / number)

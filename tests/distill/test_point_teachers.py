@@ -170,9 +170,10 @@ def test_a_network_finds_the_points_in_the_images(blobs, network):
 
 
 class Unsure:
-    """A network whose points are off by noise, and which is sure of every third answer alone."""
+    """A network whose points are off by noise, and which is sure of every third answer alone; `unsure` scores the others."""
 
-    def __init__(self, network: Path) -> None:
+    def __init__(self, network: Path, unsure: float = 0.0) -> None:
+        self.unsure = unsure
         self.inner, self.rng, self.asked = runtime.opened(network).network, np.random.default_rng(0), 0
         self.card, self.path = self.inner.card, network
 
@@ -181,7 +182,7 @@ class Unsure:
         found = self.inner.predict(crops)
         sure = self.asked % 3 == 1
         noise = self.rng.normal(scale=1.0, size=found.xy.shape) if sure else 1000.0
-        return Keypoints(found.xy + noise, np.full(found.score.shape, 0.9 if sure else 0.0))
+        return Keypoints(found.xy + noise, np.full(found.score.shape, 0.9 if sure else self.unsure))
 
 
 def test_errors_that_differ_between_views_are_less_in_the_mean(blobs, network, monkeypatch):
@@ -195,6 +196,15 @@ def test_errors_that_differ_between_views_are_less_in_the_mean(blobs, network, m
         np.testing.assert_allclose(found.score, score)
         errors[views] = np.abs(found.xy - truth_of(blobs)).mean()
     assert errors[9] < 0.7 * errors[1], "the mean of the three of which it is sure: 1 / sqrt(3)"
+
+
+@pytest.mark.parametrize("unsure", [0.0, -0.5])
+def test_views_of_which_it_is_not_sure_do_not_count(blobs, network, unsure):
+    """Scores below zero, of a card that forgot the sigmoid, too."""
+    instances = lesson(teacher_of(network), blobs, keep_labels=False).data.train
+    found = point_teachers.NetworkTeacher(Unsure(network, unsure)).points_of(instances)
+    assert np.abs(found.xy - truth_of(blobs)).max() < 10
+    np.testing.assert_allclose(found.score, 0.3)
 
 
 def test_of_many_instances_a_network_is_asked_about_fewer_views():
