@@ -26,6 +26,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 if TYPE_CHECKING:
     from fiducial import labels as labels
+    from fiducial.api.adapt import adapt as adapt
     from fiducial.api.bench import bench as bench
     from fiducial.api.compare import compare as compare
     from fiducial.api.distill import distill as distill
@@ -53,6 +54,7 @@ _WHERE = {
     "Size": "geometry.Size",
     "Skeleton": "types.Skeleton",
     "UserError": "errors.UserError",
+    "adapt": "api.adapt.adapt",
     "bench": "api.bench.bench",
     "compare": "api.compare.compare",
     "distill": "api.distill.distill",
@@ -75,6 +77,7 @@ __all__ = [
     "Size",
     "Skeleton",
     "UserError",
+    "adapt",
     "bench",
     "compare",
     "distill",

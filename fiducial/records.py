@@ -2,6 +2,7 @@
 and at which cost. Nothing here imports torch.
 
     fit, distill        recipe.json, metrics.json, history.csv, model.json
+    adapt               NAME.map.json, metrics.json
     compare, study      results.json beside plan.json or study.json
     search              search.json beside state.json"""
 
@@ -15,6 +16,7 @@ from typing import Any
 
 from fiducial import card, files
 from fiducial.errors import UserError, did_you_mean
+from fiducial.runtime import point_map
 
 NOT_RUNS = ("checkpoints", "tensorboard", "pictures", "predictions", "teacher", "frames", "shipped")  # folders in runs
 FIGURES = ("nme", "student_teacher_distance", "gain", "ap", "box_ap")  # the first that is there stands for a run
@@ -26,7 +28,7 @@ class Record:
     """One measured run."""
 
     path: str  # below the folder that was asked about
-    kind: str  # fit, finder, distill, compare, study, search
+    kind: str  # fit, finder, distill, adapt, compare, study, search
     data: str | None = None  # as the command named it
     labels: str | None = None  # fingerprint of the labels that were learnt from
     what: str = ""  # method on backbone at size; of several runs the best
@@ -172,6 +174,10 @@ def _of_folder(place: Path, name: str, ms_of: dict[Path, dict[str, float]]) -> R
             return _of_comparison(place, name, kind, plan, ms_of)
     if (place / "recipe.json").is_file():
         return _of_run(place, name)
+    if (place / "metrics.json").is_file() and list(place.glob(f"*{point_map.ENDING}")):
+        summary = files.read_object(place / "metrics.json", "metrics", "model", "map")
+        about = {"what": f"{Path(summary['model']).name}, {summary['map']}", "data": summary.get("data"), "split": summary.get("split")}
+        return Record(path=name, kind="adapt", **about, **_figure(summary))
     return None
 
 

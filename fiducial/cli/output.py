@@ -60,12 +60,13 @@ def finish(result: Result, json_file: Path | None) -> None:
 
 
 def print_run(summary: Mapping[str, Any]) -> None:
-    """Prints what a run has come to: first why it is worth little, where it is, then the epoch kept and its figures."""
+    """Prints what a run has come to: first why it is worth little, where it is, then the epoch kept, where there are some, and its figures."""
     if summary.get("warning"):
         typer.echo(f"warning: {summary['warning']}")
     from fiducial.evaluation import intervals
 
-    typer.echo(f"{'best epoch':>12}  {summary['best_epoch']} of {summary['epochs']}")
+    if "best_epoch" in summary:
+        typer.echo(f"{'best epoch':>12}  {summary['best_epoch']} of {summary['epochs']}")
     print_figures(summary["metrics"], intervals.beside(summary))
 
 

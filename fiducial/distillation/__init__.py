@@ -8,6 +8,7 @@
     scoring, report         how far the student is from its teacher
     workflow                a run
     point_teachers, point_map, pseudo_labels    teachers from elsewhere, of whom points are all that is known
+    adapting                such a network itself, with a map to one's own points
 
 Other rooms use the names below, nothing else; each is imported when it is first used."""
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from fiducial import lazy
 
 if TYPE_CHECKING:
+    from fiducial.distillation.adapting import adapt as adapt
     from fiducial.distillation.data import look_at_labels as look_at_labels
     from fiducial.distillation.point_teachers import PointTeacher as PointTeacher
     from fiducial.distillation.point_teachers import is_one as gives_points_alone  # noqa: F401
@@ -50,6 +52,7 @@ _WHERE = {
     "PointTeacher": "point_teachers.PointTeacher",
     "Shared": "workflow.Shared",
     "Teacher": "teacher.Teacher",
+    "adapt": "adapting.adapt",
     "distill": "workflow.distill",
     "gives_points_alone": "point_teachers.is_one",
     "lesson_of": "pseudo_labels.lesson_of",

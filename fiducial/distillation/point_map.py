@@ -1,14 +1,11 @@
-"""From a teacher's points to the points of labels: by name, or by a linear map that a few labels teach.
+"""Learns what makes the points of labels from a teacher's (`runtime.point_map`): by name, or by a linear map from a few labels.
 
-Both kinds of points are seen in the square around the instance's box, whose sides are 1. The linear map corrects the points
-that are there by name (for others it starts from nothing): an offset, which is free, and a ridge on the deviations of all
-the teacher's points from their means. How strong the ridge is, and whether the names alone are better, is settled by
-cross-validation on the labels."""
+The linear map's offset is free, and a ridge is on the deviations of all the teacher's points from their means. How strong
+the ridge is, and whether the names alone are better, is settled by cross-validation on the labels."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,54 +14,15 @@ from fiducial.errors import UserError
 from fiducial.evaluation import metrics
 from fiducial.geometry import Size
 from fiducial.motion.linear_map import least_squares
+from fiducial.runtime.point_map import Linear, PointMap, corrected, frame_of, start
 from fiducial.types import Instances, Keypoints, Skeleton
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, math.inf)  # of the ridge; inf = the offset alone
 FOLDS = 5
 LEAST = 5  # labelled instances that a map is learnt from
 MOST = 2000  # that it is learnt from: more would take minutes and change nothing
-UNIT = Size(1, 1)
+UNIT = Size(1, 1)  # the square around the box
 PRESENT = 0.5  # score from which a teacher is taken to have found a point
-
-
-@dataclass(frozen=True)
-class Linear:
-    """Corrects points: `offset` plus the inputs' deviations from `centre` times `weights`."""
-
-    centre: np.ndarray  # [2k]
-    offset: np.ndarray  # [2m]
-    weights: np.ndarray  # [2k, 2m]
-    strength: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class PointMap:
-    """Makes the points of labels from a teacher's. `cross_validated`: its NME on labels that it was not learnt from."""
-
-    places: np.ndarray  # [m] which of the teacher's points each is by its name, -1 = none
-    linear: Linear | None = None  # None: by name alone
-    labels: int = 0  # instances that it was learnt from
-    cross_validated: float | None = None
-
-    def __call__(self, found: Keypoints, box_xywh: np.ndarray) -> Keypoints:
-        """Maps points in images: xy [n, k, 2] -> [n, m, 2]; what can't be had scores 0."""
-        named = self.places >= 0
-        score = np.where(named, found.score[:, self.places], 0.0)
-        if self.linear is None:
-            return Keypoints(np.where(named[:, None], found.xy[:, self.places], 0.0), score)
-        to_square = square_of(box_xywh)
-        inputs = geometry.transform(to_square, found.xy.astype(np.float64))
-        xy = geometry.transform(geometry.invert(to_square), _corrected(inputs, self.places, self.linear))
-        return Keypoints(xy, np.where(named, score, found.score.mean(1, keepdims=True)))
-
-    def told(self) -> str:
-        """Says how the points are made."""
-        named = int((self.places >= 0).sum())
-        if self.linear is None:
-            return f"{named} of {len(self.places)} points by their names"
-        return f"a linear map from {self.labels} labelled instances" + (
-            f", which corrects {named} points of the same names" if named else ""
-        )
 
 
 def places_of(skeleton: Skeleton, teacher: Skeleton) -> np.ndarray:
@@ -77,13 +35,13 @@ def places_of(skeleton: Skeleton, teacher: Skeleton) -> np.ndarray:
     return places
 
 
-def learn(found: Keypoints, truth: Instances, teacher: Skeleton) -> PointMap:
+def learn(found: Keypoints, truth: Instances, teacher: Skeleton, frame: Size = UNIT) -> PointMap:
     """Learns the map from a teacher's points on labelled instances: found.xy [n, k, 2] px of the images, score 0 where it
-    found none.
+    found none. Points are seen in boxes of the aspect of `frame`.
 
     Raises UserError where the names say nothing and there are too few labels."""
     places = places_of(truth.skeleton, teacher)
-    by_name = PointMap(places=places)
+    by_name = PointMap(places=places, frame=frame)
     rows = np.flatnonzero(truth.labelled.any(1) & ~truth.crowd & (found.score.mean(1) >= PRESENT))
     rows = rows[np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(int)]
     truth, found = truth.select(rows), found.select(rows)
@@ -95,28 +53,22 @@ def learn(found: Keypoints, truth: Instances, teacher: Skeleton) -> PointMap:
             f"the teacher finds {len(teacher.points)} points, {_few(teacher)}, none of which is a point of the data by its name "
             f"({_few(truth.skeleton)}); a map to them needs {LEAST} labelled instances that the teacher finds, here are {len(rows)}"
         )
-    to_square = square_of(truth.box_xywh)
-    inputs = geometry.transform(to_square, found.xy.astype(np.float64))
-    targets = geometry.transform(to_square, truth.xy.astype(np.float64))
+    to_frame = frame_of(truth.box_xywh, frame)
+    inputs = geometry.transform(to_frame, found.xy.astype(np.float64))
+    targets = geometry.transform(to_frame, truth.xy.astype(np.float64))
     fold = np.random.default_rng(0).permutation(len(rows)) % min(FOLDS, len(rows))
     errors = {}
     for strength in STRENGTHS:
         mapped = np.empty(targets.shape)
         for number in range(fold.max() + 1):
             learnt = _fitted(inputs, targets, truth.labelled, places, strength, fold != number)
-            mapped[fold == number] = _corrected(inputs[fold == number], places, learnt)
-        errors[strength] = _nme(geometry.transform(geometry.invert(to_square), mapped), truth)
+            mapped[fold == number] = corrected(inputs[fold == number], places, learnt)
+        errors[strength] = _nme(geometry.transform(geometry.invert(to_frame), mapped), truth)
     best = min(errors, key=errors.__getitem__)
     if (places >= 0).all() and (of_names := _nme(by_name(found, truth.box_xywh).xy, truth)) <= errors[best]:
-        return PointMap(places=places, cross_validated=of_names)
+        return PointMap(places=places, frame=frame, cross_validated=of_names)
     linear = _fitted(inputs, targets, truth.labelled, places, best, np.ones(len(rows), bool))
-    return PointMap(places=places, linear=linear, labels=len(rows), cross_validated=errors[best])
-
-
-def square_of(box_xywh: np.ndarray) -> np.ndarray:
-    """Makes the maps from images onto the squares around boxes [n, 4], of side 1 with the centre at 0: [n, 3, 3]."""
-    maps = [geometry.crop(geometry.fit_aspect(box, UNIT), UNIT) for box in box_xywh]
-    return np.array(maps).reshape(-1, 3, 3)
+    return PointMap(places=places, frame=frame, linear=linear, labels=len(rows), cross_validated=errors[best])
 
 
 def _fitted(
@@ -124,7 +76,7 @@ def _fitted(
 ) -> Linear:
     """The correction that instances `rows` [n] bool teach. A point that none of them labels is left where its name has it."""
     flat = inputs[rows].reshape(rows.sum(), -1)
-    residual = (targets - _start(inputs, places))[rows].reshape(len(flat), -1)
+    residual = (targets - start(inputs, places))[rows].reshape(len(flat), -1)
     used = np.repeat(labelled[rows], 2, axis=1)
     count = np.maximum(used.sum(0), 1)
     centre, offset = flat.mean(0), np.where(used, residual, 0).sum(0) / count
@@ -133,16 +85,6 @@ def _fitted(
     else:
         weights = least_squares(flat - centre, np.where(used, residual - offset, 0), used, strength)
     return Linear(centre, offset, weights, strength)
-
-
-def _corrected(inputs: np.ndarray, places: np.ndarray, linear: Linear) -> np.ndarray:
-    flat = inputs.reshape(len(inputs), -1)
-    change = linear.offset + (flat - linear.centre) @ linear.weights
-    return _start(inputs, places) + change.reshape(len(inputs), -1, 2)
-
-
-def _start(inputs: np.ndarray, places: np.ndarray) -> np.ndarray:
-    return np.where((places >= 0)[:, None], inputs[:, places], 0.0)
 
 
 def _nme(xy: np.ndarray, truth: Instances) -> float:

@@ -104,6 +104,8 @@ class NetworkTeacher:
     def points_of(self, instances: Instances, *, bar: bool = False) -> Keypoints:
         """Means over views of each instance, weighed by their scores: its box, then boxes a little beside it."""
         number = views(len(instances))
+        if number > 1:
+            logger.info(f"{self.name}: asked about {number} views of each of {len(instances)} instances")
         xy, score = (np.zeros((len(instances), len(self.skeleton.points), *more)) for more in ((2,), ()))
         with progress("asking the teacher", len(instances) * number, "crops", bar=bar) as advance:
             for draw in range(number):

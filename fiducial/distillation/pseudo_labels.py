@@ -21,12 +21,13 @@ from fiducial.data.arrays import GivenImages
 from fiducial.data.images import upright_size
 from fiducial.data.source import Source
 from fiducial.distillation import point_map
-from fiducial.distillation.point_map import PRESENT, PointMap
+from fiducial.distillation.point_map import PRESENT
 from fiducial.distillation.point_teachers import PointTeacher, nothing
 from fiducial.errors import UserError
 from fiducial.evaluation import floor, metrics
 from fiducial.files import finite
 from fiducial.prediction import outputs
+from fiducial.runtime.point_map import PointMap
 from fiducial.training import fit as fitting
 from fiducial.training.fit import Data, Pool
 from fiducial.training.recipe import Recipe
@@ -97,7 +98,8 @@ def lesson_of(
     if keep_labels and labelled.all():
         raise UserError(
             f"--from: all {len(train)} instances of train in {source} are labelled, so there is nothing to teach; expected "
-            "instances with a box and no labelled point, or --unlabelled. `fiducial distill` learns from the teacher alone"
+            "instances with a box and no labelled point, or --unlabelled. `fiducial adapt` keeps the network itself and maps its points "
+            "to yours; `fiducial distill` learns from the teacher alone"
         )
     found, of_val = teacher.points_of(train, bar=bar), teacher.points_of(data.validation, bar=bar)
     to_ours = point_map.learn(found.select(labelled), train.select(labelled), teacher.skeleton)

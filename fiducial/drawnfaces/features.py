@@ -174,13 +174,13 @@ def _eye(points: np.ndarray, expression: Expression, looks: Looks, side: int) ->
 
 
 def _brow(points: np.ndarray, looks: Looks, side: int) -> list[Shape]:
-    """Its points lie on the upper part, so that most of the brow hangs below them."""
+    """Its points lie on the upper edge, so that the brow hangs below them."""
     brow = points[17:22] if side == 0 else points[26:21:-1]  # outer end first
     curve = smooth_curve(brow, 5)
     along = even(0, 1, len(curve))
     width = looks.brow_thickness * (0.25 + 0.9 * np.minimum(along * 2.2, 1.0) * (1 - 0.25 * along))
     # The way from the outer end inwards has the forehead on its left for one brow, on its right for the other.
-    left, right = (0.55 * width, 1.25 * width) if side == 0 else (1.25 * width, 0.55 * width)
+    left, right = (0.0 * width, 1.8 * width) if side == 0 else (1.8 * width, 0.0 * width)
     return [
         Shape(stroke(curve, left, right), looks.brow_colour, looks.brow_strength, 0.008),
         Shape(stroke(curve, 0.6 * left, 0.6 * right), looks.brow_colour, 0.5, 0.006),

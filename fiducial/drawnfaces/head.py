@@ -21,12 +21,14 @@ BACK = 2.0  # the occiput lies that far behind the nose bridge
 MIRROR = np.array([-1.0, 1.0])
 EYE_LINE = 0.028  # y of the eyes, below the top of the nose bridge
 
-# By hand: points 0 to 8 of an average jaw, wider than in images, where it is farther away than the eyes; and the
-# skull's outline from beside the eye to the crown.
+# By hand: points 0 to 8 of an average jaw, wider than in images, where it is farther away than the eyes; how far above
+# the edge that is seen people place them, as a model of drawn faces differs from the labels of train of two sets of
+# photographs; and the skull's outline from beside the eye to the crown.
 JAW = np.array(
     [(-0.835, 0.05), (-0.82, 0.275), (-0.79, 0.495), (-0.745, 0.71), (-0.66, 0.887), (-0.53, 1.025), (-0.36, 1.125),
      (-0.19, 1.19), (0.0, 1.21)]
 )  # fmt: skip
+ABOVE_EDGE = np.linspace(0.066, 0.042, 9)
 JAW_DEPTH = np.array([-0.93, -0.91, -0.88, -0.83, -0.74, -0.57, -0.37, -0.2, -0.12])
 SKULL = np.array([(-0.9, -0.25), (-0.91, -0.6), (-0.74, -1.0), (-0.42, -1.27), (0.0, -1.36)])
 SKULL_DEPTH = -1.0
@@ -77,7 +79,7 @@ class Expression:
 class Head:
     """Holds a head in its own frame, and what lies on it."""
 
-    points: np.ndarray  # [68, 2] frontal layout
+    points: np.ndarray  # [68, 2] frontal layout; those of the jaw lie on its edge, `ABOVE_EDGE` below where people place them
     outline: np.ndarray  # [columns, 3] closed, clockwise on the screen from point 0 over the crown
     relief: np.ndarray  # [bumps, 5]: x, y, two spreads, height
     compass: np.ndarray  # [3, n]: directions from the pole, ascending over -pi..pi; the outline's radius and z there
@@ -135,7 +137,7 @@ def frontal_points(proportions: Proportions, expression: Expression) -> np.ndarr
     below = np.clip(jaw[:, 1] / 1.3, 0, 1)
     jaw[:, 0] *= p.face_width * (1 + (p.jaw_width - 1) * np.sin(np.pi * below))
     jaw[:, 1] *= 1 + (p.lower_length - 1) * below + (p.chin_length - 1) * below**3
-    jaw[:, 1] += 0.75 * e.mouth_open * below**2
+    jaw[:, 1] += 0.75 * e.mouth_open * below**2 + ABOVE_EDGE
     points = np.concatenate([_mirrored(jaw), _brows(p, e), _nose(p, e), _eyes(p, e), _mouth(p, e)])
     points[48:, 1] += p.skew * points[48:, 0]
     points[5:12, 0] += 0.25 * p.skew  # the chin follows the slanted mouth

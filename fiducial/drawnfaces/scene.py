@@ -74,8 +74,8 @@ def build_scene(seed: int, index: int, size: Size) -> Scene:
 
 
 def face_outline(scene: Scene) -> np.ndarray:
-    """Finds where the 17 jaw points are seen, [17, 2] px: on the jaw from ear to chin, and where the cheek hides the
-    jaw, on the cheek's visible edge; evenly spaced on either side of the chin, as annotators place them."""
+    """Finds where the 17 jaw points are seen, [17, 2] px: a little above the jaw from ear to chin, and where the cheek hides
+    the jaw, above the cheek's visible edge; evenly spaced on either side of the chin, as annotators place them."""
     rings, outwards = heads.jaw_rings(scene.head)
     xy, _ = scene.view.project(rings)
     outwards = geometry.transform_vectors(geometry.rotation(scene.roll), outwards)
@@ -85,7 +85,10 @@ def face_outline(scene: Scene) -> np.ndarray:
         edge = xy[np.arange(len(xy)), reach.argmax(1)]
         outwards = -LEFT * ways(edge)[:, ::-1]
     chin = len(edge) // 2
-    return np.concatenate([evenly_spaced(edge[: chin + 1], 9)[:-1], evenly_spaced(edge[chin:], 9)])
+    points = np.concatenate([evenly_spaced(edge[: chin + 1], 9)[:-1], evenly_spaced(edge[chin:], 9)])
+    above = np.stack([np.zeros(17), -np.concatenate([heads.ABOVE_EDGE, heads.ABOVE_EDGE[-2::-1]])], -1)
+    upright = geometry.compose(geometry.rotation(scene.roll), scene.view.placed)
+    return points + geometry.transform_vectors(upright, above)
 
 
 def scene_points(scene: Scene) -> np.ndarray:

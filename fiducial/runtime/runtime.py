@@ -21,7 +21,7 @@ from fiducial import files, trial
 from fiducial.card import Card
 from fiducial.data import crops
 from fiducial.errors import BadAnswer, UserError, did_you_mean, nothing_at
-from fiducial.runtime import batch, bundled, finder_file, runtimes
+from fiducial.runtime import batch, bundled, finder_file, point_map, runtimes
 from fiducial.runtime.batch import Crops
 from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.finder import Finder, finder_of, kinds_of
@@ -171,7 +171,8 @@ def resolved(model: Path) -> Path:
         return model
     # Of ncnn's files the decode is an ONNX file, too, but no model.
     parts = {part for file in model.glob("*") if _exported_as(file) for part in files_of(file)[1:]}
-    inside = [file for file in sorted(model.iterdir()) if _exported_as(file) and file not in parts]
+    own = [file for file in sorted(model.iterdir()) if not file.name.endswith(finder_file.ENDING)]
+    inside = [file for file in own if _exported_as(file) and file not in parts]
     if len(inside) > 1:
         raise UserError(f"{model}: holds {len(inside)} models: {', '.join(file.name for file in inside)}. Name one")
     return inside[0] if inside else model
@@ -200,12 +201,12 @@ def is_exported(path: Path) -> bool:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Lists an exported model's files: the one that is loaded and, where weights, card or decode lie apart, those
+    """Lists an exported model's files: the one that is loaded and, where weights, card, decode or a map lie apart, those
     beside it."""
     path = resolved(path)
     stem = path.name.partition(".")[0]
     endings = next((family.FILES[1:] for family in families() if family.matches(path)), ())
-    beside = [path.with_name(stem + ending) for ending in endings]
+    beside = [*(path.with_name(stem + ending) for ending in endings), point_map.beside(path)]
     return [file for part in (path, *(file for file in beside if file.exists())) for file in _files_in(part)]
 
 
@@ -295,6 +296,8 @@ def opened(
     finder, where it has one."""
     family = family_of(path)
     network = family.load(resolved(path), threads, flip_test)
+    if family.FILES and (mapped := point_map.beside(network.path)).is_file():
+        network = point_map.MappedNetwork(network, point_map.read(mapped))
     finder = finder_of(network) if finds else None
     if finds and finder is None and family.FILES:
         finder = finder_file.finder_beside(network.path, threads)
@@ -313,8 +316,11 @@ def answer_once(path: str) -> Iterator[bool]:
 
 
 def _exported_as(file: Path) -> Family | None:
-    """The runtime that an exported model's file is for; None of other files."""
-    return next((family for family in families() if family.TARGET and family.matches(file)), None)
+    """The runtime whose file this is, by its ending too; None of other files."""
+    return next(
+        (family for family in families() if family.FILES and file.name.endswith(family.FILES[0]) and family.matches(file)),
+        None,
+    )
 
 
 def named(name: str) -> Family:

@@ -23,6 +23,7 @@ class Graph(Protocol):
 
     runtime: str
     signature: Signature
+    version: str | None  # of the runtime; None: that of the package of its name
 
     def __call__(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Runs it on one crop [1, ..] of its only input; outputs by name. UserError where it fails."""
@@ -33,7 +34,7 @@ class ForeignNetwork:
     """Implements `runtime.Exported`."""
 
     def __init__(self, graph: Graph, path: Path) -> None:
-        self.graph, self.path, self.runtime = graph, path, graph.runtime
+        self.graph, self.path, self.runtime, self.version = graph, path, graph.runtime, graph.version
         self.reading, self.card_from = card_of(path, graph.signature)
         self._check_input()
         size = self.reading.input.size

@@ -71,7 +71,7 @@ def reason_of(error: Exception) -> str:
 class OnnxGraph:
     """A network of another project; implements `foreign.network.Graph`."""
 
-    runtime = NAME
+    runtime, version = NAME, None
 
     def __init__(self, session: Any, path: Path) -> None:
         self.session, self.path = session, path

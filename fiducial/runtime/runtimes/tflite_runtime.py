@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class TfliteGraph:
 
     def __init__(self, path: Path, threads: int | None) -> None:
         openvino = openvino_runtime.library()
-        self.path = path
+        self.path, self.version = path, metadata.version("openvino")
         core = openvino.Core()
         try:
             model = core.read_model(path)

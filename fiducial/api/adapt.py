@@ -1,0 +1,39 @@
+"""`fiducial.adapt`: what `fiducial adapt` does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fiducial import folders
+from fiducial.api.arguments import path_of, source_of
+from fiducial.api.results import Run
+
+
+def adapt(
+    model: Any,
+    data: Any,
+    out: Any,
+    *,
+    images: Any = None,
+    category: str | None = None,
+    group: str | None = None,
+    strict: bool = False,
+    progress: bool = False,
+) -> Run:
+    """Gives a network that is there one's own points, by a linear map from its points that labels teach; trains nothing.
+
+    Args:
+        model: a file that runs without torch: another project's network (.onnx, .tflite, .task), an exported model, or the
+            name of one that comes along, such as "face".
+        data: labelled data as for `fiducial.fit`; five labelled instances in train are the least. The figures are of val.
+        out: a new folder, for the network's file with the map beside it; `fiducial.load(out)` runs it.
+
+    Raises UserError where the model is a run folder, or there are too few labels."""
+    from fiducial import distillation
+
+    folder = path_of(out, "out")
+    with folders.alone(folder):
+        made = distillation.adapt(
+            path_of(model, "model"), source_of(data, images, category, (), group), folder, strict=strict, bar=progress
+        )
+    return Run(figures=made.figures, lines=made.lines, folder=folder)
