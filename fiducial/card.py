@@ -19,6 +19,7 @@ MOST_SIDE = 4096  # px of the network's input
 MOST_PADDING = 100.0
 NOT_STATED = "not stated"
 FINDER = "finder"  # of a run's folder: the run of its finder
+MAP = ".map.json"  # beside a network's file: what makes the points of one's own labels of its points (`runtime.point_map`)
 USABLE = "usable"  # in `Card.metrics` of a finder: False = it found so little on val that it is not used
 PADDING = 1.25  # boxes are enlarged by this, and widened to the crop's aspect, before they are cut out
 BOX_SHARE = "train_box_share"  # in `Card.metrics`: the median box of the training data over its image's area

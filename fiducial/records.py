@@ -16,7 +16,6 @@ from typing import Any
 
 from fiducial import card, files
 from fiducial.errors import UserError, did_you_mean
-from fiducial.runtime import point_map
 
 NOT_RUNS = ("checkpoints", "tensorboard", "pictures", "predictions", "teacher", "frames", "shipped")  # folders in runs
 FIGURES = ("nme", "student_teacher_distance", "gain", "ap", "box_ap")  # the first that is there stands for a run
@@ -174,9 +173,13 @@ def _of_folder(place: Path, name: str, ms_of: dict[Path, dict[str, float]]) -> R
             return _of_comparison(place, name, kind, plan, ms_of)
     if (place / "recipe.json").is_file():
         return _of_run(place, name)
-    if (place / "metrics.json").is_file() and list(place.glob(f"*{point_map.ENDING}")):
+    if (place / "metrics.json").is_file() and list(place.glob(f"*{card.MAP}")):
         summary = files.read_object(place / "metrics.json", "metrics", "model", "map")
-        about = {"what": f"{Path(summary['model']).name}, {summary['map']}", "data": summary.get("data"), "split": summary.get("split")}
+        about = {
+            "what": f"{Path(summary['model']).name}, {summary['map']}",
+            "data": summary.get("data"),
+            "split": summary.get("split"),
+        }
         return Record(path=name, kind="adapt", **about, **_figure(summary))
     return None
 

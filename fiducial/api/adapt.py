@@ -14,6 +14,7 @@ def adapt(
     data: Any,
     out: Any,
     *,
+    views: int = 1,
     images: Any = None,
     category: str | None = None,
     group: str | None = None,
@@ -26,6 +27,7 @@ def adapt(
         model: a file that runs without torch: another project's network (.onnx, .tflite, .task), an exported model, or the
             name of one that comes along, such as "face".
         data: labelled data as for `fiducial.fit`; five labelled instances in train are the least. The figures are of val.
+        views: of each crop that the network is asked about, of whose answers the mean is taken: nearer, and as many times as slow.
         out: a new folder, for the network's file with the map beside it; `fiducial.load(out)` runs it.
 
     Raises UserError where the model is a run folder, or there are too few labels."""
@@ -33,7 +35,6 @@ def adapt(
 
     folder = path_of(out, "out")
     with folders.alone(folder):
-        made = distillation.adapt(
-            path_of(model, "model"), source_of(data, images, category, (), group), folder, strict=strict, bar=progress
-        )
+        source = source_of(data, images, category, (), group)
+        made = distillation.adapt(path_of(model, "model"), source, folder, views=views, strict=strict, bar=progress)
     return Run(figures=made.figures, lines=made.lines, folder=folder)

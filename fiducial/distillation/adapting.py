@@ -20,7 +20,7 @@ from fiducial.evaluation.evaluate import ModelEvaluation
 from fiducial.log import logger
 from fiducial.report import detector_report
 from fiducial.runtime import finder_file, point_map, runtime
-from fiducial.runtime.point_map import MapFile, MappedNetwork
+from fiducial.runtime.point_map import MappedNetwork
 from fiducial.runtime.runtime import Network
 from fiducial.training.fit import Data, load_data
 from fiducial.training.recipe import Recipe
@@ -37,20 +37,22 @@ class Adapted:
     lines: list[str]
 
 
-def adapt(model: Path, source: Source, out: Path, *, strict: bool = False, bar: bool = False) -> Adapted:
-    """Learns the map, and writes OUT: the network's files, the map, figures and their page. OUT is new or empty, but for its
-    lock.
+def adapt(
+    model: Path, source: Source, out: Path, *, views: int = 1, strict: bool = False, bar: bool = False
+) -> Adapted:
+    """Learns the map, and writes OUT, which is empty but for its lock: the network's files, the map, figures and their page.
+    The network is asked about `views` of each crop, now and whenever the file is run.
 
     Raises UserError for a run folder, whose network is to be exported first."""
     if any(not file.name.startswith(".") for file in out.iterdir()):
         raise UserError(out, "is not empty; expected a new folder")
     network, files_there = _network_of(model)
     data = load_data(source, Recipe(strict=strict))
-    found = NetworkTeacher(network).points_of(data.train, bar=bar)
+    found = NetworkTeacher(network, views).points_of(data.train, bar=bar)
     own, ours = network.card.spec.skeleton, data.train.skeleton
     learnt = learn(found, data.train, own, network.card.spec.size)
     licence = "; ".join(data.licences) or NOT_STATED
-    written = point_map.file_of(learnt, ours, own, learnt_from={"labels": licence})
+    written = point_map.file_of(learnt, ours, own, views=views, learnt_from={"labels": licence})
     written = replace(written, spread=_spread_of(MappedNetwork(network, written), data))
     for file in files_there:
         shutil.copyfile(file, out / file.name)
@@ -84,7 +86,8 @@ def _network_of(model: Path) -> tuple[Network, list[Path]]:
     """A model's network, without a map that it may have already, and the files to copy, the one that is loaded first."""
     if not runtime.is_exported(model):
         raise UserError(
-            model, "is a run folder; expected a file that runs without torch: `fiducial export` it first (or fit with --init)"
+            model,
+            "is a run folder; expected a file that runs without torch: `fiducial export` it first (or fit with --init)",
         )
     network = runtime.load(model, finder="no").network
     there = runtime.files_of(model)

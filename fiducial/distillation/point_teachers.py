@@ -21,12 +21,11 @@ from fiducial.progress import progress
 from fiducial.runtime import runtime
 from fiducial.runtime.foreign.network import METHOD as FOREIGN
 from fiducial.runtime.runtime import Network
+from fiducial.runtime.views import Views
 from fiducial.types import Instances, Keypoints, Skeleton
 
-VIEWS = 9  # of an instance that a network is asked about, fewer where there are many: its errors in them differ, their mean is better
+VIEWS = 9  # of an instance that a network is asked about, fewer where there are many
 ASKED = 15_000  # views in all
-BESIDE = 0.05  # of a box's sides, that those beside it differ by at most
-TINY = 1e-12  # where nothing was found
 SAME_BOX_IOU = 0.5  # a result without an annotation's id is of the instance whose box it overlaps by so much or more
 
 
@@ -79,19 +78,16 @@ def views(instances: int) -> int:
 
 @dataclass(frozen=True)
 class NetworkTeacher:
-    """Asks a network about the instances' crops, cut as the network wants them.
-
-    What a score says is known of networks with a card alone; of others all points count as found."""
+    """Asks a network about the instances' crops, cut as the network wants them. `views` of each [by how many instances there
+    are]."""
 
     network: Network
+    views: int | None = None
 
     @property
     def name(self) -> str:
-        return self.network.card.spec.backbone if self._has_scores else self.network.path.name
-
-    @property
-    def _has_scores(self) -> bool:
-        return self.network.card.spec.method == FOREIGN
+        is_foreign = self.network.card.spec.method == FOREIGN
+        return self.network.card.spec.backbone if is_foreign else self.network.path.name
 
     @property
     def licence(self) -> str:
@@ -102,23 +98,16 @@ class NetworkTeacher:
         return self.network.card.spec.skeleton
 
     def points_of(self, instances: Instances, *, bar: bool = False) -> Keypoints:
-        """Means over views of each instance, weighed by their scores: its box, then boxes a little beside it."""
-        number = views(len(instances))
-        if number > 1:
-            logger.info(f"{self.name}: asked about {number} views of each of {len(instances)} instances")
-        xy, score = (np.zeros((len(instances), len(self.skeleton.points), *more)) for more in ((2,), ()))
-        with progress("asking the teacher", len(instances) * number, "crops", bar=bar) as advance:
-            for draw in range(number):
-                jitter = BESIDE if draw else 0.0
-                for batch in InstanceCrops(
-                    instances=instances, spec=self.network.card.spec, box_jitter=jitter, draw=draw
-                ):
-                    points = self.network.predict(batch.image).mapped(geometry.invert(batch.image_to_crop))
-                    each = points.score.clip(0) if self._has_scores else np.ones(points.score.shape)
-                    xy[batch.row] += each[..., None] * points.xy
-                    score[batch.row] += each
-                    advance(len(batch.row))
-        return Keypoints(xy / np.maximum(score, TINY)[..., None], score / number)
+        asked = Views(self.network, self.views or views(len(instances)))
+        if asked.count > 1:
+            logger.info(f"{self.name}: asked about {asked.count} views of each of {len(instances)} instances")
+        found = nothing(len(instances), len(self.skeleton.points))
+        with progress("asking the teacher", len(instances), "instances", bar=bar) as advance:
+            for batch in InstanceCrops(instances=instances, spec=self.network.card.spec):
+                points = asked.predict(batch.image).mapped(geometry.invert(batch.image_to_crop))
+                found.xy[batch.row], found.score[batch.row] = points.xy, points.score
+                advance(len(batch.row))
+        return found
 
     def told(self) -> dict[str, Any]:
         path = self.network.path

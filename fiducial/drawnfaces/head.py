@@ -79,7 +79,9 @@ class Expression:
 class Head:
     """Holds a head in its own frame, and what lies on it."""
 
-    points: np.ndarray  # [68, 2] frontal layout; those of the jaw lie on its edge, `ABOVE_EDGE` below where people place them
+    points: (
+        np.ndarray
+    )  # [68, 2] frontal layout; those of the jaw lie on its edge, `ABOVE_EDGE` below where people place them
     outline: np.ndarray  # [columns, 3] closed, clockwise on the screen from point 0 over the crown
     relief: np.ndarray  # [bumps, 5]: x, y, two spreads, height
     compass: np.ndarray  # [3, n]: directions from the pole, ascending over -pi..pi; the outline's radius and z there

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from fiducial import config, geometry, text_files
-from fiducial.card import Card
+from fiducial.card import MAP, Card
 from fiducial.errors import UserError, expect
 from fiducial.geometry import Size
 from fiducial.runtime.export_card import ExportCard
+from fiducial.runtime.views import Views
 from fiducial.types import Keypoints, Skeleton, Spread
 
-ENDING = ".map.json"
 LARGEST_MB = 64.0
+MOST_VIEWS = 100
 DIGITS = 7  # that numbers are written with: a hundredth of a millionth of the box
 
 
@@ -81,9 +82,9 @@ def start(inputs: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def corrected(inputs: np.ndarray, places: np.ndarray, linear: Linear) -> np.ndarray:
     """Maps points in the frame: [n, k, 2] -> [n, m, 2]."""
-    flat = inputs.reshape(len(inputs), -1)
+    flat = inputs.reshape(len(inputs), 2 * inputs.shape[1])
     change = linear.offset + (flat - linear.centre) @ linear.weights
-    return start(inputs, places) + change.reshape(len(inputs), -1, 2)
+    return start(inputs, places) + change.reshape(len(inputs), len(places), 2)
 
 
 # ------------------------------------------------------------------------------------------------------------ the file
@@ -97,6 +98,7 @@ class MapFile:
     network_points: int
     places: tuple[int, ...]
     frame: Size
+    views: int = 1  # of a crop that the network is asked about
     centre: tuple[float, ...] = ()
     offset: tuple[float, ...] = ()
     weights: tuple[tuple[float, ...], ...] = ()  # none: by name alone
@@ -107,14 +109,17 @@ class MapFile:
 
     def __post_init__(self) -> None:
         k, m = self.network_points, len(self.skeleton.points)
-        expect(1 <= k, "network_points", k, "1 or more")
+        expect(k >= 1, "network_points", k, "1 or more")
+        expect(1 <= self.views <= MOST_VIEWS, "views", self.views, f"1 to {MOST_VIEWS}")
         fits = len(self.places) == m and all(-1 <= place < k for place in self.places)
         expect(fits, "places", f"{len(self.places)} numbers", f"{m} from -1 to {k - 1}, one a point of the skeleton")
-        expect(all(1 <= side for side in self.frame), "frame", self.frame, "sides of 1 or more")
+        expect(all(side >= 1 for side in self.frame), "frame", self.frame, "sides of 1 or more")
         if self.weights or self.centre or self.offset:
             shapes = (len(self.centre), len(self.offset), len(self.weights), {len(row) for row in self.weights})
             fits = shapes == (2 * k, 2 * m, 2 * k, {2 * m})
-            expect(fits, "weights", f"{len(self.weights)} rows", f"{2 * k} rows of {2 * m}, as many as points have x and y")
+            expect(
+                fits, "weights", f"{len(self.weights)} rows", f"{2 * k} rows of {2 * m}, as many as points have x and y"
+            )
         if self.spread is not None:
             expect(len(self.spread.scale) == m, "spread.scale", len(self.spread.scale), f"{m} numbers")
 
@@ -153,7 +158,7 @@ def file_of(learnt: PointMap, skeleton: Skeleton, network: Skeleton, **known: An
 
 def beside(model: Path) -> Path:
     """Names the file of the map of a network's file."""
-    return model.with_name(model.name.partition(".")[0] + ENDING)
+    return model.with_name(model.name.partition(".")[0] + MAP)
 
 
 def read(path: Path) -> MapFile:
@@ -169,7 +174,9 @@ class MappedNetwork:
         count = len(own.spec.skeleton.points)
         if count != written.network_points:
             where = beside(network.path)
-            raise UserError(where, f"maps {written.network_points} points, and {network.path.name} finds {count}: it is another's")
+            raise UserError(
+                where, f"maps {written.network_points} points, and {network.path.name} finds {count}: it is another's"
+            )
         self.network, self.map, self._written = network, written.map, written
         self.path, self.runtime = network.path, network.runtime
         spec = replace(own.spec, skeleton=written.skeleton, spread=written.spread)
@@ -178,6 +185,7 @@ class MappedNetwork:
         self.export = ExportCard(self.card, self.runtime, ("xy", "score"), crop="outside")
         size = own.spec.size
         middle = np.array([0.5, 0.5, 1 / own.spec.padding, 1 / own.spec.padding])
+        self._asked = Views(network, written.views)
         self._box = geometry.box_from_unit(middle, size)  # of every instance, on its crop
 
     def __getattr__(self, name: str) -> Any:
@@ -192,7 +200,7 @@ class MappedNetwork:
 
     def predict(self, crops: np.ndarray) -> Keypoints:
         """Finds the points in crops [n, h, w, 3] of the card's size."""
-        points = self.map(self.network.predict(crops), np.tile(self._box, (len(crops), 1)))
+        points = self.map(self._asked.predict(crops), np.tile(self._box, (len(crops), 1)))
         columns = (points.xy.astype(np.float32), points.score.astype(np.float32))
         if (told := self._written.spread) is None:
             return Keypoints(*columns)

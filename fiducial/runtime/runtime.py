@@ -318,7 +318,11 @@ def answer_once(path: str) -> Iterator[bool]:
 def _exported_as(file: Path) -> Family | None:
     """The runtime whose file this is, by its ending too; None of other files."""
     return next(
-        (family for family in families() if family.FILES and file.name.endswith(family.FILES[0]) and family.matches(file)),
+        (
+            family
+            for family in families()
+            if family.FILES and file.name.endswith(family.FILES[0]) and family.matches(file)
+        ),
         None,
     )
 

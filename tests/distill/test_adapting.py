@@ -18,7 +18,7 @@ from fiducial.card import Card, DetectorSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.runtime import point_map, runtime
-from fiducial.runtime.point_map import Linear, MappedNetwork, MapFile, PointMap
+from fiducial.runtime.point_map import Linear, MapFile, MappedNetwork, PointMap
 from fiducial.types import Keypoints, Skeleton
 
 OURS = Skeleton("ours", ("a", "b", "c"), flip_pairs=((0, 1),))
@@ -142,6 +142,18 @@ def test_what_travels_with_it(adapted, data):
     assert run.value == adapted["nme"]
 
 
+def test_several_views_are_asked_for_whenever_it_runs(shifted, data, tmp_path):
+    several = fiducial.adapt(shifted, data, tmp_path / "mine", views=5)
+    assert several["nme"] < 0.02
+    content = json.loads((tmp_path / "mine/net.map.json").read_text())
+    assert content["views"] == 5
+    crop = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    loaded = runtime.load(tmp_path / "mine").network
+    one, both = loaded.predict(crop[1:]), loaded.predict(crop)
+    np.testing.assert_allclose(both.xy[1:], one.xy, atol=1e-4)  # views don't depend on what else is asked
+    assert len(loaded.predict(crop[:0])) == 0
+
+
 def test_an_adapted_one_is_adapted_from_its_own_network(adapted, data, tmp_path):
     again = fiducial.adapt(adapted.folder, data, tmp_path / "again")
     assert again["nme"] == adapted["nme"]
@@ -187,6 +199,7 @@ def broken(name: str, value: object):
         (broken("offset", [1.0]), "weights"),
         (broken("weights", [[1.0]]), "weights"),
         (broken("frame", [0, 4]), "frame"),
+        (broken("views", 10**9), "views"),
         (broken("centre", [float("nan")] * 6), "centre|NaN"),
         (broken("skeleton", None), "skeleton"),
         (lambda content: [], "expected"),
@@ -207,5 +220,5 @@ def test_a_map_of_another_network_is_refused(adapted, tmp_path):
     written = point_map.file_of(replace(some_map(Size(64, 64))), OURS, THEIRS)
     assert isinstance(written, MapFile)
     fiducial.config.write_json(tmp_path / "net.map.json", written)
-    with pytest.raises(UserError, match="maps 4 points, and net.onnx finds 3"):
+    with pytest.raises(UserError, match=r"maps 4 points, and net\.onnx finds 3"):
         runtime.opened(tmp_path / "net.onnx")

@@ -18,6 +18,7 @@ from fiducial.distillation import point_map, point_teachers, pseudo_labels
 from fiducial.errors import UserError
 from fiducial.evaluation import metrics
 from fiducial.runtime import runtime
+from fiducial.runtime.point_map import frame_of
 from fiducial.training.recipe import Recipe
 from fiducial.types import Instances, Keypoints, Skeleton
 
@@ -96,7 +97,7 @@ def seen_otherwise(truth: Instances) -> Keypoints:
     """A teacher's points: seven mixtures of the labelled ones, each with a constant shift in the box."""
     mixture = np.random.default_rng(1).normal(size=(7, 4))
     mixture[-1] = 1 - mixture[:-1].sum(0)
-    square = point_map.square_of(truth.box_xywh)
+    square = frame_of(truth.box_xywh, point_map.UNIT)
     inside = point_map.geometry.transform(square, truth.xy.astype(np.float64))
     mixed = np.einsum("ij,njc->nic", mixture, inside) + 0.1
     xy = point_map.geometry.transform(point_map.geometry.invert(square), mixed)
@@ -139,9 +140,7 @@ def test_names_that_are_the_same_need_no_labels_and_are_kept_where_they_are_righ
     np.testing.assert_allclose(many(found, truth.box_xywh).xy, truth.xy, atol=1e-3)
     shifted = point_map.learn(Keypoints(xy + 2.0, found.score), truth, teacher)
     assert "corrects 4 points" in shifted.told()
-    assert (
-        shifted.cross_validated < few.measured_nme if hasattr(few, "measured_nme") else shifted.cross_validated < 0.02
-    )
+    assert shifted.cross_validated < 0.02
 
 
 def test_other_points_and_too_few_labels_are_refused():
@@ -178,11 +177,11 @@ class Unsure:
         self.card, self.path = self.inner.card, network
 
     def predict(self, crops: np.ndarray) -> Keypoints:
-        self.asked += 1
+        self.asked += len(crops)
         found = self.inner.predict(crops)
-        sure = self.asked % 3 == 1
-        noise = self.rng.normal(scale=1.0, size=found.xy.shape) if sure else 1000.0
-        return Keypoints(found.xy + noise, np.full(found.score.shape, 0.9 if sure else self.unsure))
+        sure = (np.arange(len(crops)) % 3 == 0)[:, None] | (point_teachers.VIEWS == 1)
+        noise = np.where(sure[..., None], self.rng.normal(scale=1.0, size=found.xy.shape), 1000.0)
+        return Keypoints(found.xy + noise, np.broadcast_to(np.where(sure, 0.9, self.unsure), found.score.shape))
 
 
 def test_errors_that_differ_between_views_are_less_in_the_mean(blobs, network, monkeypatch):
@@ -192,8 +191,8 @@ def test_errors_that_differ_between_views_are_less_in_the_mean(blobs, network, m
         monkeypatch.setattr(point_teachers, "VIEWS", views)
         unsure = Unsure(network)
         found = point_teachers.NetworkTeacher(unsure).points_of(instances)
-        assert unsure.asked == views  # a batch each
-        np.testing.assert_allclose(found.score, score)
+        assert unsure.asked == views * len(instances)
+        np.testing.assert_allclose(found.score, score, atol=1e-6)
         errors[views] = np.abs(found.xy - truth_of(blobs)).mean()
     assert errors[9] < 0.7 * errors[1], "the mean of the three of which it is sure: 1 / sqrt(3)"
 
@@ -204,7 +203,7 @@ def test_views_of_which_it_is_not_sure_do_not_count(blobs, network, unsure):
     instances = lesson(teacher_of(network), blobs, keep_labels=False).data.train
     found = point_teachers.NetworkTeacher(Unsure(network, unsure)).points_of(instances)
     assert np.abs(found.xy - truth_of(blobs)).max() < 10
-    np.testing.assert_allclose(found.score, 0.3)
+    np.testing.assert_allclose(found.score, 0.3, atol=1e-6)
 
 
 def test_of_many_instances_a_network_is_asked_about_fewer_views():

@@ -23,7 +23,15 @@ def adapt(
         ),
     ],
     data: Annotated[Path, typer.Argument(help="Labelled data as for fit; fifty labels are enough, five the least.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="A new folder: the network's file with the map beside it.")],
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="A new folder: the network's file with the map beside it.")
+    ],
+    views: Annotated[
+        int,
+        typer.Option(
+            min=1, max=100, help="Of each crop, whose answers' mean is taken: nearer, and as many times as slow."
+        ),
+    ] = 1,
     images: ImagesOption = None,
     category: CategoryOption = None,
     group: GroupOption = None,
@@ -40,4 +48,4 @@ def adapt(
     from fiducial.data.source import Source
 
     source = Source(data, images, category, (), group).here()
-    finish(fiducial.adapt(model, source, out, strict=strict, progress=has_bar(json_file)), json_file)
+    finish(fiducial.adapt(model, source, out, views=views, strict=strict, progress=has_bar(json_file)), json_file)

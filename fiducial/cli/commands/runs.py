@@ -16,7 +16,9 @@ ORDER = 78
 def runs(
     folder: Annotated[Path, typer.Argument(callback=existing, file_okay=False, help="Where runs lie, at any depth.")],
     data: Annotated[str | None, typer.Option(help="Only runs of data with this in its name.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only fit, finder, distill, adapt, compare, study or search.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only fit, finder, distill, adapt, compare, study or search.")
+    ] = None,
     sort: Annotated[str, typer.Option(help="figure, minutes, ms or path.")] = "figure",
     json_file: JsonOption = None,
 ) -> None:

@@ -71,7 +71,8 @@ def reason_of(error: Exception) -> str:
 class OnnxGraph:
     """A network of another project; implements `foreign.network.Graph`."""
 
-    runtime, version = NAME, None
+    runtime: str = NAME
+    version: str | None = None
 
     def __init__(self, session: Any, path: Path) -> None:
         self.session, self.path = session, path

@@ -78,7 +78,8 @@ class TfliteGraph:
 
     def __init__(self, path: Path, threads: int | None) -> None:
         openvino = openvino_runtime.library()
-        self.path, self.version = path, metadata.version("openvino")
+        self.path = path
+        self.version: str | None = metadata.version("openvino")
         core = openvino.Core()
         try:
             model = core.read_model(path)
