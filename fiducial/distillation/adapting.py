@@ -93,8 +93,7 @@ def _network_of(model: Path) -> tuple[Network, list[Path]]:
     there = runtime.files_of(model)
     finder = finder_file.beside(there[0])
     there = [*there, finder] if finder.is_file() and finder not in there else there
-    inner = network.network if isinstance(network, MappedNetwork) else network
-    return inner, [file for file in there if file != point_map.beside(there[0])]
+    return point_map.unmapped(network), [file for file in there if file != point_map.beside(there[0])]
 
 
 def _spread_of(network: MappedNetwork, data: Data) -> Any:

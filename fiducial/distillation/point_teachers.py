@@ -61,7 +61,7 @@ def is_one(path: Path) -> bool:
     """Tells whether a teacher's path means a teacher of points: a results file, or a network that runs without torch."""
     if path.suffix.lower() == ".json":
         return path.is_file()
-    return not path.is_dir() and runtime.is_exported(path)
+    return runtime.is_exported(path)
 
 
 def load(path: Path) -> PointTeacher:

@@ -161,7 +161,9 @@ def answer(row: dict[str, Any]) -> str:
     chosen, chance = float(np.mean(row[CHOSEN])), float(np.mean(row[CHANCE]))
     figures = f"{100 * chosen:.2f} % against {100 * chance:.2f} % by chance at {row['images']} images, difference "
     figures += f"{100 * row['difference']:+.2f} ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
-    if row["low"] <= 0 <= row["high"] or row["within_noise"]:
+    if row["within_noise"] and not row["low"] <= 0 <= row["high"]:
+        return f"Choosing and chance differ by no more than seeds do here: NME {figures}."
+    if row["low"] <= 0 <= row["high"]:
         return f"Choosing makes no difference that shows here: NME {figures}."
     return f"Choosing {'pays' if row['difference'] < 0 else 'harms'} here: NME {figures}."
 

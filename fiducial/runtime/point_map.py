@@ -166,6 +166,11 @@ def read(path: Path) -> MapFile:
     return config.from_dict(MapFile, text_files.read_json(path, LARGEST_MB), str(path))
 
 
+def unmapped(network: Any) -> Any:
+    """Gives the network behind a map; others as they are."""
+    return network.network if isinstance(network, MappedNetwork) else network
+
+
 class MappedNetwork:
     """A network with a map behind it; implements `runtime.Exported`. `network` is the one that finds its own points."""
 
@@ -182,7 +187,7 @@ class MappedNetwork:
         spec = replace(own.spec, skeleton=written.skeleton, spread=written.spread)
         licences = {self.path.name: own.licence, **(own.derived_from or {}), **written.learnt_from}
         self.card = replace(own, spec=spec, metrics={}, derived_from=licences)
-        self.export = ExportCard(self.card, self.runtime, ("xy", "score"), crop="outside")
+        self.export: ExportCard = replace(network.export, card=self.card)
         size = own.spec.size
         middle = np.array([0.5, 0.5, 1 / own.spec.padding, 1 / own.spec.padding])
         self._asked = Views(network, written.views)

@@ -23,8 +23,9 @@ from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.models.checkpoints import Plan
 from fiducial.models.detector import Detector
-from fiducial.runtime import bundled, runtime
+from fiducial.runtime import bundled, point_map, runtime
 from fiducial.runtime.export_card import ExportCard
+from fiducial.runtime.foreign.network import METHOD as FOREIGN
 from fiducial.runtime.runtime import Exported
 from fiducial.types import Skeleton
 
@@ -65,7 +66,7 @@ def along(skeleton: Skeleton) -> str | None:
 def plan_of(source: Path) -> Plan:
     """Takes the weights out of an exported file, under our names. Raises UserError where it is none of ONNX in fp32, and
     where a network of them does not answer as the file does."""
-    network = runtime.load(source).network
+    network = point_map.unmapped(runtime.load(source).network)
     export = getattr(network, "export", None)
     _refuse_others(source, network.runtime, export)
     spec = cast(ExportCard, export).card.spec
@@ -124,7 +125,7 @@ def renormalise(detector: Detector, crops: Tensor) -> None:
 
 
 def _refuse_others(source: Path, name: str, export: ExportCard | None) -> None:
-    if export is None:
+    if export is None or export.card.spec.method == FOREIGN:
         raise UserError(
             f"--init {source}", "is another project's network, made to be run; `--from` learns from its points"
         )

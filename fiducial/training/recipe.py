@@ -42,7 +42,7 @@ class OptimizerSpec:
 class UnlabelledSpec:
     """How images without labels are learnt from beside those that have some (`training/unlabelled.py`)."""
 
-    weight: float = 1.0  # of their loss beside that of the labels
+    weight: float = 0.2  # of their loss beside that of the labels
     share: float = 1.0  # unlabelled crops for each labelled one of a full batch
     start: float = 0.4  # share of all steps before which labels alone are learnt from
     rise: float = 0.2  # share of all steps in which the weight rises from 0 then
