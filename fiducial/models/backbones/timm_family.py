@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import pretrained as weights
-from fiducial.models.backbones import _untrained
+from fiducial.models.backbones import _self_calibrated, _untrained
 from fiducial.models.contracts import Backbone, Level
 from fiducial.models.pretrained import Pretrained
 
@@ -46,6 +46,8 @@ KIN: dict[str, tuple[str, dict[str, Any]]] = {
     "resnest101d": ("resnest101e", {"stem_width": 32}),
     "resnest200d": ("resnest200e", {"stem_width": 32}),
     "resnest269d": ("resnest269e", {"stem_width": 32}),
+    "scnet50": ("resnet50", {"block": _self_calibrated.Bottleneck}),
+    "scnet101": ("resnet101", {"block": _self_calibrated.Bottleneck}),
 }
 
 

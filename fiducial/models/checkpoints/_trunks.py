@@ -23,6 +23,7 @@ RESNESTS: dict[tuple[int, ...], str] = {
     (3, 24, 36, 3): "resnest200d",
     (3, 30, 48, 8): "resnest269d",
 }
+SCNETS = {"resnet50": "scnet50", "resnet101": "scnet101"}  # of self-calibrated convolutions
 RESNEXTS = {f"resnet{depth}": f"resnext{depth}_32x4d" for depth in (50, 101, 152)}  # of 32 groups
 VITS = {(spec.width, spec.depth): name for name, spec in vitpose.SPECS.items()}
 CSPNEXTS = {(spec.channels[0], spec.blocks): name for name, spec in cspnext.SPECS.items()}
@@ -61,7 +62,8 @@ def _hrnet(shapes: Shapes) -> Trunk | None:
 
 
 def _resnet(shapes: Shapes) -> Trunk | None:
-    """A ResNet, or one of its kin that timm has, too: ResNet-D (He et al., CVPR 2019), SE-ResNet, ResNeXt, ResNeSt."""
+    """A ResNet, or one of its kin that timm has, too: ResNet-D (He et al., CVPR 2019), SE-ResNet, ResNeXt, ResNeSt,
+    SCNet."""
     blocks = tuple(below(shapes, rf"layer{i}\.(\d+)\.") for i in range(1, 5))
     name = RESNETS.get((blocks, "layer1.0.conv3.weight" in shapes))
     convolution, is_deep = shapes.get("layer1.0.conv2.weight"), shapes.get("stem.0.conv.weight", ())[1:] == (3, 3, 3)
@@ -69,6 +71,8 @@ def _resnet(shapes: Shapes) -> Trunk | None:
         name = RESNESTS.get(blocks)
     elif name is None or (not is_deep and shapes.get("conv1.weight") != (64, 3, 7, 7)):
         return None
+    elif "layer1.0.scconv.k2.1.weight" in shapes and not is_deep:
+        name = SCNETS.get(name)
     elif convolution == (128, 4, 3, 3) and not is_deep:
         name = RESNEXTS.get(name)
     elif convolution != (64, 64, 3, 3):

@@ -35,6 +35,7 @@ from fiducial.data import skeletons  # noqa: E402
 from fiducial.errors import UserError  # noqa: E402
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import checkpoints, detector  # noqa: E402
+from fiducial.models.backbones import timm_family  # noqa: E402
 from fiducial.models.checkpoints import Contents, _reader  # noqa: E402
 from fiducial.types import Skeleton  # noqa: E402
 
@@ -175,6 +176,8 @@ LITERAL = {
     "resnext152_32x4d": {"layer3.35.conv2.weight": "layer3.35.conv2.weight"},
     "seresnet50": {"layer1.0.se_layer.conv1.conv.weight": "layer1.0.se.fc1.weight", "layer1.0.downsample.0.weight": "layer1.0.downsample.0.weight"},
     "resnext50_32x4d": {"layer1.0.conv2.weight": "layer1.0.conv2.weight"},
+    "scnet50": {"layer1.0.scconv.k2.2.weight": "layer1.0.scconv.k2.2.weight", "layer4.2.k1.0.weight": "layer4.2.k1.0.weight"},
+    "scnet101": {"layer3.22.scconv.k4.0.weight": "layer3.22.scconv.k4.0.weight"},
     "mobilenetv2_100_whole": {
         "conv1.conv.weight": "conv_stem.weight", "conv2.bn.weight": "bn2.weight",
         "layer1.0.conv.0.conv.weight": "blocks.0.0.conv_dw.weight", "layer1.0.conv.1.bn.weight": "blocks.0.0.bn2.weight",
@@ -197,7 +200,7 @@ KIN = {
     ],
 }  # fmt: skip
 KIN["resnest50d"] = KIN["resnest101d"] = KIN["resnet50d"]
-KIN["resnext152_32x4d"] = KIN["resnext50_32x4d"]
+KIN["scnet50"] = KIN["scnet101"] = KIN["resnext152_32x4d"] = KIN["resnext50_32x4d"]
 
 
 @pytest.mark.parametrize("backbone", LITERAL)
@@ -516,3 +519,10 @@ def test_without_counters_of_norms(rtmpose: State, tmp_path: Path):
     assert f"{len(bare)} of {len(bare)} tensors taken; missing: {len(rtmpose) - len(bare)} counters" in report
     torch.save(rtmpose, tmp_path / "b.pth")
     assert_same(loaded, detector.load_checkpoint(tmp_path / "b.pth")[0])
+
+
+def test_self_calibrated_convolutions_say_which_images_are_too_small_for_them():
+    network = timm_family.build("scnet50", "no").eval()
+    assert network(torch.zeros(1, 3, 128, 160))[0].shape == (1, 2048, 4, 5)
+    with pytest.raises(UserError, match="have 3x4 cells; give images of 128x128 or more"):
+        network(torch.zeros(1, 3, 128, 96))
