@@ -289,6 +289,8 @@ def _plan_of(data: Data, recipe: Recipe, given: Collection[str]) -> Run:
     """Plans a run and makes nothing."""
     from fiducial.training import fit as fitting
 
+    for problem in data.problems:
+        logger.warning(str(problem))
     figures = fitting.told_plan(data, recipe, given)
     table = [{name: str(value) for name, value in choice.items()} for choice in figures["plan"]]
     return Run(figures=figures, table=table, folder=Path())

@@ -190,19 +190,6 @@ def _pooled(thumbs: np.ndarray, side: int) -> np.ndarray:
     return thumbs.reshape(*thumbs.shape[:-2], side, step, side, step).mean((-3, -1))
 
 
-def same_files(pictures: Sequence[Picture], labelled: Labelled) -> list[Copy]:
-    """Finds images that are in two splits by their paths alone."""
-    first: dict[str, Picture] = {}
-    found = []
-    for picture in pictures:
-        if file_of(labelled.splits[picture.split].images, picture.row) is None:
-            continue  # its name is made up
-        one = first.setdefault(picture.name, picture)
-        if one is not picture and one.split != picture.split:
-            found.append(Copy(one, picture, "one file in two places", 1.0))
-    return found
-
-
 def all_copies(labelled: Labelled, pictures: Sequence[Picture], thumbs: np.ndarray) -> list[Copy]:
     """Finds images that are there twice, by bytes and by looks. Frames of one video by bytes alone: neighbours hardly differ; of
     others that look the same and have other labels it is doubtful."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.checks.finding import Finding, Labelled
+from fiducial.data.placing import size_of
 from fiducial.errors import UserError
 from fiducial.types import Instances
 
@@ -124,7 +125,8 @@ def _times(part: Instances, rows: np.ndarray, what: str) -> Instances:
     """Coordinates that were divided by the image's size; boxes too, where they look it."""
     if what != "image_size":
         raise ValueError(f"{what!r} is not image_size")
-    sizes = part.image_size[part.image_row][rows].astype(np.float64)
+    known = {row: size_of(part, row) for row in set(part.image_row[rows].tolist())}
+    sizes = np.array([known[row] for row in part.image_row[rows].tolist()], np.float64).reshape(-1, 2)
     return _enlarged(part, rows, sizes, np.abs(part.box_xywh[rows]).max(1) <= LARGEST_SHARE)
 
 

@@ -4,15 +4,18 @@ there. Asked of instances as they stand in a file, before what is wrong is left 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
 from fiducial import geometry
 from fiducial.checks.finding import Finding, Labelled
+from fiducial.data.checking import marks_of
 from fiducial.types import Instances
 
 FEWEST = 5  # instances from which a whole split is judged
 MOST_SHARE = 0.8  # of a split's instances, from which a fault is one of the split
+FOLLOW = 0.5  # correlation of boxes' middles with their points', for boxes that somebody drew
 BETTER = 1.5  # times as much of their boxes the points must take where these are read as corners
 SLACK = 0.25  # of a box's sides, by which points may lie outside of it
 FAR = 0.05  # of the image's side, from which a point outside of it is told of
@@ -26,10 +29,12 @@ def check_places(split: str, instances: Instances) -> list[Finding]:
     xy = np.where(np.isfinite(instances.xy), instances.xy, np.nan).astype(np.float64)
     known = (instances.visibility > 0) & np.isfinite(xy).all(-1)
     sizes = instances.image_size[instances.image_row].astype(np.float64)
-    if found := _unit(split, instances, xy, known, sizes):
-        return [found]
-    findings, missing = _missing(split, instances, xy, known, sizes)
-    known = known & ~missing
+    units, rows = _unit(split, instances, xy, known, sizes)
+    if rows.all():
+        return units
+    findings, missing = _missing(split, instances, xy, known & ~rows[:, None], sizes)
+    findings += units
+    known = known & ~missing & ~rows[:, None]
     findings += _outside(split, instances, xy, known, sizes)
     return findings + _boxes(split, instances, xy, known, sizes)
 
@@ -38,26 +43,32 @@ def _about(split: str, instances: Instances, row: int, points: np.ndarray, **tol
     return Labelled({split: instances}).finding(row, **told, points=points.tolist())  # type: ignore[arg-type]
 
 
-def _unit(split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, sizes: np.ndarray) -> Finding | None:
-    points = xy[known]
+def _unit(
+    split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, sizes: np.ndarray
+) -> tuple[list[Finding], np.ndarray]:
+    """Coordinates within 0..1, of all or of some; and which instances they are of, [n] bool."""
     large = (sizes.max(1) > 4) | (sizes.max(1) == 0)
-    if known.sum() < FEWEST or not large.all() or not ((points >= -0.05) & (points <= 1.05)).all():
-        return None
-    return Finding(
-        kind="unit_coordinates",
-        split=split,
-        confidence=0.99,
-        what=f"all {known.sum()} labelled points lie within 0..1: coordinates divided by the image's size; expected px",
-        proposal={"times": "image_size"},
-    )
+    within = (((xy >= -0.05) & (xy <= 1.05)).all(-1) | ~known).all(1)
+    told: dict[str, Any] = {"kind": "unit_coordinates", "proposal": {"times": "image_size"}}
+    if known.sum() >= FEWEST and large.all() and within.all():
+        what = (
+            f"all {known.sum()} labelled points lie within 0..1: coordinates divided by the image's size; expected px"
+        )
+        return [Finding(split=split, confidence=0.99, what=what, **told)], np.ones(len(xy), bool)
+    rows = large & within & (known.sum(1) >= 3) & (np.ptp(np.where(known[..., None], xy, 0.5), axis=1).max(-1) > 0)
+    what = "all of its points lie within 0..1, and others' do not: coordinates divided by the image's size; expected px"
+    found = [
+        _about(split, instances, int(row), np.flatnonzero(known[row]), confidence=0.95, what=what, **told)
+        for row in np.flatnonzero(rows)
+    ]
+    return found, rows
 
 
 def _missing(
     split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, sizes: np.ndarray
 ) -> tuple[list[Finding], np.ndarray]:
     """Points at (-1, -1), at (0, 0) far from the others, and piled up at one place of the image's edge."""
-    negative = known & (xy == -1).all(-1)
-    zero = known & (xy == 0).all(-1)
+    negative, zero = (known & marks for marks in marks_of(instances))
     with np.errstate(invalid="ignore"):
         spread = np.nanmax(np.where(known[..., None], xy, np.nan), axis=(1, 2), initial=0) > 0
     missing = negative | (zero & spread.reshape(-1, 1) & (zero.sum() >= 2))
@@ -141,7 +152,8 @@ def _boxes(split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, 
     could = given & (corners[:, 2:] > 0).all(1) & (inside_corners >= 0.99)
     findings = []
     fits, fits_corners = _fit(boxes, xy, known), _fit(corners, xy, known)
-    better = is_corner.sum() >= 0.3 * given.sum() or np.median(fits_corners[given]) > BETTER * np.median(fits[given])
+    tighter = np.median(fits_corners[given]) > BETTER * np.median(fits[given])
+    better = is_corner.sum() >= 0.3 * given.sum() or (tighter and _follow(corners[given], xy[given], known[given]))
     if given.sum() >= FEWEST and could.sum() >= MOST_SHARE * given.sum() and better:
         findings.append(
             Finding(
@@ -183,6 +195,15 @@ def _boxes(split: str, instances: Instances, xy: np.ndarray, known: np.ndarray, 
             )
         )
     return findings
+
+
+def _follow(boxes: np.ndarray, xy: np.ndarray, known: np.ndarray) -> bool:
+    """Tells whether the boxes' middles go with their points' from instance to instance: those of one box for all do not."""
+    middle = geometry.box_middle(boxes)
+    of_points = (xy * known[..., None]).sum(1) / known.sum(1)[:, None]
+    if min(middle.std(0).min(), of_points.std(0).min()) == 0:
+        return False
+    return all(np.corrcoef(middle[:, axis], of_points[:, axis])[0, 1] > FOLLOW for axis in (0, 1))
 
 
 def _fit(boxes: np.ndarray, xy: np.ndarray, known: np.ndarray) -> np.ndarray:

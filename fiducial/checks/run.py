@@ -60,13 +60,13 @@ def check(source: Source) -> Checked:
 
 
 def quick(splits: dict[str, Instances]) -> list[Finding]:
-    """Checks what can be checked without opening an image, of at most `QUICK_INSTANCES` of a split."""
+    """Checks what can be checked without decoding an image, of at most `QUICK_INSTANCES` of a split."""
     found: list[Finding] = []
     for split, part in splits.items():
         found += places.check_places(split, part)
     labelled = Labelled({split: _thinned(part) for split, part in splits.items()})
     pictures = copies.pictures_of(Labelled(splits))
-    found += copies.check_copies(copies.same_files(pictures, Labelled(splits)))
+    found += copies.check_copies(copies.same_bytes(pictures, Labelled(splits), across=True))
     found += leaks.check_leaks(pictures, {}, None)
     return ranked(found + check_shapes(labelled, with_images=False, told=set()))
 

@@ -142,14 +142,18 @@ def check(
     return replace(whole, visibility=whole.visibility.astype(np.uint8))
 
 
-def _without_marks(instances: Instances, findings: Findings) -> Instances:
-    """Takes as missing what tools write for a point that is not there and the file calls labelled: (-1, -1), and the exact
-    (0, 0), of px or of the canvas, where it is there more than once."""
+def marks_of(instances: Instances) -> tuple[np.ndarray, np.ndarray]:
+    """Finds labelled points at (-1, -1), and at the exact (0, 0), of px or of the canvas: [n, k] bool each."""
     xy, labelled = instances.xy, instances.visibility > 0
     sizes = instances.image_size[instances.image_row][:, None]
     shares = (sizes > 0).all(-1) & (xy == -sizes - 0.5).all(-1)  # (-1, -1) of the sides
-    negative = labelled & ((xy == -1).all(-1) | shares)
-    origin = labelled & ((xy == 0).all(-1) | (xy == -0.5).all(-1))
+    return labelled & ((xy == -1).all(-1) | shares), labelled & ((xy == 0).all(-1) | (xy == -0.5).all(-1))
+
+
+def _without_marks(instances: Instances, findings: Findings) -> Instances:
+    """Takes as missing what tools write for a point that is not there and the file calls labelled: (-1, -1), and the exact
+    (0, 0) where it is there more than once."""
+    negative, origin = marks_of(instances)
     marks = negative | origin if origin.sum() >= FEWEST_MARKS else negative
     if not marks.any():
         return instances

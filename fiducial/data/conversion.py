@@ -117,6 +117,7 @@ def _of_the_whole(read: Mapping[str, Instances], first: Instances, holds: Holds)
         "the names of points": not holds.names and not is_numbered,
         "the edges of the skeleton": not holds.edges and skeleton.edges != without.edges,
         "the pairs that change places in a mirror": not holds.pairs and skeleton.flip_pairs != without.flip_pairs,
+        f"which of {', '.join(skeleton.kinds)} each instance is": bool(skeleton.kinds),
         "the sigmas of OKS": not holds.sigmas and skeleton.sigmas != without.sigmas,
         "ids of images and annotations": not holds.ids and ids,
         "who is who from frame to frame": not holds.tracks and any(part.track is not None for part in read.values()),

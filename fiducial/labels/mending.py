@@ -10,7 +10,9 @@ from fiducial.checks import mend
 from fiducial.checks.finding import CERTAIN, Finding, Labelled
 from fiducial.data import annotations, checking, conversion
 from fiducial.data.source import Source
-from fiducial.types import Findings
+from fiducial.errors import UserError
+from fiducial.log import logger
+from fiducial.types import Findings, Instances
 
 LOG = "changes.csv"
 SIDES_CERTAIN = 0.99  # of left and right, since limbs cross and people turn their backs
@@ -37,14 +39,25 @@ def write(out: Path, findings: Sequence[Finding], source: Source) -> dict[str, s
     """Writes all splits of a set with the certain repairs, and `changes.csv`: name -> path. UserError where something is at
     `out`. Images are referred to where they lie."""
     certain = [finding for finding in findings if is_certain(finding)]
-    splits = {}
+    splits: dict[str, Instances] = {}
+    read: list[dict[str, str]] = []  # what changes by reading alone
     for split in annotations.own_splits(source):
         told = Findings(str(source.path))
         part, _ = annotations.read(source, split, told, carve=False)
         own = [one for one in certain if one.split == split or split in one.split.split(", ")]
         part = mend.mended(Labelled({split: part}), own)[0].splits[split]
-        splits[split] = checking.check(part, told, ignored=True)
+        part = checking.check(part, told, ignored=True)
+        read += [{"kind": "read", "split": split, "what": str(problem)} for problem in told.problems]
+        if len(part):
+            splits[split] = part
+        else:
+            logger.warning(
+                f"{split}: nothing is left of it once its faults are mended, so that the mended set has none"
+            )
+            read.append({"kind": "read", "split": split, "what": "nothing is left of it"})
+    if not splits:
+        raise UserError(source.path, "nothing is left of it once its faults are mended; nothing was written")
     conversion.write_splits(splits, out, "coco")
-    rows = [{**one.as_json(), "points": " ".join(one.points)} for one in certain]
+    rows = [*({**one.as_json(), "points": " ".join(one.points)} for one in certain), *read]
     files.write_text(out / LOG, files.csv_text(rows) if rows else "nothing was certain enough to be changed\n")
     return {"mended": str(out), "log": str(out / LOG)}

@@ -38,6 +38,23 @@ def test_unit_coordinates(raw):
     assert kinds(replace(raw, xy=raw.xy / 260)) == {"unit_coordinates"}
 
 
+def test_some_instances_in_unit_coordinates(raw):
+    xy = raw.xy.copy()
+    xy[[3, 8]] /= 260
+    found = [one for one in places.check_places("train", replace(raw, xy=xy)) if one.kind == "unit_coordinates"]
+    assert [(one.annotation_id, one.proposal) for one in found] == [
+        (4, {"times": "image_size"}),
+        (9, {"times": "image_size"}),
+    ]
+
+
+def test_marks_of_missing_points_in_shares_of_the_canvas(raw):
+    xy = raw.xy.copy()
+    xy[2, 1] = (-260.5, -200.5)  # YOLO's (-1, -1)
+    [finding] = places.check_places("train", replace(raw, xy=xy))
+    assert (finding.kind, finding.annotation_id) == ("missing_as_label", 3)
+
+
 def test_corner_boxes_of_a_set_and_of_one(raw):
     x, y, w, h = raw.box_xywh.T
     corners = np.stack([x, y, x + w, y + h], axis=1)
@@ -49,6 +66,14 @@ def test_corner_boxes_of_a_set_and_of_one(raw):
     [finding] = places.check_places("train", replace(raw, box_xywh=one, image_size=np.full((30, 2), 180, np.int32)))
     assert (finding.kind, finding.annotation_id) == ("corner_box", row + 1)
     assert finding.proposal["box"] == pytest.approx(raw.box_xywh[row].tolist(), abs=0.01)
+
+
+def test_one_wide_box_for_all_is_none_in_corners(raw):
+    """It holds all points, and so does what its numbers are as corners, more tightly."""
+    xy = raw.xy - raw.xy.min((0, 1)) + 100
+    far = float(xy.max()) + 1
+    boxes = np.tile([90.0, 90.0, far, far], (30, 1))
+    assert places.check_places("train", replace(raw, xy=xy, box_xywh=boxes, image_size=np.full((30, 2), 900))) == []
 
 
 def test_boxes_that_miss_their_points(raw):
@@ -233,7 +258,10 @@ def test_the_quick_half_tells_of_shapes_and_reads_no_image(folder):
     (folder / "images" / "train_5b.png").rename(folder / "images" / "train_5b.hidden")
     found = checks.quick(dict(checked.splits.instances))
     (folder / "images" / "train_5b.hidden").rename(folder / "images" / "train_5b.png")
-    assert [(finding.kind, finding.annotation_id) for finding in found] == [("left_right", 11)]
+    assert [(finding.kind, finding.annotation_id) for finding in found] == [
+        ("duplicate", None),
+        ("left_right", 11),
+    ]
 
 
 def test_the_corrected_set_is_sound_and_the_page_shows_both(folder, tmp_path, run):
@@ -251,7 +279,9 @@ def test_the_corrected_set_is_sound_and_the_page_shows_both(folder, tmp_path, ru
         "val": 19,
     }  # but the one of another size
     log = (tmp_path / "mended" / "changes.csv").read_text()
-    assert [line.split(",")[0] for line in log.splitlines()[1:]] == ["duplicate", "left_right"]
+    kinds = [line.split(",")[0] for line in log.splitlines()[1:]]
+    assert kinds[:2] == ["duplicate", "left_right"]
+    assert set(kinds[2:]) == {"read"}, "what was assumed when it was read"
     code, _, err = run("data", "check", folder, "--fix", tmp_path / "mended")
     assert code == 2
     assert "is there already" in err
@@ -275,3 +305,25 @@ def test_the_set_is_shown_in_ten_lines_as_json_and_as_a_page(folder, tmp_path, r
     page = (tmp_path / "shown.html").read_text()
     assert page.count("data:image/jpeg") == 24
     assert all(name in page for name in ("left_knee", "Sizes and directions", "unknown"))
+
+
+def test_a_split_of_which_nothing_is_left_is_left_out(folder, tmp_path, run):
+    """All images of val are those of train."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    content = json.loads((folder / "annotations" / "train.json").read_text())
+    for split in ("train", "val"):
+        kept = {**content, "images": content["images"][:8], "annotations": content["annotations"][:8]}
+        for image in kept["images"]:
+            data = (folder / "images" / image["file_name"]).read_bytes()
+            (tmp_path / "images" / f"{split}_{image['file_name']}").write_bytes(data)
+        kept["images"] = [{**image, "file_name": f"{split}_{image['file_name']}"} for image in kept["images"]]
+        (tmp_path / "annotations" / f"{split}.json").write_text(json.dumps(kept))
+    code, _, err = run("data", "check", tmp_path, "--fix", tmp_path / "mended")
+    assert code == 0, err
+    assert "val: nothing is left of it" in err
+    assert not (tmp_path / "mended" / "annotations" / "val.json").exists()
+    assert "nothing is left of it" in (tmp_path / "mended" / "changes.csv").read_text()
+    code, _, err = run("fit", tmp_path, "--out", tmp_path / "run", "--minutes", "0.1", "--finder", "no")
+    assert code == 2
+    assert "the same bytes" in err

@@ -468,3 +468,34 @@ def test_points_are_those_of_the_upright_image(tmp_path: Path, samples: dict[str
     assert not checking.without_notes(problems)
     assert instances.image_size[instances.image_row[1]].tolist() == [width, height]
     assert instances.xy.round(3).reshape(4, -1).tolist() == [xy for _, xy in samples[name]]
+
+
+def test_what_data_yaml_does_not_say_of_its_labels_is_told(tmp_path: Path, samples: dict[str, list]) -> None:
+    """A class that `names` has not, a split whose folder is not there, a name of a point that is there twice."""
+    root = tmp_path / "set"
+    battery.write_yolo_pose(root)
+    label = root / "labels" / "test" / "face_1.txt"
+    label.write_text("7" + label.read_text()[1:])
+    settings = "test: images/test\nval: ../images/nowhere\nkpt_shape: [4, 3]\nnames: [cat]\n"
+    (root / "data.yaml").write_text(settings)
+    rows, wrong, notes = read(root)
+    assert rows == [samples["yolo"][i] for i in (0, 2, 3)]
+    assert "face_1.txt: line 1: class 7 is none of the 1 that `names` has; left out" in wrong
+    assert "val: names ../images/nowhere, where no labels are" in notes
+    (root / "data.yaml").write_text(f"{settings}kpt_names: {{0: [a, b, a, d]}}\n")
+    with pytest.raises(UserError, match="kpt_names: 'a' stands there twice"):
+        read(root)
+
+
+def test_unknown_pairs_are_not_written_as_none(tmp_path: Path) -> None:
+    """Where there is no flip_idx, Ultralytics mirrors no image; its identity would say that no points change names."""
+    from fiducial.data import conversion
+    from fiducial.data.source import Source
+
+    battery.write_yolo_pose(tmp_path / "set")
+    (tmp_path / "set" / "data.yaml").write_text("test: images/test\nkpt_shape: [4, 3]\n")
+    instances, _ = annotations.load(Source(tmp_path / "set"), "test")
+    assert instances.skeleton.flip_pairs is None
+    lost = conversion.write_splits({"test": instances}, tmp_path / "out", "yolo")
+    assert "flip_idx" not in (tmp_path / "out" / "data.yaml").read_text()
+    assert any("flip_idx is left out" in line for line in lost)

@@ -112,9 +112,8 @@ def write_file(instances: Instances, file: Path, placing: Placing) -> list[str]:
     images = instances.images
     sizes = [size_of(instances, row) for row in range(len(images))]
     image_ids, ids = _ids(instances.image_id), _ids(instances.annotation_id)
-    keypoints = np.concatenate([_rounded(instances.xy), instances.visibility[..., None]], -1).reshape(
-        len(instances), -1
-    )
+    each = np.concatenate([_rounded(instances.xy), instances.visibility[..., None]], -1)
+    keypoints = each.reshape(len(instances), 3 * each.shape[1])
     counted = instances.labelled.sum(1) * ~(instances.ignored & ~instances.crowd)
     content: dict[str, Any] = {
         "images": [

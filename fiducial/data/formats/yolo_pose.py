@@ -7,6 +7,7 @@ here."""
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     findings.source = str(file)
     settings = _settings(file)
     points, width = _shape(settings, file)
+    class_names = _names(settings)
     labels, classes, names, sizes = [], [], [], []
     for label_file in label_files:
         picture = _picture_of(label_file, images)
@@ -84,6 +86,10 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
             except ValueError as error:
                 findings.add(f"line {number}", f"{error}; left out", str(label_file))
                 continue
+            if class_names and str(class_number) not in class_names:
+                told = f"class {class_number} is none of the {len(class_names)} that `names` has; left out"
+                findings.add(f"line {number}", told, str(label_file))
+                continue
             labels.append(Label(len(names), len(labels), *instance))
             classes.append(class_number)
         names.append(os.path.relpath(picture, file.parent))
@@ -93,11 +99,8 @@ def read(root: Path, files: Sequence[Path], images: Path | None, category: str |
     if not chosen:
         reason = summary(findings.wrong) or "they have no line" + (f" of class {category!r}" if labels else "")
         raise UserError(file, f"none of its {len(label_files)} label files could be used: {reason}")
-    named = _of_class(settings.get("kpt_names"), wanted, settings) or list(skeletons.numbered(points))
-    if not all(isinstance(name, str) for name in named):
-        raise UserError(file, f"kpt_names: expected a list of {points} names, got {shown(named)}")
-    if len(named) != points:
-        raise UserError(file, f"kpt_names has {len(named)} names, kpt_shape says {points} points")
+    findings.note(*_not_there(settings, file))
+    named = _names_of_points(settings, wanted, points, file)
     indices = [_whole(index, file, "flip_idx") for index in _of_class(settings.get("flip_idx"), wanted, settings)]
     skeleton, notes = skeletons.complete("points", named, where=f"{file}: flip_idx", flip_indices=indices or None)
     findings.note(*notes)
@@ -109,6 +112,16 @@ def _yaml_file(path: Path) -> Path | None:
     files = [path] if os.path.isfile(path) else [*sorted(path.glob("*.yaml")), *sorted(path.glob("*.yml"))]
     texts = ((file, text_files.read_text(file)) for file in files if file.suffix in (".yaml", ".yml"))
     return next((file for file, text in texts if "kpt_shape" in text), None)
+
+
+def _not_there(settings: dict[str, Any], file: Path) -> list[str]:
+    """What data.yaml names and is not there, of the splits beside those that are."""
+    entries = [(split, entry) for split in (*SPLITS, "valid") for entry in _texts(settings.get(split))]
+    return [
+        f"{split}: names {entry}, where no labels are"
+        for split, entry in entries
+        if _place(entry, settings, file) is None
+    ]
 
 
 def _settings(file: Path) -> dict[str, Any]:
@@ -147,18 +160,26 @@ def _is_given(text: str) -> bool:
 def _label_files(entry: str, settings: dict[str, Any], file: Path) -> list[Path]:
     """Label files of an entry such as images/train, relative to `path`, which often is another machine's, or to
     data.yaml itself. What is relative means data.yaml's folder."""
+    place = _place(entry, settings, file)
+    if place is None or os.path.isdir(place):
+        return [] if place is None else _texts_under(place, file)
+    listed = [line.strip() for line in text_files.read_text(place).splitlines() if line.strip()]
+    labels = [_label_of(place.parent / picture) for picture in listed]
+    return [label for label in labels if os.path.isfile(label)]
+
+
+def _place(entry: str, settings: dict[str, Any], file: Path) -> Path | None:
+    """The folder of an entry's labels, or its list of pictures; None where there is neither."""
     for base in (file.parent.joinpath(*_texts(settings.get("path"))), file.parent):
         pictures = base / entry
         if entry.startswith("../") and not pictures.exists():  # as Roboflow writes it, which the trainers take so
             pictures = base / entry.removeprefix("../")
-        if pictures.suffix == ".txt" and os.path.isfile(pictures):  # a list of pictures
-            listed = [line.strip() for line in text_files.read_text(pictures).splitlines() if line.strip()]
-            labels = [_label_of(pictures.parent / picture) for picture in listed]
-            return [label for label in labels if os.path.isfile(label)]
+        if pictures.suffix == ".txt" and os.path.isfile(pictures):
+            return pictures
         folder = _label_of(pictures / "x").parent
         if os.path.isdir(folder):
-            return _texts_under(folder, file)
-    return []
+            return folder
+    return None
 
 
 def _texts_under(folder: Path, file: Path) -> list[Path]:
@@ -223,6 +244,18 @@ def _of_class(entry: Any, number: int | None, settings: dict[str, Any]) -> list[
     return entry if isinstance(entry, list) else []
 
 
+def _names_of_points(settings: dict[str, Any], wanted: int | None, points: int, file: Path) -> list[str]:
+    named = _of_class(settings.get("kpt_names"), wanted, settings) or list(skeletons.numbered(points))
+    if not all(isinstance(name, str) for name in named):
+        raise UserError(file, f"kpt_names: expected a list of {points} names, got {shown(named)}")
+    if len(named) != points:
+        raise UserError(file, f"kpt_names has {len(named)} names, kpt_shape says {points} points")
+    twice = next((name for name, times in Counter(named).items() if times > 1), None)
+    if twice is not None:
+        raise UserError(file, f"kpt_names: {twice!r} stands there twice; expected a name of its own for each point")
+    return named
+
+
 def _instance(line: str, points: int, width: int, size: Size) -> tuple[int, np.ndarray, np.ndarray]:
     """Class, [k, 3] px and the box."""
     fields = line.split()
@@ -268,6 +301,10 @@ def write_folder(read: Mapping[str, Instances], placing: Placing) -> list[str]:
     whole_files.write_text(placing.folder / "data.yaml", yaml_file.text(_settings_of(skeleton, read)))
     lost = [f"{outside} points outside their images are written as missing"] if outside else []
     lost += [f"{cut} boxes are cut at the edges of their images"] if cut else []
+    if skeleton.flip_pairs is None:
+        lost.append(
+            "which points change names in a mirror is not known: flip_idx is left out, and the format's trainer mirrors nothing"
+        )
     return lost + (["it has no val, which the format's own trainer asks for"] if "val" not in read else [])
 
 
@@ -279,5 +316,5 @@ def _settings_of(skeleton: Skeleton, read: Mapping[str, Instances]) -> dict[str,
     count = len(skeleton.points)
     settings: dict[str, Any] = {split: f"images/{split}" for split in read}
     settings |= {"kpt_shape": [count, 3], "names": {0: skeleton.name}, "kpt_names": {0: list(skeleton.points)}}
-    order = np.arange(count) if skeleton.flip_pairs is None else skeleton.flip_order
-    return {**settings, "flip_idx": order.tolist()}
+    # Where there is no flip_idx, the format's own trainer mirrors no image.
+    return settings if skeleton.flip_pairs is None else {**settings, "flip_idx": skeleton.flip_order.tolist()}
