@@ -159,8 +159,9 @@ def fit(
         return _in_folds(own, source, folder, chosen, folds, given=given, asked=asked, **at)
     pool = _pool_of(unlabelled, chosen, by_labels, has_teacher=teacher is not None)
     if isinstance(data, Instances):
-        whole = _splits(data, val, chosen, by_labels)
-        own = _data_of(*whole, chosen)
+        _need_labels(by_labels, chosen.method)
+        whole = splits_of(data, val, chosen.seed)
+        own = data_of(*whole, chosen)
         if plan_only:
             return _plan_of(own, chosen, given or ())
         finding, chosen = _finding(fitting.Data(*whole, []), chosen, options, *finder_words)
@@ -186,7 +187,7 @@ def fit(
 
 def _pool_for_folds(data: Instances, val: Instances | None, recipe: Recipe) -> Data:
     """Gives instances in memory as what folds are made of, all in `train`."""
-    own = _data_of(data, data if val is None else val, recipe)
+    own = data_of(data, data if val is None else val, recipe)
     return own if val is not None else replace(own, validation=own.validation.select(np.zeros(0, np.int64)))
 
 
@@ -296,7 +297,7 @@ def _plan_of(data: Data, recipe: Recipe, given: Collection[str]) -> Run:
     return Run(figures=figures, table=table, folder=Path())
 
 
-def _data_of(train: Instances, whole: Instances, recipe: Recipe) -> Data:
+def data_of(train: Instances, whole: Instances, recipe: Recipe) -> Data:
     """Gives the data of a run on instances in memory."""
     from fiducial.training.fit import Data
 
@@ -311,13 +312,14 @@ def _data_of(train: Instances, whole: Instances, recipe: Recipe) -> Data:
     return Data(parts[0], parts[1], [], whole)
 
 
-def _splits(data: Instances, val: Instances | None, recipe: Recipe, by_labels: bool) -> tuple[Instances, Instances]:
-    """Gives train and val of instances in memory."""
+def _need_labels(by_labels: bool, method: str) -> None:
     if not by_labels:
-        raise UserError(
-            "method", f"{recipe.method!r} learns from videos, not from labelled instances; give it their path"
-        )
-    return _split(data, recipe.seed) if val is None else (data, val)
+        raise UserError("method", f"{method!r} learns from videos, not from labelled instances; give it their path")
+
+
+def splits_of(data: Instances, val: Instances | None, seed: int) -> tuple[Instances, Instances]:
+    """Gives train and val of instances in memory."""
+    return _split(data, seed) if val is None else (data, val)
 
 
 def _split(instances: Instances, seed: int) -> tuple[Instances, Instances]:

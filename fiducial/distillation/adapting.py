@@ -22,8 +22,8 @@ from fiducial.report import detector_report
 from fiducial.runtime import finder_file, point_map, runtime
 from fiducial.runtime.point_map import MappedNetwork
 from fiducial.runtime.runtime import Network
-from fiducial.training.fit import Data, load_data
-from fiducial.training.recipe import Recipe
+from fiducial.training.fit import Data
+from fiducial.types import Instances
 
 PAGE, METRICS = "report.html", "metrics.json"
 
@@ -38,16 +38,22 @@ class Adapted:
 
 
 def adapt(
-    model: Path, source: Source, out: Path, *, views: int = 1, strict: bool = False, bar: bool = False
+    model: Path,
+    data: Data,
+    truth: Source | Instances,
+    out: Path,
+    *,
+    views: int = 1,
+    strict: bool = False,
+    bar: bool = False,
 ) -> Adapted:
-    """Learns the map, and writes OUT, which is empty but for its lock: the network's files, the map, figures and their page.
+    """Learns the map on the train of `data`, measures it on `truth`, and writes OUT, which is empty but for its lock: the network's files, the map, figures and their page.
     The network is asked about `views` of each crop, now and whenever the file is run.
 
     Raises UserError for a run folder, whose network is to be exported first."""
     if any(not file.name.startswith(".") for file in out.iterdir()):
         raise UserError(out, "is not empty; expected a new folder")
     network, files_there = _network_of(model)
-    data = load_data(source, Recipe(strict=strict))
     found = NetworkTeacher(network, views).points_of(data.train, bar=bar)
     own, ours = network.card.spec.skeleton, data.train.skeleton
     learnt = learn(found, data.train, own, network.card.spec.size)
@@ -58,7 +64,7 @@ def adapt(
         shutil.copyfile(file, out / file.name)
     file = out / files_there[0].name
     config.write_json(point_map.beside(file), written)
-    result = evaluate.evaluate_model(file, source, "val", strict=strict)
+    result = evaluate.evaluate_model(file, truth, "val", strict=strict)
     summary = {
         **result.summary,
         "map": learnt.told(),
@@ -67,7 +73,7 @@ def adapt(
         "problems": [*map(str, data.problems), *result.summary["problems"]],
     }
     config.write_json(out / METRICS, summary)
-    detector_report.write_evaluation(out / PAGE, result, file, source.path, "val")
+    detector_report.write_evaluation(out / PAGE, result, file, Path(result.summary["data"]), "val")
     lines = [f"made of the network's points: {learnt.told()}"]
     if learnt.cross_validated is not None:
         lines[0] += f"; cross-validated on train, NME {learnt.cross_validated:.4f}"

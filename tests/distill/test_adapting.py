@@ -18,6 +18,7 @@ from fiducial.card import Card, DetectorSpec
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.runtime import point_map, runtime
+from fiducial.runtime.export_card import ExportCard
 from fiducial.runtime.point_map import Linear, MapFile, MappedNetwork, PointMap
 from fiducial.types import Keypoints, Skeleton
 
@@ -33,6 +34,10 @@ class Sees:
     xy: np.ndarray  # [n, 4, 2] px of the crops
     path: Path = Path("net.onnx")
     runtime: str = "onnxruntime"
+
+    @property
+    def export(self) -> ExportCard:
+        return ExportCard(self.card, self.runtime, ("xy", "score"))
 
     def predict(self, crops: np.ndarray) -> Keypoints:
         return Keypoints(self.xy[: len(crops)], np.ones((len(crops), 4)))
@@ -152,6 +157,14 @@ def test_several_views_are_asked_for_whenever_it_runs(shifted, data, tmp_path):
     one, both = loaded.predict(crop[1:]), loaded.predict(crop)
     np.testing.assert_allclose(both.xy[1:], one.xy, atol=1e-4)  # views don't depend on what else is asked
     assert len(loaded.predict(crop[:0])) == 0
+
+
+def test_instances_of_a_program(adapted, shifted, data, tmp_path):
+    train, val = (fiducial.Instances.read(data, split) for split in ("train", "val"))
+    of_arrays = fiducial.adapt(shifted, train, tmp_path / "mine", val=val)
+    assert of_arrays["nme"] == pytest.approx(adapted["nme"])
+    with pytest.raises(UserError, match="val"):
+        fiducial.adapt(shifted, data, tmp_path / "other", val=val)
 
 
 def test_an_adapted_one_is_adapted_from_its_own_network(adapted, data, tmp_path):
