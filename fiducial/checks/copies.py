@@ -69,8 +69,9 @@ def pictures_of(labelled: Labelled) -> list[Picture]:
 
 def same_bytes(pictures: Sequence[Picture], labelled: Labelled, *, across: bool = False) -> list[Copy]:
     """Finds images whose files are the same one or hold the same bytes, of which whole files are read of those alone that end
-    alike. Images that are in no file have none to compare. across: of two splits only."""
-    alike = [[picture for picture in pictures if _is_there(_file(picture, labelled))]]
+    alike. Files that are not there are compared by their names, and images that are in none not at all. across: of two splits
+    only."""
+    alike = [[picture for picture in pictures if _file(picture, labelled) != Path()]]
     for told in (_length, _end, _bytes):
         groups: dict[Hashable, list[Picture]] = defaultdict(list)
         for number, several in enumerate(alike):
@@ -90,22 +91,20 @@ def _file(picture: Picture, labelled: Labelled) -> Path:
     return file_of(labelled.splits[picture.split].images, picture.row) or Path()
 
 
-def _is_there(path: Path) -> bool:
-    return os.path.isfile(path)
+def _length(path: Path) -> int | Path:
+    return os.stat(path).st_size if os.path.isfile(path) else path
 
 
-def _length(path: Path) -> int:
-    return os.stat(path).st_size
-
-
-def _end(path: Path) -> bytes:
+def _end(path: Path) -> bytes | Path:
+    if not os.path.isfile(path):
+        return path
     with open(path, "rb") as file:
-        file.seek(max(0, _length(path) - END_BYTES))
+        file.seek(max(0, os.stat(path).st_size - END_BYTES))
         return file.read(END_BYTES)
 
 
-def _bytes(path: Path) -> str:
-    return files.digest([path.read_bytes()])
+def _bytes(path: Path) -> str | Path:
+    return files.digest([path.read_bytes()]) if os.path.isfile(path) else path
 
 
 def thumbnails(pictures: Sequence[Picture], labelled: Labelled) -> np.ndarray:

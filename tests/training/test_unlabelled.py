@@ -370,7 +370,7 @@ def test_a_folder_of_images_from_the_command_line(blobs: Path, tmp_path: Path, r
     assert "nothing was learnt from the 80 unlabelled crops" in said
     figures = json.loads((out / "metrics.json").read_text())["unlabelled"]
     assert figures == {"crops": 80, "first_epoch": None, "last_epoch": None, "kept": 0.0}
-    assert json.loads((out / "recipe.json").read_text())["recipe"]["unlabelled"]["weight"] == 1.0
+    assert json.loads((out / "recipe.json").read_text())["recipe"]["unlabelled"]["weight"] == 0.2
     assert "unlabelled crops" in (out / "report.html").read_text()
 
 

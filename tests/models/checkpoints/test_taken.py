@@ -177,7 +177,6 @@ LITERAL = {
     "seresnet50": {"layer1.0.se_layer.conv1.conv.weight": "layer1.0.se.fc1.weight", "layer1.0.downsample.0.weight": "layer1.0.downsample.0.weight"},
     "resnext50_32x4d": {"layer1.0.conv2.weight": "layer1.0.conv2.weight"},
     "scnet50": {"layer1.0.scconv.k2.2.weight": "layer1.0.scconv.k2.2.weight", "layer4.2.k1.0.weight": "layer4.2.k1.0.weight"},
-    "scnet101": {"layer3.22.scconv.k4.0.weight": "layer3.22.scconv.k4.0.weight"},
     "mobilenetv2_100_whole": {
         "conv1.conv.weight": "conv_stem.weight", "conv2.bn.weight": "bn2.weight",
         "layer1.0.conv.0.conv.weight": "blocks.0.0.conv_dw.weight", "layer1.0.conv.1.bn.weight": "blocks.0.0.bn2.weight",
@@ -200,7 +199,7 @@ KIN = {
     ],
 }  # fmt: skip
 KIN["resnest50d"] = KIN["resnest101d"] = KIN["resnet50d"]
-KIN["scnet50"] = KIN["scnet101"] = KIN["resnext152_32x4d"] = KIN["resnext50_32x4d"]
+KIN["scnet50"] = KIN["resnext152_32x4d"] = KIN["resnext50_32x4d"]
 
 
 @pytest.mark.parametrize("backbone", LITERAL)
