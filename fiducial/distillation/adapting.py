@@ -47,8 +47,9 @@ def adapt(
     strict: bool = False,
     bar: bool = False,
 ) -> Adapted:
-    """Learns the map on the train of `data`, measures it on `truth`, and writes OUT, which is empty but for its lock: the network's files, the map, figures and their page.
-    The network is asked about `views` of each crop, now and whenever the file is run.
+    """Learns the map on the train of `data`, measures it on `truth`, and writes OUT, which is empty but for its lock: the
+    network's files, the map, figures and their page. The network is asked about `views` of each crop, now and whenever the
+    file is run.
 
     Raises UserError for a run folder, whose network is to be exported first."""
     if any(not file.name.startswith(".") for file in out.iterdir()):

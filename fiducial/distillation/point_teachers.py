@@ -79,15 +79,18 @@ def views(instances: int) -> int:
 @dataclass(frozen=True)
 class NetworkTeacher:
     """Asks a network about the instances' crops, cut as the network wants them. `views` of each [by how many instances there
-    are]."""
+    are]. What a score says is known of networks with a card of another project alone; of others all points count as found."""
 
     network: Network
     views: int | None = None
 
     @property
     def name(self) -> str:
-        is_foreign = self.network.card.spec.method == FOREIGN
-        return self.network.card.spec.backbone if is_foreign else self.network.path.name
+        return self.network.card.spec.backbone if self._has_scores else self.network.path.name
+
+    @property
+    def _has_scores(self) -> bool:
+        return self.network.card.spec.method == FOREIGN
 
     @property
     def licence(self) -> str:
@@ -105,7 +108,8 @@ class NetworkTeacher:
         with progress("asking the teacher", len(instances), "instances", bar=bar) as advance:
             for batch in InstanceCrops(instances=instances, spec=self.network.card.spec):
                 points = asked.predict(batch.image).mapped(geometry.invert(batch.image_to_crop))
-                found.xy[batch.row], found.score[batch.row] = points.xy, points.score
+                found.xy[batch.row] = points.xy
+                found.score[batch.row] = points.score if self._has_scores else 1.0
                 advance(len(batch.row))
         return found
 

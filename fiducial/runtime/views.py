@@ -17,9 +17,9 @@ TINY = 1e-12  # where nothing was found
 
 class Views:
     """A network that gives the mean over `count` views of each crop, the crop itself and what lies a little beside it,
-    weighed by its scores. The views are the same for every crop.
+    and of its scores. The views are the same for every crop.
 
-    What a score says is known of networks with a card of another project alone; of others all points count as found."""
+    Points are weighed by the scores of networks with a card of another project: of those it is known what they say."""
 
     def __init__(self, network: Any, count: int) -> None:
         self.network, self.count, self.card = network, count, network.card
@@ -30,7 +30,8 @@ class Views:
     def predict(self, crops: np.ndarray) -> Keypoints:
         """Finds the points in crops [n, h, w, 3] of the card's size."""
         if self.count == 1 or len(crops) == 0:
-            return self._scored(self.network.predict(crops))
+            found = self.network.predict(crops)
+            return Keypoints(found.xy, found.score.clip(0))
         found = [self._of(crop) for crop in crops]
         xy, score = zip(*found, strict=True)
         return Keypoints(np.array(xy, np.float32), np.array(score, np.float32))
@@ -38,10 +39,7 @@ class Views:
     def _of(self, crop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """xy [k, 2] px of the crop and score [k]."""
         cut, crop_to_view = cutting.cut(crop, self._boxes, self.card.spec.size, 1.0)
-        points = self._scored(self.network.predict(cut)).mapped(geometry.invert(crop_to_view))
-        total = points.score.sum(0)
-        return (points.score[..., None] * points.xy).sum(0) / np.maximum(total, TINY)[..., None], total / self.count
-
-    def _scored(self, points: Keypoints) -> Keypoints:
-        known = self.card.spec.method == FOREIGN
-        return Keypoints(points.xy, points.score.clip(0) if known else np.ones_like(points.score))
+        points = self.network.predict(cut).mapped(geometry.invert(crop_to_view))
+        score = points.score.clip(0)
+        weight = score if self.card.spec.method == FOREIGN else np.ones_like(score)
+        return (weight[..., None] * points.xy).sum(0) / np.maximum(weight.sum(0), TINY)[..., None], score.mean(0)

@@ -178,6 +178,11 @@ def test_a_model_that_comes_along_keeps_its_finder(data, tmp_path):
     assert loaded.finder is not None
     assert loaded.skeleton.points == ("nose", "tail", "ear")
     assert made_of_face.figures["metrics"]["nme"] > 0
+    crop = np.random.default_rng(0).integers(0, 255, (1, 96, 96, 3), dtype=np.uint8)
+    scores = fiducial.load("face").network.predict(crop).score.mean()
+    np.testing.assert_allclose(
+        loaded.network.predict(crop).score, scores, atol=1e-6
+    )  # points of other names have the mean
 
 
 def test_one_that_looks_at_nothing_is_about_the_mean_shape(data, tmp_path):
