@@ -7,7 +7,7 @@ from typing import Any
 from fiducial import folders
 from fiducial.api.arguments import path_of, refuse, source_of
 from fiducial.api.fit import data_of, splits_of
-from fiducial.api.results import Run
+from fiducial.api.results import Run, say
 from fiducial.errors import UserError
 from fiducial.training.recipe import Recipe
 from fiducial.types import Instances
@@ -55,4 +55,5 @@ def adapt(
         else:
             source = source_of(data, images, category, (), group)
             made = distillation.adapt(network, load_data(source, Recipe(strict=strict)), source, folder, **chosen)
+    say(list(dict.fromkeys([*made.figures["notes"], *made.figures["problems"]])))
     return Run(figures=made.figures, lines=made.lines, folder=folder)

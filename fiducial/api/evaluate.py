@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from fiducial import folders
 from fiducial.api.arguments import optional_path, path_of, refuse, source_of
-from fiducial.api.results import Result
+from fiducial.api.results import Result, say
 from fiducial.data.source import Source
 from fiducial.errors import UserError
-from fiducial.log import logger
 from fiducial.types import Instances
 
 if TYPE_CHECKING:
     from fiducial.runtime.runtime import Network
-
-
-MOST_SAID = 20  # lines about what was assumed and left out
 
 
 def evaluate(
@@ -154,10 +150,7 @@ def _network(predicted: Any) -> Network | None:
 
 def _said(result: Result) -> Result:
     """Says what was assumed and left out."""
-    for line in result.notes[:MOST_SAID]:
-        logger.warning(line)
-    if len(result.notes) > MOST_SAID:
-        logger.warning(f".. and {len(result.notes) - MOST_SAID} more; --json FILE has them all")
+    say(result.notes)
     return result
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fiducial.api.arguments import options_of, path_of, refuse, settings_of, source_of
-from fiducial.api.results import Run
+from fiducial.api.results import Run, say
 from fiducial.data.arrays import SOURCE
 from fiducial.data.images import on_images
 from fiducial.data.source import Source
@@ -290,8 +290,7 @@ def _plan_of(data: Data, recipe: Recipe, given: Collection[str]) -> Run:
     """Plans a run and makes nothing."""
     from fiducial.training import fit as fitting
 
-    for problem in data.problems:
-        logger.warning(str(problem))
+    say([str(problem) for problem in data.problems])
     figures = fitting.told_plan(data, recipe, given)
     table = [{name: str(value) for name, value in choice.items()} for choice in figures["plan"]]
     return Run(figures=figures, table=table, folder=Path())

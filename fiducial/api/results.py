@@ -9,10 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fiducial.errors import UserError, did_you_mean
+from fiducial.log import logger
 
 if TYPE_CHECKING:
     from fiducial.exporting.certificate import Certificate
     from fiducial.runtime.runtime import Runtime
+
+
+MOST_SAID = 20  # lines about what was assumed and left out
+
+
+def say(notes: Sequence[str]) -> None:
+    """Says what was assumed and left out, the first of it, as warnings."""
+    for line in notes[:MOST_SAID]:
+        logger.warning(line)
+    if len(notes) > MOST_SAID:
+        logger.warning(f".. and {len(notes) - MOST_SAID} more; --json FILE has them all")
 
 
 @dataclass(frozen=True, kw_only=True)

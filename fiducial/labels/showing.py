@@ -10,13 +10,10 @@ import numpy as np
 
 from fiducial import files
 from fiducial.api.arguments import optional_path, source_of
-from fiducial.api.results import Result
+from fiducial.api.results import Result, say
 from fiducial.data import annotations
 from fiducial.data.facts import facts_of
-from fiducial.log import logger
 from fiducial.types import Instances, Problem
-
-SAID = 10  # of what was assumed
 
 
 def show(
@@ -42,8 +39,7 @@ def show(
         problems |= dict.fromkeys(found)
     figures = _figures(splits, str(source), [name for name in names if name not in own], list(problems))
     lines = lines_of(figures)
-    for note in figures["notes"][:SAID]:
-        logger.warning(note)
+    say(figures["notes"])
     written: dict[str, str] = {}
     if page is not None:
         from fiducial.labels import show_page

@@ -81,28 +81,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of three blobs, 24 in train and 8 in val, two of them left unlabelled in turn."""
-    root, random = tmp_path_factory.mktemp("blobs"), np.random.default_rng(0)
-    (root / "images").mkdir()
-    (root / "annotations").mkdir()
-    category = {"id": 1, "name": "blobs", "keypoints": ["nose", "tail", "ear"], "skeleton": [[1, 2]]}
-    for split, first, count in (("train", 1, 24), ("val", 101, 8)):
-        images, annotations = [], []
-        for i in range(first, first + count):
-            turn = np.exp(1j * random.uniform(-0.4, 0.4)) * random.uniform(0.8, 1.2)
-            corners = np.array([-14 - 9j, 15 - 11j, 1 + 14j]) * turn
-            xy = np.stack([corners.real, corners.imag], -1) + random.uniform((45, 35), (75, 55))
-            cv2.imwrite(str(root / "images" / f"{i}.png"), made.blobs(xy)[..., ::-1])
-            images.append({"id": i, "file_name": f"{i}.png", "width": 120, "height": 90})
-            low, high = xy.min(0) - 9.5, xy.max(0) + 10.5
-            box = [*low.tolist(), *(high - low).tolist()]
-            keypoints = np.column_stack([xy, np.full(3, 2)]).ravel().tolist()
-            entry = {"id": i, "image_id": i, "category_id": 1, "bbox": box, "iscrowd": 0, "area": 900.0}
-            annotations.append({**entry, "keypoints": keypoints})
-        content = {"images": images, "annotations": annotations, "categories": [category]}
-        licence = {"licenses": [{"id": 1, "name": "CC0"}]}
-        (root / "annotations" / f"{split}.json").write_text(json.dumps({**licence, **content}))
-    return root
+    return made.blob_set(tmp_path_factory.mktemp("blobs"), ("nose", "tail", "ear"))
 
 
 @pytest.fixture(scope="module")

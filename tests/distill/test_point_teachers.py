@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import quick
@@ -23,43 +22,13 @@ from fiducial.training.recipe import Recipe
 from fiducial.types import Instances, Keypoints, Skeleton
 
 NAMES = ("red", "green", "blue")
-COUNT, LABELLED = 24, 8
-
-
-def box_of(xy: np.ndarray) -> list[float]:
-    low, high = xy.min(0) - 9.5, xy.max(0) + 10.5
-    return [*low.tolist(), *(high - low).tolist()]
+COUNT, LABELLED = made.COUNT, 8
 
 
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of three blobs, one an image; of train the first eight are labelled, the others have a box alone."""
-    root, rng = tmp_path_factory.mktemp("blobs"), np.random.default_rng(0)
-    (root / "images").mkdir()
-    (root / "annotations").mkdir()
-    category = {"id": 1, "name": "blobs", "keypoints": list(NAMES), "skeleton": []}
-    for split, first, count in (("train", 1, COUNT), ("val", 101, 8)):
-        images, annotations = [], []
-        for i in range(first, first + count):
-            turn = np.exp(1j * rng.uniform(-0.4, 0.4)) * rng.uniform(0.8, 1.2)
-            corners = np.array([-14 - 9j, 15 - 11j, 1 + 14j]) * turn
-            xy = np.stack([corners.real, corners.imag], -1) + rng.uniform((45, 35), (75, 55))
-            cv2.imwrite(str(root / "images" / f"{i}.png"), made.blobs(xy)[..., ::-1])
-            images.append({"id": i, "file_name": f"{i}.png", "width": 120, "height": 90})
-            is_labelled = split == "val" or i < first + LABELLED
-            points = np.column_stack([xy, np.full(3, 2)]) if is_labelled else np.zeros((3, 3))
-            entry = {
-                "id": i - first + 1,
-                "image_id": i,
-                "category_id": 1,
-                "bbox": box_of(xy),
-                "iscrowd": 0,
-                "area": 900.0,
-            }
-            annotations.append({**entry, "keypoints": points.ravel().tolist(), "truth": xy.tolist()})
-        content = {"images": images, "annotations": annotations, "categories": [category]}
-        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
-    return root
+    """Of train the first eight are labelled, the others have a box alone."""
+    return made.blob_set(tmp_path_factory.mktemp("blobs"), NAMES, LABELLED)
 
 
 @pytest.fixture(scope="module")

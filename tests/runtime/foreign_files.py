@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 SIDE = 32
+COUNT = 24  # images of train in `blob_set`
 
 
 def write_card(file: Path, **values: Any) -> Path:
@@ -143,3 +146,29 @@ def blobs(xy: np.ndarray, width: int = 120, height: int = 90) -> np.ndarray:
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     squared = (x[..., None] - xy[:, 0]) ** 2 + (y[..., None] - xy[:, 1]) ** 2
     return np.rint(255 * np.exp(-squared / (2 * 4.0**2))).astype(np.uint8)
+
+
+def blob_set(root: Path, names: Sequence[str], labelled: int = COUNT) -> Path:
+    """Writes a set of images of three blobs, one an image, 24 in train and 8 in val; of train the first `labelled` are
+    labelled, the others have a box alone. Field `truth` has the points of all."""
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir()
+    (root / "annotations").mkdir()
+    category = {"id": 1, "name": "blobs", "keypoints": list(names), "skeleton": []}
+    for split, first, count in (("train", 1, COUNT), ("val", 101, 8)):
+        images, annotations = [], []
+        for i in range(first, first + count):
+            turn = np.exp(1j * rng.uniform(-0.4, 0.4)) * rng.uniform(0.8, 1.2)
+            corners = np.array([-14 - 9j, 15 - 11j, 1 + 14j]) * turn
+            xy = np.stack([corners.real, corners.imag], -1) + rng.uniform((45, 35), (75, 55))
+            cv2.imwrite(str(root / "images" / f"{i}.png"), blobs(xy)[..., ::-1])
+            images.append({"id": i, "file_name": f"{i}.png", "width": 120, "height": 90})
+            is_labelled = split == "val" or i < first + labelled
+            points = np.column_stack([xy, np.full(3, 2)]) if is_labelled else np.zeros((3, 3))
+            low, high = xy.min(0) - 9.5, xy.max(0) + 10.5
+            about = {"id": i - first + 1, "image_id": i, "category_id": 1, "iscrowd": 0, "area": 900.0}
+            about |= {"bbox": [*low.tolist(), *(high - low).tolist()], "truth": xy.tolist()}
+            annotations.append({**about, "keypoints": points.ravel().tolist()})
+        content = {"images": images, "annotations": annotations, "categories": [category]}
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    return root
