@@ -46,6 +46,13 @@ def spatial_softmax(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"
     return logits.flatten(2).softmax(-1).view_as(logits)
 
 
+def presence(logits: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k"]:
+    """Computes the logit of the point being in a map at all: there is one more cell, for everywhere else, whose own logit
+    is 0 (ProbPose: Purkrabek and Matas, CVPR 2025, who give the network an output for it)."""
+    peak = logits.amax((-2, -1), keepdim=True)
+    return (logits - peak).exp().sum((-2, -1)).log() + peak[..., 0, 0]
+
+
 def argmax(maps: Float[Tensor, "b k h w"]) -> tuple[Float[Tensor, "b k 2"], Float[Tensor, "b k"]]:
     """Finds the highest cell (the first in row-major order among equals), as xy_grid, and its value."""
     peak, index = maps.flatten(2).max(-1)

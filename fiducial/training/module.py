@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from fiducial.training.watch import FiniteLoss
 from fiducial.training.work import Scoring
 
 BACKBONE = "detector.backbone."  # what its names in an objective begin with
+BLOCK = r"(?:[^.]*[^.\d][^.]*\.)*\d+(?:\.\d+)*(?=\.)"  # of a parameter's name, up to its first numbers
 
 
 class Training(L.LightningModule):
@@ -80,19 +82,31 @@ def learning(objective: Objective) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def parameter_groups(objective: Objective, spec: OptimizerSpec, lr: float) -> list[dict[str, Any]]:
-    """Backbone and rest, each with and without weight decay (biases and norm scales have none)."""
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
-    for name, parameter in objective.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((name.startswith(BACKBONE), parameter.ndim > 1), []).append(parameter)
+    """Backbone and rest, each with and without weight decay (biases and norm scales have none). With a `layer_decay` every block
+    of the backbone is a group of its own."""
+    named = [(name, parameter) for name, parameter in objective.named_parameters() if parameter.requires_grad]
+    layers = layers_of([name for name, _ in named if name.startswith(BACKBONE)])
+    last = max(layers.values(), default=0)
+    groups: dict[tuple[bool, float, bool], list[Tensor]] = {}
+    for name, parameter in named:
+        share = spec.backbone_lr * spec.layer_decay ** (last - layers[name]) if name in layers else 1.0
+        groups.setdefault((name in layers, share, parameter.ndim > 1), []).append(parameter)
     return [
-        {
-            "params": parameters,
-            "lr": lr * (spec.backbone_lr if in_backbone else 1.0),
-            "weight_decay": spec.weight_decay if decays else 0.0,
-        }
-        for (in_backbone, decays), parameters in groups.items()
+        {"params": parameters, "lr": lr * share, "weight_decay": spec.weight_decay if decays else 0.0}
+        for (_, share, decays), parameters in groups.items()
     ]
+
+
+def layers_of(names: Sequence[str]) -> dict[str, int]:
+    """Numbers the blocks that parameters belong to, in the order of the network: 0 for its stem. A block is what a name has up to its
+    first numbers, `blocks.3.1` of `blocks.3.1.conv.weight`; what has none belongs to the block before it."""
+    layers, known = {}, [""]
+    for name in names:
+        found = re.match(BLOCK, name)
+        if found and found[0] not in known:
+            known.append(found[0])
+        layers[name] = known.index(found[0]) if found else len(known) - 1
+    return layers
 
 
 def schedule(spec: OptimizerSpec, progress: float) -> float:

@@ -27,6 +27,7 @@ class OptimizerSpec:
     # Fine-tuning of a pretrained encoder: it is frozen at first (its norms too), then learns at a share of the lr.
     freeze_epochs: int = 0
     backbone_lr: float = 1.0  # share of the lr
+    layer_decay: float = 1.0  # each block of the encoder learns at this share of the rate of the next one, the last at `backbone_lr`
 
     def __post_init__(self) -> None:
         fits = self.lr == "auto" or (isinstance(self.lr, (int, float)) and self.lr >= 0)
@@ -35,6 +36,7 @@ class OptimizerSpec:
             expect(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
         for name in ("warmup", "final_lr"):
             expect(0 <= getattr(self, name) <= 1, f"optimizer.{name}", getattr(self, name), "a share, 0 to 1")
+        expect(0 < self.layer_decay <= 1, "optimizer.layer_decay", self.layer_decay, "a share above 0, at most 1")
         expect(0 <= self.ema_decay < 1, "optimizer.ema_decay", self.ema_decay, "0 or more, less than 1")
 
 

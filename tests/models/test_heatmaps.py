@@ -255,3 +255,39 @@ def test_a_loss_with_a_margin_is_no_less_than_the_error_of_the_peak(margin: floa
             torch.zeros(1),
         )
         assert head.loss(raw[i, None], batch)["cross_entropy"] >= margin * error[i] - 0.3
+
+
+def test_one_more_cell_is_a_softmax_over_all_cells_and_one_of_logit_0() -> None:
+    logits = torch.randn(4, 3, 6, 7, generator=torch.Generator().manual_seed(2)) * 5 + 40
+    logits[1] -= 80
+    every = torch.cat([logits.double().flatten(2), torch.zeros(4, 3, 1)], -1).softmax(-1)
+    torch.testing.assert_close(heatmaps.presence(logits).double().sigmoid(), 1 - every[..., -1], atol=1e-6, rtol=1e-5)
+
+
+def test_labels_outside_the_crop_teach_the_cell_for_them() -> None:
+    """Joint cross-entropy over the cells and the one outside, written out; points that are not labelled teach nothing."""
+    size = Size(32, 32)
+    head = heatmap.Head(heatmap.Spec(outside=True), Level(4, 4), 3, size)
+    raw = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    xy = torch.tensor([[[10.0, 20.0], [40.0, 5.0], [-90.0, 3.0]]])
+    batch = Batch(
+        torch.zeros(1, 32, 32, 3, dtype=torch.uint8),
+        xy,
+        torch.tensor([[1.0, 1, 0]]),
+        torch.eye(3)[None],
+        torch.zeros(1),
+    )
+    found = head.loss(raw, batch)
+    every = torch.cat([raw.flatten(2), torch.zeros(1, 3, 1)], -1).log_softmax(-1)[0]
+    drawn = heatmaps.normalised(
+        heatmaps.draw_gaussians(geometry.px_to_grid(xy, size, Size(8, 8), "edge"), Size(8, 8), 1.5)
+    )
+    # Of the first point all the weight is on its cells, of the second on the cell outside.
+    own = -(drawn[0, 0].flatten() * every[0, :-1]).sum()
+    apart = -(drawn[0, 0].flatten() * raw[0, 0].flatten().log_softmax(-1)).sum()
+    torch.testing.assert_close(found["cross_entropy"], apart)
+    torch.testing.assert_close(found["outside"], ((own - apart) - every[1, -1]) / 2)
+    (gradient,) = torch.autograd.grad(found["cross_entropy"] + found["outside"], raw)
+    assert gradient[0, :2].abs().sum((-2, -1)).min() > 0
+    assert gradient[0, 2].abs().sum() == 0
+    assert head.decode(head.encode(batch)).score[0].tolist() == pytest.approx([1, 0, 0], abs=0.05)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from fiducial.models import axes, contracts, flipping, heatmaps, losses, upsampl
 from fiducial.models.contracts import Level
 from fiducial.models.upsampling import Upsampling
 from fiducial.types import Batch, Keypoints
+
+SURE = 12.0  # logit of what is known to be in the crop, or not
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Spec:
     # margin; else the structured (max-margin) loss with loss-augmented inference by log-sum-exp, whose temperature is
     # in the logits' scale (Yang & Yeh, Heatmap Regression without Soft-Argmax, ICCV 2025).
     margin: float = 0.0
+    # Of cross_entropy: one more cell, for points outside of the crop, so that the score tells whether a point is in it; labels
+    # that lie outside are learnt from then.
+    outside: bool = False
     foreground_weight: float = 20.0
     hardest_points: int = 8
     # soft = mean position; over the whole map for cross_entropy, through a window at the peak else. square = the same, but for
@@ -57,6 +63,7 @@ class Spec:
         expect(weight >= 0, "head.foreground_weight", weight, "0 or more")
         expect(self.margin >= 0, "head.margin", self.margin, "0 or more")
         expect(self.margin == 0 or self.loss == "cross_entropy", "head.margin", self.margin, "0 for this loss")
+        expect(not self.outside or self.loss == "cross_entropy", "head.outside", self.outside, "false for this loss")
         expect(self.hardest_points >= 1, "head.hardest_points", self.hardest_points, "a number of points, at least 1")
 
 
@@ -77,9 +84,14 @@ class Head(contracts.Head):
         return self.final(self.upsample(feature))
 
     def encode(self, batch: Batch) -> Float[Tensor, "b k h w"]:
-        """Draws Gaussians of peak 1; logits of the same for the cross-entropy, where only differences count."""
+        """Draws Gaussians of peak 1; logits of the same for the cross-entropy, where only differences count, and with a cell
+        for points outside that of the point's own."""
         maps = heatmaps.draw_gaussians(self._cells(batch), self.grid, self.spec.sigma_cells)
-        return maps.clamp_min(1e-30).log() - self._margins(self._cells(batch)) if self._is_distribution else maps
+        if not self._is_distribution:
+            return maps
+        logits = maps.clamp_min(1e-30).log() - self._margins(self._cells(batch))
+        inside = geometry.inside(self._cells(batch), self.grid)[..., None, None]
+        return torch.where(inside, logits + SURE, logits - SURE) if self.spec.outside else logits
 
     def decode(self, raw: Float[Tensor, "b k h w"]) -> Keypoints:
         """Reads the points. score: the peak for map losses; for the cross-entropy the probability near the point,
@@ -89,16 +101,23 @@ class Head(contracts.Head):
         xy_grid, peak = self._read(maps)
         near = axes.reach(self.spec.sigma_cells)
         score = heatmaps.mass_near(maps, xy_grid, near) if self._is_distribution else peak
+        if self.spec.outside:
+            score = score * heatmaps.presence(raw).sigmoid()
         return Keypoints(geometry.grid_to_px(xy_grid, self.size, self.grid, self.spec.align), score.clamp(0, 1))
 
     def loss(self, raw: Float[Tensor, "b k h w"], batch: Batch) -> dict[str, Float[Tensor, ""]]:
         xy_grid = self._cells(batch)
-        weight = batch.labelled * geometry.inside(xy_grid, self.grid)
+        inside = geometry.inside(xy_grid, self.grid)
         target = heatmaps.draw_gaussians(xy_grid, self.grid, self.spec.sigma_cells)
         each = self._map_loss(raw + self._margins(xy_grid) if self._is_distribution else raw, target)
+        weight = batch.labelled * inside
         if self.spec.loss == "ohkm":
             weight = losses.hardest(each, weight, self.spec.hardest_points)
-        return {self.spec.loss: losses.weighted_mean(each, weight)}
+        found = {self.spec.loss: losses.weighted_mean(each, weight)}
+        if self.spec.outside:
+            known = losses.binary_cross_entropy(heatmaps.presence(raw), inside.to(raw.dtype))
+            found["outside"] = losses.weighted_mean(known, batch.labelled)
+        return found
 
     def unflip(self, raw: Float[Tensor, "b k h w"], flip_order: Int[Tensor, " k"]) -> Float[Tensor, "b k h w"]:
         return flipping.unflip_maps(raw, flip_order, shift_cells=1 if self.spec.align == "stride" else 0)
