@@ -5,6 +5,7 @@ from __future__ import annotations
 from fiducial import lazy
 
 _WHERE: dict[str, str] = {
+    "align": "aligning.align",
     "check": "faults.check",
     "convert": "converting.convert",
     "next_curve": "choosing_curve.next_curve",

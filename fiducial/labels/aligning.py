@@ -1,93 +1,189 @@
-"""`fiducial data align`: another set's labels, moved to where a model of one's own set places the same points.
+"""`fiducial data align`: another set's labels, moved to where one's own set would have them.
 
-Two sets that name a point alike may mean two places: a jaw that ends at the skin or at its shadow, a hip at the bone or at the joint.
-A model that learnt from the one is asked about the images of the other, and one linear map (`distillation.point_map`) from
-its labels to what was found takes the difference out. What the model gets wrong by chance stays out: a map of few numbers from many instances can't
-follow it."""
+Two sets that call a point alike may mean two places: a jaw at the edge of the skin or above it, a hip at the joint or at the bone. No
+image has both labels, so a model is the ruler: how far its points lie from the labels is measured on images of either
+set that it did not learn from, in the frame of the shape (turned, scaled and shifted onto the mean shape). What the model gets wrong
+itself is in both and drops out of their difference. Of that, as much is taken as is not chance."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fiducial import files, geometry
 from fiducial.api.arguments import path_of, source_of
-from fiducial.api.results import Result
+from fiducial.api.results import Result, say
 from fiducial.data import annotations, conversion
-from fiducial.data.source import Source
-from fiducial.distillation import point_map
-from fiducial.distillation.point_teachers import NetworkTeacher, PointTeacher
+from fiducial.data.facts import mean_shape
+from fiducial.distillation import point_teachers
 from fiducial.errors import UserError, counted
 from fiducial.evaluation import metrics
-from fiducial.geometry import Size
 from fiducial.labels import reading
-from fiducial.log import logger
 from fiducial.runtime import runtime
-from fiducial.runtime.point_map import PointMap, frame_of
-from fiducial.types import Instances, Keypoints, Skeleton
+from fiducial.types import Instances, Keypoints
 
+FORMAT = "coco"  # of what is written
+LEAST = 10  # labelled instances of a point in either set, below which it is left where it is
 FAR = 4.0  # times the median distance of a point, beyond which the model or the label is taken to be wrong
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """How the labels of one set become those of another."""
+def align(
+    data: Any,
+    to: Any,
+    model: Any,
+    out: Any,
+    *,
+    images: Any = None,
+    category: str | None = None,
+    progress: bool = False,
+) -> Result:
+    """Writes a set's labels, moved so that a point's name means the same place as in another set; `fiducial.fit(to, also=[out])` then
+    learns both together.
 
-    numbers: np.ndarray  # of the points that both have, in the set that is moved
-    map: PointMap  # from all of its points to those
+    Args:
+        data: the set that is moved, of any format.
+        to: the set whose places are meant; its val is measured, or a tenth of train is taken as `fiducial.fit` does.
+        model: finds the points of both, and learnt neither from `to`'s val nor from `data`: a run on `to`, a model in a file.
+        out: a folder that is empty or not there, for labels as COCO has them; images stay where they are.
+
+    Points are the same by their names. `figures["per_point"]` tells how far each was moved, in the unit of NME. Raises UserError
+    where fewer than two points are the same, or hardly any is labelled."""
+    source, folder = source_of(data, images, category), path_of(out, "out")
+    labelled, said = reading.read(source)
+    theirs = labelled.splits.get("train", next(iter(labelled.splits.values())))
+    ours, problems = annotations.load(source_of(to), "val")
+    network = runtime.load(path_of(model, "model"), finder="no").network
+    ruler = point_teachers.NetworkTeacher(network, 1)
+    found = [_as(ours, ruler.skeleton.points, ruler.points_of(part, bar=progress)) for part in (theirs, ours)]
+    shift = learn(theirs, ours, *found)
+    moved = {name: shift(split) for name, split in labelled.splits.items()}
+    lost = conversion.write_splits(moved, folder, FORMAT)
+    notes = list(dict.fromkeys([*said, *map(str, problems), *shift.left(theirs)]))
+    say(notes)
+    figures = {
+        "data": str(source),
+        "to": str(source_of(to)),
+        "model": str(model),
+        **_figures(shift, theirs),
+        "notes": [*notes, *lost],
+        "files": {"labels": str(folder)},
+    }
+    table = [{"point": row["point"], "moved": f"{100 * row['moved']:.2f} %"} for row in figures["per_point"]]
+    line = f"moved by {100 * figures['moved']:.2f} % (as NME), by what {len(theirs)} and {len(ours)} instances tell"
+    return Result(figures=figures, table=table, lines=[line])
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Moves points by constants in the frame of the shape."""
+
+    numbers: np.ndarray  # [m] of the points of the set that is moved
+    shape: np.ndarray  # [m, 2] their mean shape, in boxes
+    by: np.ndarray  # [m, 2] in its frame
+    known: np.ndarray  # [m] bool: both sets have enough labels to tell
 
     def __call__(self, labels: Instances) -> Instances:
-        """Moves the points that both have, where they are labelled; boxes and all else stay."""
-        moved = self.map(_whole(labels, self.map.frame), labels.box_xywh).xy
+        """Moves the points that are labelled; boxes and all else stay, and so do instances that show fewer than two of them."""
+        to_shape = _frames(labels, self.numbers, self.shape)
+        usable = np.isfinite(to_shape).all((1, 2)) & (geometry.scale_of(to_shape) > 0)
+        to_shape[~usable] = np.eye(3)
+        by = geometry.transform_vectors(
+            geometry.invert(to_shape), np.broadcast_to(self.by, (len(labels), *self.by.shape))
+        )
+        seen = labels.labelled[:, self.numbers] & usable[:, None]
         xy = labels.xy.astype(np.float64)
-        is_moved = labels.labelled[:, self.numbers, None]
-        xy[:, self.numbers] = np.where(is_moved, moved, xy[:, self.numbers])
+        xy[:, self.numbers] += np.where(seen[..., None], by, 0.0)
         return replace(labels, xy=xy.astype(labels.xy.dtype))
 
+    def left(self, labels: Instances) -> list[str]:
+        """Says which points stay where they are."""
+        moved = self.numbers[self.known].tolist()
+        stay = [name for i, name in enumerate(labels.skeleton.points) if i not in moved]
+        if not stay:
+            return []
+        few = ", ".join(stay[:5]) + ", .." * (len(stay) > 5)
+        return [
+            f"{counted(len(stay), 'point')} stay as they are, without a point of that name, or {LEAST} labels, in both: {few}"
+        ]
 
-def learn(labels: Instances, found: Keypoints, model: Skeleton, frame: Size) -> Alignment:
-    """Learns where a model places the points of labels, from what it found on the labelled instances: found.xy [n, k, 2] px of their
-    images, of a score of 0 where it found nothing. Points are the same by name, or, where no name is, by number.
 
-    Raises UserError where no point is the same, or there are fewer labelled instances than a map needs."""
-    places = point_map.places_of(labels.skeleton, model)
-    numbers = np.flatnonzero(places >= 0)
-    if not len(numbers):
-        own, theirs = (", ".join(skeleton.points[:3]) for skeleton in (labels.skeleton, model))
+class Residuals(NamedTuple):
+    """How far a model's points lie from labels, in the frame of the shape."""
+
+    mean: np.ndarray  # [m, 2]
+    variance: np.ndarray  # [m] of the mean, x and y together
+    labels: np.ndarray  # [m] that it is of
+
+
+def learn(theirs: Instances, ours: Instances, found_theirs: Keypoints, found_ours: Keypoints) -> Shift:
+    """Learns by how much labels are to be moved, from what one model found on both: xy [n, k, 2] px of the images, the points of
+    `ours` in their order."""
+    names = [name for name in theirs.skeleton.points if name in ours.skeleton.points]
+    if len(names) < 2:
         raise UserError(
-            labels.source, f"none of its points, {own}, .., is one of the model's by its name, {theirs}, ..; nothing can be moved"
+            theirs.source,
+            f"has {counted(len(names), 'point')} of {ours.source} by name; its own are {', '.join(theirs.skeleton.points[:3])}, .., "
+            f"there they are {', '.join(ours.skeleton.points[:3])}, ..: expected two or more of the same name",
         )
-    common = labels.pick_points(numbers.tolist())
-    xy = found.xy[:, places[numbers]]
-    used = common.labelled & _plausible(common, xy) & (found.score[:, places[numbers]] > 0)
-    if (count := int(used.any(1).sum())) < point_map.LEAST:
+    mine = np.array([ours.skeleton.points.index(name) for name in names])
+    own = np.array([theirs.skeleton.points.index(name) for name in names])
+    shape = mean_shape(ours.pick_points(mine.tolist()))[0]
+    there = _residuals(theirs, found_theirs.xy[:, mine], own, shape)
+    here = _residuals(ours, found_ours.xy[:, mine], mine, shape)
+    known = np.minimum(there.labels, here.labels) >= LEAST
+    if not known.any():
         raise UserError(
-            labels.source,
-            f"{counted(count, 'labelled instance')} that the model finds; expected {point_map.LEAST} or more to learn from",
+            theirs.source,
+            f"no point has {LEAST} labels here and in val of {ours.source} that the model comes near to; nothing can be told",
         )
-    truth = replace(common, xy=xy.astype(common.xy.dtype), visibility=np.where(used, common.visibility, 0))
-    return Alignment(numbers, point_map.learn(_whole(labels, frame), truth, labels.skeleton, frame))
+    by = there.mean - here.mean
+    # What two means of so many differ by chance is taken off (James and Stein, 1961).
+    by *= np.maximum(0.0, 1 - (there.variance + here.variance) / np.maximum((by**2).sum(1), 1e-24))[:, None]
+    return Shift(own, shape, np.where(known[:, None], by, 0.0), known)
 
 
-def _plausible(labels: Instances, xy: np.ndarray) -> np.ndarray:
-    """Leaves out what lies so far from its label that one of the two is wrong, [n, k]."""
-    length = np.sqrt(np.maximum(labels.box_xywh[:, 2:].astype(np.float64).prod(1), 1e-9))
-    distance = metrics.point_errors(xy, labels.xy, labels.labelled) / length[:, None]
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # points that nobody labelled
-        return distance <= FAR * np.nanmedian(distance, 0)
+def _residuals(labels: Instances, xy: np.ndarray, numbers: np.ndarray, shape: np.ndarray) -> Residuals:
+    to_shape = _frames(labels, numbers, shape)
+    usable = np.isfinite(to_shape).all((1, 2)) & labels.labelled.any(1) & ~labels.crowd
+    seen = labels.labelled[:, numbers] & np.isfinite(xy).all(-1) & usable[:, None]
+    to_shape[~usable] = np.eye(3)
+    away = geometry.transform_vectors(to_shape, xy - labels.xy[:, numbers].astype(np.float64))
+    length = np.where(seen, np.linalg.norm(away, axis=-1), np.nan)
+    middle = np.array(
+        [np.median(column[~np.isnan(column)]) if (~np.isnan(column)).any() else 0.0 for column in length.T]
+    )
+    seen &= np.nan_to_num(length) <= FAR * middle
+    count = np.maximum(seen.sum(0), 1)
+    mean = np.where(seen[..., None], away, 0.0).sum(0) / count[:, None]
+    variance = (np.where(seen[..., None], away - mean, 0.0) ** 2).sum((0, 2)) / count**2
+    return Residuals(mean, variance, seen.sum(0))
 
 
-def _whole(labels: Instances, frame: Size) -> Keypoints:
-    """Labels as a map takes them: points that are not labelled are where they lie on average in a box."""
-    to_frame = frame_of(labels.box_xywh, frame)
-    xy = geometry.transform(to_frame, labels.xy.astype(np.float64))
-    count = np.maximum(labels.labelled.sum(0), 1)
-    mean = np.where(labels.labelled[..., None], xy, 0.0).sum(0) / count[:, None]
-    filled = np.where(labels.labelled[..., None], xy, mean)
-    return Keypoints(geometry.transform(geometry.invert(to_frame), filled), np.ones(labels.labelled.shape))
+def _frames(labels: Instances, numbers: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """The maps from the images to the frame of the shape, [n, 3, 3]."""
+    xy = labels.xy[:, numbers].astype(np.float64)
+    return geometry.similarity(xy, np.broadcast_to(shape, xy.shape), labels.labelled[:, numbers].astype(np.float64))
+
+
+def _as(ours: Instances, points: tuple[str, ...], found: Keypoints) -> Keypoints:
+    """A model's points in the order of ours: by name, or all of them as they are where no name is the same."""
+    wanted = ours.skeleton.points
+    if len(points) == len(wanted) and not set(points) & set(wanted):
+        return found
+    if missing := [name for name in wanted if name not in points]:
+        raise UserError(
+            ours.source,
+            f"the model does not find {', '.join(missing[:5])}; expected one that finds all points of this set",
+        )
+    order = [points.index(name) for name in wanted]
+    return Keypoints(found.xy[:, order], found.score[:, order])
+
+
+def _figures(shift: Shift, labels: Instances) -> dict[str, Any]:
+    """How far labels were moved, together and point by point."""
+    numbers = shift.numbers.tolist()
+    its = metrics.measure_instances(shift(labels).pick_points(numbers).xy, labels.pick_points(numbers))
+    rows = [{"point": point.name, "moved": files.finite(point.nme) or 0.0} for point in its.points]
+    return {"moved": files.finite(its.nme) or 0.0, "per_point": rows}

@@ -27,7 +27,9 @@ class OptimizerSpec:
     # Fine-tuning of a pretrained encoder: it is frozen at first (its norms too), then learns at a share of the lr.
     freeze_epochs: int = 0
     backbone_lr: float = 1.0  # share of the lr
-    layer_decay: float = 1.0  # each block of the encoder learns at this share of the rate of the next one, the last at `backbone_lr`
+    layer_decay: float = (
+        1.0  # each block of the encoder learns at this share of the rate of the next one, the last at `backbone_lr`
+    )
 
     def __post_init__(self) -> None:
         fits = self.lr == "auto" or (isinstance(self.lr, (int, float)) and self.lr >= 0)

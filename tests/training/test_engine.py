@@ -21,6 +21,7 @@ from fiducial import files
 from fiducial.card import Card
 from fiducial.errors import UserError
 from fiducial.geometry import Size
+from fiducial.models import catalog
 from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.training import engine, history, scoring, watch
@@ -97,6 +98,32 @@ def test_parameter_groups(objective: Supervised):
         lr, decay = chosen[id(parameter)]
         assert lr == (0.05 if name.startswith("backbone.") else 0.2)
         assert decay == (0.0 if name.endswith("bias") or id(parameter) in norms else 0.07), name
+
+
+@pytest.mark.parametrize(
+    ("backbone", "blocks"),
+    [("resnet18", 8), ("vit_tiny_patch16_224", 12), ("tf_efficientnet_lite0_stride16", 11), ("convnext_atto", 18)],
+)
+def test_rates_fall_block_by_block(backbone: str, blocks: int) -> None:
+    """From the last block on, each learns at a share of the next one's rate; the stem comes last."""
+    network = catalog.build_backbone(backbone, "no")
+    names = [training_module.BACKBONE + name for name, _ in network.named_parameters()]
+    layers = training_module.layers_of(names)
+    assert list(layers.values()) == sorted(layers.values()), "in the order of the network"
+    assert max(layers.values()) == blocks
+    assert [layers[name] for name in names if "stem" in name or "patch_embed" in name or ".conv1.weight" in name][0] == 0
+
+
+def test_layer_decay_reaches_the_optimizer(objective: Supervised) -> None:
+    spec = OptimizerSpec(backbone_lr=0.5, layer_decay=0.7)
+    groups = training_module.parameter_groups(objective, spec, lr=0.2)
+    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    named = dict(objective.named_parameters())
+    layers = training_module.layers_of([name for name in named if name.startswith(training_module.BACKBONE)])
+    assert max(layers.values()) > 1
+    for name, parameter in named.items():
+        expected = 0.1 * 0.7 ** (max(layers.values()) - layers[name]) if name in layers else 0.2
+        assert rate[id(parameter)] == pytest.approx(expected), name
 
 
 # ---------------------------------------------------------------------------- averaging, best epoch, early stop
