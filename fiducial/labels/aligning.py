@@ -8,6 +8,7 @@ itself is in both and drops out of their difference. Of that, as much is taken a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from fiducial.api.arguments import path_of, source_of
 from fiducial.api.results import Result, say
 from fiducial.data import annotations, conversion
 from fiducial.data.facts import mean_shape
+from fiducial.data.source import Source
 from fiducial.distillation import point_teachers
 from fiducial.errors import UserError, counted
 from fiducial.evaluation import metrics
@@ -50,11 +52,12 @@ def align(
 
     Points are the same by their names. `figures["per_point"]` tells how far each was moved, in the unit of NME. Raises UserError
     where fewer than two points are the same, or hardly any is labelled."""
-    source, folder = source_of(data, images, category), path_of(out, "out")
+    source, folder, ruler_path = source_of(data, images, category), path_of(out, "out"), path_of(model, "model")
+    _refuse_pupil(ruler_path, source)
     labelled, said = reading.read(source)
     theirs = labelled.splits.get("train", next(iter(labelled.splits.values())))
     ours, problems = annotations.load(source_of(to), "val")
-    network = runtime.load(path_of(model, "model"), finder="no").network
+    network = runtime.load(ruler_path, finder="no").network
     ruler = point_teachers.NetworkTeacher(network, 1)
     found = [_as(ours, ruler.skeleton.points, ruler.points_of(part, bar=progress)) for part in (theirs, ours)]
     shift = learn(theirs, ours, *found)
@@ -165,6 +168,17 @@ def _frames(labels: Instances, numbers: np.ndarray, shape: np.ndarray) -> np.nda
     """The maps from the images to the frame of the shape, [n, 3, 3]."""
     xy = labels.xy[:, numbers].astype(np.float64)
     return geometry.similarity(xy, np.broadcast_to(shape, xy.shape), labels.labelled[:, numbers].astype(np.float64))
+
+
+def _refuse_pupil(model: Path, source: Source) -> None:
+    """A model that learnt where these labels lie finds them there, which would tell nothing."""
+    told = model / "metrics.json"
+    known = str(files.read_object(told).get("data", "")) if told.is_file() else ""
+    if source.path.resolve() in {Path(name).resolve() for name in known.split(" + ") if name}:
+        raise UserError(
+            model,
+            f"has learnt from {source.path}; expected a model that has not, such as a run on the set of --to alone",
+        )
 
 
 def _as(ours: Instances, points: tuple[str, ...], found: Keypoints) -> Keypoints:

@@ -19,7 +19,8 @@ def align(
     model: Annotated[
         Path,
         typer.Option(
-            callback=a_model, help="Finds the points of both, and has not learnt from DATA: a run on your set, a model in a file."
+            callback=a_model,
+            help="Finds the points of both, and has not learnt from DATA: a run on your set, a model in a file.",
         ),
     ],
     out: Annotated[
