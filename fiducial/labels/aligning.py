@@ -13,17 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fiducial import files, geometry
+from fiducial import distillation, files, geometry
 from fiducial.api.arguments import path_of, source_of
 from fiducial.api.results import Result, say
 from fiducial.data import annotations, conversion
 from fiducial.data.facts import mean_shape
 from fiducial.data.source import Source
-from fiducial.distillation import point_teachers
 from fiducial.errors import UserError, counted
 from fiducial.evaluation import metrics
 from fiducial.labels import reading
-from fiducial.runtime import runtime
 from fiducial.types import Instances, Keypoints
 
 FORMAT = "coco"  # of what is written
@@ -57,10 +55,11 @@ def align(
     labelled, said = reading.read(source)
     theirs = labelled.splits.get("train", next(iter(labelled.splits.values())))
     ours, problems = annotations.load(source_of(to), "val")
-    network = runtime.load(ruler_path, finder="no").network
-    ruler = point_teachers.NetworkTeacher(network, 1)
-    found = [_as(ours, ruler.skeleton.points, ruler.points_of(part, bar=progress)) for part in (theirs, ours)]
-    shift = learn(theirs, ours, *found)
+    ruler = distillation.load_point_teacher(ruler_path)
+    same_points(theirs, ours)
+    order = _order(ours, ruler.skeleton.points)
+    found = [ruler.points_of(part, bar=progress) for part in (theirs, ours)]
+    shift = learn(theirs, ours, *(Keypoints(one.xy[:, order], one.score[:, order]) for one in found))
     moved = {name: shift(split) for name, split in labelled.splits.items()}
     lost = conversion.write_splits(moved, folder, FORMAT)
     notes = list(dict.fromkeys([*said, *map(str, problems), *shift.left(theirs)]))
@@ -123,15 +122,7 @@ class Residuals(NamedTuple):
 def learn(theirs: Instances, ours: Instances, found_theirs: Keypoints, found_ours: Keypoints) -> Shift:
     """Learns by how much labels are to be moved, from what one model found on both: xy [n, k, 2] px of the images, the points of
     `ours` in their order."""
-    names = [name for name in theirs.skeleton.points if name in ours.skeleton.points]
-    if len(names) < 2:
-        raise UserError(
-            theirs.source,
-            f"has {counted(len(names), 'point')} of {ours.source} by name; its own are {', '.join(theirs.skeleton.points[:3])}, .., "
-            f"there they are {', '.join(ours.skeleton.points[:3])}, ..: expected two or more of the same name",
-        )
-    mine = np.array([ours.skeleton.points.index(name) for name in names])
-    own = np.array([theirs.skeleton.points.index(name) for name in names])
+    own, mine = same_points(theirs, ours)
     shape = mean_shape(ours.pick_points(mine.tolist()))[0]
     there = _residuals(theirs, found_theirs.xy[:, mine], own, shape)
     here = _residuals(ours, found_ours.xy[:, mine], mine, shape)
@@ -145,6 +136,20 @@ def learn(theirs: Instances, ours: Instances, found_theirs: Keypoints, found_our
     # What two means of so many differ by chance is taken off (James and Stein, 1961).
     by *= np.maximum(0.0, 1 - (there.variance + here.variance) / np.maximum((by**2).sum(1), 1e-24))[:, None]
     return Shift(own, shape, np.where(known[:, None], by, 0.0), known)
+
+
+def same_points(theirs: Instances, ours: Instances) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers the points that two sets have by the same names, [m] in the one and in the other. UserError where they are fewer than two."""
+    names = [name for name in theirs.skeleton.points if name in ours.skeleton.points]
+    if len(names) < 2:
+        raise UserError(
+            theirs.source,
+            f"has {counted(len(names), 'point')} of {ours.source} by name; its own are {', '.join(theirs.skeleton.points[:3])}, .., "
+            f"there they are {', '.join(ours.skeleton.points[:3])}, ..: expected two or more of the same name",
+        )
+    mine = np.array([ours.skeleton.points.index(name) for name in names])
+    own = np.array([theirs.skeleton.points.index(name) for name in names])
+    return own, mine
 
 
 def _residuals(labels: Instances, xy: np.ndarray, numbers: np.ndarray, shape: np.ndarray) -> Residuals:
@@ -181,18 +186,17 @@ def _refuse_pupil(model: Path, source: Source) -> None:
         )
 
 
-def _as(ours: Instances, points: tuple[str, ...], found: Keypoints) -> Keypoints:
-    """A model's points in the order of ours: by name, or all of them as they are where no name is the same."""
+def _order(ours: Instances, points: tuple[str, ...]) -> list[int]:
+    """Numbers of a model's points in the order of ours: by name, or all of them as they are where no name is the same."""
     wanted = ours.skeleton.points
     if len(points) == len(wanted) and not set(points) & set(wanted):
-        return found
+        return list(range(len(points)))
     if missing := [name for name in wanted if name not in points]:
         raise UserError(
             ours.source,
             f"the model does not find {', '.join(missing[:5])}; expected one that finds all points of this set",
         )
-    order = [points.index(name) for name in wanted]
-    return Keypoints(found.xy[:, order], found.score[:, order])
+    return [points.index(name) for name in wanted]
 
 
 def _figures(shift: Shift, labels: Instances) -> dict[str, Any]:
