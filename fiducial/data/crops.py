@@ -70,17 +70,21 @@ def cut(
     image is uint8 RGB [h, w, 3]; boxes [n, 4] in the edge frame. None = the whole image, which is not enlarged by
     `padding`, only brought to the aspect of `size`. `each` asks for all crops in order, as `map` does; that of a pool
     of threads, side by side. UserError for another kind of picture and for boxes that are none."""
-    boxes, padding = checked_boxes(image, boxes_xywh, padding)
-    maps = np.empty((len(boxes), 3, 3))
-    crops = np.empty((len(boxes), size.h, size.w, 3), np.uint8)
+    maps = maps_of(image, boxes_xywh, size, padding)
+    crops = np.empty((len(maps), size.h, size.w, 3), np.uint8)
 
     def fill(i: int) -> None:
-        maps[i] = geometry.crop(geometry.fit_aspect(boxes[i], size, padding), size)
         crops[i] = crop_of(image, None, maps[i], size)
 
-    for _ in each(fill, range(len(boxes))):
+    for _ in each(fill, range(len(maps))):
         pass
     return crops, maps
+
+
+def maps_of(image: np.ndarray, boxes_xywh: np.ndarray | None, size: Size, padding: float) -> np.ndarray:
+    """The maps from an image to its crops, [n, 3, 3] float64, of boxes as `cut` takes them."""
+    boxes, padding = checked_boxes(image, boxes_xywh, padding)
+    return np.array([geometry.crop(geometry.fit_aspect(box, size, padding), size) for box in boxes]).reshape(-1, 3, 3)
 
 
 def checked_boxes(image: np.ndarray, boxes_xywh: np.ndarray | None, padding: float) -> tuple[np.ndarray, float]:

@@ -41,10 +41,14 @@ def main(folder: Path) -> int:
         "without_torch": "torch" not in sys.modules,
         "not_run": None,
     }
-    limit = certificate["tolerance_px"]
+    limit, of_crop = certificate["tolerance_px"], certificate["tolerance_crop_px"]
     print(f"at most {found['max_px']:.2g} px from torch (limit {limit} px), scores at most {found['max_score']:.2g}")
-    if limit is not None and not max(found["max_px"], found["max_sigma"] or 0.0) <= limit:
-        return refused(f"further off than {limit}: not certified, {path.name} is left as it was")
+    for case in found["cases"]:
+        case["limit_px"] = max(limit or 0.0, of_crop * case.pop("crop_px"))
+        if limit is not None and not max(case["max_px"], found["max_sigma"] or 0.0) <= case["limit_px"]:
+            return refused(
+                f"further off than {case['limit_px']:.3g} px ({case['case']}): not certified, {path.name} is left as it was"
+            )
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(certificate, indent=2) + "\n", encoding="utf-8")
     os.replace(part, path)
@@ -83,7 +87,8 @@ def compared(recorded: dict[str, np.ndarray], answers: Answers) -> dict[str, Any
         apart = np.array([off[i] for i in np.flatnonzero(recorded["case"] == number)])
         mean = float(apart.mean()) if apart.size else 0.0
         case = {"case": str(name), "pictures": int(pictures), "instances": len(apart), "max_px": largest(apart)}
-        cases.append({**case, "mean_px": mean})
+        crop_px = float(recorded["picture_px"][recorded["case"] == number].max(initial=1.0))
+        cases.append({**case, "mean_px": mean, "crop_px": crop_px})
     return {
         "max_px": max(each["max_px"] for each in cases),
         "mean_px": float(np.mean([each["mean_px"] for each in cases])),
