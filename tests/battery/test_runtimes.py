@@ -68,9 +68,11 @@ def made(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export.write(detector, card, str(family.TARGET), folder, crop="inside", decode="own").file
 
 
-@pytest.mark.parametrize("method", catalog.methods())
-def test_every_method_answers_as_in_torch(family: Family, method: str, tmp_path: Path) -> None:
-    detector = settled(method)
+@pytest.mark.parametrize(
+    ("method", "head"), [*((method, {}) for method in catalog.methods()), ("heatmap", {"outside": True})], ids=str
+)
+def test_every_method_answers_as_in_torch(family: Family, method: str, head: dict[str, Any], tmp_path: Path) -> None:
+    detector = settled(method, head)
     card = Card(detector.spec)
     file = export.write(detector, card, str(family.TARGET), tmp_path, crop="inside", decode="own").file
     run = runtime.load(file, threads=1)

@@ -42,6 +42,16 @@ def test_a_certificate_of_a_right_file(exported: tuple[Path, Certificate]) -> No
     assert [path.name for path in file.parent.parent.iterdir()] == ["out"], "nothing is left beside it"
 
 
+def test_the_limit_grows_where_a_px_of_the_crop_covers_many(exported: tuple[Path, Certificate]) -> None:
+    """Float32 that is right to a thousandth of a px of the crop can't be nearer than that in a picture that fills it."""
+    limits = {case.case: case.limit_px for case in exported[1].cases}
+    long = limits.pop("long picture")
+    assert long == pytest.approx(1e-3 * 20_000 / 64, rel=0.3)  # the crop of this model is 64 px wide
+    assert long > 0.05
+    assert limits["huge picture"] == pytest.approx(max(0.05, 1e-3 * 4000 / 64), rel=0.3)
+    assert {limits[name] for name in ("real", "small picture", "grey")} == {0.05}
+
+
 def test_a_file_whose_points_are_off_is_not_written(
     blob_model: Path, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
