@@ -26,6 +26,7 @@ from fiducial.types import Instances, Keypoints
 
 FORMAT = "coco"  # of what is written
 LEAST = 10  # labelled instances of a point in either set, below which it is left where it is
+UNSURE = 2.0  # times as wide as on our images, a model's points may spread about these labels; it does not understand them else
 FAR = 4.0  # times the median distance of a point, beyond which the model or the label is taken to be wrong
 
 
@@ -84,7 +85,7 @@ class Shift:
     numbers: np.ndarray  # [m] of the points of the set that is moved
     shape: np.ndarray  # [m, 2] their mean shape, in boxes
     by: np.ndarray  # [m, 2] in its frame
-    known: np.ndarray  # [m] bool: both sets have enough labels to tell
+    known: np.ndarray  # [m] bool: both sets have enough labels to tell, and the model is about as sure of both
 
     def __call__(self, labels: Instances) -> Instances:
         """Moves the points that are labelled; boxes and all else stay, and so do instances that show fewer than two of them."""
@@ -107,7 +108,7 @@ class Shift:
             return []
         few = ", ".join(stay[:5]) + ", .." * (len(stay) > 5)
         return [
-            f"{counted(len(stay), 'point')} stay as they are, without a point of that name, or {LEAST} labels, in both: {few}"
+            f"{counted(len(stay), 'point')} stay as they are, without a point of that name, {LEAST} labels, or a model that is sure, in both: {few}"
         ]
 
 
@@ -115,8 +116,14 @@ class Residuals(NamedTuple):
     """How far a model's points lie from labels, in the frame of the shape."""
 
     mean: np.ndarray  # [m, 2]
-    variance: np.ndarray  # [m] of the mean, x and y together
+    variance: np.ndarray  # [m] x and y together
+    spread: np.ndarray  # [m] median distance from the mean
     labels: np.ndarray  # [m] that it is of
+
+    @property
+    def of_mean(self) -> np.ndarray:
+        """The variance of the mean, [m]."""
+        return self.variance / np.maximum(self.labels, 1)
 
 
 def learn(theirs: Instances, ours: Instances, found_theirs: Keypoints, found_ours: Keypoints) -> Shift:
@@ -126,15 +133,23 @@ def learn(theirs: Instances, ours: Instances, found_theirs: Keypoints, found_our
     shape = mean_shape(ours.pick_points(mine.tolist()))[0]
     there = _residuals(theirs, found_theirs.xy[:, mine], own, shape)
     here = _residuals(ours, found_ours.xy[:, mine], mine, shape)
-    known = np.minimum(there.labels, here.labels) >= LEAST
-    if not known.any():
+    enough = np.minimum(there.labels, here.labels) >= LEAST
+    if not enough.any():
         raise UserError(
             theirs.source,
             f"no point has {LEAST} labels here and in val of {ours.source} that the model comes near to; nothing can be told",
         )
+    wider = there.spread / np.maximum(here.spread, 1e-12)
+    known = enough & (wider <= UNSURE)
+    if 2 * known.sum() < enough.sum():
+        raise UserError(
+            theirs.source,
+            f"the model's points spread {np.median(wider[enough]):.1f} times as widely about these labels as about those of {ours.source}: "
+            f"it does not understand these images, and can't be the ruler; expected a model that does (at most {UNSURE:g} times)",
+        )
     by = there.mean - here.mean
     # What two means of so many differ by chance is taken off (James and Stein, 1961).
-    by *= np.maximum(0.0, 1 - (there.variance + here.variance) / np.maximum((by**2).sum(1), 1e-24))[:, None]
+    by *= np.maximum(0.0, 1 - (there.of_mean + here.of_mean) / np.maximum((by**2).sum(1), 1e-24))[:, None]
     return Shift(own, shape, np.where(known[:, None], by, 0.0), known)
 
 
@@ -158,15 +173,17 @@ def _residuals(labels: Instances, xy: np.ndarray, numbers: np.ndarray, shape: np
     seen = labels.labelled[:, numbers] & np.isfinite(xy).all(-1) & usable[:, None]
     to_shape[~usable] = np.eye(3)
     away = geometry.transform_vectors(to_shape, xy - labels.xy[:, numbers].astype(np.float64))
-    length = np.where(seen, np.linalg.norm(away, axis=-1), np.nan)
-    middle = np.array(
-        [np.median(column[~np.isnan(column)]) if (~np.isnan(column)).any() else 0.0 for column in length.T]
-    )
-    seen &= np.nan_to_num(length) <= FAR * middle
+    seen &= np.linalg.norm(away, axis=-1) <= FAR * _medians(np.linalg.norm(away, axis=-1), seen)
     count = np.maximum(seen.sum(0), 1)
     mean = np.where(seen[..., None], away, 0.0).sum(0) / count[:, None]
-    variance = (np.where(seen[..., None], away - mean, 0.0) ** 2).sum((0, 2)) / count**2
-    return Residuals(mean, variance, seen.sum(0))
+    variance = (np.where(seen[..., None], away - mean, 0.0) ** 2).sum((0, 2)) / count
+    return Residuals(mean, variance, _medians(np.linalg.norm(away - mean, axis=-1), seen), seen.sum(0))
+
+
+def _medians(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The median of each column [n, m] over what is seen; 0 where nothing is."""
+    columns = zip(values.T, seen.T, strict=True)
+    return np.array([np.median(column[used]) if used.any() else 0.0 for column, used in columns])
 
 
 def _frames(labels: Instances, numbers: np.ndarray, shape: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from fiducial.geometry import Size
 from fiducial.labels import aligning
 from fiducial.types import Keypoints
 
+NOSE = slice(27, 36)  # of 68 points
 SKY = np.zeros((2400, 2400, 3), np.uint8)
 NAMES = ("a", "b", "c", "d", "e")
 SHAPE = np.array([[0, 0], [60, 0], [60, 40], [0, 40], [30, 70]], float)
@@ -95,7 +96,7 @@ def test_what_is_not_labelled_or_not_in_both_stays() -> None:
     assert not changed[:, [1, 4]].any()
     assert not changed[7].any()
     assert shift.left(labels) == [
-        "2 points stay as they are, without a point of that name, or 10 labels, in both: b, theirs alone"
+        "2 points stay as they are, without a point of that name, 10 labels, or a model that is sure, in both: b, theirs alone"
     ]
 
 
@@ -109,8 +110,21 @@ def test_sets_of_other_points_and_of_hardly_any_labels_are_refused() -> None:
         aligning.learn(theirs.select(few), theirs, found.select(few), found)
 
 
-def write_faces(root: Path, seed: int, moved: np.ndarray | float = 0.0) -> Path:
-    """Drawn faces on the disk, train and val, whose labels lie `moved` px beside the points."""
+def test_a_model_that_does_not_understand_the_images_is_no_ruler() -> None:
+    theirs, found, _ = a_set(200, 0, MEANT)
+    ours, found_ours, _ = a_set(200, 1, np.zeros((5, 2)))
+    noise = np.random.default_rng(3).normal(0, 30, found.xy.shape)
+    lost = Keypoints(found.xy + noise, found.score)
+    with pytest.raises(UserError, match=r"spread \d+\.\d times as widely .* can't be the ruler"):
+        aligning.learn(theirs, ours, lost, found_ours)
+    noise[:, 1:] = 0  # of one point alone
+    shift = aligning.learn(theirs, ours, Keypoints(found.xy + noise, found.score), found_ours)
+    assert shift.known.tolist() == [False, True, True, True, True]
+    assert (shift.by[0] == 0).all()
+
+
+def write_faces(root: Path, seed: int, nose: float = 0.0) -> Path:
+    """Drawn faces on the disk, train and val, whose noses are labelled lower by so much of their length."""
     (root.parent / f"{root.name}_images").mkdir(parents=True)
     splits = {}
     for split, offset in (("train", 0), ("val", 100)):
@@ -118,17 +132,16 @@ def write_faces(root: Path, seed: int, moved: np.ndarray | float = 0.0) -> Path:
         files = [str(root.parent / f"{root.name}_images" / f"{split}_{i}.png") for i in range(len(faces))]
         for i, file in enumerate(files):
             cv2.imwrite(file, faces.images.read(i)[..., ::-1])
-        xy = faces.xy + moved
+        xy = faces.xy.copy()
+        xy[:, NOSE] += nose * (xy[:, 33:34] - xy[:, 27:28])
         splits[split] = Instances.of(files, xy, boxes=faces.box_xywh, skeleton=faces.skeleton)
     conversion.write_splits(splits, root, "coco")
     return root
 
 
 def test_the_command_writes_a_set_that_fit_takes(tmp_path: Path, run) -> None:
-    mine = write_faces(tmp_path / "mine", 0)
-    down = np.zeros((68, 2))
-    down[27:36] = [0, 5]  # the nose; upright faces hardly turn it
-    theirs, honest = write_faces(tmp_path / "theirs", 1000, down), Instances.read(write_faces(tmp_path / "same", 1000))
+    mine = write_faces(tmp_path / "mine", 5000)
+    theirs, honest = write_faces(tmp_path / "theirs", 1000, 0.2), Instances.read(write_faces(tmp_path / "same", 1000))
     code, _, err = run(
         "data",
         "align",
@@ -145,7 +158,7 @@ def test_the_command_writes_a_set_that_fit_takes(tmp_path: Path, run) -> None:
     assert code == 0, err
     figures = json.loads((tmp_path / "x.json").read_text())
     by_point = {row["point"]: row["moved"] for row in figures["per_point"]}
-    assert min(by_point[name] for name in honest.skeleton.points[27:36]) > 4 * np.mean(
+    assert min(by_point[name] for name in honest.skeleton.points[NOSE]) > 4 * np.mean(
         [by_point[name] for name in honest.skeleton.points[:27]]
     )
     before, after = (
