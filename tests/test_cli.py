@@ -232,6 +232,24 @@ def test_control_c_is_one_line_with_code_130(run: Run, monkeypatch: pytest.Monke
     assert run("evaluate", "--predictions", "a", "b") == (130, "", "fiducial: stopped\n")
 
 
+def test_resuming_is_offered_where_there_is_something_to_resume(
+    run: Run, monkeypatch: pytest.MonkeyPatch, blobs: Path, tmp_path: Path
+) -> None:
+    from fiducial.api import fit
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "fit", stop)
+    monkeypatch.setattr("fiducial.fit", stop)
+    out = tmp_path / "run"
+    assert run("fit", blobs, "--out", out) == (130, "", "fiducial: stopped\n")
+    out.mkdir()
+    (out / "recipe.json").write_text("{}")
+    for words in (["--out", out], [f"--out={out}"]):
+        assert "continues exactly with --resume" in run("fit", blobs, *words)[2]
+
+
 def test_a_missing_extra_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, blob_model: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "av", None)

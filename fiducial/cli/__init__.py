@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import io
+import itertools
 import os
 import pkgutil
 import re
@@ -14,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -202,7 +204,14 @@ def _say(error: BaseException) -> int:
 def _how_to_go_on(before: str) -> str:
     """Says how what was running is taken up again, where the command can; nothing where it can't."""
     hint = _of_command("AFTER_STOP")
-    return f"{before}{hint}" if hint else ""
+    return f"{before}{hint}" if hint and ("--resume" not in hint or _has_begun()) else ""
+
+
+def _has_begun() -> bool:
+    """Says whether there is a run in --out, which could be resumed."""
+    words = [part for word in sys.argv[1:] for part in word.split("=", 1)]
+    out = next((after for word, after in itertools.pairwise(words) if word == "--out"), None)
+    return out is None or (Path(out) / "recipe.json").is_file()
 
 
 def _of_command(name: str) -> Any:

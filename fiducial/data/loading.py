@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import itertools
 import mmap
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -197,7 +199,8 @@ class _Loader(DataLoader):
     """Raises the errors that `_Telling` gives out, as what they were."""
 
     def __iter__(self) -> Any:
-        batches = super().__iter__()
+        with _interrupted_after():
+            batches = super().__iter__()
 
         def raised() -> Iterator[Any]:
             for batch in batches:
@@ -216,6 +219,22 @@ class _Loader(DataLoader):
                 yield batch.tensors()
 
         return raised()
+
+
+@contextmanager
+def _interrupted_after() -> Iterator[None]:
+    """Lets Ctrl-C wait until processes are started: what it raises while Python forks is printed and forgotten."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *told: came.append(told))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
 
 
 class _Piped:

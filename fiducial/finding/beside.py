@@ -28,6 +28,7 @@ from fiducial.training.recipe import Recipe
 
 SHARED = ("epochs", "batch_size", "seed", "pretrained", "workers", "strict", "licence", "patience")
 AUTO, NONE = "auto", "no"
+LEAST_MINUTES = 0.4  # that a finder is given, unless one is asked for: planning it takes most of less
 USELESS = (
     "the finder has learnt too little to be of use and is left out: whole images are looked at. Give more --minutes, or "
     "--set finder.epochs=N, or labels of more images"
@@ -110,6 +111,12 @@ def beside(
     if not need.needed:
         if str(asked) == AUTO or settings:
             logger.warning(f"finder: none is made: {need.why}")
+        return None
+    if asked is None and not settings and own.minutes is not None and own.minutes < LEAST_MINUTES:
+        logger.warning(
+            f"finder: none is made, though {need.why}: {60 * own.minutes:.0f} s, its share of the minutes, are too few; whole images are "
+            "looked at (--finder auto tries it)"
+        )
         return None
     fit.check(own)
     logger.info(f"finder: one is made beside the detector: {need.why} (--finder no leaves it out)")

@@ -183,6 +183,24 @@ def test_persistent_workers_see_each_epoch(people: Instances) -> None:
     assert np.array_equal(epochs[0], epochs[2])
 
 
+def test_control_c_while_processes_start_waits_until_they_have(
+    people: Instances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raised while Python forks it would be printed and forgotten, and training would go on."""
+    begin, begun = torch.utils.data.DataLoader.__iter__, []
+
+    def interrupted(self: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        begun.append(begin(self))
+        return begun[0]
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        iter(loading.loader(people, SIZE, 4, AugmentSpec(), workers=1))
+    assert begun
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.parametrize(("count", "batch", "world"), [(37, 4, 1), (37, 4, 3), (18, 5, 2), (3, 64, 1), (7, 64, 3)])
 def test_ranks_get_disjoint_rows_and_equal_counts(count: int, batch: int, world: int) -> None:
     image_row = np.arange(count) // 3

@@ -23,12 +23,15 @@ from fiducial.errors import UserError
 from fiducial.evaluation import found
 from fiducial.evaluation.coco import Boxes
 from fiducial.finding import plan, scenes
+from fiducial.finding.beside import beside
 from fiducial.finding.recipe import FinderRecipe
 from fiducial.finding.scoring import best_threshold
 from fiducial.geometry import Size
 from fiducial.models import detector as detectors
 from fiducial.training import plan as plans
+from fiducial.training.fit import Data
 from fiducial.training.pace import Pace
+from fiducial.training.recipe import Recipe
 from fiducial.types import Skeleton
 
 WORDS = {
@@ -334,6 +337,18 @@ def test_the_plan_sees_small_things():
     assert {choice.setting for choice in choices} >= {"size", "head.stride", "batch_size", "epochs"}
     given, _ = plan.plan_of(tiny, plan_facts(tiny), FinderRecipe(size=Size(64, 64)), {"size"})
     assert given.size == Size(64, 64)
+
+
+def test_no_finder_is_begun_in_seconds_unless_one_is_asked_for(said: list[str]) -> None:
+    labelled = discs(20, 9, fewest=2)
+    data = Data(labelled, labelled, [])
+    few = Recipe(minutes=1.0)
+    assert beside(None, data, few, frozenset(), (), planned=True) is None
+    assert any(
+        "none is made, though" in line and "18 s, its share of the minutes, are too few" in line for line in said
+    )
+    assert beside("auto", data, few, frozenset(), (), planned=True) is not None
+    assert beside(None, data, Recipe(minutes=2.0), frozenset(), (), planned=True) is not None
 
 
 def test_the_plan_keeps_a_trunk_of_photographs_where_there_is_little_time():
