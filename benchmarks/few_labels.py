@@ -101,7 +101,11 @@ def cell(
         precision="fp32",
         memory_format="channels_last",
         passes=options.steps / EPOCHS / max(1, learnt // batch),
-        settings=[*head, *options.set, *(options.set_unlabelled if UNLABELLED in parts else [])],
+        settings=[
+            *head,
+            *options.set,
+            *(["unlabelled.control=false", *options.set_unlabelled] if UNLABELLED in parts else []),
+        ],
     )
     seconds = time.perf_counter() - began
     detector, _ = detectors.load(out)

@@ -21,7 +21,7 @@ from fiducial.training import recipes
 from fiducial.training.finder_words import SHARE, split_settings
 from fiducial.training.nodes import Devices
 from fiducial.training.plan import begun_with_plan, given_by
-from fiducial.training.recipe import Recipe, UnlabelledSpec
+from fiducial.training.recipe import CONTROL, Recipe, UnlabelledSpec
 from fiducial.types import Instances
 
 if TYPE_CHECKING:
@@ -227,13 +227,16 @@ def _finding(
     given: frozenset[str],
     planned: bool,
 ) -> tuple[Beside | None, Recipe]:
-    """Decides about a finder, and leaves it its share of the minutes."""
+    """Decides about a finder, and leaves it, and what comes after a run on unlabelled images, their shares of the minutes."""
     from fiducial.finding import beside
 
     finding = beside(asked, data, recipe, given, settings, planned=planned)
-    if finding is None or finding.copied is not None or "minutes" not in options or recipe.minutes is None:
+    if "minutes" not in options or recipe.minutes is None:
         return finding, recipe
-    return finding, replace(recipe, minutes=(1 - SHARE) * recipe.minutes)
+    left = 1.0 if finding is None or finding.copied is not None else 1 - SHARE
+    if recipe.unlabelled is not None and recipe.unlabelled.control:
+        left *= 1 - CONTROL
+    return finding, replace(recipe, minutes=left * recipe.minutes)
 
 
 def _refuse_for_labels(method: str, also: Sequence[Any], plan_only: bool, finder: bool) -> None:

@@ -39,7 +39,7 @@ from fiducial.training.plan import Choice
 from fiducial.training.recipe import Recipe
 from fiducial.training.scoring import PointErrors
 from fiducial.training.unlabelled import Calibration, SelfTaught
-from fiducial.training.work import Outcome, Prepare, Work
+from fiducial.training.work import Outcome, Prepare, Rival, Work
 from fiducial.types import Batch, Instances, Problem, Skeleton
 
 if TYPE_CHECKING:  # Lightning
@@ -272,10 +272,18 @@ def work_of(
             **box_share(data.train),
         },
         floor=lambda metrics: ToBeat(ground, "the mean shape of train"),
+        rival=None if teaching is None else _labels_alone(data, teaching, source),
         calibrate=partial(calibrate, detector, data.validation),
         save=save,
         report=partial(_report, data=data, truth=truth, split=split, source=source, teaching=teaching),
     )
+
+
+def _labels_alone(data: Data, teaching: Teaching, source: str) -> Rival | None:
+    """The same run without the unlabelled images."""
+    alone = replace(data, unlabelled=None)
+    work = lambda recipe, out: work_of(alone, recipe, out, True, source=source)  # noqa: E731
+    return Rival(lambda: bool(teaching.began), work, teaching.judge) if teaching.spec.control else None
 
 
 def _learnt(

@@ -10,6 +10,7 @@ from fiducial.data.augment import AugmentSpec
 from fiducial.errors import expect
 from fiducial.geometry import Size
 
+CONTROL = 0.35  # of the minutes of a run on unlabelled images too, that the same on labels alone takes afterwards
 MOST_CROPS, MOST_WORKERS = 2**16, 256  # of a batch and of loader processes: more is a slip of the hand
 
 
@@ -50,6 +51,9 @@ class UnlabelledSpec:
     share: float = 1.0  # unlabelled crops for each labelled one of a full batch
     start: float = 0.4  # share of all steps before which labels alone are learnt from
     rise: float = 0.2  # share of all steps in which the weight rises from 0 then
+    control: bool = (
+        True  # afterwards learn from the labels alone, and keep what val likes better (`training/labels_alone.py`)
+    )
     patience: int = 3  # validations behind the best one, by more than chance, after which labels alone are learnt from
 
     def __post_init__(self) -> None:

@@ -110,15 +110,18 @@ def _train(
             _write(out, recipe, work)
         else:
             recipe = _continued(out, work, is_main())
-        from fiducial.training import engine
+        from fiducial.training import engine, labels_alone
 
         used = time.perf_counter() - began
         best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress, used_seconds=used)
-    if not best.is_main_process:
-        return None, work
-    if best.epochs != recipe.epochs:
+    if best.is_main_process and best.epochs != recipe.epochs:
         recipe = replace(recipe, epochs=best.epochs)
         _write(out, recipe, work)
+    if work.rival is not None:
+        with seeded(recipe.seed):
+            best = labels_alone.better(best, work.rival, recipe, out, devices=devices, progress=progress)
+    if not best.is_main_process:
+        return None, work
     metric = f"val/{work.scoring.metric}"
     if not np.isfinite(best.metrics[work.scoring.metric]):
         raise TrainingFailure(

@@ -3,6 +3,7 @@ harm are caught in the epoch in which they do, and the annotation or the setting
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -161,6 +162,7 @@ class Teaching(L.Callback):
         self.behind = 0  # validations
         self.best: Tensor | None = None  # [n] errors of val's instances in the best epoch
         self.kept: list[float] = []  # share of the points that were believed, by epoch
+        self.judged: tuple[float, float] | None = None  # val's error with the unlabelled images, and on labels alone
 
     @property
     def teaches(self) -> bool:
@@ -170,7 +172,28 @@ class Teaching(L.Callback):
     def told(self) -> dict[str, Any]:
         """Gives what the results say of it; epochs count from 1."""
         kept = self.kept[-1] if self.kept else 0.0
-        return {"crops": self.crops, "first_epoch": self.began or None, "last_epoch": self.ended or None, "kept": kept}
+        epochs = {"first_epoch": self.began or None, "last_epoch": self.ended or None}
+        told = {"crops": self.crops, **epochs, "kept": kept}
+        if self.judged is None:
+            return told
+        taught, alone = self.judged
+        return {**told, "val": taught, "val_labels_alone": alone, "labels_alone_kept": self.is_beaten}
+
+    @property
+    def is_beaten(self) -> bool:
+        """Says whether labels alone were better."""
+        return self.judged is not None and self.judged[1] < self.judged[0]
+
+    def judge(self, taught: float, alone: float) -> None:
+        """Takes val's error with the unlabelled images, and on labels alone, and says which is kept."""
+        self.judged = taught, alone
+        logger.info(self._verdict())
+
+    def _verdict(self) -> str:
+        taught, alone = self.judged or (math.nan, math.nan)
+        which = "labels alone are better, and are kept" if self.is_beaten else "what they taught is kept"
+        which = "they changed nothing" if taught == alone else which
+        return f"unlabelled images: val {taught:.4g} with them, {alone:.4g} on labels alone: {which}"
 
     def said(self) -> str:
         """Says it in a line."""
@@ -179,7 +202,8 @@ class Teaching(L.Callback):
         line = f"{self.crops} unlabelled crops were learnt from, from epoch {self.began} on"
         if self.kept:
             line = f"{line}, with {100 * self.kept[-1]:.0f} % of the points found on them"
-        return f"{line}; epoch {self.ended} was the last, since val got worse by it" if self.ended else line
+        line = f"{line}; epoch {self.ended} was the last, since val got worse by it" if self.ended else line
+        return line if self.judged is None else f"{self._verdict()} ({line})"
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         averaging = next(callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging))  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import DataLoader
@@ -67,6 +67,14 @@ def nothing() -> None:
     """Calibrates nothing: there are no labels to do so."""
 
 
+class Rival(NamedTuple):
+    """Another way to learn the same, which is tried after a run: the better one is kept."""
+
+    is_due: Callable[[], bool]  # asked after the run
+    work: Callable[[Any, Path], Work]  # of a recipe, in a run's folder
+    judge: Callable[[float, float], None]  # takes val's metric of the run and of the rival
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """One run's work."""
@@ -90,6 +98,7 @@ class Work:
     derived_from: Mapping[str, str]  # what else goes into the weights -> its licence
     card_metrics: Mapping[str, Any]  # what the card says besides the best epoch's figures
     floor: Callable[[Mapping[str, float]], ToBeat | None] = no_floor  # for the best epoch's figures
+    rival: Rival | None = None
     calibrate: Callable[[], None] = nothing  # measures on labels how far the kept model's points may be off
     save: Callable[[Path, Card], None]  # writes what is kept into the run's folder
     report: Callable[[Outcome], dict[str, Any]]  # scores what was kept, writes the page; the figures, and "files"

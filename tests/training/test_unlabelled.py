@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,13 +25,16 @@ import fiducial
 from fiducial import UserError, motion
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.source import Source
+from fiducial.training import engine, history, labels_alone, unlabelled
 from fiducial.training import fit as fitting
-from fiducial.training import history, unlabelled
 from fiducial.training import run as runs
 from fiducial.training._lightning import L
+from fiducial.training.engine import Best
+from fiducial.training.nodes import Devices
 from fiducial.training.recipe import Recipe, UnlabelledSpec
 from fiducial.training.unlabelled import Calibration, MixedBatch, SelfTaught, sure_from
 from fiducial.training.watch import Teaching
+from fiducial.training.work import Rival
 from fiducial.types import Instances, Keypoints
 
 GEOMETRY = replace(AugmentSpec.none(), shift=0.05, scale=(0.8, 1.2), rotation_degrees=40, rotation_probability=1.0)
@@ -71,7 +75,7 @@ def pooled(data: fitting.Data) -> fitting.Data:
 
 @pytest.fixture
 def taught(recipe: Recipe) -> Recipe:
-    return replace(recipe, unlabelled=UnlabelledSpec(start=0.0, rise=0.0), passes=3.0)
+    return replace(recipe, unlabelled=UnlabelledSpec(start=0.0, rise=0.0, control=False), passes=3.0)
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
@@ -239,6 +243,81 @@ def test_a_run_in_which_nothing_is_taught_is_that_of_the_labels(taught: Recipe, 
     first, second = (load_file(each.out / "model.safetensors") for each in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert "nothing was learnt from the 48 unlabelled crops: no epoch was good enough to teach" in runs[0].lines
+
+
+def test_where_the_images_hurt_the_run_on_labels_alone_is_kept(
+    taught: Recipe, pooled: fitting.Data, fit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit: its weights, its epochs, its figures."""
+    monkeypatch.setattr(unlabelled, "RIGHT", 0.0)
+    right = SelfTaught.taught
+
+    def wrong(self: SelfTaught, batch: Any) -> Any:
+        found = right(self, batch)
+        return None if found is None else found._replace(xy=found.xy.flip(1))
+
+    monkeypatch.setattr(SelfTaught, "taught", wrong)
+    spec = replace(taught.unlabelled or SPEC, weight=30.0, control=True)
+    optimizer = replace(taught.optimizer, ema_decay=0.5, lr=3e-3, warmup=0.2)
+    recipe = replace(taught, epochs=8, optimizer=optimizer, unlabelled=spec)
+    pooled = replace(pooled, validation=pooled.train)  # the error on which falls in these few steps
+    alone, both = fit(recipe, on=replace(pooled, unlabelled=None), name="alone"), tmp_path / "both"
+    with heard() as lines:
+        told = runs.run(partial(fitting.work_of, pooled), both, recipe)["unlabelled"]
+    assert json.loads((both / "metrics.json").read_text())["unlabelled"] == told
+    assert told["labels_alone_kept"]
+    assert told["val"] > told["val_labels_alone"]
+    assert any("labels alone are better, and are kept" in line for line in lines)
+    first, second = (load_file(each / "model.safetensors") for each in (both, alone.out))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    rows, expected, lost = (
+        history.read(file) for file in (both / "history.csv", alone.out / "history.csv", both / labels_alone.LOSER)
+    )
+    assert [row["val/nme"] for row in rows] == [row["val/nme"] for row in expected] != [row["val/nme"] for row in lost]
+    assert "labels alone are better" in (both / "report.html").read_text()
+    ended, run = tmp_path / "ended", engine.run
+
+    def stopped(work: Any, recipe: Recipe, out: Path, **options: Any) -> Best:
+        if out.name != labels_alone.FOLDER:
+            return run(work, recipe, out, **options)
+        run(replace(work, watches=(*work.watches, Stopper())), recipe, out, **options)
+        raise AssertionError("it was not stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "run", stopped)
+        with pytest.raises(ZeroDivisionError):
+            runs.run(partial(fitting.work_of, pooled), ended, recipe)
+    assert runs.run(partial(fitting.work_of, pooled), ended, recipe, resume=True)["unlabelled"] == told
+    second = load_file(ended / "model.safetensors")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_the_images_taught_is_kept_where_val_likes_it(
+    taught: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = (Best({}, {"nme": nme}, 0, [], 2, True) for nme in (0.05, 0.06))
+    asked: list[Recipe] = []
+
+    def work(recipe: Recipe, out: Path) -> Any:
+        asked.append(recipe)
+        return SimpleNamespace(scoring=SimpleNamespace(metric="nme"))
+
+    def run(*arguments: Any, **options: Any) -> Best:
+        return theirs
+
+    monkeypatch.setattr(labels_alone.engine, "run", run)
+    judged: list[tuple[float, float]] = []
+    rival = Rival(lambda: True, work, lambda *values: judged.append(values))
+    options: dict[str, Any] = {"devices": Devices(), "progress": False}
+    recipe = replace(taught, minutes=3.0, epochs=7)
+    assert labels_alone.better(ours, rival, recipe, tmp_path, **options) is ours
+    assert judged == [(0.05, 0.06)]
+    assert asked == [replace(recipe, unlabelled=None, minutes=None)], "as many epochs as were made"
+    never = rival._replace(is_due=lambda: False)
+    assert labels_alone.better(ours, never, recipe, tmp_path / "none", **options) is ours
+    assert not (tmp_path / "none").exists()
+    several = Devices(each=2)
+    assert labels_alone.better(ours, rival, recipe, tmp_path / "none", devices=several, progress=False) is ours
 
 
 class Stopper(L.Callback):
