@@ -441,6 +441,21 @@ def test_what_does_not_go_together_is_refused(blobs: Path, data: fitting.Data, t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_run_on_labels_alone_has_its_share_of_the_minutes(
+    blobs: Path, data: fitting.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float | None] = []
+
+    def run(prepare: Any, out: Path, recipe: Recipe, **options: Any) -> None:
+        asked.append(recipe.minutes)
+
+    monkeypatch.setattr(runs, "run", run)
+    options: dict[str, Any] = {"unlabelled": data.train, "minutes": 10, "finder": "no"}
+    fiducial.fit(blobs, tmp_path / "a", **options)
+    fiducial.fit(blobs, tmp_path / "b", **options, settings=["unlabelled.control=false"])
+    assert asked == [pytest.approx(6.5), 10]
+
+
 def test_a_folder_of_images_from_the_command_line(blobs: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "run"
     code, _, said = run("fit", blobs, "--out", out, "--unlabelled", blobs / "images", *smallest(epochs=1))
