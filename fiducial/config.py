@@ -6,6 +6,7 @@ where they are used. What is written holds every field, so a file rebuilds its s
 from __future__ import annotations
 
 import json
+import re
 import sys
 import types
 import typing
@@ -18,6 +19,7 @@ from fiducial import files
 from fiducial.errors import UserError, did_you_mean, shown
 
 Spec = TypeVar("Spec")
+BARE_NUMBER = re.compile(r"[+-]?(\d+\.?|\d*\.\d+)(e[+-]?\d+)?", re.IGNORECASE)  # also such as are not JSON
 
 
 def to_dict(spec: Any) -> Any:
@@ -38,17 +40,23 @@ def from_dict(kind: type[Spec], values: Any, path: str = "") -> Spec:
 
 
 def with_settings(spec: Spec, settings: list[str]) -> Spec:
-    """Replaces in `spec` each `a.b=c` of `settings`; values are read as JSON where they are, else as text."""
+    """Replaces in `spec` each `a.b=c` of `settings`; values are read as JSON where they are, `.5` as a number, else
+    as text."""
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting!r}: expected NAME=VALUE, such as augment.flip=0")
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = {"True": True, "False": False, "None": None}.get(text, text)
+        value = _value(text)
         spec = _set(spec, path.strip().split("."), value, path.strip())
     return spec
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        words = {"True": True, "False": False, "None": None}
+        return float(text) if BARE_NUMBER.fullmatch(text) else words.get(text, text)
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -63,11 +71,8 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def as_setting(value: Any) -> str:
     """Writes a value so that `--set` reads it back: bare text where that is not JSON."""
-    if isinstance(value, str) and value not in ("True", "False", "None"):
-        try:
-            json.loads(value)
-        except json.JSONDecodeError:
-            return value
+    if isinstance(value, str) and _value(value) == value:
+        return value
     return json.dumps(value)
 
 

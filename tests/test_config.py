@@ -67,6 +67,10 @@ def test_settings_are_typed_and_reach_inwards():
     )
     assert spec == Outer(Inner(2.0, "green"), Size(5, 6), (4, 5), "auto", {"loss": "mse"}, False)
     assert isinstance(spec.size, Size)
+    for text, value in ((".5", 0.5), ("-.25", -0.25), ("2.", 2.0), ("+3", 3.0), ("1e-3", 0.001)):
+        assert config._value(text) == value
+    for text in (".5", "1.", "v1.5", "5x6", "nan", "True", "null", "[1", "-"):
+        assert config._value(config.as_setting(text)) == text
     assert config.with_settings(Outer(), ["size=5x6"]) == config.with_settings(Outer(), ["size=[5,6]"])
     assert config.with_settings(Outer(), ["size=5"]).size == Size(5, 5)
     assert isinstance(spec.inner.rate, float)
