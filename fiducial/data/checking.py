@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -99,7 +100,8 @@ def check(
     not of the declared size (the last two only if `verify`, which opens every file; none of them without `pictures`).
     With `ignored`, for evaluation, instances stay that COCO's evaluation counts or ignores: boxes without a labelled
     point, and boxes wholly outside the declared picture. Else both are left out, those without points and crowds without
-    a box with one note for all. A missing box is made from the points; an area that is not above 0 is the box's."""
+    a box with one note for all. A missing box is made from the points, and where these lie on one place from what the
+    others' boxes are like (`boxes_of_points`); an area that is not above 0 is the box's."""
     instances = _without_marks(instances, findings)
     xy, visibility = instances.xy, instances.visibility
     labelled, finite = visibility > 0, np.isfinite(xy).all(-1)
@@ -127,7 +129,8 @@ def check(
     image_size = instances.image_size.copy()
     if pictures:
         doubts.bad |= _on_broken_pictures(instances, ~doubts.bad & ~silent, verify, image_size, findings)
-    box_xywh = _with_boxes(instances, labelled & finite)
+    sized = replace(instances, image_size=image_size)
+    box_xywh = _with_boxes(sized, labelled & finite, ~doubts.bad & ~silent, findings, pictures)
     with np.errstate(over="ignore"):  # of what is left out
         of_box = box_xywh[:, 2] * box_xywh[:, 3]
     area = np.where(np.isfinite(instances.area) & (instances.area > 0), instances.area, of_box)
@@ -229,12 +232,69 @@ def summary(problems: Sequence[Problem], shown: int = 3) -> str:
     return lines + (f"; and {rest} more" if rest > 0 else "")
 
 
-def _with_boxes(instances: Instances, usable: np.ndarray) -> np.ndarray:
-    """The boxes as given, and where none is given the points' own."""
-    boxes = instances.box_xywh.copy()
-    for row in np.flatnonzero(np.isnan(boxes).all(1) & usable.any(1)):
-        boxes[row] = geometry.box_of_points(instances.xy[row], usable[row], BOX_MARGIN)
+def _with_boxes(
+    instances: Instances, usable: np.ndarray, sound: np.ndarray, findings: Findings, pictures: bool
+) -> np.ndarray:
+    """The boxes as given, and where none is given the points' own; a note says where these tell no size. sound [n]:
+    instances that stay."""
+    boxes, bare = boxes_of_points(instances.xy, usable, instances.box_xywh, sound & ~instances.crowd)
+    bare &= sound
+    if not bare.any():
+        return boxes
+    sides = boxes[bare, 2:]
+    sizeless = f"{counted(bare.sum(), 'instance')} without a box and with all labelled points on one place, which tells no size"
+    if np.isfinite(sides).all():
+        findings.note(
+            f"{sizeless}: the box is {sides.max():.4g} px wide and high around it, as the others' longer sides are in the "
+            "median; give boxes where sizes differ"
+        )
+        return boxes
+    for row in np.flatnonzero(bare):
+        size = _size_of(instances, int(instances.image_row[row]), pictures)
+        boxes[row] = (
+            geometry.box_of_points(instances.xy[row], usable[row], BOX_MARGIN)
+            if size is None
+            else (geometry.whole_image_box(size))
+        )
+    shared = (np.bincount(instances.image_row[bare]) > 1).sum()
+    alike = (
+        f"; {counted(shared, 'image')} with several of them, which have one crop then, can't be learnt from so"
+        if shared
+        else ""
+    )
+    findings.note(
+        f"{sizeless}, as no other one does: the box is the whole image{alike}; give boxes where instances are smaller"
+    )
     return boxes
+
+
+def boxes_of_points(
+    xy: np.ndarray, usable: np.ndarray, box_xywh: np.ndarray, sound: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Makes boxes around the usable points (xy [n, k, 2], usable [n, k]) where none is given (NaN in box_xywh [n, 4]).
+
+    Points on one place have no extent: their box is a square around it, as wide as the longer sides of the sound ([n]) others are in the
+    median; NaN sides where there is no other. Gives the boxes, and [n] bool which ones these are."""
+    boxes, bare = box_xywh.copy(), np.zeros(len(xy), bool)
+    for row in np.flatnonzero(np.isnan(boxes).all(1) & usable.any(1)):
+        boxes[row] = geometry.box_of_points(xy[row], usable[row], BOX_MARGIN)
+        bare[row] = (geometry.box_of_points(xy[row], usable[row])[2:] <= 1).all()
+    others = boxes[sound & ~bare & np.isfinite(boxes).all(1), 2:]
+    side = float(np.median(others.max(1))) if len(others) else np.nan
+    for row in np.flatnonzero(bare):
+        boxes[row] = geometry.square_box(geometry.box_middle(boxes[row]), side)
+    return boxes, bare
+
+
+def _size_of(instances: Instances, image_row: int, pictures: bool) -> Size | None:
+    """The size of an image, declared or its file's; None where neither tells."""
+    width, height = instances.image_size[image_row].tolist()
+    if width and height:
+        return Size(width, height)
+    if pictures and isinstance(instances.images, FileImages):
+        with suppress(UserError):
+            return upright_size(instances.images.path(image_row))
+    return None
 
 
 def _outside(instances: Instances) -> np.ndarray:

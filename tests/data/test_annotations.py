@@ -218,6 +218,34 @@ def test_missing_boxes_unlabelled_and_crowds(tmp_path: Path) -> None:
     assert instances.area[0] == pytest.approx(3.5 * 1.2 * 1.2)
 
 
+def test_points_on_one_place_have_the_others_size_or_the_whole_image(tmp_path: Path) -> None:
+    content = document()
+    for item in content["annotations"][:2]:
+        item.pop("bbox")
+        item.update(keypoints=[10, 12, 2, 0, 0, 0, 0, 0, 0])
+    content["annotations"][1]["keypoints"] = [10, 12, 2] * 3
+    instances, problems = load(tmp_path, content)
+    side = 11  # the longer one of all others
+    assert instances.box_xywh[:2].tolist() == [[10.5 - side / 2, 12.5 - side / 2, side, side]] * 2
+    said = [problem.what for problem in problems if "no size" in problem.what]
+    assert said == [
+        "2 instances without a box and with all labelled points on one place, which tells no size: the box is 11 px wide "
+        "and high around it, as the others' longer sides are in the median; give boxes where sizes differ"
+    ]
+    for item in content["annotations"]:
+        item.pop("bbox", None)
+        item.update(keypoints=[10 + item["id"], 12, 2, 0, 0, 0, 0, 0, 0])
+    for image in content["images"]:  # the file tells the size as well
+        image.pop("width")
+    for options in ({}, {"verify": False}):
+        instances, problems = load(tmp_path, content, **options)
+        assert instances.box_xywh.tolist() == [[0, 0, W, H]] * 6
+        [said] = [problem for problem in problems if "no size" in problem.what]
+        assert said.is_note
+        assert "6 instances" in said.what
+        assert "the box is the whole image; 3 images with several of them" in said.what
+
+
 def test_a_skeleton_from_zero_is_noted(tmp_path: Path) -> None:
     content = document()
     content["categories"][0]["skeleton"] = [[0, 1], [0, 2]]
