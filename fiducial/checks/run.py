@@ -158,7 +158,7 @@ def _read(source: Source) -> tuple[dict[str, Instances], dict[str, Instances], d
     raw, sound, problems = {}, {}, {}
     for split in annotations.own_splits(source):
         findings = Findings(str(source.path))
-        part, _ = annotations.read(source, split, findings, carve=False)
+        part = annotations.read(source, split, findings, carve=False)
         if len(part.image_row) == 0:
             continue
         raw[split] = part

@@ -225,9 +225,10 @@ def without_notes(problems: Sequence[Problem]) -> list[Problem]:
     return [problem for problem in problems if not problem.is_note]
 
 
-def summary(problems: Sequence[Problem], shown: int = 3) -> str:
-    """One line: the first few, and how many more."""
-    lines = "; ".join(str(problem) for problem in problems[:shown])
+def summary(problems: Sequence[Problem], shown: int = 3, source: str = "") -> str:
+    """One line: the first few, and how many more; without the name of their file where that is `source`, which the message
+    names already."""
+    lines = "; ".join(str(problem).removeprefix(f"{source}: ") for problem in problems[:shown])
     rest = len(problems) - shown
     return lines + (f"; and {rest} more" if rest > 0 else "")
 

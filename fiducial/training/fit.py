@@ -98,11 +98,22 @@ def load_data(data: Source | Path, recipe: Recipe, *, unlabelled: bool = False) 
     train, validation = parts
     if train.skeleton.points != validation.skeleton.points:
         raise UserError(
-            f"{data}: train has {len(train.skeleton.points)} points and val {len(validation.skeleton.points)}, "
-            "or they differ in names; both splits must have the same points in the same order"
+            f"{data}: {differing(train.skeleton, validation.skeleton)}; both splits must have the same points in the same order"
         )
     problems += bare_points_of(train, validation)
     return Data(train, validation, list(dict.fromkeys(problems)), whole)
+
+
+def differing(train: Skeleton, validation: Skeleton) -> str:
+    """Says where two skeletons' points differ first."""
+    pairs = enumerate(zip(train.points, validation.points, strict=False), 1)
+    for number, (own, other) in pairs:
+        if own != other:
+            order = " (the same points in another order)" if set(train.points) == set(validation.points) else ""
+            return f"point {number} is {own!r} in train and {other!r} in val{order}"
+    longer = "train" if len(train.points) > len(validation.points) else "val"
+    more = (*train.points[len(validation.points) :], *validation.points[len(train.points) :])
+    return f"train has {len(train.points)} points and val {len(validation.points)}: {more[0]!r} is in {longer} alone"
 
 
 def bare_points_of(train: Instances, validation: Instances) -> list[Problem]:

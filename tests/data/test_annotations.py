@@ -167,6 +167,24 @@ def test_what_makes_a_file_unusable(tmp_path: Path, change, line: str) -> None:
         load(tmp_path, content, strict=True)
 
 
+def test_boxes_that_all_have_no_area(tmp_path: Path) -> None:
+    content = document()
+    for item in content["annotations"]:
+        item.update(bbox=[3, 4, 0, 0])
+    with pytest.raises(UserError) as raised:
+        load(tmp_path, content)
+    assert str(raised.value) == (
+        f"{tmp_path}/annotations/train.json: split 'train' is empty: annotation 0: its box [3.0, 4.0, 0.0, 0.0] has no "
+        "area, expected [x, y, w, h] with w and h above 0; left out; and 5 more; leave all boxes out (COCO: `bbox`), and "
+        "they are made of the points"
+    )
+
+
+def test_a_file_without_images_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.json: holds no images; expected images with labelled points"):
+        load(tmp_path, {**document(), "images": [], "annotations": []})
+
+
 def test_an_id_of_two_images(tmp_path: Path) -> None:
     """Which of them annotations mean can't be told; the third image is sound."""
     content = document()

@@ -406,6 +406,25 @@ def test_a_subset_of_the_points(blobs: Path, recipe: Recipe, fit: Any):
         fitting.load_data(blobs, replace(recipe, points=("bleu",)))
 
 
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (["red", "blue", "green"], "point 2 is 'green' in train and 'blue' in val .the same points in another order."),
+        (["red", "green", "bleu"], "point 3 is 'blue' in train and 'bleu' in val; both splits must"),
+    ],
+)
+def test_other_points_in_val_are_named(blobs: Path, recipe: Recipe, tmp_path: Path, names: list[str], line: str):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").symlink_to(blobs / "images")
+    for split in ("train", "val"):
+        content = files.read_json(blobs / "annotations" / f"{split}.json")
+        if split == "val":
+            content["categories"][0]["keypoints"] = names
+        (tmp_path / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=line):
+        fitting.load_data(tmp_path, recipe)
+
+
 def test_a_point_that_is_not_there(blobs: Path, recipe: Recipe):
     with pytest.raises(UserError, match="3"):
         fitting.load_data(blobs, replace(recipe, points=(1, 3)))
