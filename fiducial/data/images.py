@@ -180,7 +180,7 @@ def keeps_stored(header: Header, declared: Size | None) -> bool:
 
 def file_header(path: Path) -> Header | None:
     """Reads the header of a picture's file; None for a kind that Pillow doesn't know.
-    Raises UserError for a file that is missing, empty or cut short."""
+    Raises UserError for a file that is missing, empty, cut short or of pixels that can't be read."""
     try:
         with _opened(path) as file:
             length = os.fstat(file.fileno()).st_size
@@ -191,8 +191,8 @@ def file_header(path: Path) -> Header | None:
             end = file.read()
     except OSError as error:
         raise UserError(path, f"can't be read: {error.strerror}") from error
-    if length == 0 or not decoding.has_end(start, end):
-        read_image(path)  # says what is missing; some cameras append kilobytes after the end of the picture
+    if length == 0 or not decoding.has_end(start, end) or decoding.may_be_unreadable(start, header):
+        read_image(path)  # says what is wrong; some cameras append kilobytes after the end of the picture
     return header
 
 
