@@ -13,7 +13,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.data.file_names import listing
-from fiducial.data.images import FileImages, file_header, keeps_stored, upright_size
+from fiducial.data.images import FileImages, brightest_of_16_bits, file_header, keeps_stored, upright_size
 from fiducial.errors import UserError, counted
 from fiducial.geometry import Size
 from fiducial.types import Findings, Images, Instances, Problem, Skeleton
@@ -22,6 +22,8 @@ FARTHEST_PX = 1e9  # of any number in a source; the square of a larger one is so
 ABSURD = 10  # longest sides of a picture; no true point lies so far outside of it
 # A box made from points is enlarged by this much of itself on each side: points lie on a body, not around it.
 BOX_MARGIN = 0.1
+LOOKED_AT = 8  # pictures, whether what has 16 bits uses them
+DARK = 2**13  # an eighth of what 16 bits hold
 FEWEST_MARKS = 2  # points at exactly (0, 0), from which that is no place
 FEWEST_SHARES = 5  # points within 0..1, from which these are no px
 
@@ -205,12 +207,31 @@ def _on_broken_pictures(
     instances: Instances, used: np.ndarray, verify: bool, image_size: np.ndarray, findings: Findings
 ) -> np.ndarray:
     """[n] bool: on a picture that can't be used, each of which is listed once; `image_size` is filled in."""
-    broken = _broken_pictures(instances, np.unique(instances.image_row[used]), verify, image_size)
+    rows = np.unique(instances.image_row[used])
+    broken = _broken_pictures(instances, rows, verify, image_size)
+    if verify:
+        _note_dark(instances.images, [row for row in rows.tolist() if row not in broken], findings)
     counts = np.bincount(instances.image_row[used], minlength=len(instances.images))
     for row, text in broken.items():
         what = f"{text}; {counted(counts[row], 'annotation')} left out"
         findings.add(f"image {instances.image_id[row]}", what, instances.images.name(row))
     return np.isin(instances.image_row, list(broken))
+
+
+def _note_dark(images: Images, rows: Sequence[int], findings: Findings) -> None:
+    """Notes where the first pictures have 16 bits of which the upper ones are not used, as cameras of 10 or 12 bits write
+    them."""
+    brightest = -1
+    for row in rows[:LOOKED_AT]:
+        if isinstance(images, FileImages):
+            with suppress(UserError, MemoryError):  # the reading tells of it
+                value = brightest_of_16_bits(images.path(row))
+                brightest = brightest if value is None else max(brightest, value)
+    if 0 <= brightest < DARK:
+        findings.note(
+            f"16-bit pictures whose brightest value is {brightest}, of the first that were looked at: they are read as nearly "
+            f"black, since {2**16 - 1} is white; save them as 8 bits, or scaled to the whole range"
+        )
 
 
 def refuse_if_strict(findings: Findings, what: str, strict: bool) -> None:

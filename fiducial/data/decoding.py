@@ -22,6 +22,7 @@ MOST_PIXELS = 2**25  # that are decoded in this process; more only in one with l
 MOST_SCANS = 50  # of a JPEG that is decoded in this process: encoders write about ten
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such files begin
+PNG_DEPTH = 24  # the place of the byte that tells the bits of a PNG's colours
 DOUBTFUL = ("F", "I")  # Pillow's modes of a TIFF's pixels that are no whole numbers of 8 or 16 bits
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # of those whose header Pillow is asked for
@@ -99,6 +100,17 @@ def has_end(start: bytes, end: bytes) -> bool:
     if start.startswith(JPEG):
         return END_OF_IMAGE in end
     return b"IEND" in end if start.startswith(PNG) else True
+
+
+def brightest_of_16_bits(data: bytes, name: str) -> int | None:
+    """Finds the largest value of a picture's colours; None where these have other than 16 bits."""
+    if not (data.startswith(TIFF) or (data.startswith(PNG) and data[PNG_DEPTH : PNG_DEPTH + 1] == b"\x10")):
+        return None
+    import cv2
+
+    stored = _decoded(data, cv2.IMREAD_UNCHANGED, name)
+    colours = stored if stored.ndim == 2 else stored[:, :, :3]
+    return int(colours.max()) if stored.dtype == np.uint16 else None
 
 
 def may_be_unreadable(start: bytes, head: Header | None) -> bool:

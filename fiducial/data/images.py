@@ -196,6 +196,12 @@ def file_header(path: Path) -> Header | None:
     return header
 
 
+def brightest_of_16_bits(path: Path) -> int | None:
+    """Finds the largest value of a picture of 16 bits; None for others, and for what takes long to decode."""
+    data = _bytes_of(path)
+    return decoding.brightest_of_16_bits(data, str(path)) if decoding.is_light(data) else None
+
+
 def upright_size(path: Path) -> Size:
     """Reads the width and height of a picture as `read_image` returns it without a declared size."""
     header = file_header(path)

@@ -236,6 +236,19 @@ def test_missing_boxes_unlabelled_and_crowds(tmp_path: Path) -> None:
     assert instances.area[0] == pytest.approx(3.5 * 1.2 * 1.2)
 
 
+@pytest.mark.parametrize(("brightest", "is_dark"), [(4095, True), (60000, False), (200, False)])
+def test_pictures_of_12_in_16_bits_are_told_of(tmp_path: Path, brightest: int, is_dark: bool) -> None:
+    write(tmp_path, document())
+    write(tmp_path, document(), "val")
+    for path in (tmp_path / "images").iterdir():
+        deep = np.full((H, W, 3), 17, np.uint8 if brightest < 256 else np.uint16)
+        deep[2, 3, 1] = brightest
+        cv2.imwrite(str(path), deep)
+    _, problems = annotations.load(tmp_path, "train")
+    said = [problem for problem in problems if "16-bit pictures whose brightest value is 4095" in problem.what]
+    assert [problem.is_note for problem in said] == [True] * is_dark
+
+
 def test_points_on_one_place_have_the_others_size_or_the_whole_image(tmp_path: Path) -> None:
     content = document()
     for item in content["annotations"][:2]:
