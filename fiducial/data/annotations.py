@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from fiducial.data import carving, checking, formats
+from fiducial.data import carving, checking, formats, skeletons
 from fiducial.data.source import Source
 from fiducial.data.together import together
 from fiducial.errors import UserError, did_you_mean
@@ -48,7 +48,10 @@ def load(
         found = dict.fromkeys(problem for _, problems in loaded for problem in problems)
         instances = [part for part, _ in loaded]
         count = len(source.parts) - len(source.also)  # categories of the set itself; the others are sets of their own
-        return together([together(instances[:count], one_set=True), *instances[count:]]), list(found)
+        joined = together([together(instances[:count], one_set=True), *instances[count:]])
+        told = {problem.what for problem in found}
+        said = [line for line in skeletons.nearly_equal(joined.skeleton.points) if line not in told]
+        return joined, [*found, *(Problem(joined.source, NOTE, line) for line in said)]
     findings = Findings(str(source.path))
     instances = read(source, split, findings, carve=carve)
     checking.refuse_shares(instances)

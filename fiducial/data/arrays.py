@@ -276,6 +276,8 @@ def skeleton_of(
                 logger.warning(f"names: {line}")
     elif names is not None:
         raise UserError("names", "the skeleton has names; give one of the two")
+    else:
+        skeletons.refuse_names(skeleton.points, "skeleton")
     if len(skeleton.points) != k:
         raise UserError("skeleton", f"has {len(skeleton.points)} points, and xy has {k}")
     if flip_pairs is not None:
