@@ -301,7 +301,7 @@ def _plan_of(data: Data, recipe: Recipe, given: Collection[str]) -> Run:
 
 def data_of(train: Instances, whole: Instances, recipe: Recipe) -> Data:
     """Gives the data of a run on instances in memory."""
-    from fiducial.training.fit import Data
+    from fiducial.training.fit import Data, bare_points_of
 
     if train.skeleton.points != whole.skeleton.points:
         raise UserError("val", f"has other points than the data: {_few(whole)}; expected {_few(train)}")
@@ -311,7 +311,7 @@ def data_of(train: Instances, whole: Instances, recipe: Recipe) -> Data:
     for name, part in zip(("data", "val"), parts, strict=True):
         if len(part) == 0:
             raise UserError(name, "has no instance with a labelled point")
-    return Data(parts[0], parts[1], [], whole)
+    return Data(parts[0], parts[1], bare_points_of(*parts), whole)
 
 
 def _need_labels(by_labels: bool, method: str) -> None:

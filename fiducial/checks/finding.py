@@ -12,7 +12,7 @@ from fiducial.types import Instances
 
 KINDS = (
     *("left_right", "moved_point", "duplicate", "leak", "point_order", "flip_pairs", "unit_coordinates", "corner_box"),
-    *("box_misses_points", "missing_as_label", "outside", "category", "size", "unlabelled_image"),
+    *("box_misses_points", "missing_as_label", "outside", "category", "size", "unlabelled_image", "unlabelled_point"),
 )
 CERTAIN = 0.95  # confidence from which a proposal is taken without being asked for
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fiducial.checks import copies, images, leaks, looks, moved, order, pairs, places, sides
+from fiducial.checks import bare_points, copies, images, leaks, looks, moved, order, pairs, places, sides
 from fiducial.checks.finding import Finding, Labelled
 from fiducial.data import annotations, checking
 from fiducial.data.image_fields import grouping, image_fields
@@ -45,7 +45,7 @@ def check(source: Source) -> Checked:
             one for one in places.check_places(split, part) if one.kind != "outside" or one.image not in resized
         ]
         found += images.check_categories(split, problems.get(split, []))
-    found += images.check_unlabelled(raw)
+    found += images.check_unlabelled(raw) + bare_points.check_bare(sound)
     labelled = Labelled(sound)
     if sound:
         pictures = copies.pictures_of(labelled)
@@ -158,7 +158,7 @@ def _read(source: Source) -> tuple[dict[str, Instances], dict[str, Instances], d
     raw, sound, problems = {}, {}, {}
     for split in annotations.own_splits(source):
         findings = Findings(str(source.path))
-        part, _ = annotations.read(source, split, findings, carve=False)
+        part = annotations.read(source, split, findings, carve=False)
         if len(part.image_row) == 0:
             continue
         raw[split] = part

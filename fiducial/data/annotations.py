@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from fiducial.data import carving, checking, formats
+from fiducial.data import carving, checking, formats, skeletons
 from fiducial.data.source import Source
 from fiducial.data.together import together
 from fiducial.errors import UserError, did_you_mean
@@ -48,21 +48,23 @@ def load(
         found = dict.fromkeys(problem for _, problems in loaded for problem in problems)
         instances = [part for part, _ in loaded]
         count = len(source.parts) - len(source.also)  # categories of the set itself; the others are sets of their own
-        return together([together(instances[:count], one_set=True), *instances[count:]]), list(found)
+        joined = together([together(instances[:count], one_set=True), *instances[count:]])
+        told = {problem.what for problem in found}
+        said = [line for line in skeletons.nearly_equal(joined.skeleton.points) if line not in told]
+        return joined, [*found, *(Problem(joined.source, NOTE, line) for line in said)]
     findings = Findings(str(source.path))
-    instances, carved = read(source, split, findings, carve=carve)
+    instances = read(source, split, findings, carve=carve)
     checking.refuse_shares(instances)
+    flat = (instances.box_xywh[:, 2:] <= 0).any(1)
     instances = checking.check(instances, findings, verify=verify, ignored=ignored)
     checking.refuse_if_strict(findings, f"split {split!r}", strict)
     if not instances.labelled.any():
-        wrong = checking.summary(findings.wrong)
+        wrong = checking.summary(findings.wrong, 1 if flat.all() else 3, source=instances.source)
         reason = f": {wrong}" if wrong else "; expected annotations with labelled points"
-        if not wrong and carved:
-            reason = (
-                ": it has no annotations of its own, and none of these few images fell to it; expected more images, or "
-                f"a file of its own, such as annotations/{split}.json"
-            )
-        raise UserError(f"{instances.source}: split {split!r} is empty{reason}")
+        hint = (
+            "; leave all boxes out (COCO: `bbox`), and they are made of the points" if len(flat) and flat.all() else ""
+        )
+        raise UserError(f"{instances.source}: split {split!r} is empty{reason}{hint}")
     return instances, findings.problems
 
 
@@ -96,9 +98,9 @@ def files_of(data: Source | Path | str, split: str) -> list[Path]:
     return [file for part in Source.of(data).parts for file in _choose(part.path, find(part.path)[1], split)[0]]
 
 
-def read(source: Source, split: str, findings: Findings, *, carve: bool = True) -> tuple[Instances, bool]:
-    """The instances of one split as they stand in their files, before what is wrong is left out; and whether the split is
-    carved out of another, which only `carve` does. Of one set and category."""
+def read(source: Source, split: str, findings: Findings, *, carve: bool = True) -> Instances:
+    """The instances of one split as they stand in their files, before what is wrong is left out. Only with `carve` a split
+    that has no annotations of its own is carved out of another. Of one set and category."""
     path = source.path
     module, sources = find(path)
     files, own, tenths = _choose(path, sources, split)
@@ -106,7 +108,7 @@ def read(source: Source, split: str, findings: Findings, *, carve: bool = True) 
         instances = module.read(path, files, source.images, source.category, findings)
     if tenths and carve:
         instances = carving.carved(instances, own, tenths, findings, files, source.group)
-    return instances, bool(tenths)
+    return instances
 
 
 def find(path: Path) -> tuple[ModuleType, dict[str, list[Path]]]:

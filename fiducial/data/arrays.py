@@ -157,6 +157,8 @@ def labels_of(
         row = int(wrong.where.split()[-1]) - 1
         rest = f" (and {more} more)" if more else ""
         raise UserError(f"row {row} of xy, visibility and boxes", f"{wrong.what.removesuffix('; left out')}{rest}")
+    for note in findings.notes:
+        logger.warning(f"{SOURCE}: {note.what}")
     if boxes is None:
         logger.warning("boxes: made of the points, enlarged by a tenth of themselves on each side")
     return checked
@@ -274,6 +276,8 @@ def skeleton_of(
                 logger.warning(f"names: {line}")
     elif names is not None:
         raise UserError("names", "the skeleton has names; give one of the two")
+    else:
+        skeletons.refuse_names(skeleton.points, "skeleton")
     if len(skeleton.points) != k:
         raise UserError("skeleton", f"has {len(skeleton.points)} points, and xy has {k}")
     if flip_pairs is not None:

@@ -16,6 +16,7 @@ import numpy as np
 from fiducial.data import groups
 from fiducial.data.images import on_images
 from fiducial.data.series import blocks_of
+from fiducial.errors import UserError
 from fiducial.types import Findings, Instances
 
 FEWEST_NAMES = 10  # different last parts of names, below which the folders before them count, too
@@ -30,7 +31,8 @@ def carved(
     files: Sequence[Path] = (),
     group: str | None = None,
 ) -> Instances:
-    """Keeps the instances on images that fall to `split`, one of train and `tenths`' values; a note says so.
+    """Keeps the instances on images that fall to `split`, one of train and `tenths`' values; a note says so. UserError where
+    there are too few for any to fall to it.
 
     group: as in `groups.told`."""
     images = instances.images
@@ -47,6 +49,18 @@ def carved(
     _fill(placed, list(tenths.values()))
     share = np.array([placed[key] == split for key in keys])
     others = " and ".join(tenths.values())
+    if not share.any():
+        missing = next(iter(tenths.values())) if split == "train" else split
+        why = (
+            f"one image can't be split in {', '.join(['train', *tenths.values()][:-1])} and {[*tenths.values()][-1]}"
+            if len(share) == 1
+            else f"none of its {len(share)} images, chosen {how}, fell to it"
+        )
+        raise UserError(
+            instances.source,
+            f"split {split!r} is empty: {why}; expected more images, or {missing} of its own, such as "
+            f"annotations/{missing}.json",
+        )
     findings.note(f"no {others} of its own: {split!r} is {share.sum()} of {len(share)} images, chosen {how}")
     return on_images(instances, np.flatnonzero(share))
 

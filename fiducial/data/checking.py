@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 
 from fiducial import geometry
 from fiducial.data.file_names import listing
-from fiducial.data.images import FileImages, file_header, keeps_stored, upright_size
+from fiducial.data.images import FileImages, brightest_of_16_bits, file_header, keeps_stored, upright_size
 from fiducial.errors import UserError, counted
 from fiducial.geometry import Size
 from fiducial.types import Findings, Images, Instances, Problem, Skeleton
@@ -21,6 +22,8 @@ FARTHEST_PX = 1e9  # of any number in a source; the square of a larger one is so
 ABSURD = 10  # longest sides of a picture; no true point lies so far outside of it
 # A box made from points is enlarged by this much of itself on each side: points lie on a body, not around it.
 BOX_MARGIN = 0.1
+LOOKED_AT = 8  # pictures, whether what has 16 bits uses them
+DARK = 2**13  # an eighth of what 16 bits hold
 FEWEST_MARKS = 2  # points at exactly (0, 0), from which that is no place
 FEWEST_SHARES = 5  # points within 0..1, from which these are no px
 
@@ -99,7 +102,8 @@ def check(
     not of the declared size (the last two only if `verify`, which opens every file; none of them without `pictures`).
     With `ignored`, for evaluation, instances stay that COCO's evaluation counts or ignores: boxes without a labelled
     point, and boxes wholly outside the declared picture. Else both are left out, those without points and crowds without
-    a box with one note for all. A missing box is made from the points; an area that is not above 0 is the box's."""
+    a box with one note for all. A missing box is made from the points, and where these lie on one place from what the
+    others' boxes are like (`boxes_of_points`); an area that is not above 0 is the box's."""
     instances = _without_marks(instances, findings)
     xy, visibility = instances.xy, instances.visibility
     labelled, finite = visibility > 0, np.isfinite(xy).all(-1)
@@ -127,7 +131,8 @@ def check(
     image_size = instances.image_size.copy()
     if pictures:
         doubts.bad |= _on_broken_pictures(instances, ~doubts.bad & ~silent, verify, image_size, findings)
-    box_xywh = _with_boxes(instances, labelled & finite)
+    sized = replace(instances, image_size=image_size)
+    box_xywh = _with_boxes(sized, labelled & finite, ~doubts.bad & ~silent, findings, pictures)
     with np.errstate(over="ignore"):  # of what is left out
         of_box = box_xywh[:, 2] * box_xywh[:, 3]
     area = np.where(np.isfinite(instances.area) & (instances.area > 0), instances.area, of_box)
@@ -202,12 +207,31 @@ def _on_broken_pictures(
     instances: Instances, used: np.ndarray, verify: bool, image_size: np.ndarray, findings: Findings
 ) -> np.ndarray:
     """[n] bool: on a picture that can't be used, each of which is listed once; `image_size` is filled in."""
-    broken = _broken_pictures(instances, np.unique(instances.image_row[used]), verify, image_size)
+    rows = np.unique(instances.image_row[used])
+    broken = _broken_pictures(instances, rows, verify, image_size)
+    if verify:
+        _note_dark(instances.images, [row for row in rows.tolist() if row not in broken], findings)
     counts = np.bincount(instances.image_row[used], minlength=len(instances.images))
     for row, text in broken.items():
         what = f"{text}; {counted(counts[row], 'annotation')} left out"
         findings.add(f"image {instances.image_id[row]}", what, instances.images.name(row))
     return np.isin(instances.image_row, list(broken))
+
+
+def _note_dark(images: Images, rows: Sequence[int], findings: Findings) -> None:
+    """Notes where the first pictures have 16 bits of which the upper ones are not used, as cameras of 10 or 12 bits write
+    them."""
+    brightest = -1
+    for row in rows[:LOOKED_AT]:
+        if isinstance(images, FileImages):
+            with suppress(UserError, MemoryError):  # the reading tells of it
+                value = brightest_of_16_bits(images.path(row))
+                brightest = brightest if value is None else max(brightest, value)
+    if 0 <= brightest < DARK:
+        findings.note(
+            f"16-bit pictures whose brightest value is {brightest}, of the first that were looked at: they are read as nearly "
+            f"black, since {2**16 - 1} is white; save them as 8 bits, or scaled to the whole range"
+        )
 
 
 def refuse_if_strict(findings: Findings, what: str, strict: bool) -> None:
@@ -222,19 +246,77 @@ def without_notes(problems: Sequence[Problem]) -> list[Problem]:
     return [problem for problem in problems if not problem.is_note]
 
 
-def summary(problems: Sequence[Problem], shown: int = 3) -> str:
-    """One line: the first few, and how many more."""
-    lines = "; ".join(str(problem) for problem in problems[:shown])
+def summary(problems: Sequence[Problem], shown: int = 3, source: str = "") -> str:
+    """One line: the first few, and how many more; without the name of their file where that is `source`, which the message
+    names already."""
+    lines = "; ".join(str(problem).removeprefix(f"{source}: ") for problem in problems[:shown])
     rest = len(problems) - shown
     return lines + (f"; and {rest} more" if rest > 0 else "")
 
 
-def _with_boxes(instances: Instances, usable: np.ndarray) -> np.ndarray:
-    """The boxes as given, and where none is given the points' own."""
-    boxes = instances.box_xywh.copy()
-    for row in np.flatnonzero(np.isnan(boxes).all(1) & usable.any(1)):
-        boxes[row] = geometry.box_of_points(instances.xy[row], usable[row], BOX_MARGIN)
+def _with_boxes(
+    instances: Instances, usable: np.ndarray, sound: np.ndarray, findings: Findings, pictures: bool
+) -> np.ndarray:
+    """The boxes as given, and where none is given the points' own; a note says where these tell no size. sound [n]:
+    instances that stay."""
+    boxes, bare = boxes_of_points(instances.xy, usable, instances.box_xywh, sound & ~instances.crowd)
+    bare &= sound
+    if not bare.any():
+        return boxes
+    sides = boxes[bare, 2:]
+    sizeless = f"{counted(bare.sum(), 'instance')} without a box and with all labelled points on one place, which tells no size"
+    if np.isfinite(sides).all():
+        findings.note(
+            f"{sizeless}: the box is {sides.max():.4g} px wide and high around it, as the others' longer sides are in the "
+            "median; give boxes where sizes differ"
+        )
+        return boxes
+    for row in np.flatnonzero(bare):
+        size = _size_of(instances, int(instances.image_row[row]), pictures)
+        boxes[row] = (
+            geometry.box_of_points(instances.xy[row], usable[row], BOX_MARGIN)
+            if size is None
+            else (geometry.whole_image_box(size))
+        )
+    shared = (np.bincount(instances.image_row[bare]) > 1).sum()
+    alike = (
+        f"; {counted(shared, 'image')} with several of them, which have one crop then, can't be learnt from so"
+        if shared
+        else ""
+    )
+    findings.note(
+        f"{sizeless}, as no other one does: the box is the whole image{alike}; give boxes where instances are smaller"
+    )
     return boxes
+
+
+def boxes_of_points(
+    xy: np.ndarray, usable: np.ndarray, box_xywh: np.ndarray, sound: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Makes boxes around the usable points (xy [n, k, 2], usable [n, k]) where none is given (NaN in box_xywh [n, 4]).
+
+    Points on one place have no extent: their box is a square around it, as wide as the longer sides of the sound ([n]) others are in the
+    median; NaN sides where there is no other. Gives the boxes, and [n] bool which ones these are."""
+    boxes, bare = box_xywh.copy(), np.zeros(len(xy), bool)
+    for row in np.flatnonzero(np.isnan(boxes).all(1) & usable.any(1)):
+        boxes[row] = geometry.box_of_points(xy[row], usable[row], BOX_MARGIN)
+        bare[row] = (geometry.box_of_points(xy[row], usable[row])[2:] <= 1).all()
+    others = boxes[sound & ~bare & np.isfinite(boxes).all(1), 2:]
+    side = float(np.median(others.max(1))) if len(others) else np.nan
+    for row in np.flatnonzero(bare):
+        boxes[row] = geometry.square_box(geometry.box_middle(boxes[row]), side)
+    return boxes, bare
+
+
+def _size_of(instances: Instances, image_row: int, pictures: bool) -> Size | None:
+    """The size of an image, declared or its file's; None where neither tells."""
+    width, height = instances.image_size[image_row].tolist()
+    if width and height:
+        return Size(width, height)
+    if pictures and isinstance(instances.images, FileImages):
+        with suppress(UserError):
+            return upright_size(instances.images.path(image_row))
+    return None
 
 
 def _outside(instances: Instances) -> np.ndarray:

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
-from fiducial import files, folders, geometry
+from fiducial import files, folders
 from fiducial.data import annotations, checking, formats, skeletons
 from fiducial.data.formats import Holds
 from fiducial.data.images import ENDINGS, on_images
@@ -136,11 +136,9 @@ def _is_plain(ids: np.ndarray) -> bool:
 
 def _given_boxes(instances: Instances) -> int:
     """Counts the boxes that are not what a reader would make of the points."""
-    labelled, count = instances.labelled, 0
-    for row in range(len(instances)):
-        made = geometry.box_of_points(instances.xy[row], labelled[row], checking.BOX_MARGIN)
-        count += not np.allclose(made, instances.box_xywh[row], atol=SAME_PX)
-    return count
+    none, every = np.full((len(instances), 4), np.nan, np.float32), np.ones(len(instances), bool)
+    made, _ = checking.boxes_of_points(instances.xy, instances.labelled, none, every)
+    return int((~np.isclose(made, instances.box_xywh, atol=SAME_PX).all(1)).sum())
 
 
 def _target(to: str | None, out: Path) -> tuple[str, ModuleType]:

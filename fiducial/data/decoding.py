@@ -14,13 +14,16 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from fiducial.data import noise
-from fiducial.errors import UserError
+from fiducial.errors import UserError, counted
 from fiducial.geometry import Size
 
 LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
 MOST_PIXELS = 2**25  # that are decoded in this process; more only in one with limits (`data/apart.py`)
 MOST_SCANS = 50  # of a JPEG that is decoded in this process: encoders write about ten
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how such files begin
+PNG_DEPTH = 24  # the place of the byte that tells the bits of a PNG's colours
+DOUBTFUL = ("F", "I")  # Pillow's modes of a TIFF's pixels that are no whole numbers of 8 or 16 bits
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # of those whose header Pillow is asked for
 TURNED = ("JPEG", "MPO", "PNG", "WEBP")  # whose EXIF orientation is applied; of the others the decoder knows
@@ -39,6 +42,7 @@ class Header(NamedTuple):
 
     size: Size  # as stored
     orientation: int = 1  # EXIF, 1-8; 5-8 exchange width and height
+    mode: str = ""  # how Pillow calls the kind of pixels
 
     @property
     def upright(self) -> Size:
@@ -86,7 +90,7 @@ def header(file: BinaryIO) -> Header | None:
     try:
         with Image.open(file, formats=FORMATS) as image:
             exif = image.info.get("exif") if image.format in TURNED else None
-            return Header(Size(*image.size), 1 if exif is None else _orientation(exif))
+            return Header(Size(*image.size), 1 if exif is None else _orientation(exif), image.mode)
     except Exception:  # of many kinds, all for broken headers; whoever decodes says what is wrong
         return None
 
@@ -96,6 +100,23 @@ def has_end(start: bytes, end: bytes) -> bool:
     if start.startswith(JPEG):
         return END_OF_IMAGE in end
     return b"IEND" in end if start.startswith(PNG) else True
+
+
+def brightest_of_16_bits(data: bytes, name: str) -> int | None:
+    """Finds the largest value of a picture's colours; None where these have other than 16 bits."""
+    if not (data.startswith(TIFF) or (data.startswith(PNG) and data[PNG_DEPTH : PNG_DEPTH + 1] == b"\x10")):
+        return None
+    import cv2
+
+    stored = _decoded(data, cv2.IMREAD_UNCHANGED, name)
+    colours = stored if stored.ndim == 2 else stored[:, :, :3]
+    return int(colours.max()) if stored.dtype == np.uint16 else None
+
+
+def may_be_unreadable(start: bytes, head: Header | None) -> bool:
+    """Tells by a file's first bytes and its header whether its pixels may be of a kind that `decode` refuses: fractions, as
+    TIFF has them. Pillow knows few of these files."""
+    return start.startswith(TIFF) and (head is None or head.mode in DOUBTFUL)
 
 
 def decode(data: bytes, name: str, reduce: int = 1, declared: Size | None = None) -> np.ndarray:
@@ -218,8 +239,11 @@ def _rgb8(image: np.ndarray, name: str) -> np.ndarray:
         image = _eight_bits(image)
     channels = 1 if image.ndim == 2 else image.shape[2]
     if image.dtype != np.uint8 or channels not in (1, 3, 4):
-        found = f"{image.dtype} pixels of {channels} channels"
-        raise UserError(name, f"{found}; expected 1, 3 or 4 channels of 8 or 16 bits, convert the picture first")
+        found = f"{image.dtype} pixels of {counted(channels, 'channel')}"
+        kind = ", floating-point numbers of which no one can tell what is white" if image.dtype.kind == "f" else ""
+        raise UserError(
+            name, f"{found}{kind}; expected 1, 3 or 4 channels of 8 or 16 bits, save the picture with these"
+        )
     if channels == 1:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     if channels == 3:

@@ -180,7 +180,7 @@ def keeps_stored(header: Header, declared: Size | None) -> bool:
 
 def file_header(path: Path) -> Header | None:
     """Reads the header of a picture's file; None for a kind that Pillow doesn't know.
-    Raises UserError for a file that is missing, empty or cut short."""
+    Raises UserError for a file that is missing, empty, cut short or of pixels that can't be read."""
     try:
         with _opened(path) as file:
             length = os.fstat(file.fileno()).st_size
@@ -191,9 +191,15 @@ def file_header(path: Path) -> Header | None:
             end = file.read()
     except OSError as error:
         raise UserError(path, f"can't be read: {error.strerror}") from error
-    if length == 0 or not decoding.has_end(start, end):
-        read_image(path)  # says what is missing; some cameras append kilobytes after the end of the picture
+    if length == 0 or not decoding.has_end(start, end) or decoding.may_be_unreadable(start, header):
+        read_image(path)  # says what is wrong; some cameras append kilobytes after the end of the picture
     return header
+
+
+def brightest_of_16_bits(path: Path) -> int | None:
+    """Finds the largest value of a picture of 16 bits; None for others, and for what takes long to decode."""
+    data = _bytes_of(path)
+    return decoding.brightest_of_16_bits(data, str(path)) if decoding.is_light(data) else None
 
 
 def upright_size(path: Path) -> Size:

@@ -22,7 +22,7 @@ from fiducial import geometry
 from fiducial.card import PADDING
 from fiducial.data import augment, crops
 from fiducial.data.augment import AugmentSpec
-from fiducial.data.images import ArrayImages
+from fiducial.data.images import ArrayImages, file_of
 from fiducial.errors import Failure, Interrupted, UserError
 from fiducial.geometry import Matrix, Size
 from fiducial.log import logger
@@ -446,6 +446,13 @@ class Crops(Dataset[Batch]):
             picture = self._read(int(self.instances.image_row[other]), crops.reduction(sample.matrix))
             if picture is not None:
                 return sample, picture
+        first = int(self.instances.image_row[row])
+        file = file_of(self.instances.images, first)
+        if file is not None and file.exists():
+            raise UserError(
+                self.instances.images.name(first),
+                f"{self._reason(first)}; nor can any other picture be read that {self.instances.source} names",
+            )
         raise Interrupted(
             f"{self.instances.source}: none of its {len(self.images)} pictures can be read any more; put them back"
         )

@@ -8,6 +8,7 @@ which is how the flip pairs are written below."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from fiducial.errors import UserError
@@ -55,10 +56,11 @@ def complete(
     `flip_indices` that leave every point of several where it is mean "must not be mirrored", since tools write them by
     default: they give unknown pairs, unless the skeleton is a bundled one. Without any, pairs are read from the
     names."""
+    refuse_names(points, where)
     known = match(points)
     if known is not None and are_numbers(points) and not may_be_face(name):
         known = None
-    notes = []
+    notes = nearly_equal(points)
     flip_pairs = known.flip_pairs if known else None
     if flip_indices is not None:
         pairs = _pairs_of_indices(flip_indices, points, where)
@@ -93,6 +95,32 @@ def complete(
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return skeleton, notes
+
+
+def refuse_names(points: Sequence[str], where: str) -> None:
+    """Raises UserError for names that name no point, or two; `where` begins its message."""
+    for number, name in enumerate(points, 1):
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(where, f"point {number} is named {name!r}; expected text, give each point a name")
+    if len(set(points)) < len(points):
+        [(name, times)] = Counter(points).most_common(1)
+        how = "twice" if times == 2 else f"{times} times"
+        raise UserError(
+            where, f"point {name!r} is named {how}; expected another name for each point, rename one of them"
+        )
+
+
+def nearly_equal(points: Sequence[str]) -> list[str]:
+    """Says of names that differ in small and large letters or in spaces around them alone that they are taken for several."""
+    alike: dict[str, list[str]] = {}
+    for name in points:
+        alike.setdefault(name.strip().casefold(), []).append(name)
+    return [
+        f"points {' and '.join(map(repr, names))} differ in small and large letters or spaces alone: taken for "
+        f"{len(names)} points; if they are one, give it one name"
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
 
 def _pairs_of_indices(flip_indices: Sequence[int], points: Sequence[str], where: str) -> Pairs:

@@ -39,6 +39,7 @@ MEANING = {
     "category": "Annotations of unknown categories",
     "size": "Images of another size than declared",
     "unlabelled_image": "Images that no label names",
+    "unlabelled_point": "Points that no instance of a split labels",
 }
 
 

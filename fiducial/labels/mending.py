@@ -43,7 +43,7 @@ def write(out: Path, findings: Sequence[Finding], source: Source) -> dict[str, s
     read: list[dict[str, str]] = []  # what changes by reading alone
     for split in annotations.own_splits(source):
         told = Findings(str(source.path))
-        part, _ = annotations.read(source, split, told, carve=False)
+        part = annotations.read(source, split, told, carve=False)
         own = [one for one in certain if one.split == split or split in one.split.split(", ")]
         part = mend.mended(Labelled({split: part}), own)[0].splits[split]
         part = checking.check(part, told, ignored=True)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fiducial import files
 from fiducial.log import logger
 from fiducial.progress import LINE_S, duration
-from fiducial.training import history
+from fiducial.training import history, left_out
 from fiducial.training._lightning import L, RichProgressBar
+from fiducial.types import Problem
 
 
 class History(L.Callback):
-    """Keeps the logged values of each epoch as rows and writes them to history.csv. They travel in the checkpoint, so a
-    resumed run's history has no gap and no repeats."""
+    """Keeps the logged values of each epoch as rows and writes them to history.csv, and pictures that could not be read to
+    problems.txt, behind those that the reading found. Both travel in the checkpoint, so a resumed run's history has no gap
+    and no repeats."""
 
-    def __init__(self, out: Path, metric: str) -> None:
+    def __init__(self, out: Path, metric: str, problems: Sequence[Problem] = ()) -> None:
         self.path, self.metric = out / "history.csv", metric
         self.rows: list[dict[str, float]] = []
+        self.problems = problems  # of the data as they were read
+        self.unread: list[Problem] = []  # in mid-training
         self.began = time.perf_counter()
         self.has_begun = False  # to train, with all that was kept restored
 
@@ -30,6 +35,8 @@ class History(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.has_begun = True
+        if self.unread and trainer.is_global_zero:
+            self._write_problems()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.began = time.perf_counter()
@@ -43,16 +50,25 @@ class History(L.Callback):
         row |= {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
         self.rows.append(row)
         loader = trainer.train_dataloader
+        known = len(self.unread)
         for problem in loader.dataset.problems() if loader is not None else ():
             logger.warning(f"left out: {problem}")
+            if problem not in self.unread:
+                self.unread.append(problem)
         if trainer.is_global_zero:
             files.write_text(self.path, files.csv_text(self.rows))
+            if len(self.unread) > known:
+                self._write_problems()
+
+    def _write_problems(self) -> None:
+        left_out.write(self.path.parent, [*self.problems, *self.unread])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "unread": [(one.file, one.where, one.what) for one in self.unread]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+        self.unread = [Problem(*parts) for parts in state_dict.get("unread", ())]  # older checkpoints have none
 
 
 class Told(L.Callback):

@@ -33,6 +33,7 @@ from fiducial.training.recipe import Recipe
 from fiducial.training.trackers import trackers_of
 from fiducial.training.watch import FiniteLoss, FloorWatch
 from fiducial.training.work import Work
+from fiducial.types import Problem
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Best:
     metrics: dict[str, float]
     epoch: int  # from 0
     rows: list[Row]  # of all epochs
+    problems: list[Problem]  # pictures that could not be read, of all epochs
     epochs: int  # that were to be trained
     is_main_process: bool
 
@@ -87,7 +89,7 @@ def run(
     objective.detector.channels_last = recipe.memory_format == "channels_last"
     if recipe.memory_format == "channels_last":
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    history = History(out, metric)
+    history = History(out, metric, work.problems)
     checkpoints = Checkpoints(out / "checkpoints", history)
     callbacks = [_averaging(recipe), *work.watches, history, checkpoints]
     if recipe.patience is not None:
@@ -229,7 +231,8 @@ def _best_of(checkpoints: Checkpoints, epochs: int, is_main_process: bool) -> Be
     epoch = int(saved["epoch"])
     row = next(row for row in checkpoints.history.rows if row["epoch"] == epoch)
     metrics = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
-    return Best(weights, metrics, epoch, list(checkpoints.history.rows), epochs, is_main_process)
+    kept = checkpoints.history
+    return Best(weights, metrics, epoch, list(kept.rows), list(kept.unread), epochs, is_main_process)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from fiducial import config
 from fiducial.card import BOX_SHARE, Card, DetectorSpec
+from fiducial.checks import bare_points
 from fiducial.data import annotations, augment, loading, sampling
 from fiducial.data.augment import AugmentSpec
 from fiducial.data.facts import Facts, facts_of
@@ -29,7 +30,7 @@ from fiducial.models import detector as detectors
 from fiducial.models.detector import Detector
 from fiducial.report import detector_report
 from fiducial.report.run_page import files_of
-from fiducial.training import exported_weights, label_check, plan, preflight, run, unlabelled
+from fiducial.training import exported_weights, label_check, left_out, plan, preflight, run, unlabelled
 from fiducial.training.device import worker_count
 from fiducial.training.history import ToBeat
 from fiducial.training.nodes import Devices
@@ -40,7 +41,7 @@ from fiducial.training.recipe import Recipe
 from fiducial.training.scoring import PointErrors
 from fiducial.training.unlabelled import Calibration, SelfTaught
 from fiducial.training.work import Outcome, Prepare, Rival, Work
-from fiducial.types import Batch, Instances, Problem, Skeleton
+from fiducial.types import NOTE, Batch, Instances, Problem, Skeleton
 
 if TYPE_CHECKING:  # Lightning
     from fiducial.training.watch import Teaching
@@ -97,10 +98,29 @@ def load_data(data: Source | Path, recipe: Recipe, *, unlabelled: bool = False) 
     train, validation = parts
     if train.skeleton.points != validation.skeleton.points:
         raise UserError(
-            f"{data}: train has {len(train.skeleton.points)} points and val {len(validation.skeleton.points)}, "
-            "or they differ in names; both splits must have the same points in the same order"
+            f"{data}: {differing(train.skeleton, validation.skeleton)}; both splits must have the same points in the same order"
         )
-    return Data(train, validation, problems, whole)
+    problems += bare_points_of(train, validation)
+    return Data(train, validation, list(dict.fromkeys(problems)), whole)
+
+
+def differing(train: Skeleton, validation: Skeleton) -> str:
+    """Says where two skeletons' points differ first."""
+    pairs = enumerate(zip(train.points, validation.points, strict=False), 1)
+    for number, (own, other) in pairs:
+        if own != other:
+            order = " (the same points in another order)" if set(train.points) == set(validation.points) else ""
+            return f"point {number} is {own!r} in train and {other!r} in val{order}"
+    longer = "train" if len(train.points) > len(validation.points) else "val"
+    more = (*train.points[len(validation.points) :], *validation.points[len(train.points) :])
+    return f"train has {len(train.points)} points and val {len(validation.points)}: {more[0]!r} is in {longer} alone"
+
+
+def bare_points_of(train: Instances, validation: Instances) -> list[Problem]:
+    """Notes which points no instance of train labels, and which none of val."""
+    parts = {"train": train, "val": validation}.items()
+    named = [(part, split, names) for split, part in parts if (names := bare_points.bare_points(part))]
+    return [Problem(part.source, NOTE, bare_points.told(split, names)) for part, split, names in named]
 
 
 def fit(
@@ -382,6 +402,9 @@ def _report(
     evaluation = evaluate.evaluate_detector(detector, truth)
     ground = floor.floor_of(evaluation.instances, data.train)
     summary = evaluate.summary_of(evaluation, model=str(out), data=source, split=split, ground=ground)
+    known = [*data.problems, *outcome.unread]
+    of_data = left_out.lists(known)
+    summary |= {"notes": of_data["notes"], "problems": [*of_data["problems"], *evaluation.problems]}
     config.write_json(out / "metrics.json", {**outcome.told(), **summary})
     write = partial(
         detector_report.write,
@@ -392,7 +415,7 @@ def _report(
         title=f"{detector.spec.method} on {detector.spec.backbone}: {out.name}",
         data=source,
         split=split,
-        problems=[*map(str, data.problems), *evaluation.problems],
+        problems=[*map(str, known), *evaluation.problems],
         ground=ground,
     )
     notes = [note for note in (outcome.warning, teaching.said() if teaching else "") if note]

@@ -31,7 +31,7 @@ from fiducial.models import detector as detectors
 from fiducial.report import detector_report
 from fiducial.report.run_page import files_of
 from fiducial.training import fit as fitting
-from fiducial.training import label_check, plan, recipes, run
+from fiducial.training import label_check, left_out, plan, recipes, run
 from fiducial.training.fit import Data
 from fiducial.training.recipe import Recipe
 from fiducial.training.work import Outcome, Work
@@ -98,11 +98,12 @@ def fit(
                 data=source,
                 split="folds",
                 ground=ground,
-                findings=data.problems,
                 groups=groups,
             ),
             "folds": rows,
         }
+        known = left_out.lists(data.problems)
+        summary |= {"notes": known["notes"], "problems": [*known["problems"], *summary["problems"]]}
         whole = Data(
             labels, labels.select(~_apart(np.ones(len(labels), bool), labels, groups, recipe.seed)), data.problems
         )
@@ -207,8 +208,7 @@ def _recipe(
         recipe, choices, facts = fitting.planned(first, recipe, given)
         plan.tell(facts, recipe, choices)
     config.write_json(file, {**made_of, "groups": groups.what, "recipe": recipe, "plan": choices})
-    if data.problems:
-        files.write_text(out / "problems.txt", "".join(f"{problem}\n" for problem in data.problems))
+    left_out.write(out, data.problems)
     return recipe, choices
 
 

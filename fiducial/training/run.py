@@ -30,7 +30,7 @@ from fiducial.data.loading import lost_processes
 from fiducial.errors import UserError, one_line
 from fiducial.log import logger, muted
 from fiducial.models import catalog
-from fiducial.training import history, preflight, recipes
+from fiducial.training import history, left_out, preflight, recipes
 from fiducial.training.device import pick_device
 from fiducial.training.failure import TrainingFailure
 from fiducial.training.nodes import Devices, is_main
@@ -40,7 +40,6 @@ from fiducial.training.work import Outcome, Prepare, Work
 from fiducial.types import Problem
 
 ANYTIME = ("workers", "check", "preflight", "licence")  # settings that may be others when a run is resumed
-SHOWN = 10  # problems; all are in problems.txt
 
 
 def run(
@@ -104,7 +103,7 @@ def _train(
         work = prepare(recipe, out, begins)
         for line in work.said:
             logger.info(line)
-        _tell(work.problems, out)
+        left_out.tell(work.problems, out)
         if begins:
             recipe = settled(work)
             _write(out, recipe, work)
@@ -116,7 +115,7 @@ def _train(
         best = engine.run(work, recipe, out, resume=resume, devices=devices, progress=progress, used_seconds=used)
     if best.is_main_process and best.epochs != recipe.epochs:
         recipe = replace(recipe, epochs=best.epochs)
-        _write(out, recipe, work)
+        _write(out, recipe, work, unread=best.problems)
     if work.rival is not None:
         with seeded(recipe.seed):
             best = labels_alone.better(best, work.rival, recipe, out, devices=devices, progress=progress)
@@ -137,7 +136,9 @@ def _train(
     work.save(out, card)
     kept = f"kept: epoch {best.epoch + 1} of {len(best.rows)}, val {work.scoring.metric}"
     logger.info(f"{kept} {best.metrics[work.scoring.metric]:.4g}")
-    return Outcome(out=out, recipe=recipe, card=card, epochs=len(best.rows), warning=warning), work
+    return Outcome(
+        out=out, recipe=recipe, card=card, epochs=len(best.rows), warning=warning, unread=best.problems
+    ), work
 
 
 def _card(recipe: Recipe, work: Work, metrics: dict[str, Any]) -> Card:
@@ -247,16 +248,10 @@ def _continued(out: Path, work: Work, writes: bool) -> Recipe:
     return recipe
 
 
-def _write(out: Path, recipe: Recipe, work: Work, epochs_before: Sequence[int] = ()) -> None:
-    """Writes recipe.json, with which a run begins, and problems.txt."""
+def _write(
+    out: Path, recipe: Recipe, work: Work, epochs_before: Sequence[int] = (), unread: Sequence[Problem] = ()
+) -> None:
+    """Writes recipe.json, with which a run begins, and problems.txt. unread: pictures that broke in mid-training."""
     before = {"epochs_before": list(epochs_before)} if epochs_before else {}
     config.write_json(out / "recipe.json", {"recipe": recipe, "data": work.fingerprint, **work.beside, **before})
-    if work.problems:
-        files.write_text(out / "problems.txt", "".join(f"{problem}\n" for problem in work.problems))
-
-
-def _tell(problems: Sequence[Problem], out: Path) -> None:
-    for problem in problems[:SHOWN]:
-        logger.warning(str(problem))
-    if len(problems) > SHOWN:
-        logger.warning(f".. and {len(problems) - SHOWN} more, all in {out / 'problems.txt'}")
+    left_out.write(out, [*work.problems, *unread])

@@ -48,6 +48,7 @@ class Outcome:
     card: Card
     epochs: int  # that were trained
     warning: str  # why the result is worth little; "" where nothing speaks against it
+    unread: Sequence[Problem] = ()  # pictures that could not be read in mid-training
     beside: Callable[[], Mapping[str, Any]] = (
         dict  # makes what belongs beside the model, which may take long; its figures
     )

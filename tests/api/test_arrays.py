@@ -56,6 +56,16 @@ def test_points_are_named_by_what_is_known(said: list[str]) -> None:
     assert Instances.of(image, [[[10, 20], [30, 20]]], skeleton=two, flip_pairs=[]).skeleton.flip_pairs == ()
 
 
+def test_one_point_of_each_is_looked_for_in_the_whole_image(said: list[str]) -> None:
+    images = [np.zeros((40, 60, 3), np.uint8)] * 3
+    alone = Instances.of(images, [[[10, 20]], [[30, 20]], [[50, 9]]], names=["tip"])
+    assert alone.box_xywh.tolist() == [[0, 0, 60, 40]] * 3
+    assert any("memory: 3 instances without a box" in line and "the whole image" in line for line in said)
+    boxes = np.array([[0, 0, 30, 10], [np.nan] * 4, [5, 5, 20, 8]])
+    some = Instances.of(images, [[[10, 20]], [[30, 20]], [[50, 9]]], boxes=boxes, names=["tip"])
+    np.testing.assert_allclose(some.box_xywh[1], [30.5 - 12.5, 20.5 - 12.5, 25, 25])
+
+
 GREY, XY = np.zeros((50, 60), np.uint8), np.full((2, 3, 2), 20.0) + np.arange(6).reshape(1, 3, 2)
 GOOD = [np.zeros((50, 60, 3), np.uint8)] * 2
 WRONG: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
@@ -99,6 +109,14 @@ WRONG: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "a box of no area": (GOOD, XY, {"boxes": [[1, 2, 0, 4]] * 2}, "row 0 .*: its box .* has no area"),
     "far": (GOOD, XY + 9e6, {}, "row 0 .* far outside the picture"),
     "names": (GOOD, XY, {"names": ["a", "b"]}, "names: 2 names for 3 points"),
+    "a name twice": (GOOD, XY, {"names": ["a", "b", "a"]}, "names: point 'a' is named twice"),
+    "a name that is none": (GOOD, XY, {"names": ["a", "", "b"]}, "names: point 2 is named ''"),
+    "a skeleton with a name twice": (
+        GOOD,
+        XY,
+        {"skeleton": Skeleton("s", ("a", "b", "b"))},
+        "skeleton: point 'b' is named",
+    ),
     "a skeleton of others": (GOOD, XY, {"skeleton": Skeleton("s", ("a",))}, "skeleton: has 1 points, and xy has 3"),
     "no skeleton": (GOOD, XY, {"skeleton": "coco"}, "skeleton: expected a Skeleton, got str"),
     "rows": (GOOD, XY, {"image_row": [0, 2]}, "image_row: expected whole numbers from 0 to 1"),

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fiducial.checks import copies, leaks, places
+from fiducial.checks import bare_points, copies, leaks, places
 from fiducial.checks import run as checks
 from fiducial.checks.finding import KINDS, Labelled
 from fiducial.data.series import blocks_of, numbered, series_of
@@ -251,6 +251,15 @@ def test_the_command_finds_what_was_planted_and_writes_it_as_json(folder, tmp_pa
     [copy] = [finding for finding in figures["findings"] if finding["kind"] == "duplicate"]
     assert copy["image"].endswith("val_4a.png")
     assert "left and right look exchanged" in out
+
+
+def test_points_without_a_label_are_told_of_each_split(raw):
+    bare = raw.visibility.copy()
+    bare[:, 3] = 0
+    [found] = bare_points.check_bare({"train": raw, "val": replace(raw, visibility=bare)})
+    name = raw.skeleton.points[3]
+    assert (found.kind, found.split, found.points) == ("unlabelled_point", "val", (name,))
+    assert found.what == f"point {name!r} has no label in val: it is not scored"
 
 
 def test_the_quick_half_tells_of_shapes_and_reads_no_image(folder):

@@ -167,6 +167,24 @@ def test_what_makes_a_file_unusable(tmp_path: Path, change, line: str) -> None:
         load(tmp_path, content, strict=True)
 
 
+def test_boxes_that_all_have_no_area(tmp_path: Path) -> None:
+    content = document()
+    for item in content["annotations"]:
+        item.update(bbox=[3, 4, 0, 0])
+    with pytest.raises(UserError) as raised:
+        load(tmp_path, content)
+    assert str(raised.value) == (
+        f"{tmp_path}/annotations/train.json: split 'train' is empty: annotation 0: its box [3.0, 4.0, 0.0, 0.0] has no "
+        "area, expected [x, y, w, h] with w and h above 0; left out; and 5 more; leave all boxes out (COCO: `bbox`), and "
+        "they are made of the points"
+    )
+
+
+def test_a_file_without_images_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.json: holds no images; expected images with labelled points"):
+        load(tmp_path, {**document(), "images": [], "annotations": []})
+
+
 def test_an_id_of_two_images(tmp_path: Path) -> None:
     """Which of them annotations mean can't be told; the third image is sound."""
     content = document()
@@ -216,6 +234,47 @@ def test_missing_boxes_unlabelled_and_crowds(tmp_path: Path) -> None:
     # Points 4..7.5 across and 5..6 down, whose pixels' outer edges are 0.5 further, and a tenth of the extent around.
     assert instances.box_xywh[0] == pytest.approx([4.5 - 0.35, 5.5 - 0.1, 3.5 * 1.2, 1.2], abs=1e-6)
     assert instances.area[0] == pytest.approx(3.5 * 1.2 * 1.2)
+
+
+@pytest.mark.parametrize(("brightest", "is_dark"), [(4095, True), (60000, False), (200, False)])
+def test_pictures_of_12_in_16_bits_are_told_of(tmp_path: Path, brightest: int, is_dark: bool) -> None:
+    write(tmp_path, document())
+    write(tmp_path, document(), "val")
+    for path in (tmp_path / "images").iterdir():
+        deep = np.full((H, W, 3), 17, np.uint8 if brightest < 256 else np.uint16)
+        deep[2, 3, 1] = brightest
+        cv2.imwrite(str(path), deep)
+    _, problems = annotations.load(tmp_path, "train")
+    said = [problem for problem in problems if "16-bit pictures whose brightest value is 4095" in problem.what]
+    assert [problem.is_note for problem in said] == [True] * is_dark
+
+
+def test_points_on_one_place_have_the_others_size_or_the_whole_image(tmp_path: Path) -> None:
+    content = document()
+    for item in content["annotations"][:2]:
+        item.pop("bbox")
+        item.update(keypoints=[10, 12, 2, 0, 0, 0, 0, 0, 0])
+    content["annotations"][1]["keypoints"] = [10, 12, 2] * 3
+    instances, problems = load(tmp_path, content)
+    side = 11  # the longer one of all others
+    assert instances.box_xywh[:2].tolist() == [[10.5 - side / 2, 12.5 - side / 2, side, side]] * 2
+    said = [problem.what for problem in problems if "no size" in problem.what]
+    assert said == [
+        "2 instances without a box and with all labelled points on one place, which tells no size: the box is 11 px wide "
+        "and high around it, as the others' longer sides are in the median; give boxes where sizes differ"
+    ]
+    for item in content["annotations"]:
+        item.pop("bbox", None)
+        item.update(keypoints=[10 + item["id"], 12, 2, 0, 0, 0, 0, 0, 0])
+    for image in content["images"]:  # the file tells the size as well
+        image.pop("width")
+    for options in ({}, {"verify": False}):
+        instances, problems = load(tmp_path, content, **options)
+        assert instances.box_xywh.tolist() == [[0, 0, W, H]] * 6
+        [said] = [problem for problem in problems if "no size" in problem.what]
+        assert said.is_note
+        assert "6 instances" in said.what
+        assert "the box is the whole image; 3 images with several of them" in said.what
 
 
 def test_a_skeleton_from_zero_is_noted(tmp_path: Path) -> None:

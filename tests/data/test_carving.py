@@ -91,6 +91,21 @@ def test_each_split_has_an_image_from_three_on(tmp_path, count):
     assert all(rows.values())
 
 
+def test_one_image_can_not_be_split(tmp_path):
+    root = folder_of(tmp_path, ["photo.png"])
+    found = []
+    for name in SPLITS:
+        try:
+            found += annotations.load(root, name)[0].image_id.tolist()
+        except UserError as error:
+            own = "val" if name == "train" else name
+            assert str(error) == (  # noqa: PT017
+                f"{root}/annotations/train.json: split {name!r} is empty: one image can't be split in train, val and test; "
+                f"expected more images, or {own} of its own, such as annotations/{own}.json"
+            )
+    assert found == [0]
+
+
 def test_names_alike_in_every_folder_are_told_apart_by_their_folders(tmp_path):
     rows, _ = split(folder_of(tmp_path, [f"s{i:03}/rgb.png" for i in range(60)]))
     assert all(rows.values())

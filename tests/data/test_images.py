@@ -89,6 +89,17 @@ def test_sixteen_bits_are_divided_by_257(tmp_path: Path) -> None:
     assert np.array_equal(images.read_image(tmp_path / "g.png")[:, :, 1], expected[:, :, 2])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_floating_point_is_refused_by_the_header_alone(tmp_path: Path, channels: int) -> None:
+    cv2.imwrite(str(tmp_path / "a.tif"), np.full((H, W, channels), 0.5, np.float32))
+    expected = r"a\.tif: float32 pixels of . channels?, floating-point .* 8 or 16 bits, save the picture with these"
+    for read in (images.read_image, images.file_header):
+        with pytest.raises(UserError, match=expected):
+            read(tmp_path / "a.tif")
+    cv2.imwrite(str(tmp_path / "a.tif"), np.full((H, W, channels), 500, np.uint16))
+    assert images.file_header(tmp_path / "a.tif") is not None
+
+
 def test_transparency_is_black(tmp_path: Path, picture: np.ndarray) -> None:
     alpha = np.zeros((H, W), np.uint8)
     alpha[:, : W // 2] = 255

@@ -391,5 +391,14 @@ def test_no_picture_at_all(tmp_path: Path) -> None:
     instances = write_set(tmp_path / "set", SMALL, 3.0, pictures=2)
     for row in range(2):
         Path(instances.images.name(row)).unlink()
-    with pytest.raises(UserError, match="none of its 2 pictures can be read"):
+    with pytest.raises(Interrupted, match="none of its 2 pictures can be read"):
         list(loading.loader(instances, SIZE, 2, AugmentSpec()))
+
+
+def test_pictures_that_never_could_be_read_are_not_asked_back(tmp_path: Path) -> None:
+    instances = write_set(tmp_path / "set", SMALL, 3.0, pictures=2)
+    for row in range(2):
+        Path(instances.images.name(row)).write_text("hello")
+    with pytest.raises(UserError, match=r"\d\.jpg: not a picture.*nor can any other picture be read") as raised:
+        list(loading.loader(instances, SIZE, 2, AugmentSpec()))
+    assert not isinstance(raised.value, Interrupted)

@@ -121,6 +121,29 @@ def test_identity_flip_indices_mean_unknown_but_not_for_bundled() -> None:
     assert dot.flip_pairs == ()
 
 
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (["a", "b", "a"], "point 'a' is named twice; expected another name"),
+        (["a", "a", "b", "a"], "point 'a' is named 3 times"),
+        (["a", " "], "point 2 is named ' '; expected text"),
+        (["", "b"], "point 1 is named ''"),
+        ([1, 2], "point 1 is named 1; expected text"),
+    ],
+)
+def test_names_that_name_no_point_or_two_are_refused(names: list, line: str) -> None:
+    with pytest.raises(UserError, match=rf"a\.json: category 'x': {line}"):
+        skeletons.complete("x", names, where="a.json: category 'x'")
+
+
+def test_names_that_are_nearly_the_same_are_noted() -> None:
+    skeleton, [line] = skeletons.complete("x", ["Nose", "tail", "nose "], where="a.json")
+    assert skeleton.points == ("Nose", "tail", "nose ")
+    assert line.startswith(
+        "points 'Nose' and 'nose ' differ in small and large letters or spaces alone: taken for 2 points"
+    )
+
+
 def test_flip_indices_that_are_no_mirror_image_are_refused() -> None:
     with pytest.raises(UserError, match=r"a\.json: flip_indices: 'p' becomes 'q', but that 'r'"):
         skeletons.complete("x", ["p", "q", "r"], where="a.json", flip_indices=[1, 2, 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import subprocess
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from heard import heard
 from quick import FIXED, smallest
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fiducial import files
 from fiducial.card import Card
+from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.geometry import Size
 from fiducial.models import catalog
@@ -27,6 +30,7 @@ from fiducial.models.detector import Detector
 from fiducial.training import engine, history, scoring, watch
 from fiducial.training import fit as fitting
 from fiducial.training import module as training_module
+from fiducial.training import run as life
 from fiducial.training.failure import TrainingFailure
 from fiducial.training.objective import Supervised
 from fiducial.training.recipe import OptimizerSpec, Recipe
@@ -296,6 +300,45 @@ def test_a_picture_that_breaks_is_left_out_and_named_once(breaking: fitting.Data
     assert len(told) == 1
     assert told[0].startswith("left out: ")
     assert "image 8" in told[0]
+    [kept] = [line for line in (run.out / "problems.txt").read_text().splitlines() if "train_7.png" in line]
+    assert f"left out: {kept}" == told[0]
+
+
+def test_figures_keep_what_was_left_out_and_assumed(blobs: Path, recipe: Recipe, tmp_path: Path):
+    folder = tmp_path / "worse"
+    shutil.copytree(blobs, folder)
+    for split in ("train", "val"):
+        file = folder / "annotations" / f"{split}.json"
+        content = files.read_json(file)
+        for item in content["annotations"]:
+            item["keypoints"][6:9] = [0, 0, 0]
+        for item in content["annotations"][: 25 if split == "train" else 0]:
+            item["bbox"][2:] = [0, 0]
+        file.write_text(json.dumps(content))
+    broken: list[str] = []
+
+    def prepare(recipe: Recipe, out: Path, begins: bool):
+        work = fitting.preparation(Source(folder))(recipe, out, begins)
+        picture = folder / "images" / "train_40.png"
+        picture.write_bytes(picture.read_bytes()[:900])
+        broken.append(str(picture))
+        return work
+
+    with heard() as lines:
+        figures = life.run(prepare, tmp_path / "run", replace(recipe, epochs=1, check=False))
+    told = [
+        "point 'blue' has no label in train: nothing is learnt of it; --points leaves it out",
+        "point 'blue' has no label in val: it is not scored",
+    ]
+    assert figures == files.read_json(tmp_path / "run" / "metrics.json") | {"files": figures["files"]}
+    for text in told:
+        assert sum(line.endswith(text) for line in figures["notes"]) == 1
+        assert sum(line.endswith(text) for line in lines) == 1
+    assert len(figures["problems"]) == 21
+    assert figures["problems"][-1] == "and 6 more in problems.txt"
+    every = (tmp_path / "run" / "problems.txt").read_text().splitlines()
+    assert broken[0] in every[-1]
+    assert set(figures["notes"] + figures["problems"][:-1]) < set(every)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -361,6 +404,25 @@ def test_a_subset_of_the_points(blobs: Path, recipe: Recipe, fit: Any):
     np.testing.assert_array_equal(named.xy, numbered.xy)
     with pytest.raises(UserError, match=r"no point 'bleu'\. Did you mean 'blue'"):
         fitting.load_data(blobs, replace(recipe, points=("bleu",)))
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (["red", "blue", "green"], "point 2 is 'green' in train and 'blue' in val .the same points in another order."),
+        (["red", "green", "bleu"], "point 3 is 'blue' in train and 'bleu' in val; both splits must"),
+    ],
+)
+def test_other_points_in_val_are_named(blobs: Path, recipe: Recipe, tmp_path: Path, names: list[str], line: str):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").symlink_to(blobs / "images")
+    for split in ("train", "val"):
+        content = files.read_json(blobs / "annotations" / f"{split}.json")
+        if split == "val":
+            content["categories"][0]["keypoints"] = names
+        (tmp_path / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=line):
+        fitting.load_data(tmp_path, recipe)
 
 
 def test_a_point_that_is_not_there(blobs: Path, recipe: Recipe):

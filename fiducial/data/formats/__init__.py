@@ -116,8 +116,10 @@ def located(
     """Finds the pictures of a file: in the folder that holds most of them, the first of several.
 
     Names that aren't there as they stand (another machine's paths, another system's spelling) are found by the longest
-    end of their path that is there, which is noted, unless two of them would be one file. Raises UserError where none is
-    found."""
+    end of their path that is there, which is noted, unless two of them would be one file. Raises UserError where there is none,
+    or none is found."""
+    if not names:
+        raise UserError(source, "holds no images; expected images with labelled points, export it again")
     folders = [Folder(candidate) for candidate in dict.fromkeys(candidates)]
     parts = [os.path.split(name) for name in names]
     best, most = folders[0], -1
@@ -132,9 +134,9 @@ def located(
     found = names if most == len(names) else [best.find(name) for name in names]
     if not any(found):
         looked = ", ".join(str(folder.path) for folder in folders)
-        first = f" such as {shown(names[0])}" if names else ""
         raise UserError(
-            source, f"its pictures{first} were not found; looked in {looked}; name their folder with --images"
+            source,
+            f"its pictures such as {shown(names[0])} were not found; looked in {looked}; name their folder with --images",
         )
     owners = Counter(file for _, file in set(zip(names, found, strict=True)))
     files = [
