@@ -112,6 +112,17 @@ def test_names_that_are_the_same_need_no_labels_and_are_kept_where_they_are_righ
     assert shifted.cross_validated < 0.02
 
 
+def test_points_that_were_taken_by_their_numbers_are_not_called_by_names():
+    truth = random_truth(60)
+    teacher = Skeleton("teacher", tuple(f"theirs {i}" for i in range(4)))
+    found = Keypoints(truth.xy.astype(np.float64) + 2.0, np.ones((60, 4)))
+    assert (
+        "corrects 4 points of the same numbers (no name is the same)" in point_map.learn(found, truth, teacher).told()
+    )
+    exact = point_map.learn(Keypoints(truth.xy.astype(np.float64), found.score), truth, teacher)
+    assert exact.told() == "4 of 4 points by their numbers (no name is the same)"
+
+
 def test_other_points_and_too_few_labels_are_refused():
     truth = random_truth(4)
     with pytest.raises(UserError, match=r"finds 7 points, theirs 0, .* needs 5 labelled instances .* here are 4"):
