@@ -59,11 +59,20 @@ class Data:
     # val with crowds and instances without points, which evaluation ignores but must know; None: as `validation`.
     whole_validation: Instances | None = None
     unlabelled: Instances | None = None  # of the same points, none of them labelled; None: labels alone are learnt from
+    by_people: Instances | None = (
+        None  # train as people have labelled it, where a teacher labels it too; None: train is
+    )
 
     @property
     def parts(self) -> tuple[Instances, ...]:
         """Lists what is learnt from and what an epoch is chosen by."""
         return (self.train, self.validation, *([] if self.unlabelled is None else [self.unlabelled]))
+
+    @property
+    def true_labels(self) -> Instances | None:
+        """Gives what people have labelled of train; None where that is nothing."""
+        true = self.train if self.by_people is None else self.by_people
+        return true if len(true) else None
 
     @property
     def licences(self) -> tuple[str, ...]:
@@ -148,7 +157,11 @@ def planned_work(
     from, whose test split is looked at, or only what it is called."""
     choices, facts = plan.read(out), None
     if begins:
-        label_check.look({"train": data.train, "val": data.validation}, recipe, source)
+        splits = {"train": data.train, "val": data.validation}
+        true = {
+            name: part for name, part in (("train", data.true_labels), ("val", data.validation)) if part is not None
+        }
+        label_check.look(splits, recipe, source, true)
     if begins and given is not None:
         recipe, choices, facts = planned(data, recipe, given)
     if pool is not None:  # read in the planned size
@@ -240,8 +253,8 @@ def work_of(
     detector, initialization = build_detector(recipe, data)
     whole = data.validation if data.whole_validation is None else data.whole_validation
     truth, split = reported or (whole, "val")
-    ground = floor.floor_of(data.validation, data.train).nme
-    objective, scoring, teaching = _learnt(detector, data, recipe, ground)
+    ground = floor.floor_of(data.validation, data.true_labels)
+    objective, scoring, teaching = _learnt(detector, data, recipe, ground.nme)
 
     def validation_loader() -> DataLoader:
         settings: dict[str, Any] = {"padding": recipe.padding, "workers": worker_count(recipe)}
@@ -271,7 +284,7 @@ def work_of(
             **({} if data.unlabelled is None else {"unlabelled_instances": len(data.unlabelled)}),
             **box_share(data.train),
         },
-        floor=lambda metrics: ToBeat(ground, "the mean shape of train"),
+        floor=lambda metrics: ToBeat(ground.nme, f"the mean shape of {'train' if ground.of == 'train' else 'val'}"),
         calibrate=partial(calibrate, detector, data.validation),
         save=save,
         report=partial(_report, data=data, truth=truth, split=split, source=source, teaching=teaching),
@@ -372,8 +385,10 @@ def _report(
     out = outcome.out
     detector, card = detectors.load(out, evaluate.device_name())
     evaluation = evaluate.evaluate_detector(detector, truth)
-    ground = floor.floor_of(evaluation.instances, data.train)
-    summary = evaluate.summary_of(evaluation, model=str(out), data=source, split=split, ground=ground)
+    ground = floor.floor_of(evaluation.instances, data.true_labels)
+    summary = evaluate.summary_of(
+        evaluation, model=str(out), data=source, split=split, ground=ground, findings=data.problems
+    )
     config.write_json(out / "metrics.json", {**outcome.told(), **summary})
     write = partial(
         detector_report.write,

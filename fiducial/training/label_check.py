@@ -21,14 +21,20 @@ LEARNT = "train"
 ALL_THE_SAME = "`fiducial data check` shows it, --set check=false trains all the same"
 
 
-def look(splits: Mapping[str, Instances], recipe: Recipe, source: Source | str) -> None:
+def look(
+    splits: Mapping[str, Instances],
+    recipe: Recipe,
+    source: Source | str,
+    by_people: Mapping[str, Instances] | None = None,
+) -> None:
     """Looks at what is learnt from and what epochs are chosen by, and at the test split of its source where that has one,
-    unless the recipe says not to. Decodes no image. Raises UserError where a run would be wasted."""
+    unless the recipe says not to. `by_people`: of the splits what people have labelled [all of it]: a teacher's points are
+    no labels to find fault with. Decodes no image. Raises UserError where a run would be wasted."""
     if not recipe.check:
         return
     if isinstance(source, Source):
         check_test(splits, source)
-    check_labels(splits, recipe, str(source))
+    check_labels(splits if by_people is None else by_people, recipe, str(source))
 
 
 def check_labels(splits: Mapping[str, Instances], recipe: Recipe, source: str) -> None:
