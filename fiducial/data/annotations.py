@@ -12,7 +12,7 @@ from types import ModuleType
 
 from fiducial.data import carving, checking, formats
 from fiducial.data.source import Source
-from fiducial.data.together import together
+from fiducial.data.together import notes_of, together
 from fiducial.errors import UserError, did_you_mean
 from fiducial.types import NOTE, Findings, Instances, Problem, Skeleton
 
@@ -48,7 +48,10 @@ def load(
         found = dict.fromkeys(problem for _, problems in loaded for problem in problems)
         instances = [part for part, _ in loaded]
         count = len(source.parts) - len(source.also)  # categories of the set itself; the others are sets of their own
-        return together([together(instances[:count], one_set=True), *instances[count:]]), list(found)
+        sets = [together(instances[:count], one_set=True), *instances[count:]]
+        paths = list(map(str, (source.path, *source.also)))
+        said = notes_of([part.skeleton for part in sets], paths) if source.also else []
+        return together(sets), [*(Problem(str(source), NOTE, text) for text in said), *found]
     findings = Findings(str(source.path))
     instances, carved = read(source, split, findings, carve=carve)
     checking.refuse_shares(instances)
