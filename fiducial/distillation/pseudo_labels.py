@@ -97,6 +97,7 @@ def lesson_of(
     more = read_more(data.train.skeleton)
     train = data.train if more is None else joined(data.train, more)
     labelled = np.asarray(train.labelled.any(1))
+    data = fitting.with_note(data, train.select(~labelled), str(source))
     if keep_labels and labelled.all():
         raise UserError(
             f"--from: all {len(train)} instances of train in {source} are labelled, so there is nothing to teach; expected "

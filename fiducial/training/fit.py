@@ -40,7 +40,7 @@ from fiducial.training.recipe import Recipe
 from fiducial.training.scoring import PointErrors
 from fiducial.training.unlabelled import Calibration, SelfTaught
 from fiducial.training.work import Outcome, Prepare, Work
-from fiducial.types import Batch, Instances, Problem, Skeleton
+from fiducial.types import NOTE, Batch, Instances, Problem, Skeleton
 
 if TYPE_CHECKING:  # Lightning
     from fiducial.training.watch import Teaching
@@ -109,7 +109,7 @@ def load_data(data: Source | Path, recipe: Recipe, *, unlabelled: bool = False) 
             f"{data}: train has {len(train.skeleton.points)} points and val {len(validation.skeleton.points)}, "
             "or they differ in names; both splits must have the same points in the same order"
         )
-    return Data(train, validation, problems, whole)
+    return Data(train, validation, list(dict.fromkeys(problems)), whole)
 
 
 def fit(
@@ -165,11 +165,18 @@ def planned_work(
     if begins and given is not None:
         recipe, choices, facts = planned(data, recipe, given)
     if pool is not None:  # read in the planned size
-        data = replace(data, unlabelled=pool(data.train.skeleton, recipe, out, begins))
+        more = pool(data.train.skeleton, recipe, out, begins)
+        data = with_note(replace(data, unlabelled=more), more, str(source))
     work = work_of(data, recipe, out, begins, source=str(source))
     if facts is not None:
         plan.tell(facts, recipe, choices)
     return replace(work, beside={"plan": choices} if choices else {})
+
+
+def with_note(data: Data, unlabelled: Instances, source: str) -> Data:
+    """Adds to the data's notes that unlabelled images are val's, where some are."""
+    said = label_check.note_of_unlabelled(unlabelled, data.validation)
+    return data if said is None else replace(data, problems=[Problem(source, NOTE, said), *data.problems])
 
 
 def planned(data: Data, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, list[Choice], Facts]:

@@ -82,6 +82,17 @@ def check_test(splits: Mapping[str, Instances], source: Source) -> None:
             logger.warning(f"leak: {leak.what}")
 
 
+def note_of_unlabelled(unlabelled: Instances, validation: Instances) -> str | None:
+    """Says how many images without labels are val's too, by their paths or their bytes; None where none is. Frames of videos
+    are not compared."""
+    labelled = Labelled({"val": validation, "unlabelled": unlabelled})
+    found = copies.same_bytes(copies.pictures_of(labelled), labelled, across=True)
+    count = len({copy.other.row for copy in found})
+    if not count:
+        return None
+    return f"{count} of the unlabelled images are val's: its figure is not clean, leave them out of one of the two"
+
+
 def _wastes(finding: Finding, recipe: Recipe) -> bool:
     """Whether what is learnt, or what it is chosen by, would be worth nothing."""
     if finding.kind == "flip_pairs":
