@@ -35,8 +35,13 @@ def to_dict(spec: Any) -> Any:
 
 def from_dict(kind: type[Spec], values: Any, path: str = "") -> Spec:
     """Makes the spec of type `kind` that `to_dict` wrote. Missing fields keep their defaults; for unknown ones, and for
-    values of another type, raises UserError that names the field, `path` before it."""
-    return _convert(kind, values, path)
+    values of another type or that the spec refuses, raises UserError that names the field, `path` before it."""
+    try:
+        return _convert(kind, values, path)
+    except UserError as error:
+        if str(error).startswith(path):
+            raise
+        raise UserError(path, str(error)) from error
 
 
 def with_settings(spec: Spec, settings: list[str]) -> Spec:

@@ -95,6 +95,38 @@ def unreadable(path: Path, error: OSError) -> UserError:
     return UserError(path, f"can't be read: {error.strerror}")
 
 
+PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
+LOOKED_AT = 256  # bytes of a file, by which it is told what it is
+
+
+def refuse_strange(path: Path, expected: str, *, may_be: Sequence[str] = ()) -> None:
+    """Raises UserError that says what a file is where it is no `expected`, and plainly something else: empty, a Git LFS pointer,
+    a web page, a picture, a zip file or text. `may_be`: of "markup", "zip" and "text" those that `expected` may be."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(LOOKED_AT)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not start:
+        raise UserError(path, f"empty file, not {expected}; download or copy it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(path, f"a Git LFS pointer in place of {expected}; fetch it with `git lfs pull`")
+    if start.lstrip()[:1] == b"<" and "markup" not in may_be:
+        raise UserError(path, f"a web page, not {expected}: the download went wrong, try it again")
+    if start.startswith(PICTURES) or (start[:4], start[8:12]) == (b"RIFF", b"WEBP"):
+        raise UserError(path, f"a picture, not {expected}; give the file that is meant")
+    if start.startswith(b"PK\x03\x04") and "zip" not in may_be:
+        raise UserError(path, f"a zip file, not {expected}; unpack it and give the file in it")
+    if "text" not in may_be and _is_text(start):
+        raise UserError(path, f"a text file, not {expected}; give the file that is meant")
+
+
+def _is_text(start: bytes) -> bool:
+    """Tells whether a file's first bytes are printable characters of UTF-8, the last of which may be cut."""
+    text = start.decode("utf-8", "ignore")
+    return len(text.encode()) > len(start) - 4 and all(char.isprintable() or char.isspace() for char in text)
+
+
 def _of_the_disk(error: Exception, folder: Path) -> OSError | None:
     """Finds the fault of a disk behind what a library made of it: a text with the system's words or number, or positions
     that don't fit. None where it is another fault."""

@@ -13,8 +13,8 @@ SHOWN = 5
 
 def bare_points(instances: Instances) -> tuple[str, ...]:
     """Names the points that no instance labels."""
-    labelled = instances.labelled.any(0)
-    return tuple(name for name, seen in zip(instances.skeleton.points, labelled.tolist(), strict=True) if not seen)
+    counts = instances.labelled.sum(0)
+    return tuple(name for name, count in zip(instances.skeleton.points, counts, strict=True) if not count)
 
 
 def told(split: str, names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from fiducial.data import carving, checking, formats, skeletons
 from fiducial.data.source import Source
-from fiducial.data.together import together
+from fiducial.data.together import notes_of, together
 from fiducial.errors import UserError, did_you_mean
 from fiducial.types import NOTE, Findings, Instances, Problem, Skeleton
 
@@ -48,22 +48,24 @@ def load(
         found = dict.fromkeys(problem for _, problems in loaded for problem in problems)
         instances = [part for part, _ in loaded]
         count = len(source.parts) - len(source.also)  # categories of the set itself; the others are sets of their own
-        joined = together([together(instances[:count], one_set=True), *instances[count:]])
-        told = {problem.what for problem in found}
-        said = [line for line in skeletons.nearly_equal(joined.skeleton.points) if line not in told]
-        return joined, [*found, *(Problem(joined.source, NOTE, line) for line in said)]
+        sets = [together(instances[:count], one_set=True), *instances[count:]]
+        joined, paths = together(sets), list(map(str, (source.path, *source.also)))
+        if source.also:
+            said = notes_of([part.skeleton for part in sets], paths)
+        else:  # categories
+            told = {problem.what for problem in found}
+            said = [line for line in skeletons.nearly_equal(joined.skeleton.points) if line not in told]
+        return joined, [*(Problem(str(source), NOTE, text) for text in said), *found]
     findings = Findings(str(source.path))
     instances = read(source, split, findings, carve=carve)
     checking.refuse_shares(instances)
-    flat = (instances.box_xywh[:, 2:] <= 0).any(1)
+    is_flat = len(instances) > 0 and bool((instances.box_xywh[:, 2:] <= 0).any(1).all())  # every box
     instances = checking.check(instances, findings, verify=verify, ignored=ignored)
     checking.refuse_if_strict(findings, f"split {split!r}", strict)
     if not instances.labelled.any():
-        wrong = checking.summary(findings.wrong, 1 if flat.all() else 3, source=instances.source)
+        wrong = checking.summary(findings.wrong, 1 if is_flat else 3, source=instances.source)
         reason = f": {wrong}" if wrong else "; expected annotations with labelled points"
-        hint = (
-            "; leave all boxes out (COCO: `bbox`), and they are made of the points" if len(flat) and flat.all() else ""
-        )
+        hint = "; leave all boxes out (COCO: `bbox`), and they are made of the points" if is_flat else ""
         raise UserError(f"{instances.source}: split {split!r} is empty{reason}{hint}")
     return instances, findings.problems
 

@@ -6,7 +6,7 @@ can't be told from a strange picture and is decoded as far as the decoder gets."
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -75,6 +75,27 @@ class SomeImages:
 
     def inner(self, row: int) -> tuple[Images, int]:
         return self.images, self.rows[row]
+
+
+@dataclass(frozen=True)
+class FramesOf:
+    """Pictures that were made of others, and the files of some of these; implements `Images`."""
+
+    made: Images
+    files: Mapping[int, Path]  # row -> file
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def name(self, row: int) -> str:
+        return self.made.name(row)
+
+    def read(self, row: int, reduce: int = 1) -> np.ndarray:
+        return self.made.read(row, reduce)
+
+    def inner(self, row: int) -> tuple[Images, int]:
+        file = self.files.get(row)
+        return (self.made, row) if file is None else (FileImages(file.parent, [file.name]), 0)
 
 
 def file_of(images: Images, row: int) -> Path | None:

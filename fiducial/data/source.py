@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fiducial.errors import nothing_at
+from fiducial.errors import UserError, nothing_at
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,14 @@ class Source:
         return data if isinstance(data, Source) else cls(Path(data))
 
     def here(self) -> Source:
-        """Gives itself; UserError where there is nothing at its path, before anything heavy is imported to read it."""
+        """Gives itself; UserError where there is nothing at its path, or a set is given twice, before anything heavy is imported to read it."""
+        seen: set[Path] = set()
         for path in (self.path, *self.also):
             if not path.exists():
                 raise nothing_at(path)
+            if path.resolve() in seen:
+                raise UserError(path, "is given twice; expected other sets with --also, so that no label counts double")
+            seen.add(path.resolve())
         return self
 
     @property

@@ -3,6 +3,9 @@ Where their skeletons' names differ, these are the kinds of instances that a fin
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -46,7 +49,8 @@ def together(parts: Sequence[Instances], *, one_set: bool = False) -> Instances:
     where an id is met twice. Flip pairs are known where all sets know theirs; NME is relative to the box where the sets' normalisers differ."""
     if len(parts) == 1:
         return parts[0]
-    skeleton = union([part.skeleton for part in parts])
+    sources = [part.source for part in parts]
+    skeleton = union([part.skeleton for part in parts], sources if len(set(sources)) == len(sources) else None)
     parts = [part.with_points(skeleton) for part in parts]
     images, new_row, kept = (_images if one_set else _apart)(parts)
     columns = ("xy", "visibility", "box_xywh", "area", "crowd", "ignored")
@@ -90,8 +94,83 @@ def _apart(parts: Sequence[Instances]) -> tuple[Images, list[np.ndarray], list[n
     return images, [own + start for own, start in zip(rows, first, strict=False)], kept
 
 
-def union(skeletons: Sequence[Skeleton]) -> Skeleton:
-    """Makes the skeleton of all points of some. UserError where two disagree about what a mirror does to a point."""
+def notes_of(skeletons: Sequence[Skeleton], sets: Sequence[str]) -> list[str]:
+    """Says how the points of sets are joined where they are not all the same: how many are of which sets, which names are
+    nearly the same, and whose flip pairs are not known."""
+    said = []
+    owners = _owners(skeletons)
+    counts = Counter(owners.values())
+    everyone = tuple(range(len(sets)))
+    if set(counts) != {everyone}:
+        words = [f"{counts[everyone]} of {'both sets' if len(sets) == 2 else 'all sets'}"] if counts[everyone] else []
+        for own in sorted(counts.keys() - {everyone}):
+            names = " and ".join(sets[number] for number in own)
+            words.append(f"{counts[own]} of {names}{' alone' if len(own) == 1 else ''}")
+        alone = (
+            "; no point is common to the sets, whose images teach nothing of each other's points"
+            if all(map(_is_one, counts))
+            else ""
+        )
+        said.append(f"points: {', '.join(words)} (never labelled elsewhere){alone}")
+    pairs = [
+        f"{one!r} and {other!r}"
+        for (one, of_one), (other, of_other) in itertools.combinations(owners.items(), 2)
+        if _plain(one) == _plain(other) and not set(of_one) & set(of_other)
+    ]
+    if pairs:
+        each = " each" if len(pairs) > 1 else ""
+        said.append(f"{', '.join(pairs)} are two points{each}; rename one if they are the same")
+    unknown = [name for name, skeleton in zip(sets, skeletons, strict=True) if skeleton.flip_pairs is None]
+    if 0 < len(unknown) < len(sets):
+        said.append(
+            f"flip pairs are unknown, since {' and '.join(unknown)} does not say its own, so that no image is mirrored"
+        )
+    return said
+
+
+def _owners(skeletons: Sequence[Skeleton]) -> dict[str, tuple[int, ...]]:
+    """Each point -> the numbers of the skeletons that have it."""
+    names = dict.fromkeys(name for skeleton in skeletons for name in skeleton.points)
+    return {name: tuple(i for i, skeleton in enumerate(skeletons) if name in skeleton.points) for name in names}
+
+
+def _is_one(own: tuple[int, ...]) -> bool:
+    return len(own) == 1
+
+
+def _plain(name: str) -> str:
+    """A name without what is often written in another way: capitals, blanks, dashes."""
+    return re.sub(r"[\s_-]", "", name).casefold()
+
+
+def _refuse_contradiction(skeletons: Sequence[Skeleton], sets: Sequence[str]) -> None:
+    """Raises UserError that names the sets and the point where a mirror makes one point of two others, in sets that have both."""
+    partners = []
+    for skeleton, name in zip(skeletons, sets, strict=True):
+        if skeleton.flip_pairs is not None:
+            own = dict(zip(skeleton.points, skeleton.points, strict=True))
+            for a, b in skeleton.flip_pairs:
+                own[skeleton.points[a]], own[skeleton.points[b]] = skeleton.points[b], skeleton.points[a]
+            partners.append((name, own))
+    for (one, of_one), (other, of_other) in itertools.combinations(partners, 2):
+        for point in [point for point in of_one if point in of_other]:
+            a, b = of_one[point], of_other[point]
+            is_told = (a != point and a in of_other) or (b != point and b in of_one) or point not in (a, b)
+            if a != b and is_told:
+                raise UserError(
+                    f"sets that are learnt together disagree about flip pairs: {point!r} is exchanged with {_partner(point, a)} in "
+                    f"{one}, and with {_partner(point, b)} in {other}; mend the pairs of one of them, or rename its points"
+                )
+
+
+def _partner(point: str, partner: str) -> str:
+    return "none" if point == partner else repr(partner)
+
+
+def union(skeletons: Sequence[Skeleton], sets: Sequence[str] | None = None) -> Skeleton:
+    """Makes the skeleton of all points of some. UserError where two disagree about what a mirror does to a point; it calls
+    them by the names of `sets` [the skeletons' own]."""
+    _refuse_contradiction(skeletons, [skeleton.name for skeleton in skeletons] if sets is None else sets)
     points = tuple(dict.fromkeys(name for skeleton in skeletons for name in skeleton.points))
     number = {name: i for i, name in enumerate(points)}
 

@@ -17,7 +17,7 @@ from fiducial.distillation.point_teachers import NetworkTeacher
 from fiducial.errors import UserError
 from fiducial.evaluation import evaluate, spread
 from fiducial.evaluation.evaluate import ModelEvaluation
-from fiducial.log import logger
+from fiducial.log import logger, muted
 from fiducial.report import detector_report
 from fiducial.runtime import finder_file, point_map, runtime
 from fiducial.runtime.point_map import MappedNetwork
@@ -65,7 +65,8 @@ def adapt(
         shutil.copyfile(file, out / file.name)
     file = out / files_there[0].name
     config.write_json(point_map.beside(file), written)
-    result = evaluate.evaluate_model(file, truth, "val", strict=strict)
+    with muted():  # what is said of a network was said when it was loaded
+        result = evaluate.evaluate_model(file, truth, "val", strict=strict)
     summary = {
         **result.summary,
         "map": learnt.told(),

@@ -7,6 +7,7 @@ the ridge is, and whether the names alone are better, is settled by cross-valida
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,7 +43,8 @@ def learn(found: Keypoints, truth: Instances, teacher: Skeleton, frame: Size = U
 
     Raises UserError where the names say nothing and there are too few labels."""
     places = places_of(truth.skeleton, teacher)
-    by_name = PointMap(places=places, frame=frame)
+    by_number = not set(teacher.points) & set(truth.skeleton.points)  # where they have places at all
+    by_name = PointMap(places=places, by_number=by_number, frame=frame)
     rows = np.flatnonzero(truth.labelled.any(1) & ~truth.crowd & (found.score.mean(1) >= PRESENT))
     rows = rows[np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(int)]
     truth, found = truth.select(rows), found.select(rows)
@@ -67,9 +69,9 @@ def learn(found: Keypoints, truth: Instances, teacher: Skeleton, frame: Size = U
         errors[strength] = _nme(geometry.transform(geometry.invert(to_frame), mapped), truth)
     best = min(errors, key=errors.__getitem__)
     if (places >= 0).all() and (of_names := _nme(by_name(found, truth.box_xywh).xy, truth)) <= errors[best]:
-        return PointMap(places=places, frame=frame, cross_validated=of_names)
+        return replace(by_name, cross_validated=of_names)
     linear = _fitted(inputs, targets, truth.labelled, places, best, np.ones(len(rows), bool))
-    return PointMap(places=places, frame=frame, linear=linear, labels=len(rows), cross_validated=errors[best])
+    return replace(by_name, linear=linear, labels=len(rows), cross_validated=errors[best])
 
 
 def _fitted(

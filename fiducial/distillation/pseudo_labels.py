@@ -20,6 +20,7 @@ from fiducial.data import annotations, carving, media
 from fiducial.data.arrays import GivenImages
 from fiducial.data.images import upright_size
 from fiducial.data.source import Source
+from fiducial.data.together import JoinedImages
 from fiducial.distillation import point_map
 from fiducial.distillation.point_map import PRESENT
 from fiducial.distillation.point_teachers import PointTeacher, nothing
@@ -32,9 +33,10 @@ from fiducial.training import fit as fitting
 from fiducial.training.fit import Data, Pool
 from fiducial.training.recipe import Recipe
 from fiducial.training.work import Prepare, Work
-from fiducial.types import Images, Instances, Keypoints, Problem, Skeleton
+from fiducial.types import NOTE, Instances, Keypoints, Problem, Skeleton
 
 VISIBLE = 2
+WORSE = 1.1  # times the mean shape's error, from which a teacher's is larger by more than chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,7 @@ def lesson_of(
     more = read_more(data.train.skeleton)
     train = data.train if more is None else joined(data.train, more)
     labelled = np.asarray(train.labelled.any(1))
+    data = fitting.with_note(data, train.select(~labelled), str(source))
     if keep_labels and labelled.all():
         raise UserError(
             f"--from: all {len(train)} instances of train in {source} are labelled, so there is nothing to teach; expected "
@@ -104,6 +107,7 @@ def lesson_of(
     found, of_val = teacher.points_of(train, bar=bar), teacher.points_of(data.validation, bar=bar)
     to_ours = point_map.learn(found.select(labelled), train.select(labelled), teacher.skeleton)
     mapped = to_ours(found, train.box_xywh)
+    by_people = train.select(labelled)
     is_taught = ~labelled if keep_labels else np.ones(len(train), bool)
     train, scores = _with_points(train, mapped, is_taught)
     chosen = np.asarray(train.labelled.any(1))
@@ -112,14 +116,15 @@ def lesson_of(
             f"{teacher.told()['path']}: gives no point with a score of {PRESENT} or more for the {len(train)} instances of train "
             f"in {source}; of results, each must be of such an image: by its file_name, or its image_id"
         )
-    figures = _figures(to_ours, of_val, data)
+    figures = _figures(to_ours, of_val, data.validation, by_people)
+    doubt = _doubt(teacher, figures, recipe, is_sure=len(by_people) > 0)
     share = train.labelled[is_taught & chosen].mean()
     counts = (
         f"{int((is_taught & chosen).sum())} of {int(is_taught.sum())} instances of train, {share:.0%} of their points"
     )
     beside = f", beside {int(labelled.sum())} labelled ones" if keep_labels else ""
     return Lesson(
-        data=replace(data, train=train.select(chosen)),
+        data=replace(data, train=train.select(chosen), by_people=by_people, problems=[*doubt, *data.problems]),
         taught=is_taught[chosen],
         scores=scores[chosen],
         said=(f"taught by {teacher.name}: {counts}{beside}", *_said(to_ours, figures)),
@@ -127,27 +132,46 @@ def lesson_of(
     )
 
 
-def _figures(to_ours: PointMap, of_val: Keypoints, data: Data) -> dict[str, float | None]:
-    """The NME of the teacher's points on val through the map, where it found some, and what it stands beside."""
-    truth = data.validation
+def _figures(to_ours: PointMap, of_val: Keypoints, truth: Instances, by_people: Instances) -> dict[str, float | None]:
+    """The NME of the teacher's points on val through the map, where it found some, and that of the mean shape of people's
+    labels on the same ones: of train's, and where it has none val's own."""
     mapped = to_ours(of_val, truth.box_xywh)
     is_found = mapped.score > 0
     rows = is_found.any(1)
     visibility = np.where(is_found, truth.visibility, 0).astype(np.uint8)
-    nme = metrics.measure_instances(mapped.xy[rows], replace(truth, visibility=visibility).select(rows)).nme
+    found = replace(truth, visibility=visibility).select(rows)
     return {
-        "nme": finite(nme),
+        "nme": finite(metrics.measure_instances(mapped.xy[rows], found).nme),
         "instances": int(rows.sum()),
         "cross_validated": finite(to_ours.cross_validated),
-        "mean_shape": finite(floor.floor_of(truth, data.train).nme),
+        "mean_shape": finite(floor.floor_of(found, by_people if len(by_people) else None).nme),
     }
+
+
+def _doubt(teacher: PointTeacher, figures: dict[str, float | None], recipe: Recipe, *, is_sure: bool) -> list[Problem]:
+    """Says of a teacher that is no better than the mean shape that it isn't. Raises UserError where it is worse by more than
+    chance, unless the recipe lets everything pass; `is_sure`: the mean shape is that of other labels than those of val."""
+    nme, ground, count = figures["nme"], figures["mean_shape"], figures["instances"] or 0
+    if nme is None or ground is None or nme < ground:
+        return []
+    where = teacher.told()["path"]
+    said = f"an NME of {nme:.4f} on {count:.0f} instances of val, where the mean shape, which looks at no image, has {ground:.4f}"
+    advice = (
+        "give another teacher, or more labels to learn the map of its points from; `fiducial adapt` shows what a network's points "
+        "are worth with such a map"
+    )
+    if recipe.check and is_sure and nme > WORSE * ground and count >= point_map.LEAST:
+        raise UserError(
+            where, f"is worse than the mean shape: {said}; {advice}; --set check=false learns from it all the same"
+        )
+    return [Problem(where, NOTE, f"no better than the mean shape: {said}. A student learns its errors: {advice}")]
 
 
 def _said(to_ours: PointMap, figures: dict[str, float | None]) -> list[str]:
     def text(value: float | None) -> str:
         return "unknown" if value is None else f"{value:.4f}"
 
-    beside = f"mean shape of train {text(figures['mean_shape'])}"
+    beside = f"mean shape {text(figures['mean_shape'])}"
     if to_ours.cross_validated is not None:
         beside += f", cross-validated on train {text(to_ours.cross_validated)}"
     return [
@@ -165,34 +189,12 @@ def _with_points(instances: Instances, found: Keypoints, rows: np.ndarray) -> tu
     return taught, np.where(sure, found.score, 0.0)
 
 
-@dataclass(frozen=True)
-class JoinedImages:
-    """Images of two sets, those of the second after those of the first; implements `Images`."""
-
-    first: Images
-    second: Images
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def name(self, row: int) -> str:
-        return self._of(row)[0].name(self._of(row)[1])
-
-    def read(self, row: int, reduce: int = 1) -> np.ndarray:
-        images, own_row = self._of(row)
-        return images.read(own_row, reduce)
-
-    def _of(self, row: int) -> tuple[Images, int]:
-        count = len(self.first)
-        return (self.first, row) if row < count else (self.second, row - count)
-
-
 def joined(first: Instances, second: Instances) -> Instances:
     """Joins the instances of two sets of the same points, the second's after the first's."""
     names = ("image_id", "image_size", "annotation_id", "xy", "visibility", "box_xywh", "area", "crowd", "ignored")
     columns = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
     image_row = np.concatenate([first.image_row, second.image_row + len(first.images)])
-    return replace(first, images=JoinedImages(first.images, second.images), image_row=image_row, **columns)
+    return replace(first, images=JoinedImages([first.images, second.images]), image_row=image_row, **columns)
 
 
 # -------------------------------------------------------------------------------------------------- without labels

@@ -28,8 +28,9 @@ from fiducial.models.torchvision_shim import ensure_torchvision
 Pretrained = Literal["here", "auto", "yes", "no"]
 ANSWER_SECONDS = 4.0
 NOT_HERE = "its weights are not on this disk (--pretrained auto fetches them)"
-OTHERS = "give a file of weights with --init, or take a backbone whose weights come as a package: " + ", ".join(
-    item.network for item in packaged_weights.PACKAGES
+OTHERS = "give a file of weights with --init, or take a backbone whose weights come as a package: " + "; ".join(
+    f"{', '.join(item.network for item in packaged_weights.PACKAGES if item.install == install)} ({install})"
+    for install in dict.fromkeys(item.install for item in packaged_weights.PACKAGES)
 )
 
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fiducial.data import annotations
+from fiducial.data import annotations, media
 from fiducial.data.formats import coco, located
+from fiducial.data.images import FramesOf
 from fiducial.data.source import Source
 from fiducial.errors import UserError
 from fiducial.log import logger
 from fiducial.motion import clips, frames
-from fiducial.motion.clips import ClipSpec
+from fiducial.motion.clip_sources import files_of
+from fiducial.motion.clips import Clips, ClipSpec
 from fiducial.prediction import boxes
 from fiducial.types import Findings, Instances, Problem, Skeleton
 
@@ -56,11 +58,24 @@ def _read(source: Source, skeleton: Skeleton, recipe: Recipe, out: Path, begins:
     frame_clips = clips.prepare(source, recipe.size, recipe.padding, ClipSpec(), out / "frames", anew=begins)
     _tell(frame_clips.problems)
     pool = without_labels(frames.instances_of(frame_clips, len(skeleton.points)), skeleton)
+    pool = replace(pool, images=FramesOf(pool.images, _stills(path, frame_clips)))
     logger.warning(
         f"{path}: {len(pool)} frames without boxes are learnt from: the whole of each is taken for one instance's box. Where "
         "instances are smaller, give a COCO file with their boxes"
     )
     return pool
+
+
+def _stills(path: Path, found: Clips) -> dict[int, Path]:
+    """The files of frames that are images: of a folder's where each of them is a frame."""
+    files = {}
+    for clip, name in enumerate(found.index.names):
+        file, rows = path if path.is_file() else path / name, found.rows(clip)
+        inside = [file] if file.is_file() else [each for each in files_of(file) if each.parent == file]
+        images = [each for each in inside if media.kind_by_name(each) == "image"]
+        if len(images) == len(rows):
+            files |= dict(zip(rows, images, strict=True))
+    return files
 
 
 def _of_train(path: Path, skeleton: Skeleton) -> Instances:

@@ -8,6 +8,7 @@ import json
 import zipfile
 from pathlib import Path
 
+from fiducial import files
 from fiducial.errors import UserError
 from fiducial.runtime import export_card
 from fiducial.runtime.export_card import ExportCard
@@ -34,6 +35,7 @@ def append(path: Path, card: ExportCard) -> None:
 def read(path: Path, runtime: str) -> ExportCard:
     """Reads the card of a file of `runtime`. Raises UserError where there is none, or where the network is not the one that
     was exported."""
+    files.refuse_strange(path, "an exported network")
     try:
         with zipfile.ZipFile(path) as behind:
             first = min((entry.header_offset for entry in behind.infolist()), default=0)

@@ -42,6 +42,7 @@ class PointMap:
     """Makes the points of labels from a network's. `cross_validated`: its NME on labels that it was not learnt from."""
 
     places: np.ndarray  # [m] which of the network's points each is by its name, -1 = none
+    by_number: bool = False  # places are those of as many points by their numbers, since no name is the same
     frame: Size
     linear: Linear | None = None  # None: by name alone
     labels: int = 0  # instances that it was learnt from
@@ -60,11 +61,11 @@ class PointMap:
 
     def told(self) -> str:
         """Says how the points are made."""
-        named = int((self.places >= 0).sum())
+        named, same = int((self.places >= 0).sum()), "numbers (no name is the same)" if self.by_number else "names"
         if self.linear is None:
-            return f"{named} of {len(self.places)} points by their names"
+            return f"{named} of {len(self.places)} points by their {same}"
         return f"a linear map from {self.labels} labelled instances" + (
-            f", which corrects {named} points of the same names" if named else ""
+            f", which corrects {named} points of the same {same}" if named else ""
         )
 
 

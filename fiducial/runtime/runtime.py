@@ -184,6 +184,8 @@ def family_of(path: Path) -> Family:
     path = resolved(path)
     found = next((family for family in families() if family.matches(path)), None)
     if found is None and path.is_dir():
+        if path.suffix and any(path.name.lower().endswith(family.FILES[:1]) for family in families()):
+            raise UserError(path, "is a folder, expected a file of a model; there is none of its kind in it either")
         return named("torch")  # it says what is missing
     if found is None:
         raise UserError(

@@ -37,7 +37,18 @@ CROPS = 32  # that statistics are measured on
 
 def is_exported(source: Path) -> bool:
     """Tells whether weights to start from are in a file of `fiducial export`, or a model that comes along."""
-    return runtime.is_exported(source) if source.suffix or not source.is_dir() else _holds_export(source)
+    if source.is_dir() and not source.suffix:
+        return _holds_export(source)
+    try:
+        return runtime.is_exported(source)
+    except UserError as error:
+        if not source.is_file():
+            raise
+        raise UserError(
+            f"--init {source}",
+            "is no kind of file that a run can start from; expected a run folder, weights (.pth, .pt, .safetensors), an ONNX file "
+            f"in fp32 that `fiducial export` made, or a model that comes along ({', '.join(bundled.names())})",
+        ) from error
 
 
 def _holds_export(folder: Path) -> bool:

@@ -60,11 +60,20 @@ class Data:
     # val with crowds and instances without points, which evaluation ignores but must know; None: as `validation`.
     whole_validation: Instances | None = None
     unlabelled: Instances | None = None  # of the same points, none of them labelled; None: labels alone are learnt from
+    by_people: Instances | None = (
+        None  # train as people have labelled it, where a teacher labels it too; None: train is
+    )
 
     @property
     def parts(self) -> tuple[Instances, ...]:
         """Lists what is learnt from and what an epoch is chosen by."""
         return (self.train, self.validation, *([] if self.unlabelled is None else [self.unlabelled]))
+
+    @property
+    def true_labels(self) -> Instances | None:
+        """Gives what people have labelled of train; None where that is nothing."""
+        true = self.train if self.by_people is None else self.by_people
+        return true if len(true) else None
 
     @property
     def licences(self) -> tuple[str, ...]:
@@ -168,15 +177,26 @@ def planned_work(
     from, whose test split is looked at, or only what it is called."""
     choices, facts = plan.read(out), None
     if begins:
-        label_check.look({"train": data.train, "val": data.validation}, recipe, source)
+        splits = {"train": data.train, "val": data.validation}
+        true = {
+            name: part for name, part in (("train", data.true_labels), ("val", data.validation)) if part is not None
+        }
+        label_check.look(splits, recipe, source, true)
     if begins and given is not None:
         recipe, choices, facts = planned(data, recipe, given)
     if pool is not None:  # read in the planned size
-        data = replace(data, unlabelled=pool(data.train.skeleton, recipe, out, begins))
+        more = pool(data.train.skeleton, recipe, out, begins)
+        data = with_note(replace(data, unlabelled=more), more, str(source))
     work = work_of(data, recipe, out, begins, source=str(source))
     if facts is not None:
         plan.tell(facts, recipe, choices)
     return replace(work, beside={"plan": choices} if choices else {})
+
+
+def with_note(data: Data, unlabelled: Instances, source: str) -> Data:
+    """Adds to the data's notes that unlabelled images are val's, where some are."""
+    said = label_check.note_of_unlabelled(unlabelled, data.validation)
+    return data if said is None else replace(data, problems=[Problem(source, NOTE, said), *data.problems])
 
 
 def planned(data: Data, recipe: Recipe, given: Collection[str]) -> tuple[Recipe, list[Choice], Facts]:
@@ -260,8 +280,8 @@ def work_of(
     detector, initialization = build_detector(recipe, data)
     whole = data.validation if data.whole_validation is None else data.whole_validation
     truth, split = reported or (whole, "val")
-    ground = floor.floor_of(data.validation, data.train).nme
-    objective, scoring, teaching = _learnt(detector, data, recipe, ground)
+    ground = floor.floor_of(data.validation, data.true_labels)
+    objective, scoring, teaching = _learnt(detector, data, recipe, ground.nme)
 
     def validation_loader() -> DataLoader:
         settings: dict[str, Any] = {"padding": recipe.padding, "workers": worker_count(recipe)}
@@ -291,7 +311,7 @@ def work_of(
             **({} if data.unlabelled is None else {"unlabelled_instances": len(data.unlabelled)}),
             **box_share(data.train),
         },
-        floor=lambda metrics: ToBeat(ground, "the mean shape of train"),
+        floor=lambda metrics: ToBeat(ground.nme, f"the mean shape of {'train' if ground.of == 'train' else 'val'}"),
         rival=None if teaching is None else _labels_alone(data, teaching, source),
         calibrate=partial(calibrate, detector, data.validation),
         save=save,
@@ -400,7 +420,7 @@ def _report(
     out = outcome.out
     detector, card = detectors.load(out, evaluate.device_name())
     evaluation = evaluate.evaluate_detector(detector, truth)
-    ground = floor.floor_of(evaluation.instances, data.train)
+    ground = floor.floor_of(evaluation.instances, data.true_labels)
     summary = evaluate.summary_of(evaluation, model=str(out), data=source, split=split, ground=ground)
     known = [*data.problems, *outcome.unread]
     of_data = left_out.lists(known)

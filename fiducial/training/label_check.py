@@ -21,14 +21,20 @@ LEARNT = "train"
 ALL_THE_SAME = "`fiducial data check` shows it, --set check=false trains all the same"
 
 
-def look(splits: Mapping[str, Instances], recipe: Recipe, source: Source | str) -> None:
+def look(
+    splits: Mapping[str, Instances],
+    recipe: Recipe,
+    source: Source | str,
+    by_people: Mapping[str, Instances] | None = None,
+) -> None:
     """Looks at what is learnt from and what epochs are chosen by, and at the test split of its source where that has one,
-    unless the recipe says not to. Decodes no image. Raises UserError where a run would be wasted."""
+    unless the recipe says not to. `by_people`: of the splits what people have labelled [all of it]: a teacher's points are
+    no labels to find fault with. Decodes no image. Raises UserError where a run would be wasted."""
     if not recipe.check:
         return
     if isinstance(source, Source):
         check_test(splits, source)
-    check_labels(splits, recipe, str(source))
+    check_labels(splits if by_people is None else by_people, recipe, str(source))
 
 
 def check_labels(splits: Mapping[str, Instances], recipe: Recipe, source: str) -> None:
@@ -74,6 +80,17 @@ def check_test(splits: Mapping[str, Instances], source: Source) -> None:
         both = [picture for picture in pictures if picture.split in (LEARNT, "test")]
         for leak in leaks.check_leaks(both, {}, None):
             logger.warning(f"leak: {leak.what}")
+
+
+def note_of_unlabelled(unlabelled: Instances, validation: Instances) -> str | None:
+    """Says how many images without labels are val's too, by their paths or their bytes; None where none is. Frames of videos
+    are not compared."""
+    labelled = Labelled({"val": validation, "unlabelled": unlabelled})
+    found = copies.same_bytes(copies.pictures_of(labelled), labelled, across=True)
+    count = len({copy.other.row for copy in found})
+    if not count:
+        return None
+    return f"{count} of the unlabelled images are val's: its figure is not clean, leave them out of one of the two"
 
 
 def _wastes(finding: Finding, recipe: Recipe) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fiducial.data import annotations
 from fiducial.data.source import Source
-from fiducial.data.together import together, union
+from fiducial.data.together import notes_of, together, union
 from fiducial.errors import UserError
 from fiducial.evaluation.evaluate import match_points
 from fiducial.types import Instances, Skeleton
@@ -50,8 +50,70 @@ def test_every_instance_is_what_it_was() -> None:
 def test_what_the_sets_disagree_about_is_unknown_or_refused() -> None:
     assert union([CAT, replace(BIRD, flip_pairs=None)]).flip_pairs is None
     assert union([CAT, replace(BIRD, sigmas=None)]).sigmas is None
-    with pytest.raises(UserError, match="is in more than one flip pair"):
+    with pytest.raises(UserError, match=r"'nose' is exchanged with none in cat, and with 'left ear' in other"):
         union([CAT, Skeleton("other", ("nose", "left ear"), flip_pairs=((0, 1),))])
+    with pytest.raises(UserError, match=r"'left ear' is exchanged with 'right ear' in a/, and with none in b/"):
+        union([CAT, replace(CAT, flip_pairs=())], ["a/", "b/"])
+    assert union([CAT, Skeleton("other", ("nose", "left ear"), flip_pairs=())]).flip_pairs == ((1, 2),), (
+        "it lacks the other"
+    )
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ([CAT], []),
+        ([replace(CAT, name="lion", points=CAT.points[::-1], flip_pairs=((0, 1),))], []),
+        ([BIRD], ["points: 1 of both sets, 2 of set0 alone, 3 of set1 alone (never labelled elsewhere)"]),
+        (
+            [replace(BIRD, points=("beak", "left wing", "Nose", "right wing"))],
+            [
+                "points: 3 of set0 alone, 4 of set1 alone (never labelled elsewhere); no point is common to the sets, .*",
+                "'nose' and 'Nose' are two points; rename one if they are the same",
+            ],
+        ),
+        (
+            [replace(CAT, points=("nose", "left_ear", "right ear "))],
+            [
+                "points: 1 of both sets, .*",
+                "'left ear' and 'left_ear', 'right ear' and 'right ear ' are two points each; rename one if they are the same",
+            ],
+        ),
+        ([replace(CAT, flip_pairs=None)], ["flip pairs are unknown, since set1 does not say its own, .*"]),
+        (
+            [CAT, Skeleton("head", ("nose", "left ear"), flip_pairs=())],
+            ["points: 2 of all sets, 1 of set0 and set1 (never labelled elsewhere)"],
+        ),
+    ],
+)
+def test_how_points_are_joined_is_told_where_they_are_not_the_same(others: list[Skeleton], said: list[str]) -> None:
+    notes = notes_of([CAT, *others], [f"set{number}" for number in range(1 + len(others))])
+    assert len(notes) == len(said)
+    for note, expected in zip(notes, said, strict=True):
+        assert note == expected or (expected.endswith(".*") and note.startswith(expected.removesuffix(".*"))), note
+
+
+def written(root: Path, names: list[str]) -> Path:
+    root.mkdir()
+    Image.new("RGB", (40, 30)).save(root / "a.png")
+    entry = {"id": 5, "image_id": 1, "category_id": 1, "keypoints": [3, 4, 2, 9, 9, 2], "bbox": [1, 1, 20, 20]}
+    images = [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}]
+    categories = [{"id": 1, "name": "cat", "keypoints": names}]
+    (root / "train.json").write_text(json.dumps({"images": images, "annotations": [entry], "categories": categories}))
+    return root / "train.json"
+
+
+def test_sets_that_are_given_together_are_told_of_in_a_note_and_none_is_given_twice(tmp_path: Path) -> None:
+    one, other = written(tmp_path / "one", ["nose", "tail"]), written(tmp_path / "other", ["nose", "Tail"])
+    _, problems = annotations.load(Source(one, also=(other,)).here(), "all")
+    notes = [problem.what for problem in problems if problem.is_note]
+    assert notes[0] == f"points: 1 of both sets, 1 of {one} alone, 1 of {other} alone (never labelled elsewhere)"
+    assert notes[1].startswith("'tail' and 'Tail' are two points")
+    link = tmp_path / "link.json"
+    link.symlink_to(one)
+    for also in ((one,), (other, other), (link,)):
+        with pytest.raises(UserError, match="is given twice"):
+            Source(one, also=also).here()
 
 
 def test_labels_with_some_of_a_models_points_are_scored_by_those() -> None:

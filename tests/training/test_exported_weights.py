@@ -139,3 +139,9 @@ def test_files_that_hold_other_weights_are_refused(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), other)
     with pytest.raises(UserError):
         exported_weights.plan_of(other)
+
+
+def test_a_file_of_another_kind_is_told_with_what_a_run_starts_from(tmp_path: Path) -> None:
+    (tmp_path / "weights.npz").write_bytes(b"PK\x03\x04" + bytes(20))
+    with pytest.raises(UserError, match=r"--init .*weights\.npz: is no kind .* expected a run folder, weights \(\.pth"):
+        exported_weights.is_exported(tmp_path / "weights.npz")

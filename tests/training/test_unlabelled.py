@@ -478,6 +478,26 @@ def test_a_labelled_set_gives_its_boxes(blobs: Path, data: fitting.Data, recipe:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_images_of_val_among_the_unlabelled_ones_are_counted(
+    blobs: Path, data: fitting.Data, recipe: Recipe, tmp_path: Path
+) -> None:
+    """By path, by bytes, of a folder of images and of a labelled set; other images are not."""
+    files = [Path(data.validation.images.name(row)) for row in (0, 1, 2)]
+    own = Path(data.train.images.name(0))
+    (tmp_path / "pictures").mkdir()
+    for number, file in enumerate([*files, own]):
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(file.read_bytes())
+    pool = motion.pool_of(Source(tmp_path / "pictures"))(data.train.skeleton, recipe, tmp_path / "out", True)
+    noted = fitting.with_note(data, pool, "blobs")
+    assert str(noted.problems[0]).startswith(
+        "blobs: note: 3 of the unlabelled images are val's: its figure is not clean"
+    )
+    same = motion.without_labels(data.validation, data.train.skeleton)
+    said = fitting.with_note(data, same, "blobs").problems[0].what
+    assert said.startswith(f"{len(np.unique(data.validation.image_row))} of the unlabelled images")
+    assert fitting.with_note(data, motion.without_labels(data.train, data.train.skeleton), "blobs") is data
+
+
 def test_a_file_gives_its_boxes_whatever_is_in_them(
     blobs: Path, data: fitting.Data, recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -167,12 +167,13 @@ def initialise(
         if name in own and own[name].shape == value.shape and (name.startswith("backbone.") or same_head)
     }
     left = [name for name in own if name not in fitting and not name.endswith(COUNTERS)]
-    lost = [name for name in left if name.startswith(_part_of_backbone(plan))]
+    takes_none = not any(name.startswith("backbone.") for name in fitting)
+    lost = [name for name in left if name.startswith("backbone." if takes_none else _part_of_backbone(plan))]
     if lost or not fitting:
         count = sum(name.startswith("backbone.") for name in own)
         raise UserError(
             f"--init {source}: does not fit backbone {backbone!r}: {len(lost)} of its {count} tensors are missing or of "
-            f"another shape, first {lost[0] if lost else 'all'}{_what_to_ask_for(plan, backbone)}"
+            f"another shape, first {lost[0] if lost else 'all'}{_what_to_ask_for(plan, backbone)}{_without_card(source)}"
         )
     network.load_state_dict(fitting, strict=False)
     head = {name for name in own if name.startswith("head.") and not name.endswith(COUNTERS)}
@@ -235,6 +236,15 @@ def _what_to_ask_for(plan: Plan, backbone: str) -> str:
         return ""
     more = "" if plan.method is None else f" --method {plan.method} --size {plan.size}"
     return f"; the file's is {plan.backbone}: use --backbone {plan.backbone}{more}"
+
+
+def _without_card(source: Path) -> str:
+    """Says of a run's folder that what names its backbone is not in it."""
+    if not (source / "model.safetensors").is_file() or (source / "model.json").exists():
+        return ""
+    return (
+        "; model.json, which says what they are of, is not beside model.safetensors: copy the whole folder of the run"
+    )
 
 
 def _advice(plan: Plan, method: str, size: Size, points: tuple[str, ...]) -> list[str]:

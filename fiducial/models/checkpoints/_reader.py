@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fiducial import trial
+from fiducial import files, trial
 from fiducial.errors import UserError
 
 # What the tensors may be wrapped in, and prefixes that wrappers of networks leave on every name.
@@ -77,7 +77,7 @@ def refuse_unusable(path: Path, state: dict[str, Tensor]) -> None:
         is_repeated = tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
         if is_repeated and tensor.numel() > REPEATED_NUMBERS:
             raise UserError(
-                f"{path}: {name} says to be {list(tensor.shape)}, more than the file holds; download it again"
+                f"{path}: {name} says to be {list(tensor.shape)}, more than the file holds; download or copy it again"
             )
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{path}: {name} holds NaN or infinity; its training failed, take an earlier file")
@@ -128,14 +128,7 @@ def _refuse_what_is_no_weights(path: Path) -> None:
     refuse_exported(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected weights (.pth, .pt, .safetensors) or the folder of a run")
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        raise UserError(f"{path}: empty file; download it again")
-    if start.startswith(b"version https://git-lfs"):
-        raise UserError(f"{path}: a Git LFS pointer, not the weights themselves; fetch them with `git lfs pull`")
-    if start.lstrip()[:1] == b"<":
-        raise UserError(f"{path}: a web page, not weights: the download went wrong, try it again")
+    files.refuse_strange(path, "weights", may_be=("zip", "text"))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -145,7 +138,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(str(path))
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: can't be read as safetensors: {error}; download it again") from error
+        raise UserError(f"{path}: can't be read as safetensors: {error}; download or copy it again") from error
 
 
 def _read_pickle(path: Path) -> Any:
@@ -186,7 +179,7 @@ def _broken(path: Path, error: Exception) -> UserError:
         f" ({said})" if isinstance(error, (OSError, RuntimeError)) and said else ""
     )  # others speak of pickle's inside
     return UserError(
-        f"{path}: can't be read as weights of torch, it is cut off, damaged or something else{reason}; download it again"
+        f"{path}: can't be read as weights of torch, it is cut off, damaged or something else{reason}; download or copy it again"
     )
 
 

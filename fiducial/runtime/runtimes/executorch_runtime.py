@@ -25,7 +25,7 @@ METHOD, INSTALL = "forward", "pip install 'executorch==1.5.1'"
 
 
 def matches(path: Path) -> bool:
-    return path.suffix.lower() == ".pte"
+    return path.suffix.lower() == ".pte" and not path.is_dir()
 
 
 def load(path: Path, threads: int | None = None, flip_test: bool = False) -> ExecutorchNetwork:

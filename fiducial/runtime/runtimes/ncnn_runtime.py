@@ -28,7 +28,7 @@ PARTS = {"param": "model.ncnn.param", "bin": "model.ncnn.bin", "decode": "model.
 
 
 def matches(path: Path) -> bool:
-    return path.suffix.lower() == ".param"
+    return path.suffix.lower() == ".param" and not path.is_dir()
 
 
 def load(path: Path, threads: int | None = None, flip_test: bool = False) -> NcnnNetwork:

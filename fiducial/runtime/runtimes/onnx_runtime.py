@@ -34,7 +34,7 @@ FOUND = ("box", "box_score", "box_kind")  # outputs of a file with a finder: wha
 
 
 def matches(path: Path) -> bool:
-    return path.suffix.lower() == ".onnx"
+    return path.suffix.lower() == ".onnx" and not path.is_dir()
 
 
 def load(path: Path, threads: int | None = None, flip_test: bool = False) -> OnnxNetwork | ForeignNetwork:
@@ -54,6 +54,7 @@ def session_of(path: Path, threads: int) -> Any:
     """onnxruntime's session; UserError where it refuses the file."""
     import onnxruntime
 
+    files.refuse_strange(path, "an ONNX network")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its warnings are about its own optimisations
     options.intra_op_num_threads = threads

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fiducial import files
 from fiducial.errors import BadAnswer, UserError
 from fiducial.runtime import export_card, finder_file
 from fiducial.runtime.export_card import ExportCard
@@ -28,7 +29,7 @@ SECTION = "fiducial"  # of the file's rt_info
 
 
 def matches(path: Path) -> bool:
-    return path.suffix.lower() == ".xml"
+    return path.suffix.lower() == ".xml" and not path.is_dir()
 
 
 def load(path: Path, threads: int | None = None, flip_test: bool = False) -> OpenvinoNetwork:
@@ -38,6 +39,7 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> Ope
         raise UserError(f"{path}: --flip-test needs the run folder; an exported file holds the plain network")
     if not path.with_suffix(".bin").exists():
         raise UserError(f"{path}: its weights {path.with_suffix('.bin').name} are not beside it; copy both files")
+    files.refuse_strange(path, "a network of OpenVINO", may_be=("markup", "text"))
     core = openvino.Core()
     try:
         model = core.read_model(path)

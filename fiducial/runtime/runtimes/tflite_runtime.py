@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fiducial import files
 from fiducial.errors import BadAnswer, UserError
 from fiducial.runtime.foreign import network_card
 from fiducial.runtime.foreign.network import ForeignNetwork
@@ -51,6 +52,7 @@ def load(path: Path, threads: int | None = None, flip_test: bool = False) -> For
 
 def _unpacked(path: Path, folder: Path) -> list[Path]:
     """The networks of a bundle, taken out into a folder."""
+    files.refuse_strange(path, "a bundle of TFLite networks", may_be=("zip",))
     try:
         with zipfile.ZipFile(path) as bundle:
             entries = [entry for entry in bundle.infolist() if entry.filename.lower().endswith(".tflite")]
@@ -58,13 +60,13 @@ def _unpacked(path: Path, folder: Path) -> list[Path]:
                 raise UserError(
                     path, f"its networks have more than {MOST_BYTES >> 20} MB; take the one out that is meant"
                 )
-            files = []
+            taken = []
             for number, entry in enumerate(entries):
                 with bundle.open(entry) as packed:
                     data = packed.read(MOST_BYTES + 1)
-                files.append(folder / f"{number}.tflite")
-                files[-1].write_bytes(data)
-            return files
+                taken.append(folder / f"{number}.tflite")
+                taken[-1].write_bytes(data)
+            return taken
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -78,6 +80,7 @@ class TfliteGraph:
 
     def __init__(self, path: Path, threads: int | None) -> None:
         openvino = openvino_runtime.library()
+        files.refuse_strange(path, "a TFLite network")
         self.path = path
         self.version: str | None = metadata.version("openvino")
         core = openvino.Core()

@@ -16,6 +16,7 @@ from models.checkpoints.files import (  # noqa: E402
     renamed,
     write,
 )
+from safetensors.torch import save_file  # noqa: E402
 
 from fiducial.geometry import Size  # noqa: E402
 from fiducial.models import detector  # noqa: E402
@@ -55,6 +56,14 @@ def test_init_of_another_backbone_says_what_to_ask_for(rtmpose: State, tmp_path:
     message = r"does not fit backbone 'resnet18': .*first backbone\..*the file's is cspnext_tiny: use --backbone cspnext_tiny --method simcc --size 64x96"
     assert_refused(file, message, lambda path: detector.initialise_from(other, path))
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items()), "nothing in part"
+
+
+def test_a_run_without_its_card_is_not_told_as_another_backbone_alone(tmp_path: Path):
+    save_file(begun("resnet18", "rle", 5).state_dict(), tmp_path / "model.safetensors")
+    message = (
+        r"does not fit backbone 'cspnext_tiny'.*model\.json, .*is not beside model\.safetensors: copy the whole folder"
+    )
+    assert_refused(tmp_path, message, lambda path: detector.initialise_from(begun("cspnext_tiny", "rle", 5), path))
 
 
 def test_init_from_imagenet_hrnet(tmp_path: Path):

@@ -162,7 +162,7 @@ def test_cut_off_files(rtmpose: State, tmp_path: Path, legacy: bool, kept: int):
 def test_a_cut_off_safetensors_file(rtmpose: State, tmp_path: Path):
     save_file(rtmpose, tmp_path / "cut.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-40])
-    assert_refused(tmp_path / "cut.safetensors", "can't be read as safetensors")
+    assert_refused(tmp_path / "cut.safetensors", "can't be read as safetensors.*; download or copy it again")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,7 @@ def test_a_cut_off_safetensors_file(rtmpose: State, tmp_path: Path):
         (b"", "empty file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 114\n", "Git LFS pointer.*git lfs pull"),
         (b"\n<!DOCTYPE html><html>Sign in</html>", "a web page, not weights"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(60), "a picture, not weights"),
         (b"some text that is no weights at all, and long enough", "cut off, damaged or something else"),
     ],
 )
