@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from fiducial.data import carving, checking, formats, skeletons
 from fiducial.data.source import Source
 from fiducial.data.together import together
@@ -55,7 +57,7 @@ def load(
     findings = Findings(str(source.path))
     instances = read(source, split, findings, carve=carve)
     checking.refuse_shares(instances)
-    flat = (instances.box_xywh[:, 2:] <= 0).any(1)
+    flat = np.asarray((instances.box_xywh[:, 2:] <= 0).any(1))
     instances = checking.check(instances, findings, verify=verify, ignored=ignored)
     checking.refuse_if_strict(findings, f"split {split!r}", strict)
     if not instances.labelled.any():
