@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from fiducial.checks.finding import Finding
 from fiducial.types import Instances
 
@@ -13,8 +15,8 @@ SHOWN = 5
 
 def bare_points(instances: Instances) -> tuple[str, ...]:
     """Names the points that no instance labels."""
-    counts = instances.labelled.sum(0)
-    return tuple(name for name, count in zip(instances.skeleton.points, counts, strict=True) if not count)
+    bare = np.flatnonzero(~instances.labelled.any(0))
+    return tuple(instances.skeleton.points[point] for point in bare.tolist())
 
 
 def told(split: str, names: Sequence[str]) -> str:

@@ -247,10 +247,14 @@ def without_notes(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def summary(problems: Sequence[Problem], shown: int = 3, source: str = "") -> str:
-    """One line: the first few, and how many more; without the name of their file where that is `source`, which the message
-    names already."""
-    lines = "; ".join(str(problem).removeprefix(f"{source}: ") for problem in problems[:shown])
-    rest = len(problems) - shown
+    """One line: the first few that say different things, and how many more; without the name of their file where that is
+    `source`, which the message names already."""
+    first: dict[str, Problem] = {}
+    for problem in problems:
+        first.setdefault(problem.what, problem)
+    different = list(first.values())[:shown]
+    lines = "; ".join(str(problem).removeprefix(f"{source}: ") for problem in different)
+    rest = len(problems) - len(different)
     return lines + (f"; and {rest} more" if rest > 0 else "")
 
 
@@ -264,28 +268,24 @@ def _with_boxes(
     if not bare.any():
         return boxes
     sides = boxes[bare, 2:]
-    sizeless = f"{counted(bare.sum(), 'instance')} without a box and with all labelled points on one place, which tells no size"
+    sizeless = f"{bare.sum()} of {sound.sum()} instances have no box and all their labelled points on one place"
     if np.isfinite(sides).all():
         findings.note(
-            f"{sizeless}: the box is {sides.max():.4g} px wide and high around it, as the others' longer sides are in the "
+            f"{sizeless}: their box is {sides.max():.4g} px wide and high around it, as the others' longer sides are in the "
             "median; give boxes where sizes differ"
         )
         return boxes
-    for row in np.flatnonzero(bare):
-        size = _size_of(instances, int(instances.image_row[row]), pictures)
-        boxes[row] = (
-            geometry.box_of_points(instances.xy[row], usable[row], BOX_MARGIN)
-            if size is None
-            else (geometry.whole_image_box(size))
-        )
+    sizes = {row: _size_of(instances, int(instances.image_row[row]), pictures) for row in np.flatnonzero(bare)}
+    for row, size in sizes.items():
+        own = geometry.box_of_points(instances.xy[row], usable[row], BOX_MARGIN)
+        boxes[row] = own if size is None else geometry.whole_image_box(size)
+    if None in sizes.values():
+        findings.note(f"{sizeless}, and nothing tells a size: their box is that of a single px; give boxes")
+        return boxes
     shared = (np.bincount(instances.image_row[bare]) > 1).sum()
-    alike = (
-        f"; {counted(shared, 'image')} with several of them, which have one crop then, can't be learnt from so"
-        if shared
-        else ""
-    )
+    alike = f"; {counted(shared, 'image')} with several of them can't be learnt from so" if shared else ""
     findings.note(
-        f"{sizeless}, as no other one does: the box is the whole image{alike}; give boxes where instances are smaller"
+        f"{sizeless}, and no instance tells a size: their box is the whole image{alike}; give boxes where instances are smaller"
     )
     return boxes
 

@@ -39,6 +39,8 @@ GRID_PX = 32  # sides are multiples of it
 SQUARE = 1.25  # inputs of boxes that are less oblong are square
 MIRRORED = 0.35  # mean shapes further from their mirror image belong to sets that are never seen mirrored
 LR = 3e-3
+TRANSFORMERS = ("vit", "deit", "eva", "beit", "swin", "cait", "xcit")  # how their names begin
+TRUNK_LR = 0.05  # of the rate
 PRETRAINED = "tf_efficientnet_lite0"  # whose ImageNet weights come as a package
 TUNED_BACKBONE = f"{PRETRAINED}_stride16"  # up to its maps of stride 16 it learns the most in given minutes
 AFTER_TRAINING_SECONDS = 15.0  # scoring what was kept, pictures, the page
@@ -85,6 +87,7 @@ def plan_of(
     known = {choice.setting for choice in choices}
     for decide in (_input, _views, _batch) if "size" not in known else (_views, _batch):
         recipe = decided(recipe, decide(facts, recipe), given, choices)
+    recipe = decided(recipe, _trunk(recipe), given, choices)
     pace = None if measure is None or recipe.minutes is None else measure(recipe)
     if pace is not None:
         recipe = decided(recipe, fastest(pace), given, choices)
@@ -234,6 +237,13 @@ def _views(facts: Facts, recipe: Recipe) -> list[Choice]:
 
 def _batch(facts: Facts, recipe: Recipe) -> list[Choice]:
     return [_batch_size(facts.instances), Choice("optimizer.lr", LR, "the usual peak of this optimizer")]
+
+
+def _trunk(recipe: Recipe) -> list[Choice]:
+    """Transformers that know images forget them at the rate at which a head is learnt; from random weights they need it."""
+    if not recipe.backbone.startswith(TRANSFORMERS) or (recipe.init is None and recipe.pretrained != "yes"):
+        return []
+    return [Choice("optimizer.backbone_lr", TRUNK_LR, "a transformer with weights forgets what it knows at more")]
 
 
 def _batch_size(instances: int) -> Choice:

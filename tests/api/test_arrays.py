@@ -60,7 +60,7 @@ def test_one_point_of_each_is_looked_for_in_the_whole_image(said: list[str]) -> 
     images = [np.zeros((40, 60, 3), np.uint8)] * 3
     alone = Instances.of(images, [[[10, 20]], [[30, 20]], [[50, 9]]], names=["tip"])
     assert alone.box_xywh.tolist() == [[0, 0, 60, 40]] * 3
-    assert any("memory: 3 instances without a box" in line and "the whole image" in line for line in said)
+    assert any("memory: 3 of 3 instances have no box" in line and "the whole image" in line for line in said)
     boxes = np.array([[0, 0, 30, 10], [np.nan] * 4, [5, 5, 20, 8]])
     some = Instances.of(images, [[[10, 20]], [[30, 20]], [[50, 9]]], boxes=boxes, names=["tip"])
     np.testing.assert_allclose(some.box_xywh[1], [30.5 - 12.5, 20.5 - 12.5, 25, 25])

@@ -258,10 +258,10 @@ def test_points_on_one_place_have_the_others_size_or_the_whole_image(tmp_path: P
     instances, problems = load(tmp_path, content)
     side = 11  # the longer one of all others
     assert instances.box_xywh[:2].tolist() == [[10.5 - side / 2, 12.5 - side / 2, side, side]] * 2
-    said = [problem.what for problem in problems if "no size" in problem.what]
+    said = [problem.what for problem in problems if "on one place" in problem.what]
     assert said == [
-        "2 instances without a box and with all labelled points on one place, which tells no size: the box is 11 px wide "
-        "and high around it, as the others' longer sides are in the median; give boxes where sizes differ"
+        "2 of 6 instances have no box and all their labelled points on one place: their box is 11 px wide and high around "
+        "it, as the others' longer sides are in the median; give boxes where sizes differ"
     ]
     for item in content["annotations"]:
         item.pop("bbox", None)
@@ -271,10 +271,10 @@ def test_points_on_one_place_have_the_others_size_or_the_whole_image(tmp_path: P
     for options in ({}, {"verify": False}):
         instances, problems = load(tmp_path, content, **options)
         assert instances.box_xywh.tolist() == [[0, 0, W, H]] * 6
-        [said] = [problem for problem in problems if "no size" in problem.what]
+        [said] = [problem for problem in problems if "on one place" in problem.what]
         assert said.is_note
-        assert "6 instances" in said.what
-        assert "the box is the whole image; 3 images with several of them" in said.what
+        assert "6 of 6 instances" in said.what
+        assert "their box is the whole image; 3 images with several of them" in said.what
 
 
 def test_a_skeleton_from_zero_is_noted(tmp_path: Path) -> None:

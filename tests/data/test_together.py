@@ -151,3 +151,7 @@ def test_two_categories_of_one_file_are_read_as_one(tmp_path: Path) -> None:
     assert len(read.images) == len(read.image_id) == len(read.image_size) == 1
     with pytest.raises(UserError, match="no category 'cow'"):
         annotations.load(Source(file, category="cat,cow"), "all")
+    file.write_text(file.read_text().replace('"beak"', '"Ear"'))
+    _, problems = annotations.load(Source(file, category="cat,bird"), "all")
+    [line] = [problem.what for problem in problems if "alone" in problem.what]
+    assert line.startswith("points 'ear' and 'Ear' differ in small and large letters")
