@@ -195,10 +195,14 @@ def test_control_c_while_processes_start_waits_until_they_have(
         return begun[0]
 
     monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        iter(loading.loader(people, SIZE, 4, AugmentSpec(), workers=1))
-    assert begun
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in jobs of the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            iter(loading.loader(people, SIZE, 4, AugmentSpec(), workers=1))
+        assert begun
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("count", "batch", "world"), [(37, 4, 1), (37, 4, 3), (18, 5, 2), (3, 64, 1), (7, 64, 3)])

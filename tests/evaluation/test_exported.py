@@ -139,7 +139,7 @@ def test_the_command_gives_the_same_json_and_page(
     ("name", "arguments", "words"),
     [
         ("model.onnx", ["--flip-test"], "--flip-test needs the run folder"),
-        ("other.onnx", [], "ONNX Runtime can't load it"),
+        ("other.onnx", [], "a text file, not an ONNX network"),
         ("notes.txt", [], "not a model that Fiducial can run"),
         ("missing.onnx", [], "no such file or folder"),
     ],

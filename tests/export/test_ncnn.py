@@ -140,8 +140,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("name", [name for name in FILES if name != "model.ncnn.json"])
 def test_damaged_files_are_refused_before_ncnn_reads_them(name: str, damage: str, copied: Path) -> None:
     change, words = DAMAGES[damage]
-    if name == copied.name and damage == "missing":
-        words = "no such file or folder"
+    if name == copied.name:
+        words = {"missing": "no such file or folder", "a folder": "is a folder, expected a file"}.get(damage, words)
     change(copied.with_name(name))
     with pytest.raises(UserError, match=words) as caught:
         runtime.load(copied)

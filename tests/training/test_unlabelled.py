@@ -295,7 +295,7 @@ def test_where_the_images_hurt_the_run_on_labels_alone_is_kept(
 def test_what_the_images_taught_is_kept_where_val_likes_it(
     taught: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, theirs = (Best({}, {"nme": nme}, 0, [], 2, True) for nme in (0.05, 0.06))
+    ours, theirs = (Best({}, {"nme": nme}, 0, [], [], 2, True) for nme in (0.05, 0.06))
     asked: list[Recipe] = []
 
     def work(recipe: Recipe, out: Path) -> Any:
