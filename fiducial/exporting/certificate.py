@@ -292,7 +292,7 @@ def lines(made: Certificate) -> list[str]:
         ]
     limit = "no limit: NME decides" if made.tolerance_px is None else f"limit {made.tolerance_px} px"
     furthest = max(made.cases, key=lambda each: each.max_px)
-    if made.tolerance_px is not None and furthest.limit_px > made.tolerance_px:
+    if made.tolerance_px is not None and furthest.max_px > made.tolerance_px:
         limit += f", of the {furthest.case} {furthest.limit_px:.2g} px"
     found = [
         f"{made.runtime} {made.runtime_version}, {made.precision}, {made.bytes / 1e6:.2f} MB: "
