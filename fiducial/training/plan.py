@@ -40,7 +40,7 @@ SQUARE = 1.25  # inputs of boxes that are less oblong are square
 MIRRORED = 0.35  # mean shapes further from their mirror image belong to sets that are never seen mirrored
 LR = 3e-3
 TRANSFORMERS = ("vit", "deit", "eva", "beit", "swin", "cait", "xcit")  # how their names begin
-TRUNK_LR = 0.05  # of the rate
+LAYER_DECAY = 0.75  # of transformers with weights
 PRETRAINED = "tf_efficientnet_lite0"  # whose ImageNet weights come as a package
 TUNED_BACKBONE = f"{PRETRAINED}_stride16"  # up to its maps of stride 16 it learns the most in given minutes
 AFTER_TRAINING_SECONDS = 15.0  # scoring what was kept, pictures, the page
@@ -240,10 +240,16 @@ def _batch(facts: Facts, recipe: Recipe) -> list[Choice]:
 
 
 def _trunk(recipe: Recipe) -> list[Choice]:
-    """Transformers that know images forget them at the rate at which a head is learnt; from random weights they need it."""
+    """Transformers that know images forget them at the rate at which a head is learnt, the first blocks most; from random weights they need it."""
     if not recipe.backbone.startswith(TRANSFORMERS) or (recipe.init is None and recipe.pretrained != "yes"):
         return []
-    return [Choice("optimizer.backbone_lr", TRUNK_LR, "a transformer with weights forgets what it knows at more")]
+    return [
+        Choice(
+            "optimizer.layer_decay",
+            LAYER_DECAY,
+            "the first blocks of a transformer with weights forget what they know at more",
+        )
+    ]
 
 
 def _batch_size(instances: int) -> Choice:

@@ -120,13 +120,13 @@ def test_a_backbone_whose_weights_are_here_is_taken_where_nobody_chose_one() -> 
 
 def test_transformers_with_weights_keep_what_they_know() -> None:
     def share(backbone: str, given: tuple[str, ...] = ("backbone",), **chosen: Any) -> float:
-        return planned(Recipe(backbone=backbone, **chosen), given).optimizer.backbone_lr
+        return planned(Recipe(backbone=backbone, **chosen), given).optimizer.layer_decay
 
-    assert share("vit_tiny_patch16_224", init="weights.pth") == plan.TRUNK_LR < 1
-    assert share("vitpose_base", pretrained="yes") == plan.TRUNK_LR
+    assert share("vit_tiny_patch16_224", init="weights.pth") == plan.LAYER_DECAY < 1
+    assert share("vitpose_base", pretrained="yes") == plan.LAYER_DECAY
     assert share("vit_tiny_patch16_224") == 1, "from random weights"
     assert share("resnet18", init="weights.pth") == 1
-    assert share("vit_tiny_patch16_224", ("backbone", "optimizer.backbone_lr"), init="weights.pth") == 1
+    assert share("vit_tiny_patch16_224", ("backbone", "optimizer.layer_decay"), init="weights.pth") == 1
 
 
 @pytest.mark.parametrize("passes", [0.13, 1.0, 4.0])
