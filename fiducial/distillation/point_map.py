@@ -1,5 +1,4 @@
-"""Learns what makes the points of labels from others (`runtime.point_map`), a teacher's or another set's labels: by name, or by a
-linear map from a few labels.
+"""Learns what makes the points of labels from a teacher's (`runtime.point_map`): by name, or by a linear map from a few labels.
 
 The linear map's offset is free, and a ridge is on the deviations of all the teacher's points from their means. How strong
 the ridge is, and whether the names alone are better, is settled by cross-validation on the labels."""

@@ -128,11 +128,12 @@ class Residuals(NamedTuple):
 
 def learn(theirs: Instances, ours: Instances, found_theirs: Keypoints, found_ours: Keypoints) -> Shift:
     """Learns by how much labels are to be moved, from what one model found on both: xy [n, k, 2] px of the images, the points of
-    `ours` in their order."""
+    `ours` in their order; a score of 0 where it found none. UserError where too little is the same, or labelled, or understood by
+    the model."""
     own, mine = same_points(theirs, ours)
     shape = mean_shape(ours.pick_points(mine.tolist()))[0]
-    there = _residuals(theirs, found_theirs.xy[:, mine], own, shape)
-    here = _residuals(ours, found_ours.xy[:, mine], mine, shape)
+    there = _residuals(theirs, found_theirs, mine, own, shape)
+    here = _residuals(ours, found_ours, mine, mine, shape)
     enough = np.minimum(there.labels, here.labels) >= LEAST
     if not enough.any():
         raise UserError(
@@ -167,10 +168,14 @@ def same_points(theirs: Instances, ours: Instances) -> tuple[np.ndarray, np.ndar
     return own, mine
 
 
-def _residuals(labels: Instances, xy: np.ndarray, numbers: np.ndarray, shape: np.ndarray) -> Residuals:
+def _residuals(
+    labels: Instances, found: Keypoints, of_model: np.ndarray, numbers: np.ndarray, shape: np.ndarray
+) -> Residuals:
+    """Those of the points `numbers` [m] of labels, which are `of_model` [m] of what was found."""
+    xy, is_found = found.xy[:, of_model], found.score[:, of_model] > 0
     to_shape = _frames(labels, numbers, shape)
     usable = np.isfinite(to_shape).all((1, 2)) & labels.labelled.any(1) & ~labels.crowd
-    seen = labels.labelled[:, numbers] & np.isfinite(xy).all(-1) & usable[:, None]
+    seen = labels.labelled[:, numbers] & is_found & np.isfinite(xy).all(-1) & usable[:, None]
     to_shape[~usable] = np.eye(3)
     away = geometry.transform_vectors(to_shape, xy - labels.xy[:, numbers].astype(np.float64))
     seen &= np.linalg.norm(away, axis=-1) <= FAR * _medians(np.linalg.norm(away, axis=-1), seen)

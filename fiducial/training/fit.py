@@ -322,7 +322,7 @@ def work_of(
 def _labels_alone(data: Data, teaching: Teaching, source: str) -> Rival | None:
     """The same run without the unlabelled images."""
     alone = replace(data, unlabelled=None)
-    work = lambda recipe, out: work_of(alone, recipe, out, True, source=source)  # noqa: E731
+    work = partial(work_of, alone, begins=True, source=source)
     return Rival(lambda: bool(teaching.began), work, teaching.judge) if teaching.spec.control else None
 
 

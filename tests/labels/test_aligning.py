@@ -70,6 +70,17 @@ def test_of_sets_that_mean_the_same_next_to_nothing_is_moved() -> None:
     assert np.linalg.norm(moved.xy - truth, axis=-1).mean() < chance
 
 
+def test_what_the_model_did_not_find_tells_nothing() -> None:
+    """Files of results have (0, 0) with a score of 0 there, here for most instances."""
+    theirs, found, truth = a_set(400, 0, MEANT)
+    ours, found_ours, _ = a_set(200, 1, np.zeros((5, 2)))
+    missed = np.arange(400) % 4 > 0
+    xy = np.where(missed[:, None, None], 0.0, found.xy)
+    partly = Keypoints(xy, np.where(missed[:, None], 0.0, found.score))
+    moved = aligning.learn(theirs, ours, partly, found_ours)(theirs)
+    assert np.linalg.norm(moved.xy - truth, axis=-1).mean() < 1.2
+
+
 def test_the_shift_turns_and_grows_with_the_instance() -> None:
     theirs, found, _ = a_set(100, 0, MEANT)
     ours, found_ours, _ = a_set(100, 1, np.zeros((5, 2)))
